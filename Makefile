@@ -1,0 +1,63 @@
+# linfair: two commands from a fresh clone. `make help` lists them.
+#
+# Needs make and Python 3.11 or newer. Variables, all optional:
+#   PYTHON=/path/to/python3.11   the Python that the environment is made from
+#   PIP_OPTIONS="..."            extra options for pip install, such as an index that holds CPU builds
+#   PYTEST_OPTIONS="..."         extra options for pytest, such as -x or -k toy
+#   VENV=.venv                   where the environment lives
+
+VENV ?= .venv
+PIP_OPTIONS ?=
+PYTEST_OPTIONS ?=
+
+CANDIDATES := $(or $(PYTHON),python3.11 python3.12 python3.13 python3)
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.linfair-installed
+RECENT := import sys; sys.exit(sys.version_info < (3, 11))
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help env book test lint clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+env: $(STAMP) ## create .venv and install the pinned versions (the targets below do so by themselves)
+
+book: $(STAMP) ## run the notebooks at their small profile, build the site, print the file to open
+	$(PY) -m linfair.book prepare
+	$(VENV)/bin/jupyter-book build . -W -n --keep-going
+	$(PY) -m linfair.book check
+
+test: $(STAMP) ## run every test (browser tests are skipped without a built book and Chromium)
+	$(PY) -m pytest $(PYTEST_OPTIONS)
+
+lint: $(STAMP) ## check the style of code, docstrings and notebooks
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+clean: ## remove what was built and cached (.venv stays)
+	rm -rf _build .pytest_cache .ruff_cache .hypothesis
+	find linfair tests book -type d -name __pycache__ -prune -exec rm -rf {} +
+
+# Candidates are run, not looked up: a name on the PATH may belong to a version that is not installed.
+# Debian's Python comes without ensurepip; its pip then fills the environment from outside.
+$(STAMP): pyproject.toml constraints.txt
+	@if ! $(PY) -c '$(RECENT)' 2>/dev/null || ! $(PY) -m pip --version >/dev/null 2>&1; then \
+	  found=; \
+	  for candidate in $(CANDIDATES); do \
+	    if "$$candidate" -c '$(RECENT)' >/dev/null 2>&1; then found=$$candidate; break; fi; \
+	  done; \
+	  if [ -z "$$found" ]; then \
+	    echo "No Python 3.11 or newer among: $(CANDIDATES). Name one: make $(or $(MAKECMDGOALS),env) PYTHON=/path/to/python3.11" >&2; \
+	    exit 2; \
+	  fi; \
+	  echo "Creating $(VENV) with $$("$$found" --version)"; \
+	  if "$$found" -c 'import ensurepip' 2>/dev/null; then \
+	    "$$found" -m venv "$(VENV)"; \
+	  else \
+	    "$$found" -m venv --without-pip "$(VENV)" && "$$found" -m pip --python "$(PY)" install --quiet pip; \
+	  fi || exit 2; \
+	fi
+	$(PY) -m pip install $(PIP_OPTIONS) -c constraints.txt -e ".[all]"
+	@touch $@

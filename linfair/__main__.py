@@ -1,0 +1,7 @@
+"""`python -m linfair` is the `linfair` command."""
+
+import sys
+
+from linfair.cli import main
+
+sys.exit(main())

@@ -1,0 +1,159 @@
+"""The `linfair` command. Each sub-command is one entry of `COMMANDS`: its words, its options, one function.
+
+Exit codes: 0 done; 1 something failed while running; 2 the request itself is wrong, and nothing was run.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from typing import Any
+
+from linfair import notebooks, parameters
+from linfair.notebooks import NotebookError
+from linfair.parameters import ParameterError
+
+
+@dataclass(frozen=True)
+class Command:
+    """One sub-command.
+
+    Attributes:
+        words: What is typed after `linfair`, for example `notebook run`.
+        help: One line on what it does.
+        run: The function that does it, given the parsed options.
+        options: Adds its options to a parser.
+    """
+
+    words: str
+    help: str
+    run: Callable[[argparse.Namespace], None]
+    options: Callable[[argparse.ArgumentParser], None]
+
+
+def notebook_list(options: argparse.Namespace) -> None:
+    """Print every notebook with its parameters, as text or JSON."""
+    if options.json:
+        print(json.dumps([_as_json(notebook) for notebook in parameters.NOTEBOOKS.values()], indent=2))
+        return
+    for notebook in parameters.NOTEBOOKS.values():
+        print(f"{notebook.name}  {notebook.title}  (about {notebook.minutes:g} min)")
+        for p in notebook.parameters:
+            print(f"    {p.name}: {p.type} = {_plain(p.default)}  [{p.allowed}]")
+            print(f"        {p.description}")
+        print()
+    print("Run one with: linfair notebook run NAME -p name=value -p name=value")
+
+
+def _list_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+
+
+def notebook_run(options: argparse.Namespace) -> None:
+    """Check the parameters, run the notebook, print where the result is."""
+    spec = parameters.find(options.name)
+    values = _assignments(options.parameters, spec)
+    if options.profile is not None:
+        values["profile"] = options.profile
+    settings = spec.check(values)
+    shown = ", ".join(f"{name}={_plain(value)}" for name, value in settings.items())
+    print(f"Running {spec.name} with {shown}", file=sys.stderr)
+    print(notebooks.run(spec.name, values, out=options.out, notebooks=options.notebooks))
+
+
+def _run_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="the notebook, for example 01_toy_boundary")
+    parser.add_argument(
+        "-p",
+        dest="parameters",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="set a parameter (repeat for more); lists as 0.5,0.2",
+    )
+    parser.add_argument("--profile", help="short for -p profile=...")
+    parser.add_argument("--out", metavar="DIR", help=f"output folder (default: {notebooks.OUTPUT} here)")
+    parser.add_argument(
+        "--notebooks", metavar="DIR", help="where the notebooks are (default: the repository's)"
+    )
+
+
+COMMANDS = (
+    Command("notebook list", "show the notebooks and their parameters", notebook_list, _list_options),
+    Command("notebook run", "run a notebook with other parameters", notebook_run, _run_options),
+)
+TOPICS = {"notebook": "rerun the book's notebooks"}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line's parser, made from `COMMANDS`."""
+    parser = argparse.ArgumentParser(
+        prog="linfair", description="Who pays when a ReLU network is linearized for private inference."
+    )
+    parser.add_argument("--version", action="version", version=f"linfair {version('linfair')}")
+    branches = {"": parser.add_subparsers(title="commands", metavar="COMMAND", required=True)}
+    for command in COMMANDS:
+        topic, _, word = command.words.rpartition(" ")
+        if topic not in branches:
+            branch = branches[""].add_parser(topic, help=TOPICS[topic], description=TOPICS[topic])
+            branches[topic] = branch.add_subparsers(title="commands", metavar="COMMAND", required=True)
+        leaf = branches[topic].add_parser(word, help=command.help, description=command.help)
+        command.options(leaf)
+        leaf.set_defaults(run=command.run)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the `linfair` command.
+
+    Args:
+        arguments: What is typed after `linfair`; the process's own by default.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        SystemExit: From argparse, with code 2 for an unknown command or option, 0 for --help and --version.
+    """
+    options = build_parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except ParameterError as error:
+        print(f"linfair: {error}", file=sys.stderr)
+        return 2
+    except NotebookError as error:
+        print(f"linfair: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("linfair: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _assignments(texts: Sequence[str], notebook: parameters.Notebook) -> dict[str, Any]:
+    """Read `name=value` pairs into typed values; a name given twice is an error."""
+    values: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        name = name.strip()
+        if not equals:
+            raise ParameterError(f"-p {text} sets nothing: write -p {name}=VALUE.")
+        if name in values:
+            raise ParameterError(f"-p {name} is given more than once.")
+        values[name] = notebook[name].parse(value.strip())
+    return values
+
+
+def _plain(value: Any) -> str:
+    return ",".join(f"{entry:g}" for entry in value) if isinstance(value, list) else str(value)
+
+
+def _as_json(notebook: parameters.Notebook) -> dict[str, Any]:
+    return {
+        "name": notebook.name,
+        "title": notebook.title,
+        "minutes": notebook.minutes,
+        "parameters": [asdict(p) | {"allowed": p.allowed} for p in notebook.parameters],
+    }

@@ -1,0 +1,123 @@
+"""Fine-tuning, shared by all methods, and the control arm every comparison carries."""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import replace
+
+from torch import nn
+
+from linfair import gates
+from linfair.ensemble import Ensemble, map_networks
+from linfair.linearizers.record import LinearizedModel, record
+from linfair.training import Data, Distill, Schedule, fit
+
+PAPER_FINETUNE = Schedule(
+    epochs=100, batch_size=128, optimizer="sgd", lr=1e-3, momentum=0.9, weight_decay=5e-4, decay="cosine"
+)
+"""SNL's fine-tuning as released: SGD 1e-3, cosine, 100 epochs."""
+
+
+def finetune(
+    linearized: LinearizedModel,
+    teacher: nn.Module,
+    data: Data,
+    *,
+    seeds: Sequence[int],
+    schedule: Schedule = PAPER_FINETUNE,
+    progress: bool = True,
+) -> LinearizedModel:
+    """Fine-tune the weights of a linearized network on CE + KD (T = 4), its mask frozen.
+
+    Args:
+        linearized: Record of one budget; it is not changed.
+        teacher: The network it was made from.
+        data: Its data.
+        seeds: One for each member. All budgets and arms of a seed see the same batches.
+        schedule: Epochs, rates; the paper's by default.
+        progress: Show a progress bar.
+
+    Returns:
+        A record with the fine-tuned network.
+    """
+    model = gates.freeze(copy.deepcopy(linearized.model))
+    label = f"{linearized.method}: fine-tuning at {100 * linearized.budget:g} %"
+    fit(
+        model,
+        data,
+        Distill(teacher, data),
+        schedule,
+        seeds=seeds,
+        stage="finetune",
+        label=label,
+        progress=progress,
+    )
+    return replace(linearized, model=model)
+
+
+def control(
+    teacher: nn.Module,
+    data: Data,
+    linearized: Sequence[LinearizedModel],
+    *,
+    seeds: Sequence[int],
+    schedule: Schedule,
+    progress: bool = True,
+) -> list[LinearizedModel]:
+    """The 100 % control: one network, all its ReLUs kept, that trains exactly as the linearized ones do.
+
+    It follows the method's mask phase (same epochs, batches, optimizer and distillation, alphas frozen at 1) and is copied
+    at the epoch at which each budget's mask was taken. What changes in it is training drift; what changes beyond it
+    is linearization.
+
+    Args:
+        teacher: Trained network or ensemble.
+        data: Its data.
+        linearized: The method's records, in the order of their budgets.
+        seeds: One for each member.
+        schedule: The method's mask phase.
+        progress: Show a progress bar.
+
+    Returns:
+        One record per budget, before fine-tuning.
+    """
+    source = data[0] if isinstance(teacher, Ensemble) else data
+    model = gates.freeze(map_networks(lambda network: gates.install(network, source.input_shape), teacher))
+    single = not isinstance(model, Ensemble)
+    taken: dict[tuple[int, int], nn.Module] = {}
+
+    def snapshot(done: int) -> None:
+        for number, one in enumerate(linearized):
+            for member, stop in enumerate(one.epochs):
+                if stop == done:
+                    taken[number, member] = copy.deepcopy(model) if single else model.member(member)
+
+    def after_epoch(epoch: int) -> bool:
+        snapshot(epoch + 1)
+        return False
+
+    snapshot(0)
+    epochs = max(stop for one in linearized for stop in one.epochs)
+    if epochs:
+        fit(
+            model,
+            data,
+            Distill(teacher, data),
+            replace(schedule, epochs=epochs),
+            seeds=seeds,
+            stage="masks",
+            label="control",
+            after_epoch=after_epoch,
+            progress=progress,
+        )
+    return [
+        record(
+            "control",
+            one.budget,
+            one.budget_units,
+            [taken[number, member] for member in range(len(one.epochs))],
+            one.epochs,
+            [],
+            single=single,
+        )
+        for number, one in enumerate(linearized)
+    ]

@@ -1,0 +1,95 @@
+"""What every linearizer returns: one record per budget."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from torch import nn
+
+from linfair.ensemble import Ensemble
+from linfair.masks import Mask, masks_of
+
+
+class BudgetOutOfReach(RuntimeError):
+    """A method cannot meet a ReLU budget with its present options."""
+
+
+@dataclass(frozen=True)
+class LinearizedModel:
+    """One ReLU budget of one method, for one network or for every member of an ensemble.
+
+    Attributes:
+        method: Name of the method.
+        budget: What was asked, a fraction of the units.
+        budget_units: The same as a count.
+        model: The network (or ensemble), its gates binary and frozen.
+        masks: One mask for each member.
+        epochs: Epochs each member had trained when its mask was taken; 0 for one-shot methods.
+        history: Rows of the mask phase, shared by the budgets of one path.
+    """
+
+    method: str
+    budget: float
+    budget_units: int
+    model: nn.Module
+    masks: list[Mask]
+    epochs: tuple[int, ...]
+    history: list[dict[str, object]] = field(default_factory=list, repr=False)
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """Kept ReLUs of each member: at most the budget, fewer where a method undershoots."""
+        return tuple(mask.kept for mask in self.masks)
+
+    @property
+    def mask(self) -> Mask:
+        """The mask of a single network."""
+        if len(self.masks) != 1:
+            raise ValueError(f"this record holds {len(self.masks)} networks: use .masks")
+        return self.masks[0]
+
+
+def record(
+    method: str,
+    budget: float,
+    budget_units: int,
+    networks: Sequence[nn.Module],
+    epochs: Sequence[int],
+    history: list[dict[str, object]],
+    *,
+    single: bool,
+) -> LinearizedModel:
+    """Put one budget's networks, gates binary, into a record."""
+    model = networks[0] if single else Ensemble(networks)
+    return LinearizedModel(method, budget, budget_units, model, masks_of(model), tuple(epochs), history)
+
+
+def budget_units(budget: float, total: int) -> int:
+    """A ReLU budget as a count: round(budget * total).
+
+    Raises:
+        ValueError: If the budget is no fraction in [0, 1].
+
+    >>> [budget_units(b, 491_520) for b in (0.8, 0.2, 0.02)]
+    [393216, 98304, 9830]
+    """
+    if not 0 <= budget <= 1:
+        raise ValueError(
+            f"a ReLU budget is a fraction in [0, 1], got {budget}; divide a count by {total} units"
+        )
+    return round(budget * total)
+
+
+def check_budgets(budgets: Sequence[float]) -> tuple[float, ...]:
+    """Budgets as a tuple, if they are fractions in strictly descending order.
+
+    Raises:
+        ValueError: Otherwise.
+    """
+    values = tuple(float(budget) for budget in budgets)
+    if (
+        not values
+        or any(not 0 <= b <= 1 for b in values)
+        or any(a <= b for a, b in zip(values, values[1:], strict=False))
+    ):
+        raise ValueError(f"budgets must be fractions in [0, 1] in descending order, got {list(budgets)}")
+    return values

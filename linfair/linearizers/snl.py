@@ -1,0 +1,163 @@
+"""SNL, Selective Network Linearization (Cho, Joshi, Reagen, Garg, Hegde; ICML 2022), as used by Das et al. (ICML 2024).
+
+Weights and alphas are trained together on
+
+    CE + KD(T = 4) + lambda * sum |alpha|,
+
+with lambda growing by 10 % in every epoch (from the sixth on) in which the number of kept units, alpha > 0.01, did not fall
+below its lowest. Nothing before a budget is met depends on that budget, so **one path serves all budgets**: each takes
+its snapshot, alphas binarised and frozen, at the end of the first epoch whose count is within it. The count may undershoot;
+the record holds the actual one.
+"""
+
+import copy
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from linfair import gates
+from linfair.ensemble import Ensemble, map_networks
+from linfair.linearizers.record import BudgetOutOfReach, LinearizedModel, budget_units, check_budgets, record
+from linfair.training import Batch, Data, Distill, Schedule, fit
+
+
+@dataclass(frozen=True)
+class SNL:
+    """Options of SNL; the defaults are the paper's.
+
+    Attributes:
+        lasso: First lambda.
+        growth: Factor on lambda.
+        warmup: Epochs before lambda may grow.
+        threshold: A unit is kept while its alpha is above this.
+        patience: Give up after so many epochs without a new lowest count; None is twice the epochs in which Adam can
+            carry an alpha from 1 to the threshold, at least 50.
+        schedule: Training of weights and alphas; its epochs are the most that are tried.
+    """
+
+    lasso: float = 1e-5
+    growth: float = 1.1
+    warmup: int = 5
+    threshold: float = 1e-2
+    patience: int | None = None
+    schedule: Schedule = field(default=Schedule(epochs=2000, batch_size=128, optimizer="adam", lr=1e-3))
+
+
+def snl(
+    teacher: nn.Module,
+    data: Data,
+    budgets: Sequence[float],
+    *,
+    seeds: Sequence[int],
+    options: SNL | None = None,
+    progress: bool = True,
+) -> list[LinearizedModel]:
+    """Follow one mask path and take a snapshot for every budget.
+
+    Args:
+        teacher: Trained network, or ensemble, without gates; it is not changed.
+        data: Its data, one data set for each member.
+        budgets: Fractions of units to keep, descending.
+        seeds: One for each member.
+        options: Options; the paper's by default.
+        progress: Show a progress bar.
+
+    Returns:
+        One record per budget, before fine-tuning.
+
+    Raises:
+        BudgetOutOfReach: If the count stops falling before the last budget; says how far it came and what to change.
+    """
+    options = options or SNL()
+    budgets = check_budgets(budgets)
+    path = _Path(teacher, data, budgets, seeds, options)
+    history = fit(
+        path.model,
+        data,
+        path.objective,
+        options.schedule,
+        seeds=seeds,
+        stage="masks",
+        label="snl: mask path",
+        after_epoch=path.after_epoch,
+        progress=progress,
+    )
+    path.finish(history)
+    single = not isinstance(path.model, Ensemble)
+    return [
+        record(
+            "snl", budget, limit, [taken[number] for taken in path.snapshots], epochs, history, single=single
+        )
+        for number, (budget, limit, epochs) in enumerate(
+            zip(budgets, path.limits, zip(*path.epochs, strict=True), strict=True)
+        )
+    ]
+
+
+class _Path:
+    """The state of one mask path: a lambda, a lowest count and the snapshots of each member."""
+
+    def __init__(
+        self, teacher: nn.Module, data: Data, budgets: tuple[float, ...], seeds: Sequence[int], options: SNL
+    ) -> None:
+        source = data[0] if isinstance(teacher, Ensemble) else data
+        self.model = map_networks(lambda network: gates.install(network, source.input_shape), teacher)
+        self.options, self.seeds = options, tuple(seeds)
+        total = gates.total_units(self.model)
+        self.limits = [budget_units(budget, total) for budget in budgets]
+        members = len(self.seeds)
+        self.lasso = torch.full((members,), options.lasso, device=source.splits["train"].y.device)
+        self.lowest = [total] * members
+        self.stale = [0] * members
+        self.snapshots: list[list[nn.Module]] = [[] for _ in self.seeds]
+        self.epochs: list[list[int]] = [[] for _ in self.seeds]
+        self.counts: list[list[int]] = []
+        self.distill = Distill(teacher, data)
+        schedule = options.schedule
+        steps = math.ceil(len(source.splits["train"]) / (schedule.batch_size or len(source.splits["train"])))
+        fall = (1 - options.threshold) / ((schedule.alpha_lr or schedule.lr) * steps)
+        self.patience = options.patience or max(50, math.ceil(2 * fall))
+
+    def objective(self, model: nn.Module, batch: Batch) -> Tensor:
+        l1 = sum(alpha.abs().flatten(1).sum(1) for alpha in gates.alphas(model).values())
+        return self.distill(model, batch) + self.lasso * l1
+
+    def after_epoch(self, epoch: int) -> bool:
+        counts = gates.kept_units(self.model, threshold=self.options.threshold).tolist()
+        self.counts.append(counts)
+        for member, count in enumerate(counts):
+            taken = self.snapshots[member]
+            while len(taken) < len(self.limits) and count <= self.limits[len(taken)]:
+                taken.append(self._snapshot(member))
+                self.epochs[member].append(epoch + 1)
+            fell = count < self.lowest[member]
+            self.lowest[member] = min(count, self.lowest[member])
+            self.stale[member] = 0 if fell else self.stale[member] + 1
+            if len(taken) < len(self.limits) and not fell and epoch >= self.options.warmup:
+                self.lasso[member] *= self.options.growth
+        missing = [m for m, taken in enumerate(self.snapshots) if len(taken) < len(self.limits)]
+        if any(self.stale[member] >= self.patience for member in missing):
+            self._give_up(missing, f"no unit left in the last {self.patience} epochs (epoch {epoch + 1})")
+        return not missing
+
+    def finish(self, history: list[dict[str, object]]) -> None:
+        missing = [m for m, taken in enumerate(self.snapshots) if len(taken) < len(self.limits)]
+        if missing:
+            self._give_up(missing, f"all {self.options.schedule.epochs} epochs were used")
+        for row, counts in zip(history, self.counts, strict=True):
+            row["kept"] = counts
+
+    def _snapshot(self, member: int) -> nn.Module:
+        network = self.model.member(member) if isinstance(self.model, Ensemble) else copy.deepcopy(self.model)
+        return gates.binarise(network, threshold=self.options.threshold)
+
+    def _give_up(self, missing: list[int], why: str) -> None:
+        member = missing[0]
+        limit = self.limits[len(self.snapshots[member])]
+        raise BudgetOutOfReach(
+            f"snl: {limit} units are out of reach for seeds {[self.seeds[m] for m in missing]}: {why}; the lowest count is "
+            f"{self.lowest[member]} at lambda {self.lasso[member].item():.3g}. Raise lasso, alpha_lr or epochs, or drop the budget"
+        )

@@ -1,0 +1,141 @@
+"""Networks for small images and plain features, built from `nn.ReLU` modules, one module per call.
+
+Every network takes inputs of any size and any number of channels and classes, and a `width` so that a thin version is the
+same code. At 32x32 ResNet18 and ResNet34 hold 491,520 and 901,120 ReLU units: the stem has no ReLU after it, as in
+the code released with the paper.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+
+class MLP(nn.Sequential):
+    """Fully connected network: flatten, then (linear, ReLU) per hidden width, then linear.
+
+    Args:
+        input_shape: Shape of one input.
+        classes: Number of classes.
+        width: Units of each hidden layer.
+        depth: Number of hidden layers.
+    """
+
+    def __init__(
+        self, input_shape: tuple[int, ...], classes: int, *, width: int = 64, depth: int = 2
+    ) -> None:
+        features = [torch.Size(input_shape).numel(), *[width] * depth]
+        hidden = [
+            layer
+            for a, b in zip(features, features[1:], strict=False)
+            for layer in (nn.Linear(a, b), nn.ReLU())
+        ]
+        super().__init__(nn.Flatten(), *hidden, nn.Linear(features[-1], classes))
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions with batch norm, and a shortcut (He et al., CVPR 2016)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.relu1 = nn.ReLU()
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.relu2 = nn.ReLU()
+        same = stride == 1 and inputs == outputs
+        self.shortcut = (
+            nn.Identity()
+            if same
+            else nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run the block."""
+        out = self.bn2(self.conv2(self.relu1(self.bn1(self.conv1(x)))))
+        return self.relu2(out + self.shortcut(x))
+
+
+class ResNet(nn.Module):
+    """ResNet for small images: a 3x3 stem without ReLU and four stages of basic blocks.
+
+    Args:
+        input_shape: (channels, height, width) of one image.
+        classes: Number of classes.
+        blocks: Blocks of each stage, (2, 2, 2, 2) for ResNet18.
+        width: Channels of the first stage, doubled by every further one.
+    """
+
+    def __init__(
+        self,
+        input_shape: tuple[int, ...],
+        classes: int,
+        *,
+        blocks: tuple[int, ...] = (2, 2, 2, 2),
+        width: int = 64,
+    ) -> None:
+        super().__init__()
+        if len(input_shape) != 3:
+            raise ValueError(
+                f"a ResNet takes images (channels, height, width), got inputs of shape {input_shape}"
+            )
+        channels = width
+        self.stem = nn.Sequential(
+            nn.Conv2d(input_shape[0], width, 3, padding=1, bias=False), nn.BatchNorm2d(width)
+        )
+        stages = []
+        for number, count in enumerate(blocks):
+            outputs = width * 2**number
+            strides = [1 if number == 0 else 2] + [1] * (count - 1)
+            stage = []
+            for stride in strides:
+                stage.append(BasicBlock(channels, outputs, stride))
+                channels = outputs
+            stages.append(nn.Sequential(*stage))
+        self.stages = nn.Sequential(*stages)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.head = nn.Linear(channels, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images (n, channels, height, width) to logits (n, classes)."""
+        return self.head(self.pool(self.stages(self.stem(x))).flatten(1))
+
+
+NETWORKS: dict[str, tuple[Callable[..., nn.Module], dict[str, object], int]] = {
+    "mlp": (MLP, {}, 64),
+    "resnet18": (ResNet, {"blocks": (2, 2, 2, 2)}, 64),
+    "resnet34": (ResNet, {"blocks": (3, 4, 6, 3)}, 64),
+}
+"""Name -> (class, fixed options, the paper's width)."""
+
+
+def build(
+    name: str, input_shape: tuple[int, ...], classes: int, *, width: int | None = None, seed: int = 0
+) -> nn.Module:
+    """Build a network with weights drawn from one seed, leaving the global random state alone.
+
+    Args:
+        name: One of `NETWORKS`.
+        input_shape: Shape of one input.
+        classes: Number of classes, at least 2.
+        width: Channels or units of the first stage; None is the full network.
+        seed: Seed of the initial weights.
+
+    Returns:
+        The network on the CPU, in training mode.
+
+    Raises:
+        ValueError: For an unknown name or a size that makes no network.
+
+    >>> sum(p.numel() for p in build("mlp", (2,), 2, width=16).parameters())
+    354
+    """
+    if name not in NETWORKS:
+        raise ValueError(f"no network {name!r}; there are {', '.join(NETWORKS)}")
+    if classes < 2 or (width is not None and width < 1):
+        raise ValueError(f"a network needs classes >= 2 and width >= 1, got classes={classes}, width={width}")
+    kind, options, full = NETWORKS[name]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return kind(tuple(input_shape), classes, width=width or full, **options)

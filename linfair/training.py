@@ -1,0 +1,313 @@
+"""One training loop for every stage.
+
+`fit` takes a network (or an ensemble), data, an *objective* (network, batch -> loss) and a `Schedule`. Base training,
+distillation, mask learning and fine-tuning are objectives and an end-of-epoch hook, not loops of their own. What an epoch draws
+(order, shifts) depends on seed, stage and epoch alone, whatever else shares the machine or the ensemble.
+"""
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from linfair.data import GroupedData, move
+from linfair.ensemble import Ensemble
+
+Data = GroupedData | Sequence[GroupedData]
+
+
+class TrainingDiverged(RuntimeError):
+    """The loss left the finite numbers."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How a stage is trained.
+
+    Attributes:
+        epochs: Passes over the training split.
+        batch_size: Images of a batch; None is the whole split. The last batches differ by one image at most.
+        optimizer: `sgd`, `adam` or `adamw`.
+        lr: Learning rate of the weights.
+        momentum: For `sgd`.
+        weight_decay: Of the weights; alphas have none.
+        decay: `constant`, `cosine` (to 0 over the epochs) or `step`.
+        milestones: Epochs at which `step` multiplies the rate by `gamma`.
+        gamma: See above.
+        alpha_lr: Learning rate of the alphas, where they are trained; None is `lr`.
+        augment: Shift images at random where the data set says so.
+    """
+
+    epochs: int
+    batch_size: int | None = 128
+    optimizer: str = "sgd"
+    lr: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    decay: str = "constant"
+    milestones: tuple[int, ...] = ()
+    gamma: float = 0.1
+    alpha_lr: float | None = None
+    augment: bool = True
+
+    def rate(self, epoch: int) -> float:
+        """Factor on the learning rates in an epoch (counted from 0).
+
+        >>> Schedule(epochs=160, decay="step", milestones=(80, 120)).rate(100)
+        0.1
+        """
+        if self.decay == "constant":
+            return 1.0
+        if self.decay == "cosine":
+            return 0.5 * (1 + math.cos(math.pi * epoch / self.epochs))
+        if self.decay == "step":
+            return self.gamma ** sum(epoch >= milestone for milestone in self.milestones)
+        raise ValueError(f"no decay {self.decay!r}; there are constant, cosine, step")
+
+    def make_optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
+        """The optimizer over what is trainable, the alphas in a group of their own."""
+        alphas, weights = [], []
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                (alphas if name.rpartition(".")[2] == "alpha" else weights).append(parameter)
+        alpha_lr = self.lr if self.alpha_lr is None else self.alpha_lr
+        groups = [
+            {"params": weights, "lr": self.lr, "weight_decay": self.weight_decay},
+            {"params": alphas, "lr": alpha_lr, "weight_decay": 0.0},
+        ]
+        groups = [group for group in groups if group["params"]]
+        if self.optimizer == "sgd":
+            return torch.optim.SGD(groups, momentum=self.momentum)
+        if self.optimizer == "adam":
+            return torch.optim.Adam(groups)
+        if self.optimizer == "adamw":
+            return torch.optim.AdamW(groups)
+        raise ValueError(f"no optimizer {self.optimizer!r}; there are sgd, adam, adamw")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Inputs (normalised), labels, groups and positions in the split; all with a members axis in front for an ensemble."""
+
+    x: Tensor
+    y: Tensor
+    a: Tensor
+    index: Tensor
+    augmented: bool
+
+
+Objective = Callable[[nn.Module, Batch], Tensor]
+
+
+class Source:
+    """One split as batches: of one data set, or of equally large ones side by side for an ensemble."""
+
+    def __init__(self, data: Data, split: str) -> None:
+        self.single = isinstance(data, GroupedData)
+        self.sets = [data] if self.single else list(data)
+        parts = [one.splits[split] for one in self.sets]
+        if len({(part.x.shape, part.x.device) for part in parts}) != 1:
+            sizes = sorted({tuple(part.x.shape) for part in parts})
+            raise ValueError(f"data sets of an ensemble must have equally large {split} splits, got {sizes}")
+        self.x = torch.stack([part.x for part in parts])
+        self.y = torch.stack([part.y for part in parts])
+        self.a = torch.stack([part.a for part in parts])
+        self.n = self.y.shape[1]
+
+    def take(self, index: Tensor, shifts: Tensor | None = None) -> Batch:
+        """The inputs at positions index (members, b), moved by shifts (2, members, b) if given."""
+        member = torch.arange(len(self.sets), device=index.device).view(-1, 1)
+        x, reach = self.x[member, index], self.sets[0].shift
+        if shifts is not None:
+            down, right = shifts
+            x = move(x.flatten(0, 1), down.flatten(), right.flatten(), reach).view_as(x)
+        x = torch.stack([one.normalise(part) for one, part in zip(self.sets, x, strict=True)])
+        fields = x, self.y[member, index], self.a[member, index], index
+        return Batch(*(value[0] if self.single else value for value in fields), augmented=shifts is not None)
+
+    def epoch(
+        self, keys: Sequence[str], batch_size: int | None, augment: bool
+    ) -> "list[tuple[Tensor, Tensor | None]]":
+        """Positions (and shifts) of one epoch's batches, drawn for each member from its own key."""
+        orders, shifts, reach = [], [], self.sets[0].shift
+        for key in keys:
+            generator = torch.Generator().manual_seed(
+                int.from_bytes(hashlib.sha256(key.encode()).digest()[:7])
+            )
+            orders.append(torch.randperm(self.n, generator=generator))
+            if augment and reach:
+                shifts.append(torch.randint(-reach, reach + 1, (2, self.n), generator=generator))
+        count = math.ceil(self.n / (batch_size or self.n))
+        order = torch.stack(orders).to(self.y.device).tensor_split(count, dim=1)
+        if not shifts:
+            return [(part, None) for part in order]
+        moved = torch.stack(shifts, dim=1).to(self.y.device).tensor_split(count, dim=2)
+        return list(zip(order, moved, strict=True))
+
+
+def per_member(values: Tensor) -> Tensor:
+    """Mean over a batch, the last axis: one number, or one for each member."""
+    return values.mean(dim=-1)
+
+
+def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
+    """Cross entropy of each input, logits (..., n, classes), labels (..., n) -> (..., n)."""
+    return F.cross_entropy(logits.flatten(0, -2), y.flatten(), reduction="none").view(y.shape)
+
+
+def distillation(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """Distillation loss of each input, T^2 KL(softmax(teacher / T) || softmax(student / T)) (Hinton et al., 2015).
+
+    Args:
+        student: Logits (..., n, classes).
+        teacher: Logits of the same shape; no gradient flows into them.
+        temperature: T > 0.
+
+    >>> distillation(torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 2.0]]), 4.0).tolist()
+    [0.0]
+    """
+    p = F.log_softmax(teacher.detach() / temperature, dim=-1)
+    q = F.log_softmax(student / temperature, dim=-1)
+    return temperature**2 * (p.exp() * (p - q)).sum(dim=-1)
+
+
+def supervised(model: nn.Module, batch: Batch) -> Tensor:
+    """Objective of base training: mean cross entropy."""
+    return per_member(cross_entropy(model(batch.x), batch.y))
+
+
+class Distill:
+    """Objective of mask learning and fine-tuning, L^KD = CE + KD with T = 4 (the paper's Algorithm 1 and SNL).
+
+    The teacher runs in evaluation mode without gradients, on the batch the student sees; where inputs do not change between epochs
+    its logits are computed once.
+    """
+
+    def __init__(self, teacher: nn.Module, data: Data, *, temperature: float = 4.0) -> None:
+        self.teacher = teacher.eval()
+        self.data = data
+        self.temperature = temperature
+        self._cache: Tensor | None = None
+
+    def teacher_logits(self, batch: Batch) -> Tensor:
+        """The teacher's logits on a batch."""
+        with torch.no_grad():
+            if batch.augmented:
+                return self.teacher(batch.x)
+            if self._cache is None:
+                self._cache = predict(self.teacher, self.data, "train")
+            return self._cache.gather(
+                -2, batch.index.unsqueeze(-1).expand(*batch.index.shape, self._cache.shape[-1])
+            )
+
+    def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
+        """CE + KD of the batch, one number for each member."""
+        logits = model(batch.x)
+        taught = distillation(logits, self.teacher_logits(batch), self.temperature)
+        return per_member(cross_entropy(logits, batch.y) + taught)
+
+
+def fit(
+    model: nn.Module,
+    data: Data,
+    objective: Objective,
+    schedule: Schedule,
+    *,
+    seeds: Sequence[int],
+    stage: str,
+    label: str | None = None,
+    after_epoch: Callable[[int], bool] | None = None,
+    progress: bool = True,
+) -> list[dict[str, object]]:
+    """Train a network, or every member of an ensemble, in place.
+
+    Args:
+        model: Network with `data` one data set, or `Ensemble` with `data` one data set for each member.
+        data: See above; on the network's device.
+        objective: Network and batch -> loss, one number for each member.
+        schedule: How.
+        seeds: One seed for each member (one for a plain network): order and shifts.
+        stage: Name of the stage, part of what the seeds draw: two arms with the same stage see the same batches.
+        label: Shown in the progress bar and in errors; the stage's name by default.
+        after_epoch: Called with the epoch's number after it; training ends early when it returns True.
+        progress: Show a progress bar.
+
+    Returns:
+        One row per epoch: `epoch` and `loss`, a list with each member's mean.
+
+    Raises:
+        TrainingDiverged: If a member's loss is no longer finite; names epoch and seeds.
+    """
+    members = model.members if isinstance(model, Ensemble) else 1
+    source = Source(data, "train")
+    if isinstance(model, Ensemble) == source.single or len(seeds) != members or len(source.sets) != members:
+        raise ValueError(
+            f"{members} networks need as many data sets and seeds, got {len(source.sets)} and {len(seeds)} "
+            "(a plain network takes one data set, an ensemble a list)"
+        )
+    optimizer = schedule.make_optimizer(model)
+    rates = [group["lr"] for group in optimizer.param_groups]
+    history: list[dict[str, object]] = []
+    bar = tqdm(range(schedule.epochs), desc=label or stage, unit="epoch", disable=not progress, leave=False)
+    for epoch in bar:
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * schedule.rate(epoch)
+        model.train()
+        total = torch.zeros(members, device=source.y.device)
+        keys = [f"{seed}/{stage}/{epoch}" for seed in seeds]
+        for index, shifts in source.epoch(keys, schedule.batch_size, schedule.augment):
+            loss = objective(model, source.take(index, shifts))
+            optimizer.zero_grad(set_to_none=True)
+            loss.sum().backward()
+            optimizer.step()
+            total += loss.detach() * index.shape[1]
+        losses = (total / source.n).tolist()
+        if not all(math.isfinite(loss) for loss in losses):
+            bad = [seed for seed, loss in zip(seeds, losses, strict=True) if not math.isfinite(loss)]
+            raise TrainingDiverged(
+                f"{label or stage}: the loss is not finite in epoch {epoch} for seeds {bad}; lower the learning rate ({schedule.lr})"
+            )
+        history.append({"epoch": epoch, "loss": losses})
+        bar.set_postfix(loss=f"{sum(losses) / members:.3f}")
+        if after_epoch is not None and after_epoch(epoch):
+            break
+    bar.close()
+    return history
+
+
+@torch.no_grad()
+def predict(
+    model: nn.Module, data: Data, split: str, *, view: tuple[int, int] = (0, 0), batch_size: int = 1024
+) -> Tensor:
+    """Logits of a whole split in evaluation mode, inputs moved by `view`: (n, classes), or (members, n, classes)."""
+    source = Source(data, split)
+    training = model.training
+    model.eval()
+    logits = []
+    for index in torch.arange(source.n, device=source.y.device).split(batch_size):
+        index = index.expand(len(source.sets), -1)
+        shifts = None
+        if view != (0, 0):
+            shifts = torch.tensor(view, device=index.device).view(2, 1, 1).expand(2, *index.shape)
+        logits.append(model(source.take(index, shifts).x))
+    model.train(training)
+    return torch.cat(logits, dim=-2)
+
+
+def correctness(model: nn.Module, data: Data, split: str) -> Tensor:
+    """Share of the data set's fixed views on which each input is predicted right: float32, (members, n).
+
+    Without shifts there is one view and the share is 0 or 1. A plain network is one member.
+    """
+    source = Source(data, split)
+    views = source.sets[0].views
+    right = torch.zeros_like(source.y, dtype=torch.float32)
+    for view in views:
+        logits = predict(model, data, split, view=view)
+        right += (logits.argmax(dim=-1).view_as(source.y) == source.y).float()
+    return right / len(views)

@@ -1,0 +1,10 @@
+"""Studies: which networks, budgets, arms and seeds; run what is missing, keep every finished arm, read tidy tables.
+
+`grid` names the cells of a panel, `run` returns their table, `tables` turns rows into drops and means over seeds.
+"""
+
+from linfair.study.cells import ARMS, Cell, grid, run
+from linfair.study.recipes import PROFILES, Recipe, recipe
+from linfair.study.store import ResultStore, cache_folder
+
+__all__ = ["ARMS", "PROFILES", "Cell", "Recipe", "ResultStore", "cache_folder", "grid", "recipe", "run"]

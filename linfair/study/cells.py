@@ -1,0 +1,311 @@
+"""Cells and arms: the unit of work, of resuming and of comparison.
+
+A cell is everything that shares trained teachers: one data set, one network and one seed, or a fixed list of seeds trained as an
+ensemble. An arm is one way through it at all budgets: the `original` network, a method with `plain` fine-tuning, or its 100 %
+`control`. Each (cell, arm) ends in one table; arms are compared only within one teacher's digest.
+"""
+
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+import pandas as pd
+import torch
+from torch import nn
+
+import linfair
+from linfair import gates
+from linfair.data import GroupedData, load_data
+from linfair.ensemble import Ensemble, map_networks
+from linfair.linearizers import control, finetune, snl
+from linfair.linearizers.record import LinearizedModel, check_budgets, record
+from linfair.metrics import group_accuracy
+from linfair.models import build
+from linfair.study.recipes import Recipe, recipe
+from linfair.study.store import ResultStore, key, weights_digest
+from linfair.training import Data, correctness, fit, supervised
+
+ARMS = ("original", "plain", "control")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One unit of a study.
+
+    Attributes:
+        data: Name of the data set.
+        network: Name of the network.
+        method: Name of the linearizer.
+        budgets: ReLU budgets below 1, descending.
+        seeds: Several seeds are trained as one ensemble.
+        profile: `smoke`, `small` or `paper`.
+        device: `cpu` or `cuda`.
+    """
+
+    data: str
+    network: str
+    method: str
+    budgets: tuple[float, ...]
+    seeds: tuple[int, ...]
+    profile: str = "small"
+    device: str = "cpu"
+
+
+def grid(
+    data: str,
+    network: str,
+    *,
+    method: str = "snl",
+    budgets: Sequence[float],
+    seeds: Sequence[int],
+    profile: str = "small",
+    device: str = "cpu",
+) -> list[Cell]:
+    """The cells of one panel: the seeds of an MLP in one ensemble, larger networks one seed a cell."""
+    if method != "snl":
+        raise ValueError(f"no method {method!r}; there is snl")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"device {device!r} was asked for, but torch sees no GPU here; use device='cpu'")
+    lists = [tuple(seeds)] if network == "mlp" else [(seed,) for seed in seeds]
+    return [Cell(data, network, method, check_budgets(budgets), one, profile, device) for one in lists]
+
+
+def run(
+    cells: Sequence[Cell],
+    *,
+    arms: Sequence[str] = ARMS,
+    store: ResultStore | None = None,
+    progress: bool = True,
+    announce: Callable[[str], None] = lambda line: None,
+) -> pd.DataFrame:
+    """The table of a study: stored arms are read, missing ones computed and stored one by one.
+
+    Interrupted at any moment, nothing that was finished is lost: run it again.
+
+    Args:
+        cells: From `grid`.
+        arms: Some of `ARMS`.
+        store: Where; the user's cache by default.
+        progress: Show progress bars.
+        announce: Told each arm's name and whether it was read or computed.
+
+    Returns:
+        A row per (cell, arm, budget, seed, split, group), see `Worker.rows`.
+    """
+    unknown = sorted(set(arms) - set(ARMS))
+    if unknown:
+        raise ValueError(f"no arms {unknown}; there are {', '.join(ARMS)}")
+    store = store or ResultStore.default()
+    tables = []
+    for cell in cells:
+        worker = Worker(cell, store, progress)
+        for arm in arms:
+            name = worker.name(arm)
+            table = store.read(name)
+            announce(f"{name}: {arm} of {cell.network} on {cell.data}: {'computed' if table is None else 'read'}")
+            if table is None:
+                table = worker.rows(arm)
+                store.write(name, table)
+            tables.append(table)
+    return pd.concat(tables, ignore_index=True)
+
+
+class Worker:
+    """Computes the arms of one cell; teacher and mask path are kept as checkpoints."""
+
+    def __init__(self, cell: Cell, store: ResultStore, progress: bool) -> None:
+        self.cell, self.store, self.progress = cell, store, progress
+        self.recipe: Recipe = recipe(cell.network, cell.profile)
+        self._sets: list[GroupedData] | None = None
+        self._teacher: tuple[nn.Module, dict] | None = None
+        self._path: list[LinearizedModel] | None = None
+        if cell.device == "cpu" and len(cell.seeds) > 1:
+            torch.set_num_threads(1)
+
+    def name(self, arm: str) -> str:
+        """Name of an arm's table: the hash of everything that determines it."""
+        return key({**self._settings("base"), "cell": asdict(self.cell), "recipe": asdict(self.recipe), "arm": arm})
+
+    def _settings(self, stage: str) -> dict[str, object]:
+        cell = self.cell
+        return {
+            "stage": stage,
+            "data": cell.data,
+            "network": cell.network,
+            "seeds": cell.seeds,
+            "device": cell.device,
+            "base": asdict(self.recipe.base),
+            "width": self.recipe.width,
+            "torch": torch.__version__,
+            "threads": torch.get_num_threads() if cell.device == "cpu" else 0,
+        }
+
+    @property
+    def sets(self) -> list[GroupedData]:
+        """The data, one split for each seed."""
+        if self._sets is None:
+            self._sets = [load_data(self.cell.data, seed=seed).to(self.cell.device) for seed in self.cell.seeds]
+        return self._sets
+
+    @property
+    def data(self) -> Data:
+        """The data as training takes it."""
+        return self.sets if len(self.sets) > 1 else self.sets[0]
+
+    def teacher(self) -> tuple[nn.Module, dict]:
+        """The trained teacher and its notes (digest, last loss of each seed, seconds), from the checkpoint if there is one."""
+        if self._teacher is None:
+            first = self.sets[0]
+            networks = [
+                build(self.cell.network, first.input_shape, first.classes, width=self.recipe.width, seed=seed)
+                for seed in self.cell.seeds
+            ]
+            model = (Ensemble(networks) if len(networks) > 1 else networks[0]).to(self.cell.device)
+            name = key(self._settings("teacher"))
+            stored = self.store.load(name)
+            if stored is None:
+                start = time.perf_counter()
+                history = fit(
+                    model,
+                    self.data,
+                    supervised,
+                    self.recipe.base,
+                    seeds=self.cell.seeds,
+                    stage="base",
+                    label="base training",
+                    progress=self.progress,
+                )
+                notes = {"seconds": time.perf_counter() - start, "loss": history[-1]["loss"]}
+                notes["digest"] = weights_digest(model)
+                self.store.save(name, model.state_dict(), notes)
+            else:
+                tensors, notes = stored
+                model.load_state_dict(tensors)
+            self._teacher = model.eval(), notes
+        return self._teacher
+
+    def path(self) -> list[LinearizedModel]:
+        """The method's record of each budget before fine-tuning, from the checkpoint if there is one."""
+        if self._path is None:
+            teacher, notes = self.teacher()
+            settings = self._settings("path")
+            settings |= {"snl": asdict(self.recipe.snl), "budgets": self.cell.budgets, "teacher": notes["digest"]}
+            name = key(settings)
+            stored = self.store.load(name)
+            if stored is None:
+                self._path = snl(
+                    teacher,
+                    self.data,
+                    self.cell.budgets,
+                    seeds=self.cell.seeds,
+                    options=self.recipe.snl,
+                    progress=self.progress,
+                )
+                tensors = {
+                    f"{number}/{tensor}": value
+                    for number, one in enumerate(self._path)
+                    for tensor, value in one.model.state_dict().items()
+                }
+                self.store.save(name, tensors, {"epochs": [one.epochs for one in self._path]})
+            else:
+                self._path = self._restore(*stored)
+        return self._path
+
+    def _restore(self, tensors: dict[str, torch.Tensor], notes: dict) -> list[LinearizedModel]:
+        teacher, _ = self.teacher()
+        records = []
+        for number, (budget, epochs) in enumerate(zip(self.cell.budgets, notes["epochs"], strict=True)):
+            model = map_networks(lambda network: gates.install(network, self.sets[0].input_shape), teacher)
+            start = f"{number}/"
+            model.load_state_dict({k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)})
+            networks = model.networks() if isinstance(model, Ensemble) else [model]
+            units = round(budget * gates.total_units(model))
+            networks = [gates.freeze(network) for network in networks]
+            records.append(record("snl", budget, units, networks, epochs, [], single=not isinstance(model, Ensemble)))
+        return records
+
+    def rows(self, arm: str) -> pd.DataFrame:
+        """Compute an arm: one row per (budget, seed, split, group) with n, accuracy, its Wilson interval and provenance."""
+        teacher, notes = self.teacher()
+        start = time.perf_counter()
+        frames = []
+        if arm == "original":
+            gated = map_networks(lambda network: gates.install(network, self.sets[0].input_shape), teacher)
+            total = gates.total_units(gated)
+            frames.append(
+                self._measure(teacher, 1.0, total, [total] * len(self.cell.seeds), [0] * len(self.cell.seeds))
+            )
+        else:
+            path = self.path()
+            if arm == "control":
+                path = control(
+                    teacher,
+                    self.data,
+                    path,
+                    seeds=self.cell.seeds,
+                    schedule=self.recipe.snl.schedule,
+                    progress=self.progress,
+                )
+            for one in path:
+                tuned = finetune(
+                    one,
+                    teacher,
+                    self.data,
+                    seeds=self.cell.seeds,
+                    schedule=self.recipe.finetune,
+                    progress=self.progress,
+                )
+                frames.append(self._measure(tuned.model, one.budget, one.budget_units, one.kept, one.epochs))
+        table = pd.concat(frames, ignore_index=True)
+        cell = self.cell
+        loss = dict(zip(cell.seeds, notes["loss"], strict=True))
+        provenance = {
+            "data": cell.data,
+            "network": cell.network,
+            "width": self.recipe.width or 0,
+            "method": "original" if arm == "original" else cell.method,
+            "arm": arm,
+            "profile": cell.profile,
+            "teacher": notes["digest"],
+            "device": _device_name(cell.device),
+            "torch": torch.__version__,
+            "linfair": linfair.__version__,
+            "seconds": time.perf_counter() - start + (notes["seconds"] if arm == "original" else 0.0),
+        }
+        return table.assign(base_loss=table["seed"].map(loss), **provenance)
+
+    def _measure(
+        self, model: nn.Module, budget: float, units: int, kept: Sequence[int], epochs: Sequence[int]
+    ) -> pd.DataFrame:
+        rows = []
+        for split in self.sets[0].splits:
+            right = correctness(model, self.data, split)
+            for member, (seed, data) in enumerate(zip(self.cell.seeds, self.sets, strict=True)):
+                measured = group_accuracy(right[member], data.splits[split].a, len(data.group_names))
+                for one, role, trained in zip(measured, data.roles, data.counts, strict=True):
+                    rows.append(
+                        {
+                            "budget": budget,
+                            "budget_units": units,
+                            "kept": kept[member],
+                            "mask_epochs": epochs[member],
+                            "seed": seed,
+                            "split": split,
+                            "group": one.group,
+                            "group_name": data.group_names[one.group],
+                            "role": role,
+                            "n_train": trained,
+                            "n": one.n,
+                            "accuracy": one.accuracy,
+                            "low": one.low,
+                            "high": one.high,
+                        }
+                    )
+        return pd.DataFrame(rows)
+
+
+def _device_name(device: str) -> str:
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    return f"CPU ({platform.machine()}, {torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)})"

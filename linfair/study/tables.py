@@ -1,0 +1,107 @@
+"""From result rows to what is reported: drops per seed, then means over seeds with intervals, paired where the question is."""
+
+import numpy as np
+import pandas as pd
+
+from linfair.metrics import mean_interval
+
+_PER_GROUP = {"group", "group_name", "n_train", "n", "accuracy", "low", "high"}
+
+
+def by_role(table: pd.DataFrame) -> pd.DataFrame:
+    """Pool groups into majority and minority, every image counted once: `group_name` becomes the role."""
+    by = [name for name in table.columns if name not in _PER_GROUP]
+    pooled = table.assign(right=table["accuracy"] * table["n"], group_name=table["role"])
+    pooled = pooled.groupby([*by, "group_name"], as_index=False, dropna=False)[["right", "n", "n_train"]].sum()
+    return pooled.assign(accuracy=pooled["right"] / pooled["n"]).drop(columns="right")
+
+
+def overall(table: pd.DataFrame) -> pd.DataFrame:
+    """Pool all groups: the accuracy of the whole split; `group_name` becomes `all`."""
+    return by_role(table.assign(role="all"))
+
+
+def drops(table: pd.DataFrame) -> pd.DataFrame:
+    """Add each row's accuracy drop against the same seed's original network.
+
+    Adds `original` (its accuracy), `drop` in points, 100 (original - accuracy), and `relative_drop` in per cent,
+    100 (original - accuracy) / original, nan where the original accuracy is 0.
+
+    Raises:
+        ValueError: If a seed's original network is missing, or arms of different teachers are mixed.
+    """
+    by = ["data", "network", "profile", "seed", "split", "group_name"]
+    original = table[table["arm"] == "original"]
+    merged = table.merge(
+        original[[*by, "accuracy", "teacher"]].rename(columns={"accuracy": "original", "teacher": "of_teacher"}),
+        on=by,
+        how="left",
+        validate="many_to_one",
+    )
+    if merged["original"].isna().any():
+        raise ValueError(f"no original network for seeds {sorted(merged[merged['original'].isna()]['seed'].unique())}")
+    if (merged["teacher"] != merged["of_teacher"]).any():
+        raise ValueError("arms of different teachers are mixed; drops are compared only within one teacher's digest")
+    drop = 100 * (merged["original"] - merged["accuracy"])
+    relative = drop / merged["original"].where(merged["original"] > 0)
+    return merged.drop(columns="of_teacher").assign(drop=drop, relative_drop=relative)
+
+
+def over_seeds(table: pd.DataFrame, column: str, by: list[str]) -> pd.DataFrame:
+    """Mean of a column over seeds with its 95 % t interval: columns `by`, n_seeds, mean, low, high."""
+    rows = []
+    for names, part in table.groupby(by, sort=False, dropna=False):
+        if part["seed"].duplicated().any():
+            raise ValueError(f"several rows of one seed for {dict(zip(by, names, strict=True))}: add a column to {by}")
+        interval = mean_interval(part[column].to_numpy())
+        rows.append([*names, interval.n, interval.mean, interval.low, interval.high])
+    return pd.DataFrame(rows, columns=[*by, "n_seeds", "mean", "low", "high"])
+
+
+def disparity(table: pd.DataFrame, *, split: str, column: str = "relative_drop") -> pd.DataFrame:
+    """Minority minus majority drop at each budget, over seeds, and what is left of it once the control's is taken off.
+
+    Both are paired: the difference is taken within a seed, then averaged.
+
+    Args:
+        table: Rows of `drops(by_role(...))`.
+        split: Which split.
+        column: `relative_drop` (per cent) or `drop` (points).
+
+    Returns:
+        A row per (budget, of) with `of` = `plain`, `control` or `plain minus control`, and n_seeds, mean, low, high.
+    """
+    part = table[(table["split"] == split) & (table["arm"] != "original")]
+    wide = part.pivot_table(index=["budget", "seed"], columns=["arm", "group_name"], values=column, dropna=False)
+    gaps = {arm: wide[arm]["minority"] - wide[arm]["majority"] for arm in wide.columns.levels[0]}
+    if {"plain", "control"} <= set(gaps):
+        gaps["plain minus control"] = gaps["plain"] - gaps["control"]
+    rows = []
+    for of, gap in gaps.items():
+        for budget, values in gap.groupby("budget", sort=False):
+            interval = mean_interval(values.to_numpy())
+            rows.append([budget, of, interval.n, interval.mean, interval.low, interval.high])
+    found = pd.DataFrame(rows, columns=["budget", "of", "n_seeds", "mean", "low", "high"])
+    return found.sort_values(["of", "budget"], ascending=[True, False], ignore_index=True)
+
+
+def convergence(table: pd.DataFrame) -> pd.DataFrame:
+    """How well the original networks are trained: last training loss, training accuracy of each role, over seeds."""
+    original = table[(table["arm"] == "original") & (table["split"] == "train")]
+    loss = original.drop_duplicates("seed").assign(
+        what="training loss (last epoch)", value=lambda rows: rows["base_loss"]
+    )
+    pooled = by_role(original)
+    accuracy = pooled.assign(what="training accuracy, " + pooled["group_name"] + " (%)", value=100 * pooled["accuracy"])
+    return over_seeds(pd.concat([loss, accuracy])[["what", "seed", "value"]], "value", ["what"])
+
+
+def text(table: pd.DataFrame, *, digits: int = 1) -> pd.DataFrame:
+    """A table of means for reading: mean, low and high become one column, `mean [low, high]`."""
+
+    def show(row: pd.Series) -> str:
+        if np.isnan(row["low"]):
+            return f"{row['mean']:.{digits}f}"
+        return f"{row['mean']:.{digits}f} [{row['low']:.{digits}f}, {row['high']:.{digits}f}]"
+
+    return table.assign(**{"mean [95 % interval]": table.apply(show, axis=1)}).drop(columns=["mean", "low", "high"])

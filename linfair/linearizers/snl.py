@@ -4,10 +4,10 @@ Weights and alphas are trained together on
 
     CE + KD(T = 4) + lambda * sum |alpha|,
 
-with lambda growing by 10 % in every epoch (from the sixth on) in which the number of kept units, alpha > 0.01, did not fall
-below its lowest. Nothing before a budget is met depends on that budget, so **one path serves all budgets**: each takes
-its snapshot, alphas binarised and frozen, at the end of the first epoch whose count is within it. The count may undershoot;
-the record holds the actual one.
+with lambda growing by 10 % in every epoch (from the sixth on) in which the number of kept units, alpha > 0.01, did not
+fall below its lowest. Nothing before a budget is met depends on that budget, so **one path serves all budgets**: each
+takes its snapshot, alphas binarised and frozen, at the end of the first epoch whose count is within it. The count may
+undershoot; the record holds the actual one.
 """
 
 import copy
@@ -157,7 +157,13 @@ class _Path:
     def _give_up(self, missing: list[int], why: str) -> None:
         member = missing[0]
         limit = self.limits[len(self.snapshots[member])]
+        rate = self.options.schedule.alpha_lr or self.options.schedule.lr
+        advice = (
+            f"Lower alpha_lr ({rate:g}) below the threshold ({self.options.threshold:g}): alphas oscillate by about alpha_lr"
+            if rate >= self.options.threshold
+            else "Raise lasso, alpha_lr or epochs, or drop the budget"
+        )
         raise BudgetOutOfReach(
-            f"snl: {limit} units are out of reach for seeds {[self.seeds[m] for m in missing]}: {why}; the lowest count is "
-            f"{self.lowest[member]} at lambda {self.lasso[member].item():.3g}. Raise lasso, alpha_lr or epochs, or drop the budget"
+            f"snl: {limit} units are out of reach for seeds {[self.seeds[m] for m in missing]}: {why}; "
+            f"the lowest count is {self.lowest[member]} at lambda {self.lasso[member].item():.3g}. {advice}"
         )

@@ -55,7 +55,7 @@ def recipe(network: str, profile: str) -> Recipe:
     small = _SMALL_MLP if network == "mlp" else _SMALL_CNN
     if profile == "small":
         return small
-    hasty = replace(small.snl, growth=1.3, warmup=0, schedule=replace(small.snl.schedule, alpha_lr=1e-2))
+    hasty = replace(small.snl, growth=1.3, warmup=0, schedule=replace(small.snl.schedule, alpha_lr=6e-3))
     return Recipe(
         replace(small.base, epochs=40 if network == "mlp" else 3),
         hasty,

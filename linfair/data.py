@@ -1,8 +1,9 @@
 """Data sets with groups: inputs, labels y and groups a, split once by one seed.
 
-Everything of a data set lives on one device as it was stored (uint8 for images); it is normalised, and shifted where asked,
-when a batch is taken. `toy` is the 2D example of the paper's Fig. 2, `digits` are scikit-learn's bundled handwritten
-digits made imbalanced as the paper does with CIFAR-10 (Sec. 5: half the classes keep 90 % of their images, half 10 %).
+Everything of a data set lives on one device as it was stored (uint8 for images); it is normalised, and shifted where
+asked, when a batch is taken. `toy` is the 2D example of the paper's Fig. 2, `digits` are scikit-learn's bundled
+handwritten digits made imbalanced as the paper does with CIFAR-10 (Sec. 5: half the classes keep 90 % of their images,
+half 10 %).
 """
 
 import hashlib
@@ -85,7 +86,7 @@ class GroupedData:
         return replace(self, splits=moved)
 
     def normalise(self, x: Tensor) -> Tensor:
-        """Stored inputs (..., channels, height, width) as float32 with zero mean and unit deviation; features as they are."""
+        """Stored images (..., channels, height, width) as float32, mean zero, deviation one; features as they are."""
         if x.dtype != torch.uint8:
             return x
         mean = torch.tensor(self.mean, device=x.device).view(-1, 1, 1)
@@ -142,14 +143,13 @@ def toy(
 ) -> GroupedData:
     """The 2D example of the paper's Fig. 2: uniform points of [-1, 1]^2, the minority above a curve.
 
-    Group and label coincide. `test` has the training's shares, `test_balanced` has `test_per_group` points of each group.
+    Group and label coincide. `test` has the training's shares, `test_balanced` has `test_per_group` points of each
+    group.
     """
     if boundary not in BOUNDARIES:
         raise ValueError(f"no boundary {boundary!r}; there are {', '.join(BOUNDARIES)}")
     if min(majority, minority, test_per_group) < 1:
-        raise ValueError(
-            f"every group needs points, got majority={majority}, minority={minority}, {test_per_group=}"
-        )
+        raise ValueError(f"every group needs points, got majority={majority}, minority={minority}, {test_per_group=}")
     rng = np.random.default_rng([seed, 2024])
     total = majority + minority
 
@@ -157,17 +157,10 @@ def toy(
         parts = [np.empty((0, 2)), np.empty((0, 2))]
         while any(len(part) < count for part, count in zip(parts, counts, strict=True)):
             points = rng.uniform(-1, 1, (4 * sum(counts), 2))
-            above = points[:, 1] > BOUNDARIES[boundary](
-                points[:, 0], amplitude=amplitude, frequency=frequency
-            )
+            above = points[:, 1] > BOUNDARIES[boundary](points[:, 0], amplitude=amplitude, frequency=frequency)
             if above.all() or not above.any():
-                raise ValueError(
-                    f"the boundary with amplitude {amplitude} leaves one side of [-1, 1]^2 empty"
-                )
-            parts = [
-                np.concatenate([part, points[side]])
-                for part, side in zip(parts, (~above, above), strict=True)
-            ]
+                raise ValueError(f"the boundary with amplitude {amplitude} leaves one side of [-1, 1]^2 empty")
+            parts = [np.concatenate([part, points[side]]) for part, side in zip(parts, (~above, above), strict=True)]
         x = np.concatenate([part[:count] for part, count in zip(parts, counts, strict=True)])
         y = torch.repeat_interleave(torch.arange(2), torch.tensor(counts))
         return Split(torch.tensor(x, dtype=torch.float32), y, y.clone())
@@ -182,9 +175,7 @@ def toy(
     }
     names = ("majority", "minority")
     options = dict(boundary=boundary, amplitude=amplitude, frequency=frequency, test_per_group=test_per_group)
-    return GroupedData(
-        "toy", splits, names, names, provenance=_provenance("generated", seed, options, splits)
-    )
+    return GroupedData("toy", splits, names, names, provenance=_provenance("generated", seed, options, splits))
 
 
 DIGITS_PER_CLASS = 174
@@ -196,9 +187,10 @@ def digits(
 ) -> GroupedData:
     """scikit-learn's handwritten digits, imbalanced by class: a random half of the classes is the minority.
 
-    Per class: 54 images for the balanced test, 120 to train on, of which a majority class keeps 90 % and a minority class 10 %;
-    a sixth of what is left is validation. `test` keeps the same fractions of the balanced test. The 8x8 digits
-    lie on a 12x12 canvas, moved by up to `shift` pixels (centred digits are so easy that nothing can be seen on them).
+    Per class: 54 images for the balanced test, 120 to train on, of which a majority class keeps 90 % and a minority
+    class 10 %; a sixth of what is left is validation. `test` keeps the same fractions of the balanced test. The 8x8
+    digits lie on a 12x12 canvas, moved by up to `shift` pixels (centred digits are so easy that nothing can be seen on
+    them).
     Group and label coincide.
 
     Source: E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits", UCI, 1998 (test part).

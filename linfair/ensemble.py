@@ -45,13 +45,9 @@ class Ensemble(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Run every member on its own batch, x of shape (members, n, ...)."""
         if x.shape[0] != self.members:
-            raise ValueError(
-                f"{self.members} networks need x of shape ({self.members}, n, ...), got {tuple(x.shape)}"
-            )
+            raise ValueError(f"{self.members} networks need x of shape ({self.members}, n, ...), got {tuple(x.shape)}")
         state = dict(self.network.named_parameters()), dict(self.network.named_buffers())
-        return vmap(lambda params, buffers, one: functional_call(self.network, (params, buffers), (one,)))(
-            *state, x
-        )
+        return vmap(lambda params, buffers, one: functional_call(self.network, (params, buffers), (one,)))(*state, x)
 
     def member(self, index: int) -> nn.Module:
         """A copy of one network, on its own."""

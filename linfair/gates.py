@@ -32,8 +32,8 @@ class ReLUGate(nn.Module):
 
     >>> gate = ReLUGate((2,))
     >>> _ = gate.alpha.data.copy_(torch.tensor([1.0, 0.0]))  # unit 0: ReLU, unit 1: identity
-    >>> gate(torch.tensor([[-3.0, -3.0]])).tolist()
-    [[0.0, -3.0]]
+    >>> gate(torch.tensor([[2.0, 2.0], [-3.0, -3.0]])).tolist() == [[2.0, 2.0], [0.0, -3.0]]
+    True
     """
 
     def __init__(self, shape: tuple[int, ...]) -> None:
@@ -66,9 +66,7 @@ class SharedGates(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Apply the gate whose turn it is."""
         if self.position >= len(self.calls):
-            raise GateError(
-                f"this ReLU was called {len(self.calls)} times when gates were installed, now more often"
-            )
+            raise GateError(f"this ReLU was called {len(self.calls)} times when gates were installed, now more often")
         gate = self.calls[self.position]
         self.position += 1
         return gate(x)
@@ -83,8 +81,8 @@ def _restart(model: nn.Module, _args: object) -> None:
 def install(model: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
     """Copy a network and put a gate at every call of an `nn.ReLU` module.
 
-    The copy is run once, in evaluation mode, on a zero input of the given size to see the sites' shapes. A module that is called
-    several times, as in torchvision's ResNet, gets one site per call.
+    The copy is run once, in evaluation mode, on a zero input of the given size to see the sites' shapes. A module that
+    is called several times, as in torchvision's ResNet, gets one site per call.
 
     Args:
         model: Any network built from `nn.ReLU` modules; it is left as it is.
@@ -101,9 +99,7 @@ def install(model: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
     gated = copy.deepcopy(model)
     calls: dict[nn.Module, list[tuple[int, ...]]] = {}
     handles = [
-        module.register_forward_pre_hook(
-            lambda m, args: calls.setdefault(m, []).append(tuple(args[0].shape[1:]))
-        )
+        module.register_forward_pre_hook(lambda m, args: calls.setdefault(m, []).append(tuple(args[0].shape[1:])))
         for module in gated.modules()
         if isinstance(module, nn.ReLU)
     ]
@@ -139,10 +135,7 @@ def sites(model: nn.Module) -> dict[str, ReLUGate]:
 def alphas(model: nn.Module) -> dict[str, Tensor]:
     """The alphas of a network by site name, each of shape (members, *site shape); one member for a plain network."""
     stacked = getattr(model, "members", None) is not None
-    return {
-        name: gate.alpha if stacked else gate.alpha.unsqueeze(0)
-        for name, gate in _required_sites(model).items()
-    }
+    return {name: gate.alpha if stacked else gate.alpha.unsqueeze(0) for name, gate in _required_sites(model).items()}
 
 
 def _required_sites(model: nn.Module) -> dict[str, ReLUGate]:

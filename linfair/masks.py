@@ -1,7 +1,7 @@
 """Masks: which units stay ReLUs, as a file that any network can use.
 
-A mask is written as safetensors: one boolean tensor per site (True = the ReLU is kept) and, in the header, the names and
-shapes of the sites and a hash of the network's structure. Nothing in it is executed on loading.
+A mask is written as safetensors: one boolean tensor per site (True = the ReLU is kept) and, in the header, the names
+and shapes of the sites and a hash of the network's structure. Nothing in it is executed on loading.
 """
 
 import hashlib
@@ -90,9 +90,7 @@ class Mask:
         except FileNotFoundError:
             raise GateError(f"no mask at {path}") from None
         except (SafetensorError, KeyError, json.JSONDecodeError) as error:
-            raise GateError(
-                f"{path} is truncated or no mask ({error}); write it again with Mask.save"
-            ) from error
+            raise GateError(f"{path} is truncated or no mask ({error}); write it again with Mask.save") from error
         return cls(units, header["structure"])
 
 
@@ -100,10 +98,7 @@ def structure_hash(model: nn.Module) -> str:
     """SHA-256 (16 hex digits) over the names and shapes of a gated network's sites and weights."""
     members = getattr(model, "members", None)
     network = model.network if members is not None else model
-    shapes = {
-        name: list(value.shape[1:] if members else value.shape)
-        for name, value in network.state_dict().items()
-    }
+    shapes = {name: list(value.shape[1:] if members else value.shape) for name, value in network.state_dict().items()}
     return hashlib.sha256(json.dumps(shapes, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -115,10 +110,7 @@ def masks_of(model: nn.Module, *, threshold: float = 1e-2) -> list[Mask]:
     prefix = "network." if getattr(model, "members", None) is not None else ""
     return [
         Mask(
-            {
-                site.removeprefix(prefix): (alpha[m].detach() > threshold).cpu()
-                for site, alpha in found.items()
-            },
+            {site.removeprefix(prefix): (alpha[m].detach() > threshold).cpu() for site, alpha in found.items()},
             structure,
         )
         for m in range(members)
@@ -147,8 +139,7 @@ def apply_mask(model: nn.Module, mask: Mask | list[Mask]) -> nn.Module:
                 f"(structure {one.structure}, this network {structure})"
             )
     values = {
-        prefix + site: torch.stack([one.units[site] for one in masks]).to(found[prefix + site])
-        for site in shapes
+        prefix + site: torch.stack([one.units[site] for one in masks]).to(found[prefix + site]) for site in shapes
     }
     return freeze(set_alphas(model, values))
 

@@ -47,8 +47,9 @@ def wilson(accuracy: float, n: int, *, level: float = 0.95) -> tuple[float, floa
     """Wilson score interval of a proportion (E. B. Wilson, JASA 22, 1927).
 
     With z the normal quantile, centre (p + z^2 / 2n) / (1 + z^2 / n) and half width
-    z sqrt(p (1 - p) / n + z^2 / 4n^2) / (1 + z^2 / n). An accuracy averaged over several views of an input is no proportion
-    of independent trials; its variance is at most p (1 - p), so the interval is then too wide, never too narrow.
+    z sqrt(p (1 - p) / n + z^2 / 4n^2) / (1 + z^2 / n). An accuracy averaged over several views of an input is no
+    proportion of independent trials; its variance is at most p (1 - p), so the interval is then too wide, never too
+    narrow.
 
     Raises:
         ValueError: For n < 1 or an accuracy outside [0, 1].
@@ -80,18 +81,14 @@ def group_accuracy(correct: Tensor, groups: Tensor, n_groups: int) -> list[Group
     0.5
     """
     if correct.shape != groups.shape or correct.ndim != 1:
-        raise ValueError(
-            f"correct {tuple(correct.shape)} and groups {tuple(groups.shape)} must both have shape (n,)"
-        )
+        raise ValueError(f"correct {tuple(correct.shape)} and groups {tuple(groups.shape)} must both have shape (n,)")
     if not torch.isfinite(correct).all():
         raise ValueError("correct holds values that are not finite")
     n = torch.bincount(groups, minlength=n_groups)
     empty = (n == 0).nonzero().flatten().tolist()
     if empty:
         raise ValueError(f"groups {empty} have no inputs here; an accuracy of an empty group is not defined")
-    total = torch.zeros(len(n), dtype=torch.float64, device=correct.device).index_add_(
-        0, groups, correct.double()
-    )
+    total = torch.zeros(len(n), dtype=torch.float64, device=correct.device).index_add_(0, groups, correct.double())
     rows = []
     for group, (count, right) in enumerate(zip(n.tolist(), total.tolist(), strict=True)):
         accuracy = min(1.0, right / count)

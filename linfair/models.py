@@ -1,7 +1,7 @@
 """Networks for small images and plain features, built from `nn.ReLU` modules, one module per call.
 
-Every network takes inputs of any size and any number of channels and classes, and a `width` so that a thin version is the
-same code. At 32x32 ResNet18 and ResNet34 hold 491,520 and 901,120 ReLU units: the stem has no ReLU after it, as in
+Every network takes inputs of any size and any number of channels and classes, and a `width` so that a thin version is
+the same code. At 32x32 ResNet18 and ResNet34 hold 491,520 and 901,120 ReLU units: the stem has no ReLU after it, as in
 the code released with the paper.
 """
 
@@ -21,15 +21,9 @@ class MLP(nn.Sequential):
         depth: Number of hidden layers.
     """
 
-    def __init__(
-        self, input_shape: tuple[int, ...], classes: int, *, width: int = 64, depth: int = 2
-    ) -> None:
+    def __init__(self, input_shape: tuple[int, ...], classes: int, *, width: int = 64, depth: int = 2) -> None:
         features = [torch.Size(input_shape).numel(), *[width] * depth]
-        hidden = [
-            layer
-            for a, b in zip(features, features[1:], strict=False)
-            for layer in (nn.Linear(a, b), nn.ReLU())
-        ]
+        hidden = [layer for a, b in zip(features, features[1:], strict=False) for layer in (nn.Linear(a, b), nn.ReLU())]
         super().__init__(nn.Flatten(), *hidden, nn.Linear(features[-1], classes))
 
 
@@ -77,13 +71,9 @@ class ResNet(nn.Module):
     ) -> None:
         super().__init__()
         if len(input_shape) != 3:
-            raise ValueError(
-                f"a ResNet takes images (channels, height, width), got inputs of shape {input_shape}"
-            )
+            raise ValueError(f"a ResNet takes images (channels, height, width), got inputs of shape {input_shape}")
         channels = width
-        self.stem = nn.Sequential(
-            nn.Conv2d(input_shape[0], width, 3, padding=1, bias=False), nn.BatchNorm2d(width)
-        )
+        self.stem = nn.Sequential(nn.Conv2d(input_shape[0], width, 3, padding=1, bias=False), nn.BatchNorm2d(width))
         stages = []
         for number, count in enumerate(blocks):
             outputs = width * 2**number

@@ -1,8 +1,8 @@
 """One training loop for every stage.
 
 `fit` takes a network (or an ensemble), data, an *objective* (network, batch -> loss) and a `Schedule`. Base training,
-distillation, mask learning and fine-tuning are objectives and an end-of-epoch hook, not loops of their own. What an epoch draws
-(order, shifts) depends on seed, stage and epoch alone, whatever else shares the machine or the ensemble.
+distillation, mask learning and fine-tuning are objectives and an end-of-epoch hook, not loops of their own. What an
+epoch draws (order, shifts) depends on seed, stage and epoch alone, whatever else shares the machine or the ensemble.
 """
 
 import hashlib
@@ -92,7 +92,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Batch:
-    """Inputs (normalised), labels, groups and positions in the split; all with a members axis in front for an ensemble."""
+    """Inputs (normalised), labels, groups and positions in the split; an ensemble's have a members axis in front."""
 
     x: Tensor
     y: Tensor
@@ -130,15 +130,11 @@ class Source:
         fields = x, self.y[member, index], self.a[member, index], index
         return Batch(*(value[0] if self.single else value for value in fields), augmented=shifts is not None)
 
-    def epoch(
-        self, keys: Sequence[str], batch_size: int | None, augment: bool
-    ) -> "list[tuple[Tensor, Tensor | None]]":
+    def epoch(self, keys: Sequence[str], batch_size: int | None, augment: bool) -> "list[tuple[Tensor, Tensor | None]]":
         """Positions (and shifts) of one epoch's batches, drawn for each member from its own key."""
         orders, shifts, reach = [], [], self.sets[0].shift
         for key in keys:
-            generator = torch.Generator().manual_seed(
-                int.from_bytes(hashlib.sha256(key.encode()).digest()[:7])
-            )
+            generator = torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(key.encode()).digest()[:7]))
             orders.append(torch.randperm(self.n, generator=generator))
             if augment and reach:
                 shifts.append(torch.randint(-reach, reach + 1, (2, self.n), generator=generator))
@@ -184,8 +180,8 @@ def supervised(model: nn.Module, batch: Batch) -> Tensor:
 class Distill:
     """Objective of mask learning and fine-tuning, L^KD = CE + KD with T = 4 (the paper's Algorithm 1 and SNL).
 
-    The teacher runs in evaluation mode without gradients, on the batch the student sees; where inputs do not change between epochs
-    its logits are computed once.
+    The teacher runs in evaluation mode without gradients, on the batch the student sees; where inputs do not change
+    between epochs its logits are computed once.
     """
 
     def __init__(self, teacher: nn.Module, data: Data, *, temperature: float = 4.0) -> None:
@@ -201,9 +197,7 @@ class Distill:
                 return self.teacher(batch.x)
             if self._cache is None:
                 self._cache = predict(self.teacher, self.data, "train")
-            return self._cache.gather(
-                -2, batch.index.unsqueeze(-1).expand(*batch.index.shape, self._cache.shape[-1])
-            )
+            return self._cache.gather(-2, batch.index.unsqueeze(-1).expand(*batch.index.shape, self._cache.shape[-1]))
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
         """CE + KD of the batch, one number for each member."""
@@ -270,7 +264,8 @@ def fit(
         if not all(math.isfinite(loss) for loss in losses):
             bad = [seed for seed, loss in zip(seeds, losses, strict=True) if not math.isfinite(loss)]
             raise TrainingDiverged(
-                f"{label or stage}: the loss is not finite in epoch {epoch} for seeds {bad}; lower the learning rate ({schedule.lr})"
+                f"{label or stage}: the loss is not finite in epoch {epoch} for seeds {bad}; "
+                f"lower the learning rate ({schedule.lr})"
             )
         history.append({"epoch": epoch, "loss": losses})
         bar.set_postfix(loss=f"{sum(losses) / members:.3f}")

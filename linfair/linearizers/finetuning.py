@@ -65,9 +65,9 @@ def control(
 ) -> list[LinearizedModel]:
     """The 100 % control: one network, all its ReLUs kept, that trains exactly as the linearized ones do.
 
-    It follows the method's mask phase (same epochs, batches, optimizer and distillation, alphas frozen at 1) and is copied
-    at the epoch at which each budget's mask was taken. What changes in it is training drift; what changes beyond it
-    is linearization.
+    It follows the method's mask phase (same epochs, batches, optimizer and distillation, alphas frozen at 1) and is
+    copied at the epoch at which each budget's mask was taken. What changes in it is training drift; what changes beyond
+    it is linearization.
 
     Args:
         teacher: Trained network or ensemble.

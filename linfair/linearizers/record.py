@@ -73,9 +73,7 @@ def budget_units(budget: float, total: int) -> int:
     [393216, 98304, 9830]
     """
     if not 0 <= budget <= 1:
-        raise ValueError(
-            f"a ReLU budget is a fraction in [0, 1], got {budget}; divide a count by {total} units"
-        )
+        raise ValueError(f"a ReLU budget is a fraction in [0, 1], got {budget}; divide a count by {total} units")
     return round(budget * total)
 
 

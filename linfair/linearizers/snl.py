@@ -88,9 +88,7 @@ def snl(
     path.finish(history)
     single = not isinstance(path.model, Ensemble)
     return [
-        record(
-            "snl", budget, limit, [taken[number] for taken in path.snapshots], epochs, history, single=single
-        )
+        record("snl", budget, limit, [taken[number] for taken in path.snapshots], epochs, history, single=single)
         for number, (budget, limit, epochs) in enumerate(
             zip(budgets, path.limits, zip(*path.epochs, strict=True), strict=True)
         )
@@ -159,7 +157,8 @@ class _Path:
         limit = self.limits[len(self.snapshots[member])]
         rate = self.options.schedule.alpha_lr or self.options.schedule.lr
         advice = (
-            f"Lower alpha_lr ({rate:g}) below the threshold ({self.options.threshold:g}): alphas oscillate by about alpha_lr"
+            f"Lower alpha_lr ({rate:g}) below the threshold ({self.options.threshold:g}): "
+            "alphas oscillate by about alpha_lr"
             if rate >= self.options.threshold
             else "Raise lasso, alpha_lr or epochs, or drop the budget"
         )

@@ -1,8 +1,9 @@
 """Cells and arms: the unit of work, of resuming and of comparison.
 
-A cell is everything that shares trained teachers: one data set, one network and one seed, or a fixed list of seeds trained as an
-ensemble. An arm is one way through it at all budgets: the `original` network, a method with `plain` fine-tuning, or its 100 %
-`control`. Each (cell, arm) ends in one table; arms are compared only within one teacher's digest.
+A cell is everything that shares trained teachers: one data set, one network and one seed, or a fixed list of seeds
+trained as an ensemble. An arm is one way through it at all budgets: the `original` network, a method with `plain`
+fine-tuning, or its 100 % `control`. Each (cell, arm) ends in one table; arms are compared only within one teacher's
+digest.
 """
 
 import platform
@@ -154,7 +155,7 @@ class Worker:
         return self.sets if len(self.sets) > 1 else self.sets[0]
 
     def teacher(self) -> tuple[nn.Module, dict]:
-        """The trained teacher and its notes (digest, last loss of each seed, seconds), from the checkpoint if there is one."""
+        """The trained teacher and its notes (digest, last loss of each seed, seconds), from a checkpoint if possible."""
         if self._teacher is None:
             first = self.sets[0]
             networks = [
@@ -226,7 +227,7 @@ class Worker:
         return records
 
     def rows(self, arm: str) -> pd.DataFrame:
-        """Compute an arm: one row per (budget, seed, split, group) with n, accuracy, its Wilson interval and provenance."""
+        """Compute an arm: a row per (budget, seed, split, group) with n, accuracy, Wilson interval and provenance."""
         teacher, notes = self.teacher()
         start = time.perf_counter()
         frames = []

@@ -1,4 +1,4 @@
-"""From result rows to what is reported: drops per seed, then means over seeds with intervals, paired where the question is."""
+"""From result rows to what is reported: drops per seed, then means over seeds with intervals, paired where possible."""
 
 import numpy as np
 import pandas as pd

@@ -105,3 +105,24 @@ def text(table: pd.DataFrame, *, digits: int = 1) -> pd.DataFrame:
         return f"{row['mean']:.{digits}f} [{row['low']:.{digits}f}, {row['high']:.{digits}f}]"
 
     return table.assign(**{"mean [95 % interval]": table.apply(show, axis=1)}).drop(columns=["mean", "low", "high"])
+
+
+def verdict(gaps: pd.DataFrame) -> str:
+    """One paragraph on a `disparity` table: at which budgets the minority pays more than the control explains.
+
+    A budget counts as *more* (*less*) when the whole 95 % interval of `plain minus control` lies above (below) 0.
+    """
+    rows = gaps[gaps["of"] == "plain minus control"].sort_values("budget", ascending=False)
+    if rows.empty:
+        raise ValueError("the verdict needs the plain and the control arm; run the study with both")
+    kinds: dict[str, list[str]] = {"more": [], "less": [], "neither": []}
+    for row in rows.itertuples():
+        kind = "more" if row.low > 0 else "less" if row.high < 0 else "neither"
+        kinds[kind].append(f"{row.mean:+.1f} [{row.low:.1f}, {row.high:.1f}] at {100 * row.budget:g} %")
+    parts = [
+        ("The minority loses more than the control explains", kinds["more"]),
+        ("It loses less", kinds["less"]),
+        ("No difference is shown", kinds["neither"]),
+    ]
+    said = "; ".join(f"{text}: {', '.join(found)}" for text, found in parts if found)
+    return f"**Verdict** ({rows['n_seeds'].min()} seeds; points of relative drop, 95 % interval). {said}."

@@ -1,0 +1,197 @@
+"""`linfair.book`: what happens around a build, on small trees whose right answer is known."""
+
+import importlib.metadata
+import io
+import os
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from linfair import book
+
+ROOT = Path(__file__).resolve().parents[2]
+TOC = """
+format: jb-book
+root: book/index
+parts:
+  - caption: One
+    chapters:
+      - file: book/rerun.md
+        sections:
+          - file: book/deeper
+  - caption: Two
+    chapters:
+      - file: notebooks/01_toy
+      - url: https://example.org
+"""
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A repository with four pages, all of them built."""
+    sources = ("book/index.md", "book/rerun.md", "book/deeper.md", "notebooks/01_toy.ipynb", "linfair/gates.py")
+    for name in (*sources, "constraints.txt"):
+        write(tmp_path / name, name)
+    write(tmp_path / "_toc.yml", TOC)
+    for page in ("index", "book/index", "book/rerun", "book/deeper", "notebooks/01_toy"):
+        write(tmp_path / f"_build/html/{page}.html", "<html></html>")
+    return tmp_path
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def test_pages_are_those_of_the_toc_in_order_without_suffix(tree: Path) -> None:
+    assert book.pages(tree) == ["book/index", "book/rerun", "book/deeper", "notebooks/01_toy"]
+
+
+def test_an_empty_toc_is_an_error(tree: Path) -> None:
+    write(tree / "_toc.yml", "format: jb-book\n")
+    with pytest.raises(book.BookError, match="lists no page"):
+        book.pages(tree)
+
+
+def test_check_of_a_complete_book_gives_the_file_to_open(tree: Path) -> None:
+    assert book.check(tree) == tree.resolve() / "_build/html/index.html"
+
+
+@pytest.mark.parametrize("page", ["book/deeper", "notebooks/01_toy", "index"])
+def test_check_names_the_page_that_was_not_written(tree: Path, page: str) -> None:
+    (tree / f"_build/html/{page}.html").unlink()
+    with pytest.raises(book.BookError, match=f"_build/html/{page}.html was not written"):
+        book.check(tree)
+
+
+def test_check_names_the_page_without_a_source(tree: Path) -> None:
+    (tree / "notebooks/01_toy.ipynb").unlink()
+    with pytest.raises(book.BookError, match=r"there is no notebooks/01_toy.md or notebooks/01_toy.ipynb"):
+        book.check(tree)
+
+
+def test_a_build_that_wrote_nothing_is_found_out(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What jupyter-book 2 does: exit status 0, and no page."""
+    book.start_afresh(tree)
+    assert book.main(["check", "--root", str(tree)]) == 1
+    message = capsys.readouterr().err
+    assert all(f"_build/html/{page}.html" in message for page in book.pages(tree))
+    assert "must be 1.x" in message
+
+
+def test_the_command_prints_the_file_to_open(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert book.main(["check", "--root", str(tree)]) == 0
+    assert capsys.readouterr().out == f"Open {tree.resolve()}/_build/html/index.html\n"
+
+
+def test_the_repository_is_found_from_a_folder_inside_it(tree: Path) -> None:
+    assert book.repository(tree / "book") == tree.resolve()
+
+
+@pytest.mark.parametrize(
+    ("changed", "executed_again"),
+    [
+        (None, False),
+        ("linfair/gates.py", True),
+        ("linfair/study/new.py", True),
+        ("book/results/table.parquet", True),
+        ("constraints.txt", True),
+        ("linfair/__pycache__/gates.pyc", False),
+        ("book/index.md", False),
+        ("notebooks/01_toy.ipynb", False),
+    ],
+)
+def test_notebooks_run_again_exactly_when_what_they_call_has_changed(
+    tree: Path, changed: str | None, executed_again: bool
+) -> None:
+    """The notebooks themselves are left to jupyter-book, which keys its cache by their code."""
+    book.start_afresh(tree)
+    entry = tree / "_build/.jupyter_cache/executed.ipynb"
+    write(entry, "outputs")
+    if changed:
+        write(tree / changed, "changed")
+    assert book.start_afresh(tree) is executed_again
+    assert entry.exists() is not executed_again
+
+
+def test_a_cache_of_unknown_origin_is_not_trusted(tree: Path) -> None:
+    write(tree / "_build/.jupyter_cache/executed.ipynb", "outputs")
+    assert book.start_afresh(tree)
+    assert not (tree / "_build/.jupyter_cache").exists()
+
+
+def test_every_build_starts_without_old_pages_and_old_warnings(tree: Path) -> None:
+    """Sphinx warns about a page only when it parses it, so kept parsed pages would hide warnings."""
+    write(tree / "_build/.doctrees/environment.pickle", "")
+    book.start_afresh(tree)
+    assert not (tree / "_build/html").exists()
+    assert not (tree / "_build/.doctrees").exists()
+
+
+def test_without_npm_pages_use_the_cdn_and_the_log_says_so(
+    tree: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tree))
+    assert book.main(["prepare", "--root", str(tree)]) == 0
+    message = capsys.readouterr().err
+    assert "npm is not installed" in message
+    assert "CDN" in message
+    assert book.mathjax_source(tree) == book.MATHJAX_CDN
+    assert book.MATHJAX_VERSION in book.MATHJAX_CDN
+
+
+def fake_npm(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    npm = folder / "bin" / "npm"
+    write(npm, f"#!/bin/sh\necho called >> {folder}/calls\n{script}\n")
+    npm.chmod(0o755)
+    monkeypatch.setenv("PATH", str(npm.parent) + os.pathsep + os.environ["PATH"])
+
+
+def package(path: Path, member: str) -> None:
+    with tarfile.open(path, "w:gz") as archive:
+        info = tarfile.TarInfo(member)
+        info.size = len(b"mathjax")
+        archive.addfile(info, io.BytesIO(b"mathjax"))
+
+
+def test_mathjax_is_taken_from_the_npm_package_once(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package(tree / "made.tgz", "package/es5/tex-svg-full.js")
+    fake_npm(tree, monkeypatch, f"cp {tree}/made.tgz mathjax.tgz")
+    for _ in range(2):
+        assert book.vendor_mathjax(tree) is None
+    assert (tree / "_build/static/mathjax/tex-svg-full.js").read_bytes() == b"mathjax"
+    assert book.mathjax_source(tree) == "mathjax/tex-svg-full.js"
+    assert (tree / "calls").read_text() == "called\n"
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ("echo 'no such host' >&2; exit 1", "npm failed: no such host"),
+        ("exit 0", "npm left no package"),
+        ("echo rubbish > mathjax.tgz", "not as expected"),
+        ("exec sleep 60", "npm did not answer"),
+    ],
+)
+def test_a_failing_npm_is_a_reason_not_a_crash(
+    tree: Path, monkeypatch: pytest.MonkeyPatch, script: str, reason: str
+) -> None:
+    fake_npm(tree, monkeypatch, script)
+    assert reason in book.vendor_mathjax(tree, timeout=2)
+    assert book.mathjax_source(tree) == book.MATHJAX_CDN
+
+
+def test_a_package_without_the_file_is_a_reason(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package(tree / "made.tgz", "package/es5/other.js")
+    fake_npm(tree, monkeypatch, f"cp {tree}/made.tgz mathjax.tgz")
+    assert "tex-svg-full.js" in book.vendor_mathjax(tree)
+
+
+def test_every_page_of_the_real_toc_has_a_source() -> None:
+    assert [page for page in book.pages(ROOT) if book.source(ROOT, page) is None] == []
+
+
+def test_jupyter_book_is_version_1() -> None:
+    """2.x reads neither `_config.yml` nor `_toc.yml`."""
+    assert importlib.metadata.version("jupyter-book").split(".")[0] == "1"

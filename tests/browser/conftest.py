@@ -1,0 +1,53 @@
+"""One Chromium for all browser tests, and the built site they look at."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+from linfair import book
+
+ROOT = Path(__file__).resolve().parents[2]
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-default-apps",
+    "--disable-sync",
+    "--no-first-run",
+]
+
+
+def lacking(reason: str) -> None:
+    """Skip, or fail where the environment says that nothing may be lacking."""
+    if os.environ.get("LINFAIR_REQUIRE_BROWSER") == "1":
+        pytest.fail(f"{reason} (LINFAIR_REQUIRE_BROWSER=1)")
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium, headless."""
+    executable = shutil.which("chromium") or shutil.which("chromium-browser")
+    if executable is None:
+        lacking("no chromium on the PATH: apt-get install chromium")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=executable, args=ARGUMENTS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="session")
+def site() -> Path:
+    """Folder of the built book, with a vendored MathJax."""
+    folder = ROOT / book.HTML
+    if not (folder / "index.html").is_file():
+        lacking(f"no built book in {book.HTML}: run 'make book'")
+    if not (folder / "_static" / book.MATHJAX_FILE).is_file():
+        lacking("the book was built with MathJax from a CDN: install npm, then run 'make book'")
+    return folder

@@ -190,8 +190,7 @@ def digits(
     Per class: 54 images for the balanced test, 120 to train on, of which a majority class keeps 90 % and a minority
     class 10 %; a sixth of what is left is validation. `test` keeps the same fractions of the balanced test. The 8x8
     digits lie on a 12x12 canvas, moved by up to `shift` pixels (centred digits are so easy that nothing can be seen on
-    them).
-    Group and label coincide.
+    them). Group and label coincide.
 
     Source: E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits", UCI, 1998 (test part).
     """

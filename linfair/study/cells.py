@@ -155,7 +155,7 @@ class Worker:
         return self.sets if len(self.sets) > 1 else self.sets[0]
 
     def teacher(self) -> tuple[nn.Module, dict]:
-        """The trained teacher and its notes (digest, last loss of each seed, seconds), from a checkpoint if possible."""
+        """The trained teacher and its notes (digest, last loss of each seed, seconds), from the store if there."""
         if self._teacher is None:
             first = self.sets[0]
             networks = [

@@ -79,6 +79,9 @@ def control(
 
     Returns:
         One record per budget, before fine-tuning.
+
+    Raises:
+        ValueError: If the schedule is shorter than the method's mask phase was.
     """
     source = data[0] if isinstance(teacher, Ensemble) else data
     model = gates.freeze(map_networks(lambda network: gates.install(network, source.input_shape), teacher))
@@ -91,18 +94,23 @@ def control(
                 if stop == done:
                     taken[number, member] = copy.deepcopy(model) if single else model.member(member)
 
+    epochs = max(stop for one in linearized for stop in one.epochs)
+    if epochs > schedule.epochs:
+        raise ValueError(
+            f"a mask was taken after {epochs} epochs, the schedule has {schedule.epochs}: pass the method's own"
+        )
+
     def after_epoch(epoch: int) -> bool:
         snapshot(epoch + 1)
-        return False
+        return epoch + 1 >= epochs
 
     snapshot(0)
-    epochs = max(stop for one in linearized for stop in one.epochs)
     if epochs:
         fit(
             model,
             data,
             Distill(teacher, data),
-            replace(schedule, epochs=epochs),
+            schedule,
             seeds=seeds,
             stage="masks",
             label="control",

@@ -87,11 +87,12 @@ class Mask:
                     raise GateError(f"{path} is a safetensors file but no mask (its header lacks {FORMAT!r})")
                 order = json.loads(header["sites"])
                 units = {site: file.get_tensor(site).bool() for site in order}
+                structure = header["structure"]
         except FileNotFoundError:
             raise GateError(f"no mask at {path}") from None
         except (SafetensorError, KeyError, json.JSONDecodeError) as error:
             raise GateError(f"{path} is truncated or no mask ({error}); write it again with Mask.save") from error
-        return cls(units, header["structure"])
+        return cls(units, structure)
 
 
 def structure_hash(model: nn.Module) -> str:

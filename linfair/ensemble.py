@@ -24,7 +24,7 @@ class Ensemble(nn.Module):
         members: Number of networks.
 
     Raises:
-        ValueError: If there are no networks or they differ in structure.
+        ValueError: If there are no networks, they differ in structure, or modules of one share a parameter.
     """
 
     def __init__(self, networks: Sequence[nn.Module]) -> None:
@@ -36,6 +36,9 @@ class Ensemble(nn.Module):
         for state in states[1:]:
             if {name: value.shape for name, value in state.items()} != shapes:
                 raise ValueError("networks of an ensemble must have the same structure")
+        tensors = [value for _, _, value in _tensors(networks[0])]
+        if len({id(value) for value in tensors}) < len(tensors):
+            raise ValueError("modules of this network share a parameter (tied weights); an ensemble would untie them")
         self.members = len(networks)
         self.network = copy.deepcopy(networks[0])
         for owner, name, value in _tensors(self.network):
@@ -47,7 +50,12 @@ class Ensemble(nn.Module):
         if x.shape[0] != self.members:
             raise ValueError(f"{self.members} networks need x of shape ({self.members}, n, ...), got {tuple(x.shape)}")
         state = dict(self.network.named_parameters()), dict(self.network.named_buffers())
-        return vmap(lambda params, buffers, one: functional_call(self.network, (params, buffers), (one,)))(*state, x)
+
+        def one_member(parameters: dict[str, Tensor], buffers: dict[str, Tensor], batch: Tensor) -> Tensor:
+            # tie_weights would swap the tensors of a module that has two names twice, and restore the wrong ones
+            return functional_call(self.network, (parameters, buffers), (batch,), tie_weights=False)
+
+        return vmap(one_member)(*state, x)
 
     def member(self, index: int) -> nn.Module:
         """A copy of one network, on its own."""

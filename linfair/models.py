@@ -70,8 +70,7 @@ class ResNet(nn.Module):
         width: int = 64,
     ) -> None:
         super().__init__()
-        if len(input_shape) != 3:
-            raise ValueError(f"a ResNet takes images (channels, height, width), got inputs of shape {input_shape}")
+        _need_image("a ResNet", input_shape)
         channels = width
         self.stem = nn.Sequential(nn.Conv2d(input_shape[0], width, 3, padding=1, bias=False), nn.BatchNorm2d(width))
         stages = []
@@ -92,10 +91,115 @@ class ResNet(nn.Module):
         return self.head(self.pool(self.stages(self.stem(x))).flatten(1))
 
 
+class PreActivationBlock(nn.Module):
+    """Batch norm, ReLU and 3x3 convolution, twice, and a shortcut (Zagoruyko and Komodakis, BMVC 2016)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(inputs)
+        self.relu1 = nn.ReLU()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.relu2 = nn.ReLU()
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        same = stride == 1 and inputs == outputs
+        self.shortcut = None if same else nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run the block; a projection shortcut starts behind the first ReLU, an identity one before it."""
+        ready = self.relu1(self.bn1(x))
+        out = self.conv2(self.relu2(self.bn2(self.conv1(ready))))
+        return out + (x if self.shortcut is None else self.shortcut(ready))
+
+
+class WideResNet(nn.Module):
+    """Wide ResNet with pre-activation and no ReLU before the head: `blocks` = 3 and `width` = 16, `wide` = 8 is WRN-22-8.
+
+    Args:
+        input_shape: (channels, height, width) of one image.
+        classes: Number of classes.
+        blocks: Blocks of each of the three stages.
+        width: Channels of the stem; the stages have wide times 1, 2 and 4 as many.
+        wide: Widening factor.
+    """
+
+    def __init__(
+        self, input_shape: tuple[int, ...], classes: int, *, blocks: int = 3, width: int = 16, wide: int = 8
+    ) -> None:
+        super().__init__()
+        _need_image("a WideResNet", input_shape)
+        self.stem = nn.Conv2d(input_shape[0], width, 3, padding=1, bias=False)
+        channels, stages = width, []
+        for number in range(3):
+            outputs, stage = width * wide * 2**number, []
+            for stride in [1 if number == 0 else 2] + [1] * (blocks - 1):
+                stage.append(PreActivationBlock(channels, outputs, stride))
+                channels = outputs
+            stages.append(nn.Sequential(*stage))
+        self.stages = nn.Sequential(*stages)
+        self.norm = nn.BatchNorm2d(channels)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.head = nn.Linear(channels, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images (n, channels, height, width) to logits (n, classes)."""
+        return self.head(self.pool(self.norm(self.stages(self.stem(x)))).flatten(1))
+
+
+class VGG(nn.Module):
+    """VGG with batch norm, a max-pooling between its five stages and one linear layer (Simonyan and Zisserman, 2015).
+
+    VGG19 has (2, 2, 4, 4, 4) convolutions. Images whose sides are below 16 skip the poolings that would leave nothing.
+
+    Args:
+        input_shape: (channels, height, width) of one image.
+        classes: Number of classes.
+        convolutions: 3x3 convolutions of each stage.
+        width: Channels of the first stage; the others have 2, 4, 8 and 8 times as many.
+    """
+
+    def __init__(
+        self,
+        input_shape: tuple[int, ...],
+        classes: int,
+        *,
+        convolutions: tuple[int, ...] = (2, 2, 4, 4, 4),
+        width: int = 64,
+    ) -> None:
+        super().__init__()
+        _need_image("a VGG", input_shape)
+        channels, side = input_shape[0], min(input_shape[1:])
+        stages = []
+        for number, count in enumerate(convolutions):
+            layers: list[nn.Module] = []
+            if number and side >= 2:
+                layers.append(nn.MaxPool2d(2))
+                side //= 2
+            for _ in range(count):
+                outputs = width * 2 ** min(number, 3)
+                layers += [nn.Conv2d(channels, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
+                channels = outputs
+            stages.append(nn.Sequential(*layers))
+        self.stages = nn.Sequential(*stages)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.head = nn.Linear(channels, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images (n, channels, height, width) to logits (n, classes)."""
+        return self.head(self.pool(self.stages(x)).flatten(1))
+
+
+def _need_image(what: str, input_shape: tuple[int, ...]) -> None:
+    if len(input_shape) != 3:
+        raise ValueError(f"{what} takes images (channels, height, width), got inputs of shape {tuple(input_shape)}")
+
+
 NETWORKS: dict[str, tuple[Callable[..., nn.Module], dict[str, object], int]] = {
     "mlp": (MLP, {}, 64),
     "resnet18": (ResNet, {"blocks": (2, 2, 2, 2)}, 64),
     "resnet34": (ResNet, {"blocks": (3, 4, 6, 3)}, 64),
+    "wrn22_8": (WideResNet, {"blocks": 3, "wide": 8}, 16),
+    "vgg19": (VGG, {"convolutions": (2, 2, 4, 4, 4)}, 64),
 }
 """Name -> (class, fixed options, the paper's width)."""
 

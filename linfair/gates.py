@@ -92,7 +92,7 @@ def install(model: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
         The copy with gates, every alpha 1: the same function.
 
     Raises:
-        GateError: If the network has gates already, or none of its `nn.ReLU` modules is called.
+        GateError: If the network has gates already, calls no `nn.ReLU` module, or is nothing but one.
     """
     if sites(model):
         raise GateError("this network has gates already; install them on the original network")
@@ -103,7 +103,7 @@ def install(model: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
         for module in gated.modules()
         if isinstance(module, nn.ReLU)
     ]
-    reference = next(gated.parameters())
+    reference = next(gated.parameters(), torch.empty(0))
     modes = {module: module.training for module in gated.modules()}
     with torch.no_grad():
         gated.eval()(torch.zeros(1, *input_shape, device=reference.device, dtype=reference.dtype))
@@ -113,6 +113,8 @@ def install(model: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
         module.training = mode
     if not calls:
         raise GateError(f"{type(model).__name__} calls no nn.ReLU module: there is nothing to linearize")
+    if gated in calls:
+        raise GateError("this network is one bare nn.ReLU; put it into an nn.Sequential")
 
     gates = {
         relu: (ReLUGate(shapes[0]) if len(shapes) == 1 else SharedGates(shapes)).to(reference.device)

@@ -178,16 +178,17 @@ def supervised(model: nn.Module, batch: Batch) -> Tensor:
 
 
 class Distill:
-    """Objective of mask learning and fine-tuning, L^KD = CE + KD with T = 4 (the paper's Algorithm 1 and SNL).
+    """Objective of mask learning and fine-tuning, ce * CE + kd * KD: L^KD = CE + KD with T = 4 (SNL, Algorithm 1).
 
     The teacher runs in evaluation mode without gradients, on the batch the student sees; where inputs do not change
     between epochs its logits are computed once.
     """
 
-    def __init__(self, teacher: nn.Module, data: Data, *, temperature: float = 4.0) -> None:
+    def __init__(self, teacher: nn.Module, data: Data, *, temperature: float = 4.0, ce: float = 1.0, kd: float = 1.0) -> None:
         self.teacher = teacher.eval()
         self.data = data
         self.temperature = temperature
+        self.ce, self.kd = ce, kd
         self._cache: Tensor | None = None
 
     def teacher_logits(self, batch: Batch) -> Tensor:
@@ -200,10 +201,10 @@ class Distill:
             return self._cache.gather(-2, batch.index.unsqueeze(-1).expand(*batch.index.shape, self._cache.shape[-1]))
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
-        """CE + KD of the batch, one number for each member."""
+        """ce * CE + kd * KD of the batch, one number for each member."""
         logits = model(batch.x)
         taught = distillation(logits, self.teacher_logits(batch), self.temperature)
-        return per_member(cross_entropy(logits, batch.y) + taught)
+        return per_member(self.ce * cross_entropy(logits, batch.y) + self.kd * taught)
 
 
 def fit(

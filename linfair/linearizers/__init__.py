@@ -1,10 +1,27 @@
 """Linearizers: a trained network, data and descending ReLU budgets -> one `LinearizedModel` per budget.
 
-Start with `snl`; `control` is the arm every comparison carries, `finetune` the last step of all of them.
+Start with `linearize`; `LINEARIZERS` lists the methods, `control` is the arm every comparison carries.
 """
 
+from linfair.linearizers.deepreduce import DeepReDuce, deepreduce
 from linfair.linearizers.finetuning import PAPER_FINETUNE, control, finetune
+from linfair.linearizers.oneshot import OneShot
 from linfair.linearizers.record import BudgetOutOfReach, LinearizedModel
+from linfair.linearizers.registry import LINEARIZERS, Linearizer, linearize
 from linfair.linearizers.snl import SNL, snl
 
-__all__ = ["PAPER_FINETUNE", "SNL", "BudgetOutOfReach", "LinearizedModel", "control", "finetune", "snl"]
+__all__ = [
+    "LINEARIZERS",
+    "PAPER_FINETUNE",
+    "SNL",
+    "BudgetOutOfReach",
+    "DeepReDuce",
+    "LinearizedModel",
+    "Linearizer",
+    "OneShot",
+    "control",
+    "deepreduce",
+    "finetune",
+    "linearize",
+    "snl",
+]

@@ -60,7 +60,8 @@ def control(
     linearized: Sequence[LinearizedModel],
     *,
     seeds: Sequence[int],
-    schedule: Schedule,
+    schedule: Schedule | None,
+    objective: Distill | None = None,
     progress: bool = True,
 ) -> list[LinearizedModel]:
     """The 100 % control: one network, all its ReLUs kept, that trains exactly as the linearized ones do.
@@ -74,7 +75,8 @@ def control(
         data: Its data.
         linearized: The method's records, in the order of their budgets.
         seeds: One for each member.
-        schedule: The method's mask phase.
+        schedule: The method's mask phase; None for a one-shot method, whose control is the teacher.
+        objective: The method's objective; CE + KD (T = 4) by default.
         progress: Show a progress bar.
 
     Returns:
@@ -95,10 +97,8 @@ def control(
                     taken[number, member] = copy.deepcopy(model) if single else model.member(member)
 
     epochs = max(stop for one in linearized for stop in one.epochs)
-    if epochs > schedule.epochs:
-        raise ValueError(
-            f"a mask was taken after {epochs} epochs, the schedule has {schedule.epochs}: pass the method's own"
-        )
+    if epochs > (schedule.epochs if schedule else 0):
+        raise ValueError(f"a mask was taken after {epochs} epochs: pass the method's own schedule, not {schedule}")
 
     def after_epoch(epoch: int) -> bool:
         snapshot(epoch + 1)
@@ -109,7 +109,7 @@ def control(
         fit(
             model,
             data,
-            Distill(teacher, data),
+            objective or Distill(teacher, data),
             schedule,
             seeds=seeds,
             stage="masks",

@@ -25,6 +25,8 @@ class LinearizedModel:
         masks: One mask for each member.
         epochs: Epochs each member had trained when its mask was taken; 0 for one-shot methods.
         history: Rows of the mask phase, shared by the budgets of one path.
+        accuracy_before: Validation accuracy of each member before fine-tuning, where it was measured.
+        accuracy_after: Likewise after it.
     """
 
     method: str
@@ -34,6 +36,8 @@ class LinearizedModel:
     masks: list[Mask]
     epochs: tuple[int, ...]
     history: list[dict[str, object]] = field(default_factory=list, repr=False)
+    accuracy_before: tuple[float, ...] | None = None
+    accuracy_after: tuple[float, ...] | None = None
 
     @property
     def kept(self) -> tuple[int, ...]:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from linfair import gates
 from linfair.ensemble import Ensemble, map_networks
+from linfair.linearizers.oneshot import top_units
 from linfair.linearizers.record import BudgetOutOfReach, LinearizedModel, budget_units, check_budgets, record
 from linfair.training import Batch, Data, Distill, Schedule, fit
 
@@ -35,6 +36,7 @@ class SNL:
         threshold: A unit is kept while its alpha is above this.
         patience: Give up after so many epochs without a new lowest count; None is twice the epochs in which Adam can
             carry an alpha from 1 to the threshold, at least 50.
+        exact: Keep the units with the largest alphas, exactly the budget, instead of those above the threshold.
         schedule: Training of weights and alphas; its epochs are the most that are tried.
     """
 
@@ -43,6 +45,7 @@ class SNL:
     warmup: int = 5
     threshold: float = 1e-2
     patience: int | None = None
+    exact: bool = False
     schedule: Schedule = field(default=Schedule(epochs=2000, batch_size=128, optimizer="adam", lr=1e-3))
 
 
@@ -129,7 +132,7 @@ class _Path:
         for member, count in enumerate(counts):
             taken = self.snapshots[member]
             while len(taken) < len(self.limits) and count <= self.limits[len(taken)]:
-                taken.append(self._snapshot(member))
+                taken.append(self._snapshot(member, self.limits[len(taken)]))
                 self.epochs[member].append(epoch + 1)
             fell = count < self.lowest[member]
             self.lowest[member] = min(count, self.lowest[member])
@@ -148,8 +151,11 @@ class _Path:
         for row, counts in zip(history, self.counts, strict=True):
             row["kept"] = counts
 
-    def _snapshot(self, member: int) -> nn.Module:
+    def _snapshot(self, member: int, limit: int) -> nn.Module:
         network = self.model.member(member) if isinstance(self.model, Ensemble) else copy.deepcopy(self.model)
+        if self.options.exact:
+            units = top_units({site: gate.alpha.detach() for site, gate in gates.sites(network).items()}, limit)
+            gates.set_alphas(network, lambda site, alpha: units[site].to(alpha).unsqueeze(0))
         return gates.binarise(network, threshold=self.options.threshold)
 
     def _give_up(self, missing: list[int], why: str) -> None:

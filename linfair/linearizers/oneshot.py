@@ -1,0 +1,157 @@
+"""One-shot controls: rank the units once, keep the best, train nothing before fine-tuning.
+
+They tell whether the *selection* of the units or only their *count* drives a disparity. Each meets its budget exactly.
+
+random: units drawn uniformly over the network.
+uniform: the same share in every site, drawn at random (largest remainders make the total exact).
+magnitude: what linearizing a unit would change, the mean of |relu(x) - x| = max(-x, 0) over the training split.
+snip: how much the loss would feel it, |dL/dalpha| at alpha = 1 over the training split, after SNIP (Lee, Ajanthan,
+Torr; ICLR 2019), which SNL's authors use as a baseline for gates.
+"""
+
+import copy
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from linfair import gates
+from linfair.data import GroupedData
+from linfair.ensemble import Ensemble, map_networks
+from linfair.linearizers.record import LinearizedModel, budget_units, check_budgets, record
+from linfair.masks import Mask, apply_mask, structure_hash
+from linfair.training import Data, Source, supervised
+
+Scores = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class OneShot:
+    """Options of the one-shot methods.
+
+    Attributes:
+        batch_size: Images of a batch while scoring; it does not change the scores beyond rounding.
+    """
+
+    batch_size: int = 512
+
+
+def _generator(seed: int, what: str) -> torch.Generator:
+    return torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(f"{seed}/{what}".encode()).digest()[:7]))
+
+
+def random_scores(network: nn.Module, data: GroupedData, seed: int, options: OneShot) -> Scores:
+    """A uniform random number for each unit."""
+    generator = _generator(seed, "random")
+    return {site: torch.rand(gate.alpha.shape, generator=generator) for site, gate in gates.sites(network).items()}
+
+
+def magnitude_scores(network: nn.Module, data: GroupedData, seed: int, options: OneShot) -> Scores:
+    """Mean of max(-x, 0) over the training split for each unit, x its input in evaluation mode."""
+    sums: Scores = {}
+
+    def add(site: str) -> Callable[[nn.Module, tuple[Tensor]], None]:
+        def hook(_gate: nn.Module, inputs: tuple[Tensor]) -> None:
+            sums[site] = sums.get(site, 0) + inputs[0].clamp(max=0).double().neg().sum(0)
+
+        return hook
+
+    handles = [gate.register_forward_pre_hook(add(site)) for site, gate in gates.sites(network).items()]
+    with torch.no_grad():
+        for batch in _batches(data, options.batch_size):
+            network(batch.x)
+    for handle in handles:
+        handle.remove()
+    return {site: total.cpu() / len(data.splits["train"]) for site, total in sums.items()}
+
+
+def snip_scores(network: nn.Module, data: GroupedData, seed: int, options: OneShot) -> Scores:
+    """|dL/dalpha| at alpha = 1 for each unit, L the mean cross entropy over the training split."""
+    found = gates.sites(gates.freeze(network, frozen=False))
+    n = len(data.splits["train"])
+    for batch in _batches(data, options.batch_size):
+        (supervised(network, batch) * len(batch.y) / n).backward()
+    scores = {site: gate.alpha.grad.abs().double().cpu() for site, gate in found.items()}
+    network.zero_grad(set_to_none=True)
+    gates.freeze(network)
+    return scores
+
+
+def _batches(data: GroupedData, batch_size: int) -> list:
+    source = Source(data, "train")
+    index = torch.arange(source.n, device=source.y.device).split(batch_size)
+    return [source.take(part.unsqueeze(0)) for part in index]
+
+
+def top_units(scores: Scores, count: int) -> Scores:
+    """The `count` units with the largest scores over all sites, as boolean tensors.
+
+    >>> best = top_units({"a": torch.tensor([3.0, 1.0]), "b": torch.tensor([2.0])}, 2)
+    >>> {site: unit.tolist() for site, unit in best.items()}
+    {'a': [True, False], 'b': [True]}
+    """
+    flat = torch.cat([score.flatten().cpu() for score in scores.values()])
+    chosen = torch.zeros(len(flat), dtype=torch.bool)
+    chosen[flat.topk(count).indices] = True
+    parts = chosen.split([score.numel() for score in scores.values()])
+    return {site: part.view(score.shape) for (site, score), part in zip(scores.items(), parts, strict=True)}
+
+
+def even_units(scores: Scores, count: int) -> Scores:
+    """The same share of every site, by score within the site; largest remainders make the total `count`.
+
+    >>> even = even_units({"a": torch.arange(4.0), "b": torch.arange(2.0)}, 3)
+    >>> {site: unit.tolist() for site, unit in even.items()}
+    {'a': [False, False, True, True], 'b': [False, True]}
+    """
+    total = sum(score.numel() for score in scores.values())
+    shares = {site: count * score.numel() / total for site, score in scores.items()}
+    counts = {site: int(share) for site, share in shares.items()}
+    for site in sorted(shares, key=lambda site: counts[site] - shares[site])[: count - sum(counts.values())]:
+        counts[site] += 1
+    return {site: top_units({site: score}, counts[site])[site] for site, score in scores.items()}
+
+
+def _one_shot(
+    name: str,
+    score: Callable[[nn.Module, GroupedData, int, OneShot], Scores],
+    choose: Callable[[Scores, int], Scores],
+) -> Callable[..., list[LinearizedModel]]:
+    def run(
+        teacher: nn.Module,
+        data: Data,
+        budgets: Sequence[float],
+        *,
+        seeds: Sequence[int],
+        options: OneShot | None = None,
+        progress: bool = True,
+    ) -> list[LinearizedModel]:
+        budgets, options = check_budgets(budgets), options or OneShot()
+        single = not isinstance(teacher, Ensemble)
+        sets = [data] if single else list(data)
+        gated = map_networks(lambda network: gates.install(network, sets[0].input_shape), teacher).eval()
+        networks = [gated] if single else gated.networks()
+        structure = structure_hash(networks[0])
+        scores = [
+            score(gates.freeze(net), one, seed, options) for net, one, seed in zip(networks, sets, seeds, strict=True)
+        ]
+        total = gates.total_units(networks[0])
+        records = []
+        for budget in budgets:
+            units = budget_units(budget, total)
+            masks = [Mask(choose(one, units), structure) for one in scores]
+            masked = [apply_mask(copy.deepcopy(net), mask) for net, mask in zip(networks, masks, strict=True)]
+            records.append(record(name, budget, units, masked, [0] * len(masked), [], single=single))
+        return records
+
+    run.__name__ = name
+    run.__doc__ = f"One-shot selection `{name}`, called like `linfair.linearizers.snl`; every budget is met exactly."
+    return run
+
+
+random = _one_shot("random", random_scores, top_units)
+uniform = _one_shot("uniform", random_scores, even_units)
+magnitude = _one_shot("magnitude", magnitude_scores, top_units)
+snip = _one_shot("snip", snip_scores, top_units)

@@ -1,0 +1,136 @@
+"""All linearizers by name, and the one call that runs any of them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from torch import nn
+
+from linfair.linearizers import oneshot
+from linfair.linearizers.deepreduce import DeepReDuce, deepreduce
+from linfair.linearizers.finetuning import PAPER_FINETUNE, finetune
+from linfair.linearizers.oneshot import OneShot
+from linfair.linearizers.record import LinearizedModel
+from linfair.linearizers.snl import SNL, snl
+from linfair.training import Data, Distill, Schedule, correctness
+
+
+@dataclass(frozen=True)
+class Linearizer:
+    """One method.
+
+    Attributes:
+        name: Name it is called by.
+        summary: What it does, in one line.
+        source: Where it is from.
+        options: Dataclass of its options; its defaults are the method's own settings.
+        run: teacher, data, budgets, seeds, options, progress -> one record per budget, before fine-tuning.
+    """
+
+    name: str
+    summary: str
+    source: str
+    options: type
+    run: Callable[..., list[LinearizedModel]]
+
+    def phase(self, options: object, teacher: nn.Module, data: Data) -> tuple[Schedule | None, Distill | None]:
+        """Schedule and objective of the method's own training, for the control to follow; None without any."""
+        if isinstance(options, DeepReDuce):
+            weights = {"temperature": options.temperature, "ce": 1 - options.kd_weight, "kd": options.kd_weight}
+            return options.schedule, Distill(teacher, data, **weights)
+        if isinstance(options, SNL):
+            return options.schedule, Distill(teacher, data)
+        return None, None
+
+
+LINEARIZERS = {
+    one.name: one
+    for one in (
+        Linearizer(
+            "snl",
+            "learns weights and one gate per ReLU together under a growing l1 penalty; one path for all budgets",
+            "Cho et al., Selective Network Linearization for Efficient Private Inference, ICML 2022",
+            SNL,
+            snl,
+        ),
+        Linearizer(
+            "deepreduce",
+            "culls whole stages and thins every second layer, searched by stage criticality",
+            "Jha et al., DeepReDuce: ReLU Reduction for Fast Private Inference, ICML 2021",
+            DeepReDuce,
+            deepreduce,
+        ),
+        Linearizer(
+            "random", "keeps units drawn at random over the network", "one-shot control", OneShot, oneshot.random
+        ),
+        Linearizer(
+            "uniform", "keeps the same random share of every site", "one-shot control", OneShot, oneshot.uniform
+        ),
+        Linearizer(
+            "magnitude",
+            "keeps the units whose linearization would change activations most, by the mean of max(-x, 0)",
+            "one-shot control",
+            OneShot,
+            oneshot.magnitude,
+        ),
+        Linearizer(
+            "snip",
+            "keeps the units with the largest |dL/dalpha|",
+            "one-shot control, after Lee et al., SNIP, ICLR 2019",
+            OneShot,
+            oneshot.snip,
+        ),
+    )
+}
+
+
+def find(method: str) -> Linearizer:
+    """The method of that name.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    if method not in LINEARIZERS:
+        raise ValueError(f"no linearizer {method!r}; there are {', '.join(LINEARIZERS)}")
+    return LINEARIZERS[method]
+
+
+def linearize(
+    teacher: nn.Module,
+    data: Data,
+    *,
+    method: str = "snl",
+    budgets: Sequence[float],
+    seeds: Sequence[int] = (0,),
+    options: object | None = None,
+    finetuning: Schedule = PAPER_FINETUNE,
+    progress: bool = True,
+) -> list[LinearizedModel]:
+    """Linearize a trained network to ReLU budgets, and fine-tune.
+
+    Args:
+        teacher: Trained network built from `nn.ReLU` modules, or an `Ensemble`; it is not changed.
+        data: Its data set, on its device; a list, one for each member, for an ensemble.
+        method: One of `LINEARIZERS`.
+        budgets: Fractions of the units to keep, descending.
+        seeds: One for each member.
+        options: The method's options; None is the method's own settings.
+        finetuning: Schedule of the fine-tuning (CE + KD, T = 4); the paper's by default.
+        progress: Show progress bars.
+
+    Returns:
+        One record per budget: mask, exact count, history, the fine-tuned network, and its validation accuracy before
+        and after fine-tuning.
+
+    Raises:
+        ValueError: For an unknown method, options of another method, or budgets that are none.
+        BudgetOutOfReach: If the method cannot meet a budget.
+    """
+    one = find(method)
+    if options is not None and not isinstance(options, one.options):
+        raise ValueError(f"{method} takes options of {one.options.__name__}, got {type(options).__name__}")
+    records = []
+    for before in one.run(teacher, data, budgets, seeds=seeds, options=options, progress=progress):
+        after = finetune(before, teacher, data, seeds=seeds, schedule=finetuning, progress=progress)
+        accuracy = [tuple(correctness(it.model, data, "val").mean(dim=1).tolist()) for it in (before, after)]
+        records.append(replace(after, accuracy_before=accuracy[0], accuracy_after=accuracy[1]))
+    return records

@@ -1,0 +1,41 @@
+"""Shared by all tests: one thread, reproducible property tests, and one small teacher on the bundled digits."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from hypothesis import settings
+from torch import nn
+
+from linfair.data import GroupedData, load_data
+from linfair.models import build
+from linfair.training import Schedule, fit, supervised
+
+settings.register_profile("linfair", max_examples=20, deadline=None, derandomize=True, database=None)
+settings.load_profile("linfair")
+
+SEED = 3
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Bit-for-bit comparisons need one thread count throughout."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def digits() -> GroupedData:
+    """The bundled digits, one split."""
+    return load_data("digits", seed=SEED)
+
+
+@pytest.fixture(scope="session")
+def teacher(one_thread: None, digits: GroupedData) -> nn.Module:
+    """An MLP 16-16 trained for a second on them; tests must leave it as it is."""
+    network = build("mlp", digits.input_shape, digits.classes, width=16, seed=SEED)
+    schedule = Schedule(epochs=30, optimizer="adamw", lr=3e-3)
+    fit(network, digits, supervised, schedule, seeds=[SEED], stage="base", progress=False)
+    return network.eval()

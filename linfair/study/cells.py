@@ -19,8 +19,9 @@ import linfair
 from linfair import gates
 from linfair.data import GroupedData, load_data
 from linfair.ensemble import Ensemble, map_networks
-from linfair.linearizers import control, finetune, snl
-from linfair.linearizers.record import LinearizedModel, check_budgets, record
+from linfair.linearizers import control, finetune
+from linfair.linearizers.record import LinearizedModel, budget_units, check_budgets, record
+from linfair.linearizers.registry import find
 from linfair.metrics import group_accuracy
 from linfair.models import build
 from linfair.study.recipes import Recipe, recipe
@@ -64,8 +65,7 @@ def grid(
     device: str = "cpu",
 ) -> list[Cell]:
     """The cells of one panel: the seeds of an MLP in one ensemble, larger networks one seed a cell."""
-    if method != "snl":
-        raise ValueError(f"no method {method!r}; there is snl")
+    find(method)
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"device {device!r} was asked for, but torch sees no GPU here; use device='cpu'")
     lists = [tuple(seeds)] if network == "mlp" else [(seed,) for seed in seeds]
@@ -118,6 +118,7 @@ class Worker:
     def __init__(self, cell: Cell, store: ResultStore, progress: bool) -> None:
         self.cell, self.store, self.progress = cell, store, progress
         self.recipe: Recipe = recipe(cell.network, cell.profile)
+        self.linearizer, self.options = find(cell.method), self.recipe.method(cell.method)
         self._sets: list[GroupedData] | None = None
         self._teacher: tuple[nn.Module, dict] | None = None
         self._path: list[LinearizedModel] | None = None
@@ -126,7 +127,11 @@ class Worker:
 
     def name(self, arm: str) -> str:
         """Name of an arm's table: the hash of everything that determines it."""
-        return key({**self._settings("base"), "cell": asdict(self.cell), "recipe": asdict(self.recipe), "arm": arm})
+        settings = self._settings("base") | {"arm": arm, "profile": self.cell.profile}
+        if arm != "original":
+            settings |= {"budgets": self.cell.budgets, "finetune": asdict(self.recipe.finetune)}
+            settings |= {"method": self.cell.method, "options": asdict(self.options)}
+        return key(settings)
 
     def _settings(self, stage: str) -> dict[str, object]:
         cell = self.cell
@@ -191,16 +196,17 @@ class Worker:
         if self._path is None:
             teacher, notes = self.teacher()
             settings = self._settings("path")
-            settings |= {"snl": asdict(self.recipe.snl), "budgets": self.cell.budgets, "teacher": notes["digest"]}
+            settings |= {"method": self.cell.method, "options": asdict(self.options)}
+            settings |= {"budgets": self.cell.budgets, "teacher": notes["digest"]}
             name = key(settings)
             stored = self.store.load(name)
             if stored is None:
-                self._path = snl(
+                self._path = self.linearizer.run(
                     teacher,
                     self.data,
                     self.cell.budgets,
                     seeds=self.cell.seeds,
-                    options=self.recipe.snl,
+                    options=self.options,
                     progress=self.progress,
                 )
                 tensors = {
@@ -221,9 +227,10 @@ class Worker:
             start = f"{number}/"
             model.load_state_dict({k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)})
             networks = model.networks() if isinstance(model, Ensemble) else [model]
-            units = round(budget * gates.total_units(model))
+            units = budget_units(budget, gates.total_units(model))
             networks = [gates.freeze(network) for network in networks]
-            records.append(record("snl", budget, units, networks, epochs, [], single=not isinstance(model, Ensemble)))
+            single = not isinstance(model, Ensemble)
+            records.append(record(self.cell.method, budget, units, networks, epochs, [], single=single))
         return records
 
     def rows(self, arm: str) -> pd.DataFrame:
@@ -240,12 +247,14 @@ class Worker:
         else:
             path = self.path()
             if arm == "control":
+                schedule, objective = self.linearizer.phase(self.options, teacher, self.data)
                 path = control(
                     teacher,
                     self.data,
                     path,
                     seeds=self.cell.seeds,
-                    schedule=self.recipe.snl.schedule,
+                    schedule=schedule,
+                    objective=objective,
                     progress=self.progress,
                 )
             for one in path:

@@ -5,39 +5,54 @@ bundled data on a CPU: an MLP on shifted digits, or a thin ResNet. `smoke` is `s
 nothing.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from linfair.linearizers.finetuning import PAPER_FINETUNE
-from linfair.linearizers.snl import SNL
+from linfair.linearizers import LINEARIZERS, PAPER_FINETUNE, SNL, DeepReDuce
 from linfair.training import Schedule
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """The training of one cell: teacher, mask phase, fine-tuning, and the network's width (None = full)."""
+    """The training of one cell.
+
+    Attributes:
+        base: The teacher's training.
+        finetune: Fine-tuning of every student.
+        options: Options of methods that differ from the method's own settings.
+        width: The network's width; None is the full network.
+    """
 
     base: Schedule
-    snl: SNL
     finetune: Schedule
+    options: dict[str, object] = field(default_factory=dict)
     width: int | None = None
+
+    def method(self, name: str) -> object:
+        """The options of a method."""
+        return self.options.get(name) or LINEARIZERS[name].options()
 
 
 _PAPER = Recipe(
     base=Schedule(
         epochs=160, batch_size=256, lr=0.1, momentum=0.9, weight_decay=5e-4, decay="step", milestones=(80, 120)
     ),
-    snl=SNL(),
     finetune=PAPER_FINETUNE,
 )
 _SMALL_MLP = Recipe(
     base=Schedule(epochs=400, optimizer="adamw", lr=3e-3),
-    snl=SNL(lasso=1e-3, schedule=Schedule(epochs=1000, optimizer="adam", lr=1e-3, alpha_lr=3e-3)),
     finetune=Schedule(epochs=100, optimizer="adamw", lr=1e-3, decay="cosine"),
+    options={
+        "snl": SNL(lasso=1e-3, schedule=Schedule(epochs=1000, optimizer="adam", lr=1e-3, alpha_lr=3e-3)),
+        "deepreduce": DeepReDuce(schedule=Schedule(epochs=100, optimizer="adamw", lr=1e-3, decay="cosine")),
+    },
 )
 _SMALL_CNN = Recipe(
     base=Schedule(epochs=60, lr=0.05, weight_decay=5e-4, decay="cosine"),
-    snl=SNL(lasso=1e-4, growth=1.2, schedule=Schedule(epochs=1000, optimizer="adam", lr=1e-3, alpha_lr=5e-3)),
     finetune=Schedule(epochs=40, lr=1e-2, weight_decay=5e-4, decay="cosine"),
+    options={
+        "snl": SNL(lasso=1e-4, growth=1.2, schedule=Schedule(epochs=1000, optimizer="adam", lr=1e-3, alpha_lr=5e-3)),
+        "deepreduce": DeepReDuce(schedule=Schedule(epochs=40, lr=0.02, weight_decay=5e-4, decay="cosine")),
+    },
     width=8,
 )
 PROFILES = ("smoke", "small", "paper")
@@ -56,10 +71,12 @@ def recipe(network: str, profile: str) -> Recipe:
     small = _SMALL_MLP if network == "mlp" else _SMALL_CNN
     if profile == "small":
         return small
-    hasty = replace(small.snl, growth=1.3, warmup=0, schedule=replace(small.snl.schedule, alpha_lr=6e-3))
+    snl, deepreduce = small.options["snl"], small.options["deepreduce"]
+    hasty = replace(snl, growth=1.3, warmup=0, schedule=replace(snl.schedule, alpha_lr=6e-3))
+    brief = replace(deepreduce, schedule=replace(deepreduce.schedule, epochs=2))
     return Recipe(
-        replace(small.base, epochs=40 if network == "mlp" else 3),
-        hasty,
-        replace(small.finetune, epochs=5 if network == "mlp" else 2),
-        small.width,
+        base=replace(small.base, epochs=40 if network == "mlp" else 3),
+        finetune=replace(small.finetune, epochs=5 if network == "mlp" else 2),
+        options={"snl": hasty, "deepreduce": brief},
+        width=small.width,
     )

@@ -31,7 +31,7 @@ def drops(table: pd.DataFrame) -> pd.DataFrame:
         ValueError: If a seed's original network is missing, or arms of different teachers are mixed.
     """
     by = ["data", "network", "profile", "seed", "split", "group_name"]
-    original = table[table["arm"] == "original"]
+    original = table[table["arm"] == "original"].drop_duplicates([*by, "teacher"])
     merged = table.merge(
         original[[*by, "accuracy", "teacher"]].rename(columns={"accuracy": "original", "teacher": "of_teacher"}),
         on=by,

@@ -1,0 +1,290 @@
+"""The project's own promises: set-up files that agree, a clean tree, a README whose every block works.
+
+The oracle is always another file: what one says, the other must hold.
+"""
+
+import ast
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
+import linfair
+from linfair import cli, parameters
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+NAMED_BY_THE_CUSTOMER = (
+    "torch",
+    "torchvision",
+    "jupyter-book",
+    "papermill",
+    "nbclient",
+    "matplotlib",
+    "ipywidgets",
+    "pytest",
+    "nbval",
+)
+FOLDERS = {".ci", "book", "linfair", "notebooks", "tests"}
+LARGEST_FILE = 2_000_000  # bytes
+
+
+def requirements(extra: str | None = None) -> dict[str, Requirement]:
+    """What pip installs for `.[extra]`, by canonical name, linfair's own extras followed."""
+    lines = list(PROJECT["dependencies"]) if extra is None else PROJECT["optional-dependencies"][extra]
+    found = {}
+    for requirement in map(Requirement, lines):
+        if requirement.name == "linfair":
+            for inner in requirement.extras:
+                found |= requirements(inner)
+        else:
+            found[canonicalize_name(requirement.name)] = requirement
+    return found if extra is None else requirements() | found
+
+
+def pins() -> dict[str, str]:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pairs = [line.split("==") for line in lines if line and not line.startswith("#")]
+    return {canonicalize_name(name): version for name, version in pairs}
+
+
+def tracked() -> list[Path]:
+    """The files that git holds, as far as they are still in the working tree."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout: there is no list of committed files")
+    names = subprocess.run(
+        ["git", "-c", f"safe.directory={ROOT}", "ls-files", "-z"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return [Path(name) for name in names.stdout.split("\0") if name and (ROOT / name).is_file()]
+
+
+def make(*arguments: str) -> subprocess.CompletedProcess:
+    if shutil.which("make") is None:
+        pytest.skip("make is not installed")
+    # Variables given to an outer `make test` travel in the environment; they are not ours.
+    outer = {"MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS", "MAKELEVEL", "PYTHON", "VENV"}
+    environment = {name: value for name, value in os.environ.items() if name not in outer}
+    return subprocess.run(["make", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True)
+
+
+def targets() -> set[str]:
+    return set(re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+def readme_blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+
+
+def readme_commands() -> list[list[str]]:
+    """Every shell command of the README, split into words, comments dropped."""
+    lines = "".join(readme_blocks("bash")).replace("\\\n", " ").splitlines()
+    commands = [shlex.split(line, comments=True) for line in lines]
+    return [command for command in commands if command]
+
+
+# --- what is installed -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("package", NAMED_BY_THE_CUSTOMER)
+def test_named_package_is_installed_by_both_make_targets_at_a_pin_within_its_range(package):
+    assert package in requirements("all")
+    assert requirements("all")[package].specifier.contains(pins()[package])
+
+
+def test_every_requirement_is_pinned_within_its_range():
+    """All but numpy, which is left to the resolver (constraints.txt says why)."""
+    loose = {
+        name: str(requirement)
+        for name, requirement in requirements("all").items()
+        if name != "numpy" and not (name in pins() and requirement.specifier.contains(pins()[name]))
+    }
+    assert loose == {}
+
+
+def test_pins_admit_every_python_that_the_project_admits():
+    """Oracle: the installed packages' own metadata.
+
+    Debian 12 ships Python 3.11.2; one pin that wants 3.11.5 and pip's resolver backtracks for hours.
+    """
+    oldest = re.fullmatch(r">=(3\.\d+)", PROJECT["requires-python"])[1] + ".0"
+    refused = {}
+    for name, version in pins().items():
+        try:
+            installed = metadata.metadata(name)
+        except metadata.PackageNotFoundError:
+            continue  # pinned for an extra that is not installed here
+        wanted = installed.get("Requires-Python")
+        if wanted and installed["Version"] == version and not SpecifierSet(wanted).contains(oldest):
+            refused[f"{name}=={version}"] = wanted
+    assert refused == {}
+
+
+def test_environment_yml_agrees_with_pyproject():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    python, pip, through_pip = environment["dependencies"]
+    assert environment["name"] == PROJECT["name"]
+    assert pip == "pip"
+    name, version = python.split("=")
+    assert name == "python"
+    assert SpecifierSet(PROJECT["requires-python"]).contains(version)
+
+    options = dict(entry.split(maxsplit=1) for entry in through_pip["pip"])
+    assert set(options) == {"-c", "-e"}
+    assert (ROOT / options["-c"]).is_file()
+    extras = re.fullmatch(r"\.\[([a-z,]+)\]", options["-e"])[1].split(",")
+    assert set(extras) <= set(PROJECT["optional-dependencies"])
+    assert {canonicalize_name(name) for name in NAMED_BY_THE_CUSTOMER} <= set(requirements(*extras))
+
+
+# --- make --------------------------------------------------------------------------------------------------
+
+
+def test_make_alone_lists_every_target():
+    listed = make()
+    assert listed.returncode == 0, listed.stderr
+    assert set(re.findall(r"make (\w+)", listed.stdout)) == targets() >= {"help", "book", "test", "lint", "clean"}
+
+
+def test_make_names_the_way_out_when_no_python_is_new_enough(tmp_path):
+    """A stand-in Python that reports itself as too old, next to a name that does not exist."""
+    old = tmp_path / "python3.10"
+    old.write_text("#!/bin/sh\nexit 1\n")
+    old.chmod(0o755)
+    failed = make("lint", f"VENV={tmp_path}/venv", f"PYTHON=no-such-python {old}")
+    assert failed.returncode == 2
+    assert "No Python 3.11 or newer" in failed.stderr
+    assert "make lint PYTHON=/path/to/python3.11" in failed.stderr
+    assert not (tmp_path / "venv").exists()
+
+
+def test_ci_runs_real_targets_and_the_browser_tests_without_skips():
+    script = (ROOT / ".ci/run").read_text()
+    called = re.findall(r"^step make (\w+)", script, re.MULTILINE)
+    assert set(called) <= targets()
+    assert called.index("book") < called.index("test")
+    assert script.index("make book") < script.index("export LINFAIR_REQUIRE_BROWSER=1") < script.index("make test")
+    assert os.access(ROOT / ".ci/run", os.X_OK)
+
+
+# --- the tree ----------------------------------------------------------------------------------------------
+
+
+def test_top_level_folders_are_the_agreed_ones():
+    assert {path.parts[0] for path in tracked() if len(path.parts) > 1} <= FOLDERS
+
+
+def test_no_committed_file_is_large():
+    sizes = {str(path): (ROOT / path).stat().st_size for path in tracked()}
+    assert {path: size for path, size in sizes.items() if size > LARGEST_FILE} == {}
+
+
+def test_committed_notebooks_hold_no_outputs():
+    notebooks = [path for path in tracked() if path.suffix == ".ipynb"]
+    assert notebooks, "no notebook is committed"
+    for path in notebooks:
+        for number, cell in enumerate(json.loads((ROOT / path).read_text())["cells"]):
+            where = f"{path}, cell {number}"
+            assert not cell.get("outputs"), f"{where} holds outputs: strip them before committing"
+            assert cell.get("execution_count") is None, f"{where} holds an execution count"
+
+
+# --- version and citation ----------------------------------------------------------------------------------
+
+
+def test_version_is_the_same_everywhere():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    newest = re.search(r"^## \[([^]]+)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[1]
+    assert {linfair.__version__, citation["version"], newest} == {PROJECT["version"]}
+
+
+def test_preferred_citation_is_the_paper():
+    paper = yaml.safe_load((ROOT / "CITATION.cff").read_text())["preferred-citation"]
+    assert paper["title"] == "Disparate Impact on Group Accuracy of Linearization for Private Inference"
+    assert [author["family-names"] for author in paper["authors"]] == ["Das", "Romanelli", "Fioretto"]
+    assert (paper["volume"], paper["start"], paper["end"], paper["year"]) == (235, 10168, 10184, 2024)
+
+
+# --- README ------------------------------------------------------------------------------------------------
+
+
+def test_readme_figure_is_committed_and_described():
+    figures = re.findall(r"!\[([^]]*)\]\(([^)]+)\)", (ROOT / "README.md").read_text())
+    assert figures
+    for alt, path in figures:
+        assert len(alt) > 40, f"{path} needs alt text that says what is seen"
+        assert (ROOT / path).is_file(), f"{path} does not exist"
+
+
+def test_readme_links_lead_somewhere():
+    links = re.findall(r"(?<!!)\[[^]]*\]\((?!https?:)([^)#]+)\)", (ROOT / "README.md").read_text())
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_readme_commands_exist():
+    commands = readme_commands()
+    assert {"make", "linfair", "papermill"} <= {words[0] for words in commands}
+    for words in commands:
+        check_command(words)
+
+
+def check_command(words: list[str]) -> None:
+    """Fail unless the command's target, sub-command, module, notebook and parameters exist."""
+    program, *rest = words
+    if program == "make":
+        assert {word for word in rest if "=" not in word} <= targets(), words
+    elif program == "linfair":
+        options = cli.build_parser().parse_args(rest)
+        if rest[:2] == ["notebook", "run"]:
+            notebook = parameters.find(options.name)
+            pairs = [pair.split("=", 1) for pair in options.parameters]
+            notebook.check({name: notebook[name].parse(value) for name, value in pairs})
+    elif program == "papermill":
+        source = Path(rest[0])
+        assert (ROOT / source).is_file(), words
+        pairs = [rest[i + 1 : i + 3] for i, word in enumerate(rest) if word == "-p"]
+        parameters.check(source.stem, {name: ast.literal_eval(value) for name, value in pairs})
+    elif rest[:1] == ["-m"]:
+        module = rest[1].replace(".", "/")
+        assert rest[1] == "venv" or (ROOT / f"{module}.py").is_file(), words
+    else:
+        assert program in {"git", "cd", ".", "pip", "pytest", "jupyter-book", "conda"}, words
+
+
+def test_readme_steps_without_make_are_the_ones_make_takes(tmp_path):
+    """Oracle: what `make --dry-run` prints, the environment's folder taken off (the README activates it)."""
+    folder = f"{tmp_path}/venv/bin/"
+    lines = make("--dry-run", "book", "test", f"VENV={tmp_path}/venv").stdout.splitlines()
+    recipe = [shlex.split(line.removeprefix(folder)) for line in lines if line.startswith(folder)]
+    steps = [
+        words[2:] if words[:3] in (["python", "-m", "pip"], ["python", "-m", "pytest"]) else words for words in recipe
+    ]
+    assert [step[0] for step in steps] == ["pip", "python", "jupyter-book", "python", "pytest"]
+    missing = [step for step in steps if step not in readme_commands()]
+    assert missing == []
+
+
+@pytest.mark.parametrize("block", readme_blocks("python"))
+def test_readme_python_block_runs(block, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    line = (ROOT / "README.md").read_text().split(block)[0].count("\n")
+    exec(compile("\n" * line + block, ROOT / "README.md", "exec"), {"__name__": "readme"})
+
+
+def test_readme_shows_the_package_in_use():
+    assert readme_blocks("python")

@@ -16,9 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
-class GateError(ValueError):
-    """A network, shape or mask that gates cannot work with; the message says what to change."""
+from linfair.errors import GateError
+from linfair.functional import watch, with_relu_modules
 
 
 class ReLUGate(nn.Module):
@@ -48,6 +47,10 @@ class ReLUGate(nn.Module):
                 "install the gates again with an input of that size"
             )
         slope = (1 - self.alpha).to(x.dtype)
+        if x.ndim == 4 and 1 == x.stride(1) < x.shape[1] == x.stride(3):
+            # channels last: flatten in the order of memory, without a copy
+            last = F.prelu(x.permute(0, 2, 3, 1).flatten(1), slope.permute(1, 2, 0).flatten())
+            return last.reshape(x.shape[0], *x.shape[2:], x.shape[1]).permute(0, 3, 1, 2)
         return F.prelu(x.flatten(1), slope.flatten()).view_as(x)
 
     def extra_repr(self) -> str:
@@ -79,40 +82,40 @@ def _restart(model: nn.Module, _args: object) -> None:
 
 
 def install(model: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
-    """Copy a network and put a gate at every call of an `nn.ReLU` module.
+    """Copy a network and put a gate at every ReLU it computes.
 
     The copy is run once, in evaluation mode, on a zero input of the given size to see the sites' shapes. A module that
-    is called several times, as in torchvision's ResNet, gets one site per call.
+    is called several times, as in torchvision's ResNet, gets one site per call. Functional ReLUs (`F.relu`) are turned
+    into modules with torch.fx where the network can be traced.
 
     Args:
-        model: Any network built from `nn.ReLU` modules; it is left as it is.
+        model: Any network with ReLUs; it is left as it is.
         input_shape: Shape of one input, without the batch.
 
     Returns:
         The copy with gates, every alpha 1: the same function.
 
     Raises:
-        GateError: If the network has gates already, calls no `nn.ReLU` module, or is nothing but one.
+        GateError: If the network has gates already, computes no ReLU or a ReLU6, is nothing but one ReLU, or hides
+            functional ReLUs in a module that torch.fx cannot trace; the message names the module.
     """
     if sites(model):
         raise GateError("this network has gates already; install them on the original network")
     gated = copy.deepcopy(model)
-    calls: dict[nn.Module, list[tuple[int, ...]]] = {}
-    handles = [
-        module.register_forward_pre_hook(lambda m, args: calls.setdefault(m, []).append(tuple(args[0].shape[1:])))
-        for module in gated.modules()
-        if isinstance(module, nn.ReLU)
-    ]
     reference = next(gated.parameters(), torch.empty(0))
-    modes = {module: module.training for module in gated.modules()}
-    with torch.no_grad():
-        gated.eval()(torch.zeros(1, *input_shape, device=reference.device, dtype=reference.dtype))
-    for handle in handles:
-        handle.remove()
-    for module, mode in modes.items():
-        module.training = mode
+    example = torch.zeros(1, *input_shape, device=reference.device, dtype=reference.dtype)
+    seen = watch(gated, example)
+    if seen.hidden:
+        gated = with_relu_modules(gated, seen.hidden)
+        seen = watch(gated, example)
+    if seen.capped:
+        raise GateError(
+            f"{', '.join(sorted(set(seen.capped)))} computes a ReLU6, whose upper bend a gate cannot express; "
+            "replace it by nn.ReLU and fine-tune"
+        )
+    calls = seen.calls
     if not calls:
-        raise GateError(f"{type(model).__name__} calls no nn.ReLU module: there is nothing to linearize")
+        raise GateError(f"{type(model).__name__} computes no ReLU: there is nothing to linearize")
     if gated in calls:
         raise GateError("this network is one bare nn.ReLU; put it into an nn.Sequential")
 

@@ -113,7 +113,7 @@ class PreActivationBlock(nn.Module):
 
 
 class WideResNet(nn.Module):
-    """Wide ResNet with pre-activation and no ReLU before the head: `blocks` = 3 and `width` = 16, `wide` = 8 is WRN-22-8.
+    """Wide ResNet with pre-activation and no ReLU before the head; the defaults are WRN-22-8.
 
     Args:
         input_shape: (channels, height, width) of one image.

@@ -184,7 +184,9 @@ class Distill:
     between epochs its logits are computed once.
     """
 
-    def __init__(self, teacher: nn.Module, data: Data, *, temperature: float = 4.0, ce: float = 1.0, kd: float = 1.0) -> None:
+    def __init__(
+        self, teacher: nn.Module, data: Data, *, temperature: float = 4.0, ce: float = 1.0, kd: float = 1.0
+    ) -> None:
         self.teacher = teacher.eval()
         self.data = data
         self.temperature = temperature
@@ -201,7 +203,7 @@ class Distill:
             return self._cache.gather(-2, batch.index.unsqueeze(-1).expand(*batch.index.shape, self._cache.shape[-1]))
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
-        """ce * CE + kd * KD of the batch, one number for each member."""
+        """Loss of the batch, ce * CE + kd * KD, one number for each member."""
         logits = model(batch.x)
         taught = distillation(logits, self.teacher_logits(batch), self.temperature)
         return per_member(self.ce * cross_entropy(logits, batch.y) + self.kd * taught)

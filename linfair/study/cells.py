@@ -6,10 +6,13 @@ fine-tuning, or its 100 % `control`. Each (cell, arm) ends in one table; arms ar
 digest.
 """
 
+import copy
 import platform
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
+from pathlib import Path
 
 import pandas as pd
 import torch
@@ -17,6 +20,7 @@ from torch import nn
 
 import linfair
 from linfair import gates
+from linfair.checkpoints import load_network
 from linfair.data import GroupedData, load_data
 from linfair.ensemble import Ensemble, map_networks
 from linfair.linearizers import control, finetune
@@ -43,6 +47,8 @@ class Cell:
         seeds: Several seeds are trained as one ensemble.
         profile: `smoke`, `small` or `paper`.
         device: `cpu` or `cuda`.
+        width: Width of the network; None is the recipe's.
+        teacher: File of a trained network to start from (one seed), instead of training one.
     """
 
     data: str
@@ -52,6 +58,8 @@ class Cell:
     seeds: tuple[int, ...]
     profile: str = "small"
     device: str = "cpu"
+    width: int | None = None
+    teacher: str | None = None
 
 
 def grid(
@@ -101,23 +109,17 @@ def run(
     tables = []
     for cell in cells:
         worker = Worker(cell, store, progress)
-        for arm in arms:
-            name = worker.name(arm)
-            table = store.read(name)
-            announce(f"{name}: {arm} of {cell.network} on {cell.data}: {'computed' if table is None else 'read'}")
-            if table is None:
-                table = worker.rows(arm)
-                store.write(name, table)
-            tables.append(table)
+        tables += [worker.table(arm, announce) for arm in arms]
     return pd.concat(tables, ignore_index=True)
 
 
 class Worker:
-    """Computes the arms of one cell; teacher and mask path are kept as checkpoints."""
+    """Computes the arms of one cell; teacher and mask path are kept as checkpoints, with `keep` the students too."""
 
-    def __init__(self, cell: Cell, store: ResultStore, progress: bool) -> None:
-        self.cell, self.store, self.progress = cell, store, progress
-        self.recipe: Recipe = recipe(cell.network, cell.profile)
+    def __init__(self, cell: Cell, store: ResultStore, progress: bool, *, keep: bool = False) -> None:
+        self.cell, self.store, self.progress, self.keep = cell, store, progress, keep
+        plan = recipe(cell.network, cell.profile)
+        self.recipe: Recipe = replace(plan, width=cell.width or plan.width)
         self.linearizer, self.options = find(cell.method), self.recipe.method(cell.method)
         self._sets: list[GroupedData] | None = None
         self._teacher: tuple[nn.Module, dict] | None = None
@@ -133,6 +135,17 @@ class Worker:
             settings |= {"method": self.cell.method, "options": asdict(self.options)}
         return key(settings)
 
+    def table(self, arm: str, announce: Callable[[str], None] = lambda line: None) -> pd.DataFrame:
+        """An arm's table from the store, computed and stored if it is missing."""
+        name, cell = self.name(arm), self.cell
+        found = self.store.read(name)
+        how = "computed" if found is None else "read"
+        announce(f"{name}: {arm} of {cell.method}, {cell.network} on {cell.data}: {how}")
+        if found is None:
+            found = self.rows(arm)
+            self.store.write(name, found)
+        return found
+
     def _settings(self, stage: str) -> dict[str, object]:
         cell = self.cell
         return {
@@ -143,6 +156,7 @@ class Worker:
             "device": cell.device,
             "base": asdict(self.recipe.base),
             "width": self.recipe.width,
+            "teacher": sha256(Path(cell.teacher).read_bytes()).hexdigest() if cell.teacher else None,
             "torch": torch.__version__,
             "threads": torch.get_num_threads() if cell.device == "cpu" else 0,
         }
@@ -162,16 +176,15 @@ class Worker:
     def teacher(self) -> tuple[nn.Module, dict]:
         """The trained teacher and its notes (digest, last loss of each seed, seconds), from the store if there."""
         if self._teacher is None:
-            first = self.sets[0]
-            networks = [
-                build(self.cell.network, first.input_shape, first.classes, width=self.recipe.width, seed=seed)
-                for seed in self.cell.seeds
-            ]
-            model = (Ensemble(networks) if len(networks) > 1 else networks[0]).to(self.cell.device)
             name = key(self._settings("teacher"))
-            stored = self.store.load(name)
-            if stored is None:
-                start = time.perf_counter()
+            if self.cell.teacher:
+                model = load_network(self.cell.teacher)[0].to(self.cell.device)
+                notes = {"seconds": 0.0, "loss": [float("nan")], "digest": weights_digest(model)}
+            elif (stored := self.store.load(name)) is not None:
+                model, notes = self._untrained(), stored[1]
+                model.load_state_dict(stored[0])
+            else:
+                model, start = self._untrained(), time.perf_counter()
                 history = fit(
                     model,
                     self.data,
@@ -185,11 +198,16 @@ class Worker:
                 notes = {"seconds": time.perf_counter() - start, "loss": history[-1]["loss"]}
                 notes["digest"] = weights_digest(model)
                 self.store.save(name, model.state_dict(), notes)
-            else:
-                tensors, notes = stored
-                model.load_state_dict(tensors)
             self._teacher = model.eval(), notes
         return self._teacher
+
+    def _untrained(self) -> nn.Module:
+        first, cell = self.sets[0], self.cell
+        networks = [
+            build(cell.network, first.input_shape, first.classes, width=self.recipe.width, seed=seed)
+            for seed in cell.seeds
+        ]
+        return (Ensemble(networks) if len(networks) > 1 else networks[0]).to(cell.device)
 
     def path(self) -> list[LinearizedModel]:
         """The method's record of each budget before fine-tuning, from the checkpoint if there is one."""
@@ -233,6 +251,41 @@ class Worker:
             records.append(record(self.cell.method, budget, units, networks, epochs, [], single=single))
         return records
 
+    def students(self, arm: str) -> Iterator[LinearizedModel]:
+        """The fine-tuned record of each budget, in the `plain` or the `control` arm."""
+        teacher, _ = self.teacher()
+        path = self.path()
+        if arm == "control":
+            schedule, objective = self.linearizer.phase(self.options, teacher, self.data)
+            path = control(
+                teacher,
+                self.data,
+                path,
+                seeds=self.cell.seeds,
+                schedule=schedule,
+                objective=objective,
+                progress=self.progress,
+            )
+        for number, one in enumerate(path):
+            name = f"{self.name(arm)}-{number}"
+            stored = self.store.load(name) if self.keep else None
+            if stored is not None:
+                model = copy.deepcopy(one.model)
+                model.load_state_dict(stored[0])
+                yield replace(one, model=model)
+                continue
+            tuned = finetune(
+                one,
+                teacher,
+                self.data,
+                seeds=self.cell.seeds,
+                schedule=self.recipe.finetune,
+                progress=self.progress,
+            )
+            if self.keep:
+                self.store.save(name, tuned.model.state_dict(), {"budget": one.budget})
+            yield tuned
+
     def rows(self, arm: str) -> pd.DataFrame:
         """Compute an arm: a row per (budget, seed, split, group) with n, accuracy, Wilson interval and provenance."""
         teacher, notes = self.teacher()
@@ -245,28 +298,8 @@ class Worker:
                 self._measure(teacher, 1.0, total, [total] * len(self.cell.seeds), [0] * len(self.cell.seeds))
             )
         else:
-            path = self.path()
-            if arm == "control":
-                schedule, objective = self.linearizer.phase(self.options, teacher, self.data)
-                path = control(
-                    teacher,
-                    self.data,
-                    path,
-                    seeds=self.cell.seeds,
-                    schedule=schedule,
-                    objective=objective,
-                    progress=self.progress,
-                )
-            for one in path:
-                tuned = finetune(
-                    one,
-                    teacher,
-                    self.data,
-                    seeds=self.cell.seeds,
-                    schedule=self.recipe.finetune,
-                    progress=self.progress,
-                )
-                frames.append(self._measure(tuned.model, one.budget, one.budget_units, one.kept, one.epochs))
+            for one in self.students(arm):
+                frames.append(self._measure(one.model, one.budget, one.budget_units, one.kept, one.epochs))
         table = pd.concat(frames, ignore_index=True)
         cell = self.cell
         loss = dict(zip(cell.seeds, notes["loss"], strict=True))

@@ -1,0 +1,85 @@
+"""Networks as files: safetensors weights, with the header that says how to build the network again."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from linfair import gates
+from linfair.models import NETWORKS, build
+
+FORMAT = "linfair-network-1"
+
+
+class CheckpointError(ValueError):
+    """A network file that cannot be used; the message says why."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """How a network was built, and on what it was trained.
+
+    Attributes:
+        network: Name in `linfair.models.NETWORKS`.
+        width: Its width; 0 is the full network.
+        input_shape: Shape of one input.
+        classes: Number of classes.
+        data: Name of the data set.
+        seed: Seed of data split, weights and training.
+        gated: The file holds gates (a linearized network).
+    """
+
+    network: str
+    width: int
+    input_shape: tuple[int, ...]
+    classes: int
+    data: str
+    seed: int
+    gated: bool = False
+
+    def build(self) -> nn.Module:
+        """The network before training, with frozen gates if it has any."""
+        model = build(self.network, self.input_shape, self.classes, width=self.width or None, seed=self.seed)
+        return gates.freeze(gates.install(model, self.input_shape)) if self.gated else model
+
+
+def save_network(path: str | Path, model: nn.Module, header: Header) -> Path:
+    """Write a network; the file appears whole or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    save_file(tensors, part, metadata={"format": FORMAT, "header": json.dumps(asdict(header))})
+    part.replace(path)
+    return path
+
+
+def load_network(path: str | Path) -> tuple[nn.Module, Header]:
+    """Read a network.
+
+    Raises:
+        CheckpointError: If the file is missing, truncated, no network of linfair, or its weights fit another one.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            notes = file.metadata() or {}
+            if notes.get("format") != FORMAT:
+                raise CheckpointError(f"{path} is no network written by linfair (its header lacks {FORMAT!r})")
+            fields = json.loads(notes["header"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        raise CheckpointError(f"no network at {path}") from None
+    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{path} is truncated or no network file ({error})") from error
+    header = Header(**fields | {"input_shape": tuple(fields["input_shape"])})
+    if header.network not in NETWORKS:
+        raise CheckpointError(f"{path} holds network {header.network!r}; this linfair knows {', '.join(NETWORKS)}")
+    model = header.build()
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise CheckpointError(f"the weights in {path} do not fit {header.network}: {error}") from error
+    return model, header

@@ -1,0 +1,82 @@
+"""One network, one method, written to a folder: what `linfair linearize` does."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from linfair.checkpoints import Header, save_network
+from linfair.study.cells import Cell, Worker
+from linfair.study.store import ResultStore
+
+
+def linearize_to(
+    folder: str | Path,
+    cell: Cell,
+    *,
+    with_control: bool = True,
+    store: ResultStore | None = None,
+    progress: bool = True,
+    announce: Callable[[str], None] = lambda line: None,
+) -> pd.DataFrame:
+    """Train (or load) a teacher, linearize it to every budget, measure every group, write everything down.
+
+    Writes `teacher.safetensors`, `METHOD-BUDGET.mask.safetensors` and `METHOD-BUDGET.weights.safetensors` (gates and
+    fine-tuned weights) for each budget, and `groups.parquet`. Finished stages are kept in the store: interrupted, the
+    same call goes on where it was.
+
+    Args:
+        folder: Where to write; made if missing.
+        cell: What to run, with one seed.
+        with_control: Train the 100 % control too.
+        store: Where finished stages are kept; the user's cache by default.
+        progress: Show progress bars.
+        announce: Told what is read, computed and written.
+
+    Returns:
+        The rows of all arms, as in `groups.parquet`.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    worker = Worker(cell, store or ResultStore.default(), progress, keep=True)
+    table = pd.concat(
+        [worker.table(arm, announce) for arm in ("original", "plain", *["control"] * with_control)], ignore_index=True
+    )
+    data = worker.sets[0]
+    header = Header(cell.network, worker.recipe.width or 0, data.input_shape, data.classes, cell.data, cell.seeds[0])
+    announce(f"wrote {save_network(folder / 'teacher.safetensors', worker.teacher()[0], header)}")
+    for one in worker.students("plain"):
+        stem = f"{cell.method}-{one.budget:g}"
+        announce(f"wrote {one.mask.save(folder / f'{stem}.mask.safetensors')}")
+        save_network(folder / f"{stem}.weights.safetensors", one.model, replace(header, gated=True))
+    part = folder / ".groups.parquet.part"
+    table.to_parquet(part, index=False)
+    part.replace(folder / "groups.parquet")
+    announce(f"wrote {folder / 'groups.parquet'}")
+    return table
+
+
+def group_table(table: pd.DataFrame, *, split: str) -> str:
+    """The table of one run for a terminal: a line per group, a column per arm and budget, with Wilson intervals."""
+    part = table[table["split"] == split]
+    groups = part.drop_duplicates("group").sort_values("group")
+    lines = {"group": groups["group_name"], "role": groups["role"], "n_train": groups["n_train"], "n": groups["n"]}
+    shown = pd.DataFrame({name: column.to_numpy() for name, column in lines.items()})
+    for (arm, budget), rows in part.groupby(["arm", "budget"], sort=False):
+        rows = rows.sort_values("group")
+        name = "original" if arm == "original" else f"{arm} {100 * budget:g} %"
+        shown[name] = [
+            f"{100 * row.accuracy:.1f} [{100 * row.low:.0f}, {100 * row.high:.0f}]" for row in rows.itertuples()
+        ]
+    kept = part.drop_duplicates(["arm", "budget"])
+    counts = ", ".join(
+        f"{100 * row.budget:g} %: {row.kept} of {row.budget_units}" for row in kept[kept["arm"] == "plain"].itertuples()
+    )
+    loss = table["base_loss"].iloc[0]
+    trained = "" if math.isnan(loss) else f"; the original's last training loss {loss:.3f}"
+    return (
+        f"Accuracy in % on {split} with 95 % Wilson intervals (one seed: they say nothing about other seeds)\n"
+        f"{shown.to_string(index=False)}\nReLUs kept (of the budget's): {counts}{trained}"
+    )

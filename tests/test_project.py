@@ -76,8 +76,9 @@ def tracked() -> list[Path]:
 def make(*arguments: str) -> subprocess.CompletedProcess:
     if shutil.which("make") is None:
         pytest.skip("make is not installed")
-    # Variables given to an outer `make test` travel in the environment; they are not ours.
-    outer = {"MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS", "MAKELEVEL", "PYTHON", "VENV"}
+    # Variables given to an outer `make test` travel in the environment and would change what it does.
+    variables = {"PYTHON", "VENV", "PIP_OPTIONS", "PYTEST_OPTIONS"}
+    outer = variables | {"MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS", "MAKELEVEL"}
     environment = {name: value for name, value in os.environ.items() if name not in outer}
     return subprocess.run(["make", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True)
 

@@ -75,9 +75,7 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--profile", help="short for -p profile=...")
     parser.add_argument("--out", metavar="DIR", help=f"output folder (default: {notebooks.OUTPUT} here)")
-    parser.add_argument(
-        "--notebooks", metavar="DIR", help="where the notebooks are (default: the repository's)"
-    )
+    parser.add_argument("--notebooks", metavar="DIR", help="where the notebooks are (default: the repository's)")
 
 
 COMMANDS = (

@@ -84,7 +84,12 @@ def run(
     running = target_folder / f"{name}.running-{os.getpid()}.ipynb"
     try:
         papermill.execute_notebook(
-            source, running, parameters=dict(values), progress_bar=progress, cwd=source.parent
+            source,
+            running,
+            parameters=dict(values),
+            progress_bar=progress,
+            cwd=source.parent,
+            extra_arguments=["--log-level=CRITICAL"],  # the kernel's own log, not the notebook's output
         )
         target = target_folder / f"{name}.ipynb"
         os.replace(running, target)

@@ -181,7 +181,7 @@ def toy_boundaries(study: ToyStudy, seed: int, budgets: Sequence[float], *, reso
         resolution: Pixels of the prediction along each axis.
 
     Returns:
-        The figure.
+        The figure, closed for pyplot, so that a notebook shows it once.
     """
     roles = ("majority", "minority")
     figure, axes = plt.subplots(1, len(budgets), figsize=(5.0, 3.3), sharex=True, sharey=True, squeeze=False)
@@ -200,10 +200,16 @@ def toy_boundaries(study: ToyStudy, seed: int, budgets: Sequence[float], *, reso
         ax.set_title(f"{100 * budget:g} % ReLUs\n" + "\n".join(f"{role} {100 * right[role]:.1f} %" for role in roles))
         ax.set(xlim=(-1, 1), ylim=(-1, 1), aspect="equal", xticks=[-1, 0, 1], yticks=[-1, 0, 1])
         ax.grid(False)
+    plt.close(figure)
     return figure
 
 
-def toy_accuracy(summary: pd.DataFrame, *, split: str = "test_balanced") -> Figure:
+def toy_accuracy(
+    summary: pd.DataFrame,
+    *,
+    split: str = "test_balanced",
+    names: tuple[str, str] = ("majority", "minority"),
+) -> Figure:
     """Accuracy of majority and minority against the ReLU budget, mean and 95 % t interval over seeds.
 
     A dashed grey line marks where the minority stood with all ReLUs.
@@ -211,20 +217,39 @@ def toy_accuracy(summary: pd.DataFrame, *, split: str = "test_balanced") -> Figu
     Args:
         summary: The table of `linfair.toy.summarise`.
         split: Which test to draw.
+        names: What to write at the lines of `majority` and `minority`.
 
     Returns:
-        The figure.
+        The figure, closed for pyplot, so that a notebook shows it once.
     """
     figure, ax = plt.subplots()
     chosen = summary[summary["split"] == split]
     budgets = sorted(chosen["budget"].unique(), reverse=True)
     positions = budget_axis(ax, budgets)
+    ends = []
     for role in ("majority", "minority"):
         rows = chosen[chosen["group"] == role].set_index("budget").loc[budgets]
         line_with_interval(ax, positions, rows["accuracy"], rows["low"], rows["high"], role=role)
+        ends.append(rows["accuracy"].iloc[-1])
+        if role == "minority":
+            ax.axhline(rows["accuracy"].iloc[0], color=COLORS["control"], linestyle="--", linewidth=1.2)
+    ax.set_ylabel("accuracy (%)")
+    ax.set_ylim(min(50, ax.get_ylim()[0]), 101)  # one scale for figures that are compared; 50 is guessing
+    _label_ends(ax, positions[-1], ends, names)
+    plt.close(figure)
+    return figure
+
+
+def _label_ends(ax: Axes, x: float, ends: Sequence[float], names: tuple[str, str]) -> None:
+    """Write the groups' names at the right ends of their lines, apart from each other where the lines meet."""
+    bottom, top = ax.get_ylim()
+    apart = 0.08 * (top - bottom)
+    push = max(0.0, apart - abs(ends[0] - ends[1])) / 2
+    signs = (1, -1) if ends[0] >= ends[1] else (-1, 1)
+    for role, name, end, sign in zip(("majority", "minority"), names, ends, signs, strict=True):
         ax.annotate(
-            role,
-            (positions[-1], rows["accuracy"].iloc[-1]),
+            name,
+            (x, end + sign * push),
             xytext=(8, 0),
             textcoords="offset points",
             va="center",
@@ -232,7 +257,3 @@ def toy_accuracy(summary: pd.DataFrame, *, split: str = "test_balanced") -> Figu
             fontweight="bold",
             annotation_clip=False,
         )
-        if role == "minority":
-            ax.axhline(rows["accuracy"].iloc[0], color=COLORS["control"], linestyle="--", linewidth=1.2)
-    ax.set_ylabel("accuracy (%)")
-    return figure

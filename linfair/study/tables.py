@@ -9,7 +9,11 @@ _PER_GROUP = {"group", "group_name", "n_train", "n", "accuracy", "low", "high"}
 
 
 def by_role(table: pd.DataFrame) -> pd.DataFrame:
-    """Pool groups into majority and minority, every image counted once: `group_name` becomes the role."""
+    """Pool groups into majority and minority, every image counted once: `group_name` becomes the role.
+
+    Rows that several methods share, those of the original networks, count once too.
+    """
+    table = table.drop_duplicates()
     by = [name for name in table.columns if name not in _PER_GROUP]
     pooled = table.assign(right=table["accuracy"] * table["n"], group_name=table["role"])
     pooled = pooled.groupby([*by, "group_name"], as_index=False, dropna=False)[["right", "n", "n_train"]].sum()
@@ -70,8 +74,13 @@ def disparity(table: pd.DataFrame, *, split: str, column: str = "relative_drop")
 
     Returns:
         A row per (budget, of) with `of` = `plain`, `control` or `plain minus control`, and n_seeds, mean, low, high.
+
+    Raises:
+        ValueError: If several methods, networks or data sets are mixed.
     """
     part = table[(table["split"] == split) & (table["arm"] != "original")]
+    if part.duplicated(["budget", "seed", "arm", "group_name"]).any():
+        raise ValueError("several methods, networks or data sets are mixed: select one before asking for its disparity")
     wide = part.pivot_table(index=["budget", "seed"], columns=["arm", "group_name"], values=column, dropna=False)
     gaps = {arm: wide[arm]["minority"] - wide[arm]["majority"] for arm in wide.columns.levels[0]}
     if {"plain", "control"} <= set(gaps):

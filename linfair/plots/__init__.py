@@ -1,0 +1,40 @@
+"""Figures: one house style, readable on light and dark pages, and one function for each kind of figure.
+
+Call `style()` once; `toy_*` draw the toy study, the others the rows of `linfair.study.run`. Each returns a figure;
+`evidence_of` says in one line what it rests on.
+"""
+
+from linfair.plots.impact import overall_accuracy, relative_drop_lines, role_accuracy_bars
+from linfair.plots.style import (
+    COLORS,
+    GREY,
+    MARKERS,
+    PAGES,
+    STYLE,
+    budget_axis,
+    contrast,
+    evidence,
+    evidence_of,
+    line_with_interval,
+    style,
+)
+from linfair.plots.toy import toy_accuracy, toy_boundaries
+
+__all__ = [
+    "COLORS",
+    "GREY",
+    "MARKERS",
+    "PAGES",
+    "STYLE",
+    "budget_axis",
+    "contrast",
+    "evidence",
+    "evidence_of",
+    "line_with_interval",
+    "overall_accuracy",
+    "relative_drop_lines",
+    "role_accuracy_bars",
+    "style",
+    "toy_accuracy",
+    "toy_boundaries",
+]

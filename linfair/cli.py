@@ -58,6 +58,7 @@ def notebook_run(options: argparse.Namespace) -> None:
     if options.profile is not None:
         values["profile"] = options.profile
     settings = spec.check(values)
+    notebooks.source(spec.name, options.notebooks)
     shown = ", ".join(f"{name}={_plain(value)}" for name, value in settings.items())
     print(f"Running {spec.name} with {shown}", file=sys.stderr)
     print(notebooks.run(spec.name, values, out=options.out, notebooks=options.notebooks))

@@ -15,25 +15,28 @@ class NotebookError(RuntimeError):
     """A notebook that could not be run to its end; the message says where it stopped and what to look at."""
 
 
-def folder(given: str | Path | None = None) -> Path:
-    """The folder that holds the notebooks.
+def source(name: str, folder: str | Path | None = None) -> Path:
+    """The file of one notebook.
 
     Args:
-        given: The folder to use; by default the repository's, beside the package (an editable install).
+        name: The notebook's name.
+        folder: Where the notebooks are; by default the repository's folder, beside the package (an editable install).
 
     Returns:
-        The folder's absolute path.
+        The file's absolute path.
 
     Raises:
         ParameterError: If it does not exist.
     """
-    path = Path(given) if given is not None else Path(__file__).resolve().parent.parent / "notebooks"
-    if not path.is_dir():
+    parameters.find(name)
+    place = Path(folder) if folder is not None else Path(__file__).resolve().parent.parent / "notebooks"
+    path = place.resolve() / f"{name}.ipynb"
+    if not path.is_file():
         raise ParameterError(
-            f"no notebooks in {path}: they come with the repository, not with an installed package. "
+            f"{path} does not exist: notebooks come with the repository, not with an installed package. "
             "Clone it and run there, or say where they are with --notebooks DIR."
         )
-    return path.resolve()
+    return path
 
 
 def run(
@@ -66,9 +69,7 @@ def run(
             `NAME.failed.ipynb`.
     """
     parameters.check(name, values)
-    source = folder(notebooks) / f"{name}.ipynb"
-    if not source.is_file():
-        raise ParameterError(f"{source} does not exist: say where the notebooks are with --notebooks DIR.")
+    notebook = source(name, notebooks)
     try:
         import papermill
     except ImportError as error:
@@ -84,11 +85,11 @@ def run(
     running = target_folder / f"{name}.running-{os.getpid()}.ipynb"
     try:
         papermill.execute_notebook(
-            source,
+            notebook,
             running,
             parameters=dict(values),
             progress_bar=progress,
-            cwd=source.parent,
+            cwd=notebook.parent,
             extra_arguments=["--log-level=CRITICAL"],  # the kernel's own log, not the notebook's output
         )
         target = target_folder / f"{name}.ipynb"

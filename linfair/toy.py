@@ -335,32 +335,28 @@ def change(row: pd.Series) -> str:
     """Change from 100 % of the ReLUs with its interval in words.
 
     >>> change(pd.Series({"change": -4.62, "change_low": -8.4, "change_high": -0.04}))
-    '-4.6 points [-8.4, 0.0]'
+    '−4.6 points [−8.4, 0.0]'
     """
     return f"{_signed(row['change'])} points [{_signed(row['change_low'])}, {_signed(row['change_high'])}]"
 
 
 def _signed(value: float) -> str:
-    return f"{value:+.1f}" if abs(value) >= 0.05 else "0.0"
+    return f"{value:+.1f}".replace("-", "−") if abs(value) >= 0.05 else "0.0"
 
 
 def table(summary: pd.DataFrame, *, split: str = "test_balanced") -> pd.DataFrame:
     """The summary of one split for reading: a row a budget, both groups, the change of the minority."""
     seeds = int(summary["seeds"].iloc[0])
-    rows = []
+    rows = {}
     for budget in sorted(summary["budget"].unique(), reverse=True):
         majority, minority = (at(summary, budget, group, split=split) for group in GROUPS)
-        rows.append(
-            {
-                "ReLUs kept": f"{100 * budget:g} %",
-                "majority": level(majority),
-                "minority": level(minority),
-                "majority's change": "" if budget == 1.0 else change(majority),
-                "minority's change": "" if budget == 1.0 else change(minority),
-                f"minority worse, of {seeds} seeds": "" if budget == 1.0 else str(minority["worse"]),
-            }
-        )
-    return pd.DataFrame(rows).set_index("ReLUs kept")
+        rows[f"{100 * budget:g} %"] = {
+            "majority (%)": level(majority).replace(" %", ""),
+            "minority (%)": level(minority).replace(" %", ""),
+            "minority's change (points)": "" if budget == 1.0 else change(minority).replace(" points", ""),
+            f"worse (of {seeds})": "" if budget == 1.0 else str(minority["worse"]),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(columns="ReLUs kept")
 
 
 def against_paper(rows: pd.DataFrame) -> pd.DataFrame:
@@ -374,21 +370,17 @@ def against_paper(rows: pd.DataFrame) -> pd.DataFrame:
         whether the paper's value lies between them.
     """
     summary = summarise(rows)
-    table = []
+    table = {}
     for (budget, group), value in PAPER.items():
         chosen = rows.query("split == 'test' and group == @group and budget == @budget")
         low, high = 100 * chosen["accuracy"].min(), 100 * chosen["accuracy"].max()
-        table.append(
-            {
-                "ReLUs kept": f"{100 * budget:g} %",
-                "accuracy of": group,
-                "paper, one run": f"{value:.1f} %",
-                "here, mean": level(at(summary, budget, group, split="test")),
-                "here, lowest to highest seed": f"{low:.1f} to {high:.1f} %",
-                "paper within": "yes" if low <= value <= high else "no",
-            }
-        )
-    return pd.DataFrame(table).set_index(["ReLUs kept", "accuracy of"])
+        table[f"{group}, {100 * budget:g} %"] = {
+            "paper, one run": f"{value:.1f}",
+            "here, mean": level(at(summary, budget, group, split="test")).replace(" %", ""),
+            "here, single seeds": f"{low:.1f} to {high:.1f}",
+            "paper within": "yes" if low <= value <= high else "no",
+        }
+    return pd.DataFrame.from_dict(table, orient="index").rename_axis(columns="accuracy (%)")
 
 
 def implied_shares() -> dict[float, float]:

@@ -292,6 +292,17 @@ def test_fit_leaves_frozen_parameters_bit_for_bit(digits: GroupedData) -> None:
     assert changed == {"1.bias", "3.weight", "3.bias", "5.weight", "5.bias"}
 
 
+def test_fit_trains_in_training_mode_whatever_mode_it_was_given(digits: GroupedData) -> None:
+    """Batch norm's oracle: momentum 0.1 on the batch's own mean and unbiased variance, one full batch."""
+    first = build("resnet18", digits.input_shape, 10, width=2).eval()
+    convolution, norm = first.stem
+    (index, _), *_ = Source(digits, "train").epoch(["5/base/0"], None, augment=False)
+    out = convolution(Source(digits, "train").take(index).x).detach().transpose(0, 1).flatten(1)
+    fit(first, digits, supervised, Schedule(epochs=1, batch_size=None, lr=0.0, augment=False), seeds=[5], **QUIET)
+    torch.testing.assert_close(norm.running_mean, 0.1 * out.mean(1), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(norm.running_var, 0.9 + 0.1 * out.var(1), rtol=1e-4, atol=1e-5)
+
+
 def test_a_diverging_member_is_named_by_its_seed_and_the_epoch() -> None:
     data = [load_data("digits", seed=seed) for seed in (50, 60, 70)]
     model = Ensemble([mlp(one, 0) for one in data])

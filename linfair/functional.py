@@ -6,6 +6,7 @@ where the network can be traced. Where it cannot, an error names the module whos
 
 import copy
 from dataclasses import dataclass, field
+from itertools import zip_longest
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +19,6 @@ _FUNCTIONS = {F.relu, F.relu_, torch.relu, torch.relu_}
 _METHODS = {"relu", "relu_"}
 _RELU_OPS = {torch.ops.aten.relu.default, torch.ops.aten.relu_.default}
 _CLAMP_OPS = {torch.ops.aten.hardtanh.default, torch.ops.aten.hardtanh_.default}
-_MODE_DEPENDENT = {F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.batch_norm}
 
 
 @dataclass
@@ -29,15 +29,20 @@ class Watched:
         calls: Input shapes, without the batch, of every `nn.ReLU` module that was called, in order.
         hidden: Names of the modules whose own forward called a functional ReLU.
         capped: Names of the modules that computed a ReLU6.
+        output: What the network returned.
     """
 
     calls: dict[nn.Module, list[tuple[int, ...]]] = field(default_factory=dict)
     hidden: list[str] = field(default_factory=list)
     capped: list[str] = field(default_factory=list)
+    output: object = None
 
 
 def watch(network: nn.Module, x: Tensor) -> Watched:
-    """Run a network once, in evaluation mode and without gradients, and note every ReLU it computes."""
+    """Run a network once, in evaluation mode and without gradients, and note every ReLU it computes.
+
+    Random numbers it draws are the same every time; torch's fused attention, which hides its ReLUs, is off meanwhile.
+    """
     seen = Watched()
     names = {module: name or type(network).__name__ for name, module in network.named_modules()}
     stack: list[nn.Module] = []
@@ -64,10 +69,14 @@ def watch(network: nn.Module, x: Tensor) -> Watched:
     modes = {module: module.training for module in network.modules()}
     handles = [module.register_forward_pre_hook(enter) for module in names]
     handles += [module.register_forward_hook(leave) for module in names]
+    fused = torch.backends.mha.get_fastpath_enabled()
     try:
-        with torch.no_grad(), Dispatch():
-            network.eval()(x)
+        torch.backends.mha.set_fastpath_enabled(False)
+        with torch.no_grad(), torch.random.fork_rng(devices=[]), Dispatch():
+            torch.default_generator.manual_seed(0)
+            seen.output = network.eval()(x.clone())
     finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
         for handle in handles:
             handle.remove()
         for module, mode in modes.items():
@@ -86,19 +95,21 @@ def with_relu_modules(network: nn.Module, hidden: list[str]) -> nn.Module:
         A `torch.fx.GraphModule` that computes the same; parameters and their names are kept.
 
     Raises:
-        GateError: If torch.fx cannot trace the network, or tracing would fix its training mode.
+        GateError: If torch.fx cannot trace the network, or traces it differently in training and evaluation mode.
     """
     where = ", ".join(sorted(set(hidden)))
     advice = f"functional ReLUs are called in the forward of {where}; use nn.ReLU modules there (one for each call)"
     try:
-        traced = fx.symbolic_trace(copy.deepcopy(network))
+        traced, other = (fx.symbolic_trace(copy.deepcopy(network).train(mode)) for mode in (True, False))
     except Exception as error:  # tracing runs the user's code: anything can be raised
         raise GateError(f"{advice}: torch.fx cannot trace this network ({type(error).__name__}: {error})") from error
-    modal = [node for node in traced.graph.nodes if node.op == "call_function" and node.target in _MODE_DEPENDENT]
-    if modal:
-        raise GateError(
-            f"{advice}: tracing would fix the training mode of {modal[0].target.__name__}, use its module too"
-        )
+    for one, two in zip_longest(traced.graph.nodes, other.graph.nodes):
+        if _line(one) != _line(two):
+            step = getattr(one.target, "__name__", one.target) if one else "its end"
+            raise GateError(
+                f"{advice}: its forward depends on the training mode at {step}, which tracing would fix; use a module "
+                "there too (nn.Dropout for F.dropout)"
+            )
     number = 0
     for node in list(traced.graph.nodes):
         known = {"call_function": _FUNCTIONS, "call_method": _METHODS}.get(node.op, ())
@@ -107,8 +118,16 @@ def with_relu_modules(network: nn.Module, hidden: list[str]) -> nn.Module:
             number += 1
             traced.add_submodule(name, nn.ReLU())
             with traced.graph.inserting_after(node):
-                module = traced.graph.call_module(name, (node.args[0],))
+                module = traced.graph.call_module(name, (node.args[0] if node.args else node.kwargs["input"],))
             node.replace_all_uses_with(module)
             traced.graph.erase_node(node)
     traced.recompile()
-    return traced.train(network.training)
+    modes = {name: module.training for name, module in network.named_modules(remove_duplicate=False)}
+    for name, module in traced.named_modules():
+        module.training = modes.get(name, network.training)
+    return traced
+
+
+def _line(node: fx.Node | None) -> tuple[object, ...] | None:
+    """A step of a traced forward pass, comparable between two traces of one network."""
+    return node and (node.op, node.target, str(node.args), str(node.kwargs))

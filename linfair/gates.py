@@ -15,6 +15,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from linfair.errors import GateError
 from linfair.functional import watch, with_relu_modules
@@ -84,9 +85,10 @@ def _restart(model: nn.Module, _args: object) -> None:
 def install(model: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
     """Copy a network and put a gate at every ReLU it computes.
 
-    The copy is run once, in evaluation mode, on a zero input of the given size to see the sites' shapes. A module that
-    is called several times, as in torchvision's ResNet, gets one site per call. Functional ReLUs (`F.relu`) are turned
-    into modules with torch.fx where the network can be traced.
+    The copy is run, in evaluation mode, on one random input of the given size: before, to see the sites' shapes, and
+    after, to see that it computes the same and no ReLU outside a gate. A module that is called several times, as in
+    torchvision's ResNet, gets one site per call. Functional ReLUs (`F.relu`) are turned into modules with torch.fx
+    where the network can be traced.
 
     Args:
         model: Any network with ReLUs; it is left as it is.
@@ -96,15 +98,17 @@ def install(model: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
         The copy with gates, every alpha 1: the same function.
 
     Raises:
-        GateError: If the network has gates already, computes no ReLU or a ReLU6, is nothing but one ReLU, or hides
-            functional ReLUs in a module that torch.fx cannot trace; the message names the module.
+        GateError: If the network has gates already, computes no ReLU or a ReLU6, is nothing but one ReLU, hides
+            functional ReLUs in a module that torch.fx cannot trace, or uses the input of an in-place ReLU again; the
+            message names the module.
     """
     if sites(model):
         raise GateError("this network has gates already; install them on the original network")
     gated = copy.deepcopy(model)
     reference = next(gated.parameters(), torch.empty(0))
-    example = torch.zeros(1, *input_shape, device=reference.device, dtype=reference.dtype)
+    example = torch.randn(1, *input_shape, generator=torch.Generator().manual_seed(0)).to(reference)
     seen = watch(gated, example)
+    original = seen.output
     if seen.hidden:
         gated = with_relu_modules(gated, seen.hidden)
         seen = watch(gated, example)
@@ -129,7 +133,29 @@ def install(model: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
             setattr(gated.get_submodule(parent), child, gates[module])
     if any(isinstance(gate, SharedGates) for gate in gates.values()):
         gated.register_forward_pre_hook(_restart)
+    seen = watch(gated, example)
+    if seen.hidden:
+        raise GateError(
+            f"{', '.join(sorted(set(seen.hidden)))} computes ReLUs inside torch's own code, where no gate can be put; "
+            "write that layer with nn.ReLU modules"
+        )
+    if not _close(seen.output, original):
+        raise GateError(
+            f"{type(model).__name__} with gates would compute something else: the input of an in-place ReLU is used "
+            "again (write x = relu(x) and use that), or a subclass of nn.ReLU is no ReLU"
+        )
     return gated
+
+
+def _close(outputs: object, expected: object) -> bool:
+    """Whether two outputs, tensors or structures of them, are equal to rounding."""
+    for one, two in zip(tree_leaves(outputs), tree_leaves(expected), strict=True):
+        if isinstance(two, Tensor) and two.is_floating_point() and two.numel():
+            tolerance = 10 * torch.finfo(two.dtype).eps ** 0.5
+            scale = two.abs().nan_to_num(posinf=0.0).max().item()
+            if not torch.allclose(one, two, rtol=tolerance, atol=tolerance * scale, equal_nan=True):
+                return False
+    return True
 
 
 def sites(model: nn.Module) -> dict[str, ReLUGate]:

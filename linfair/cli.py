@@ -11,9 +11,11 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
 
-from linfair import notebooks, parameters
+from linfair import engine, notebooks, parameters
+from linfair.linearizers import BudgetOutOfReach
 from linfair.notebooks import NotebookError
 from linfair.parameters import ParameterError
+from linfair.training import TrainingDiverged
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,9 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
 COMMANDS = (
     Command("notebook list", "show the notebooks and their parameters", notebook_list, _list_options),
     Command("notebook run", "run a notebook with other parameters", notebook_run, _run_options),
+    Command("networks", "show the networks and their ReLU units", engine.networks, engine.no_options),
+    Command("linearizers", "show the methods and their options", engine.linearizers, engine.no_options),
+    Command("linearize", "linearize a network and measure every group", engine.linearize, engine.linearize_options),
 )
 TOPICS = {"notebook": "rerun the book's notebooks"}
 
@@ -119,10 +124,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
     try:
         options.run(options)
-    except ParameterError as error:
+    except ValueError as error:  # what was asked for is wrong: ParameterError, GateError, CheckpointError, ...
         print(f"linfair: {error}", file=sys.stderr)
         return 2
-    except NotebookError as error:
+    except (NotebookError, BudgetOutOfReach, TrainingDiverged) as error:
         print(f"linfair: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

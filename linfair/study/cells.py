@@ -10,7 +10,7 @@ import copy
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -49,6 +49,7 @@ class Cell:
         device: `cpu` or `cuda`.
         width: Width of the network; None is the recipe's.
         teacher: File of a trained network to start from (one seed), instead of training one.
+        options: Options of the method that differ from the recipe's, as (name, value) pairs.
     """
 
     data: str
@@ -60,6 +61,7 @@ class Cell:
     device: str = "cpu"
     width: int | None = None
     teacher: str | None = None
+    options: tuple[tuple[str, object], ...] = ()
 
 
 def grid(
@@ -71,13 +73,36 @@ def grid(
     seeds: Sequence[int],
     profile: str = "small",
     device: str = "cpu",
+    width: int | None = None,
+    teacher: str | None = None,
+    options: dict[str, object] | None = None,
 ) -> list[Cell]:
-    """The cells of one panel: the seeds of an MLP in one ensemble, larger networks one seed a cell."""
-    find(method)
+    """The cells of one panel: the seeds of an MLP in one ensemble, larger networks one seed a cell.
+
+    Args:
+        data: Name of the data set.
+        network: Name of the network.
+        method: Name of the linearizer.
+        budgets: ReLU budgets below 1, descending.
+        seeds: Seeds.
+        profile: `smoke`, `small` or `paper`.
+        device: `cpu` or `cuda`.
+        width: Width of the network; None is the recipe's.
+        teacher: File of a trained network, for one seed.
+        options: Options of the method that differ from the recipe's, for example `{"exact": True}` for SNL.
+
+    Raises:
+        ValueError: For an unknown method or option, budgets that are none, or a device that is not there.
+    """
+    unknown = sorted(set(options or {}) - {field.name for field in fields(find(method).options)})
+    if unknown:
+        raise ValueError(f"{method} has no options {unknown}; `linfair linearizers` lists them")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"device {device!r} was asked for, but torch sees no GPU here; use device='cpu'")
     lists = [tuple(seeds)] if network == "mlp" else [(seed,) for seed in seeds]
-    return [Cell(data, network, method, check_budgets(budgets), one, profile, device) for one in lists]
+    budgets = check_budgets(budgets)
+    changed = tuple(sorted((options or {}).items()))
+    return [Cell(data, network, method, budgets, one, profile, device, width, teacher, changed) for one in lists]
 
 
 def run(
@@ -120,7 +145,8 @@ class Worker:
         self.cell, self.store, self.progress, self.keep = cell, store, progress, keep
         plan = recipe(cell.network, cell.profile)
         self.recipe: Recipe = replace(plan, width=cell.width or plan.width)
-        self.linearizer, self.options = find(cell.method), self.recipe.method(cell.method)
+        self.linearizer = find(cell.method)
+        self.options = replace(self.recipe.method(cell.method), **dict(cell.options))
         self._sets: list[GroupedData] | None = None
         self._teacher: tuple[nn.Module, dict] | None = None
         self._path: list[LinearizedModel] | None = None
@@ -309,6 +335,7 @@ class Worker:
             "width": self.recipe.width or 0,
             "method": "original" if arm == "original" else cell.method,
             "arm": arm,
+            "options": "" if arm == "original" else ", ".join(f"{name}={value}" for name, value in cell.options),
             "profile": cell.profile,
             "teacher": notes["digest"],
             "device": _device_name(cell.device),

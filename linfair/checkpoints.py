@@ -72,14 +72,17 @@ def load_network(path: str | Path) -> tuple[nn.Module, Header]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except FileNotFoundError:
         raise CheckpointError(f"no network at {path}") from None
-    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+    except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
         raise CheckpointError(f"{path} is truncated or no network file ({error})") from error
-    header = Header(**fields | {"input_shape": tuple(fields["input_shape"])})
+    try:
+        header = Header(**fields | {"input_shape": tuple(fields["input_shape"])})
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"the header of {path} describes no network of this linfair ({error})") from error
     if header.network not in NETWORKS:
         raise CheckpointError(f"{path} holds network {header.network!r}; this linfair knows {', '.join(NETWORKS)}")
-    model = header.build()
     try:
+        model = header.build()
         model.load_state_dict(tensors)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise CheckpointError(f"the weights in {path} do not fit {header.network}: {error}") from error
     return model, header

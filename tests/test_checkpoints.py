@@ -1,0 +1,185 @@
+"""Networks as files: what comes back is what was written, bit for bit, and a bad file says what is wrong with it."""
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from linfair import gates
+from linfair.checkpoints import FORMAT, CheckpointError, Header, load_network, save_network
+from linfair.data import GroupedData
+from linfair.gates import GateError
+from linfair.masks import Mask, masks_of
+from linfair.models import NETWORKS, build
+
+SHAPE = (1, 12, 12)
+MLP = Header("mlp", 8, SHAPE, 10, "digits", 3)
+
+
+def bits(model: nn.Module) -> dict[str, bytes]:
+    return {name: value.numpy().tobytes() for name, value in model.state_dict().items()}
+
+
+def trained(header: Header) -> nn.Module:
+    """The header's network with other weights, statistics and (where it has gates) alphas than a fresh one."""
+    model = replace(header, seed=header.seed + 1).build()
+    torch.manual_seed(0)
+    model(torch.randn(8, *SHAPE))
+    if header.gated:
+        gates.set_alphas(model, lambda _, alpha: torch.randint(0, 2, alpha.shape).float())
+    return model.eval()
+
+
+@pytest.mark.parametrize("gated", [False, True], ids=["plain", "gated"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_network_comes_back_bit_for_bit_with_its_header(name: str, gated: bool, tmp_path: Path) -> None:
+    """Weights, batch-norm statistics and gates, and so its function."""
+    header = Header(name, 2, SHAPE, 10, "digits", 3, gated=gated)
+    model = trained(header)
+    path = save_network(tmp_path / "made" / "network.safetensors", model, header)
+    loaded, found = load_network(path)
+    assert found == header
+    assert bits(loaded) == bits(model)
+    assert bits(loaded) != bits(header.build())
+    x = torch.randn(4, *SHAPE)
+    assert torch.equal(loaded.eval()(x), model(x))
+    assert bool(gates.sites(loaded)) == gated
+    assert [file.name for file in path.parent.iterdir()] == ["network.safetensors"]
+
+
+def test_gates_come_back_frozen_with_their_mask(tmp_path: Path) -> None:
+    header = replace(MLP, gated=True)
+    model = trained(header)
+    loaded, _ = load_network(save_network(tmp_path / "network.safetensors", model, header))
+    assert not any(gate.alpha.requires_grad for gate in gates.sites(loaded).values())
+    (ours,), (theirs,) = masks_of(loaded), masks_of(model)
+    assert (ours.structure, ours.kept) == (theirs.structure, theirs.kept)
+    assert ours.jaccard(theirs) == 1.0
+    assert 0 < ours.kept < ours.total
+
+
+def test_width_zero_is_the_full_network() -> None:
+    """Compared with `build` without a width, on the seed of the header."""
+    header = replace(MLP, width=0)
+    assert bits(header.build()) == bits(build("mlp", SHAPE, 10, seed=3))
+
+
+def test_the_file_is_plain_safetensors_with_a_readable_header(tmp_path: Path) -> None:
+    model = trained(MLP)
+    with safe_open(save_network(tmp_path / "network.safetensors", model, MLP), framework="pt") as file:
+        assert set(file.keys()) == set(model.state_dict())
+        assert file.metadata()["format"] == FORMAT
+        assert json.loads(file.metadata()["header"]) == asdict(MLP) | {"input_shape": list(SHAPE)}
+
+
+def test_writing_again_replaces_the_file_and_a_failure_leaves_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "network.safetensors"
+    save_network(path, MLP.build(), MLP)
+    model = trained(MLP)
+    save_network(path, model, MLP)
+    assert bits(load_network(path)[0]) == bits(model)
+    with pytest.raises(AttributeError):
+        save_network(path, object(), MLP)
+    assert bits(load_network(path)[0]) == bits(model)
+
+
+def test_saving_moves_and_changes_nothing(tmp_path: Path, teacher: nn.Module, digits: GroupedData) -> None:
+    before = bits(teacher)
+    header = Header("mlp", 16, digits.input_shape, digits.classes, digits.name, 3)
+    path = save_network(tmp_path / "network.safetensors", teacher, header)
+    assert bits(teacher) == before
+    assert bits(load_network(path)[0]) == before
+
+
+# Bad files
+
+
+def written(path: Path, *, notes: dict[str, str] | None, **changes: object) -> Path:
+    """A network file with another header."""
+    header = asdict(MLP) | changes
+    metadata = {"format": FORMAT, "header": json.dumps(header)} if notes is None else notes
+    save_file(MLP.build().state_dict(), path, metadata=metadata)
+    return path
+
+
+def refused(path: Path) -> str:
+    with pytest.raises(CheckpointError) as caught:
+        load_network(path)
+    return str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "none.safetensors"
+    assert refused(path) == f"no network at {path}"
+
+
+def test_a_folder_is_no_network_file(tmp_path: Path) -> None:
+    assert str(tmp_path) in refused(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"no tensors at all", bytes(64), b"\x10" + bytes(7) + b"{" * 16])
+def test_another_kind_of_file_is_named(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_bytes(content)
+    assert f"{path} is truncated or no network file" in refused(path)
+
+
+@pytest.mark.parametrize("share", [0.0005, 0.05, 0.5, 0.999])
+def test_a_truncated_file_is_named_wherever_it_ends(share: float, tmp_path: Path) -> None:
+    path = save_network(tmp_path / "network.safetensors", MLP.build(), MLP)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    assert f"{path} is truncated or no network file" in refused(path)
+
+
+def test_safetensors_of_someone_else_are_no_network(tmp_path: Path) -> None:
+    path = written(tmp_path / "other.safetensors", notes={"format": "pt"})
+    assert f"{path} is no network written by linfair" in refused(path)
+    save_file(MLP.build().state_dict(), path)
+    assert f"{path} is no network written by linfair" in refused(path)
+
+
+def test_a_mask_is_no_network_and_a_network_no_mask(tmp_path: Path) -> None:
+    model = trained(replace(MLP, gated=True))
+    (mask,) = masks_of(model)
+    path = mask.save(tmp_path / "mask.safetensors")
+    assert "is no network written by linfair" in refused(path)
+    path = save_network(tmp_path / "network.safetensors", model, replace(MLP, gated=True))
+    with pytest.raises(GateError, match="but no mask"):
+        Mask.load(path)
+
+
+def test_an_unknown_network_is_named_with_those_there_are(tmp_path: Path) -> None:
+    message = refused(written(tmp_path / "new.safetensors", notes=None, network="resnet19"))
+    assert "holds network 'resnet19'" in message
+    assert all(name in message for name in NETWORKS)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"network": "resnet18"}, {"width": 9}, {"classes": 3}, {"input_shape": [1, 8, 8]}, {"gated": True}],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_weights_of_another_network_are_refused(changes: dict[str, object], tmp_path: Path) -> None:
+    path = written(tmp_path / "network.safetensors", notes=None, **changes)
+    assert f"the weights in {path} do not fit {changes.get('network', 'mlp')}" in refused(path)
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["{", "[]", "{}", json.dumps(asdict(MLP) | {"colour": "red"}), json.dumps(asdict(MLP) | {"classes": 1})],
+    ids=["cut", "list", "empty", "unknown field", "one class"],
+)
+def test_a_header_that_builds_no_network_is_named(header: str, tmp_path: Path) -> None:
+    path = written(tmp_path / "network.safetensors", notes={"format": FORMAT, "header": header})
+    assert f"{path} " in refused(path)
+
+
+def test_a_file_without_a_header_is_named(tmp_path: Path) -> None:
+    path = written(tmp_path / "network.safetensors", notes={"format": FORMAT})
+    assert f"{path} " in refused(path)

@@ -75,7 +75,7 @@ def group_accuracy(correct: Tensor, groups: Tensor, n_groups: int) -> list[Group
         n_groups: Number of groups.
 
     Raises:
-        ValueError: If shapes differ, a value is not finite, or a group has no inputs.
+        ValueError: If shapes differ, a value is not finite, a group number is none, or a group has no inputs.
 
     >>> group_accuracy(torch.tensor([1.0, 0.0, 1.0]), torch.tensor([0, 0, 1]), 2)[0].accuracy
     0.5
@@ -84,6 +84,8 @@ def group_accuracy(correct: Tensor, groups: Tensor, n_groups: int) -> list[Group
         raise ValueError(f"correct {tuple(correct.shape)} and groups {tuple(groups.shape)} must both have shape (n,)")
     if not torch.isfinite(correct).all():
         raise ValueError("correct holds values that are not finite")
+    if groups.numel() and not 0 <= int(groups.min()) <= int(groups.max()) < n_groups:
+        raise ValueError(f"groups must be numbered 0 to {n_groups - 1}, got {groups.unique().tolist()}")
     n = torch.bincount(groups, minlength=n_groups)
     empty = (n == 0).nonzero().flatten().tolist()
     if empty:

@@ -284,6 +284,10 @@ def predict(
 ) -> Tensor:
     """Logits of a whole split in evaluation mode, inputs moved by `view`: (n, classes), or (members, n, classes)."""
     source = Source(data, split)
+    if max(map(abs, view)) > source.sets[0].shift:
+        raise ValueError(
+            f"{source.sets[0].name} allows shifts of {source.sets[0].shift} pixels, view={view} was asked for"
+        )
     training = model.training
     model.eval()
     logits = []

@@ -139,7 +139,10 @@ def run(
 
 
 class Worker:
-    """Computes the arms of one cell; teacher and mask path are kept as checkpoints, with `keep` the students too."""
+    """Computes the arms of one cell; teacher and mask path are kept as checkpoints, with `keep` the students too.
+
+    MLPs are computed on one thread: they are too small for more, and a sum's order depends on the number of threads.
+    """
 
     def __init__(self, cell: Cell, store: ResultStore, progress: bool, *, keep: bool = False) -> None:
         self.cell, self.store, self.progress, self.keep = cell, store, progress, keep
@@ -150,8 +153,7 @@ class Worker:
         self._sets: list[GroupedData] | None = None
         self._teacher: tuple[nn.Module, dict] | None = None
         self._path: list[LinearizedModel] | None = None
-        if cell.device == "cpu" and len(cell.seeds) > 1:
-            torch.set_num_threads(1)
+        self.threads = 1 if cell.network == "mlp" else torch.get_num_threads()
 
     def name(self, arm: str) -> str:
         """Name of an arm's table: the hash of everything that determines it."""
@@ -168,7 +170,12 @@ class Worker:
         how = "computed" if found is None else "read"
         announce(f"{name}: {arm} of {cell.method}, {cell.network} on {cell.data}: {how}")
         if found is None:
-            found = self.rows(arm)
+            before = torch.get_num_threads()
+            torch.set_num_threads(self.threads)
+            try:
+                found = self.rows(arm)
+            finally:
+                torch.set_num_threads(before)
             self.store.write(name, found)
         return found
 
@@ -184,7 +191,7 @@ class Worker:
             "width": self.recipe.width,
             "teacher": sha256(Path(cell.teacher).read_bytes()).hexdigest() if cell.teacher else None,
             "torch": torch.__version__,
-            "threads": torch.get_num_threads() if cell.device == "cpu" else 0,
+            "threads": self.threads if cell.device == "cpu" else 0,
         }
 
     @property

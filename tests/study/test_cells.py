@@ -321,15 +321,21 @@ def test_names_follow_everything_that_determines_an_arm(tmp_path: Path) -> None:
     assert original == base[0], "the original network does not depend on the budgets"
 
 
-def test_another_thread_count_is_another_result_on_the_cpu(tmp_path: Path) -> None:
-    """Sums are added in another order: a single seed keeps the caller's threads, and the name says how many."""
-    (cell,) = panel(seeds=(0,))
-    one = Worker(cell, ResultStore(tmp_path), progress=False).name("plain")
+def test_another_thread_count_is_another_result_but_mlps_always_have_one(tmp_path: Path) -> None:
+    """Sums are added in another order: a large network keeps the caller's threads, and the name says how many."""
+
+    def names() -> list[str]:
+        cells = [*panel(seeds=(0,)), *grid("digits", "resnet18", budgets=(0.5,), seeds=(0,))]
+        return [Worker(cell, ResultStore(tmp_path), progress=False).name("plain") for cell in cells]
+
+    one = names()
     torch.set_num_threads(2)
     try:
-        assert Worker(cell, ResultStore(tmp_path), progress=False).name("plain") != one
+        two = names()
     finally:
         torch.set_num_threads(1)
+    assert two[0] == one[0]
+    assert two[1] != one[1]
 
 
 def test_wrong_requests_quote_what_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

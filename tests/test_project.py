@@ -14,6 +14,7 @@ import tomllib
 from importlib import metadata
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 from packaging.requirements import Requirement
@@ -229,6 +230,24 @@ def test_readme_figure_is_committed_and_described():
     for alt, path in figures:
         assert len(alt) > 40, f"{path} needs alt text that says what is seen"
         assert (ROOT / path).is_file(), f"{path} does not exist"
+
+
+def test_readme_caption_quotes_the_committed_table():
+    """Oracle: the rows that the figure is drawn from, averaged here by hand."""
+    text = " ".join((ROOT / "README.md").read_text().split())
+    said = re.search(
+        r"at 20 % of the ReLUs the majority classes lose (\S+) points, the minority classes (\S+)\. ", text
+    )
+    over = re.search(r"over (\d+) seeds, each tested on (\d+) \+ (\d+) images", text)
+    rows = pd.read_parquet(ROOT / "book/results/digits_mlp_snl.parquet")
+    rows = rows[rows["split"] == "test_balanced"].assign(right=lambda table: table["accuracy"] * table["n"])
+    for role, points, n in zip(("majority", "minority"), said.groups(), over.groups()[1:], strict=True):
+        of_role = rows[rows["role"] == role]
+        before, after = of_role[of_role["arm"] == "original"], of_role[of_role.eval("arm == 'plain' and budget == 0.2")]
+        lost = 100 * (before["right"].sum() / before["n"].sum() - after["right"].sum() / after["n"].sum())
+        assert points == f"{lost:.1f}"
+        assert set(after.groupby("seed")["n"].sum()) == {int(n)}
+    assert rows["seed"].nunique() == int(over[1])
 
 
 def test_readme_links_lead_somewhere():

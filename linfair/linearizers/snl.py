@@ -22,6 +22,7 @@ from linfair import gates
 from linfair.ensemble import Ensemble, map_networks
 from linfair.linearizers.oneshot import top_units
 from linfair.linearizers.record import BudgetOutOfReach, LinearizedModel, budget_units, check_budgets, record
+from linfair.masks import apply_mask, masks_of
 from linfair.training import Batch, Data, Distill, Schedule, fit
 
 
@@ -37,6 +38,8 @@ class SNL:
         patience: Give up after so many epochs without a new lowest count; None is twice the epochs in which Adam can
             carry an alpha from 1 to the threshold, at least 50.
         exact: Keep the units with the largest alphas, exactly the budget, instead of those above the threshold.
+        rewind: Take only the mask from the path: the weights go back to the teacher's, and the record says 0 epochs. It
+            separates which units SNL selects from the training it does while it selects.
         schedule: Training of weights and alphas; its epochs are the most that are tried.
     """
 
@@ -46,6 +49,7 @@ class SNL:
     threshold: float = 1e-2
     patience: int | None = None
     exact: bool = False
+    rewind: bool = False
     schedule: Schedule = field(default=Schedule(epochs=2000, batch_size=128, optimizer="adam", lr=1e-3))
 
 
@@ -106,6 +110,7 @@ class _Path:
     ) -> None:
         source = data[0] if isinstance(teacher, Ensemble) else data
         self.model = map_networks(lambda network: gates.install(network, source.input_shape), teacher)
+        self.original = copy.deepcopy(self.model) if options.rewind else None
         self.options, self.seeds = options, tuple(seeds)
         total = gates.total_units(self.model)
         self.limits = [budget_units(budget, total) for budget in budgets]
@@ -133,7 +138,7 @@ class _Path:
             taken = self.snapshots[member]
             while len(taken) < len(self.limits) and count <= self.limits[len(taken)]:
                 taken.append(self._snapshot(member, self.limits[len(taken)]))
-                self.epochs[member].append(epoch + 1)
+                self.epochs[member].append(0 if self.options.rewind else epoch + 1)
             fell = count < self.lowest[member]
             self.lowest[member] = min(count, self.lowest[member])
             self.stale[member] = 0 if fell else self.stale[member] + 1
@@ -152,11 +157,12 @@ class _Path:
             row["kept"] = counts
 
     def _snapshot(self, member: int, limit: int) -> nn.Module:
-        network = self.model.member(member) if isinstance(self.model, Ensemble) else copy.deepcopy(self.model)
+        network = _member(self.model, member)
         if self.options.exact:
             units = top_units({site: gate.alpha.detach() for site, gate in gates.sites(network).items()}, limit)
             gates.set_alphas(network, lambda site, alpha: units[site].to(alpha).unsqueeze(0))
-        return gates.binarise(network, threshold=self.options.threshold)
+        network = gates.binarise(network, threshold=self.options.threshold)
+        return network if self.original is None else apply_mask(_member(self.original, member), masks_of(network))
 
     def _give_up(self, missing: list[int], why: str) -> None:
         member = missing[0]
@@ -172,3 +178,7 @@ class _Path:
             f"snl: {limit} units are out of reach for seeds {[self.seeds[m] for m in missing]}: {why}; "
             f"the lowest count is {self.lowest[member]} at lambda {self.lasso[member].item():.3g}. {advice}"
         )
+
+
+def _member(model: nn.Module, index: int) -> nn.Module:
+    return model.member(index) if isinstance(model, Ensemble) else copy.deepcopy(model)

@@ -131,6 +131,44 @@ def test_the_teacher_is_left_bit_for_bit() -> None:
     assert not torch.equal(one.model.stem[1].running_mean, teacher.stem[1].running_mean)
 
 
+# The mask alone
+
+
+def test_rewind_keeps_the_exact_paths_mask_and_the_teachers_weights_bit_for_bit(
+    teacher: nn.Module, digits: GroupedData
+) -> None:
+    exact = run(teacher, digits, exact=True)
+    rewound = run(teacher, digits, exact=True, rewind=True)
+    weights = teacher.state_dict()
+    for one, other in zip(rewound, exact, strict=True):
+        assert one.kept == other.kept == (budget_units(one.budget, 32),)
+        assert one.epochs == (0,)
+        assert other.epochs[0] > 0
+        assert all(torch.equal(unit, other.mask.units[site]) for site, unit in one.mask.units.items())
+        state = one.model.state_dict()
+        assert all(state[name].numpy().tobytes() == value.numpy().tobytes() for name, value in weights.items())
+        assert {name for name in state if name not in weights} == {f"{site}.alpha" for site in one.mask.units}
+        assert not any(gate.alpha.requires_grad for gate in gates.sites(one.model).values())
+        assert any(not torch.equal(other.model.state_dict()[name], value) for name, value in weights.items())
+
+
+def test_rewind_of_an_ensemble_gives_each_member_its_own_weights_back(
+    pair: tuple[Ensemble, list[GroupedData]],
+) -> None:
+    ensemble, sets = pair
+    exact, rewound = (
+        snl(ensemble, sets, (0.5,), seeds=[5, 6], options=replace(QUICK, exact=True, rewind=back), progress=False)[0]
+        for back in (False, True)
+    )
+    assert rewound.epochs == (0, 0)
+    for member in range(2):
+        state = rewound.model.member(member).state_dict()
+        assert all(torch.equal(state[name], value) for name, value in ensemble.member(member).state_dict().items())
+        masks = zip(rewound.masks[member].units.values(), exact.masks[member].units.values(), strict=True)
+        assert all(torch.equal(ours, theirs) for ours, theirs in masks)
+    assert not torch.equal(*(next(iter(mask.units.values())) for mask in rewound.masks))
+
+
 # The rules, by hand
 
 

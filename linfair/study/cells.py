@@ -20,7 +20,7 @@ from torch import nn
 
 import linfair
 from linfair import gates
-from linfair.checkpoints import load_network
+from linfair.checkpoints import CheckpointError, load_network
 from linfair.data import GroupedData, load_data
 from linfair.ensemble import Ensemble, map_networks
 from linfair.linearizers import control, finetune
@@ -147,7 +147,7 @@ class Worker:
     def __init__(self, cell: Cell, store: ResultStore, progress: bool, *, keep: bool = False) -> None:
         self.cell, self.store, self.progress, self.keep = cell, store, progress, keep
         plan = recipe(cell.network, cell.profile)
-        self.recipe: Recipe = replace(plan, width=cell.width or plan.width)
+        self.recipe: Recipe = replace(plan, width=_width_in_file(cell) if cell.teacher else cell.width or plan.width)
         self.linearizer = find(cell.method)
         self.options = replace(self.recipe.method(cell.method), **dict(cell.options))
         self._sets: list[GroupedData] | None = None
@@ -380,6 +380,24 @@ class Worker:
                         }
                     )
         return pd.DataFrame(rows)
+
+
+def _width_in_file(cell: Cell) -> int | None:
+    """The width of the network in a cell's teacher file, None if it is the full one.
+
+    Raises:
+        CheckpointError: If the file belongs to another cell. Another seed has another split: that teacher would be
+            tested on what it was trained on.
+    """
+    header = load_network(cell.teacher)[1]
+    if header.gated:
+        raise CheckpointError(f"{cell.teacher} holds a linearized network; a teacher has no gates yet")
+    asked = {"network": cell.network, "data": cell.data, "seeds": cell.seeds, "width": cell.width or header.width}
+    found = {"network": header.network, "data": header.data, "seeds": (header.seed,), "width": header.width}
+    other = [f"{name} {found[name]}, not {asked[name]}" for name in asked if asked[name] != found[name]]
+    if other:
+        raise CheckpointError(f"{cell.teacher} is the teacher of another cell: it has {'; '.join(other)}")
+    return header.width or None
 
 
 def _device_name(device: str) -> str:

@@ -1,5 +1,6 @@
 """One network linearized into a folder: the files hold what the table measures, and a second call trains nothing."""
 
+import importlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from linfair.study.store import weights_digest
 SEED = 4
 BUDGETS = (0.5, 0.1)
 UNITS = 2 * 16
+TRAINERS = [cells] + [importlib.import_module(f"linfair.linearizers.{name}") for name in ("snl", "finetuning")]
+"""Modules that call `fit`: base training, mask paths, controls and fine-tunings."""
 STEMS = [f"snl-{budget:g}" for budget in BUDGETS]
 
 
@@ -51,12 +54,8 @@ def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("something was trained")
 
-    for module in (cells, training, *map(sys_module, ("snl", "finetuning", "deepreduce"))):
+    for module in TRAINERS:
         monkeypatch.setattr(module, "fit", refuse)
-
-
-def sys_module(name: str) -> object:
-    return __import__("sys").modules[f"linfair.linearizers.{name}"]
 
 
 def accuracy(model: nn.Module, data: GroupedData, split: str, group: int) -> float:
@@ -174,9 +173,9 @@ def test_a_second_call_trains_nothing_and_writes_the_same(
 def test_interrupted_after_any_stage_the_next_call_ends_with_the_same_table(
     done: tuple[Path, ResultStore, pd.DataFrame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Base, mask path, control and four fine-tunings: stopped before each of them, and not one is done twice."""
+    """Two trainings a call: no base training, mask path or fine-tuning is done twice, and the rows are the same."""
     store, finished, left = ResultStore(tmp_path / "store"), [], [0]
-    originals = {module: module.fit for module in (cells, sys_module("snl"), sys_module("finetuning"))}
+    originals = {module: module.fit for module in TRAINERS}
 
     def limited(module: object) -> object:
         def run(*arguments: object, **options: object) -> object:
@@ -192,8 +191,8 @@ def test_interrupted_after_any_stage_the_next_call_ends_with_the_same_table(
     for module in originals:
         monkeypatch.setattr(module, "fit", limited(module))
     table = None
-    for _ in range(9):
-        left[0] = 1
+    for _ in range(5):
+        left[0] = 2
         try:
             table = linearize_to(tmp_path / "out", cell(), store=store, progress=False)
             break
@@ -201,7 +200,10 @@ def test_interrupted_after_any_stage_the_next_call_ends_with_the_same_table(
             continue
     assert table is not None
     pd.testing.assert_frame_equal(table.drop(columns="seconds"), done[2].drop(columns="seconds"))
-    assert finished.count("base training") == finished.count("snl: mask path") == 1
+    tuned = [f"{arm}: fine-tuning at {100 * budget:g} %" for arm in ("snl", "control") for budget in BUDGETS]
+    assert sorted(label for label in finished if label != "control") == sorted(
+        ["base training", "snl: mask path", *tuned]
+    )
 
 
 # A teacher from a file
@@ -252,11 +254,11 @@ def test_runs_with_and_without_a_teachers_file_are_kept_apart(
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"seeds": (SEED + 1,)}, f"seed {SEED}"),
-        ({"seeds": (SEED, SEED + 1)}, f"seed {SEED}"),
-        ({"network": "resnet18"}, "network mlp"),
-        ({"data": "toy"}, "data digits"),
-        ({"width": 16}, "width 12"),
+        ({"seeds": (SEED + 1,)}, rf"seeds \({SEED},\), not \({SEED + 1},\)"),
+        ({"seeds": (SEED, SEED + 1)}, rf"seeds \({SEED},\), not \({SEED}, {SEED + 1}\)"),
+        ({"network": "resnet18"}, "network mlp, not resnet18"),
+        ({"data": "toy"}, "data digits, not toy"),
+        ({"width": 16}, "width 12, not 16"),
     ],
 )
 def test_a_teacher_of_another_cell_is_refused(
@@ -270,7 +272,7 @@ def test_a_teacher_of_another_cell_is_refused(
 
 def test_a_linearized_network_is_no_teacher(done: tuple[Path, ResultStore, pd.DataFrame], tmp_path: Path) -> None:
     one = cell(width=None, teacher=str(done[0] / f"{STEMS[0]}.weights.safetensors"))
-    with pytest.raises(ValueError, match="gates"):
+    with pytest.raises(CheckpointError, match="a linearized network"):
         linearize_to(tmp_path / "out", one, store=ResultStore(tmp_path / "store"), progress=False)
 
 

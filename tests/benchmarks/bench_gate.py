@@ -83,10 +83,8 @@ def main() -> None:
         y = torch.randint(10, (options.batch,), device=device)
         synchronise = torch.cuda.synchronize if device == "cuda" else lambda: None
         seconds = measure({name: step(model, x, y) for name, model in models.items()}, options.steps, synchronise)
-        threads = torch.get_num_threads()
-        print(
-            f"{device}, {threads} threads, ResNet18 width {options.width}, batch {options.batch}, torch {torch.__version__}"
-        )
+        size = f"ResNet18 width {options.width}, batch {options.batch}"
+        print(f"{device}, {torch.get_num_threads()} threads, {size}, torch {torch.__version__}")
         for name, took in seconds.items():
             print(f"  {name:32s} {took:8.3f} s a step   {took / seconds['plain ReLU']:.2f} x plain")
 

@@ -26,9 +26,10 @@ def cache_folder() -> Path:
 def code_hash() -> str:
     """SHA-256 (12 hex digits) over the modules that decide a result: a change in them starts a fresh cache."""
     package = Path(__file__).parent.parent
-    core = ("gates", "functional", "masks", "ensemble", "models", "data", "metrics", "training")
+    core = ("gates", "functional", "masks", "ensemble", "models", "metrics", "training")
     flat = [package / f"{name}.py" for name in core]
-    files = [*flat, *sorted((package / "linearizers").glob("*.py")), package / "study" / "cells.py"]
+    folders = [path for name in ("data", "linearizers") for path in sorted((package / name).glob("*.py"))]
+    files = [*flat, *folders, package / "study" / "cells.py"]
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
 
 

@@ -1,0 +1,132 @@
+"""Data that need no download: the paper's 2D toy (Fig. 2) and scikit-learn's handwritten digits.
+
+The digits are made imbalanced as the paper does with CIFAR-10 (Sec. 5: half the classes keep 90 % of their images, half
+10 %).
+"""
+
+import numpy as np
+import torch
+
+from linfair.data.core import GroupedData, Split, provenance_of
+
+
+def sine_boundary(x: np.ndarray, *, amplitude: float, frequency: float) -> np.ndarray:
+    """The toy's default boundary, amplitude * sin(frequency * pi * x)."""
+    return amplitude * np.sin(frequency * np.pi * x)
+
+
+def parabola_boundary(x: np.ndarray, *, amplitude: float, frequency: float) -> np.ndarray:
+    """A strictly convex boundary of the same reach, amplitude * (2 * (frequency * x / 2.5)^2 - 1).
+
+    Prop. 4.3 of the paper speaks of strictly convex boundaries; the toy's sine is not one.
+    """
+    return amplitude * (2 * (frequency * x / 2.5) ** 2 - 1)
+
+
+BOUNDARIES = {"sine": sine_boundary, "parabola": parabola_boundary}
+
+
+def toy(
+    *,
+    seed: int = 0,
+    boundary: str = "sine",
+    amplitude: float = 0.5,
+    frequency: float = 2.5,
+    majority: int = 900,
+    minority: int = 100,
+    test_per_group: int = 1000,
+) -> GroupedData:
+    """The 2D example of the paper's Fig. 2: uniform points of [-1, 1]^2, the minority above a curve.
+
+    Group and label coincide. `test` has the training's shares, `test_balanced` has `test_per_group` points of each
+    group.
+    """
+    if boundary not in BOUNDARIES:
+        raise ValueError(f"no boundary {boundary!r}; there are {', '.join(BOUNDARIES)}")
+    if min(majority, minority, test_per_group) < 1:
+        raise ValueError(f"every group needs points, got majority={majority}, minority={minority}, {test_per_group=}")
+    rng = np.random.default_rng([seed, 2024])
+    total = majority + minority
+
+    def draw(counts: tuple[int, int]) -> Split:
+        parts = [np.empty((0, 2)), np.empty((0, 2))]
+        while any(len(part) < count for part, count in zip(parts, counts, strict=True)):
+            points = rng.uniform(-1, 1, (4 * sum(counts), 2))
+            above = points[:, 1] > BOUNDARIES[boundary](points[:, 0], amplitude=amplitude, frequency=frequency)
+            if above.all() or not above.any():
+                raise ValueError(f"the boundary with amplitude {amplitude} leaves one side of [-1, 1]^2 empty")
+            parts = [np.concatenate([part, points[side]]) for part, side in zip(parts, (~above, above), strict=True)]
+        x = np.concatenate([part[:count] for part, count in zip(parts, counts, strict=True)])
+        y = torch.repeat_interleave(torch.arange(2), torch.tensor(counts))
+        return Split(torch.tensor(x, dtype=torch.float32), y, y.clone())
+
+    small = max(1, round(0.2 * minority))
+    test_minority = max(1, round(2 * test_per_group * minority / total))
+    splits = {
+        "train": draw((majority, minority)),
+        "val": draw((max(1, round(0.2 * majority)), small)),
+        "test": draw((2 * test_per_group - test_minority, test_minority)),
+        "test_balanced": draw((test_per_group, test_per_group)),
+    }
+    names = ("majority", "minority")
+    options = dict(boundary=boundary, amplitude=amplitude, frequency=frequency, test_per_group=test_per_group)
+    return GroupedData("toy", splits, names, names, provenance=provenance_of("generated", seed, options, splits))
+
+
+DIGITS_PER_CLASS = 174
+"""Images of the rarest digit: every class starts from this many, so that all seeds have splits of one size."""
+
+
+def digits(
+    *, seed: int = 0, majority_fraction: float = 0.9, minority_fraction: float = 0.1, shift: int = 2
+) -> GroupedData:
+    """scikit-learn's handwritten digits, imbalanced by class: a random half of the classes is the minority.
+
+    Per class: 54 images for the balanced test, 120 to train on, of which a majority class keeps 90 % and a minority
+    class 10 %; a sixth of what is left is validation. `test` keeps the same fractions of the balanced test. The 8x8
+    digits lie on a 12x12 canvas, moved by up to `shift` pixels (centred digits are so easy that nothing can be seen on
+    them). Group and label coincide.
+
+    Source: E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits", UCI, 1998 (test part).
+    """
+    if not 0 < minority_fraction <= majority_fraction <= 1:
+        raise ValueError(
+            f"need 0 < minority_fraction <= majority_fraction <= 1, got {minority_fraction}, {majority_fraction}"
+        )
+    if shift not in range(3):
+        raise ValueError(f"shift must be 0, 1 or 2 pixels (the canvas leaves 2), got {shift}")
+    from sklearn.datasets import load_digits
+
+    source = load_digits()
+    images = np.pad(np.round(source.images * 255 / 16).astype(np.uint8), ((0, 0), (2, 2), (2, 2)))[:, None]
+    rng = np.random.default_rng([seed, 1998])
+    minority = set(rng.permutation(10)[:5].tolist())
+    chosen: dict[str, list[np.ndarray]] = {"train": [], "val": [], "test": [], "test_balanced": []}
+    for label in range(10):
+        fraction = minority_fraction if label in minority else majority_fraction
+        index = rng.permutation(np.flatnonzero(source.target == label))[:DIGITS_PER_CLASS]
+        test, pool = index[:54], index[54:]
+        kept = pool[: max(2, round(fraction * len(pool)))]
+        held = max(1, round(len(kept) / 6))
+        chosen["val"].append(kept[:held])
+        chosen["train"].append(kept[held:])
+        chosen["test"].append(test[: max(1, round(fraction * len(test)))])
+        chosen["test_balanced"].append(test)
+    splits = {}
+    for name, parts in chosen.items():
+        index = np.concatenate(parts)
+        y = torch.from_numpy(source.target[index].astype(np.int64))
+        splits[name] = Split(torch.from_numpy(images[index]), y, y.clone())
+    pixels = splits["train"].x.float() / 255
+    names = tuple(str(digit) for digit in range(10))
+    options = dict(majority_fraction=majority_fraction, minority_fraction=minority_fraction, shift=shift)
+    return GroupedData(
+        "digits",
+        splits,
+        names,
+        names,
+        mean=(pixels.mean().item(),),
+        std=(pixels.std().item(),),
+        shift=shift,
+        provenance=provenance_of("scikit-learn load_digits (UCI, 1998)", seed, options, splits),
+    )

@@ -1,0 +1,128 @@
+"""What a data set is: inputs, labels y and groups a, split once by one seed.
+
+Everything of a data set lives on one device as it was stored (uint8 for images); it is normalised, and shifted where
+asked, when a batch is taken.
+"""
+
+import hashlib
+from dataclasses import dataclass, field, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Split:
+    """One part of a data set: inputs x (n, ...), labels y (n,) and groups a (n,), the last two int64."""
+
+    x: Tensor
+    y: Tensor
+    a: Tensor
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+
+@dataclass(frozen=True)
+class GroupedData:
+    """A data set with labels and groups, split.
+
+    Attributes:
+        name: Name it is loaded by.
+        splits: `train`, `val`, `test` (the training's group shares) and, where there is one, `test_balanced`.
+        label_names: Name of each label.
+        group_names: Name of each group.
+        mean: Per channel, of the training split, on the scale [0, 1]; empty for plain features.
+        std: Likewise.
+        shift: Images are moved by up to this many pixels each way (0 = never): at random in training, on a fixed grid
+            when predictions are averaged over `views`.
+        provenance: Source, seed, options, counts: what decides the content.
+    """
+
+    name: str
+    splits: dict[str, Split]
+    label_names: tuple[str, ...]
+    group_names: tuple[str, ...]
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    shift: int = 0
+    provenance: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one input."""
+        return tuple(self.splits["train"].x.shape[1:])
+
+    @property
+    def classes(self) -> int:
+        """Number of labels."""
+        return len(self.label_names)
+
+    @property
+    def counts(self) -> list[int]:
+        """Training images of each group."""
+        return torch.bincount(self.splits["train"].a.cpu(), minlength=len(self.group_names)).tolist()
+
+    @property
+    def roles(self) -> list[str]:
+        """`majority` for groups with at least the mean group's training count, else `minority`."""
+        counts = self.counts
+        return ["majority" if count * len(counts) >= sum(counts) else "minority" for count in counts]
+
+    @property
+    def views(self) -> tuple[tuple[int, int], ...]:
+        """The fixed shifts (down, right) over which test predictions are averaged; one, (0, 0), without `shift`."""
+        steps = (-self.shift, 0, self.shift) if self.shift else (0,)
+        return tuple((down, right) for down in steps for right in steps)
+
+    def to(self, device: str | torch.device) -> "GroupedData":
+        """The same data set on another device."""
+        moved = {k: Split(s.x.to(device), s.y.to(device), s.a.to(device)) for k, s in self.splits.items()}
+        return replace(self, splits=moved)
+
+    def normalise(self, x: Tensor) -> Tensor:
+        """Stored images (..., channels, height, width) as float32, mean zero, deviation one; features as they are."""
+        if x.dtype != torch.uint8:
+            return x
+        mean = torch.tensor(self.mean, device=x.device).view(-1, 1, 1)
+        std = torch.tensor(self.std, device=x.device).view(-1, 1, 1)
+        return (x.float() / 255 - mean) / std
+
+
+def move(x: Tensor, down: Tensor, right: Tensor, reach: int) -> Tensor:
+    """Move images, filling with zeros.
+
+    Args:
+        x: Images (n, channels, height, width).
+        down: Pixels to move each image down, int64 (n,), within [-reach, reach].
+        right: Pixels to move it right.
+        reach: The largest shift.
+
+    >>> image = torch.tensor([[1, 2], [3, 4]]).view(1, 1, 2, 2)
+    >>> move(image, torch.tensor([1]), torch.tensor([0]), 1).view(2, 2).tolist()
+    [[0, 0], [1, 2]]
+    """
+    height, width = x.shape[-2:]
+    padded = F.pad(x, (reach,) * 4)
+    rows = torch.arange(height, device=x.device) + reach - down.view(-1, 1)
+    columns = torch.arange(width, device=x.device) + reach - right.view(-1, 1)
+    image = torch.arange(len(x), device=x.device).view(-1, 1, 1)
+    return padded[image, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def provenance_of(source: str, seed: int, options: dict, splits: dict[str, Split]) -> dict[str, object]:
+    """What decides a data set: its source, seed and options, the counts of each split, a SHA-256 of all content."""
+    content = hashlib.sha256()
+    for name in sorted(splits):
+        content.update(splits[name].x.numpy().tobytes())
+        content.update(splits[name].y.numpy().tobytes())
+        content.update(splits[name].a.numpy().tobytes())
+    counts = {name: torch.bincount(split.a).tolist() for name, split in splits.items()}
+    return {
+        "source": source,
+        "seed": seed,
+        "options": options,
+        "counts": counts,
+        "sha256": content.hexdigest(),
+    }

@@ -5,6 +5,6 @@
 
 from linfair.study.cells import ARMS, Cell, grid, run
 from linfair.study.recipes import PROFILES, Recipe, recipe
-from linfair.study.store import ResultStore, cache_folder
+from linfair.study.store import ResultStore
 
-__all__ = ["ARMS", "PROFILES", "Cell", "Recipe", "ResultStore", "cache_folder", "grid", "recipe", "run"]
+__all__ = ["ARMS", "PROFILES", "Cell", "Recipe", "ResultStore", "grid", "recipe", "run"]

@@ -14,12 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-
-def cache_folder() -> Path:
-    """The user's cache for results and checkpoints: `LINFAIR_CACHE`, else `linfair` in `XDG_CACHE_HOME` or ~/.cache."""
-    if os.environ.get("LINFAIR_CACHE"):
-        return Path(os.environ["LINFAIR_CACHE"]).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser() / "linfair"
+from linfair.paths import cache_folder
 
 
 @cache

@@ -15,6 +15,7 @@ it is out of scope. ResNet18 at 32x32 therefore ends at 16,384 units, 3.3 %.
 """
 
 import copy
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -46,11 +47,11 @@ class Configuration:
         Raises:
             ValueError: If the text is no configuration.
         """
-        numbers, _, thin = text.replace(" ", "").partition("+")
-        parts = numbers.split(",") if numbers else []
-        if thin not in ("", "thin") or not all(part.isdigit() and int(part) > 0 for part in parts):
+        found = re.fullmatch(r"([1-9]\d*(?:,[1-9]\d*)*)?(\+thin)?", text.replace(" ", ""))
+        if not found:
             raise ValueError(f"a DeepReDuce configuration reads '1,4' or '1,4+thin' (stages from 1), got {text!r}")
-        return cls(tuple(sorted({int(part) for part in parts})), bool(thin))
+        numbers = found[1].split(",") if found[1] else []
+        return cls(tuple(sorted({int(number) for number in numbers})), bool(found[2]))
 
     def __str__(self) -> str:
         return ",".join(map(str, self.culled)) + "+thin" * self.thinned
@@ -161,7 +162,7 @@ class _Search:
         )
         self.history: list[dict[str, object]] = []
         self._trained: dict[tuple[Configuration, ...], tuple[nn.Module, list[float]]] = {}
-        self._best: dict[tuple[int, Configuration], nn.Module] = {}
+        self._alone: dict[tuple[int, Configuration], tuple[nn.Module, float]] = {}
 
     def count(self, configuration: Configuration) -> int:
         return configuration.count(self.one)
@@ -169,10 +170,9 @@ class _Search:
     def train(self, chosen: Sequence[Configuration]) -> tuple[nn.Module, list[float]]:
         """Train one configuration for each member; the model and each member's validation accuracy."""
         key = tuple(chosen)
-        if all((member, one) in self._best for member, one in enumerate(key)) and key not in self._trained:
-            networks = [self._best[member, one] for member, one in enumerate(key)]
-            model = copy.deepcopy(networks[0]) if self.single else Ensemble(networks)
-            self._trained[key] = model, []
+        if key not in self._trained and all((member, one) in self._alone for member, one in enumerate(key)):
+            networks, accuracies = zip(*(self._alone[member, one] for member, one in enumerate(key)), strict=True)
+            self._trained[key] = Ensemble(networks), list(accuracies)
         if key not in self._trained:
             model = copy.deepcopy(self.gated)
             prefix = "" if self.single else "network."
@@ -202,7 +202,8 @@ class _Search:
             )
             self._trained[key] = model, accuracy
             networks = [model] if self.single else model.networks()
-            self._best |= {(member, one): net for member, (one, net) in enumerate(zip(key, networks, strict=True))}
+            for member, (one, network) in enumerate(zip(key, networks, strict=True)):
+                self._alone[member, one] = network, accuracy[member]
         return self._trained[key]
 
     @property

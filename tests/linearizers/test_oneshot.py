@@ -200,7 +200,7 @@ def test_even_units_of_the_full_resnet18s_sites_are_within_one_of_the_share() ->
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_budget_is_met_exactly_and_masks_are_nested_where_scores_rank_all_units(
+def test_every_budget_is_met_exactly_and_smaller_masks_lie_in_larger_ones(
     method: str, thin: nn.Module, images: GroupedData
 ) -> None:
     records = run(method, thin, images)

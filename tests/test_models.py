@@ -5,9 +5,13 @@ import random
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from linfair import gates
-from linfair.models import NETWORKS, build
+from linfair.linearizers.stages import stage_units
+from linfair.models import NETWORKS, VGG, WideResNet, build
+from linfair.tv import torchvision
 
 IMAGE = (3, 32, 32)
 
@@ -36,6 +40,109 @@ def test_resnets_have_the_papers_relu_units_and_the_known_parameter_counts(
         _, stage, *_ = site.split(".")
         found[int(stage)] += gate.alpha.numel()
     assert found == stages
+
+
+@pytest.mark.parametrize(
+    ("name", "units", "stages", "weights"),
+    [
+        # Zagoruyko and Komodakis' 17.2M
+        ("wrn22_8", 1_359_872, [671_744, 458_752, 229_376], 17_158_106),
+        # kuangliu/pytorch-cifar's VGG19, 20,040,522, without its 5,504 convolution biases
+        ("vgg19", 303_104, [131_072, 65_536, 65_536, 32_768, 8_192], 20_035_018),
+    ],
+)
+def test_wide_resnet_and_vgg_have_the_papers_relu_units_and_the_known_parameter_counts(
+    name: str, units: int, stages: list[int], weights: int
+) -> None:
+    network = build(name, IMAGE, 10)
+    gated = gates.install(network, IMAGE)
+    assert gates.total_units(gated) == units == sum(stages)
+    assert stage_units(gated) == stages
+    assert parameters(network) == weights
+
+
+def test_the_wide_resnet_with_other_options_is_the_known_wrn_28_10() -> None:
+    """36,479,194 parameters, Zagoruyko and Komodakis' 36.5M."""
+    assert parameters(WideResNet(IMAGE, 10, blocks=4, width=16, wide=10)) == 36_479_194
+
+
+def loaded(network: nn.Module, source: nn.Module) -> nn.Module:
+    """A network with another's tensors, taken in order; each must fit."""
+    pairs = list(zip(network.state_dict().items(), source.state_dict().values(), strict=True))
+    network.load_state_dict({name: value.view_as(own) for (name, own), value in pairs})
+    return network.eval()
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet34"])
+@torch.no_grad()
+def test_resnet_stages_equal_torchvisions_layers(name: str) -> None:
+    """Same tensors, same order: torchvision's four layers on the stem's output, in evaluation mode."""
+    torch.manual_seed(0)
+    network = build(name, IMAGE, 10)
+    network(1 + 2 * torch.randn(4, *IMAGE))
+    theirs = getattr(torchvision().models, name)(weights=None)
+    layers = loaded(nn.Sequential(theirs.layer1, theirs.layer2, theirs.layer3, theirs.layer4), network.stages)
+    x = network.eval().stem(torch.randn(2, *IMAGE))
+    torch.testing.assert_close(network.stages(x), layers(x))
+    assert layers(x).std() > 0
+
+
+@torch.no_grad()
+def test_vgg19_equals_torchvisions_vgg19_bn_up_to_its_last_pooling() -> None:
+    """Same tensors; torchvision's convolutions have biases, here zero."""
+    torch.manual_seed(0)
+    network = build("vgg19", IMAGE, 10)
+    network(1 + 2 * torch.randn(4, *IMAGE))
+    theirs = torchvision().models.vgg19_bn(weights=None, init_weights=False).features[:-1].eval()
+    ours = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.BatchNorm2d)]
+    same = [module for module in theirs if isinstance(module, nn.Conv2d | nn.BatchNorm2d)]
+    for mine, other in zip(ours, same, strict=True):
+        state = mine.state_dict()
+        other.load_state_dict(state | {"bias": state.get("bias", torch.zeros(len(state["weight"])))})
+    x = torch.randn(2, *IMAGE)
+    torch.testing.assert_close(network.eval().stages(x), theirs(x), rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_the_wide_resnet_equals_its_forward_pass_written_out() -> None:
+    """He et al.'s pre-activation: norm, ReLU, convolution, twice; a projection starts behind the first ReLU."""
+    torch.manual_seed(0)
+    network = build("wrn22_8", IMAGE, 10, width=2)
+    network(1 + 2 * torch.randn(8, *IMAGE))
+    network.eval()
+    state = network.state_dict()
+
+    def norm(x: Tensor, name: str) -> Tensor:
+        parts = (state[f"{name}.{part}"] for part in ("running_mean", "running_var", "weight", "bias"))
+        return F.batch_norm(x, *parts)
+
+    x = images = torch.randn(3, *IMAGE)
+    x = F.conv2d(x, state["stem.weight"], padding=1)
+    for stage in range(3):
+        for block in range(3):
+            at, stride = f"stages.{stage}.{block}", 2 if stage and not block else 1
+            ready = torch.relu(norm(x, f"{at}.bn1"))
+            out = F.conv2d(ready, state[f"{at}.conv1.weight"], stride=stride, padding=1)
+            out = F.conv2d(torch.relu(norm(out, f"{at}.bn2")), state[f"{at}.conv2.weight"], padding=1)
+            x = out + (F.conv2d(ready, state[f"{at}.shortcut.weight"], stride=stride) if not block else x)
+    logits = norm(x, "norm").mean((2, 3)) @ state["head.weight"].T + state["head.bias"]
+    torch.testing.assert_close(network(images), logits, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "full", "units"), [("wrn22_8", 16, 1_359_872), ("vgg19", 64, 303_104)])
+@pytest.mark.parametrize("width", [1, 4])
+def test_thin_ones_too_have_units_in_proportion_to_their_width(name: str, full: int, units: int, width: int) -> None:
+    gated = gates.install(build(name, IMAGE, 10, width=width), IMAGE)
+    assert gates.total_units(gated) == units * width // full
+
+
+@pytest.mark.parametrize(("side", "poolings"), [(32, 4), (16, 4), (12, 3), (8, 3), (2, 1), (1, 0)])
+def test_vgg_skips_the_poolings_that_would_leave_nothing(side: int, poolings: int) -> None:
+    """Halving 12 gives 6, 3, 1; the last stage's maps have at least one pixel."""
+    network = VGG((1, side, side), 3, width=2).eval()
+    assert sum(isinstance(module, nn.MaxPool2d) for module in network.modules()) == poolings
+    assert network(torch.zeros(2, 1, side, side)).shape == (2, 3)
+    assert min(network.stages(torch.zeros(2, 1, side, side)).shape) > 0
 
 
 @pytest.mark.parametrize("width", [2, 8])
@@ -77,10 +184,11 @@ def test_the_seed_alone_decides_the_weights_and_global_generators_are_left_alone
 
 
 def test_wrong_requests_say_what_there_is() -> None:
-    with pytest.raises(ValueError, match="no network 'resnet'; there are mlp, resnet18, resnet34"):
+    with pytest.raises(ValueError, match="no network 'resnet'; there are mlp, resnet18, resnet34, wrn22_8, vgg19"):
         build("resnet", IMAGE, 10)
-    with pytest.raises(ValueError, match=r"images .* got inputs of shape \(2,\)"):
-        build("resnet18", (2,), 10)
+    for name in ("resnet18", "resnet34", "wrn22_8", "vgg19"):
+        with pytest.raises(ValueError, match=r"images .* got inputs of shape \(2,\)"):
+            build(name, (2,), 10)
     with pytest.raises(ValueError, match="classes=1"):
         build("mlp", (2,), 1)
     with pytest.raises(ValueError, match="width=0"):

@@ -30,6 +30,7 @@ class Header:
         data: Name of the data set.
         seed: Seed of data split, weights and training.
         gated: The file holds gates (a linearized network).
+        data_options: Options of the data set that differ from its own, as (name, value) pairs.
     """
 
     network: str
@@ -39,6 +40,7 @@ class Header:
     data: str
     seed: int
     gated: bool = False
+    data_options: tuple[tuple[str, object], ...] = ()
 
     def build(self) -> nn.Module:
         """The network before training, with frozen gates if it has any."""
@@ -75,8 +77,9 @@ def load_network(path: str | Path) -> tuple[nn.Module, Header]:
     except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
         raise CheckpointError(f"{path} is truncated or no network file ({error})") from error
     try:
-        header = Header(**fields | {"input_shape": tuple(fields["input_shape"])})
-    except (KeyError, TypeError) as error:
+        fields = {"data_options": ()} | fields | {"input_shape": tuple(fields["input_shape"])}
+        header = Header(**fields | {"data_options": tuple((name, value) for name, value in fields["data_options"])})
+    except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"the header of {path} describes no network of this linfair ({error})") from error
     if header.network not in NETWORKS:
         raise CheckpointError(f"{path} holds network {header.network!r}; this linfair knows {', '.join(NETWORKS)}")

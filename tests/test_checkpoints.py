@@ -74,7 +74,7 @@ def test_the_file_is_plain_safetensors_with_a_readable_header(tmp_path: Path) ->
     with safe_open(save_network(tmp_path / "network.safetensors", model, MLP), framework="pt") as file:
         assert set(file.keys()) == set(model.state_dict())
         assert file.metadata()["format"] == FORMAT
-        assert json.loads(file.metadata()["header"]) == asdict(MLP) | {"input_shape": list(SHAPE)}
+        assert json.loads(file.metadata()["header"]) == asdict(MLP) | {"input_shape": list(SHAPE), "data_options": []}
 
 
 def test_writing_again_replaces_the_file_and_a_failure_leaves_the_old_one(tmp_path: Path) -> None:

@@ -3,31 +3,58 @@
 `toy` and `digits` need no download. Start with `load_data`; `DATASETS` lists the names.
 """
 
+import inspect
 from collections.abc import Callable
 
 from linfair.data.bundled import BOUNDARIES, DIGITS_PER_CLASS, digits, toy
+from linfair.data.collection import Collection, DataError, Skipped
 from linfair.data.core import GroupedData, Split, move
 
 DATASETS: dict[str, Callable[..., GroupedData]] = {"toy": toy, "digits": digits}
+EMBEDDED = ("toy", "digits")
+"""Data sets that the package itself determines; the content of all others is the user's."""
 
 
 def load_data(name: str, *, seed: int = 0, **options: object) -> GroupedData:
     """Load a data set by name.
 
     Args:
-        name: One of `DATASETS`.
+        name: One of `DATASETS`; `folder:PATH` is `folder` with `root=PATH`.
         seed: Decides the sample and the split, for teacher and students alike.
         **options: Options of that data set.
 
     Raises:
-        ValueError: For an unknown name.
+        DataError: For an unknown name or option.
 
     >>> load_data("digits", seed=1).counts.count(10)
     5
     """
+    kind, colon, place = name.partition(":")
+    if colon and kind == "folder":
+        options = {"root": place} | options
+        name = kind
     if name not in DATASETS:
-        raise ValueError(f"no data set {name!r}; there are {', '.join(DATASETS)}")
+        raise DataError(f"no data set {name!r}; there are {', '.join(DATASETS)}")
+    known = inspect.signature(DATASETS[name]).parameters
+    unknown = [option for option in options if option not in known]
+    if unknown:
+        allowed = ", ".join(option for option in known if option != "seed")
+        raise DataError(f"{name} has no option {', '.join(map(repr, unknown))}; there are {allowed}")
     return DATASETS[name](seed=seed, **options)
 
 
-__all__ = ["BOUNDARIES", "DATASETS", "DIGITS_PER_CLASS", "GroupedData", "Split", "digits", "load_data", "move", "toy"]
+__all__ = [
+    "BOUNDARIES",
+    "DATASETS",
+    "DIGITS_PER_CLASS",
+    "EMBEDDED",
+    "Collection",
+    "DataError",
+    "GroupedData",
+    "Skipped",
+    "Split",
+    "digits",
+    "load_data",
+    "move",
+    "toy",
+]

@@ -21,7 +21,7 @@ from torch import nn
 import linfair
 from linfair import gates
 from linfair.checkpoints import CheckpointError, load_network
-from linfair.data import GroupedData, load_data
+from linfair.data import EMBEDDED, GroupedData, load_data
 from linfair.ensemble import Ensemble, map_networks
 from linfair.linearizers import control, finetune
 from linfair.linearizers.record import LinearizedModel, budget_units, check_budgets, record
@@ -50,6 +50,7 @@ class Cell:
         width: Width of the network; None is the recipe's.
         teacher: File of a trained network to start from (one seed), instead of training one.
         options: Options of the method that differ from the recipe's, as (name, value) pairs.
+        data_options: Options of the data set that differ from its own, likewise: `label`, `group`, ...
     """
 
     data: str
@@ -62,6 +63,12 @@ class Cell:
     width: int | None = None
     teacher: str | None = None
     options: tuple[tuple[str, object], ...] = ()
+    data_options: tuple[tuple[str, object], ...] = ()
+
+    @property
+    def data_text(self) -> str:
+        """The data set in words, options included: what the rows' column `data` says."""
+        return f"{self.data} ({_pairs(self.data_options)})" if self.data_options else self.data
 
 
 def grid(
@@ -76,6 +83,7 @@ def grid(
     width: int | None = None,
     teacher: str | None = None,
     options: dict[str, object] | None = None,
+    data_options: dict[str, object] | None = None,
 ) -> list[Cell]:
     """The cells of one panel: the seeds of an MLP in one ensemble, larger networks one seed a cell.
 
@@ -90,6 +98,7 @@ def grid(
         width: Width of the network; None is the recipe's.
         teacher: File of a trained network, for one seed.
         options: Options of the method that differ from the recipe's, for example `{"exact": True}` for SNL.
+        data_options: Options of the data set, for example `{"label": "age", "group": "race"}`.
 
     Raises:
         ValueError: For an unknown method or option, budgets that are none, or a device that is not there.
@@ -102,7 +111,10 @@ def grid(
     lists = [tuple(seeds)] if network == "mlp" else [(seed,) for seed in seeds]
     budgets = check_budgets(budgets)
     changed = tuple(sorted((options or {}).items()))
-    return [Cell(data, network, method, budgets, one, profile, device, width, teacher, changed) for one in lists]
+    chosen = tuple(sorted((data_options or {}).items()))
+    return [
+        Cell(data, network, method, budgets, one, profile, device, width, teacher, changed, chosen) for one in lists
+    ]
 
 
 def run(
@@ -168,7 +180,7 @@ class Worker:
         name, cell = self.name(arm), self.cell
         found = self.store.read(name)
         how = "computed" if found is None else "read"
-        announce(f"{name}: {arm} of {cell.method}, {cell.network} on {cell.data}: {how}")
+        announce(f"{name}: {arm} of {cell.method}, {cell.network} on {cell.data_text}: {how}")
         if found is None:
             before = torch.get_num_threads()
             torch.set_num_threads(self.threads)
@@ -184,6 +196,8 @@ class Worker:
         return {
             "stage": stage,
             "data": cell.data,
+            "data_options": cell.data_options,
+            "content": None if cell.data in EMBEDDED else [one.provenance["sha256"] for one in self.sets],
             "network": cell.network,
             "seeds": cell.seeds,
             "device": cell.device,
@@ -198,7 +212,8 @@ class Worker:
     def sets(self) -> list[GroupedData]:
         """The data, one split for each seed."""
         if self._sets is None:
-            self._sets = [load_data(self.cell.data, seed=seed).to(self.cell.device) for seed in self.cell.seeds]
+            cell, options = self.cell, dict(self.cell.data_options)
+            self._sets = [load_data(cell.data, seed=seed, **options).to(cell.device) for seed in cell.seeds]
         return self._sets
 
     @property
@@ -337,12 +352,12 @@ class Worker:
         cell = self.cell
         loss = dict(zip(cell.seeds, notes["loss"], strict=True))
         provenance = {
-            "data": cell.data,
+            "data": cell.data_text,
             "network": cell.network,
             "width": self.recipe.width or 0,
             "method": "original" if arm == "original" else cell.method,
             "arm": arm,
-            "options": "" if arm == "original" else ", ".join(f"{name}={value}" for name, value in cell.options),
+            "options": "" if arm == "original" else _pairs(cell.options),
             "profile": cell.profile,
             "teacher": notes["digest"],
             "device": _device_name(cell.device),
@@ -394,10 +409,15 @@ def _width_in_file(cell: Cell) -> int | None:
         raise CheckpointError(f"{cell.teacher} holds a linearized network; a teacher has no gates yet")
     asked = {"network": cell.network, "data": cell.data, "seeds": cell.seeds, "width": cell.width or header.width}
     found = {"network": header.network, "data": header.data, "seeds": (header.seed,), "width": header.width}
+    asked["data options"], found["data options"] = cell.data_options, header.data_options
     other = [f"{name} {found[name]}, not {asked[name]}" for name in asked if asked[name] != found[name]]
     if other:
         raise CheckpointError(f"{cell.teacher} is the teacher of another cell: it has {'; '.join(other)}")
     return header.width or None
+
+
+def _pairs(options: tuple[tuple[str, object], ...]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in options)
 
 
 def _device_name(device: str) -> str:

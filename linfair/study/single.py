@@ -46,6 +46,7 @@ def linearize_to(
     )
     data = worker.sets[0]
     header = Header(cell.network, worker.recipe.width or 0, data.input_shape, data.classes, cell.data, cell.seeds[0])
+    header = replace(header, data_options=cell.data_options)
     announce(f"wrote {save_network(folder / 'teacher.safetensors', worker.teacher()[0], header)}")
     for one in worker.students("plain"):
         stem = f"{cell.method}-{one.budget:g}"

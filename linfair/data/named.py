@@ -4,7 +4,7 @@ Validation images always come out of the training split; the test split is the p
 and CIFAR-10 has the balanced test beside it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -98,7 +98,7 @@ def utkface(
     """
     source = read("utkface", root)
     group = group or label
-    (y, label_names), (a, group_names) = (_utkface_field(source, field) for field in (label, group))
+    (y, label_names), (a, group_names) = (utkface_field(source.fields, field) for field in (label, group))
     usable = (y >= 0) & (a >= 0)
     strata = y * len(group_names) + a
     rng = np.random.default_rng([seed, 12])
@@ -109,17 +109,32 @@ def utkface(
     return _grouped(name, source, parts, (y, label_names), (a, group_names), seed, options)
 
 
-def _utkface_field(source: Collection, field: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    if "x" in field:
-        (one, names), (two, more) = (_utkface_field(source, name) for name in field.split("x", 1))
+def utkface_field(fields: Mapping[str, np.ndarray], name: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Numbers and names of one way to label or group UTKFace.
+
+    Args:
+        fields: `age` (years), `gender`, `race` of each image; -1 where unknown.
+        name: `age`, `age5`, `race`, `gender`, or two joined by `x`.
+
+    Returns:
+        The number of each image, shape (n,), -1 for an image that is left out; the names of the numbers.
+
+    Raises:
+        DataError: For another name.
+
+    >>> utkface_field({"age": np.array([1, 2, 64, 65])}, "age")[0].tolist()
+    [-1, 0, 2, 3]
+    """
+    if "x" in name:
+        (one, names), (two, more) = (utkface_field(fields, part) for part in name.split("x", 1))
         joined = np.where((one >= 0) & (two >= 0), one * len(more) + two, -1)
         return joined, tuple(f"{a}, {b}" for a in names for b in more)
-    if field not in UTKFACE_NAMES:
-        raise DataError(f"utkface has no {field!r}; there are {', '.join(UTKFACE_NAMES)}, and two joined: racexgender")
-    if field.startswith("age"):
-        values = np.searchsorted(AGE_EDGES, source.fields["age"], side="right")
-        return values - (field == "age"), UTKFACE_NAMES[field]
-    return source.fields[field], UTKFACE_NAMES[field]
+    if name not in UTKFACE_NAMES:
+        raise DataError(f"utkface has no {name!r}; there are {', '.join(UTKFACE_NAMES)}, and two joined: racexgender")
+    if name.startswith("age"):
+        values = np.searchsorted(AGE_EDGES, fields["age"], side="right")
+        return values - (name == "age"), UTKFACE_NAMES[name]
+    return fields[name], UTKFACE_NAMES[name]
 
 
 def folder(

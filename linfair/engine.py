@@ -8,7 +8,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 from linfair import gates
-from linfair.data import DATASETS
+from linfair.data import DATASETS, check_name
 from linfair.linearizers import LINEARIZERS
 from linfair.linearizers.stages import stage_units
 from linfair.models import NETWORKS, build
@@ -61,16 +61,22 @@ def linearize(options: Namespace) -> None:
     from linfair.study.single import group_table, linearize_to
 
     network, data, width, seed = options.network, options.data, options.width, options.seed
+    chosen = {name: getattr(options, name) for name in ("label", "group") if getattr(options, name) is not None}
     if options.teacher:
         header = load_network(options.teacher)[1]
         for name, given in {"network": network, "data": data, "width": width, "seed": seed}.items():
             found = getattr(header, name)
             if given not in (None, found):
                 raise ValueError(f"--{name} {given}, but {options.teacher} has {name} {found}; leave --{name} out")
+        found = dict(header.data_options)
+        for name, given in chosen.items():
+            if given != found.get(name):
+                raise ValueError(f"--{name} {given}, but {options.teacher} was trained with {found or 'none'}")
+        chosen = found
         network, data, width, seed = header.network, header.data, header.width or None, header.seed
     network, data, seed = network or "mlp", data or "digits", seed or 0
     _known("network", network, NETWORKS)
-    _known("data set", data, DATASETS)
+    check_name(data)
     _known("linearizer", options.method, LINEARIZERS)
     _known("profile", options.profile, PROFILES)
     (cell,) = grid(
@@ -83,8 +89,9 @@ def linearize(options: Namespace) -> None:
         device=options.device,
         width=width,
         teacher=options.teacher,
+        data_options=chosen,
     )
-    out = Path(options.out or f"linearized/{data}-{network}-{options.method}-{seed}")
+    out = Path(options.out or f"linearized/{_folder_name(data)}-{network}-{options.method}-{seed}")
     table = linearize_to(
         out, cell, with_control=options.control, announce=lambda line: print(line, file=sys.stderr, flush=True)
     )
@@ -100,6 +107,11 @@ def _known(kind: str, name: str, known: Iterable[str]) -> None:
         raise ValueError(f"There is no {kind} {name!r}. {hint}")
 
 
+def _folder_name(data: str) -> str:
+    kind, colon, place = data.partition(":")
+    return f"{kind}-{Path(place).resolve().name}" if colon else kind
+
+
 def no_options(parser: ArgumentParser) -> None:
     """Add nothing."""
 
@@ -108,7 +120,9 @@ def linearize_options(parser: ArgumentParser) -> None:
     """Add the options of `linfair linearize`."""
     parser.add_argument("--network", metavar="NAME", help=f"one of {', '.join(NETWORKS)} (default: mlp)")
     parser.add_argument("--width", type=int, help="width of the first stage (default: the profile's)")
-    parser.add_argument("--data", metavar="NAME", help=f"one of {', '.join(DATASETS)} (default: digits)")
+    parser.add_argument("--data", metavar="NAME", help=f"{', '.join(DATASETS)} or folder:PATH (default: digits)")
+    parser.add_argument("--label", metavar="NAME", help="what to predict, for data that let you choose")
+    parser.add_argument("--group", metavar="NAME", help="what to compare (default: the label)")
     parser.add_argument("--method", default="snl", metavar="NAME", help=f"one of {', '.join(LINEARIZERS)}")
     parser.add_argument("--budgets", default="0.5,0.2,0.1", help="shares of ReLUs kept, descending: 0.5,0.2,0.1")
     parser.add_argument("--seed", type=int, help="decides split, weights and training (default: 0)")

@@ -3,6 +3,7 @@
 `toy` and `digits` need no download. Start with `load_data`; `DATASETS` lists the names.
 """
 
+import difflib
 import inspect
 from collections.abc import Callable
 
@@ -13,6 +14,27 @@ from linfair.data.core import GroupedData, Split, move
 DATASETS: dict[str, Callable[..., GroupedData]] = {"toy": toy, "digits": digits}
 EMBEDDED = ("toy", "digits")
 """Data sets that the package itself determines; the content of all others is the user's."""
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that `load_data` does not take.
+
+    Args:
+        name: One of `DATASETS`, or `folder:PATH`.
+
+    Raises:
+        DataError: With the closest known name.
+
+    >>> check_name("digts")
+    Traceback (most recent call last):
+    ...
+    linfair.data.collection.DataError: There is no data set 'digts'; did you mean 'digits'?
+    """
+    if name in DATASETS or name.startswith("folder:"):
+        return
+    near = difflib.get_close_matches(name, DATASETS, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(DATASETS)} and folder:PATH"
+    raise DataError(f"There is no data set {name!r}; {hint}")
 
 
 def load_data(name: str, *, seed: int = 0, **options: object) -> GroupedData:
@@ -29,12 +51,10 @@ def load_data(name: str, *, seed: int = 0, **options: object) -> GroupedData:
     >>> load_data("digits", seed=1).counts.count(10)
     5
     """
-    kind, colon, place = name.partition(":")
-    if colon and kind == "folder":
+    check_name(name)
+    name, colon, place = name.partition(":")
+    if colon:
         options = {"root": place} | options
-        name = kind
-    if name not in DATASETS:
-        raise DataError(f"no data set {name!r}; there are {', '.join(DATASETS)}")
     known = inspect.signature(DATASETS[name]).parameters
     unknown = [option for option in options if option not in known]
     if unknown:
@@ -53,6 +73,7 @@ __all__ = [
     "GroupedData",
     "Skipped",
     "Split",
+    "check_name",
     "digits",
     "load_data",
     "move",

@@ -38,13 +38,13 @@ def linearize_to(
     Returns:
         The rows of all arms, as in `groups.parquet`.
     """
+    worker = Worker(cell, store or ResultStore.default(), progress, keep=True)
+    data = worker.sets[0]  # refused data leave nothing behind
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    worker = Worker(cell, store or ResultStore.default(), progress, keep=True)
     table = pd.concat(
         [worker.table(arm, announce) for arm in ("original", "plain", *["control"] * with_control)], ignore_index=True
     )
-    data = worker.sets[0]
     header = Header(cell.network, worker.recipe.width or 0, data.input_shape, data.classes, cell.data, cell.seeds[0])
     header = replace(header, data_options=cell.data_options)
     announce(f"wrote {save_network(folder / 'teacher.safetensors', worker.teacher()[0], header)}")

@@ -20,7 +20,7 @@ from linfair import data, gates, models
 from linfair.data import GroupedData
 from linfair.ensemble import Ensemble
 from linfair.metrics import group_accuracy, mean_interval
-from linfair.training import Schedule, correctness, fit, supervised
+from linfair.training import Schedule, correctness, fit, supervised, threads
 
 BUDGETS = (1.0, 0.75, 0.5, 0.25, 0.1, 0.0)
 LEARNING_RATE = 0.03
@@ -227,15 +227,16 @@ def train(
     schedule = Schedule(epochs=steps, batch_size=None, optimizer="adam", lr=learning_rate)
 
     start = time.perf_counter()
-    history = fit(
-        ensemble,
-        [sets[seed] for seed, _ in cells],
-        supervised,
-        schedule,
-        seeds=[seed for seed, _ in cells],
-        stage="toy",
-        progress=progress,
-    )
+    with threads(1):
+        history = fit(
+            ensemble,
+            [sets[seed] for seed, _ in cells],
+            supervised,
+            schedule,
+            seeds=[seed for seed, _ in cells],
+            stage="toy",
+            progress=progress,
+        )
     seconds = time.perf_counter() - start
 
     rows = pd.DataFrame(_rows(ensemble, cells, sets)).assign(

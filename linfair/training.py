@@ -7,7 +7,8 @@ epoch draws (order, shifts) depends on seed, stage and epoch alone, whatever els
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +20,20 @@ from linfair.data import GroupedData, move
 from linfair.ensemble import Ensemble
 
 Data = GroupedData | Sequence[GroupedData]
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Compute on so many CPU threads, and on as many as before when it ends.
+
+    The order of a sum depends on them, so results are repeatable only for one count; small networks are fastest on one.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class TrainingDiverged(RuntimeError):
@@ -271,7 +286,7 @@ def fit(
                 f"lower the learning rate ({schedule.lr})"
             )
         history.append({"epoch": epoch, "loss": losses})
-        bar.set_postfix(loss=f"{sum(losses) / members:.3f}")
+        bar.set_postfix(loss=f"{sum(losses) / members:.3f}", refresh=False)
         if after_epoch is not None and after_epoch(epoch):
             break
     bar.close()

@@ -30,7 +30,7 @@ from linfair.metrics import group_accuracy
 from linfair.models import build
 from linfair.study.recipes import Recipe, recipe
 from linfair.study.store import ResultStore, key, weights_digest
-from linfair.training import Data, correctness, fit, supervised
+from linfair.training import Data, correctness, fit, supervised, threads
 
 ARMS = ("original", "plain", "control")
 
@@ -182,12 +182,8 @@ class Worker:
         how = "computed" if found is None else "read"
         announce(f"{name}: {arm} of {cell.method}, {cell.network} on {cell.data_text}: {how}")
         if found is None:
-            before = torch.get_num_threads()
-            torch.set_num_threads(self.threads)
-            try:
+            with threads(self.threads):
                 found = self.rows(arm)
-            finally:
-                torch.set_num_threads(before)
             self.store.write(name, found)
         return found
 

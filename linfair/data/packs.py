@@ -1,0 +1,355 @@
+"""Packs: one file with all images of a data set, stored losslessly, and their fields.
+
+A pack is a NumPy `.npz` without pickled objects. `blob` (uint8) holds the images one after another, each a complete
+lossless WebP file; image i is `blob[offsets[i]:offsets[i + 1]]`, `offsets` int64 of shape (n + 1,). Each field is an
+integer array of shape (n,), such as `label`, `age`, `race`. `group` numbers the images that must stay together, `split`
+is 0 for training images and 1 for test images.
+
+What `write_pack` adds to that, where there is something to say: `names_FIELD` (the names of a field's values),
+`skipped` (files that were left out, and why), `origin`; a field whose own name is one of these is stored as
+`field_NAME`. Beside the pack lies its checksum, `NAME.npz.sha256`, as `sha256sum -c` reads it.
+"""
+
+import hashlib
+import io
+import os
+import struct
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, features
+from tqdm import tqdm
+
+from linfair.data.collection import Collection, DataError, Skipped
+from linfair.data.images import MANY
+from linfair.data.svhn import IMAGES as SVHN_IMAGES
+
+KNOWN = {
+    "cifar10.npz": ("6d9158d142739ae326b20b5fd6ef260b038989fb0c66a27bc97fb0eac534a95b", 106_674_462),
+    "utkface32.npz": ("e3341e577421030bf32c4439b600476f530d2e9f32b2558e3f6daeebf1eea7bd", 39_773_379),
+    "svhn10k.npz": ("3e8311c19eed04f0a278828797e1d5d5fbba4385a2e0dd122f12662beb2905da", 12_185_202),
+}
+"""SHA-256 and bytes of the packs that are known, by file name; a `.sha256` file beside a pack takes their place."""
+FIELDS = {
+    "cifar10": {"label": (0, 9)},
+    "svhn": {"label": (0, 9)},
+    "utkface": {"age": (0, 116), "gender": (-1, 1), "race": (-1, 4)},
+}
+"""Fields that a data set's pack must have, and their smallest and largest value (-1: not known)."""
+SIZE = 32
+_OWN = ("blob", "offsets", "split", "group", "skipped", "origin")
+_PREFIXES = ("field_", "names_")
+_BROKEN = (zipfile.BadZipFile, zlib.error, ValueError, OSError, EOFError, KeyError, MemoryError, struct.error)
+
+
+def read_pack(path: str | Path, name: str) -> Collection:
+    """Read a pack.
+
+    UTKFace has no official split, so its pack's `split` is not one: `official` is None.
+
+    Args:
+        path: The `.npz` file.
+        name: Data set it holds; those of `FIELDS` are checked against it.
+
+    Returns:
+        The collection; images of shape (n, 3, height, width), read-only, fields as int64.
+
+    Raises:
+        DataError: If the file is cut short or damaged, its checksum differs, arrays are missing or do not fit, or an
+            image is not a lossless RGB WebP of the right size.
+    """
+    path = Path(path)
+    arrays, digest = _checked(path, name)
+    blob, offsets = arrays["blob"], arrays["offsets"]
+    n = len(offsets) - 1
+    images = _decode(path, blob, offsets, SIZE if name in FIELDS else None)
+    fields = {_plain(key): value for key, value in arrays.items() if _is_field(key)}
+    split = None if name == "utkface" else arrays.get("split")
+    for array in (images, *fields.values()):
+        array.flags.writeable = False
+    return Collection(
+        name,
+        images,
+        fields,
+        same=arrays.get("group", np.arange(n)),
+        official=split,
+        origin=_origin(path, name, n, arrays),
+        sha256=digest,
+        skipped=tuple(Skipped(*map(str, pair)) for pair in arrays.get("skipped", ())),
+        names={_plain(key): tuple(map(str, value)) for key, value in arrays.items() if key.startswith("names_")},
+    )
+
+
+def read_fields(path: str | Path, name: str) -> dict[str, np.ndarray]:
+    """The integer arrays of a pack (fields, `split`, `group`) without decoding an image; checked as `read_pack` does.
+
+    Raises:
+        DataError: As `read_pack` does, except for what only decoding shows.
+    """
+    arrays, _ = _checked(Path(path), name)
+    hidden = ("blob", "offsets", "skipped", "origin")
+    return {_plain(key): value for key, value in arrays.items() if key not in hidden and not key.startswith("names_")}
+
+
+def checksum_state(path: str | Path) -> str:
+    """`checksum ok`, `checksum differs: ...` or `no checksum known`, for a pack.
+
+    Raises:
+        DataError: If there is no such file, or the checksum file beside it is not one.
+    """
+    path = Path(path)
+    expected, _ = _expected(path)
+    if expected is None:
+        return "no checksum known"
+    found = _digest(path)
+    if found == expected:
+        return "checksum ok"
+    return f"checksum differs: expected SHA-256 {expected[:12]}..., found {found[:12]}..."
+
+
+def write_pack(collection: Collection, path: str | Path) -> Path:
+    """Write a collection as a pack, with its checksum beside it; the file appears whole or not at all.
+
+    Reading it gives the same collection bit for bit (integers as int64). Images keep their order.
+
+    Args:
+        collection: RGB images with integer fields.
+        path: Ends in `.npz`; an existing file is replaced.
+
+    Returns:
+        The path.
+
+    Raises:
+        DataError: If the name does not end in .npz, images are not RGB, a field holds no integers, or the file cannot
+            be written.
+    """
+    path = Path(path)
+    if path.suffix != ".npz":
+        raise DataError(f"a pack's name ends in .npz, got {path.name}")
+    arrays = _arrays(collection)
+    part, checksum_part = (path.with_name(f".{path.name}.{os.getpid()}.{end}") for end in ("part", "sha256.part"))
+    sidecar = _sidecar(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
+        checksum_part.write_text(f"{_digest(part)}  {path.name}\n", encoding="ascii")
+        sidecar.unlink(missing_ok=True)  # never a new pack beside an old checksum
+        part.replace(path)
+        checksum_part.replace(sidecar)
+    except OSError as error:
+        raise DataError(f"{path} cannot be written ({error.strerror or error}); name another place") from error
+    finally:
+        part.unlink(missing_ok=True)
+        checksum_part.unlink(missing_ok=True)
+    return path
+
+
+def _arrays(collection: Collection) -> dict[str, np.ndarray]:
+    """The arrays of the pack that holds a collection."""
+    if collection.images.shape[1] != 3:
+        raise DataError(
+            f"{collection.origin}: a pack holds RGB images, these have {collection.images.shape[1]} channels"
+        )
+    files, few = [], len(collection) <= MANY
+    for image in tqdm(collection.images, desc=f"packing {collection.name}", unit="image", disable=few, leave=False):
+        encoded = io.BytesIO()
+        Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0))).save(encoded, format="WEBP", lossless=True)
+        files.append(encoded.getvalue())
+    arrays = {
+        "blob": np.frombuffer(b"".join(files), np.uint8),
+        "offsets": np.cumsum([0, *map(len, files)], dtype=np.int64),
+        "group": _small(collection.origin, "same", collection.same),
+        "origin": np.array(collection.origin),
+    }
+    for key, values in collection.fields.items():
+        arrays[_stored(key)] = _small(collection.origin, key, values)
+    if collection.official is not None:
+        arrays["split"] = _small(collection.origin, "official", collection.official)
+    if collection.skipped:
+        arrays["skipped"] = np.array([(one.name, one.why) for one in collection.skipped], dtype=np.str_)
+    for key, values in collection.names.items():
+        arrays[f"names_{key}"] = np.array(values, dtype=np.str_)
+    return arrays
+
+
+def _checked(path: Path, name: str) -> tuple[dict[str, np.ndarray], str]:
+    """The arrays of a pack, integers as int64, after every check that needs no decoding; and its SHA-256."""
+    again = f"copy it again from where you got it, or write it anew with `linfair data pack {name}`"
+    expected, size = _expected(path)
+    cut = _cut(path, size)
+    if cut:
+        raise DataError(f"{path}: {cut}; {again}")
+    digest = _digest(path)
+    if expected not in (None, digest):
+        raise DataError(
+            f"{path}: checksum differs, expected SHA-256 {expected[:12]}..., found {digest[:12]}...: the file is "
+            f"damaged or another one; {again} (which rewrites the pack and its .sha256)"
+        )
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {key: file[key] for key in file.files}
+    except _BROKEN as error:
+        raise DataError(f"{path}: damaged or not a pack ({str(error).splitlines()[0][:120]}); {again}") from error
+    _check_arrays(path, name, arrays)
+    for key, values in arrays.items():
+        if _is_field(key) or key in ("split", "group"):
+            arrays[key] = values.astype(np.int64)
+    return arrays, digest
+
+
+def _check_arrays(path: Path, name: str, arrays: dict[str, np.ndarray]) -> None:
+    needed = ["blob", "offsets", *FIELDS.get(name, ())]
+    needed += {"cifar10": ["split"], "svhn": ["split"], "utkface": ["group"]}.get(name, [])
+    missing = [key for key in needed if key not in arrays]
+    if missing:
+        raise DataError(
+            f"{path}: array {', '.join(missing)} missing, a pack of {name} needs {', '.join(needed)}; "
+            "is it the pack of another data set?"
+        )
+    blob, offsets = arrays["blob"], arrays["offsets"]
+    if blob.dtype != np.uint8 or blob.ndim != 1:
+        raise DataError(f"{path}: blob must be uint8 of one dimension, got {blob.dtype} of shape {blob.shape}")
+    if offsets.dtype.kind not in "iu" or offsets.ndim != 1 or len(offsets) < 2:
+        raise DataError(f"{path}: offsets must be integers, shape (n + 1,), got {offsets.dtype}, {offsets.shape}")
+    offsets = arrays["offsets"] = offsets.astype(np.int64)
+    backwards = np.flatnonzero(np.diff(offsets) <= 0)
+    if len(backwards):
+        i = int(backwards[0])
+        raise DataError(f"{path}: offsets out of order at image {i}: {offsets[i]} is followed by {offsets[i + 1]}")
+    if offsets[0] != 0 or offsets[-1] != len(blob):
+        raise DataError(
+            f"{path}: offsets must run from 0 to blob's {len(blob)} bytes, they run from {offsets[0]} to {offsets[-1]}"
+        )
+    n = len(offsets) - 1
+    ranges = FIELDS.get(name, {}) | {"split": (0, 1)}
+    for key, values in arrays.items():
+        if key in ("split", "group") or _is_field(key):
+            if values.dtype.kind not in "iu" or values.shape != (n,):
+                raise DataError(
+                    f"{path}: {key} must be integers of shape ({n},), one for each image, "
+                    f"got {values.dtype} of shape {values.shape}"
+                )
+            low, high = ranges.get(key, (None, None))
+            if low is not None and not ((values >= low) & (values <= high)).all():
+                raise DataError(f"{path}: {key} must lie in {low}..{high}, found {values.min()}..{values.max()}")
+        elif key not in ("blob", "offsets") and values.dtype.kind != "U":
+            raise DataError(f"{path}: {key} must hold text, got {values.dtype}")
+
+
+def _decode(path: Path, blob: np.ndarray, offsets: np.ndarray, size: int | None) -> np.ndarray:
+    """All images, uint8 of shape (n, 3, height, width); `size` None takes the first image's."""
+    if not features.check("webp"):
+        raise DataError(
+            'packs need a Pillow that reads WebP, this one does not; pip install --force-reinstall "pillow"'
+        )
+    data, n = memoryview(blob), len(offsets) - 1
+    images, wanted = None, size and (size, size)
+    for i in tqdm(range(n), desc=f"decoding {path.name}", unit="image", disable=n <= MANY, leave=False):
+        encoded = bytes(data[offsets[i] : offsets[i + 1]])
+        try:
+            with Image.open(io.BytesIO(encoded), formats=["WEBP"]) as file:
+                wanted = wanted or file.size
+                if file.size != wanted or file.mode != "RGB" or b"VP8L" not in encoded[:64]:
+                    kind = "lossless" if b"VP8L" in encoded[:64] else "lossy"
+                    raise DataError(
+                        f"{path}: image {i} must be lossless RGB of {wanted[0]}x{wanted[1]} pixels, "
+                        f"got {kind} {file.mode} of {file.size[0]}x{file.size[1]}"
+                    )
+                pixels = np.asarray(file)
+        except DataError:
+            raise
+        except Exception as error:  # Pillow's decoders fail in many ways on damaged files
+            raise DataError(f"{path}: image {i} of {n} cannot be decoded; the pack is damaged") from error
+        if images is None:
+            images = np.empty((n, 3, *pixels.shape[:2]), np.uint8)
+        images[i] = pixels.transpose(2, 0, 1)
+    return images
+
+
+def _cut(path: Path, size: int | None) -> str | None:
+    """What is missing of a file that is cut short, from its size or from the headers of its arrays; None if nothing."""
+    found = path.stat().st_size
+    if found == 0:
+        return "the file is empty"
+    if size is not None and found < size:
+        return f"the file is cut short, expected {size:,} bytes, found {found:,}{_cut_array(path, found)}"
+    if size is None and not zipfile.is_zipfile(path):
+        with path.open("rb") as file:
+            if file.read(4) != b"PK\x03\x04":
+                return "not a pack: packs are NumPy .npz files"
+        return f"the file is cut short, found {found:,} bytes{_cut_array(path, found)}"
+    return None
+
+
+def _cut_array(path: Path, total: int) -> str:
+    """Walk the local headers of a zip file to the array that reaches past the end."""
+    with path.open("rb") as file:
+        while len(header := file.read(30)) == 30 and header[:4] == b"PK\x03\x04":
+            packed, _, name_length, extra_length = struct.unpack("<2I2H", header[18:])
+            name = file.read(name_length).decode("utf-8", "replace").removesuffix(".npy")
+            extra = file.read(extra_length)
+            if packed == 0xFFFFFFFF and len(extra) >= 20:  # zip64: both sizes are in the extra field
+                packed = struct.unpack("<Q", extra[12:20])[0]
+            there = total - file.tell()
+            if packed > there:
+                return f": array {name} has {max(there, 0):,} of {packed:,} bytes, those after it are missing"
+            file.seek(packed, os.SEEK_CUR)
+    return ": the list of arrays at its end is missing"
+
+
+def _expected(path: Path) -> tuple[str | None, int | None]:
+    """The SHA-256 and bytes that a pack should have, where they are known."""
+    if not path.is_file():
+        raise DataError(f"there is no file {path}")
+    sidecar = _sidecar(path)
+    if not sidecar.exists():
+        return KNOWN.get(path.name, (None, None))
+    digest = sidecar.read_text(encoding="ascii", errors="replace").split(" ")[0].strip().lower()
+    if len(digest) != 64 or set(digest) - set("0123456789abcdef"):
+        raise DataError(
+            f"{sidecar} holds no SHA-256; remove it, or write it with: sha256sum {path.name} > {sidecar.name}"
+        )
+    return digest, None
+
+
+def _digest(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _origin(path: Path, name: str, n: int, arrays: dict[str, np.ndarray]) -> str:
+    if "origin" in arrays:
+        return str(arrays["origin"])
+    if name == "svhn" and n < SVHN_IMAGES:
+        return f"SVHN subset, {n:,} of {SVHN_IMAGES:,} images (pack {path.name})"
+    return f"pack {path.name}, {n:,} images"
+
+
+def _sidecar(path: Path) -> Path:
+    return path.with_name(path.name + ".sha256")
+
+
+def _small(origin: str, key: str, values: np.ndarray) -> np.ndarray:
+    """Integers in the smallest type that holds them."""
+    if values.dtype.kind not in "iu":
+        raise DataError(f"{origin}: {key} must hold integers, got {values.dtype}")
+    return values.astype(np.result_type(np.min_scalar_type(values.min()), np.min_scalar_type(values.max())))
+
+
+def _is_field(key: str) -> bool:
+    return key not in _OWN and not key.startswith("names_")
+
+
+def _stored(key: str) -> str:
+    return f"field_{key}" if key in _OWN or key.startswith(_PREFIXES) else key
+
+
+def _plain(key: str) -> str:
+    """The field's name, from the name of its array or of the array with its values' names."""
+    return key.removeprefix("names_") if key.startswith("names_") else key.removeprefix("field_")

@@ -10,7 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from linfair import gates
+from linfair import checkpoints, gates
 from linfair.checkpoints import FORMAT, CheckpointError, Header, load_network, save_network
 from linfair.data import GroupedData
 from linfair.gates import GateError
@@ -77,14 +77,23 @@ def test_the_file_is_plain_safetensors_with_a_readable_header(tmp_path: Path) ->
         assert json.loads(file.metadata()["header"]) == asdict(MLP) | {"input_shape": list(SHAPE), "data_options": []}
 
 
-def test_writing_again_replaces_the_file_and_a_failure_leaves_the_old_one(tmp_path: Path) -> None:
+def test_writing_again_replaces_the_file_and_a_failure_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The failure comes in the middle of the file."""
+
+    def fail(_tensors: object, path: Path, **_: object) -> None:
+        Path(path).write_bytes(b"half a file")
+        raise KeyboardInterrupt
+
     path = tmp_path / "network.safetensors"
     save_network(path, MLP.build(), MLP)
     model = trained(MLP)
     save_network(path, model, MLP)
     assert bits(load_network(path)[0]) == bits(model)
-    with pytest.raises(AttributeError):
-        save_network(path, object(), MLP)
+    monkeypatch.setattr(checkpoints, "save_file", fail)
+    with pytest.raises(KeyboardInterrupt):
+        save_network(path, MLP.build(), MLP)
     assert bits(load_network(path)[0]) == bits(model)
 
 

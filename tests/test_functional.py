@@ -281,7 +281,7 @@ def test_dropout_that_is_always_on_is_no_question_of_mode() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return F.dropout(F.relu(self.linear(x)), 0.5, True)
 
-    network, x = Always(), torch.randn(4, 5)
+    network, x = nn.Sequential(Always(), nn.Linear(5, 5)), torch.randn(4, 5)
     gated = install(network, (5,))
     found = []
     for one in (network, gated):
@@ -319,12 +319,10 @@ def test_other_clamps_are_not_taken_for_a_relu6() -> None:
     ids=["norm last", "norm first"],
 )
 def test_relus_inside_torchs_own_layers_are_refused_and_the_layer_named(layer: nn.Module) -> None:
-    """In evaluation mode torch runs such a layer as one fused operation, in which no ReLU is seen."""
+    """In evaluation mode torch may run such a layer as one fused operation, in which no ReLU can be seen."""
     network = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), layer).eval()
-    enabled = torch.backends.mha.get_fastpath_enabled()
     with pytest.raises(GateError, match="2 computes ReLUs inside torch's own code"):
         install(network, (3, 4))
-    assert torch.backends.mha.get_fastpath_enabled() == enabled
 
 
 class Reuses(nn.Module):

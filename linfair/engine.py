@@ -57,7 +57,7 @@ def linearize(options: Namespace) -> None:
     """Check everything, then train (or load), linearize, fine-tune, measure and write."""
     from linfair.checkpoints import load_network
     from linfair.study import grid
-    from linfair.study.recipes import PROFILES
+    from linfair.study.recipes import PROFILES, recipe
     from linfair.study.single import group_table, linearize_to
 
     network, data, width, seed = options.network, options.data, options.width, options.seed
@@ -91,6 +91,9 @@ def linearize(options: Namespace) -> None:
         teacher=options.teacher,
         data_options=chosen,
     )
+    if options.profile != "paper":
+        used = recipe(network, options.profile).method(options.method)
+        print(f"Options of {options.method} in profile {options.profile} (not the paper's): {used}", file=sys.stderr)
     out = Path(options.out or f"linearized/{_folder_name(data)}-{network}-{options.method}-{seed}")
     table = linearize_to(
         out, cell, with_control=options.control, announce=lambda line: print(line, file=sys.stderr, flush=True)
@@ -126,7 +129,7 @@ def linearize_options(parser: ArgumentParser) -> None:
     parser.add_argument("--method", default="snl", metavar="NAME", help=f"one of {', '.join(LINEARIZERS)}")
     parser.add_argument("--budgets", default="0.5,0.2,0.1", help="shares of ReLUs kept, descending: 0.5,0.2,0.1")
     parser.add_argument("--seed", type=int, help="decides split, weights and training (default: 0)")
-    parser.add_argument("--profile", default="small", help="smoke, small or paper")
+    parser.add_argument("--profile", default="small", help="smoke, small, quick or paper")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--teacher", metavar="FILE", help="a network written by linfair, instead of training one")
     parser.add_argument("--out", metavar="DIR", help="where to write (default: linearized/DATA-NETWORK-METHOD-SEED)")

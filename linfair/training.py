@@ -56,6 +56,7 @@ class Schedule:
         gamma: See above.
         alpha_lr: Learning rate of the alphas, where they are trained; None is `lr`.
         augment: Shift images at random where the data set says so.
+        compile: Run the network through torch.compile; losses differ by rounding only.
     """
 
     epochs: int
@@ -69,6 +70,7 @@ class Schedule:
     gamma: float = 0.1
     alpha_lr: float | None = None
     augment: bool = True
+    compile: bool = False
 
     def rate(self, epoch: int) -> float:
         """Factor on the learning rates in an epoch (counted from 0).
@@ -263,6 +265,7 @@ def fit(
             "(a plain network takes one data set, an ensemble a list)"
         )
     optimizer = schedule.make_optimizer(model)
+    run = torch.compile(model) if schedule.compile else model
     rates = [group["lr"] for group in optimizer.param_groups]
     history: list[dict[str, object]] = []
     bar = tqdm(range(schedule.epochs), desc=label or stage, unit="epoch", disable=not progress, leave=False)
@@ -273,7 +276,7 @@ def fit(
         total = torch.zeros(members, device=source.y.device)
         keys = [f"{seed}/{stage}/{epoch}" for seed in seeds]
         for index, shifts in source.epoch(keys, schedule.batch_size, schedule.augment):
-            loss = objective(model, source.take(index, shifts))
+            loss = objective(run, source.take(index, shifts))
             optimizer.zero_grad(set_to_none=True)
             loss.sum().backward()
             optimizer.step()

@@ -55,7 +55,22 @@ _SMALL_CNN = Recipe(
     },
     width=8,
 )
-PROFILES = ("smoke", "small", "paper")
+_QUICK_CNN = Recipe(
+    base=Schedule(epochs=4, batch_size=128, lr=0.1, weight_decay=5e-4, decay="cosine"),
+    finetune=Schedule(epochs=2, batch_size=128, lr=1e-2, weight_decay=5e-4, decay="cosine"),
+    options={
+        "snl": SNL(
+            lasso=2e-4,
+            growth=1.5,
+            warmup=0,
+            exact=True,
+            schedule=Schedule(epochs=60, batch_size=128, optimizer="adam", lr=1e-3, alpha_lr=8e-3),
+        ),
+        "deepreduce": DeepReDuce(schedule=Schedule(epochs=2, batch_size=128, lr=0.05, weight_decay=5e-4)),
+    },
+    width=8,
+)
+PROFILES = ("smoke", "small", "quick", "paper")
 
 
 def recipe(network: str, profile: str) -> Recipe:
@@ -68,8 +83,10 @@ def recipe(network: str, profile: str) -> Recipe:
         raise ValueError(f"no profile {profile!r}; there are {', '.join(PROFILES)}")
     if profile == "paper":
         return _PAPER
+    if profile == "quick" and network != "mlp":
+        return _QUICK_CNN
     small = _SMALL_MLP if network == "mlp" else _SMALL_CNN
-    if profile == "small":
+    if profile in ("small", "quick"):
         return small
     snl, deepreduce = small.options["snl"], small.options["deepreduce"]
     hasty = replace(snl, growth=1.3, warmup=0, schedule=replace(snl.schedule, alpha_lr=6e-3))

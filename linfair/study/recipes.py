@@ -1,8 +1,8 @@
 """How each stage is trained, by network, data set and profile.
 
 `paper` are the paper's settings (SGD 0.1 for 160 epochs, SNL as released, 100 epochs of fine-tuning). `small` is for
-bundled data on a CPU: an MLP on shifted digits, or a thin ResNet. `smoke` is `small` cut to seconds; its numbers mean
-nothing.
+bundled data on a CPU: an MLP on shifted digits, or a thin ResNet. `quick` takes a thin network through real images in
+minutes, far from converged. `smoke` is `small` cut to seconds; its numbers mean nothing.
 """
 
 from dataclasses import dataclass, field, replace

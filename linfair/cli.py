@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
 
-from linfair import engine, notebooks, parameters
+from linfair import datacli, engine, notebooks, parameters
 from linfair.linearizers import BudgetOutOfReach
 from linfair.notebooks import NotebookError
 from linfair.parameters import ParameterError
@@ -87,8 +87,12 @@ COMMANDS = (
     Command("networks", "show the networks and their ReLU units", engine.networks, engine.no_options),
     Command("linearizers", "show the methods and their options", engine.linearizers, engine.no_options),
     Command("linearize", "linearize a network and measure every group", engine.linearize, engine.linearize_options),
+    Command("data status", "show which data are found where, and their groups", datacli.status, datacli.status_options),
+    Command("data describe", "show a data set's groups and what is wrong", datacli.describe, datacli.describe_options),
+    Command("data fetch", "download a data set, or say how to get it", datacli.fetch_data, datacli.fetch_options),
+    Command("data pack", "write a source as one file with a checksum", datacli.pack_data, datacli.pack_options),
 )
-TOPICS = {"notebook": "rerun the book's notebooks"}
+TOPICS = {"notebook": "rerun the book's notebooks", "data": "find, describe, fetch and pack data sets"}
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -1,17 +1,29 @@
 """Data sets with groups: `load_data(name)` returns a `GroupedData`, split by one seed.
 
-`toy` and `digits` need no download. Start with `load_data`; `DATASETS` lists the names.
+`toy` and `digits` need no download; `linfair data status` says which of the others are there. Start with `load_data`;
+`DATASETS` lists the names.
 """
 
 import difflib
 import inspect
 from collections.abc import Callable
+from functools import partial
 
 from linfair.data.bundled import BOUNDARIES, DIGITS_PER_CLASS, digits, toy
 from linfair.data.collection import Collection, DataError, Skipped
 from linfair.data.core import GroupedData, Split, move
+from linfair.data.named import cifar10, folder, svhn, utkface
 
-DATASETS: dict[str, Callable[..., GroupedData]] = {"toy": toy, "digits": digits}
+DATASETS: dict[str, Callable[..., GroupedData]] = {
+    "toy": toy,
+    "digits": digits,
+    "cifar10": cifar10,
+    "svhn": svhn,
+    "utkface_age": partial(utkface, "utkface_age", label="age"),
+    "utkface_race": partial(utkface, "utkface_race", label="race"),
+    "utkface_gender": partial(utkface, "utkface_gender", label="gender"),
+    "folder": folder,
+}
 EMBEDDED = ("toy", "digits")
 """Data sets that the package itself determines; the content of all others is the user's."""
 

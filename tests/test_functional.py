@@ -81,6 +81,7 @@ SPELLINGS = {
     "F.relu in place": lambda x: F.relu(x, inplace=True),
     "F.relu_": F.relu_,
     "torch.relu": torch.relu,
+    "torch.relu with a keyword": lambda x: torch.relu(input=x),
     "torch.relu_": torch.relu_,
     "x.relu": lambda x: x.relu(),
     "x.relu_": lambda x: x.relu_(),

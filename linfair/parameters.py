@@ -410,5 +410,35 @@ NOTEBOOKS: dict[str, Notebook] = {
             ),
             limits={"smoke": {"n_seeds": 2}},
         ),
+        Notebook(
+            name="07_which_linearizer",
+            title="Which ReLUs, or how many? Selections of equal count",
+            minutes=2,
+            parameters=(
+                Parameter("data", "str", "digits", "Data set.", choices=("digits",)),
+                Parameter("network", "str", "mlp", "Network.", choices=("mlp", "resnet18", "resnet34")),
+                Parameter(
+                    "budgets",
+                    "list[float]",
+                    [0.4, 0.2, 0.1],
+                    "Shares of ReLUs kept, exactly, by every selection.",
+                    low=0,
+                    high=1,
+                    open_ends=True,
+                    descending=True,
+                ),
+                Parameter("n_seeds", "int", 10, "Repetitions: new split, new start.", low=2, high=100),
+                _SEED,
+                _DEVICE,
+                Parameter(
+                    "profile",
+                    "str",
+                    "small",
+                    "small: bundled data on a CPU; paper: the paper's settings; smoke: does the page run.",
+                    choices=("smoke", "small", "paper"),
+                ),
+            ),
+            limits={"smoke": {"n_seeds": 2}},
+        ),
     )
 }

@@ -120,3 +120,77 @@ def test_evidence_takes_versions_from_the_installed_packages():
     text = plots.evidence(seeds=1, n="5 images", device="cpu")
     assert text.startswith("1 seed · 5 images · cpu · torch " + torch.__version__.split("+")[0])
     assert "linfair" in text and not text.endswith(" s")
+
+
+@pytest.fixture(scope="module")
+def selections():
+    """Hand-made rows as of `run_selections`: two seeds, two budgets, three selections and their controls."""
+    accuracy = {"original": (0.9, 0.6), "snl": (0.85, 0.5), "snl mask": (0.8, 0.4), "random": (0.7, 0.2)}
+    arms = [("original", "original", 1.0)]
+    arms += [(name, arm, b) for name in list(accuracy)[1:] for arm in ("plain", "control") for b in (0.4, 0.1)]
+    rows = [
+        {
+            "data": "digits",
+            "network": "mlp",
+            "profile": "small",
+            "teacher": "digest",
+            "selection": name,
+            "arm": arm,
+            "budget": budget,
+            "seed": seed,
+            "split": "test_balanced",
+            "group": number,
+            "group_name": role,
+            "role": role,
+            "n_train": 10,
+            "n": 100,
+            "low": 0.0,
+            "high": 1.0,
+            "accuracy": accuracy["original" if arm == "control" else name][number]
+            - (0.1 + 0.1 * seed) * (budget < 0.4),
+        }
+        for name, arm, budget in arms
+        for seed in (0, 1)
+        for number, role in enumerate(("majority", "minority"))
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_selection_points_are_the_means_in_order_with_a_panel_per_budget(selections):
+    """By hand: 40 % as given; 10 % lower by 0.1 and 0.2, so by 15 points on average; the original as dotted lines."""
+    axes = plots.selection_accuracy(selections).axes
+    assert [ax.get_title() for ax in axes] == ["40 % ReLUs", "10 % ReLUs"]
+    assert [tick.get_text() for tick in axes[0].get_yticklabels()] == ["snl", "snl mask", "random"]
+    for ax, less in zip(axes, (0, 15), strict=True):
+        points = {container[0].get_color(): container[0] for container in ax.containers}
+        for role, means in (("majority", (85, 80, 70)), ("minority", (50, 40, 20))):
+            line = points[plots.COLORS[role]]
+            assert np.allclose(line.get_xdata(), np.array(means) - less)
+            assert list(line.get_ydata()) == [2, 1, 0] and line.get_marker() == plots.MARKERS[role]
+        dotted = [line.get_xdata()[0] for line in ax.lines if line.get_linestyle() == ":"]
+        assert sorted(dotted) == pytest.approx([60, 90])
+
+
+def test_selection_disparity_lines_are_measured_minus_control(selections):
+    """At 40 % the controls lose nothing: random's minority loses 2/3, its majority 2/9, so 44.4 points."""
+    ax = plots.selection_disparity(selections).axes[0]
+    lines = {line.get_label(): line for line in ax.lines if not line.get_label().startswith("_")}
+    lines |= {container.get_label(): container[0] for container in ax.containers}
+    assert {"snl", "snl mask", "random"} <= set(lines)
+    assert lines["random"].get_ydata()[0] == pytest.approx(100 * (0.4 / 0.6 - 0.2 / 0.9))
+    assert lines["snl mask"].get_ydata()[0] == pytest.approx(100 * (0.2 / 0.6 - 0.1 / 0.9))
+    drop = 100 * ((0.4 + 0.15) / 0.6 - (0.2 + 0.15) / 0.9) - 100 * (0.15 / 0.6 - 0.15 / 0.9)
+    assert lines["random"].get_ydata()[1] == pytest.approx(drop)
+    legend = ax.figure.legends[0]
+    assert [text.get_text() for text in legend.get_texts()] == ["random", "snl mask", "snl"]
+
+
+def test_evidence_counts_the_seconds_of_every_method_once(selections):
+    """Two methods' plain arms of 2 and 3 seconds, a control of 5 that both share, an original of 7: 17 seconds."""
+    seconds = {"original": 7, "snl": 2, "random": 3}
+    method = selections["selection"].where(selections["arm"] != "control", "random")
+    table = selections[selections["selection"].isin(seconds)].assign(
+        method=method, options="", device="cpu", torch="2", linfair="0", seconds=lambda t: t["selection"].map(seconds)
+    )
+    table.loc[table["arm"] == "control", "seconds"] = 5
+    assert plots.evidence_of(table, split="test_balanced").endswith("17 s")

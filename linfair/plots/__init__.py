@@ -5,6 +5,7 @@ Call `style()` once; `toy_*` draw the toy study, the others the rows of `linfair
 """
 
 from linfair.plots.impact import overall_accuracy, relative_drop_lines, role_accuracy_bars
+from linfair.plots.selection import selection_accuracy, selection_disparity
 from linfair.plots.style import (
     COLORS,
     GREY,
@@ -34,6 +35,8 @@ __all__ = [
     "overall_accuracy",
     "relative_drop_lines",
     "role_accuracy_bars",
+    "selection_accuracy",
+    "selection_disparity",
     "style",
     "toy_accuracy",
     "toy_boundaries",

@@ -133,7 +133,8 @@ def evidence_of(table: pd.DataFrame, *, split: str) -> str:
     part = table[table["split"] == split]
     sizes = part.drop_duplicates(["seed", "group"]).groupby("seed")["n"].sum()
     few, many = sizes.min(), sizes.max()
-    arms = table.drop_duplicates(["arm", "teacher"])
+    what = [name for name in ("arm", "teacher", "method", "options") if name in table]
+    arms = table.drop_duplicates(what)
     return evidence(
         seeds=part["seed"].nunique(),
         n=f"{few if few == many else f'{few} to {many}'} distinct test images a seed",

@@ -116,23 +116,28 @@ def text(table: pd.DataFrame, *, digits: int = 1) -> pd.DataFrame:
     return table.assign(**{"mean [95 % interval]": table.apply(show, axis=1)}).drop(columns=["mean", "low", "high"])
 
 
-def side_by_side(table: pd.DataFrame, columns: list[str], *, digits: int = 1) -> pd.DataFrame:
+def side_by_side(table: pd.DataFrame, columns: list[str], *, digits: int = 1, line: str = "budget") -> pd.DataFrame:
     """A table of means for reading, a line per budget: each combination of `columns` becomes one column of text.
 
     Args:
         table: From `over_seeds` or `disparity`, with a `budget`.
         columns: What distinguishes the columns.
         digits: Decimals.
+        line: What distinguishes the lines, in the order of the table if it is not the budget.
 
     Returns:
-        Text, `mean [low, high]`, with the budget in per cent first; empty where there is no value.
+        Text, `mean [low, high]`, with the budget in per cent (or `line`) first; empty where there is no value.
     """
     shown = text(table, digits=digits).rename(columns={"mean [95 % interval]": "shown"})
+    if "budget" in columns:
+        shown["budget"] = [f"{100 * budget:g} %" for budget in shown["budget"]]
     shown["name"] = shown[columns].agg(", ".join, axis=1)
-    wide = shown.pivot(index="budget", columns="name", values="shown")[list(shown["name"].unique())].fillna("")
-    wide = wide.sort_index(ascending=False).rename_axis(columns=None)
-    wide.insert(0, "ReLUs kept", [f"{100 * budget:g} %" for budget in wide.index])
-    return wide.reset_index(drop=True)
+    wide = shown.pivot(index=line, columns="name", values="shown")[list(shown["name"].unique())].fillna("")
+    if line == "budget":
+        wide = wide.sort_index(ascending=False).rename_axis(columns=None)
+        wide.insert(0, "ReLUs kept", [f"{100 * budget:g} %" for budget in wide.index])
+        return wide.reset_index(drop=True)
+    return wide.loc[list(shown[line].unique())].rename_axis(columns=None).reset_index()
 
 
 def verdict(gaps: pd.DataFrame) -> str:

@@ -339,7 +339,11 @@ def _small(origin: str, key: str, values: np.ndarray) -> np.ndarray:
     """Integers in the smallest type that holds them."""
     if values.dtype.kind not in "iu":
         raise DataError(f"{origin}: {key} must hold integers, got {values.dtype}")
-    return values.astype(np.result_type(np.min_scalar_type(values.min()), np.min_scalar_type(values.max())))
+    low, high = int(values.min()), int(values.max())
+    for kind in (np.uint8, np.int8, np.uint16, np.int16, np.int32, np.int64):
+        if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max:
+            return values.astype(kind)
+    raise DataError(f"{origin}: {key} must lie within 64 bits, found {high}")
 
 
 def _is_field(key: str) -> bool:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
-from linfair.data import BOUNDARIES, DATASETS, GroupedData, Split, digits, load_data, move, toy
+from linfair.data import BOUNDARIES, EMBEDDED, GroupedData, Split, digits, load_data, move, toy
 
 seeds = st.integers(0, 2**31)
 DIGITS_SEED_0 = "eed1eed2821855aba14002b9cd3eccdebba1f2350aa7228c8503fba9f5860e95"
@@ -131,7 +131,7 @@ def test_toy_is_uniform_on_each_side() -> None:
 # Both
 
 
-@pytest.mark.parametrize("name", DATASETS)
+@pytest.mark.parametrize("name", EMBEDDED)
 def test_the_seed_alone_decides_the_content_and_the_checksum_follows_it(name: str) -> None:
     torch.manual_seed(1)
     np.random.seed(1)  # noqa: NPY002

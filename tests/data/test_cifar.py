@@ -1,0 +1,135 @@
+"""CIFAR-10's official batches: generated ones read right, malicious and damaged ones refused."""
+
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from linfair.data.cifar import read_cifar10, unpickle
+from linfair.data.collection import DataError
+
+Writer = Callable[..., tuple[np.ndarray, np.ndarray]]
+FOLDER = "cifar-10-batches-py"
+
+
+class Attack:
+    """A pickle that calls a function when it is loaded."""
+
+    def __init__(self, function: Callable, *arguments: object) -> None:
+        self.call = function, arguments
+
+    def __reduce__(self) -> tuple:
+        return self.call
+
+
+def test_batches_are_read_in_order_with_their_split(tmp_path: Path, write_batches: Writer) -> None:
+    """Oracle: the arrays the batches were written from."""
+    images, labels = write_batches(tmp_path, each=7)
+    read = read_cifar10(tmp_path / FOLDER)
+    np.testing.assert_array_equal(read.images, images, strict=True)
+    np.testing.assert_array_equal(read.fields["label"], labels, strict=True)
+    assert read.official.tolist() == [0] * 35 + [1] * 7
+    assert len(set(read.same.tolist())) == 42
+    assert read.origin == "official batches, 42 of 60,000 images"
+
+
+def test_the_release_itself_was_pickled_by_python_2_with_text_for_bytes() -> None:
+    """A pickle as Python 2 writes it: str opcodes, numpy's old names, the array's content as a str."""
+    content = (
+        b"\x80\x02}q\x01(U\x06labelsq\x02]q\x03(K\x06K\x09eU\x04dataq\x04cnumpy.core.multiarray\n_reconstruct\nq\x05"
+        b"cnumpy\nndarray\nq\x06K\x00\x85U\x01b\x87Rq\x07(K\x01K\x02K\x03\x86cnumpy\ndtype\nq\x08U\x02u1K\x00K\x01\x87R"
+        b"q\x09(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89U\x06abcdeftbu."
+    )
+    loaded = unpickle(content)
+    assert loaded[b"labels"] == [6, 9]
+    np.testing.assert_array_equal(loaded[b"data"], np.frombuffer(b"abcdef", np.uint8).reshape(2, 3), strict=True)
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4])
+def test_plain_content_is_read_whatever_wrote_it(protocol: int) -> None:
+    content = {b"data": np.arange(6, dtype=np.uint8).reshape(2, 3), "labels": [1, (2, "x")]}
+    loaded = unpickle(pickle.dumps(content, protocol))
+    np.testing.assert_array_equal(loaded[b"data"], content[b"data"], strict=True)
+    assert loaded["labels"] == [1, (2, "x")]
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (Attack(os.system, "touch broken-into"), "posix.system"),
+        (Attack(eval, "open('broken-into', 'w')"), "__builtin__.eval"),
+        (Attack(open, "broken-into", "w"), "(_)?io.open"),
+        (Attack(Path.touch, Path("broken-into")), "__builtin__.getattr"),
+        ({b"data": Attack(np.load, "x")}, "numpy.load"),
+        (np.array([Attack(os.system, "touch broken-into")], dtype=object), "an array of O8?"),
+        (Attack(np.dtype, "O"), "an array of O"),
+        (Attack(__import__("codecs").encode, "x", "rot13"), "an encoding"),
+        (Attack(np._core.multiarray._reconstruct, dict, (0,), b"b"), "__builtin__.dict"),
+    ],
+)
+def test_a_malicious_pickle_is_refused_and_runs_nothing(
+    content: object, named: str, tmp_path: Path, write_batches: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_batches(tmp_path)
+    (tmp_path / FOLDER / "data_batch_3").write_bytes(pickle.dumps(content, protocol=2))
+    with pytest.raises(DataError, match=rf"data_batch_3: the pickle (asks for|holds|builds) {named}"):
+        read_cifar10(tmp_path / FOLDER)
+    assert not (tmp_path / "broken-into").exists()
+
+
+def test_numpy_names_cannot_be_called_for_other_ends() -> None:
+    """The stand-in for numpy.ndarray is no class: building an array of raw memory through it fails."""
+    with pytest.raises(DataError, match="damaged or cut short"):
+        unpickle(b"cnumpy\nndarray\n(I1000000000000\ntR.")
+    with pytest.raises(DataError, match="builds something else"):
+        unpickle(b"cnumpy.core.multiarray\n_reconstruct\n(I1\ntR.")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
+def test_a_truncated_batch_is_named(share: float, tmp_path: Path, write_batches: Writer) -> None:
+    write_batches(tmp_path)
+    path = tmp_path / FOLDER / "test_batch"
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(DataError, match="test_batch: damaged or cut short .*linfair data fetch cifar10"):
+        read_cifar10(tmp_path / FOLDER)
+
+
+def test_missing_batches_are_named(tmp_path: Path, write_batches: Writer) -> None:
+    write_batches(tmp_path)
+    for name in ("data_batch_2", "test_batch"):
+        (tmp_path / FOLDER / name).unlink()
+    with pytest.raises(DataError, match="data_batch_2, test_batch missing; run `linfair data fetch cifar10`"):
+        read_cifar10(tmp_path / FOLDER)
+
+
+GOOD = {b"data": np.zeros((3, 3072), np.uint8), b"labels": [0, 1, 2]}
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        ([1], "a batch is a dict, this is a list"),
+        (
+            GOOD | {b"data": np.zeros((3, 1024), np.uint8)},
+            r"data must be uint8 of shape \(n, 3072\), got uint8 of shape",
+        ),
+        (GOOD | {b"data": np.zeros((3, 3072), np.int64)}, "got int64"),
+        ({b"labels": [1]}, "data must be .* got NoneType"),
+        (GOOD | {b"labels": [0, 1]}, "3 images need a list of as many labels, got 2 of them"),
+        (GOOD | {b"labels": None}, "got NoneType"),
+        (GOOD | {b"labels": [0, 1, 10]}, r"labels are integers 0\.\.9, found 10"),
+        (GOOD | {b"labels": [0, 1, "two"]}, "found 'two'"),
+    ],
+)
+def test_content_that_is_no_batch_is_refused(
+    batch: object, message: str, tmp_path: Path, write_batches: Writer
+) -> None:
+    write_batches(tmp_path)
+    (tmp_path / FOLDER / "data_batch_1").write_bytes(pickle.dumps(batch, protocol=2))
+    with pytest.raises(DataError, match=f"data_batch_1: .*{message}"):
+        read_cifar10(tmp_path / FOLDER)

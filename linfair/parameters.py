@@ -384,7 +384,7 @@ NOTEBOOKS: dict[str, Notebook] = {
             title="Who loses accuracy when ReLUs go (Figs. 1, 5, 6)",
             minutes=4,
             parameters=(
-                Parameter("data", "str", "digits", "Data set.", choices=("digits",)),
+                Parameter("data", "str", "digits", "Data set.", choices=("digits", "cifar10")),
                 Parameter("network", "str", "mlp", "Network.", choices=("mlp", "resnet18", "resnet34")),
                 Parameter("method", "str", "snl", "How the ReLUs to keep are chosen.", choices=("snl",)),
                 Parameter(

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from pandas.io.formats.style import Styler
 
 import linfair
 from linfair.data.core import GroupedData
@@ -108,6 +109,19 @@ def as_shown(table: pd.DataFrame) -> pd.DataFrame:
         elif pd.api.types.is_float_dtype(table[name]):
             shown[name] = [f"{share:.2f}" for share in table[name]]
     return shown
+
+
+def paper_table(rows: pd.DataFrame, paper: Paper) -> pd.DataFrame:
+    """The columns of `group_table` that stand beside the paper's, without those of the splits."""
+    table = group_table(rows, paper)
+    return table[["group", *(name for name in ("ours", "paper", "ours %", "paper %") if name in table)]]
+
+
+def styled(table: pd.DataFrame) -> Styler:
+    """The table as a page shows it: `as_shown`, numbers to the right, no index."""
+    numbers = [name for name in table.columns if not pd.api.types.is_string_dtype(table[name])]
+    right = {name: [{"selector": "th, td", "props": "text-align: right"}] for name in numbers}
+    return as_shown(table).style.hide(axis="index").set_table_styles(right)
 
 
 def named_counts(values: np.ndarray, names: Sequence[str]) -> dict[str, int]:

@@ -25,7 +25,7 @@ def test_the_pages_blocks_run_in_order_and_print_what_it_shows(tmp_path, monkeyp
         elif kind == "python":
             exec(compile(text, str(PAGE), "exec"), {"__name__": "page"})
         else:
-            for line in text.splitlines():
+            for line in text.replace("\\\n", " ").splitlines():
                 program, *words = shlex.split(line)
                 assert program == "linfair"
                 assert cli.main(words) == 0, capsys.readouterr().err

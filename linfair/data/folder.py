@@ -47,7 +47,7 @@ def read_folder(
     header, lines = _table(folder / TABLE)
     _check_columns(folder / TABLE, header, columns)
     rows, skipped = [], []
-    for number, line in enumerate(lines, start=2):
+    for number, line in lines:
         empty = [column for column in ("file", *columns) if not line[column]]
         if empty:
             skipped.append(Skipped(line["file"] or f"line {number}", f"no {' and '.join(empty)} in {TABLE}"))
@@ -96,11 +96,12 @@ def check_named(where: str, asked: Sequence[str], there: Sequence[str]) -> None:
         raise DataError(f"{where} has no column {', '.join(unknown)}; there are {', '.join(there)}{hint}")
 
 
-def _table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """Header and lines of the table, cells without surrounding blanks."""
+def _table(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """Header and numbered lines of the table, cells without surrounding blanks."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = [[cell.strip() for cell in row] for row in csv.reader(file, strict=True) if row]
+            reader = csv.reader(file, strict=True)
+            rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if row]
     except FileNotFoundError:
         raise DataError(f"there is no {path}: a folder needs a table {TABLE} with the columns file and label") from None
     except UnicodeDecodeError as error:
@@ -109,14 +110,14 @@ def _table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
         raise DataError(f"{path} cannot be read: {error}") from error
     if len(rows) < 2:
         raise DataError(f"{path} has no lines below its header")
-    header = rows[0]
+    header = rows[0][1]
     if len(set(header)) != len(header):
         twice = next(name for name in header if header.count(name) > 1)
         raise DataError(f"{path} has the column {twice!r} twice")
-    for number, row in enumerate(rows[1:], start=2):
+    for number, row in rows[1:]:
         if len(row) != len(header):
             raise DataError(f"{path}, line {number}: {len(row)} cells, the header has {len(header)}")
-    return header, [dict(zip(header, row, strict=True)) for row in rows[1:]]
+    return header, [(number, dict(zip(header, row, strict=True))) for number, row in rows[1:]]
 
 
 def _check_columns(path: Path, header: list[str], columns: Sequence[str]) -> None:

@@ -14,9 +14,14 @@ from pathlib import Path
 from types import ModuleType
 
 from linfair import paths
-from linfair.data import cifar, packs, svhn, utkface
+from linfair.data import packs
+from linfair.data.cifar import BATCHES, read_cifar10
+from linfair.data.cifar import FOLDER as CIFAR_FOLDER
 from linfair.data.collection import Collection, DataError
 from linfair.data.folder import TABLE, check_named, read_folder
+from linfair.data.svhn import FILES as MATS
+from linfair.data.svhn import read_svhn
+from linfair.data.utkface import files_of, holds_faces, read_utkface
 
 PACKS = {
     "cifar10": ("cifar10.npz",),
@@ -26,8 +31,8 @@ PACKS = {
 }
 """The sources, and the file names of their packs."""
 FILES = {
-    "cifar10": f"{cifar.FOLDER}/",
-    "svhn": " and ".join(svhn.FILES),
+    "cifar10": f"{CIFAR_FOLDER}/",
+    "svhn": " and ".join(MATS),
     "utkface": "UTKFace/",
     "folder": TABLE,
 }
@@ -108,7 +113,7 @@ def checksum_state(found: Found) -> str:
     """
     if found.kind == "pack":
         return packs.checksum_state(found.path)
-    known = {"batches": cifar.BATCHES, "mat": svhn.FILES}.get(found.kind)
+    known = {"batches": BATCHES, "mat": MATS}.get(found.kind)
     if known is None:
         return "no checksum known"
     wrong = [name for name, digest in known.items() if _md5(found.path / name) != digest]
@@ -169,28 +174,28 @@ def _fetch_svhn(datasets: ModuleType, folder: str) -> None:
 
 
 _DOWNLOADS: dict[str, tuple[Callable, Callable, dict[str, str], str]] = {
-    "cifar10": (_fetch_cifar10, cifar.read_cifar10, cifar.BATCHES, cifar.FOLDER),
-    "svhn": (_fetch_svhn, svhn.read_svhn, svhn.FILES, ""),
+    "cifar10": (_fetch_cifar10, read_cifar10, BATCHES, CIFAR_FOLDER),
+    "svhn": (_fetch_svhn, read_svhn, MATS, ""),
 }
 
 
 def _find_cifar10(place: Path) -> Found | None:
-    for folder in (place / cifar.FOLDER, place):
-        if any((folder / batch).is_file() for batch in cifar.BATCHES):
+    for folder in (place / CIFAR_FOLDER, place):
+        if any((folder / batch).is_file() for batch in BATCHES):
             return Found(folder, "batches")
     return None
 
 
 def _find_svhn(place: Path) -> Found | None:
     for folder in (place, place / "svhn", place / "SVHN"):
-        if any((folder / file).is_file() for file in svhn.FILES):
+        if any((folder / file).is_file() for file in MATS):
             return Found(folder, "mat")
     return None
 
 
 def _find_utkface(place: Path) -> Found | None:
     for folder in (place / "UTKFace", place / "utkface", place):
-        if utkface.holds_faces(folder):
+        if holds_faces(folder):
             return Found(folder, "files")
     return None
 
@@ -207,11 +212,11 @@ _FINDERS: dict[str, Callable[[Path], Found | None]] = {
 def _read(name: str, found: Found, stamp: str, strict: bool, options: tuple[tuple[str, object], ...]) -> Collection:
     """Read once for each state of the files; `stamp` stands for that state."""
     if found.kind == "batches":
-        return cifar.read_cifar10(found.path)
+        return read_cifar10(found.path)
     if found.kind == "mat":
-        return svhn.read_svhn(found.path)
+        return read_svhn(found.path)
     if found.kind == "files":
-        return utkface.read_utkface(found.path, strict=strict)
+        return read_utkface(found.path, strict=strict)
     if found.kind == "folder":
         return read_folder(found.path, strict=strict, **dict(options))
     collection = packs.read_pack(found.path, name)
@@ -244,11 +249,11 @@ def _stamp(found: Found) -> str:
     if found.kind == "pack":
         files = [found.path, found.path.with_name(f"{found.path.name}.sha256")]
     elif found.kind == "files":
-        files = utkface.files_of(found.path)
+        files = files_of(found.path)
     elif found.kind == "folder":
-        files = [found.path / TABLE, *utkface.files_of(found.path)]
+        files = [found.path / TABLE, *files_of(found.path)]
     else:
-        files = [found.path / file for file in (cifar.BATCHES if found.kind == "batches" else svhn.FILES)]
+        files = [found.path / file for file in (BATCHES if found.kind == "batches" else MATS)]
     state = hashlib.sha256()
     for file in files:
         if file.exists():

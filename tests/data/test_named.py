@@ -1,0 +1,173 @@
+"""The paper's data sets built from small generated sources: fractions, groups, splits, and what is refused."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from linfair.data import DataError, GroupedData, Split, load_data
+from linfair.data.collection import Collection
+from linfair.data.packs import write_pack
+
+Writer = Callable[..., tuple[np.ndarray, np.ndarray]]
+
+
+def keys(split: Split) -> list[bytes]:
+    return [x.numpy().tobytes() for x in split.x]
+
+
+def table(data: GroupedData) -> dict[str, list[int]]:
+    return {
+        name: torch.bincount(split.a, minlength=len(data.group_names)).tolist() for name, split in data.splits.items()
+    }
+
+
+@pytest.fixture
+def faces(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a pack of random faces, with copies that carry conflicting labels."""
+
+    def write(n: int = 600, **changes: np.ndarray) -> Path:
+        rng = np.random.default_rng(0)
+        same = np.where(rng.random(n) < 0.1, rng.integers(0, n, n), np.arange(n))
+        images = rng.integers(0, 256, (n, 3, 32, 32), dtype=np.uint8)[same]
+        fields = {"age": rng.integers(0, 117, n), "gender": rng.integers(0, 2, n), "race": np.arange(n) % 5}
+        fields |= changes
+        write_pack(Collection("utkface", images, fields, same, None, "made here", ""), tmp_path / "utkface.npz")
+        return tmp_path
+
+    return write
+
+
+def assert_no_copy_straddles(data: GroupedData) -> None:
+    seen = [set(keys(split)) for name, split in data.splits.items() if name != "test_balanced"]
+    assert all(not one & two for i, one in enumerate(seen) for two in seen[:i])
+
+
+def test_cifar10_keeps_the_papers_fractions_and_a_balanced_test(tmp_path: Path, write_batches: Writer) -> None:
+    """200 images a class in training, 40 in test: 180 and 20, a tenth to validate; 36 and 4."""
+    write_batches(tmp_path, each=400)
+    data = load_data("cifar10", root=tmp_path, seed=5)
+    assert table(data) == {
+        "train": [162] * 5 + [18] * 5,
+        "val": [18] * 5 + [2] * 5,
+        "test": [36] * 5 + [4] * 5,
+        "test_balanced": [40] * 10,
+    }
+    assert data.roles == ["majority"] * 5 + ["minority"] * 5
+    assert_no_copy_straddles(data)
+    assert set(keys(data.splits["test"])) <= set(keys(data.splits["test_balanced"]))
+    pixels = data.splits["train"].x.double() / 255
+    assert data.mean == pytest.approx(pixels.mean((0, 2, 3)).tolist(), abs=1e-5)
+    assert data.std == pytest.approx(pixels.std((0, 2, 3), correction=0).tolist(), abs=1e-5)
+    even = load_data("cifar10", root=tmp_path, fractions=(0.5,) * 10)
+    assert table(even)["train"] == [90] * 10
+
+
+def test_svhn_keeps_its_split(tmp_path: Path, write_mats: Writer) -> None:
+    images, digits = write_mats(tmp_path, train=200, test=50)
+    data = load_data("svhn", root=tmp_path)
+    assert table(data) == {"train": [18] * 10, "val": [2] * 10, "test": [5] * 10}
+    assert sorted(keys(data.splits["test"])) == sorted(image.tobytes() for image in images[200:])
+    lookup = {image.tobytes(): digit for image, digit in zip(images, digits, strict=True)}
+    for split in data.splits.values():
+        assert [lookup[key] for key in keys(split)] == split.y.tolist() == split.a.tolist()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_labels_and_groups_are_independent_and_copies_stay_together(seed: int, faces: Callable[..., Path]) -> None:
+    root = faces()
+    data = load_data("utkface_age", root=root, seed=seed, group="racexgender")
+    assert data.label_names == ("2-12", "13-17", "18-64", "65+")
+    assert data.group_names[:3] == ("White, male", "White, female", "Black, male")
+    assert len(data.group_names) == 10
+    assert_no_copy_straddles(data)
+    with np.load(root / "utkface.npz") as pack:
+        age, race, gender = pack["age"], pack["race"].astype(int), pack["gender"]
+    label = np.select([age < 2, age < 13, age < 18, age < 65], [-1, 0, 1, 2], 3)
+    joint = np.bincount(label[label >= 0] * 10 + (race * 2 + gender)[label >= 0], minlength=40)
+    ours = sum(torch.bincount(split.y * 10 + split.a, minlength=40) for split in data.splits.values())
+    assert ours.tolist() == joint.tolist()
+
+
+def test_by_default_the_group_is_the_label_as_in_the_paper(faces: Callable[..., Path]) -> None:
+    data = load_data("utkface_race", root=faces())
+    assert data.group_names == data.label_names == ("White", "Black", "Asian", "Indian", "Others")
+    assert all(torch.equal(split.y, split.a) for split in data.splits.values())
+    sizes = {name: len(split) for name, split in data.splits.items()}
+    assert sum(sizes.values()) == 600
+    assert abs(sizes["test"] - 120) < 25
+    assert abs(sizes["val"] - 48) < 25
+
+
+def test_a_missing_race_leaves_an_image_out_of_race_but_not_of_age(faces: Callable[..., Path]) -> None:
+    race = np.arange(600) % 5
+    race[:7] = -1
+    root = faces(race=race, age=np.arange(600) % 100 + 2)
+    assert sum(len(split) for split in load_data("utkface_age", root=root).splits.values()) == 600
+    assert sum(len(split) for split in load_data("utkface_race", root=root).splits.values()) == 593
+
+
+def test_the_released_codes_five_age_groups_keep_the_babies(faces: Callable[..., Path]) -> None:
+    data = load_data("utkface_age", root=faces(age=np.arange(600) % 100), label="age5")
+    assert data.label_names[0] == "0-1"
+    totals = np.sum([split for split in table(data).values()], axis=0)
+    assert totals.tolist() == [12, 66, 30, 282, 210]
+
+
+def test_an_empty_group_is_refused(faces: Callable[..., Path]) -> None:
+    with pytest.raises(DataError, match="group Others has no image in train"):
+        load_data("utkface_race", root=faces(race=np.arange(600) % 4))
+
+
+def test_a_group_missing_from_test_is_refused(faces: Callable[..., Path]) -> None:
+    race = np.arange(600) % 4
+    race[0] = 4
+    with pytest.raises(
+        DataError, match="group Others has no image in (test|val|train); use another seed, larger shares"
+    ):
+        load_data("utkface_race", root=faces(race=race))
+
+
+def test_one_class_only_is_refused(tmp_path: Path, write_image: Callable) -> None:
+    for i in range(12):
+        write_image(tmp_path / f"{i}.png", i)
+    (tmp_path / "labels.csv").write_text("file,label\n" + "".join(f"{i}.png,dog\n" for i in range(12)))
+    with pytest.raises(DataError, match="one class only"):
+        load_data(f"folder:{tmp_path}")
+
+
+def test_unknown_fields_and_fractions_are_refused(
+    faces: Callable[..., Path], tmp_path: Path, write_batches: Writer
+) -> None:
+    with pytest.raises(DataError, match="no 'height'; there are race, gender, age, age5, and two joined"):
+        load_data("utkface_age", root=faces(), group="height")
+    write_batches(tmp_path)
+    with pytest.raises(DataError, match="needs 10 fractions, one for each class, got 2"):
+        load_data("cifar10", root=tmp_path, fractions=(0.9, 0.1))
+
+
+@pytest.mark.parametrize("official", [False, True])
+def test_a_folder_is_split_with_label_and_group_apart(official: bool, tmp_path: Path, write_image: Callable) -> None:
+    lines = ["file,kind,place" + ",split" * official]
+    for i in range(60):
+        write_image(tmp_path / f"{i}.png", i, size=(20, 20))
+        row = f"{i}.png,{'cat' if i % 2 else 'dog'},{'Rome' if i % 3 else 'Oslo'}"
+        lines.append(row + (f",{'test' if i < 12 else 'train'}" if official else ""))
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    data = load_data(f"folder:{tmp_path}", label="kind", group="place", size=16)
+    assert (data.label_names, data.group_names, data.input_shape) == (("cat", "dog"), ("Oslo", "Rome"), (3, 16, 16))
+    assert_no_copy_straddles(data)
+    assert len(data.splits["test"]) == 12
+    assert sum(len(split) for split in data.splits.values()) == 60
+    joint = sum(torch.bincount(split.y * 2 + split.a, minlength=4) for split in data.splits.values())
+    assert joint.tolist() == [10, 20, 10, 20]
+
+
+def test_the_seed_decides_everything(faces: Callable[..., Path]) -> None:
+    root = faces()
+    one, again, other = (load_data("utkface_race", root=root, seed=seed) for seed in (1, 1, 2))
+    assert one.provenance["sha256"] == again.provenance["sha256"] != other.provenance["sha256"]
+    assert one.provenance["source"] == "made here"
+    assert len(one.provenance["source_sha256"]) == 64

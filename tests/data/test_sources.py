@@ -1,0 +1,300 @@
+"""Where data are looked for, what is read, and downloads from a server on this machine, whole and interrupted."""
+
+import hashlib
+import http.server
+import io
+import os
+import shutil
+import tarfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from linfair.data import sources
+from linfair.data.cifar import BATCHES, FOLDER
+from linfair.data.collection import DataError
+from linfair.data.packs import write_pack
+from linfair.data.sources import Found, checksum_state, fetch, find, read
+from linfair.data.svhn import FILES
+from linfair.tv import torchvision
+
+Writer = Callable[..., tuple[np.ndarray, np.ndarray]]
+
+
+# Finding and reading
+
+
+def test_a_given_folder_then_the_variable_then_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_mats: Writer
+) -> None:
+    for name in ("given", "variable", "cache/data"):
+        write_mats(tmp_path / name)
+    assert find("svhn") == Found(tmp_path / "cache" / "data", "mat")
+    monkeypatch.setenv("LINFAIR_DATA", str(tmp_path / "variable"))
+    assert find("svhn") == Found(tmp_path / "variable", "mat")
+    assert find("svhn", tmp_path / "given") == Found(tmp_path / "given", "mat")
+    (tmp_path / "other").mkdir()
+    assert find("svhn", tmp_path / "other") is None
+
+
+def test_every_kind_is_found_and_packs_come_before_files(
+    tmp_path: Path, write_batches: Writer, write_mats: Writer, write_image: Callable
+) -> None:
+    write_batches(tmp_path)
+    write_mats(tmp_path / "svhn")
+    write_image(tmp_path / "UTKFace" / "26_1_3_20170116174525125.jpg.chip.jpg", 1)
+    (tmp_path / "labels.csv").write_text("file,label\n")
+    kinds = {name: find(name, tmp_path) for name in sources.PACKS}
+    assert kinds["cifar10"] == find("cifar10", tmp_path / FOLDER) == Found(tmp_path / FOLDER, "batches")
+    assert kinds["svhn"] == Found(tmp_path / "svhn", "mat")
+    assert kinds["utkface"] == Found(tmp_path / "UTKFace", "files")
+    assert kinds["folder"] == Found(tmp_path, "folder")
+    for name in ("svhn10k.npz", "svhn.npz"):
+        (tmp_path / name).write_bytes(b"")
+        assert find("svhn", tmp_path) == Found(tmp_path / name, "pack")
+    assert find("svhn", tmp_path / "svhn10k.npz") == Found(tmp_path / "svhn10k.npz", "pack")
+
+
+@pytest.mark.parametrize("name", ["cifar10", "svhn", "utkface"])
+def test_nothing_found_says_where_it_looked_and_what_to_do(name: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        read(name, tmp_path / "nothing")
+    text = str(caught.value)
+    assert f"{name} not found in {tmp_path / 'nothing'} (no such folder)" in text
+    assert f"`linfair data fetch {name}`" in text
+    assert "`linfair data status`" in text
+    assert "\n" not in text
+
+
+def test_unknown_sources_are_refused() -> None:
+    with pytest.raises(DataError, match="no source 'mnist'; there are cifar10, svhn, utkface, folder"):
+        read("mnist")
+    with pytest.raises(DataError, match="no labels.csv in .*a folder needs one"):
+        read("folder")
+
+
+def test_a_pack_made_of_any_source_reads_as_the_source(
+    tmp_path: Path, write_batches: Writer, write_mats: Writer, write_image: Callable
+) -> None:
+    write_batches(tmp_path / "in")
+    write_mats(tmp_path / "in")
+    for number, race in enumerate((0, 1, 1)):
+        write_image(tmp_path / "in" / "UTKFace" / f"26_1_{race}_2017011617452512{number}.jpg", race)
+    write_image(tmp_path / "in" / "UTKFace" / "39_1_20170116174525125.jpg", 5)
+    (tmp_path / "in" / "labels.csv").write_text("file,label,group\n" + "".join(f"{i}.png,{i},g\n" for i in range(3)))
+    for i in range(2):
+        write_image(tmp_path / "in" / f"{i}.png", i)
+    for name, options in (("cifar10", {}), ("svhn", {}), ("utkface", {}), ("folder", {"columns": ("label", "group")})):
+        source = read(name, tmp_path / "in", **options)
+        path = write_pack(source, tmp_path / "out" / f"{name}.npz")
+        packed = read(name, path.parent, **options)
+        np.testing.assert_array_equal(packed.images, source.images, strict=True)
+        np.testing.assert_array_equal(packed.same, source.same, strict=True)
+        for key, values in source.fields.items():
+            np.testing.assert_array_equal(packed.fields[key], values, strict=True)
+        assert (packed.official is None) == (source.official is None) == (name in ("utkface", "folder"))
+        if source.official is not None:
+            np.testing.assert_array_equal(packed.official, source.official, strict=True)
+        assert (packed.names, packed.skipped, packed.origin) == (source.names, source.skipped, source.origin)
+        assert checksum_state(find(name, path.parent)) == "checksum ok"
+    with pytest.raises(DataError, match="no column labels; there are label, group .did you mean label"):
+        read("folder", tmp_path / "out", columns=("labels",))
+    with pytest.raises(DataError, match="images of 32x32 pixels, size=64 was asked for"):
+        read("folder", tmp_path / "out", size=64)
+
+
+def test_a_source_is_read_once_until_its_files_change(tmp_path: Path, write_mats: Writer) -> None:
+    write_mats(tmp_path, seed=1)
+    one = read("svhn", tmp_path)
+    assert read("svhn", str(tmp_path)) is one
+    (tmp_path / "train_32x32.mat").unlink()
+    write_mats(tmp_path, seed=2)
+    assert not np.array_equal(read("svhn", tmp_path).images, one.images)
+
+
+@pytest.mark.parametrize("variable", ["1", "0", ""])
+def test_strict_by_argument_or_variable(
+    variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_image: Callable
+) -> None:
+    write_image(tmp_path / "a.png", 1)
+    (tmp_path / "labels.csv").write_text("file,label\na.png,x\ngone.png,y\n")
+    monkeypatch.setenv("LINFAIR_STRICT", variable)
+    assert len(read("folder", tmp_path, strict=False).skipped) == 1
+    with pytest.raises(DataError, match="gone.png: there is no such file"):
+        read("folder", tmp_path, strict=True)
+    if variable == "1":
+        with pytest.raises(DataError, match="LINFAIR_STRICT"):
+            read("folder", tmp_path)
+    else:
+        assert len(read("folder", tmp_path)) == 1
+
+
+# Fetching
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[tuple[Path, str, dict[str, int]]]:
+    """A folder served over HTTP from this machine; `cut` names files that break off after some bytes."""
+    folder, cut = tmp_path / "served", {}
+    folder.mkdir()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            file = folder / self.path.lstrip("/")
+            if not file.is_file():
+                self.send_error(404)
+                return
+            content = file.read_bytes()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content[: cut.get(file.name)])
+
+        def log_message(self, *_: object) -> None:
+            """Keep the tests' output clean."""
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield folder, f"http://127.0.0.1:{server.server_port}", cut
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def cifar_there(
+    served: tuple[Path, str, dict[str, int]], monkeypatch: pytest.MonkeyPatch, write_batches: Writer
+) -> tuple[dict[str, int], np.ndarray]:
+    """The address of CIFAR-10 in torchvision leads to a small archive in the true format, with its checksums."""
+    folder, address, cut = served
+    images, _ = write_batches(folder)
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w:gz") as tar:
+        tar.add(folder / FOLDER, FOLDER)
+    (folder / "cifar-10-python.tar.gz").write_bytes(archive.getvalue())
+    known = torchvision().datasets.CIFAR10
+    monkeypatch.setattr(known, "url", f"{address}/cifar-10-python.tar.gz")
+    monkeypatch.setattr(known, "tgz_md5", hashlib.md5(archive.getvalue()).hexdigest())
+    for name in BATCHES:
+        content = (folder / FOLDER / name).read_bytes()
+        monkeypatch.setitem(BATCHES, name, hashlib.md5(content).hexdigest())
+    return cut, images
+
+
+@pytest.fixture
+def svhn_there(
+    served: tuple[Path, str, dict[str, int]], monkeypatch: pytest.MonkeyPatch, write_mats: Writer
+) -> tuple[dict[str, int], np.ndarray]:
+    """Likewise for SVHN's two files."""
+    folder, address, cut = served
+    images, _ = write_mats(folder)
+    splits = {}
+    for split in ("train", "test"):
+        name = f"{split}_32x32.mat"
+        digest = hashlib.md5((folder / name).read_bytes()).hexdigest()
+        splits[split] = [f"{address}/{name}", name, digest]
+        monkeypatch.setitem(FILES, name, digest)
+    monkeypatch.setattr(torchvision().datasets.SVHN, "split_list", splits)
+    return cut, images
+
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Python 3.14 will, by default, filter extracted tar archives:DeprecationWarning"
+)
+
+
+@pytest.mark.parametrize("name", ["cifar10", "svhn"])
+def test_what_is_fetched_is_found_read_and_not_fetched_again(
+    name: str, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, images = request.getfixturevalue("cifar_there" if name == "cifar10" else "svhn_there")
+    target = tmp_path / "data"
+    found = fetch(name, target)
+    assert found == find(name, target)
+    assert checksum_state(found) == "checksum ok"
+    np.testing.assert_array_equal(read(name, target).images, images)
+    assert not [path for path in target.rglob("*") if path.name.startswith(".") or path.suffix == ".gz"]
+    monkeypatch.setattr(torchvision().datasets.utils, "download_url", lambda *_: pytest.fail("downloaded again"))
+    assert fetch(name, target) == found
+
+
+@pytest.mark.parametrize(("name", "file"), [("cifar10", "cifar-10-python.tar.gz"), ("svhn", "test_32x32.mat")])
+def test_an_interrupted_download_leaves_nothing_and_can_be_repeated(
+    name: str, file: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    cut, images = request.getfixturevalue("cifar_there" if name == "cifar10" else "svhn_there")
+    cut[file] = 30_000
+    target = tmp_path / "data"
+    with pytest.raises(
+        DataError, match=f"{name} could not be downloaded .*nothing of it was kept. Try again"
+    ) as caught:
+        fetch(name, target)
+    assert "\n" not in str(caught.value)
+    assert list(target.iterdir()) == []
+    assert find(name, target) is None
+    del cut[file]
+    fetch(name, target)
+    np.testing.assert_array_equal(read(name, target).images, images)
+
+
+def test_no_server_and_no_file_are_one_line(tmp_path: Path, svhn_there: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = torchvision().datasets.SVHN.split_list["train"]
+    for url, reason in ((known[0] + ".gone", "HTTP Error 404"), ("http://127.0.0.1:9/x", "refused")):
+        monkeypatch.setitem(torchvision().datasets.SVHN.split_list, "train", [url, *known[1:]])
+        with pytest.raises(DataError, match=f"svhn could not be downloaded .*{reason}"):
+            fetch("svhn", tmp_path / "data")
+    assert list((tmp_path / "data").iterdir()) == []
+
+
+def test_a_key_press_in_the_middle_leaves_nothing(
+    tmp_path: Path, cifar_there: tuple, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped while unpacking, with a batch already on the disk."""
+    utils = torchvision().datasets.utils
+
+    def stopped(_: str, to: str, *__: object) -> None:
+        os.makedirs(f"{to}/{FOLDER}")
+        Path(to, FOLDER, "data_batch_1").write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(utils, "extract_archive", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        fetch("cifar10", tmp_path / "data")
+    assert list((tmp_path / "data").iterdir()) == []
+
+
+def test_fetching_mends_what_is_incomplete_or_changed(tmp_path: Path, cifar_there: tuple) -> None:
+    target = tmp_path / "data"
+    found = fetch("cifar10", target)
+    (found.path / "data_batch_2").unlink()
+    (found.path / "test_batch").write_bytes(b"changed")
+    assert checksum_state(found) == "checksum differs: data_batch_2, test_batch"
+    with pytest.raises(DataError, match="data_batch_2 missing"):
+        read("cifar10", target)
+    fetch("cifar10", target)
+    np.testing.assert_array_equal(read("cifar10", target).images, cifar_there[1])
+
+
+def test_an_archive_with_the_right_checksum_and_unreadable_content_is_not_kept(
+    tmp_path: Path, svhn_there: tuple, served: tuple, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, _, _ = served
+    shutil.copy(folder / "test_32x32.mat", folder / "good")
+    (folder / "test_32x32.mat").write_bytes(b"no MATLAB file")
+    known = torchvision().datasets.SVHN.split_list
+    digest = hashlib.md5(b"no MATLAB file").hexdigest()
+    monkeypatch.setitem(known, "test", [*known["test"][:2], digest])
+    with pytest.raises(DataError, match="test_32x32.mat: damaged, cut short, or no MATLAB file"):
+        fetch("svhn", tmp_path / "data")
+    assert list((tmp_path / "data").iterdir()) == []
+
+
+def test_what_may_not_be_downloaded_is_explained_with_its_terms(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"non-commercial research only.*publishers' project page.*as UTKFace/ into"):
+        fetch("utkface", tmp_path)
+    with pytest.raises(DataError, match="'digits' cannot be fetched; cifar10 and svhn can"):
+        fetch("digits", tmp_path)

@@ -8,20 +8,13 @@ the original weights and fine-tuned like a one-shot method: against `random` it 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
 
-import numpy as np
 import pandas as pd
-from scipy import stats
 
 from linfair.metrics import MeanInterval, mean_interval
-from linfair.study.cells import Cell, Worker, grid, run
-from linfair.study.store import ResultStore, key
+from linfair.study.cells import Cell, grid, run
+from linfair.study.store import ResultStore
 from linfair.study.tables import disparity
-from linfair.training import threads
-
-MASK_SEED_STEP = 1_000_000_007
-"""Between two mask seeds of one teacher: far from every seed a study uses."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +48,10 @@ SELECTIONS = (
 """All arms, SNL first, `random` last."""
 
 NAMES = tuple(one.name for one in SELECTIONS)
+
+
+QUANTITIES = ("minority accuracy", "majority accuracy", "disparity")
+"""What selections are compared by: accuracies in per cent, and the minority's relative drop minus the majority's."""
 
 
 def names_in(rows: pd.DataFrame) -> list[str]:
@@ -174,6 +171,20 @@ def per_seed(rows: pd.DataFrame, *, split: str) -> pd.DataFrame:
     )
 
 
+def levels(rows: pd.DataFrame, *, split: str) -> pd.DataFrame:
+    """Means over seeds of what `per_seed` holds.
+
+    Args:
+        rows: `drops(by_role(...))` of the table of `run_selections`.
+        split: Which split.
+
+    Returns:
+        A row per (quantity, selection, budget) with n_seeds, mean, low, high, in the order of `QUANTITIES`, `names_in`
+        and descending budgets.
+    """
+    return _over_seeds(per_seed(rows, split=split), names_in(rows))
+
+
 def paired(rows: pd.DataFrame, against: str, *, split: str) -> pd.DataFrame:
     """Each selection minus one of them, within a seed, then averaged over seeds.
 
@@ -186,83 +197,21 @@ def paired(rows: pd.DataFrame, against: str, *, split: str) -> pd.DataFrame:
         A row per (quantity, selection, budget) with n_seeds, mean, low, high; quantities as in `per_seed`.
     """
     values = per_seed(rows, split=split)
+    names = [name for name in names_in(rows) if name != against]
     reference = values.xs(against, level="selection")
+    differences = {name: values.xs(name, level="selection") - reference for name in names}
+    return _over_seeds(pd.concat(differences, names=["selection"]), names)
+
+
+def _over_seeds(values: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     lines = []
-    for quantity in ("minority accuracy", "majority accuracy", "disparity"):
-        for name in names_in(rows):
-            if name == against:
-                continue
-            difference = values.xs(name, level="selection")[quantity] - reference[quantity]
-            for budget in sorted(difference.index.unique("budget"), reverse=True):
-                got = mean_interval(difference.xs(budget, level="budget").to_numpy())
+    for quantity in QUANTITIES:
+        for name in names:
+            column = values.xs(name, level="selection")[quantity]
+            for budget in sorted(column.index.unique("budget"), reverse=True):
+                got = mean_interval(column.xs(budget, level="budget").to_numpy())
                 lines.append([quantity, name, budget, got.n, got.mean, got.low, got.high])
     return pd.DataFrame(lines, columns=["quantity", "selection", "budget", "n_seeds", "mean", "low", "high"])
-
-
-def mask_overlap(
-    cells: Sequence[Cell], *, n_masks: int = 3, store: ResultStore | None = None, progress: bool = True
-) -> pd.DataFrame:
-    """How alike the masks are that one method finds on the same teacher with other mask seeds.
-
-    The first mask is the study's own; the others follow from seeds that differ by multiples of `MASK_SEED_STEP`, which
-    change the order and the shifts of the batches, and nothing else. Stored like an arm, and read if it is there.
-
-    Args:
-        cells: From `selection_cells` or `grid`.
-        n_masks: Masks of each teacher, at least 2.
-        store: Where; the user's cache by default.
-        progress: Show progress bars.
-
-    Returns:
-        A row per (method, budget, seed): `jaccard`, the mean over all pairs of masks, and the units `kept` and `total`.
-    """
-    if n_masks < 2:
-        raise ValueError(f"overlap is that of at least two masks, got n_masks={n_masks}")
-    store = store or ResultStore.default()
-    tables = []
-    for cell in cells:
-        worker = Worker(cell, store, progress)
-        name = key({"stage": "overlap", "n_masks": n_masks, "step": MASK_SEED_STEP, "arm": worker.name("plain")})
-        table = store.read(name)
-        if table is None:
-            table = _overlap(worker, n_masks)
-            store.write(name, table)
-        tables.append(table)
-    return pd.concat(tables, ignore_index=True)
-
-
-def _overlap(worker: Worker, n_masks: int) -> pd.DataFrame:
-    cell = worker.cell
-    with threads(worker.threads):
-        teacher, _ = worker.teacher()
-        paths = [worker.path()]
-        for number in range(1, n_masks):
-            seeds = [seed + number * MASK_SEED_STEP for seed in cell.seeds]
-            options = {"seeds": seeds, "options": worker.options, "progress": worker.progress}
-            paths.append(worker.linearizer.run(teacher, worker.data, cell.budgets, **options))
-    rows = []
-    for at_budget in zip(*paths, strict=True):
-        for seed, *masks in zip(cell.seeds, *(one.masks for one in at_budget), strict=True):
-            found = [a.jaccard(b) for a, b in combinations(masks, 2)]
-            rows.append([cell.method, at_budget[0].budget, seed, masks[0].kept, masks[0].total, np.mean(found)])
-    return pd.DataFrame(rows, columns=["method", "budget", "seed", "kept", "total", "jaccard"])
-
-
-def expected_jaccard(kept: int, total: int) -> float:
-    """Expected Jaccard index of two independent random masks that keep `kept` of `total` units.
-
-    They share X units, hypergeometric, and J = X / (2 kept - X). For many units this is b / (2 - b), b = kept / total.
-
-    Raises:
-        ValueError: If `kept` is not between 1 and `total`.
-
-    >>> round(expected_jaccard(1, 4), 6), round(expected_jaccard(40_000, 100_000), 4)
-    (0.25, 0.25)
-    """
-    if not 1 <= kept <= total:
-        raise ValueError(f"need 1 <= kept <= total, got kept={kept}, total={total}")
-    shared = np.arange(max(0, 2 * kept - total), kept + 1)
-    return float(np.sum(stats.hypergeom(total, kept, kept).pmf(shared) * shared / (2 * kept - shared)))
 
 
 def count_effect(rows: pd.DataFrame, *, split: str) -> MeanInterval:

@@ -1,7 +1,4 @@
-"""Selections of equal count: the arms against each other, differences by hand, overlap against enumeration."""
-
-from itertools import combinations
-from pathlib import Path
+"""Selections of equal count: the arms against each other, differences and words by hand."""
 
 import pandas as pd
 import pytest
@@ -10,7 +7,7 @@ from scipy import stats
 
 from linfair.study import ResultStore, cells, selection
 from linfair.study.cells import Worker
-from linfair.study.selection import NAMES, SELECTIONS, expected_jaccard
+from linfair.study.selection import NAMES, SELECTIONS
 from linfair.study.tables import by_role, drops
 
 PANEL = {"budgets": (0.5, 0.2), "seeds": (0, 1), "profile": "smoke"}
@@ -150,6 +147,16 @@ def test_paired_differences_of_two_seeds_by_hand() -> None:
         assert tuple(found.loc[where, ["mean", "low", "high"]]) == pytest.approx(numbers), where
 
 
+def test_levels_of_two_seeds_by_hand_in_the_order_of_the_page() -> None:
+    found = selection.levels(by_hand(), split=SPLIT)
+    order = [(q, n, b) for q in selection.QUANTITIES for n in ("snl mask", "random") for b in (0.4, 0.1)]
+    assert list(found[["quantity", "selection", "budget"]].itertuples(index=False, name=None)) == order
+    rows = found.set_index(["quantity", "selection", "budget"])[["mean", "low", "high"]]
+    assert tuple(rows.loc["minority accuracy", "snl mask", 0.4]) == pytest.approx(t_interval(40, 45))
+    assert tuple(rows.loc["majority accuracy", "random", 0.4]) == pytest.approx(t_interval(76, 72))
+    assert tuple(rows.loc["disparity", "random", 0.1]) == pytest.approx(t_interval(60 - 20, 80 - 20))
+
+
 def test_count_effect_by_hand() -> None:
     """Disparity from 40 to 10 %, averaged over the two selections: seed 0 from 27.5 to 35, seed 1 from 7.5 to 45."""
     found = selection.count_effect(by_hand(), split=SPLIT)
@@ -196,63 +203,3 @@ def test_reached_says_counts_and_shares() -> None:
         columns=["selection", "arm", "budget", "kept"],
     )
     assert selection.reached(table, "deepreduce") == "30 % or 50 % (60 or 100 of 200) for 40 %"
-
-
-# Overlap
-
-
-@pytest.mark.parametrize(("kept", "total"), [(1, 1), (1, 4), (2, 5), (3, 4), (3, 6)])
-def test_expected_jaccard_equals_the_mean_over_all_pairs_of_masks(kept: int, total: int) -> None:
-    """Enumeration of every pair of subsets."""
-    masks = [set(mask) for mask in combinations(range(total), kept)]
-    found = [len(a & b) / len(a | b) for a in masks for b in masks]
-    assert expected_jaccard(kept, total) == pytest.approx(sum(found) / len(found))
-
-
-@pytest.mark.parametrize("share", [0.4, 0.2, 0.1])
-def test_expected_jaccard_of_many_units_is_b_over_two_minus_b(share: float) -> None:
-    total = 491_520
-    assert expected_jaccard(round(share * total), total) == pytest.approx(share / (2 - share), rel=1e-4)
-
-
-@pytest.mark.parametrize(("kept", "total"), [(0, 4), (5, 4)])
-def test_expected_jaccard_of_an_empty_or_impossible_mask_is_refused(kept: int, total: int) -> None:
-    with pytest.raises(ValueError, match=f"kept={kept}, total={total}"):
-        expected_jaccard(kept, total)
-
-
-@pytest.mark.parametrize(("name", "alike"), [("random", False), ("snl", False), ("magnitude", True)])
-def test_overlap_is_the_mean_jaccard_of_runs_with_other_seeds(name: str, alike: bool, store: ResultStore) -> None:
-    """Recomputed with the linearizer itself; a method without randomness finds the same mask every time."""
-    found = selection.mask_overlap(cells_of(name), store=store, progress=False)
-    worker = Worker(cells_of(name)[0], store, progress=False)
-    runs = [
-        worker.linearizer.run(
-            worker.teacher()[0],
-            worker.data,
-            PANEL["budgets"],
-            seeds=[seed + step * selection.MASK_SEED_STEP for seed in PANEL["seeds"]],
-            options=worker.options,
-            progress=False,
-        )
-        for step in range(3)
-    ]
-    for number, budget in enumerate(PANEL["budgets"]):
-        for member, seed in enumerate(PANEL["seeds"]):
-            masks = [run[number].masks[member] for run in runs]
-            expected = sum(a.jaccard(b) for a, b in combinations(masks, 2)) / 3
-            row = found[(found["budget"] == budget) & (found["seed"] == seed)].iloc[0]
-            assert row["jaccard"] == pytest.approx(expected)
-            assert (row["jaccard"] == 1) == alike
-            assert (row["kept"], row["total"]) == (masks[0].kept, 128)
-
-
-def test_a_stored_overlap_is_read(store: ResultStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = selection.mask_overlap(cells_of("random"), store=store, progress=False)
-    monkeypatch.setattr(selection, "_overlap", None)
-    pd.testing.assert_frame_equal(selection.mask_overlap(cells_of("random"), store=store, progress=False), first)
-
-
-def test_overlap_of_one_mask_is_refused() -> None:
-    with pytest.raises(ValueError, match="n_masks=1"):
-        selection.mask_overlap(cells_of("random"), n_masks=1, store=ResultStore(Path("unused")))

@@ -192,7 +192,7 @@ def _checked(path: Path, name: str) -> tuple[dict[str, np.ndarray], str]:
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
     except _BROKEN as error:
-        raise DataError(f"{path}: damaged or not a pack ({str(error).splitlines()[0][:120]}); {again}") from error
+        raise DataError(f"{path}: damaged or not a pack ({type(error).__name__}: {_shown(str(error))}); {again}") from error
     _check_arrays(path, name, arrays)
     for key, values in arrays.items():
         if _is_field(key) or key in ("split", "group"):
@@ -229,14 +229,14 @@ def _check_arrays(path: Path, name: str, arrays: dict[str, np.ndarray]) -> None:
         if key in ("split", "group") or _is_field(key):
             if values.dtype.kind not in "iu" or values.shape != (n,):
                 raise DataError(
-                    f"{path}: {key} must be integers of shape ({n},), one for each image, "
+                    f"{path}: {_shown(key)} must be integers of shape ({n},), one for each image, "
                     f"got {values.dtype} of shape {values.shape}"
                 )
             low, high = ranges.get(key, (None, None))
             if low is not None and not ((values >= low) & (values <= high)).all():
                 raise DataError(f"{path}: {key} must lie in {low}..{high}, found {values.min()}..{values.max()}")
         elif key not in ("blob", "offsets") and values.dtype.kind != "U":
-            raise DataError(f"{path}: {key} must hold text, got {values.dtype}")
+            raise DataError(f"{path}: {_shown(key)} must hold text, got {values.dtype}")
 
 
 def _decode(path: Path, blob: np.ndarray, offsets: np.ndarray, size: int | None) -> np.ndarray:
@@ -295,7 +295,7 @@ def _cut_array(path: Path, total: int) -> str:
                 packed = struct.unpack("<Q", extra[12:20])[0]
             there = total - file.tell()
             if packed > there:
-                return f": array {name} has {max(there, 0):,} of {packed:,} bytes, those after it are missing"
+                return f": array {_shown(name)} has {max(there, 0):,} of {packed:,} bytes, those after it are missing"
             file.seek(packed, os.SEEK_CUR)
     return ": the list of arrays at its end is missing"
 
@@ -357,3 +357,8 @@ def _stored(key: str) -> str:
 def _plain(key: str) -> str:
     """The field's name, from the name of its array or of the array with its values' names."""
     return key.removeprefix("names_") if key.startswith("names_") else key.removeprefix("field_")
+
+
+def _shown(text: str) -> str:
+    """Text out of a file that may be damaged, fit for one line."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:120])

@@ -62,6 +62,7 @@ def selection_accuracy(table: pd.DataFrame, *, split: str = "test_balanced") -> 
         ax.set_ylim(-0.6, len(names) - 0.4)
         ax.set_xlim(0, 102)
         ax.set_xticks([0, 50, 100])
+    figure.get_layout_engine().set(wspace=0.06)
     figure.supxlabel("accuracy (%)", color=GREY, fontsize=11)
     found = dict(zip(*axes[0, 0].get_legend_handles_labels()[::-1], strict=True))
     order = ["minority", "majority", "original network"]

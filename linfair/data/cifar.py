@@ -91,7 +91,8 @@ class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> object:
         if (module, name) in _ALLOWED:
             return _ALLOWED[module, name]
-        raise DataError(f"the pickle asks for {module}.{name}, which no CIFAR batch does; not loaded")
+        asked = repr(f"{module}.{name}"[:80])[1:-1]
+        raise DataError(f"the pickle asks for {asked}, which no CIFAR batch does; not loaded")
 
 
 _NDARRAY = object()  # stands for numpy.ndarray, so that a pickle cannot call it
@@ -108,7 +109,7 @@ def _dtype(code: object, *_: object) -> np.dtype:
     """For numpy.dtype: numbers only, no Python objects."""
     text = code.decode("ascii") if isinstance(code, bytes) else str(code)
     if text.lstrip("<>=|") not in ("u1", "i1", "i2", "i4", "i8", "u2", "u4", "u8"):
-        raise DataError(f"the pickle holds an array of {text}, a CIFAR batch holds integers; not loaded")
+        raise DataError(f"the pickle holds an array of {text[:20]!r}, a CIFAR batch holds integers; not loaded")
     return np.dtype(text)
 
 

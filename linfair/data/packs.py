@@ -15,7 +15,6 @@ import io
 import os
 import struct
 import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +40,6 @@ FIELDS = {
 SIZE = 32
 _OWN = ("blob", "offsets", "split", "group", "skipped", "origin")
 _PREFIXES = ("field_", "names_")
-_BROKEN = (zipfile.BadZipFile, zlib.error, ValueError, OSError, EOFError, KeyError, MemoryError, struct.error)
 
 
 def read_pack(path: str | Path, name: str) -> Collection:
@@ -189,10 +187,12 @@ def _checked(path: Path, name: str) -> tuple[dict[str, np.ndarray], str]:
             f"damaged or another one; {again} (which rewrites the pack and its .sha256)"
         )
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files}
-    except _BROKEN as error:
-        raise DataError(f"{path}: damaged or not a pack ({type(error).__name__}: {_shown(str(error))}); {again}") from error
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as pack:
+            arrays = {key: pack[key] for key in pack.files}
+    except Exception as error:  # numpy and zipfile fail in many ways on damaged files
+        raise DataError(
+            f"{path}: damaged or not a pack ({type(error).__name__}: {_shown(str(error))}); {again}"
+        ) from error
     _check_arrays(path, name, arrays)
     for key, values in arrays.items():
         if _is_field(key) or key in ("split", "group"):

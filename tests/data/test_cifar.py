@@ -64,8 +64,8 @@ def test_plain_content_is_read_whatever_wrote_it(protocol: int) -> None:
         (Attack(open, "broken-into", "w"), "(_)?io.open"),
         (Attack(Path.touch, Path("broken-into")), "__builtin__.getattr"),
         ({b"data": Attack(np.load, "x")}, "numpy.load"),
-        (np.array([Attack(os.system, "touch broken-into")], dtype=object), "an array of O8?"),
-        (Attack(np.dtype, "O"), "an array of O"),
+        (np.array([Attack(os.system, "touch broken-into")], dtype=object), "an array of 'O8?'"),
+        (Attack(np.dtype, "O"), "an array of 'O'"),
         (Attack(__import__("codecs").encode, "x", "rot13"), "an encoding"),
         (Attack(np._core.multiarray._reconstruct, dict, (0,), b"b"), "__builtin__.dict"),
     ],
@@ -133,3 +133,8 @@ def test_content_that_is_no_batch_is_refused(
     (tmp_path / FOLDER / "data_batch_1").write_bytes(pickle.dumps(batch, protocol=2))
     with pytest.raises(DataError, match=f"data_batch_1: .*{message}"):
         read_cifar10(tmp_path / FOLDER)
+
+
+def test_names_out_of_a_damaged_pickle_stay_on_one_line() -> None:
+    with pytest.raises(DataError, match=r"the pickle asks for num\\ny\.nd\\x0carray, which"):
+        unpickle(b"\x80\x04\x8c\x05num\ny\x94\x8c\x08nd\x0carray\x94\x93.")

@@ -209,6 +209,26 @@ def lossy(arrays: dict[str, np.ndarray], **how: object) -> None:
     arrays["offsets"] = ends + np.where(np.arange(len(ends)) > 2, len(new) - (ends[3] - ends[2]), 0)
 
 
+def test_damage_anywhere_is_one_line_and_never_another_error(tmp_path: Path) -> None:
+    """Bytes of the headers and the directory overwritten, one at a time; what reads all the same is the same."""
+    made = collection(3)
+    write_pack(made, tmp_path / "good.npz")
+    content = (tmp_path / "good.npz").read_bytes()
+    rng = np.random.default_rng(0)
+    places = [*range(0, 200, 2), *range(len(content) - 700, len(content), 7)]
+    refused = 0
+    for place in places:
+        damaged = bytearray(content)
+        damaged[place] = (damaged[place] + int(rng.integers(1, 256))) % 256
+        (tmp_path / "bad.npz").write_bytes(damaged)
+        try:
+            np.testing.assert_array_equal(read_pack(tmp_path / "bad.npz", "cifar10").images, made.images)
+        except DataError as error:
+            assert len(str(error).splitlines()) == 1
+            refused += 1
+    assert refused > len(places) / 4
+
+
 DAMAGE = {
     "no offsets": (
         change("offsets", None),

@@ -24,6 +24,7 @@ class Shared(nn.Module):
         self.one, self.two, self.relu = nn.Linear(6, 5), nn.Linear(5, 5), nn.ReLU()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Run it."""
         return self.relu(self.two(self.relu(self.one(x))))
 
 

@@ -7,7 +7,6 @@ digest.
 """
 
 import copy
-import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -26,11 +25,11 @@ from linfair.ensemble import Ensemble, map_networks
 from linfair.linearizers import control, finetune
 from linfair.linearizers.record import LinearizedModel, budget_units, check_budgets, record
 from linfair.linearizers.registry import find
-from linfair.metrics import group_accuracy
 from linfair.models import build
+from linfair.study.measure import device_name, measure
 from linfair.study.recipes import Recipe, recipe
 from linfair.study.store import ResultStore, key, weights_digest
-from linfair.training import Data, correctness, fit, supervised, threads
+from linfair.training import Data, fit, supervised, threads
 
 ARMS = ("original", "plain", "control")
 
@@ -338,12 +337,12 @@ class Worker:
         if arm == "original":
             gated = map_networks(lambda network: gates.install(network, self.sets[0].input_shape), teacher)
             total = gates.total_units(gated)
-            frames.append(
-                self._measure(teacher, 1.0, total, [total] * len(self.cell.seeds), [0] * len(self.cell.seeds))
-            )
+            each = len(self.cell.seeds)
+            frames.append(measure(teacher, self.data, self.cell.seeds, 1.0, total, [total] * each, [0] * each))
         else:
             for one in self.students(arm):
-                frames.append(self._measure(one.model, one.budget, one.budget_units, one.kept, one.epochs))
+                counts = one.budget, one.budget_units, one.kept, one.epochs
+                frames.append(measure(one.model, self.data, self.cell.seeds, *counts))
         table = pd.concat(frames, ignore_index=True)
         cell = self.cell
         loss = dict(zip(cell.seeds, notes["loss"], strict=True))
@@ -356,41 +355,12 @@ class Worker:
             "options": "" if arm == "original" else _pairs(cell.options),
             "profile": cell.profile,
             "teacher": notes["digest"],
-            "device": _device_name(cell.device),
+            "device": device_name(cell.device),
             "torch": torch.__version__,
             "linfair": linfair.__version__,
             "seconds": time.perf_counter() - start + (notes["seconds"] if arm == "original" else 0.0),
         }
         return table.assign(base_loss=table["seed"].map(loss), **provenance)
-
-    def _measure(
-        self, model: nn.Module, budget: float, units: int, kept: Sequence[int], epochs: Sequence[int]
-    ) -> pd.DataFrame:
-        rows = []
-        for split in self.sets[0].splits:
-            right = correctness(model, self.data, split)
-            for member, (seed, data) in enumerate(zip(self.cell.seeds, self.sets, strict=True)):
-                measured = group_accuracy(right[member], data.splits[split].a, len(data.group_names))
-                for one, role, trained in zip(measured, data.roles, data.counts, strict=True):
-                    rows.append(
-                        {
-                            "budget": budget,
-                            "budget_units": units,
-                            "kept": kept[member],
-                            "mask_epochs": epochs[member],
-                            "seed": seed,
-                            "split": split,
-                            "group": one.group,
-                            "group_name": data.group_names[one.group],
-                            "role": role,
-                            "n_train": trained,
-                            "n": one.n,
-                            "accuracy": one.accuracy,
-                            "low": one.low,
-                            "high": one.high,
-                        }
-                    )
-        return pd.DataFrame(rows)
 
 
 def _width_in_file(cell: Cell) -> int | None:
@@ -414,9 +384,3 @@ def _width_in_file(cell: Cell) -> int | None:
 
 def _pairs(options: tuple[tuple[str, object], ...]) -> str:
     return ", ".join(f"{name}={value}" for name, value in options)
-
-
-def _device_name(device: str) -> str:
-    if device.startswith("cuda"):
-        return torch.cuda.get_device_name(device)
-    return f"CPU ({platform.machine()}, {torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)})"

@@ -25,7 +25,7 @@ def code_hash() -> str:
     flat = [package / f"{name}.py" for name in core]
     folders = [path for name in ("data", "linearizers") for path in sorted((package / name).glob("*.py"))]
     folders = [path for path in folders if path.stem not in ("counts", "sheets")]  # facts for people
-    files = [*flat, *folders, package / "study" / "cells.py"]
+    files = [*flat, *folders, package / "study" / "cells.py", package / "study" / "measure.py"]
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from linfair.data import GroupedData
-from linfair.metrics import group_accuracy
+from linfair.metrics.accuracy import group_accuracy
 from linfair.training import Data, correctness
 
 

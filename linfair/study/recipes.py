@@ -60,8 +60,8 @@ _QUICK_CNN = Recipe(
     finetune=Schedule(epochs=2, batch_size=128, lr=1e-2, weight_decay=5e-4, decay="cosine"),
     options={
         "snl": SNL(
-            lasso=2e-4,
-            growth=1.5,
+            lasso=4e-4,
+            growth=2.0,
             warmup=0,
             exact=True,
             schedule=Schedule(epochs=60, batch_size=128, optimizer="adam", lr=1e-3, alpha_lr=8e-3),

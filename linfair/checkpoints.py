@@ -10,6 +10,7 @@ from torch import nn
 
 from linfair import gates
 from linfair.models import NETWORKS, build
+from linfair.paths import whole
 
 FORMAT = "linfair-network-1"
 
@@ -50,13 +51,10 @@ class Header:
 
 def save_network(path: str | Path, model: nn.Module, header: Header) -> Path:
     """Write a network; the file appears whole or not at all."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    save_file(tensors, part, metadata={"format": FORMAT, "header": json.dumps(asdict(header))})
-    part.replace(path)
-    return path
+    with whole(path) as part:
+        save_file(tensors, part, metadata={"format": FORMAT, "header": json.dumps(asdict(header))})
+    return Path(path)
 
 
 def load_network(path: str | Path) -> tuple[nn.Module, Header]:

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from linfair.gates import GateError, alphas, freeze, set_alphas
+from linfair.paths import whole
 
 FORMAT = "linfair-mask-1"
 
@@ -60,18 +61,15 @@ class Mask:
 
     def save(self, path: str | Path) -> Path:
         """Write the mask; the file appears whole or not at all."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         header = {
             "format": FORMAT,
             "structure": self.structure,
             "kept": str(self.kept),
             "sites": json.dumps({site: list(unit.shape) for site, unit in self.units.items()}),
         }
-        part = path.with_name(path.name + ".part")
-        save_file({site: unit.cpu().contiguous() for site, unit in self.units.items()}, part, metadata=header)
-        part.replace(path)
-        return path
+        with whole(path) as part:
+            save_file({site: unit.cpu().contiguous() for site, unit in self.units.items()}, part, metadata=header)
+        return Path(path)
 
     @classmethod
     def load(cls, path: str | Path) -> "Mask":

@@ -1,7 +1,25 @@
-"""Folders of the user: the cache, and where data are looked for."""
+"""Folders of the user (the cache, and where data are looked for), and files that appear whole or not at all."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+
+@contextmanager
+def whole(path: str | Path) -> Iterator[Path]:
+    """A temporary name that becomes the file when the block ends well, and vanishes when it does not.
+
+    The folder is made if it is missing; a file that was there stays until the new one is complete.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def cache_folder() -> Path:

@@ -11,6 +11,7 @@ from pandas.io.formats.style import Styler
 import linfair
 from linfair.data.core import GroupedData
 from linfair.data.sheets import Paper
+from linfair.paths import whole
 
 
 def count_rows(data: GroupedData) -> pd.DataFrame:
@@ -179,8 +180,6 @@ def write_rows(rows: pd.DataFrame, path: str | Path) -> Path:
         old = pd.read_parquet(path)
         keep = ~(old[which] == rows[which].iloc[0]).all(axis=1)
         rows = pd.concat([old[keep], rows]).sort_values(which, kind="stable", ignore_index=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    rows.to_parquet(part, index=False)
-    part.replace(path)
+    with whole(path) as part:
+        rows.to_parquet(part, index=False)
     return path

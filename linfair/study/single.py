@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from linfair.checkpoints import Header, save_network
+from linfair.paths import whole
 from linfair.study.cells import Cell, Worker
 from linfair.study.store import ResultStore
 
@@ -52,9 +53,8 @@ def linearize_to(
         stem = f"{cell.method}-{one.budget:g}"
         announce(f"wrote {one.mask.save(folder / f'{stem}.mask.safetensors')}")
         save_network(folder / f"{stem}.weights.safetensors", one.model, replace(header, gated=True))
-    part = folder / ".groups.parquet.part"
-    table.to_parquet(part, index=False)
-    part.replace(folder / "groups.parquet")
+    with whole(folder / "groups.parquet") as part:
+        table.to_parquet(part, index=False)
     announce(f"wrote {folder / 'groups.parquet'}")
     return table
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import warnings
 from dataclasses import dataclass
 from functools import cache
@@ -14,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from linfair.paths import cache_folder
+from linfair.paths import cache_folder, whole
 
 
 @cache
@@ -72,7 +71,7 @@ class ResultStore:
     def write(self, name: str, rows: pd.DataFrame) -> Path:
         """Store rows under a name."""
         path = self.folder / "results" / f"{name}.parquet"
-        with _Whole(path) as part:
+        with whole(path) as part:
             rows.to_parquet(part, index=False)
         return path
 
@@ -91,7 +90,7 @@ class ResultStore:
 
     def save(self, name: str, tensors: dict[str, torch.Tensor], notes: dict[str, object]) -> None:
         """Store a checkpoint: tensors, and notes that JSON can hold."""
-        with _Whole(self.folder / "checkpoints" / f"{name}.safetensors") as part:
+        with whole(self.folder / "checkpoints" / f"{name}.safetensors") as part:
             clean = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
             save_file(clean, part, metadata={"notes": json.dumps(notes)})
 
@@ -99,21 +98,3 @@ class ResultStore:
     def _aside(path: Path, error: Exception) -> None:
         path.replace(path.with_name(path.name + ".corrupt"))
         warnings.warn(f"{path} cannot be read ({error}); moved aside, its cell is computed again", stacklevel=3)
-
-
-class _Whole:
-    """A temporary name that becomes the file when the block ends well, and vanishes when it does not."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.part = path.with_name(f".{path.name}.{os.getpid()}.part")
-
-    def __enter__(self) -> Path:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        return self.part
-
-    def __exit__(self, kind: type | None, *_: object) -> None:
-        if kind is None:
-            self.part.replace(self.path)
-        else:
-            self.part.unlink(missing_ok=True)

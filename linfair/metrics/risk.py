@@ -1,0 +1,323 @@
+"""Group risk, excessive loss and the differences between groups.
+
+With l the cross entropy and S^a the inputs of group a, the group risk of a network is the mean
+
+    J(theta; S^a) = 1/|S^a| sum_{(x, y) in S^a} l(h_theta(x), y),
+
+and linearization costs the group its *excessive loss* (Das et al., ICML 2024)
+
+    R(a) = J(theta~; S^a) - J(theta*; S^a),
+
+theta~ the linearized network, theta* the original. The *fairness violation* is max_{a, a'} |R(a) - R(a')|. A group may
+gain: R(a) < 0 is possible, since the original need not be at its best on each group.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from linfair.data import GroupedData
+from linfair.metrics.accuracy import GroupAccuracy, mean_interval
+from linfair.training import cross_entropy, predict
+
+
+@dataclass(frozen=True)
+class GroupMean:
+    """Mean of a quantity over the inputs of one group.
+
+    Attributes:
+        group: Number of the group.
+        n: Inputs of the group.
+        mean: Their mean.
+        low: Lower end of its interval (Student t over inputs unless the function says otherwise); nan for n = 1.
+        high: Upper end.
+    """
+
+    group: int
+    n: int
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Disparity:
+    """How far apart the groups are: the worst one, the best one, the gap.
+
+    Attributes:
+        worst: Number of the worst group.
+        best: Number of the best group.
+        n_worst: Inputs of the worst group.
+        n_best: Inputs of the best group.
+        gap: Difference between the two, >= 0: the largest over all pairs of groups.
+        low: Lower end of the interval of the difference between these two groups, picked as they are; the largest of
+            several noisy gaps is on average too large, and the interval does not correct for it.
+        high: Upper end; both are nan where one of the two groups has no interval (n = 1).
+    """
+
+    worst: int
+    best: int
+    n_worst: int
+    n_best: int
+    gap: float
+    low: float
+    high: float
+
+
+def logits_on(model: nn.Module, data: GroupedData, split: str) -> Tensor:
+    """Logits of one network on a split, inputs at their stored position, not moved to the data set's other views.
+
+    Args:
+        model: One network; it is run in evaluation mode.
+        data: Its data set.
+        split: One of `data.splits`.
+
+    Returns:
+        Logits (n, classes), float64, on the CPU.
+
+    Raises:
+        ValueError: If there is no such split, the model is an ensemble, or a logit is not finite.
+    """
+    if split not in data.splits:
+        raise ValueError(f"{data.name} has no split {split!r}; there are {', '.join(data.splits)}")
+    if getattr(model, "members", None) is not None:
+        raise ValueError(f"one network is measured at a time, got an ensemble of {model.members}: use member(index)")
+    return checked_logits(predict(model, data, split))
+
+
+def checked_logits(logits: Tensor) -> Tensor:
+    """The logits as float64 on the CPU, after checking that a group quantity can be computed from them.
+
+    Raises:
+        ValueError: If they are not (n, classes >= 2), or one is not finite.
+
+    >>> checked_logits(torch.tensor([[0.0, float("nan")]]))
+    Traceback (most recent call last):
+    ...
+    ValueError: logits of 1 of 1 inputs are not finite (first: input 0); the network diverged: train it at a lower rate
+    """
+    if logits.ndim != 2 or logits.shape[1] < 2:
+        raise ValueError(f"logits must have shape (n, classes >= 2), got {tuple(logits.shape)}")
+    logits = logits.detach().cpu().double()
+    bad = (~torch.isfinite(logits)).any(dim=1).nonzero().flatten()
+    if len(bad):
+        raise ValueError(
+            f"logits of {len(bad)} of {len(logits)} inputs are not finite (first: input {int(bad[0])}); "
+            "the network diverged: train it at a lower rate"
+        )
+    return logits
+
+
+def values_by_group(values: Tensor, groups: Tensor, n_groups: int) -> list[np.ndarray]:
+    """The values of each group, float64: one array for every group of the data set.
+
+    Args:
+        values: One number for each input, shape (n,).
+        groups: Group of each input, int64, shape (n,).
+        n_groups: Number of groups.
+
+    Raises:
+        ValueError: If shapes differ, a value is not finite, a group number is none, or a group has no inputs.
+
+    >>> [part.tolist() for part in values_by_group(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([1, 0, 1]), 2)]
+    [[2.0], [1.0, 3.0]]
+    """
+    if values.shape != groups.shape or values.ndim != 1:
+        raise ValueError(f"values {tuple(values.shape)} and groups {tuple(groups.shape)} must both have shape (n,)")
+    numbers, a = values.detach().cpu().double().numpy(), groups.cpu().numpy()
+    if not np.isfinite(numbers).all():
+        raise ValueError(f"values of {int((~np.isfinite(numbers)).sum())} of {len(numbers)} inputs are not finite")
+    if len(a) and not 0 <= a.min() <= a.max() < n_groups:
+        raise ValueError(f"groups must be numbered 0 to {n_groups - 1}, got {np.unique(a).tolist()}")
+    parts = [numbers[a == group] for group in range(n_groups)]
+    empty = [group for group, part in enumerate(parts) if not len(part)]
+    if empty:
+        raise ValueError(f"groups {empty} have no inputs here; a mean over an empty group is not defined")
+    return parts
+
+
+def mean_by_group(values: Tensor, groups: Tensor, n_groups: int, *, level: float = 0.95) -> list[GroupMean]:
+    """Mean of a quantity over each group, with a t interval over the inputs: mean +- t s / sqrt(n).
+
+    The network is held fixed: the interval says what other inputs of the group would give, not another training.
+
+    Args:
+        values: One number for each input, shape (n,).
+        groups: Group of each input, int64, shape (n,).
+        n_groups: Number of groups; a row for each.
+        level: Confidence level.
+
+    Raises:
+        ValueError: As `values_by_group`.
+
+    >>> row = mean_by_group(torch.tensor([1.0, 3.0, 5.0]), torch.tensor([0, 0, 1]), 2)[0]
+    >>> row.group, row.n, row.mean
+    (0, 2, 2.0)
+    """
+    rows = []
+    for group, part in enumerate(values_by_group(values, groups, n_groups)):
+        found = mean_interval(part, level=level)
+        rows.append(GroupMean(group, found.n, found.mean, found.low, found.high))
+    return rows
+
+
+def losses(logits: Tensor, y: Tensor) -> Tensor:
+    """Cross entropy of each input in nats: float64, (n,).
+
+    Args:
+        logits: Class scores, shape (n, classes), classes >= 2.
+        y: Labels, int64, shape (n,).
+
+    Raises:
+        ValueError: For logits that `checked_logits` refuses, or labels that do not fit them.
+
+    >>> round(losses(torch.zeros(1, 2), torch.tensor([0])).item(), 6)  # log 2
+    0.693147
+    """
+    logits, y = checked_logits(logits), y.cpu()
+    if y.shape != logits.shape[:1]:
+        raise ValueError(f"{len(logits)} inputs need labels of shape ({len(logits)},), got {tuple(y.shape)}")
+    if len(y) and not 0 <= int(y.min()) <= int(y.max()) < logits.shape[1]:
+        raise ValueError(f"labels must be 0 to {logits.shape[1] - 1}, got {y.unique().tolist()}")
+    return cross_entropy(logits, y)
+
+
+def group_risk(logits: Tensor, y: Tensor, groups: Tensor, n_groups: int, *, level: float = 0.95) -> list[GroupMean]:
+    """Group risk J(theta; S^a), the mean cross entropy of each group in nats, from logits.
+
+    Args:
+        logits: Class scores, shape (n, classes), classes >= 2.
+        y: Labels, int64, shape (n,).
+        groups: Group of each input, int64, shape (n,).
+        n_groups: Number of groups; a row for each.
+        level: Of the t interval over inputs.
+
+    Raises:
+        ValueError: For logits, labels or groups for which the risk is not defined.
+
+    >>> round(group_risk(torch.zeros(2, 4), torch.tensor([0, 3]), torch.tensor([0, 0]), 1)[0].mean, 6)  # log 4
+    1.386294
+    """
+    return mean_by_group(losses(logits, y), groups, n_groups, level=level)
+
+
+def excessive_loss(
+    logits: Tensor, original: Tensor, y: Tensor, groups: Tensor, n_groups: int, *, level: float = 0.95
+) -> list[GroupMean]:
+    """Excessive loss R(a) = J(theta~; S^a) - J(theta*; S^a) of each group, from the two networks' logits.
+
+    Both networks see the same inputs, so the interval is that of the mean difference of the two losses of an input.
+
+    Args:
+        logits: Of the linearized network, shape (n, classes).
+        original: Of the original network, the same shape.
+        y: Labels, int64, shape (n,).
+        groups: Group of each input, int64, shape (n,).
+        n_groups: Number of groups; a row for each.
+        level: Of the t interval over inputs.
+
+    Raises:
+        ValueError: If the shapes differ, or for logits, labels or groups for which the risk is not defined.
+
+    >>> z = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
+    >>> [row.mean for row in excessive_loss(z, z, torch.tensor([0, 0]), torch.tensor([0, 1]), 2)]
+    [0.0, 0.0]
+    """
+    if logits.shape != original.shape:
+        raise ValueError(
+            f"logits of two networks must have one shape, got {tuple(logits.shape)}, {tuple(original.shape)}"
+        )
+    return mean_by_group(losses(logits, y) - losses(original, y), groups, n_groups, level=level)
+
+
+def risk_of(model: nn.Module, data: GroupedData, split: str, *, level: float = 0.95) -> list[GroupMean]:
+    """`group_risk` of a network on a split, inputs at their stored position.
+
+    Raises:
+        ValueError: As `logits_on` and `group_risk`.
+    """
+    logits = logits_on(model, data, split)
+    part = data.splits[split]
+    return group_risk(logits, part.y, part.a, len(data.group_names), level=level)
+
+
+def excess_of(
+    model: nn.Module, original: nn.Module, data: GroupedData, split: str, *, level: float = 0.95
+) -> list[GroupMean]:
+    """`excessive_loss` of a linearized network over the original on a split, inputs at their stored position.
+
+    Args:
+        model: The linearized network.
+        original: The network it was linearized from, or the 100 % control: that isolates linearization from training.
+        data: Data set of both.
+        split: One of `data.splits`.
+        level: Of the t interval over inputs.
+
+    Raises:
+        ValueError: As `logits_on` and `excessive_loss`.
+    """
+    one, two = logits_on(model, data, split), logits_on(original, data, split)
+    part = data.splits[split]
+    return excessive_loss(one, two, part.y, part.a, len(data.group_names), level=level)
+
+
+def disparity(rows: Sequence[GroupMean | GroupAccuracy], *, worst: str) -> Disparity:
+    """The worst group, the best group and the gap between them, max_{a, a'} |q(a) - q(a')|.
+
+    Groups share no inputs, so the gap's interval is put together from the two groups' own, which need not be symmetric
+    (MOVER; Zou and Donner, Statistics in Medicine 27, 2008): for q_1 in [l_1, u_1] and q_2 in [l_2, u_2], q_1 > q_2,
+
+        low  = q_1 - q_2 - sqrt((q_1 - l_1)^2 + (u_2 - q_2)^2),
+        high = q_1 - q_2 + sqrt((u_1 - q_1)^2 + (q_2 - l_2)^2).
+
+    For Wilson intervals it is Newcombe's hybrid score interval (Statistics in Medicine 17, 1998, method 10).
+
+    Args:
+        rows: A row per group: accuracies, risks, excessive losses, margins, churn.
+        worst: `low` where small values are bad (accuracy, margin), `high` where large ones are (risk, churn).
+
+    Returns:
+        The record; equal groups are taken in order of their number.
+
+    Raises:
+        ValueError: For fewer than two groups, a value that is not finite, or another `worst`.
+
+    >>> from linfair.metrics.accuracy import wilson
+    >>> accuracies = [GroupAccuracy(0, 70, 0.8, *wilson(0.8, 70)), GroupAccuracy(1, 80, 0.6, *wilson(0.6, 80))]
+    >>> found = disparity(accuracies, worst="low")
+    >>> found.worst, round(found.gap, 3), round(found.low, 3), round(found.high, 3)
+    (1, 0.2, 0.052, 0.334)
+    """
+    if worst not in ("low", "high"):
+        raise ValueError(f"worst is 'low' or 'high', got {worst!r}")
+    if len(rows) < 2:
+        raise ValueError(f"a difference between groups needs two of them, got {len(rows)}")
+    values = [row.accuracy if isinstance(row, GroupAccuracy) else row.mean for row in rows]
+    if not np.isfinite(values).all():
+        raise ValueError(f"need finite values, got {values}")
+    top, bottom = int(np.argmax(values)), int(np.argmin(values))
+    if top == bottom:
+        top, bottom = 0, 1
+    gap = values[top] - values[bottom]
+    low = gap - float(np.hypot(values[top] - rows[top].low, rows[bottom].high - values[bottom]))
+    high = gap + float(np.hypot(rows[top].high - values[top], values[bottom] - rows[bottom].low))
+    bad, good = (rows[bottom], rows[top]) if worst == "low" else (rows[top], rows[bottom])
+    return Disparity(bad.group, good.group, bad.n, good.n, gap, low, high)
+
+
+def fairness_violation(excess: Sequence[GroupMean]) -> Disparity:
+    """Fairness violation max_{a, a'} |R(a) - R(a')| of the excessive losses R; the worst group has the largest.
+
+    Args:
+        excess: Rows of `excessive_loss`.
+
+    Raises:
+        ValueError: For fewer than two groups.
+
+    >>> fairness_violation([GroupMean(0, 9, 0.25, 0.2, 0.3), GroupMean(1, 4, -0.5, -1.0, 0.0)]).gap
+    0.75
+    """
+    return disparity(excess, worst="high")

@@ -1,0 +1,126 @@
+"""How far linearization moved a network: in its parameters, and in its predictions.
+
+The paper's Fig. 8 plots the parameter distance |theta~ - theta*| between the linearized and the original network
+against the ReLU budget. Training alone moves parameters as well, so the distance of the 100 % control belongs beside
+it. *Churn* is the share of inputs whose predicted label changed, right or wrong: two networks of equal accuracy can
+disagree on many inputs.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from linfair.data import GroupedData
+from linfair.gates import sites
+from linfair.metrics.accuracy import wilson
+from linfair.metrics.risk import GroupMean, checked_logits, logits_on, mean_by_group
+
+
+@dataclass(frozen=True)
+class ParameterDistance:
+    """Euclidean distance between the parameters of two networks; exact, so without an interval.
+
+    Attributes:
+        n: Scalars compared.
+        distance: |theta~ - theta*|.
+        original: |theta*|.
+        relative: distance / original; nan where every parameter of the original is 0.
+    """
+
+    n: int
+    distance: float
+    original: float
+    relative: float
+
+
+def parameter_distance(model: nn.Module, original: nn.Module) -> ParameterDistance:
+    """Distance |theta~ - theta*|_2 between two networks over the parameters of the same name.
+
+    theta are all parameters but the gates' alphas, which only a linearized network has; the running statistics of batch
+    norm are no parameters and do not count either.
+
+    Args:
+        model: The linearized network, with gates or without.
+        original: The network it was linearized from.
+
+    Raises:
+        ValueError: If the networks differ in structure (the message says where), have no parameters, are ensembles, or
+            hold a parameter that is not finite.
+
+    >>> one, two = nn.Linear(2, 1), nn.Linear(2, 1)
+    >>> _ = one.load_state_dict({"weight": torch.tensor([[3.0, 0.0]]), "bias": torch.tensor([0.0])})
+    >>> _ = two.load_state_dict({"weight": torch.tensor([[3.0, 4.0]]), "bias": torch.tensor([0.0])})
+    >>> parameter_distance(one, two)
+    ParameterDistance(n=3, distance=4.0, original=5.0, relative=0.8)
+    """
+    theirs, ours = _weights(original, "original"), _weights(model, "linearized")
+    differences = [f"only the linearized network has {name}" for name in ours if name not in theirs]
+    differences += [f"only the original has {name}" for name in theirs if name not in ours]
+    differences += [
+        f"{name} is {tuple(ours[name].shape)} in the linearized network, {tuple(theirs[name].shape)} in the original"
+        for name in ours
+        if name in theirs and ours[name].shape != theirs[name].shape
+    ]
+    if differences:
+        more = f", and {len(differences) - 4} more" if len(differences) > 4 else ""
+        raise ValueError(f"the networks differ in structure: {'; '.join(differences[:4])}{more}")
+    if not theirs:
+        raise ValueError("the networks have no parameters to compare")
+    moved = math.hypot(*(float((ours[name] - theirs[name]).norm()) for name in theirs))
+    norm = math.hypot(*(float(value.norm()) for value in theirs.values()))
+    n = sum(value.numel() for value in theirs.values())
+    return ParameterDistance(n, moved, norm, moved / norm if norm else math.nan)
+
+
+def _weights(model: nn.Module, role: str) -> dict[str, Tensor]:
+    """Parameters by name, float64 on the CPU, without the gates' alphas."""
+    if getattr(model, "members", None) is not None:
+        raise ValueError(f"the {role} network is an ensemble of {model.members}: compare one member(index) at a time")
+    gated = {f"{site}.alpha" for site in sites(model)}
+    found = {name: value.detach().cpu().double() for name, value in model.named_parameters() if name not in gated}
+    bad = [name for name, value in found.items() if not torch.isfinite(value).all()]
+    if bad:
+        raise ValueError(f"parameters of the {role} network are not finite: {', '.join(bad[:4])}; it diverged")
+    return found
+
+
+def group_churn(
+    logits: Tensor, other: Tensor, groups: Tensor, n_groups: int, *, level: float = 0.95
+) -> list[GroupMean]:
+    """Churn of each group: the share of inputs on which two networks predict different labels, from their logits.
+
+    It does not matter which network comes first.
+
+    Args:
+        logits: Class scores of one network, shape (n, classes), classes >= 2.
+        other: Of the other network, the same shape.
+        groups: Group of each input, int64, shape (n,).
+        n_groups: Number of groups; a row for each.
+        level: Of the interval, which is Wilson's: churn is a proportion.
+
+    Raises:
+        ValueError: If shapes differ, a logit is not finite, or a group has no inputs.
+
+    >>> one, two = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[0.0, 1.0], [0.0, 2.0]])
+    >>> group_churn(one, two, torch.tensor([0, 0]), 1)[0].mean
+    0.5
+    """
+    if logits.shape != other.shape:
+        raise ValueError(f"logits of two networks must have one shape, got {tuple(logits.shape)}, {tuple(other.shape)}")
+    changed = checked_logits(logits).argmax(dim=1) != checked_logits(other).argmax(dim=1)
+    rows = mean_by_group(changed, groups, n_groups)
+    return [GroupMean(row.group, row.n, row.mean, *wilson(row.mean, row.n, level=level)) for row in rows]
+
+
+def churn_of(
+    model: nn.Module, other: nn.Module, data: GroupedData, split: str, *, level: float = 0.95
+) -> list[GroupMean]:
+    """`group_churn` between two networks on a split, inputs at their stored position.
+
+    Raises:
+        ValueError: As `linfair.metrics.risk.logits_on` and `group_churn`.
+    """
+    one, two = logits_on(model, data, split), logits_on(other, data, split)
+    return group_churn(one, two, data.splits[split].a, len(data.group_names), level=level)

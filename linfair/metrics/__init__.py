@@ -1,6 +1,8 @@
 """Metrics per group, a row each with its evidence: n, an interval, or a residual.
 
-Start with `group_accuracy` (one network, Wilson intervals) and `mean_interval` (over seeds, t interval).
+Start with `group_accuracy` (one network, Wilson intervals) and `mean_interval` (over seeds, t interval). `risk`,
+`margin` and `distance` hold the quantities by which the paper explains who loses; `*_of` take a network and data, the
+others logits.
 """
 
 from linfair.metrics.accuracy import (
@@ -11,5 +13,56 @@ from linfair.metrics.accuracy import (
     relative_drop,
     wilson,
 )
+from linfair.metrics.bootstrap import PairedDifference, paired_bootstrap
+from linfair.metrics.distance import ParameterDistance, churn_of, group_churn, parameter_distance
+from linfair.metrics.margin import (
+    GroupMargin,
+    closeness,
+    closeness_of,
+    group_closeness,
+    group_margin,
+    margin,
+    margin_of,
+)
+from linfair.metrics.risk import (
+    Disparity,
+    GroupMean,
+    disparity,
+    excess_of,
+    excessive_loss,
+    fairness_violation,
+    group_risk,
+    mean_by_group,
+    risk_of,
+)
 
-__all__ = ["GroupAccuracy", "MeanInterval", "group_accuracy", "mean_interval", "relative_drop", "wilson"]
+__all__ = [
+    "Disparity",
+    "GroupAccuracy",
+    "GroupMargin",
+    "GroupMean",
+    "MeanInterval",
+    "PairedDifference",
+    "ParameterDistance",
+    "churn_of",
+    "closeness",
+    "closeness_of",
+    "disparity",
+    "excess_of",
+    "excessive_loss",
+    "fairness_violation",
+    "group_accuracy",
+    "group_churn",
+    "group_closeness",
+    "group_margin",
+    "group_risk",
+    "margin",
+    "margin_of",
+    "mean_by_group",
+    "mean_interval",
+    "paired_bootstrap",
+    "parameter_distance",
+    "relative_drop",
+    "risk_of",
+    "wilson",
+]

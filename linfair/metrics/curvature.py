@@ -1,0 +1,202 @@
+"""Top eigenvalue of the Hessian of each group's risk.
+
+With J(theta; S_a) the mean cross entropy of the inputs of group a, the second term of the paper's bound on the
+excessive loss (Das et al., ICML 2024, Theorem 4.4) holds
+
+    lambda_a = lambda_max(H_a),    H_a = grad_theta^2 J(theta; S_a).
+
+H_a is never formed. Products H_a v = grad_theta (grad_theta J . v) are taken by differentiating twice, and implicitly
+restarted Lanczos (ARPACK, through scipy's `eigsh`) finds the eigenvalue from them: `LA` the algebraically largest, `LM`
+the largest in absolute value, which is the one a bound on |v . H_a v| needs.
+
+`per_batch` is what the code released with the paper computes: the top eigenvalue of each batch's inputs of the group,
+then the maximum over batches. For `LA` lambda_max is convex, so with equally many of the group in every batch
+max_b lambda_max(H_a,b) >= lambda_max(mean_b H_a,b) = lambda_max(H_a): it is biased upward.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
+from torch import Tensor, nn
+
+from linfair.data import GroupedData
+from linfair.metrics.gradients import ParameterRisk, flat
+
+WHICH = ("LA", "LM")
+
+
+@dataclass(frozen=True)
+class TopEigenvalue:
+    """Top Hessian eigenvalue of one group's risk, with its evidence.
+
+    Attributes:
+        group: Number of the group.
+        n: Inputs of the group.
+        value: v . H v for the vector v found, |v| = 1. Some eigenvalue lies within `residual` of it. Where the search
+            did not converge, that of a short one: for `LA` too small.
+        residual: |H v - value v|, measured with one more product.
+        converged: Whether residual <= tol |value|; for `per_batch`, in every batch.
+        products: Hessian-vector products taken, over all batches.
+        batches: Hessians looked at: 1 for `exact`, the batches that hold the group for `per_batch`.
+    """
+
+    group: int
+    n: int
+    value: float
+    residual: float
+    converged: bool
+    products: int
+    batches: int
+
+
+@dataclass(frozen=True)
+class _Found:
+    """One search: value, residual, whether it converged, products taken."""
+
+    value: float
+    residual: float
+    converged: bool
+    products: int
+
+
+def hessian_product(risk: ParameterRisk, index: Tensor) -> Callable[[Tensor], Tensor]:
+    """The product v -> H v with the Hessian of the mean cross entropy of the inputs at positions index.
+
+    Inputs that fit into one batch keep their graph between products, which saves half of the work and takes no more
+    memory than one product does.
+
+    Args:
+        risk: Network and data.
+        index: Positions in its split, int64, shape (n,).
+
+    Returns:
+        A function from vectors of shape (risk.size,) to float64 vectors of that shape.
+
+    Raises:
+        ValueError: If a loss is not finite, or (when called) a product is not.
+    """
+    parts = index.split(risk.batch_size)
+    shapes = [parameter.shape for parameter in risk.parameters]
+    sizes = [parameter.numel() for parameter in risk.parameters]
+    kept = risk.derivative(risk.mean_loss(index, len(index)), create_graph=True) if len(parts) == 1 else None
+
+    def product(vector: Tensor) -> Tensor:
+        pieces = vector.to(risk.parameters[0]).split(sizes)
+        direction = [piece.view(shape) for piece, shape in zip(pieces, shapes, strict=True)]
+        total = torch.zeros(risk.size, dtype=torch.float64, device=risk.parameters[0].device)
+        for part in parts:
+            gradient = kept or risk.derivative(risk.mean_loss(part, len(index)), create_graph=True)
+            with torch.enable_grad():
+                slope = sum((one * two).sum() for one, two in zip(gradient, direction, strict=True))
+            if slope.requires_grad:
+                total += flat(risk.derivative(slope, retain_graph=kept is not None))
+        if not torch.isfinite(total).all():
+            raise ValueError("a product with the Hessian is not finite; the network diverged: train it at a lower rate")
+        return total
+
+    return product
+
+
+def _search(
+    product: Callable[[Tensor], Tensor], size: int, *, which: str, tol: float, max_iterations: int, seed: int
+) -> _Found:
+    """Top eigenvalue of a symmetric matrix of size (size, size) given by its product with a vector."""
+    products = 0
+
+    def times(vector: np.ndarray) -> np.ndarray:
+        nonlocal products
+        products += 1
+        return product(torch.from_numpy(np.array(vector, dtype=np.float64).reshape(-1))).cpu().numpy()
+
+    random = np.random.default_rng(seed).standard_normal(size)
+    random /= np.linalg.norm(random)
+    image = times(random)
+    if not image.any():
+        return _Found(0.0, 0.0, True, products)  # H maps a random vector to exactly 0: every loss is flat here
+    start = random + image / np.linalg.norm(image)  # leans to the large eigenvalues, leaves none out
+    vector = start / np.linalg.norm(start)
+    if size > 1:  # eigsh needs two
+        operator = LinearOperator((size, size), matvec=times, dtype=np.float64)
+        options = {"k": 1, "which": which, "v0": start}
+        try:
+            # half of tol: rounding must not push the measured residual over it
+            vector = eigsh(operator, maxiter=max_iterations, tol=tol / 2, **options)[1][:, 0]
+        except ArpackNoConvergence:
+            vector = eigsh(operator, maxiter=1, tol=np.finfo(float).max, **options)[1][:, 0]
+    image = times(vector)
+    value = float(vector @ image)
+    residual = float(np.linalg.norm(image - value * vector))
+    return _Found(value, residual, residual <= tol * abs(value), products)
+
+
+def top_eigenvalues(
+    model: nn.Module,
+    data: GroupedData,
+    split: str = "train",
+    *,
+    which: str = "LA",
+    groups: Sequence[int] | None = None,
+    alpha: bool = False,
+    estimator: str = "exact",
+    tol: float = 1e-4,
+    max_iterations: int = 100,
+    batch_size: int = 512,
+    seed: int = 0,
+    dtype: torch.dtype | None = None,
+) -> list[TopEigenvalue]:
+    """Top Hessian eigenvalue of each group's risk, in evaluation mode.
+
+    Args:
+        model: A network, gated or not; it is left as it is.
+        data: Its data set.
+        split: One of `data.splits`.
+        which: `LA`, algebraically largest, or `LM`, largest in absolute value (with its sign).
+        groups: Numbers of the groups; None is all.
+        alpha: Count the gates' alphas among the parameters.
+        estimator: `exact`, the Hessian of the whole group; `per_batch`, the maximum (for `LM` the largest in absolute
+            value) over the batches of the split in stored order, as in the released code.
+        tol: Converged is residual <= tol |value|. In float32 a tol below about 1e-5 may be out of reach: use `dtype`.
+        max_iterations: Restarts of Lanczos, each of at most 20 products.
+        batch_size: Inputs of one pass. It does not change `exact`; `per_batch` is defined by it.
+        seed: Of the random start.
+        dtype: Precision of the network's arithmetic, for example torch.float64; None is that of its most precise
+            parameter. Lanczos itself always runs in float64.
+
+    Returns:
+        One row for each group. A search that did not converge is reported with converged=False.
+
+    Raises:
+        ValueError: For an ensemble (take one member), an unknown split, group, estimator or `which`, a group without
+            inputs, tol <= 0, max_iterations < 1, a loss that is not finite, or a network `ParameterRisk` refuses.
+
+    A linear classifier of two classes with weights 0 gives each class 1/2; its Hessian for x = 1 is
+    diag(p) - p p' = [[1/4, -1/4], [-1/4, 1/4]], with eigenvalues 0 and 1/2:
+
+    >>> from linfair.data import Split
+    >>> one = Split(torch.ones(3, 1), torch.ones(3, dtype=torch.int64), torch.zeros(3, dtype=torch.int64))
+    >>> data = GroupedData("ones", {"train": one}, ("no", "yes"), ("all",))
+    >>> linear = nn.Linear(1, 2, bias=False)
+    >>> _ = nn.init.zeros_(linear.weight)
+    >>> [row] = top_eigenvalues(linear, data)
+    >>> row.group, row.n, round(row.value, 6), row.converged
+    (0, 3, 0.5, True)
+    """
+    if which not in WHICH:
+        raise ValueError(f"no which={which!r}; there are LA (algebraically largest) and LM (largest in absolute value)")
+    if tol <= 0 or max_iterations < 1:
+        raise ValueError(f"need tol > 0 and max_iterations >= 1, got tol={tol}, max_iterations={max_iterations}")
+    risk = ParameterRisk(model, data, split, alpha=alpha, batch_size=batch_size, dtype=dtype)
+    options = {"which": which, "tol": tol, "max_iterations": max_iterations, "seed": seed}
+    rows = []
+    for group in risk.check_groups(groups):
+        found = [
+            _search(hessian_product(risk, index), risk.size, **options) for index in risk.positions(group, estimator)
+        ]
+        top = max(found, key=lambda one: one.value if which == "LA" else abs(one.value))
+        converged = all(one.converged for one in found)
+        products = sum(one.products for one in found)
+        rows.append(TopEigenvalue(group, risk.n[group], top.value, top.residual, converged, products, len(found)))
+    return rows

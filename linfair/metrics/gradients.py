@@ -1,0 +1,243 @@
+"""Gradient norm of each group's risk.
+
+With J(theta; S_a) the mean cross entropy of the inputs of group a, the paper (Das et al., ICML 2024, Sec. 4) ties the
+excessive loss of a group to
+
+    |g_a|,    g_a = grad_theta J(theta; S_a) = 1/|S_a| sum_{i in S_a} grad_theta l(f_theta(x_i), y_i).
+
+`exact` is that norm. `per_batch` is what the code released with the paper computes: the norm of the group's mean
+gradient in each batch, then the mean over batches. With equally many of the group in every batch,
+mean_b |g_a,b| >= |mean_b g_a,b| = |g_a| (Jensen), so it is biased upward, and most for the group with the fewest inputs
+in a batch: the minority.
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+
+import torch
+from torch import Tensor, nn
+
+from linfair.data import GroupedData
+from linfair.gates import sites
+from linfair.training import cross_entropy
+
+ESTIMATORS = ("exact", "per_batch")
+
+
+@dataclass(frozen=True)
+class GroupGradient:
+    """Norm of the gradient of one group's risk.
+
+    Attributes:
+        group: Number of the group.
+        n: Inputs of the group.
+        norm: Euclidean norm; for `per_batch` the mean of the batches' norms.
+        batches: Norms that `norm` averages: 1 for `exact`, the batches that hold the group for `per_batch`.
+    """
+
+    group: int
+    n: int
+    norm: float
+    batches: int
+
+
+class ParameterRisk:
+    """Mean cross entropy of any inputs of a split, as a function of a network's parameters.
+
+    It works on a copy of the network in evaluation mode, so the network itself, its flags and its gradients stay as
+    they are. All parameters count, frozen or not; the gates' alphas only on request. Inputs are taken at their stored
+    position, not moved to the data set's other views. Sums run in float64 whatever the network computes in.
+
+    Args:
+        model: A network, gated or not.
+        data: Its data set.
+        split: One of `data.splits`.
+        alpha: Count the gates' alphas among the parameters, last.
+        batch_size: Inputs of one pass through the network: bounds the memory, not the value.
+        dtype: Precision of the network's own arithmetic; None is its most precise parameter's. On a GPU convolutions
+            run in TF32 unless `torch.backends.cudnn.allow_tf32` is False.
+
+    Attributes:
+        n: Inputs of each group in the split.
+        parameters: The parameters, in the order in which flat vectors hold them.
+        size: Their number.
+
+    Raises:
+        ValueError: For an ensemble, an unknown split, a batch size below 1, alphas asked of a network without gates, a
+            network without parameters, or one that looks at the whole batch even in evaluation mode.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data: GroupedData,
+        split: str,
+        *,
+        alpha: bool = False,
+        batch_size: int = 512,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        if getattr(model, "members", None) is not None:
+            raise ValueError(
+                f"one network is measured at a time, got an ensemble of {model.members}: use member(index)"
+            )
+        if split not in data.splits:
+            raise ValueError(f"{data.name} has no split {split!r}; there are {', '.join(data.splits)}")
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        for name, module in model.named_modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
+                raise ValueError(
+                    f"{name or type(module).__name__} normalises with the statistics of the batch even in evaluation "
+                    "mode, so no input has a loss of its own; use track_running_stats=True"
+                )
+        self.model = copy.deepcopy(model).eval()
+        # one precision for all: a gradient is rounded to that of its parameter, and gates are installed in float32
+        self.model.to(dtype or reduce(torch.promote_types, (value.dtype for value in model.parameters()), torch.half))
+        gates = {id(gate.alpha) for gate in sites(self.model).values()}
+        if alpha and not gates:
+            raise ValueError(f"{type(model).__name__} has no gates, so alpha=True has nothing to add; use alpha=False")
+        weights = [parameter for parameter in self.model.parameters() if id(parameter) not in gates]
+        slopes = [parameter for parameter in self.model.parameters() if id(parameter) in gates]
+        self.parameters = weights + (slopes if alpha else [])
+        if not self.parameters:
+            raise ValueError(f"{type(model).__name__} has no parameters to differentiate by")
+        self.model.requires_grad_(False)
+        for parameter in self.parameters:
+            parameter.requires_grad_(True)
+        self.size = sum(parameter.numel() for parameter in self.parameters)
+        self.data = data
+        self.split = split
+        self.batch_size = batch_size
+        self.n = torch.bincount(data.splits[split].a, minlength=len(data.group_names)).tolist()
+
+    def check_groups(self, groups: Sequence[int] | None) -> list[int]:
+        """The groups asked for, None being all.
+
+        Raises:
+            ValueError: If one does not exist or has no inputs in the split.
+        """
+        chosen = list(range(len(self.n))) if groups is None else list(groups)
+        unknown = [group for group in chosen if not 0 <= group < len(self.n)]
+        if unknown:
+            raise ValueError(f"{self.data.name} has no groups {unknown}; they are numbered 0 to {len(self.n) - 1}")
+        empty = [group for group in chosen if not self.n[group]]
+        if empty:
+            raise ValueError(
+                f"groups {empty} have no inputs in split {self.split!r}, so no risk; choose others with groups=..."
+            )
+        return chosen
+
+    def positions(self, group: int, estimator: str) -> list[Tensor]:
+        """Positions in the split of the inputs whose risks an estimator looks at, one tensor for each risk.
+
+        Args:
+            group: Number of the group.
+            estimator: `exact`: one risk, of the whole group. `per_batch`: the split in stored order, cut into batches
+                of `batch_size`; one risk for each batch that holds the group.
+
+        Raises:
+            ValueError: For another estimator.
+        """
+        if estimator not in ESTIMATORS:
+            raise ValueError(f"no estimator {estimator!r}; there are {', '.join(ESTIMATORS)}")
+        found = (self.data.splits[self.split].a == group).nonzero().flatten()
+        if estimator == "exact":
+            return [found]
+        batch = found // self.batch_size
+        return [found[batch == number] for number in batch.unique().tolist()]
+
+    def mean_loss(self, index: Tensor, n: int) -> Tensor:
+        """Sum of the cross entropies of the inputs at positions index, over n: a scalar with a graph.
+
+        Raises:
+            ValueError: If a loss is not finite.
+        """
+        part, like = self.data.splits[self.split], self.parameters[0]
+        with torch.enable_grad():
+            logits = self.model(self.data.normalise(part.x[index]).to(like))
+            losses = cross_entropy(logits, part.y[index].to(like.device))
+            mean = losses.sum() / n
+        if not torch.isfinite(losses).all():
+            where = index[(~torch.isfinite(losses)).to(index.device)]
+            raise ValueError(
+                f"the loss of {len(where)} inputs of split {self.split!r} is not finite "
+                f"(first: input {int(where[0])}); the network diverged: train it at a lower rate"
+            )
+        return mean
+
+    def derivative(self, value: Tensor, **options: object) -> tuple[Tensor, ...]:
+        """Derivative of a scalar by the parameters, zeros for those it does not depend on."""
+        return torch.autograd.grad(value, self.parameters, materialize_grads=True, **options)
+
+    def gradient(self, index: Tensor) -> Tensor:
+        """Gradient of the mean cross entropy of the inputs at positions index: flat, float64, shape (size,)."""
+        total = torch.zeros(self.size, dtype=torch.float64, device=self.parameters[0].device)
+        for part in index.split(self.batch_size):
+            total += flat(self.derivative(self.mean_loss(part, len(index))))
+        return total
+
+
+def flat(parts: Sequence[Tensor]) -> Tensor:
+    """Tensors one after the other as one float64 vector.
+
+    >>> flat([torch.ones(1, 2), torch.zeros(1)])
+    tensor([1., 1., 0.], dtype=torch.float64)
+    """
+    return torch.cat([part.detach().flatten().double() for part in parts])
+
+
+def group_gradient_norms(
+    model: nn.Module,
+    data: GroupedData,
+    split: str = "train",
+    *,
+    groups: Sequence[int] | None = None,
+    alpha: bool = False,
+    estimator: str = "exact",
+    batch_size: int = 512,
+    dtype: torch.dtype | None = None,
+) -> list[GroupGradient]:
+    """Gradient norm of each group's risk, all groups in one pass over the split.
+
+    In evaluation mode no input sees another, so the split is read group by group, and every input passes the network
+    once, forward and backward.
+
+    Args:
+        model: A network, gated or not; it is left as it is.
+        data: Its data set.
+        split: One of `data.splits`. The paper's released code uses the test split.
+        groups: Numbers of the groups; None is all.
+        alpha: Count the gates' alphas among the parameters, as the released code does.
+        estimator: `exact`, or `per_batch` for the released variant (module docstring), in the split's stored order.
+        batch_size: Inputs of one pass. It does not change `exact`; `per_batch` is defined by it.
+        dtype: Precision of the network's arithmetic, for example torch.float64; None is that of its most precise
+            parameter.
+
+    Returns:
+        One row for each group.
+
+    Raises:
+        ValueError: For an ensemble (take one member), an unknown split, group or estimator, a group without inputs, a
+            loss that is not finite, or a network `ParameterRisk` refuses.
+
+    A linear classifier of two classes with weights 0 gives each class 1/2; its gradient for x = 1, y = 1 is
+    p - onehot(y) = (1/2, -1/2), of norm 1/sqrt(2):
+
+    >>> from linfair.data import Split
+    >>> one = Split(torch.ones(3, 1), torch.ones(3, dtype=torch.int64), torch.zeros(3, dtype=torch.int64))
+    >>> data = GroupedData("ones", {"train": one}, ("no", "yes"), ("all",))
+    >>> linear = nn.Linear(1, 2, bias=False)
+    >>> _ = nn.init.zeros_(linear.weight)
+    >>> [row] = group_gradient_norms(linear, data)
+    >>> row.group, row.n, round(row.norm**2, 6), row.batches
+    (0, 3, 0.5, 1)
+    """
+    risk = ParameterRisk(model, data, split, alpha=alpha, batch_size=batch_size, dtype=dtype)
+    rows = []
+    for group in risk.check_groups(groups):
+        norms = [risk.gradient(index).norm().item() for index in risk.positions(group, estimator)]
+        rows.append(GroupGradient(group, risk.n[group], sum(norms) / len(norms), len(norms)))
+    return rows

@@ -1,7 +1,7 @@
 """Metrics per group, a row each with its evidence: n, an interval, or a residual.
 
 Start with `group_accuracy` (one network, Wilson intervals) and `mean_interval` (over seeds, t interval). `risk`,
-`margin` and `distance` hold the quantities by which the paper explains who loses; `*_of` take a network and data, the
+`gradients`, `curvature`, `margin` and `distance` hold the quantities by which the paper explains who loses; `*_of` take a network and data, the
 others logits.
 """
 
@@ -14,7 +14,9 @@ from linfair.metrics.accuracy import (
     wilson,
 )
 from linfair.metrics.bootstrap import PairedDifference, paired_bootstrap
+from linfair.metrics.curvature import TopEigenvalue, top_eigenvalues
 from linfair.metrics.distance import ParameterDistance, churn_of, group_churn, parameter_distance
+from linfair.metrics.gradients import GroupGradient, group_gradient_norms
 from linfair.metrics.margin import (
     GroupMargin,
     closeness,
@@ -39,11 +41,13 @@ from linfair.metrics.risk import (
 __all__ = [
     "Disparity",
     "GroupAccuracy",
+    "GroupGradient",
     "GroupMargin",
     "GroupMean",
     "MeanInterval",
     "PairedDifference",
     "ParameterDistance",
+    "TopEigenvalue",
     "churn_of",
     "closeness",
     "closeness_of",
@@ -54,6 +58,7 @@ __all__ = [
     "group_accuracy",
     "group_churn",
     "group_closeness",
+    "group_gradient_norms",
     "group_margin",
     "group_risk",
     "margin",
@@ -64,5 +69,6 @@ __all__ = [
     "parameter_distance",
     "relative_drop",
     "risk_of",
+    "top_eigenvalues",
     "wilson",
 ]

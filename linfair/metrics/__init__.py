@@ -1,8 +1,8 @@
 """Metrics per group, a row each with its evidence: n, an interval, or a residual.
 
 Start with `group_accuracy` (one network, Wilson intervals) and `mean_interval` (over seeds, t interval). `risk`,
-`gradients`, `curvature`, `margin` and `distance` hold the quantities by which the paper explains who loses; `*_of` take a network and data, the
-others logits.
+`gradients`, `curvature`, `margin` and `distance` hold the quantities by which the paper explains who loses; `*_of` take
+a network and data, the others logits.
 """
 
 from linfair.metrics.accuracy import (

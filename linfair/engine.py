@@ -12,18 +12,9 @@ from linfair.data import DATASETS, check_name
 from linfair.linearizers import LINEARIZERS
 from linfair.linearizers.stages import stage_units
 from linfair.models import NETWORKS, build
-from linfair.parameters import Parameter, closest
+from linfair.parameters import closest, shares_kept
 
-BUDGETS = Parameter(
-    "budgets",
-    "list[float]",
-    [0.5, 0.2, 0.1],
-    "Shares of ReLUs kept.",
-    low=0,
-    high=1,
-    open_ends=True,
-    descending=True,
-)
+BUDGETS = shares_kept([0.5, 0.2, 0.1], "Shares of ReLUs kept.")
 
 
 def networks(options: Namespace) -> None:

@@ -30,6 +30,7 @@ __all__ = [
     "closest",
     "find",
     "from_namespace",
+    "shares_kept",
     "unknown",
 ]
 
@@ -167,6 +168,11 @@ def _need_cuda() -> None:
         raise ParameterError("device = 'cuda', but torch finds no usable GPU here: use device=cpu.")
 
 
+def shares_kept(default: list[float], description: str) -> Parameter:
+    """The parameter `budgets`: ReLU budgets as fractions between 0 and 1, strictly descending."""
+    return Parameter("budgets", "list[float]", default, description, low=0, high=1, open_ends=True, descending=True)
+
+
 _SEED = Parameter("seed", "int", 0, "First seed; the others follow it.", low=0, high=1_000_000)
 _DEVICE = Parameter("device", "str", "cpu", "Where to train.", choices=("cpu", "cuda"))
 _PROFILE = Parameter(
@@ -175,6 +181,15 @@ _PROFILE = Parameter(
     "small",
     "small: as given; smoke: few seeds and steps, to see that the page runs.",
     choices=("smoke", "small"),
+)
+
+_REPETITIONS = Parameter("n_seeds", "int", 10, "Repetitions: new split, new start.", low=2, high=100)
+_STUDY_PROFILE = Parameter(
+    "profile",
+    "str",
+    "small",
+    "small: bundled data on a CPU; paper: the paper's settings; smoke: does the page run.",
+    choices=("smoke", "small", "quick", "paper"),
 )
 
 NOTEBOOKS: dict[str, Notebook] = {
@@ -214,26 +229,11 @@ NOTEBOOKS: dict[str, Notebook] = {
                 Parameter("data", "str", "digits", "Data set.", choices=("digits", "cifar10")),
                 Parameter("network", "str", "mlp", "Network.", choices=("mlp", "resnet18", "resnet34")),
                 Parameter("method", "str", "snl", "How the ReLUs to keep are chosen.", choices=("snl",)),
-                Parameter(
-                    "budgets",
-                    "list[float]",
-                    [0.8, 0.6, 0.4, 0.2, 0.02],
-                    "Shares of ReLUs kept; 100 % is always there.",
-                    low=0,
-                    high=1,
-                    open_ends=True,
-                    descending=True,
-                ),
-                Parameter("n_seeds", "int", 10, "Repetitions: new split, new start.", low=2, high=100),
+                shares_kept([0.8, 0.6, 0.4, 0.2, 0.02], "Shares of ReLUs kept; 100 % is always there."),
+                _REPETITIONS,
                 _SEED,
                 _DEVICE,
-                Parameter(
-                    "profile",
-                    "str",
-                    "small",
-                    "small: bundled data on a CPU; paper: the paper's settings; smoke: does the page run.",
-                    choices=("smoke", "small", "quick", "paper"),
-                ),
+                _STUDY_PROFILE,
             ),
             limits={"smoke": {"n_seeds": 2}},
         ),
@@ -244,26 +244,11 @@ NOTEBOOKS: dict[str, Notebook] = {
             parameters=(
                 Parameter("data", "str", "digits", "Data set.", choices=("digits",)),
                 Parameter("network", "str", "mlp", "Network.", choices=("mlp", "resnet18", "resnet34")),
-                Parameter(
-                    "budgets",
-                    "list[float]",
-                    [0.4, 0.2, 0.1],
-                    "Shares of ReLUs kept, exactly, by every selection.",
-                    low=0,
-                    high=1,
-                    open_ends=True,
-                    descending=True,
-                ),
-                Parameter("n_seeds", "int", 10, "Repetitions: new split, new start.", low=2, high=100),
+                shares_kept([0.4, 0.2, 0.1], "Shares of ReLUs kept, exactly, by every selection."),
+                _REPETITIONS,
                 _SEED,
                 _DEVICE,
-                Parameter(
-                    "profile",
-                    "str",
-                    "small",
-                    "small: bundled data on a CPU; paper: the paper's settings; smoke: does the page run.",
-                    choices=("smoke", "small", "quick", "paper"),
-                ),
+                _STUDY_PROFILE,
             ),
             limits={"smoke": {"n_seeds": 2}},
         ),

@@ -186,17 +186,78 @@ def top_eigenvalues(
     """
     if which not in WHICH:
         raise ValueError(f"no which={which!r}; there are LA (algebraically largest) and LM (largest in absolute value)")
-    if tol <= 0 or max_iterations < 1:
-        raise ValueError(f"need tol > 0 and max_iterations >= 1, got tol={tol}, max_iterations={max_iterations}")
+    options = _options(tol, max_iterations, seed)
     risk = ParameterRisk(model, data, split, alpha=alpha, batch_size=batch_size, dtype=dtype)
-    options = {"which": which, "tol": tol, "max_iterations": max_iterations, "seed": seed}
     rows = []
     for group in risk.check_groups(groups):
         found = [
-            _search(hessian_product(risk, index), risk.size, **options) for index in risk.positions(group, estimator)
+            _search(hessian_product(risk, index), risk.size, which=which, **options)
+            for index in risk.positions(group, estimator)
         ]
-        top = max(found, key=lambda one: one.value if which == "LA" else abs(one.value))
-        converged = all(one.converged for one in found)
-        products = sum(one.products for one in found)
-        rows.append(TopEigenvalue(group, risk.n[group], top.value, top.residual, converged, products, len(found)))
+        rows.append(_row(group, risk.n[group], found, which))
     return rows
+
+
+def top_eigenvalue_pairs(
+    model: nn.Module,
+    data: GroupedData,
+    split: str = "train",
+    *,
+    alpha: bool = False,
+    estimator: str = "exact",
+    tol: float = 1e-4,
+    max_iterations: int = 100,
+    batch_size: int = 512,
+    seed: int = 0,
+    dtype: torch.dtype | None = None,
+) -> list[tuple[TopEigenvalue, TopEigenvalue]]:
+    """Both top eigenvalues of every group, `LA` and `LM`, mostly for the price of one.
+
+    The eigenvalue of largest absolute value is the algebraically largest too where it is positive, as it is for trained
+    networks: then one search gives both. Where it is negative, or was not found to `tol`, a second one follows.
+
+    Args:
+        model: A network, gated or not; it is left as it is.
+        data: Its data set.
+        split: One of `data.splits`.
+        alpha: Count the gates' alphas among the parameters.
+        estimator: As in `top_eigenvalues`.
+        tol: Likewise.
+        max_iterations: Likewise.
+        batch_size: Likewise.
+        seed: Likewise.
+        dtype: Likewise.
+
+    Returns:
+        For each group the rows of `LA` and of `LM`.
+
+    Raises:
+        ValueError: As `top_eigenvalues`.
+    """
+    options = _options(tol, max_iterations, seed)
+    risk = ParameterRisk(model, data, split, alpha=alpha, batch_size=batch_size, dtype=dtype)
+    pairs = []
+    for group in risk.check_groups(None):
+        algebraic, absolute = [], []
+        for index in risk.positions(group, estimator):
+            product = hessian_product(risk, index)
+            largest = _search(product, risk.size, which="LM", **options)
+            shared = largest.converged and largest.value >= 0
+            absolute.append(largest)
+            algebraic.append(largest if shared else _search(product, risk.size, which="LA", **options))
+        n = risk.n[group]
+        pairs.append((_row(group, n, algebraic, "LA"), _row(group, n, absolute, "LM")))
+    return pairs
+
+
+def _options(tol: float, max_iterations: int, seed: int) -> dict[str, float | int]:
+    if tol <= 0 or max_iterations < 1:
+        raise ValueError(f"need tol > 0 and max_iterations >= 1, got tol={tol}, max_iterations={max_iterations}")
+    return {"tol": tol, "max_iterations": max_iterations, "seed": seed}
+
+
+def _row(group: int, n: int, found: Sequence[_Found], which: str) -> TopEigenvalue:
+    """The row of one group from its searches: one, or one for each batch."""
+    top = max(found, key=lambda one: one.value if which == "LA" else abs(one.value))
+    converged = all(one.converged for one in found)
+    return TopEigenvalue(group, n, top.value, top.residual, converged, sum(one.products for one in found), len(found))

@@ -63,6 +63,7 @@ class ParameterRisk:
         n: Inputs of each group in the split.
         parameters: The parameters, in the order in which flat vectors hold them.
         size: Their number.
+        weights: How many of them are no alphas; they come first.
 
     Raises:
         ValueError: For an ensemble, an unknown split, a batch size below 1, alphas asked of a network without gates, a
@@ -108,6 +109,7 @@ class ParameterRisk:
         for parameter in self.parameters:
             parameter.requires_grad_(True)
         self.size = sum(parameter.numel() for parameter in self.parameters)
+        self.weights = sum(parameter.numel() for parameter in weights)
         self.data = data
         self.split = split
         self.batch_size = batch_size
@@ -241,3 +243,40 @@ def group_gradient_norms(
         norms = [risk.gradient(index).norm().item() for index in risk.positions(group, estimator)]
         rows.append(GroupGradient(group, risk.n[group], sum(norms) / len(norms), len(norms)))
     return rows
+
+
+def group_gradient_norm_pairs(
+    model: nn.Module,
+    data: GroupedData,
+    split: str = "train",
+    *,
+    estimator: str = "exact",
+    batch_size: int = 512,
+    dtype: torch.dtype | None = None,
+) -> list[tuple[GroupGradient, GroupGradient]]:
+    """Gradient norms of every group without and with the gates' alphas, both from one pass over the split.
+
+    The weights' gradient is part of the one by weights and alphas, so the second norm costs nothing.
+
+    Args:
+        model: A network with gates; it is left as it is.
+        data: Its data set.
+        split: One of `data.splits`.
+        estimator: As in `group_gradient_norms`.
+        batch_size: Likewise.
+        dtype: Likewise.
+
+    Returns:
+        For each group two rows, equal to those of `group_gradient_norms` with alpha=False and alpha=True.
+
+    Raises:
+        ValueError: As `group_gradient_norms`, and for a network without gates.
+    """
+    risk = ParameterRisk(model, data, split, alpha=True, batch_size=batch_size, dtype=dtype)
+    pairs = []
+    for group in risk.check_groups(None):
+        gradients = (risk.gradient(index) for index in risk.positions(group, estimator))
+        norms = [(gradient[: risk.weights].norm().item(), gradient.norm().item()) for gradient in gradients]
+        means = [sum(column) / len(norms) for column in zip(*norms, strict=True)]
+        pairs.append(tuple(GroupGradient(group, risk.n[group], mean, len(norms)) for mean in means))
+    return pairs

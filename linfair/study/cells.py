@@ -26,8 +26,8 @@ from linfair.linearizers import control, finetune
 from linfair.linearizers.record import LinearizedModel, budget_units, check_budgets, record
 from linfair.linearizers.registry import find
 from linfair.models import build
-from linfair.study.measure import device_name, measure
-from linfair.study.recipes import Recipe, recipe
+from linfair.study.measure import Original, device_name, measure
+from linfair.study.recipes import CURVATURE, Recipe, recipe
 from linfair.study.store import ResultStore, key, weights_digest
 from linfair.training import Data, fit, supervised, threads
 
@@ -50,6 +50,7 @@ class Cell:
         teacher: File of a trained network to start from (one seed), instead of training one.
         options: Options of the method that differ from the recipe's, as (name, value) pairs.
         data_options: Options of the data set that differ from its own, likewise: `label`, `group`, ...
+        curvature: Whose Hessian eigenvalues are computed: `none`, `original` or `all`; None is the recipe's.
     """
 
     data: str
@@ -63,6 +64,7 @@ class Cell:
     teacher: str | None = None
     options: tuple[tuple[str, object], ...] = ()
     data_options: tuple[tuple[str, object], ...] = ()
+    curvature: str | None = None
 
     @property
     def data_text(self) -> str:
@@ -83,6 +85,7 @@ def grid(
     teacher: str | None = None,
     options: dict[str, object] | None = None,
     data_options: dict[str, object] | None = None,
+    curvature: str | None = None,
 ) -> list[Cell]:
     """The cells of one panel: the seeds of an MLP in one ensemble, larger networks one seed a cell.
 
@@ -98,6 +101,7 @@ def grid(
         teacher: File of a trained network, for one seed.
         options: Options of the method that differ from the recipe's, for example `{"exact": True}` for SNL.
         data_options: Options of the data set, for example `{"label": "age", "group": "race"}`.
+        curvature: Whose Hessian eigenvalues are computed, see `Cell`.
 
     Raises:
         ValueError: For an unknown method or option, budgets that are none, or a device that is not there.
@@ -107,12 +111,15 @@ def grid(
         raise ValueError(f"{method} has no options {unknown}; `linfair linearizers` lists them")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"device {device!r} was asked for, but torch sees no GPU here; use device='cpu'")
+    if curvature not in (None, *CURVATURE):
+        raise ValueError(f"no curvature={curvature!r}; there are {', '.join(CURVATURE)}")
     lists = [tuple(seeds)] if network == "mlp" else [(seed,) for seed in seeds]
     budgets = check_budgets(budgets)
     changed = tuple(sorted((options or {}).items()))
     chosen = tuple(sorted((data_options or {}).items()))
     return [
-        Cell(data, network, method, budgets, one, profile, device, width, teacher, changed, chosen) for one in lists
+        Cell(data, network, method, budgets, one, profile, device, width, teacher, changed, chosen, curvature)
+        for one in lists
     ]
 
 
@@ -168,7 +175,7 @@ class Worker:
 
     def name(self, arm: str) -> str:
         """Name of an arm's table: the hash of everything that determines it."""
-        settings = self._settings("base") | {"arm": arm, "profile": self.cell.profile}
+        settings = self._settings("base") | {"arm": arm, "profile": self.cell.profile, "curved": self._curved(arm)}
         if arm != "original":
             settings |= {"budgets": self.cell.budgets, "finetune": asdict(self.recipe.finetune)}
             settings |= {"method": self.cell.method, "options": asdict(self.options)}
@@ -329,20 +336,27 @@ class Worker:
                 self.store.save(name, tuned.model.state_dict(), {"budget": one.budget})
             yield tuned
 
+    def _curved(self, arm: str) -> tuple[str, ...]:
+        """The splits on which an arm's Hessian eigenvalues are computed."""
+        whose = self.cell.curvature or self.recipe.curvature
+        return ("train",) if whose == "all" or whose == arm else ()
+
     def rows(self, arm: str) -> pd.DataFrame:
-        """Compute an arm: a row per (budget, seed, split, group) with n, accuracy, Wilson interval and provenance."""
+        """Compute an arm: a row per (budget, seed, split, group), see `measure`, with provenance."""
         teacher, notes = self.teacher()
+        compared = {"original": Original(teacher, self.data), "curvature": self._curved(arm)}
         start = time.perf_counter()
         frames = []
         if arm == "original":
             gated = map_networks(lambda network: gates.install(network, self.sets[0].input_shape), teacher)
             total = gates.total_units(gated)
             each = len(self.cell.seeds)
-            frames.append(measure(teacher, self.data, self.cell.seeds, 1.0, total, [total] * each, [0] * each))
+            counts = 1.0, total, [total] * each, [0] * each
+            frames.append(measure(teacher, self.data, self.cell.seeds, *counts, **compared))
         else:
             for one in self.students(arm):
                 counts = one.budget, one.budget_units, one.kept, one.epochs
-                frames.append(measure(one.model, self.data, self.cell.seeds, *counts))
+                frames.append(measure(one.model, self.data, self.cell.seeds, *counts, **compared))
         table = pd.concat(frames, ignore_index=True)
         cell = self.cell
         loss = dict(zip(cell.seeds, notes["loss"], strict=True))

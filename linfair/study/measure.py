@@ -1,15 +1,93 @@
-"""Measure a network, or every member of an ensemble, on every split and group: the rows of a result table."""
+"""Measure a network, or every member of an ensemble, on every split and group: the rows of a result table.
 
+Beside a group's accuracy stand the quantities by which the paper explains who loses it (Das et al., ICML 2024, Sec. 4
+and 5): risk and excessive loss, margin, churn, gradient norm and top Hessian eigenvalue of the group's risk, and the
+distance the weights have moved.
+"""
+
+import math
 import platform
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import pandas as pd
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from linfair import gates
 from linfair.data import GroupedData
+from linfair.ensemble import Ensemble
 from linfair.metrics.accuracy import group_accuracy
-from linfair.training import Data, correctness
+from linfair.metrics.curvature import top_eigenvalue_pairs
+from linfair.metrics.distance import group_churn, parameter_distance
+from linfair.metrics.gradients import group_gradient_norm_pairs
+from linfair.metrics.margin import margin
+from linfair.metrics.risk import GroupMean, losses, mean_by_group
+from linfair.training import Data, predict
+
+MEANS = ("risk", "excess", "margin", "churn")
+"""Means over the inputs of a group: each has an interval in the columns `*_low` and `*_high`."""
+
+EIGENVALUES = ("top_eigenvalue", "absolute_eigenvalue")
+"""Algebraically largest, largest in absolute value: each has its evidence in `*_residual` and `*_converged`."""
+
+DIAGNOSTICS = (
+    *(name + end for name in MEANS for end in ("", "_low", "_high")),
+    "gradient_norm",
+    "gradient_norm_alpha",
+    *(name + end for name in EIGENVALUES for end in ("", "_residual", "_converged")),
+)
+"""The columns that hold one number for each group beside its accuracy."""
+
+
+class Original:
+    """The original network (or ensemble) that others are compared with; what is asked of it often is computed once.
+
+    Args:
+        model: The network.
+        data: Its data set, or one for each member.
+    """
+
+    def __init__(self, model: nn.Module, data: Data) -> None:
+        self.model, self.data = model, data
+        self.members = networks_of(model)
+        self._logits: dict[str, Tensor] = {}
+
+    def logits(self, split: str) -> Tensor:
+        """Logits of each member on a split, inputs at their stored position: (members, n, classes)."""
+        if split not in self._logits:
+            self._logits[split] = answers(self.model, self.data, split)[1]
+        return self._logits[split]
+
+
+def networks_of(model: nn.Module) -> list[nn.Module]:
+    """The members of an ensemble; a plain network is one member."""
+    return model.networks() if isinstance(model, Ensemble) else [model]
+
+
+def answers(model: nn.Module, data: Data, split: str) -> tuple[Tensor, Tensor]:
+    """What a network (or each member of an ensemble) says about a split.
+
+    Args:
+        model: The network.
+        data: Its data set, or one for each member.
+        split: One of its splits.
+
+    Returns:
+        The share of the data set's `views` on which each input is predicted right, float32 (members, n), as
+        `linfair.training.correctness` has it, and the logits with inputs at their stored position, (members, n,
+        classes).
+    """
+    sets = [data] if isinstance(data, GroupedData) else list(data)
+    y = torch.stack([one.splits[split].y for one in sets])
+    right = torch.zeros_like(y, dtype=torch.float32)
+    stored = None
+    for view in sets[0].views:
+        logits = predict(model, data, split, view=view)
+        logits = logits.view(len(sets), -1, logits.shape[-1])
+        right += (logits.argmax(dim=-1) == y).float()
+        if view == (0, 0):
+            stored = logits
+    return right / len(sets[0].views), stored
 
 
 def measure(
@@ -20,8 +98,21 @@ def measure(
     units: int,
     kept: Sequence[int],
     epochs: Sequence[int],
+    *,
+    original: Original,
+    splits: Sequence[str] | None = None,
+    gradients: Collection[str] = ("train", "test"),
+    curvature: Collection[str] = (),
+    estimator: str = "exact",
 ) -> pd.DataFrame:
-    """A row per (seed, split, group) with n, accuracy and its Wilson interval.
+    """A row per (seed, split, group) with n, accuracy and its Wilson interval, and the group's diagnostics.
+
+    Columns beside the accuracy's: `risk` (nats), `excess` (R(a), paired over inputs), `margin`, `churn`, each with
+    `_low` and `_high`, the 95 % interval over the group's inputs (nan for a mean of one input); `gradient_norm` (model
+    parameters) and `gradient_norm_alpha` (with the gates' alphas); `top_eigenvalue` (algebraically largest) and
+    `absolute_eigenvalue` (largest in absolute value, with its sign), each with `_residual` and `_converged`; `distance`
+    and `relative_distance`, the network's, the same in all its rows. Excess, churn and distance are those to the
+    original of the same seed, and 0 for the original itself. What was not computed is nan.
 
     Args:
         model: Network, or ensemble.
@@ -31,13 +122,32 @@ def measure(
         units: The same as a count.
         kept: ReLUs each member keeps.
         epochs: Epochs each member had trained when its mask was taken.
+        original: What it was linearized from; may hold the model itself.
+        splits: Which splits; None is all.
+        gradients: Splits on which gradient norms are computed.
+        curvature: Splits on which eigenvalues are computed.
+        estimator: `exact` or `per_batch`, of gradient norms and eigenvalues; see `linfair.metrics.gradients`.
+
+    Raises:
+        ValueError: If a group has no inputs in a split, or a network's outputs are not finite.
     """
     sets = [data] if isinstance(data, GroupedData) else list(data)
+    itself = model is original.model
+    members = original.members if itself else networks_of(model)
+    moved = [
+        parameter_distance(one, two) for one, two in zip(members, original.members, strict=True)
+    ]  # before gates: both have the same names
+    gated = [one if gates.sites(one) else gates.install(one, sets[0].input_shape) for one in members]
     rows = []
-    for split in sets[0].splits:
-        right = correctness(model, data, split)
+    for split in splits or sets[0].splits:
+        right, logits = answers(model, data, split)
+        reference = logits if itself else original.logits(split)
         for member, (seed, one) in enumerate(zip(seeds, sets, strict=True)):
-            measured = group_accuracy(right[member], one.splits[split].a, len(one.group_names))
+            part, n_groups = one.splits[split], len(one.group_names)
+            columns = mean_columns(logits[member], reference[member], part.y, part.a, n_groups, itself=itself)
+            columns |= gradient_columns(gated[member], one, split, estimator, skip=split not in gradients)
+            columns |= curvature_columns(gated[member], one, split, estimator, skip=split not in curvature)
+            measured = group_accuracy(right[member], part.a, n_groups)
             for group, role, trained in zip(measured, one.roles, one.counts, strict=True):
                 rows.append(
                     {
@@ -55,9 +165,71 @@ def measure(
                         "accuracy": group.accuracy,
                         "low": group.low,
                         "high": group.high,
+                        **{name: values[group.group] for name, values in columns.items()},
+                        "distance": moved[member].distance,
+                        "relative_distance": moved[member].relative,
                     }
                 )
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    return table.astype({f"{name}_converged": "boolean" for name in EIGENVALUES})
+
+
+def mean_columns(
+    logits: Tensor, reference: Tensor, y: Tensor, groups: Tensor, n_groups: int, *, itself: bool = False
+) -> dict[str, list[float]]:
+    """The columns of `MEANS` and their ends, a number for each group.
+
+    Args:
+        logits: Of the network, (n, classes).
+        reference: Of the original network, likewise.
+        y: Labels, (n,).
+        groups: Group of each input, (n,).
+        n_groups: Number of groups.
+        itself: The network is the original: excess and churn are 0, and so are their intervals.
+    """
+    loss = losses(logits, y)
+    found = {
+        "risk": mean_by_group(loss, groups, n_groups),
+        "excess": mean_by_group(loss - losses(reference, y), groups, n_groups),
+        "margin": mean_by_group(margin(logits), groups, n_groups),
+        "churn": group_churn(logits, reference, groups, n_groups),
+    }
+    if itself:
+        found |= {
+            name: [GroupMean(row.group, row.n, 0.0, 0.0, 0.0) for row in found[name]] for name in ("excess", "churn")
+        }
+    ends = {"": "mean", "_low": "low", "_high": "high"}
+    return {
+        name + end: [getattr(row, field) for row in rows] for name, rows in found.items() for end, field in ends.items()
+    }
+
+
+def gradient_columns(
+    model: nn.Module, data: GroupedData, split: str, estimator: str = "exact", *, skip: bool = False
+) -> dict[str, list[float]]:
+    """`gradient_norm` and `gradient_norm_alpha` of each group of a network with gates; nan if skipped."""
+    if skip:
+        return dict.fromkeys(("gradient_norm", "gradient_norm_alpha"), [math.nan] * len(data.group_names))
+    pairs = group_gradient_norm_pairs(model, data, split, estimator=estimator)
+    return {
+        "gradient_norm": [weights.norm for weights, _ in pairs],
+        "gradient_norm_alpha": [both.norm for _, both in pairs],
+    }
+
+
+def curvature_columns(
+    model: nn.Module, data: GroupedData, split: str, estimator: str = "exact", *, skip: bool = False
+) -> dict[str, list[float | bool | None]]:
+    """The columns of `EIGENVALUES` and their evidence, a value for each group; nan if skipped."""
+    columns: dict[str, list[float | bool | None]] = {}
+    pairs = [] if skip else top_eigenvalue_pairs(model, data, split, estimator=estimator)
+    for number, name in enumerate(EIGENVALUES):
+        rows = [pair[number] for pair in pairs]
+        unknown = [math.nan] * len(data.group_names)
+        columns[name] = [row.value for row in rows] or unknown
+        columns[f"{name}_residual"] = [row.residual for row in rows] or unknown
+        columns[f"{name}_converged"] = [row.converged for row in rows] or [None] * len(data.group_names)
+    return columns
 
 
 def device_name(device: str) -> str:

@@ -10,6 +10,9 @@ from dataclasses import dataclass, field, replace
 from linfair.linearizers import LINEARIZERS, PAPER_FINETUNE, SNL, DeepReDuce
 from linfair.training import Schedule
 
+CURVATURE = ("none", "original", "all")
+"""Networks whose top Hessian eigenvalues a study computes: none, the original ones, the linearized ones too."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -20,12 +23,14 @@ class Recipe:
         finetune: Fine-tuning of every student.
         options: Options of methods that differ from the method's own settings.
         width: The network's width; None is the full network.
+        curvature: Whose Hessians are looked at: one of `CURVATURE`.
     """
 
     base: Schedule
     finetune: Schedule
     options: dict[str, object] = field(default_factory=dict)
     width: int | None = None
+    curvature: str = "original"
 
     def method(self, name: str) -> object:
         """The options of a method."""
@@ -37,6 +42,7 @@ _PAPER = Recipe(
         epochs=160, batch_size=256, lr=0.1, momentum=0.9, weight_decay=5e-4, decay="step", milestones=(80, 120)
     ),
     finetune=PAPER_FINETUNE,
+    curvature="all",
 )
 _SMALL_MLP = Recipe(
     base=Schedule(epochs=400, optimizer="adamw", lr=3e-3),
@@ -69,6 +75,7 @@ _QUICK_CNN = Recipe(
         "deepreduce": DeepReDuce(schedule=Schedule(epochs=2, batch_size=128, lr=0.05, weight_decay=5e-4)),
     },
     width=8,
+    curvature="none",  # a search costs about a hundred epochs
 )
 PROFILES = ("smoke", "small", "quick", "paper")
 
@@ -96,4 +103,5 @@ def recipe(network: str, profile: str) -> Recipe:
         finetune=replace(small.finetune, epochs=5 if network == "mlp" else 2),
         options={"snl": hasty, "deepreduce": brief},
         width=small.width,
+        curvature="original" if network == "mlp" else "none",
     )

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from linfair.metrics import mean_interval
+from linfair.study.measure import DIAGNOSTICS
 
 _PER_GROUP = {"group", "group_name", "n_train", "n", "accuracy", "low", "high"}
 
@@ -11,9 +12,10 @@ _PER_GROUP = {"group", "group_name", "n_train", "n", "accuracy", "low", "high"}
 def by_role(table: pd.DataFrame) -> pd.DataFrame:
     """Pool groups into majority and minority, every image counted once: `group_name` becomes the role.
 
-    Rows that several methods share, those of the original networks, count once too.
+    Rows that several methods share, those of the original networks, count once too. The groups' diagnostics are left
+    out; what belongs to the whole network, as its distance, stays.
     """
-    table = table.drop_duplicates()
+    table = table.drop(columns=list(DIAGNOSTICS), errors="ignore").drop_duplicates()
     by = [name for name in table.columns if name not in _PER_GROUP]
     pooled = table.assign(right=table["accuracy"] * table["n"], group_name=table["role"])
     pooled = pooled.groupby([*by, "group_name"], as_index=False, dropna=False)[["right", "n", "n_train"]].sum()

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from linfair.data import GroupedData, move
+from linfair.divergence import Failure, Isolation, TrainingDiverged, clip_gradients
 from linfair.ensemble import Ensemble
 
 Data = GroupedData | Sequence[GroupedData]
@@ -34,10 +35,6 @@ def threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-class TrainingDiverged(RuntimeError):
-    """The loss left the finite numbers."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +116,8 @@ class Batch:
 
 
 Objective = Callable[[nn.Module, Batch], Tensor]
+Sampler = Callable[[Tensor, torch.Generator], Tensor]
+"""Groups of the training split (n,) on the CPU and a generator -> n positions, one epoch of one member."""
 
 
 class Source:
@@ -147,12 +146,17 @@ class Source:
         fields = x, self.y[member, index], self.a[member, index], index
         return Batch(*(value[0] if self.single else value for value in fields), augmented=shifts is not None)
 
-    def epoch(self, keys: Sequence[str], batch_size: int | None, augment: bool) -> "list[tuple[Tensor, Tensor | None]]":
+    def epoch(
+        self, keys: Sequence[str], batch_size: int | None, augment: bool, sampler: Sampler | None = None
+    ) -> "list[tuple[Tensor, Tensor | None]]":
         """Positions (and shifts) of one epoch's batches, drawn for each member from its own key."""
         orders, shifts, reach = [], [], self.sets[0].shift
-        for key in keys:
+        for member, key in enumerate(keys):
             generator = torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(key.encode()).digest()[:7]))
-            orders.append(torch.randperm(self.n, generator=generator))
+            if sampler is None:
+                orders.append(torch.randperm(self.n, generator=generator))
+            else:
+                orders.append(sampler(self.a[member].cpu(), generator))
             if augment and reach:
                 shifts.append(torch.randint(-reach, reach + 1, (2, self.n), generator=generator))
         count = math.ceil(self.n / (batch_size or self.n))
@@ -219,11 +223,14 @@ class Distill:
                 self._cache = predict(self.teacher, self.data, "train")
             return self._cache.gather(-2, batch.index.unsqueeze(-1).expand(*batch.index.shape, self._cache.shape[-1]))
 
+    def per_input(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Loss ce * CE + kd * KD of each input, given the student's logits (..., n, classes) -> (..., n)."""
+        taught = distillation(logits, self.teacher_logits(batch), self.temperature)
+        return self.ce * cross_entropy(logits, batch.y) + self.kd * taught
+
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
         """Loss of the batch, ce * CE + kd * KD, one number for each member."""
-        logits = model(batch.x)
-        taught = distillation(logits, self.teacher_logits(batch), self.temperature)
-        return per_member(self.ce * cross_entropy(logits, batch.y) + self.kd * taught)
+        return per_member(self.per_input(model(batch.x), batch))
 
 
 def fit(
@@ -236,6 +243,10 @@ def fit(
     stage: str,
     label: str | None = None,
     after_epoch: Callable[[int], bool] | None = None,
+    check: Callable[[int], dict[int, Failure]] | None = None,
+    sampler: Sampler | None = None,
+    clip: float | None = None,
+    isolate: bool = False,
     progress: bool = True,
 ) -> list[dict[str, object]]:
     """Train a network, or every member of an ensemble, in place.
@@ -249,13 +260,20 @@ def fit(
         stage: Name of the stage, part of what the seeds draw: two arms with the same stage see the same batches.
         label: Shown in the progress bar and in errors; the stage's name by default.
         after_epoch: Called with the epoch's number after it; training ends early when it returns True.
+        check: Called with the epoch's number before that; says which members diverged, beyond a loss that is not
+            finite, and why.
+        sampler: Draws what an epoch visits; None is every image once, in random order.
+        clip: Largest norm of each member's gradient; None is unbounded.
+        isolate: In an ensemble, put diverged members back to the end of their last good epoch and go on with the
+            others, instead of raising; rows then hold `diverged`, for each member the epoch in which it did, or None,
+            and nan for its loss from then on.
         progress: Show a progress bar.
 
     Returns:
         One row per epoch: `epoch` and `loss`, a list with each member's mean.
 
     Raises:
-        TrainingDiverged: If a member's loss is no longer finite; names epoch and seeds.
+        TrainingDiverged: If a member's loss is no longer finite or `check` says so; names epoch and seeds.
     """
     members = model.members if isinstance(model, Ensemble) else 1
     source = Source(data, "train")
@@ -268,6 +286,7 @@ def fit(
     run = torch.compile(model) if schedule.compile else model
     rates = [group["lr"] for group in optimizer.param_groups]
     history: list[dict[str, object]] = []
+    isolation = Isolation(model, members) if isolate and isinstance(model, Ensemble) else None
     bar = tqdm(range(schedule.epochs), desc=label or stage, unit="epoch", disable=not progress, leave=False)
     for epoch in bar:
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
@@ -275,20 +294,32 @@ def fit(
         model.train()
         total = torch.zeros(members, device=source.y.device)
         keys = [f"{seed}/{stage}/{epoch}" for seed in seeds]
-        for index, shifts in source.epoch(keys, schedule.batch_size, schedule.augment):
+        for index, shifts in source.epoch(keys, schedule.batch_size, schedule.augment, sampler):
             loss = objective(run, source.take(index, shifts))
             optimizer.zero_grad(set_to_none=True)
             loss.sum().backward()
+            if clip is not None:
+                clip_gradients(model, members, clip)
             optimizer.step()
             total += loss.detach() * index.shape[1]
         losses = (total / source.n).tolist()
-        if not all(math.isfinite(loss) for loss in losses):
-            bad = [seed for seed, loss in zip(seeds, losses, strict=True) if not math.isfinite(loss)]
-            raise TrainingDiverged(
-                f"{label or stage}: the loss is not finite in epoch {epoch} for seeds {bad}; "
-                f"lower the learning rate ({schedule.lr})"
-            )
+        advice = f"lower the learning rate ({schedule.lr})"
+        failed = {m: Failure("the loss is not finite", advice) for m in range(members) if not math.isfinite(losses[m])}
+        if check is not None:
+            failed |= check(epoch)
         history.append({"epoch": epoch, "loss": losses})
+        if isolation is not None:
+            isolation.update(epoch, list(failed))
+            history[-1]["diverged"] = list(isolation.epoch)
+            history[-1]["loss"] = [
+                loss if when is None else math.nan for loss, when in zip(losses, isolation.epoch, strict=True)
+            ]
+            if isolation.all_lost:
+                break
+        elif failed:
+            why = next(iter(failed.values()))
+            bad = [seeds[member] for member, reason in sorted(failed.items()) if reason == why]
+            raise TrainingDiverged(f"{label or stage}: {why.what} in epoch {epoch} for seeds {bad}; {why.advice}")
         bar.set_postfix(loss=f"{sum(losses) / members:.3f}", refresh=False)
         if after_epoch is not None and after_epoch(epoch):
             break

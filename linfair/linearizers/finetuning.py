@@ -9,6 +9,7 @@ from torch import nn
 from linfair import gates
 from linfair.ensemble import Ensemble, map_networks
 from linfair.linearizers.record import LinearizedModel, record
+from linfair.mitigation import Plain, resolve
 from linfair.training import Data, Distill, Schedule, fit
 
 PAPER_FINETUNE = Schedule(
@@ -24,9 +25,13 @@ def finetune(
     *,
     seeds: Sequence[int],
     schedule: Schedule = PAPER_FINETUNE,
+    mitigation: str | object | None = None,
     progress: bool = True,
 ) -> LinearizedModel:
     """Fine-tune the weights of a linearized network on CE + KD (T = 4), its mask frozen.
+
+    With a mitigation, the same schedule and batches, on that mitigation's objective. A mitigated member of an ensemble
+    that diverges is set back, named in the record's `diverged`, and the others go on.
 
     Args:
         linearized: Record of one budget; it is not changed.
@@ -34,24 +39,44 @@ def finetune(
         data: Its data.
         seeds: One for each member. All budgets and arms of a seed see the same batches.
         schedule: Epochs, rates; the paper's by default.
+        mitigation: Name or options of one of `MITIGATIONS`; None is none.
         progress: Show a progress bar.
 
     Returns:
-        A record with the fine-tuned network.
+        A record with the fine-tuned network, the rows of its fine-tuning and the mitigation's options.
+
+    Raises:
+        ValueError: If there is no such mitigation.
+        TrainingDiverged: If a network on its own diverges (a loss or multiplier that is not finite, or too large).
     """
+    options = resolve(mitigation)
     model = gates.freeze(copy.deepcopy(linearized.model))
     label = f"{linearized.method}: fine-tuning at {100 * linearized.budget:g} %"
-    fit(
+    plain = isinstance(options, Plain)
+    objective = options.start(model, teacher, data)
+    history = fit(
         model,
         data,
-        Distill(teacher, data),
+        objective,
         schedule,
         seeds=seeds,
         stage="finetune",
-        label=label,
+        label=label if plain else f"{label}, {options.name}",
+        check=objective.after_epoch,
+        sampler=objective.sampler,
+        clip=objective.clip,
+        isolate=not plain,
         progress=progress,
     )
-    return replace(linearized, model=model)
+    rows = [row | logged for row, logged in zip(history, objective.rows, strict=True)]
+    diverged = tuple(rows[-1].get("diverged", [None] * len(linearized.masks)))
+    return replace(
+        linearized,
+        model=model,
+        mitigation=None if plain else options,
+        finetuning=rows,
+        diverged=diverged,
+    )
 
 
 def control(

@@ -27,6 +27,10 @@ class LinearizedModel:
         history: Rows of the mask phase, shared by the budgets of one path.
         accuracy_before: Validation accuracy of each member before fine-tuning, where it was measured.
         accuracy_after: Likewise after it.
+        mitigation: Options of the mitigation it was fine-tuned with; None without.
+        finetuning: Rows of the fine-tuning: loss of each member, and what the mitigation logs (multipliers, ...).
+        diverged: For each member the epoch of fine-tuning in which it diverged, or None. A member that did is as it was
+            at the end of the epoch before: leave it out of comparisons.
     """
 
     method: str
@@ -38,6 +42,9 @@ class LinearizedModel:
     history: list[dict[str, object]] = field(default_factory=list, repr=False)
     accuracy_before: tuple[float, ...] | None = None
     accuracy_after: tuple[float, ...] | None = None
+    mitigation: object | None = None
+    finetuning: list[dict[str, object]] = field(default_factory=list, repr=False)
+    diverged: tuple[int | None, ...] | None = None
 
     @property
     def kept(self) -> tuple[int, ...]:

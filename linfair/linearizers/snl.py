@@ -8,6 +8,10 @@ with lambda growing by 10 % in every epoch (from the sixth on) in which the numb
 fall below its lowest. Nothing before a budget is met depends on that budget, so **one path serves all budgets**: each
 takes its snapshot, alphas binarised and frozen, at the end of the first epoch whose count is within it. The count may
 undershoot; the record holds the actual one.
+
+*Fair selection*: with `mitigation`, the objective of that mitigation takes the place of CE + KD while the mask is
+selected: with Algorithm 1, CE + KD + sum_a lambda_a |L_a - L| + lambda * sum |alpha|, the groups' lambda_a moving
+once an epoch.
 """
 
 import copy
@@ -23,7 +27,8 @@ from linfair.ensemble import Ensemble, map_networks
 from linfair.linearizers.oneshot import top_units
 from linfair.linearizers.record import BudgetOutOfReach, LinearizedModel, budget_units, check_budgets, record
 from linfair.masks import apply_mask, masks_of
-from linfair.training import Batch, Data, Distill, Schedule, fit
+from linfair.mitigation import resolve
+from linfair.training import Batch, Data, Schedule, fit
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,8 @@ class SNL:
         exact: Keep the units with the largest alphas, exactly the budget, instead of those above the threshold.
         rewind: Take only the mask from the path: the weights go back to the teacher's, and the record says 0 epochs. It
             separates which units SNL selects from the training it does while it selects.
+        mitigation: Name or options of a mitigation used while the mask is selected; None is none. A member of an
+            ensemble that diverges here ends the path for all.
         schedule: Training of weights and alphas; its epochs are the most that are tried.
     """
 
@@ -50,6 +57,7 @@ class SNL:
     patience: int | None = None
     exact: bool = False
     rewind: bool = False
+    mitigation: str | object | None = None
     schedule: Schedule = field(default=Schedule(epochs=2000, batch_size=128, optimizer="adam", lr=1e-3))
 
 
@@ -77,6 +85,7 @@ def snl(
 
     Raises:
         BudgetOutOfReach: If the count stops falling before the last budget; says how far it came and what to change.
+        TrainingDiverged: If the loss or a multiplier of the mitigation does; names the seeds.
     """
     options = options or SNL()
     budgets = check_budgets(budgets)
@@ -90,6 +99,9 @@ def snl(
         stage="masks",
         label="snl: mask path",
         after_epoch=path.after_epoch,
+        check=path.mitigated.after_epoch,
+        sampler=path.mitigated.sampler,
+        clip=path.mitigated.clip,
         progress=progress,
     )
     path.finish(history)
@@ -121,7 +133,7 @@ class _Path:
         self.snapshots: list[list[nn.Module]] = [[] for _ in self.seeds]
         self.epochs: list[list[int]] = [[] for _ in self.seeds]
         self.counts: list[list[int]] = []
-        self.distill = Distill(teacher, data)
+        self.mitigated = resolve(options.mitigation).start(self.model, teacher, data)
         schedule = options.schedule
         steps = math.ceil(len(source.splits["train"]) / (schedule.batch_size or len(source.splits["train"])))
         fall = (1 - options.threshold) / ((schedule.alpha_lr or schedule.lr) * steps)
@@ -129,7 +141,7 @@ class _Path:
 
     def objective(self, model: nn.Module, batch: Batch) -> Tensor:
         l1 = sum(alpha.abs().flatten(1).sum(1) for alpha in gates.alphas(model).values())
-        return self.distill(model, batch) + self.lasso * l1
+        return self.mitigated(model, batch) + self.lasso * l1
 
     def after_epoch(self, epoch: int) -> bool:
         counts = gates.kept_units(self.model, threshold=self.options.threshold).tolist()
@@ -153,8 +165,8 @@ class _Path:
         missing = [m for m, taken in enumerate(self.snapshots) if len(taken) < len(self.limits)]
         if missing:
             self._give_up(missing, f"all {self.options.schedule.epochs} epochs were used")
-        for row, counts in zip(history, self.counts, strict=True):
-            row["kept"] = counts
+        for row, counts, logged in zip(history, self.counts, self.mitigated.rows, strict=True):
+            row |= logged | {"kept": counts}
 
     def _snapshot(self, member: int, limit: int) -> nn.Module:
         network = _member(self.model, member)

@@ -1,0 +1,76 @@
+"""When training leaves the finite numbers: clip gradients before, say so after, lose no other member of an ensemble."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+
+class TrainingDiverged(RuntimeError):
+    """The loss, or a multiplier of a constraint, left the finite numbers or its stated limit."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why one member of a training diverged, and what would help: two phrases of an error message."""
+
+    what: str
+    advice: str
+
+
+def clip_gradients(model: nn.Module, members: int, max_norm: float) -> None:
+    """Shorten each member's gradient g, over all its parameters, to g * min(1, max_norm / (|g| + 1e-6)).
+
+    Args:
+        model: Network, or ensemble (every parameter with a leading members axis), after `backward`.
+        members: Number of networks; 1 for a plain network.
+        max_norm: Largest norm allowed.
+
+    >>> layer = nn.Linear(2, 1, bias=False)
+    >>> layer.weight.grad = torch.tensor([[3.0, 4.0]])
+    >>> clip_gradients(layer, 1, 1.0)
+    >>> layer.weight.grad.norm().round(decimals=5).item()
+    1.0
+    """
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    square = sum(gradient.reshape(members, -1).pow(2).sum(dim=1) for gradient in gradients)
+    scale = (max_norm / (square.sqrt() + 1e-6)).clamp(max=1.0)
+    for gradient in gradients:
+        factor = scale[0] if members == 1 else scale.view(-1, *[1] * (gradient.ndim - 1))
+        gradient.mul_(factor)
+
+
+class Isolation:
+    """Keeps the diverged members of an ensemble as they were at the end of their last good epoch.
+
+    Members share nothing, so that the others train on as if they were alone.
+
+    Attributes:
+        epoch: For each member the epoch (from 0) in which it diverged, or None.
+    """
+
+    def __init__(self, model: nn.Module, members: int) -> None:
+        self.model = model
+        self.epoch: list[int | None] = [None] * members
+        self._good = self._copy()
+
+    def update(self, epoch: int, failed: Sequence[int]) -> None:
+        """Note the members that diverged in an epoch, and put them and all earlier ones back."""
+        for member in failed:
+            if self.epoch[member] is None:
+                self.epoch[member] = epoch
+        lost = [member for member, when in enumerate(self.epoch) if when is not None]
+        if lost:
+            with torch.no_grad():
+                for name, value in self.model.state_dict().items():
+                    value[lost] = self._good[name][lost]
+        self._good = self._copy()
+
+    @property
+    def all_lost(self) -> bool:
+        """Whether no member is left to train."""
+        return None not in self.epoch
+
+    def _copy(self) -> dict[str, torch.Tensor]:
+        return {name: value.clone() for name, value in self.model.state_dict().items()}

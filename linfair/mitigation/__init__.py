@@ -1,0 +1,28 @@
+"""Mitigations: ways of training a linearized network that let no group pay more than others.
+
+Start with `linearizers.finetune(..., mitigation="lagrangian")`, or options instead of a name: `Lagrangian(mu=0.005)`;
+`MITIGATIONS` lists them. `SNL(mitigation=...)` uses the same objectives while the mask is selected.
+"""
+
+from linfair.mitigation.balanced_sampling import BalancedSampling
+from linfair.mitigation.excess_drop import ExcessDrop
+from linfair.mitigation.group_dro import GroupDRO
+from linfair.mitigation.kd_over_c import KDOverC
+from linfair.mitigation.lagrangian import RELEASED, Lagrangian
+from linfair.mitigation.objective import MitigatedObjective, Plain, means_by_group
+from linfair.mitigation.registry import MITIGATIONS, Mitigation, resolve
+
+__all__ = [
+    "MITIGATIONS",
+    "RELEASED",
+    "BalancedSampling",
+    "ExcessDrop",
+    "GroupDRO",
+    "KDOverC",
+    "Lagrangian",
+    "Mitigation",
+    "MitigatedObjective",
+    "Plain",
+    "means_by_group",
+    "resolve",
+]

@@ -1,0 +1,104 @@
+"""Excess drop: no group may lose much more against the *dense* network than all inputs together.
+
+With err the 0/1 error over the training set S, h the student and h* the original (dense) network, the excess drop of
+group a is
+
+    psi_a = [err_a(h) - err_a(h*)] - [err(h) - err(h*)] - tolerance    <= 0,
+
+one-sided: a group that loses less than the others is left alone. The error has no gradient, so the dual takes the true
+rate and the primal a surrogate, the cross entropy (a two-player form: Cotter et al., 2019; for pruning: Hashemizadeh,
+Ramirez, Sukumaran, Farnadi, Lacoste-Julien, Gallego-Posada, "Balancing Act: Constraining Disparate Impact in Sparse
+Models", arXiv 2310.20673):
+
+    per batch      L^KD(B) + sum_a lambda_a (CE_a(B) - CE(B))     (the dense network's part is constant)
+    per epoch      lambda_a <- max(0, lambda_a + mu psi_a),       in evaluation mode.
+
+A student that fits its training set has nothing to repair there, whatever its test error: see `violations` in the log.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from linfair.divergence import Failure
+from linfair.mitigation.objective import MitigatedObjective, beyond, means_by_group
+from linfair.training import Batch, Data, Distill, correctness, cross_entropy, per_member
+
+
+@dataclass(frozen=True)
+class ExcessDrop:
+    """Options of the excess-drop constraint.
+
+    Attributes:
+        mu: Step of the multipliers, per epoch and unit of error rate.
+        tolerance: Excess drop a group is allowed, as a share (0.01 is one point).
+        clip: Largest gradient norm; None is unbounded.
+        limit: A multiplier above this counts as diverged.
+    """
+
+    name: ClassVar[str] = "excess_drop"
+
+    mu: float = 0.1
+    tolerance: float = 0.0
+    clip: float | None = None
+    limit: float = 1000.0
+
+    def __post_init__(self) -> None:
+        if not self.mu >= 0 or not 0 <= self.tolerance <= 1:
+            raise ValueError(
+                f"need mu >= 0 and a tolerance in [0, 1] (a share, 0.01 is a point), got mu={self.mu}, "
+                f"tolerance={self.tolerance}"
+            )
+
+    def start(
+        self, model: nn.Module, teacher: nn.Module, data: Data, *, distill: Distill | None = None
+    ) -> "ExcessDropObjective":
+        """The objective of one stage, its multipliers at 0."""
+        return ExcessDropObjective(self, model, teacher, data, distill=distill)
+
+
+class ExcessDropObjective(MitigatedObjective):
+    """L^KD + the surrogate penalty; `multipliers` (members, groups), float64, never negative.
+
+    Rows hold `multipliers` (after the update), `violations` (psi) and `absent` (batches without that group).
+    """
+
+    def __init__(
+        self, options: ExcessDrop, model: nn.Module, teacher: nn.Module, data: Data, *, distill: Distill | None = None
+    ) -> None:
+        super().__init__(model, teacher, data, distill=distill)
+        self.options, self.clip = options, options.clip
+        self.multipliers = self.zeros()
+        self.dense, self.dense_by_group = self._errors(teacher)
+        self.has_images = means_by_group(self._source.a.double(), self._source.a, self.n_groups)[1] > 0
+
+    def _errors(self, model: nn.Module) -> tuple[Tensor, Tensor]:
+        """Error over the training split (members,) and over its groups, averaged over the data set's fixed views."""
+        wrong = 1 - correctness(model, self.data, "train").double()
+        return wrong.mean(dim=1), means_by_group(wrong, self._source.a, self.n_groups)[0]
+
+    def violations(self) -> Tensor:
+        """Psi of each group over the training split, (members, groups)."""
+        error, by_group = self._errors(self.model)
+        drop, drops = error - self.dense, by_group - self.dense_by_group
+        return (drops - drop.unsqueeze(1) - self.options.tolerance) * self.has_images
+
+    def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Loss of a batch and its surrogate penalty, one number for each member."""
+        logits = model(batch.x)
+        wrong = self.by_member(cross_entropy(logits, batch.y))
+        means, counts = means_by_group(wrong, self.by_member(batch.a), self.n_groups)
+        present = counts > 0
+        self.note_absent(present)
+        excess = (means - wrong.mean(dim=1, keepdim=True)) * present
+        penalty = (self.multipliers.to(excess.dtype) * excess).sum(dim=1)
+        return per_member(self.distill.per_input(logits, batch)).view(self.members) + penalty
+
+    def after_epoch(self, epoch: int) -> dict[int, Failure]:
+        """One projected step of the multipliers, logged."""
+        violations = self.violations()
+        self.multipliers = (self.multipliers + self.options.mu * violations).clamp(min=0)
+        self.log(multipliers=self.multipliers, violations=violations)
+        options = self.options
+        return beyond(self.multipliers, options.name, mu=options.mu, clip=options.clip, limit=options.limit)

@@ -1,0 +1,71 @@
+"""Group DRO: the loss of the worst group, by exponentiated gradients (Sagawa, Koh, Hashimoto, Liang; ICLR 2020).
+
+Each group has a weight q_a, 1/G at first. Per batch B (their Algorithm 1, all groups of a batch at once)
+
+    q_a <- q_a exp(step L_a(B)) / sum_b q_b exp(step L_b(B)),    loss = sum_a q_a L_a(B),
+
+with the group means of L^KD; the weights have no gradient. A group absent from a batch adds 0 to both. After batches
+1..t the weights are therefore the softmax of step * (L_a(B_1) + ... + L_a(B_t)).
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from linfair.divergence import Failure
+from linfair.mitigation.objective import MitigatedObjective
+from linfair.training import Batch, Data, Distill
+
+
+@dataclass(frozen=True)
+class GroupDRO:
+    """Options of group DRO.
+
+    Attributes:
+        step: Step of the exponentiated gradient, per batch; 0.01 is the authors'.
+        clip: Largest gradient norm; None is unbounded.
+    """
+
+    name: ClassVar[str] = "group_dro"
+
+    step: float = 0.01
+    clip: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.step >= 0:
+            raise ValueError(f"step must not be negative, got {self.step}; the authors have 0.01")
+
+    def start(
+        self, model: nn.Module, teacher: nn.Module, data: Data, *, distill: Distill | None = None
+    ) -> "GroupDROObjective":
+        """The objective of one stage, all groups weighing the same."""
+        return GroupDROObjective(self, model, teacher, data, distill=distill)
+
+
+class GroupDROObjective(MitigatedObjective):
+    """The weighted sum of group losses; rows hold `weights` (at the end of the epoch) and `absent`."""
+
+    def __init__(
+        self, options: GroupDRO, model: nn.Module, teacher: nn.Module, data: Data, *, distill: Distill | None = None
+    ) -> None:
+        super().__init__(model, teacher, data, distill=distill)
+        self.options, self.clip = options, options.clip
+        self.exponents = self.zeros()
+
+    @property
+    def weights(self) -> Tensor:
+        """Weight of each group, (members, groups), adding up to 1."""
+        return self.exponents.softmax(dim=1)
+
+    def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Step of the weights, then the weighted loss of the batch, one number for each member."""
+        _, means, counts = self.batch_losses(model(batch.x), batch)
+        self.note_absent(counts > 0)
+        self.exponents += self.options.step * means.detach()
+        return (self.weights.to(means.dtype) * means).sum(dim=1)
+
+    def after_epoch(self, epoch: int) -> dict[int, Failure]:
+        """Log the weights."""
+        self.log(weights=self.weights)
+        return {}

@@ -1,0 +1,154 @@
+"""The form all mitigations have: an objective for each batch and a hook after each epoch of the one `fit`.
+
+Without a mitigation the objective is the paper's distillation loss, averaged over the batch,
+
+    L^KD(B) = 1/|B| sum_{i in B} l_i,    l_i = CE_i + KD_i    (T = 4, KD times T^2),
+
+and nothing happens after an epoch. Mitigations change one of four things: what is added to the mean, how much each
+group's l_i weigh, which images make a batch, or KD's weight. Most need means by group,
+
+    L_a(B) = 1/|B_a| sum_{i in B_a} l_i,
+
+which `means_by_group` gives; a group absent from a batch has no mean and takes no part in it.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from linfair.data import GroupedData
+from linfair.divergence import Failure
+from linfair.training import Batch, Data, Distill, Sampler, Source, per_member, predict
+
+
+def means_by_group(values: Tensor, groups: Tensor, n_groups: int) -> tuple[Tensor, Tensor]:
+    """Mean of a quantity over each group of a batch, for each member.
+
+    Args:
+        values: One number for each input, (members, n).
+        groups: Group of each input, int64, same shape.
+        n_groups: Number of groups.
+
+    Returns:
+        Means (members, n_groups), 0 for a group without inputs, and counts, int64, of the same shape.
+
+    >>> means_by_group(torch.tensor([[1.0, 3.0, 5.0]]), torch.tensor([[0, 0, 2]]), 3)
+    (tensor([[2., 0., 5.]]), tensor([[2, 0, 1]]))
+    """
+    belongs = F.one_hot(groups, n_groups)
+    counts = belongs.sum(dim=1)
+    sums = (values.unsqueeze(-1) * belongs.to(values.dtype)).sum(dim=1)
+    return sums / counts.clamp(min=1), counts
+
+
+class MitigatedObjective:
+    """An objective with its hooks, for one stage of training one network or ensemble.
+
+    Args:
+        model: The student that will be trained.
+        teacher: The original network.
+        data: Their data; a list, one for each member, for an ensemble.
+        distill: The stage's distillation loss; CE + KD (T = 4) by default.
+
+    Attributes:
+        sampler: What `fit` draws epochs with; None is every image once.
+        clip: Largest gradient norm; None is unbounded.
+        rows: One row for each epoch so far: what the mitigation logs.
+    """
+
+    sampler: Sampler | None = None
+    clip: float | None = None
+
+    def __init__(self, model: nn.Module, teacher: nn.Module, data: Data, *, distill: Distill | None = None) -> None:
+        self.model, self.data = model, data
+        self.distill = distill or Distill(teacher, data)
+        sets = [data] if isinstance(data, GroupedData) else list(data)
+        sizes = sorted({len(one.group_names) for one in sets})
+        if len(sizes) != 1:
+            raise ValueError(f"data sets of an ensemble must have equally many groups, got {sizes}")
+        self.members, self.n_groups, self.classes = len(sets), sizes[0], sets[0].classes
+        self.rows: list[dict[str, object]] = []
+        self._source = Source(data, "train")
+        self._logged_absent = self.zeros(dtype=torch.int64)
+
+    def zeros(self, dtype: torch.dtype = torch.float64) -> Tensor:
+        """One number for each member and group, (members, groups)."""
+        return torch.zeros(self.members, self.n_groups, dtype=dtype, device=self._source.y.device)
+
+    def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Loss of a batch, one number for each member."""
+        return self.distill(model, batch)
+
+    def batch_losses(self, logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean loss of a batch (members,), means of its groups and their counts, (members, groups) each."""
+        losses = self.distill.per_input(logits, batch)
+        means, counts = means_by_group(self.by_member(losses), self.by_member(batch.a), self.n_groups)
+        return per_member(losses).view(self.members), means, counts
+
+    def by_member(self, values: Tensor) -> Tensor:
+        """A batch's values with the members axis in front that a plain network's lack."""
+        return values.view(self.members, -1)
+
+    def note_absent(self, present: Tensor) -> None:
+        """Count the groups that took no part in a batch, (members, groups), for the epoch's row."""
+        self._logged_absent += ~present
+
+    def log(self, **columns: Tensor) -> None:
+        """Add the epoch's row: each column a list (members) of lists (groups)."""
+        values = {name: value.tolist() for name, value in columns.items()}
+        self.rows.append(values | {"absent": self._logged_absent.tolist()})
+        self._logged_absent.zero_()
+
+    @torch.no_grad()
+    def training_losses(self) -> tuple[Tensor, Tensor]:
+        """Mean loss over the whole training split (members,) and over its groups (members, groups).
+
+        In evaluation mode, images where they are (no random shifts), in float64.
+        """
+        source = self._source
+        y, a = (value[0] if source.single else value for value in (source.y, source.a))
+        everything = torch.arange(source.n, device=y.device).expand(y.shape)
+        batch = Batch(y.new_empty(0), y, a, everything, augmented=False)
+        losses = self.by_member(self.distill.per_input(predict(self.model, self.data, "train"), batch)).double()
+        return losses.mean(dim=1), means_by_group(losses, source.a, self.n_groups)[0]
+
+    def after_epoch(self, epoch: int) -> dict[int, Failure]:
+        """Update and log what changes once an epoch; say which members diverged."""
+        self.rows.append({})
+        return {}
+
+
+def beyond(multipliers: Tensor, name: str, *, mu: float, clip: float | None, limit: float) -> dict[int, Failure]:
+    """The members of which a multiplier (members, groups) is not finite or above the limit.
+
+    >>> multipliers = torch.tensor([[1.0, 2.0], [math.nan, 0.0]])
+    >>> beyond(multipliers, "lagrangian", mu=0.01, clip=None, limit=10.0)[1].advice
+    'lower mu (0.01) or bound the gradients (clip=5)'
+    """
+    tighter = 5.0 if clip is None else clip / 2
+    worst = multipliers.nan_to_num(nan=math.inf).amax(dim=1).tolist()
+    return {
+        member: Failure(
+            f"a multiplier of {name} is {value:.3g}, above its limit {limit:g},",
+            f"lower mu ({mu:g}) or bound the gradients (clip={tighter:g})",
+        )
+        for member, value in enumerate(worst)
+        if not value <= limit
+    }
+
+
+@dataclass(frozen=True)
+class Plain:
+    """No mitigation: fine-tuning on L^KD = CE + KD, as SNL and the paper's baseline do."""
+
+    name: ClassVar[str] = "none"
+
+    def start(
+        self, model: nn.Module, teacher: nn.Module, data: Data, *, distill: Distill | None = None
+    ) -> MitigatedObjective:
+        """The objective of one stage."""
+        return MitigatedObjective(model, teacher, data, distill=distill)

@@ -1,0 +1,90 @@
+"""The mitigations by name."""
+
+import difflib
+from dataclasses import dataclass
+
+from linfair.mitigation.balanced_sampling import BalancedSampling
+from linfair.mitigation.excess_drop import ExcessDrop
+from linfair.mitigation.group_dro import GroupDRO
+from linfair.mitigation.kd_over_c import KDOverC
+from linfair.mitigation.lagrangian import Lagrangian
+from linfair.mitigation.objective import Plain
+
+
+@dataclass(frozen=True)
+class Mitigation:
+    """One way of training a student.
+
+    Attributes:
+        name: Name it is called by.
+        summary: What it does, in one line.
+        source: Where it is from.
+        options: Dataclass of its options; `options(...).start(model, teacher, data)` is its objective.
+    """
+
+    name: str
+    summary: str
+    source: str
+    options: type
+
+
+MITIGATIONS = {
+    one.options.name: one
+    for one in (
+        Mitigation("none", "CE + KD, no mitigation", "Das et al., ICML 2024 (the baseline)", Plain),
+        Mitigation(
+            "lagrangian",
+            "adds a multiplier per group times the distance of the group's loss from the mean loss",
+            "Das et al., ICML 2024, Algorithm 1",
+            Lagrangian,
+        ),
+        Mitigation(
+            "kd_over_c",
+            "weighs KD by 1 / classes and knows no groups: what the released mitigation trains",
+            "code released with Das et al., ICML 2024; a control",
+            KDOverC,
+        ),
+        Mitigation(
+            "excess_drop",
+            "constrains each group's drop of accuracy against the dense network, one-sided",
+            "Hashemizadeh et al., Balancing Act, arXiv 2310.20673, carried over from pruning",
+            ExcessDrop,
+        ),
+        Mitigation(
+            "balanced_sampling", "draws every group equally often", "a standard baseline (resampling)", BalancedSampling
+        ),
+        Mitigation(
+            "group_dro",
+            "weighs groups by exponentiated gradients on their losses",
+            "Sagawa et al., Distributionally Robust Neural Networks for Group Shifts, ICLR 2020",
+            GroupDRO,
+        ),
+    )
+}
+
+
+def resolve(mitigation: str | object | None) -> object:
+    """The options meant by a name (its defaults), by options themselves, or by None (no mitigation).
+
+    Raises:
+        ValueError: If there is no such mitigation.
+
+    >>> resolve("lagrangian").mu
+    0.001
+    >>> resolve(None)
+    Plain()
+    """
+    if mitigation is None:
+        return Plain()
+    if isinstance(mitigation, str):
+        if mitigation not in MITIGATIONS:
+            near = difflib.get_close_matches(mitigation, MITIGATIONS, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(MITIGATIONS)}"
+            raise ValueError(f"no mitigation {mitigation!r}; {hint}")
+        return MITIGATIONS[mitigation].options()
+    if isinstance(mitigation, type) or not callable(getattr(mitigation, "start", None)):
+        raise ValueError(
+            f"a mitigation is a name ({', '.join(MITIGATIONS)}) or its options, for example Lagrangian(mu=0.005); "
+            f"got {mitigation!r}"
+        )
+    return mitigation

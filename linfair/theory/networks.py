@@ -1,0 +1,148 @@
+"""Networks whose pieces tell something about Proposition 4.2: Fig. 10's, the richest possible, and random ones."""
+
+import math
+from collections.abc import Sequence
+
+import pandas as pd
+import torch
+from torch import nn
+
+from linfair import gates
+from linfair.theory.pieces import layer_counts, pieces, pieces_bound, pieces_bound_kept
+
+
+def fig_10(*, linearized: bool = False) -> nn.Sequential:
+    """The example of Fig. 10: x -> relu(x + 1) - 2 relu(x - 1), one hidden layer of two units behind a gate.
+
+    Slopes 0, 1, -1. With the second unit linearized, relu(x + 1) - 2 (x - 1): slopes -2, -1.
+
+    Args:
+        linearized: Replace the second ReLU by the identity.
+
+    Returns:
+        The network, float64, with its gates.
+    """
+    network = _hidden([1.0, 1.0], [1.0, -1.0], [1.0, -2.0], 0.0)
+    gated = gates.install(network, (1,))
+    if linearized:
+        gates.set_alphas(gated, lambda _, alpha: alpha.new_tensor([[1.0, 0.0]]))
+    return gates.freeze(gated)
+
+
+def _hidden(weights: list[float], biases: list[float], out: list[float], shift: float) -> nn.Sequential:
+    """Linear, ReLU, linear with these numbers: x -> sum of out_i relu(weights_i x + biases_i) + shift."""
+    network = nn.Sequential(nn.Linear(1, len(weights)), nn.ReLU(), nn.Linear(len(weights), 1)).double()
+    for parameter, values in zip(network.parameters(), (weights, biases, out, [shift]), strict=True):
+        parameter.data.copy_(parameter.new_tensor(values).view_as(parameter))
+    return network
+
+
+def zigzag(widths: Sequence[int]) -> nn.Sequential:
+    """A network that reaches the product of (1 + width) on R: no network of these widths has more pieces.
+
+    A layer of w >= 3 units computes a zigzag of 1 + w pieces, without a flat one, that turns at -1 and 1 in turn: one
+    unit looks to the left, relu(b - x), the others to the right. The next layer's bends lie between its lowest and its
+    highest turn, so each piece of the one meets each bend of the other.
+
+    Args:
+        widths: Units of the hidden layers, each at least 3: with fewer a layer has a flat piece or two slopes of one
+            sign.
+
+    Returns:
+        The network, float64.
+
+    Raises:
+        ValueError: If a layer has fewer than 3 units.
+
+    >>> pieces(zigzag([3, 4])).count, pieces_bound_kept([3, 4]), pieces_bound([3, 4])
+    (20, 20, 32)
+    """
+    if not widths or min(widths) < 3:
+        raise ValueError(f"every layer needs at least 3 units to zigzag, got widths {list(widths)}")
+    layers = []
+    for width in widths:
+        turns = [0.0, *(2.0 * i - 1 for i in range(1, width))]
+        changes = [-4.0, 3.0, *(2.0 * (-1) ** (i + 1) for i in range(width - 2))]
+        side = [-1.0 if i == 2 else 1.0 for i in range(width)]
+        biases = [-direction * turn for direction, turn in zip(side, turns, strict=True)]
+        first, relu, last = _hidden(side, biases, changes, 1 - changes[2] * turns[2])
+        if layers:  # from [-1, 1], where the zigzag before turns, to [-1, 2 w - 1], past all bends
+            first = _behind(layers.pop(), first, width, width - 1)
+        layers += [first, relu, last]
+    return nn.Sequential(*layers)
+
+
+def _behind(one: nn.Linear, two: nn.Linear, factor: int, shift: int) -> nn.Linear:
+    """The linear layer z -> two(factor * one(z) + shift)."""
+    joined = nn.Linear(one.in_features, two.out_features).double()
+    with torch.no_grad():
+        joined.weight.copy_(factor * two.weight @ one.weight)
+        joined.bias.copy_(two(factor * one.bias + shift))
+    return joined
+
+
+def counts_of_random_networks(
+    widths: Sequence[Sequence[int]], *, shares: Sequence[float] = (1.0, 0.75, 0.5, 0.25, 0.0), seeds: Sequence[int]
+) -> pd.DataFrame:
+    """Pieces on R of random networks as more and more of their ReLUs are replaced by the identity.
+
+    The networks are `random_network`'s; each seed's random order of units decides which are replaced, so that the masks
+    of one seed are nested.
+
+    Args:
+        widths: Hidden layers of each architecture.
+        shares: Shares of ReLUs kept.
+        seeds: Seeds.
+
+    Returns:
+        A row for each architecture, seed and share: `widths` (as `8-8`), `seed`, `share`, `kept`, `pieces`,
+        `bound_kept`, `bound` (as printed, for all units), `printed_with_kept` (the printed formula with kept counts put
+        for the widths), `pieces_full` (of the same network with all ReLUs).
+    """
+    rows = []
+    for layers in widths:
+        for seed in seeds:
+            gated = gates.install(random_network(layers, seed=seed), (1,))
+            order = torch.randperm(sum(layers), generator=torch.Generator().manual_seed(seed))
+            full = pieces(gated).count
+            for share in shares:
+                kept = round(share * sum(layers))
+                alphas = torch.zeros(sum(layers), dtype=torch.float64).index_fill_(0, order[:kept], 1.0).split(layers)
+                for gate, alpha in zip(gates.sites(gated).values(), alphas, strict=True):
+                    gate.alpha.data.copy_(alpha)
+                by_layer = layer_counts(gated)[1]
+                rows.append(
+                    {
+                        "widths": "-".join(map(str, layers)),
+                        "seed": seed,
+                        "share": share,
+                        "kept": kept,
+                        "pieces": pieces(gated).count,
+                        "bound_kept": pieces_bound_kept(by_layer),
+                        "bound": pieces_bound(layers),
+                        "printed_with_kept": 2 ** (len(layers) - 1) * (by_layer[0] + 1) * math.prod(by_layer[1:]),
+                        "pieces_full": full,
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def random_network(widths: Sequence[int], *, seed: int) -> nn.Sequential:
+    """A ReLU network R -> R, weights normal with variance 2 / inputs, biases standard normal, float64.
+
+    Args:
+        widths: Units of the hidden layers.
+        seed: Decides the weights.
+
+    >>> layer_counts(random_network([4, 2], seed=0))[0]
+    [4, 2]
+    """
+    generator = torch.Generator().manual_seed(seed)
+    sizes = [1, *widths, 1]
+    layers = []
+    for inputs, outputs in zip(sizes, sizes[1:], strict=False):
+        linear = nn.Linear(inputs, outputs).double()
+        nn.init.normal_(linear.weight, std=(2 / inputs) ** 0.5, generator=generator)
+        nn.init.normal_(linear.bias, generator=generator)
+        layers += [linear, nn.ReLU()]
+    return nn.Sequential(*layers[:-1])

@@ -1,0 +1,287 @@
+"""Proposition 4.2 and Appendix B.1: how many linear pieces a ReLU network R -> R has, counted exactly.
+
+The network is carried through its layers as what it is, a piecewise linear function of one variable: a list of break
+points and, on each piece, slope and intercept of every unit. A linear layer maps slopes and intercepts; a ReLU breaks a
+piece where its input crosses 0 and multiplies the negative side by 1 - alpha (alpha = 1 for a plain ReLU). Floats are
+integers times powers of two, so all of this is done in integers: no tolerance, the count is that of the function the
+weights define. Neighbours of equal slope are one piece.
+
+Layer i with kept_i ReLUs turns p pieces into at most p (1 + kept_i), hence
+
+    pieces <= product over layers of (1 + kept_i)                            (`pieces_bound_kept`)
+           <= 2^(k - 1) (w_1 + 1) w_2 ... w_k,   kept_i <= w_i, w_i >= 1     (`pieces_bound`, as printed),
+
+because 1 + w <= 2 w for w >= 1. Both hold. The first is reached by `networks.zigzag` for layers of at least 3 units.
+The printed one is reached with one hidden layer only: the two are equal only where all layers after the first hold one
+ReLU, and for p >= 3 pieces such a ReLU cannot break each in two without a flat stretch around a turn, where two pieces
+merge (for p = 2 one of the pieces is flat already). The printed one must not be used with kept counts: a layer without
+ReLUs makes it 0, and there is always one piece.
+
+Source: Das et al., ICML 2024, Sec. 4 and App. B.1; the printed bound is from Arora et al., ICLR 2018.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from linfair.gates import ReLUGate
+
+
+@dataclass(frozen=True)
+class PiecewiseLinear:
+    """A continuous piecewise linear function of one variable, exactly; neighbouring slopes differ.
+
+    Attributes:
+        breaks: Where the slope changes, ascending.
+        slopes: Slope of each piece, one more than breaks.
+        intercepts: Value each piece would have at 0.
+    """
+
+    breaks: tuple[Fraction, ...]
+    slopes: tuple[Fraction, ...]
+    intercepts: tuple[Fraction, ...]
+
+    @property
+    def count(self) -> int:
+        """Number of linear pieces."""
+        return len(self.slopes)
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """Values at some points, in float64."""
+        piece = np.searchsorted(np.array([float(b) for b in self.breaks]), x)
+        slopes, intercepts = (np.array([float(v) for v in values]) for values in (self.slopes, self.intercepts))
+        return slopes[piece] * x + intercepts[piece]
+
+
+def pieces_bound(widths: Sequence[int]) -> int:
+    """The bound as printed in Prop. 4.2: 2^(k - 1) (w_1 + 1) w_2 ... w_k.
+
+    Args:
+        widths: Units w_1, ..., w_k of the hidden layers, each at least 1.
+
+    Raises:
+        ValueError: If there is no layer, or one without units.
+
+    >>> pieces_bound([2]), pieces_bound([2, 2])
+    (3, 12)
+    """
+    if not widths or min(widths) < 1:
+        raise ValueError(f"the bound is for hidden layers of at least one ReLU, got widths {list(widths)}")
+    return 2 ** (len(widths) - 1) * (widths[0] + 1) * math.prod(widths[1:])
+
+
+def pieces_bound_kept(kept: Sequence[int]) -> int:
+    """The product of (1 + kept ReLUs) over the hidden layers.
+
+    Args:
+        kept: Kept ReLUs of each hidden layer (those with alpha != 0); 0 for a layer linearized altogether.
+
+    Raises:
+        ValueError: If a count is negative.
+
+    >>> pieces_bound_kept([2]), pieces_bound_kept([1]), pieces_bound_kept([2, 0, 3])
+    (3, 2, 12)
+    """
+    if min(kept, default=0) < 0:
+        raise ValueError(f"kept ReLUs are counts, got {list(kept)}")
+    return math.prod(1 + count for count in kept)
+
+
+def layer_counts(network: nn.Module) -> tuple[list[int], list[int]]:
+    """Units and kept ReLUs (alpha != 0) of each hidden layer of a network that `pieces` can read.
+
+    >>> from linfair.theory.networks import fig_10
+    >>> layer_counts(fig_10(linearized=True))
+    ([2], [1])
+    """
+    widths, kept, width = [], [], 1
+    for layer in _layers(network):
+        if isinstance(layer, nn.Linear):
+            width = layer.out_features
+        else:
+            widths.append(width)
+            kept.append(int((layer.alpha != 0).sum()) if isinstance(layer, ReLUGate) else width)
+    return widths, kept
+
+
+def pieces(
+    network: nn.Module, interval: tuple[float, float] | None = None, *, output: Sequence[float] | None = None
+) -> PiecewiseLinear:
+    """The piecewise linear function that a ReLU network of one input computes, exactly.
+
+    Args:
+        network: Linear layers and ReLUs or gates in `nn.Sequential`s (nested or not), one input feature; flatten and
+            identity layers do nothing. For several inputs put `on_line` in front.
+        interval: Where to look, (low, high); all of R by default.
+        output: Weights of the outputs, for example (-1, 1) for the difference of two logits; needed where there are
+            several.
+
+    Returns:
+        The function; `count` is the number of its linear pieces.
+
+    Raises:
+        ValueError: For other layers, more than one input, several outputs without `output`, weights that are not
+            finite, or an empty interval.
+
+    >>> from linfair.theory.networks import fig_10
+    >>> pieces(fig_10()).count, pieces(fig_10(linearized=True)).count, pieces(fig_10(), (-4.0, 0.0)).count
+    (3, 2, 2)
+    """
+    breaks, ends = [], (None, None)
+    if interval is not None:
+        ends = tuple(Fraction(float(end)) for end in interval)
+        if not ends[0] < ends[1]:
+            raise ValueError(f"an interval is (low, high) with low < high, got {tuple(interval)}")
+    slope, intercept, exponent = np.array([[1]], dtype=object), np.array([[0]], dtype=object), 0
+    for layer in _layers(network):
+        if isinstance(layer, nn.Linear):
+            if layer.in_features != slope.shape[1]:
+                raise ValueError(f"a layer takes {layer.in_features} features where there are {slope.shape[1]}")
+            slope, intercept, exponent = _linear(layer.weight, layer.bias, slope, intercept, exponent)
+        else:
+            negative = _negative_slopes(layer, slope.shape[1])
+            breaks, slope, intercept, exponent = _relu(breaks, slope, intercept, exponent, negative, ends)
+    if output is not None or slope.shape[1] > 1:
+        if output is None or len(output) != slope.shape[1]:
+            raise ValueError(
+                f"the network has {slope.shape[1]} outputs: give output= as many weights, (-1, 1) for a difference"
+            )
+        readout = torch.tensor([list(output)], dtype=torch.float64)
+        slope, intercept, exponent = _linear(readout, None, slope, intercept, exponent)
+    return _merged(breaks, slope[:, 0], intercept[:, 0], 2**exponent)
+
+
+def on_line(network: nn.Module, start: Tensor, end: Tensor) -> nn.Sequential:
+    """A network of several inputs along the line start + t (end - start), as a network of t.
+
+    Args:
+        network: Takes flat inputs of shape (n, d).
+        start: The input at t = 0, shape (d,).
+        end: The input at t = 1.
+
+    Returns:
+        A linear layer in front of the network.
+    """
+    first = nn.Linear(1, len(start), dtype=start.dtype, device=start.device)
+    with torch.no_grad():
+        first.weight.copy_((end - start)[:, None])
+        first.bias.copy_(start)
+    return nn.Sequential(first, network)
+
+
+def _layers(network: nn.Module) -> Iterator[nn.Module]:
+    """Linear layers, ReLUs and gates in the order of the forward pass."""
+    if isinstance(network, nn.Sequential):
+        for layer in network:
+            yield from _layers(layer)
+    elif isinstance(network, nn.Linear | ReLUGate) or type(network) is nn.ReLU:
+        yield network
+    elif not isinstance(network, nn.Flatten | nn.Identity):
+        raise ValueError(
+            f"pieces are counted for linear layers, nn.ReLU and gates in nn.Sequential, not {type(network).__name__}"
+        )
+
+
+def _integers(values: Tensor) -> tuple[np.ndarray, int]:
+    """Floats as (integers, exponent): value = integer / 2^exponent, exactly."""
+    values = values.detach().cpu().double()
+    if not values.isfinite().all():
+        raise ValueError("a weight is not finite: the network is no piecewise linear function")
+    ratios = [value.as_integer_ratio() for value in values.flatten().tolist()]
+    exponent = max((bottom.bit_length() - 1 for _, bottom in ratios), default=0)
+    whole = np.empty(len(ratios), dtype=object)
+    whole[:] = [top * (2**exponent // bottom) for top, bottom in ratios]
+    return whole.reshape(tuple(values.shape)), exponent
+
+
+def _linear(
+    weight: Tensor, bias: Tensor | None, slope: np.ndarray, intercept: np.ndarray, exponent: int
+) -> tuple[np.ndarray, np.ndarray, int]:
+    factor, finer = _integers(weight)
+    slope, intercept, exponent = slope @ factor.T, intercept @ factor.T, exponent + finer
+    if bias is not None:
+        shift, finer = _integers(bias)
+        common = max(exponent, finer)
+        slope, intercept = slope * 2 ** (common - exponent), intercept * 2 ** (common - exponent)
+        intercept, exponent = intercept + shift * 2 ** (common - finer), common
+    return slope, intercept, exponent
+
+
+def _negative_slopes(layer: nn.Module, width: int) -> Tensor:
+    """1 - alpha of each unit, rounded as the gate rounds it: 0 for a ReLU, 1 for the identity."""
+    if not isinstance(layer, ReLUGate):
+        return torch.zeros(width)
+    if layer.alpha.numel() != width:
+        raise ValueError(f"a gate holds {layer.alpha.numel()} units where there are {width}")
+    return (1 - layer.alpha).detach().flatten()
+
+
+def _relu(
+    breaks: list[Fraction],
+    slope: np.ndarray,
+    intercept: np.ndarray,
+    exponent: int,
+    negative: Tensor,
+    ends: tuple[Fraction | None, Fraction | None],
+) -> tuple[list[Fraction], np.ndarray, np.ndarray, int]:
+    """Break the pieces where a unit crosses 0 and multiply the negative sides."""
+    bending = (negative != 1).nonzero()[:, 0].tolist()
+    sides = [ends[0], *breaks, ends[1]]
+    refined, origin = [], []
+    for piece, (left, right) in enumerate(zip(sides, sides[1:], strict=False)):
+        roots = {Fraction(-intercept[piece, unit], slope[piece, unit]) for unit in bending if slope[piece, unit]}
+        inside = sorted(r for r in roots if (left is None or left < r) and (right is None or r < right))
+        refined += [*inside, right]
+        origin += [piece] * (len(inside) + 1)
+    breaks = refined[:-1]
+    slope, intercept = slope[origin], intercept[origin]
+    factor, finer = _integers(negative)
+    for piece, point in enumerate(_inner_points([ends[0], *breaks, ends[1]])):
+        below = slope[piece] * point.numerator + intercept[piece] * point.denominator < 0
+        times = np.where(below, factor, 2**finer)
+        slope[piece], intercept[piece] = slope[piece] * times, intercept[piece] * times
+    return breaks, slope, intercept, exponent + finer
+
+
+def _inner_points(sides: list[Fraction | None]) -> Iterator[Fraction]:
+    """A point inside each piece: the mediant of its ends, or one step from the only end."""
+    for left, right in zip(sides, sides[1:], strict=False):
+        if left is None or right is None:
+            yield Fraction(0) if left is right else right - 1 if left is None else left + 1
+        else:
+            yield Fraction(left.numerator + right.numerator, left.denominator + right.denominator)
+
+
+def _merged(breaks: list[Fraction], slope: np.ndarray, intercept: np.ndarray, scale: int) -> PiecewiseLinear:
+    """Join neighbours of equal slope; the function is continuous, so they are one line."""
+    new = [0, *(i + 1 for i in range(len(breaks)) if slope[i] != slope[i + 1])]
+    return PiecewiseLinear(
+        breaks=tuple(breaks[i - 1] for i in new[1:]),
+        slopes=tuple(Fraction(slope[i], scale) for i in new),
+        intercepts=tuple(Fraction(intercept[i], scale) for i in new),
+    )
+
+
+def counts_on_lines(
+    network: nn.Module, starts: Tensor, ends: Tensor, *, output: Sequence[float] | None = None
+) -> list[int]:
+    """Pieces of a network of several inputs along segments.
+
+    Args:
+        network: As for `pieces`, with flat inputs.
+        starts: Where each segment begins, shape (lines, d).
+        ends: Where it ends.
+        output: Weights of the outputs.
+
+    Returns:
+        The number of pieces on each segment.
+    """
+    return [
+        pieces(on_line(network, start, end), (0.0, 1.0), output=output).count
+        for start, end in zip(starts, ends, strict=True)
+    ]

@@ -1,0 +1,394 @@
+"""Theorem 4.4 and Appendix A.2: the excessive loss of a group, bounded by its gradient norm and its Hessian.
+
+Statement (Das et al., ICML 2024), theta the original network, theta~ the linearized one, d = theta~ - theta:
+
+    R(a) <= |g_a| |d| + 1/2 lambda(H_a) |d|^2 + O(|d|^3),    g_a, H_a gradient and Hessian of J(theta; S_a).
+
+Proof (A.2): Taylor's expansion around theta, then Cauchy-Schwarz and the Rayleigh quotient term by term,
+
+    R(a) = d . g_a + 1/2 d . H_a d + remainder,    d . g_a <= |g_a| |d|,    d . H_a d <= lambda_max(H_a) |d|^2.
+
+Assumptions: J is twice differentiable along the whole way from theta to theta~ (with ReLUs it is not: the gradient
+jumps wherever a unit switches), and R(a) depends on the parameters alone. The second fails as printed: turning a ReLU
+into the identity changes the function and no weight. `alpha=True` repairs it by counting the gates' alphas among the
+parameters, J(theta, alpha), with alpha = 1 the original.
+
+Check: O(|d|^3) can hide anything, so the right side is evaluated *without* it, on real networks. The two inequalities
+of A.2 are algebra and cannot fail; the statement fails, R(a) > right side, where the remainder outweighs their slack.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from scipy import stats
+from torch import Tensor, nn
+from torch.nn.utils import vector_to_parameters
+
+from linfair.data import GroupedData
+from linfair.gates import install, sites
+from linfair.metrics.curvature import hessian_product, top_eigenvalues
+from linfair.metrics.gradients import ParameterRisk, flat
+from linfair.theory.folding import Affine, fold_batch_norm
+
+__all__ = [
+    "Affine",
+    "BoundRow",
+    "Expansion",
+    "Ranking",
+    "Step",
+    "excess_bound",
+    "expand",
+    "fold_batch_norm",
+    "ranking",
+    "remainders",
+]
+
+
+@dataclass(frozen=True)
+class Expansion:
+    """Second-order Taylor expansion of an excess, excess = linear + quadratic + remainder.
+
+    Attributes:
+        excess: J(theta + d) - J(theta).
+        linear: d . g.
+        quadratic: 1/2 d . H d.
+        remainder: What the two leave.
+    """
+
+    excess: float
+    linear: float
+    quadratic: float
+    remainder: float
+
+
+@dataclass(frozen=True)
+class BoundRow:
+    """Both sides of Theorem 4.4 for one group, and the expansion they come from.
+
+    Attributes:
+        group: Number of the group.
+        n: Inputs of the group.
+        alpha: Whether the gates' alphas count among the parameters.
+        excess: R(a), measured: J of the linearized network minus J of the original.
+        linear: d . g_a.
+        quadratic: 1/2 d . H_a d.
+        remainder: R(a) - linear - quadratic. Without alpha it holds the effect of the mask as well.
+        gradient_norm: |g_a|.
+        distance: |d|.
+        eigenvalue: Algebraically largest eigenvalue of H_a, the one printed.
+        absolute_eigenvalue: Eigenvalue of H_a largest in absolute value, with its sign.
+        residual: The larger of the two eigenvalues' residuals.
+        converged: Whether both searches converged.
+    """
+
+    group: int
+    n: int
+    alpha: bool
+    excess: float
+    linear: float
+    quadratic: float
+    remainder: float
+    gradient_norm: float
+    distance: float
+    eigenvalue: float
+    absolute_eigenvalue: float
+    residual: float
+    converged: bool
+
+    @property
+    def first(self) -> float:
+        """First-order term |g_a| |d|."""
+        return self.gradient_norm * self.distance
+
+    @property
+    def second(self) -> float:
+        """Second-order term as printed, 1/2 lambda_max(H_a) |d|^2."""
+        return 0.5 * self.eigenvalue * self.distance**2
+
+    @property
+    def second_absolute(self) -> float:
+        """Second-order term with the largest absolute eigenvalue: never below `second`."""
+        return 0.5 * abs(self.absolute_eigenvalue) * self.distance**2
+
+    @property
+    def bound(self) -> float:
+        """Right side as printed, without the remainder."""
+        return self.first + self.second
+
+    @property
+    def bound_absolute(self) -> float:
+        """Right side with the largest absolute eigenvalue, without the remainder."""
+        return self.first + self.second_absolute
+
+    @property
+    def holds(self) -> bool:
+        """Whether R(a) <= bound."""
+        return self.excess <= self.bound
+
+    @property
+    def holds_absolute(self) -> bool:
+        """Whether R(a) <= bound_absolute."""
+        return self.excess <= self.bound_absolute
+
+    @property
+    def looseness(self) -> float:
+        """The bound over R(a), 1 where it is tight; nan where the group does not lose (R(a) <= 0)."""
+        return self.bound / self.excess if self.excess > 0 else math.nan
+
+
+@dataclass(frozen=True)
+class Step:
+    """The expansion of one group's excess at a part of the way from the original to the linearized network.
+
+    Attributes:
+        group: Number of the group.
+        n: Inputs of the group.
+        t: Part of the way.
+        excess: J(theta + t d) - J(theta).
+        linear: t d . g_a.
+        quadratic: 1/2 t^2 d . H_a d.
+        remainder: What the two leave. Of order t^3 where no unit switches on the way, else of a lower one.
+    """
+
+    group: int
+    n: int
+    t: float
+    excess: float
+    linear: float
+    quadratic: float
+    remainder: float
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """How well one quantity orders the groups as another does; nan where one of them is constant.
+
+    Attributes:
+        n: Number of groups.
+        spearman: Rank correlation.
+        spearman_p: Its p-value against independence.
+        kendall: Kendall's tau b.
+        kendall_p: Its p-value.
+    """
+
+    n: int
+    spearman: float
+    spearman_p: float
+    kendall: float
+    kendall_p: float
+
+
+def expand(excess: float, gradient: Tensor, product: Callable[[Tensor], Tensor], step: Tensor) -> Expansion:
+    """Taylor's expansion of an excess to second order, from a gradient and one Hessian-vector product.
+
+    Args:
+        excess: J(theta + d) - J(theta), measured.
+        gradient: g at theta, shape (size,).
+        product: v -> H v at theta.
+        step: d, shape (size,).
+
+    A quadratic is its own expansion: J(t) = t^2 from t = 1 to t = 3 has excess 8 = 2 * 2 + 1/2 * 2 * 2^2:
+
+    >>> expand(8.0, torch.tensor([2.0]), lambda v: 2 * v, torch.tensor([2.0]))
+    Expansion(excess=8.0, linear=4.0, quadratic=4.0, remainder=0.0)
+    """
+    linear = float(step @ gradient)
+    quadratic = 0.5 * float(step @ product(step))
+    return Expansion(excess, linear, quadratic, excess - linear - quadratic)
+
+
+def excess_bound(
+    model: nn.Module,
+    original: nn.Module,
+    data: GroupedData,
+    split: str = "train",
+    *,
+    alpha: bool = False,
+    groups: Sequence[int] | None = None,
+    tol: float = 1e-4,
+    max_iterations: int = 100,
+    batch_size: int = 512,
+    seed: int = 0,
+    dtype: torch.dtype | None = torch.float64,
+) -> list[BoundRow]:
+    """Both sides of Theorem 4.4 for every group, batch norm folded first.
+
+    Args:
+        model: The linearized network, gates binary or not.
+        original: The network it was linearized from, without gates or with alphas of 1.
+        data: Data set of both.
+        split: One of `data.splits`.
+        alpha: Count the gates' alphas among the parameters; the original's are 1.
+        groups: Numbers of the groups; None is all.
+        tol: An eigenvalue has converged once its residual is at most tol times its size.
+        max_iterations: Restarts of Lanczos.
+        batch_size: Inputs of one pass: bounds the memory, not the value.
+        seed: Of Lanczos' random start.
+        dtype: Precision of the networks' arithmetic; None is their own. An inequality deserves float64.
+
+    Returns:
+        One row for each group.
+
+    Raises:
+        ValueError: If the two networks, folded, do not have the same parameters, if alphas are asked of a linearized
+            network without gates, or as `linfair.metrics.gradients.ParameterRisk`.
+
+    A linear classifier, moved along its first weight, has no kinks, and a short step next to no remainder:
+
+    >>> from linfair.data import Split
+    >>> one = Split(torch.ones(3, 1), torch.ones(3, dtype=torch.int64), torch.zeros(3, dtype=torch.int64))
+    >>> data = GroupedData("ones", {"train": one}, ("no", "yes"), ("all",))
+    >>> theta, moved = nn.Linear(1, 2, bias=False), nn.Linear(1, 2, bias=False)
+    >>> with torch.no_grad():
+    ...     _ = theta.weight.zero_(), moved.weight.zero_(), moved.weight[0].fill_(0.1)
+    >>> [row] = excess_bound(moved, theta, data)
+    >>> round(row.linear, 4), round(row.quadratic, 5), abs(row.remainder) < 1e-6, row.holds
+    (0.05, 0.00125, True, True)
+    """
+    options = {"alpha": alpha, "batch_size": batch_size, "dtype": dtype}
+    before, after = _both(model, original, data, split, **options)
+    chosen = before.check_groups(groups)
+    step = flat(after.parameters) - flat(before.parameters)
+    start = before.model
+    search = {"groups": chosen, "tol": tol, "max_iterations": max_iterations, "seed": seed, **options}
+    absolute = {row.group: row for row in top_eigenvalues(start, data, split, which="LM", **search)}
+    # a positive eigenvalue that is the largest in absolute value is the largest: only the others need a second search
+    search["groups"] = [group for group, far in absolute.items() if far.value < 0]
+    largest = absolute | {row.group: row for row in top_eigenvalues(start, data, split, which="LA", **search)}
+    rows = []
+    for group in chosen:
+        top, far = largest[group], absolute[group]
+        (index,) = before.positions(group, "exact")
+        gradient = before.gradient(index)
+        found = expand(_risk(after, index) - _risk(before, index), gradient, hessian_product(before, index), step)
+        rows.append(
+            BoundRow(
+                group=group,
+                n=len(index),
+                alpha=alpha,
+                excess=found.excess,
+                linear=found.linear,
+                quadratic=found.quadratic,
+                remainder=found.remainder,
+                gradient_norm=gradient.norm().item(),
+                distance=step.norm().item(),
+                eigenvalue=top.value,
+                absolute_eigenvalue=far.value,
+                residual=max(top.residual, far.residual),
+                converged=top.converged and far.converged,
+            )
+        )
+    return rows
+
+
+def remainders(
+    model: nn.Module,
+    original: nn.Module,
+    data: GroupedData,
+    split: str = "train",
+    *,
+    steps: Sequence[float] = (1.0, 0.3, 0.1, 0.03, 0.01),
+    groups: Sequence[int] | None = None,
+    batch_size: int = 512,
+) -> list[Step]:
+    """The expansion on the way from the original to the linearized network, alphas among the parameters, in float64.
+
+    Theorem 4.4 calls the remainder O(|d|^3). Halving d must then divide it by eight; where units switch on the way, the
+    gradient jumps and it does not.
+
+    Args:
+        model: The linearized network.
+        original: The network it was linearized from.
+        data: Data set of both.
+        split: One of `data.splits`.
+        steps: Parts t of the way.
+        groups: Numbers of the groups; None is all.
+        batch_size: Inputs of one pass.
+
+    Returns:
+        One row for each group and step, steps in the order given.
+
+    Raises:
+        ValueError: As `excess_bound`.
+    """
+    options = {"alpha": bool(sites(model)), "batch_size": batch_size, "dtype": torch.float64}
+    before, after = _both(model, original, data, split, **options)
+    start, end = flat(before.parameters), flat(after.parameters)
+    rows = []
+    for group in before.check_groups(groups):
+        (index,) = before.positions(group, "exact")
+        gradient, product, risk = before.gradient(index), hessian_product(before, index), _risk(before, index)
+        for t in steps:
+            # `after` becomes the network on the way; its buffers are all folded
+            with torch.no_grad():
+                vector_to_parameters(start + t * (end - start), after.parameters)
+            found = expand(_risk(after, index) - risk, gradient, product, t * (end - start))
+            rows.append(Step(group, len(index), t, found.excess, found.linear, found.quadratic, found.remainder))
+    return rows
+
+
+def ranking(rows: Sequence[BoundRow], term: str = "bound") -> Ranking:
+    """Whether the bound, or one of its terms, orders the groups as R(a) does.
+
+    A bound that is far from tight may still tell who loses most; it may also hold and tell nothing.
+
+    Args:
+        rows: Rows of `excess_bound`, one for each group.
+        term: An attribute of the rows: `bound`, `bound_absolute`, `first`, `second`, `gradient_norm`, `eigenvalue`, ...
+
+    Raises:
+        ValueError: For fewer than two groups or an unknown term.
+    """
+    if len(rows) < 2:
+        raise ValueError(f"an order needs two groups at least, got {len(rows)}")
+    if not hasattr(rows[0], term):
+        raise ValueError(f"a row has no {term!r}; take bound, first, second, gradient_norm or eigenvalue")
+    excess, values = [row.excess for row in rows], [float(getattr(row, term)) for row in rows]
+    if len(set(excess)) == 1 or len(set(values)) == 1 or not all(map(math.isfinite, excess + values)):
+        return Ranking(len(rows), math.nan, math.nan, math.nan, math.nan)
+    spearman, kendall = stats.spearmanr(values, excess), stats.kendalltau(values, excess)
+    return Ranking(
+        len(rows), float(spearman.statistic), float(spearman.pvalue), float(kendall.statistic), float(kendall.pvalue)
+    )
+
+
+def _both(
+    model: nn.Module, original: nn.Module, data: GroupedData, split: str, *, alpha: bool, **options: object
+) -> tuple[ParameterRisk, ParameterRisk]:
+    """Risks of the original and of the linearized network, batch norm folded, as functions of the same parameters."""
+    if alpha and not sites(model):
+        raise ValueError(f"{type(model).__name__} has no gates, so alpha=True has nothing to add; use alpha=False")
+    if sites(model) and not sites(original):
+        original = install(original, data.input_shape)
+    folded = [fold_batch_norm(one) for one in (original, model)]
+    before, after = (ParameterRisk(one, data, split, alpha=alpha, **options) for one in folded)
+    _check_same(before, after)
+    return before, after
+
+
+def _risk(risk: ParameterRisk, index: Tensor) -> float:
+    """J over the inputs at positions index."""
+    return sum(risk.mean_loss(part, len(index)).item() for part in index.split(risk.batch_size))
+
+
+def _check_same(before: ParameterRisk, after: ParameterRisk) -> None:
+    """Whether the parameters of two networks can be subtracted.
+
+    Raises:
+        ValueError: If not; names the first difference.
+    """
+
+    def names(risk: ParameterRisk) -> list[tuple[str, tuple[int, ...]]]:
+        by_id = {id(value): name for name, value in risk.model.named_parameters()}
+        return [(by_id[id(value)], tuple(value.shape)) for value in risk.parameters]
+
+    one, two = names(before), names(after)
+    if one != two:
+        differ = sorted(set(one) ^ set(two)) or [(one[0][0], one[0][1])]
+        raise ValueError(
+            "the two networks, batch norm folded, have no common parameter space, so no distance: they differ at "
+            f"{', '.join(f'{name} {shape}' for name, shape in differ[:4])}; compare a network with the one it was "
+            "linearized from"
+        )

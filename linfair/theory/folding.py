@@ -1,0 +1,126 @@
+"""Batch norm in evaluation mode as what it is: a scale and a shift.
+
+With running mean m and variance v fixed, batch norm computes
+
+    gamma (x - m) / sqrt(v + eps) + beta = s x + t,    s = gamma / sqrt(v + eps),    t = beta - s m.
+
+The Taylor expansion of Theorem 4.4 (Das et al., ICML 2024) sees parameters only; m and v are none, though fine-tuning
+moves them and with them the function. Folded, they are part of s and t, which are parameters: behind a convolution or
+linear layer s and t go into its weight and bias, elsewhere (pre-activation networks) they become an `Affine` layer.
+"""
+
+import copy
+
+from torch import Tensor, fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
+
+from linfair.gates import ReLUGate, SharedGates
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+class Affine(nn.Module):
+    """One scale and one shift for each channel, x of shape (n, channels, ...) -> scale x + shift.
+
+    Args:
+        scale: Shape (channels,).
+        shift: Shape (channels,).
+
+    >>> import torch
+    >>> Affine(torch.tensor([2.0]), torch.tensor([1.0]))(torch.tensor([[3.0]])).tolist()
+    [[7.0]]
+    """
+
+    def __init__(self, scale: Tensor, shift: Tensor) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(scale)
+        self.shift = nn.Parameter(shift)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scale and shift the channels."""
+        shape = (-1,) + (1,) * (x.ndim - 2)
+        return self.scale.view(shape) * x + self.shift.view(shape)
+
+
+class _Tracer(fx.Tracer):
+    """Records calls of layers and gates without looking inside."""
+
+    def is_leaf_module(self, module: nn.Module, name: str) -> bool:
+        return isinstance(module, ReLUGate | SharedGates) or super().is_leaf_module(module, name)
+
+
+def fold_batch_norm(network: nn.Module) -> nn.Module:
+    """Copy a network, in evaluation mode, with every batch norm folded; it computes the same.
+
+    A batch norm goes into the convolution or linear layer before it where that layer's output goes nowhere else and
+    torch.fx can trace the network; any other becomes an `Affine` layer under its name.
+
+    Args:
+        network: A network, gated or not; it is left as it is.
+
+    Returns:
+        The copy; one without batch norm is returned as a plain copy.
+
+    Raises:
+        ValueError: For a batch norm without running statistics, which is no fixed scale and shift.
+
+    >>> folded = fold_batch_norm(nn.Sequential(nn.Conv2d(1, 2, 3, bias=False), nn.BatchNorm2d(2)))
+    >>> [name for name, _ in folded.named_parameters()]
+    ['0.weight', '0.bias']
+    """
+    folded = copy.deepcopy(network).eval()
+    norms = {name: module for name, module in folded.named_modules() if isinstance(module, _NORMS)}
+    for name, norm in norms.items():
+        if norm.running_mean is None:
+            raise ValueError(
+                f"{name or type(norm).__name__} normalises with the statistics of the batch, so it has no fixed scale "
+                "and shift to fold; use track_running_stats=True"
+            )
+    if not norms:
+        return folded
+    before = _layers_before(folded)
+    for name, norm in norms.items():
+        layer = before.get(name)
+        if layer is None:
+            scale = (norm.running_var + norm.eps).rsqrt()
+            if norm.weight is not None:
+                scale = scale * norm.weight.detach()
+            shift = -norm.running_mean * scale
+            if norm.bias is not None:
+                shift = shift + norm.bias.detach()
+            _replace(folded, name, Affine(scale, shift))
+        else:
+            module = folded.get_submodule(layer)
+            fuse = fuse_linear_bn_eval if isinstance(module, nn.Linear) else fuse_conv_bn_eval
+            _replace(folded, layer, fuse(module, norm))
+            _replace(folded, name, nn.Identity())
+    return folded
+
+
+def _layers_before(network: nn.Module) -> dict[str, str]:
+    """Name of a batch norm -> name of the layer it can be folded into."""
+    try:
+        graph = _Tracer().trace(network)
+    except Exception:  # tracing runs the user's forward: anything can be raised; Affine is right for every network
+        return {}
+    modules = dict(network.named_modules())
+    called = [node.target for node in graph.nodes if node.op == "call_module"]
+    found = {}
+    for node in graph.nodes:
+        if node.op != "call_module" or not isinstance(modules[node.target], _NORMS) or not node.args:
+            continue
+        source = node.args[0]
+        if not isinstance(source, fx.Node) or source.op != "call_module" or len(source.users) > 1:
+            continue
+        layer, norm = modules[source.target], modules[node.target]
+        fits = isinstance(layer, _CONVOLUTIONS) or (isinstance(layer, nn.Linear) and isinstance(norm, nn.BatchNorm1d))
+        once = called.count(source.target) == 1 == called.count(node.target)
+        if fits and once:
+            found[node.target] = source.target
+    return found
+
+
+def _replace(network: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, child = name.rpartition(".")
+    setattr(network.get_submodule(parent), child, module)

@@ -1,0 +1,164 @@
+"""Proposition 4.3: whether every group loses, R(a) >= 0.
+
+Statement (Das et al., ICML 2024): with theta implementing the optimal decision boundary,
+
+    R(a) = J(theta~; S^a) - J(theta; S^a) >= 0    for any group a,
+
+"where all the models are assumed to be trained to achieve their best possible performance".
+
+Assumptions: optimality of theta over all networks gives J(theta~; S) >= J(theta; S) for the *whole* sample. The step to
+each group needs more: that theta minimises every J(.; S^a) at once, as it does where no two groups put different labels
+on one input.
+
+Check: over trained networks, the share of seeds with R(a) >= 0 for each group, in training and test data
+(`optimality_shares`); it could be 1 everywhere, and is printed if it is not. And `counterexample`: networks that are at
+their exact best, each within its class, where the minority gains from linearization.
+
+The counterexample in closed form. x is -1, 0 or 1. At -1 and at 1 there are 3 majority points with label 0 and 1
+minority point with label 1; at 0 there are 7 majority points with label 1 and one with label 0. A network with two
+ReLUs can put any probability on each of the three x, so its best are the shares 1/4, 7/8, 1/4 of label 1. With the
+ReLUs removed the logit is w x + b; the sample is symmetric in x and the risk strictly convex, so w = 0, and b gives the
+overall share 9/16 everywhere. Hence for the minority, whose labels are all 1,
+
+    R(minority) = log(1/4) - log(9/16) = log(4/9) = -0.81 < 0,
+
+and its accuracy rises from 0 to 1, while the sample as a whole loses: the full class served the majority better.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from linfair.data import GroupedData, Split
+from linfair.gates import binarise, install, set_alphas
+from linfair.metrics.accuracy import wilson
+from linfair.metrics.risk import GroupMean
+
+
+@dataclass(frozen=True)
+class Counterexample:
+    """Two networks at their exact optimum, and a group that gains from linearization.
+
+    Attributes:
+        data: The sample, one split `train`, groups majority and minority.
+        original: Two ReLUs: the best of all functions on the sample.
+        linearized: The same network with both units identity and its output bias fine-tuned: the best of all logits
+            linear in x.
+        overall: R of the whole sample in closed form, > 0.
+        excess: R(a) of each group in closed form; the minority's is log(4/9) < 0.
+    """
+
+    data: GroupedData
+    original: nn.Module
+    linearized: nn.Module
+    overall: float
+    excess: tuple[float, float]
+
+
+def excess_table(excess: Mapping[int, Sequence[GroupMean]], split: str) -> pd.DataFrame:
+    """Excessive losses of several seeds as a tidy table with columns seed, split, group, excess.
+
+    Args:
+        excess: Rows of `linfair.metrics.excess_of` by seed.
+        split: Split they were measured on.
+
+    >>> excess_table({0: [GroupMean(0, 9, 0.5, 0.4, 0.6)]}, "test").to_dict("records")
+    [{'seed': 0, 'split': 'test', 'group': 0, 'excess': 0.5}]
+    """
+    rows = [(seed, split, row.group, row.mean) for seed, found in excess.items() for row in found]
+    return pd.DataFrame(rows, columns=["seed", "split", "group", "excess"])
+
+
+def optimality_shares(
+    table: pd.DataFrame, *, by: Sequence[str] = ("split", "group"), level: float = 0.95
+) -> pd.DataFrame:
+    """How often R(a) >= 0, over seeds.
+
+    Args:
+        table: Columns `seed`, `excess` and those of `by`; a study's table has them. Rows without an excess are left
+            out. Drop the original and the control first: their R(a) is 0, or the effect of training alone.
+        by: Columns that say what is one group: add `budget`, `arm` or `method` where the table holds several.
+        level: Of the Wilson interval of the share.
+
+    Returns:
+        A row for each combination: the columns of `by`, `n` seeds, `count` of them with R(a) >= 0, `share`, `low`,
+        `high`, and the mean excess `mean`.
+
+    Raises:
+        ValueError: If a column is missing, a seed appears twice in a combination, or nothing is left to count.
+
+    >>> table = pd.DataFrame({"seed": [0, 1], "split": "test", "group": 0, "excess": [0.5, -0.1]})
+    >>> optimality_shares(table)[["n", "count", "share"]].values.tolist()
+    [[2.0, 1.0, 0.5]]
+    """
+    by = list(by)
+    missing = [name for name in [*by, "seed", "excess"] if name not in table]
+    if missing:
+        raise ValueError(f"the table has no columns {missing}; it has {', '.join(map(str, table.columns))}")
+    known = table.dropna(subset=["excess"])
+    if known.empty:
+        raise ValueError("no row of the table has an excess, so there is nothing to count")
+    twice = known.duplicated([*by, "seed"])
+    if twice.any():
+        raise ValueError(
+            f"{int(twice.sum())} rows repeat a seed within {by}; name in by=... the columns that tell them apart "
+            "(budget, arm, method, ...)"
+        )
+    found = known.groupby(by, sort=False, observed=True)["excess"].agg(
+        n="size", count=lambda values: int((values >= 0).sum()), mean="mean"
+    )
+    found = found.reset_index()
+    found["share"] = found["count"] / found["n"]
+    ends = [wilson(share, n, level=level) for share, n in zip(found["share"], found["n"], strict=True)]
+    found["low"], found["high"] = ([end[side] for end in ends] for side in (0, 1))
+    return found[[*by, "n", "count", "share", "low", "high", "mean"]]
+
+
+def counterexample() -> Counterexample:
+    """The module's counterexample as data and networks in float64.
+
+    The logit difference of the original is b + c relu(x) + c relu(-x), b = logit(7/8), b + c = logit(1/4). With both
+    ReLUs removed the two terms cancel and b alone is left, fine-tuned to logit(9/16).
+
+    >>> [round(value, 4) for value in counterexample().excess]
+    [0.3624, -0.8109]
+    """
+    middle, outer, overall = 7 / 8, 1 / 4, 9 / 16
+    points = [(x, y, a) for x in (-1, 1) for y, a, n in ((0, 0, 3), (1, 1, 1)) for _ in range(n)]
+    points += [(0, 1, 0)] * 7 + [(0, 0, 0)]
+    x, y, a = (torch.tensor(column) for column in zip(*points, strict=True))
+    data = GroupedData(
+        "counterexample", {"train": Split(x.double().view(-1, 1), y, a)}, ("no", "yes"), ("majority", "minority")
+    )
+    peak = _logit(middle)
+    slope = _logit(outer) - peak
+    original = nn.Sequential(nn.Linear(1, 2, bias=False), nn.ReLU(), nn.Linear(2, 2)).double()
+    with torch.no_grad():
+        original[0].weight.copy_(torch.tensor([[1.0], [-1.0]]))
+        original[2].weight.copy_(torch.tensor([[0.0, 0.0], [slope, slope]], dtype=torch.float64))
+        original[2].bias.copy_(torch.tensor([0.0, peak], dtype=torch.float64))
+    linearized = binarise(set_alphas(install(original, (1,)).double(), _identity))
+    with torch.no_grad():
+        linearized[2].bias.copy_(torch.tensor([0.0, _logit(overall)], dtype=torch.float64))
+    majority = (6 * _loss(outer, 0) + 7 * _loss(middle, 1) + _loss(middle, 0)) / 14
+    minority = _loss(outer, 1)
+    after = (7 * _loss(overall, 0) + 7 * _loss(overall, 1)) / 14, _loss(overall, 1)
+    excess = after[0] - majority, after[1] - minority
+    return Counterexample(data, original, linearized, (14 * excess[0] + 2 * excess[1]) / 16, excess)
+
+
+def _identity(_site: str, alpha: Tensor) -> Tensor:
+    return torch.zeros_like(alpha)
+
+
+def _logit(p: float) -> float:
+    return math.log(p / (1 - p))
+
+
+def _loss(p: float, y: int) -> float:
+    """Cross entropy of a label under the probability p of label 1."""
+    return -math.log(p if y else 1 - p)

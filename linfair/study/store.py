@@ -20,10 +20,10 @@ from linfair.paths import cache_folder, whole
 def code_hash() -> str:
     """SHA-256 (12 hex digits) over the modules that decide a result: a change in them starts a fresh cache."""
     package = Path(__file__).parent.parent
-    core = ("gates", "functional", "masks", "ensemble", "models", "training")
+    core = ("gates", "functional", "masks", "ensemble", "models", "training", "divergence")
     measured = ("accuracy", "curvature", "distance", "gradients", "margin", "risk")
     flat = [package / f"{name}.py" for name in core] + [package / "metrics" / f"{name}.py" for name in measured]
-    folders = [path for name in ("data", "linearizers") for path in sorted((package / name).glob("*.py"))]
+    folders = [path for name in ("data", "linearizers", "mitigation") for path in sorted((package / name).glob("*.py"))]
     folders = [path for path in folders if path.stem not in ("counts", "sheets")]  # facts for people
     files = [*flat, *folders, package / "study" / "cells.py", package / "study" / "measure.py"]
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]

@@ -1,0 +1,302 @@
+"""What a ReLU costs in private inference: seconds and bytes of one answer, from how many ReLUs are kept and where.
+
+The protocol is Delphi's (Mishra et al., USENIX Security 2020; the paper's Sec. 2): linear layers on secret shares, each
+ReLU a garbled circuit that the server garbles beforehand (*offline*) and the client evaluates (*online*). With r ReLUs
+left in l layers, a link of B bits a second and a round trip time T, one answer takes
+
+    online seconds = 0.43 m + 21.8e-6 r + 8 * 1193 r / B + (l + 1) T,    online bytes = 1193 r,
+
+where m = (multiply-accumulates of the network) / (those of ResNet18 on 32x32 images), 1 for ResNet18. The constants
+were measured for ResNet18 on CIFAR on one thread; r, l and the bytes are counts and carry over to any network, the
+linear layers' seconds are scaled by m, which is an assumption: for another network, read them as an order of magnitude.
+A layer without any ReLU saves its round trip, so l falls only where a whole layer has none; one round trip, question
+and answer, is always there. The linear layers' own bytes are not in the source and not in here.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from linfair.gates import install, sites
+from linfair.masks import Mask
+from linfair.models import build
+
+RESNET18_UNITS = 491_520
+"""ReLUs of ResNet18 on 32x32 images, without one behind the stem."""
+RESNET18_LAYERS = 16
+"""ReLU layers of ResNet18, without one behind the stem."""
+RESNET18_MACS = 555_422_720
+"""Multiply-accumulates of one forward pass of ResNet18 on a 3x32x32 image with 10 classes (`count_macs`)."""
+PAPER_BUDGETS = (1.0, 0.8, 0.6, 0.4, 0.2, 0.02)
+"""ReLU budgets of the paper's figures."""
+PAPER_NETWORKS = ("resnet18", "resnet34", "wrn22_8", "vgg19")
+"""The convolutional networks of this package, at full width."""
+
+
+@dataclass(frozen=True)
+class ReluCost:
+    """What one ReLU costs under one protocol.
+
+    Attributes:
+        name: The protocol's name.
+        online_bytes: Bytes sent while the client waits.
+        source: Where the numbers come from.
+        offline_bytes: Bytes sent beforehand, or None where not measured.
+        online_seconds: Seconds of computing while the client waits, one thread, or None where not measured.
+        linear_seconds: Online seconds of all linear layers of ResNet18 on CIFAR, or None.
+        offline_seconds: Offline seconds of the linear layers' homomorphic encryption, for the same network, or None.
+        note: What the numbers leave out.
+    """
+
+    name: str
+    online_bytes: float
+    source: str
+    offline_bytes: float | None = None
+    online_seconds: float | None = None
+    linear_seconds: float | None = None
+    offline_seconds: float | None = None
+    note: str = ""
+
+
+DELPHI = ReluCost(
+    name="delphi",
+    online_bytes=1_184 + 9,  # labels of the inputs, masked input
+    offline_bytes=17_072 + 2_016,  # garbled circuit, oblivious transfer
+    online_seconds=21.8e-6,  # evaluate and encode
+    linear_seconds=0.43,
+    offline_seconds=286.0,
+    source="measured by the public artifact of an ASPLOS study, ResNet18 on CIFAR, one thread",
+    note="the time of garbling is not in it, so the offline seconds are a lower bound",
+)
+SEMI2K = ReluCost(
+    name="semi2k",
+    online_bytes=144,
+    source="measured here with SPU 0.9.5, two parties on one machine",
+    note="correlated randomness is taken as given: what makes it is left out",
+)
+CHEETAH = ReluCost(
+    name="cheetah",
+    online_bytes=98.5,
+    source="measured here with SPU 0.9.5, two parties on one machine, bytes of one more ReLU",
+    note="seconds were not stable enough to keep",
+)
+PROTOCOLS = {one.name: one for one in (DELPHI, SEMI2K, CHEETAH)}
+"""Protocols by name; seconds are known for `delphi` only, for the others bytes."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The cost of one private answer, in parts.
+
+    Attributes:
+        kept: ReLUs left.
+        layers: Layers that hold at least one of them.
+        rounds: Round trips, layers + 1.
+        linear_seconds: Online computing of the linear layers.
+        relu_seconds: Online computing of the ReLUs.
+        transfer_seconds: Time to send the online bytes.
+        waiting_seconds: Round trips times the round trip time.
+        online_bytes: Bytes sent while the client waits, those of the ReLUs.
+        offline_bytes: Bytes sent beforehand, those of the ReLUs.
+        offline_seconds: The linear layers' encryption plus the time to send the offline bytes; a lower bound.
+    """
+
+    kept: int
+    layers: int
+    rounds: int
+    linear_seconds: float
+    relu_seconds: float
+    transfer_seconds: float
+    waiting_seconds: float
+    online_bytes: int
+    offline_bytes: int
+    offline_seconds: float
+
+    @property
+    def compute_seconds(self) -> float:
+        """Online seconds without the network link."""
+        return self.linear_seconds + self.relu_seconds
+
+    @property
+    def online_seconds(self) -> float:
+        """Seconds from the question to the answer: the sum of the four online parts."""
+        return self.compute_seconds + self.transfer_seconds + self.waiting_seconds
+
+
+def private_inference_cost(
+    kept: int | Mask,
+    *,
+    bandwidth: float = 1e9,
+    rtt: float = 0.0,
+    layers: int | None = None,
+    units: int | None = None,
+    macs: int | None = None,
+) -> Cost:
+    """Online and offline cost of one answer under `DELPHI`.
+
+    Args:
+        kept: The mask, or how many ReLUs are kept.
+        bandwidth: Bits a second between client and server; 1e9 is a fast local network.
+        rtt: Round trip time in seconds.
+        layers: Layers that keep a ReLU. A mask knows; of a count, by default all 16 of ResNet18, the most there can be.
+        units: ReLUs of the whole network. A mask knows; of a count, by default ResNet18's.
+        macs: Multiply-accumulates of the network, see `count_macs`; needed for any network but ResNet18.
+
+    Returns:
+        The cost, in parts.
+
+    Raises:
+        ValueError: For a negative count, one beyond the network, a bandwidth or round trip time that is none, `layers`
+            or `units` beside a mask, or a network other than ResNet18 without `macs`.
+
+    The two ends of the paper's range, computing alone and bytes:
+
+    >>> cost = private_inference_cost(491_520)
+    >>> round(cost.compute_seconds, 1), f"{cost.online_bytes / 1e9:.2f} GB"
+    (11.1, '0.59 GB')
+    >>> cost = private_inference_cost(9_830)
+    >>> round(cost.compute_seconds, 2), f"{cost.online_bytes / 1e6:.0f} MB"
+    (0.64, '12 MB')
+
+    At 100 Mbit/s and 50 ms: 0.43 + 0.214 + 0.938 + 17 * 0.05 seconds.
+
+    >>> round(private_inference_cost(9_830, bandwidth=1e8, rtt=0.05).online_seconds, 2)
+    2.43
+    """
+    if not bandwidth > 0:
+        raise ValueError(f"bandwidth = {bandwidth} is none; give bits a second above 0, such as 1e8 for 100 Mbit/s")
+    if not rtt >= 0:
+        raise ValueError(f"rtt = {rtt} is no time; give seconds, 0 or more, such as 0.05")
+    if isinstance(kept, Mask):
+        if layers is not None or units is not None:
+            raise ValueError("a mask knows its layers and units: leave out layers= and units=")
+        left, units = kept.kept, kept.total
+        layers = sum(count > 0 for count in kept.per_site.values())
+    else:
+        left, units, layers = _counted(kept, units, layers, other=macs is not None)
+    if macs is None and units != RESNET18_UNITS:
+        raise ValueError(
+            f"the linear layers' seconds were measured for ResNet18 on 32x32 images ({RESNET18_UNITS:,} ReLUs), and "
+            f"this network has {units:,}; scale them with macs=linfair.cost.count_macs(model, input_shape)"
+        )
+    if macs is not None and macs < 0:
+        raise ValueError(f"macs = {macs} is no count; take it from linfair.cost.count_macs(model, input_shape)")
+    scale = 1.0 if macs is None else macs / RESNET18_MACS
+    online, offline = left * DELPHI.online_bytes, left * DELPHI.offline_bytes
+    return Cost(
+        kept=left,
+        layers=layers,
+        rounds=layers + 1,
+        linear_seconds=DELPHI.linear_seconds * scale,
+        relu_seconds=DELPHI.online_seconds * left,
+        transfer_seconds=8 * online / bandwidth,
+        waiting_seconds=(layers + 1) * rtt,
+        online_bytes=online,
+        offline_bytes=offline,
+        offline_seconds=DELPHI.offline_seconds * scale + 8 * offline / bandwidth,
+    )
+
+
+def _counted(kept: int, units: int | None, layers: int | None, *, other: bool) -> tuple[int, int, int]:
+    """A count, checked, with the units and layers that go with it."""
+    if isinstance(kept, bool) or not isinstance(kept, int):
+        raise ValueError(f"kept = {kept!r} is no count; give a Mask or a whole number of ReLUs")
+    if other and (units is None or layers is None):
+        raise ValueError("macs= means another network than ResNet18: give its units= and layers= too, or a Mask")
+    units = RESNET18_UNITS if units is None else units
+    if not 0 <= kept <= units:
+        raise ValueError(f"kept = {kept:,} is not possible: the network has {units:,} ReLUs, so 0 to {units:,}")
+    if layers is None:
+        layers = RESNET18_LAYERS
+    elif layers < 0 or (kept > 0) != (layers > 0) or layers > kept:
+        raise ValueError(f"layers = {layers} cannot hold {kept:,} ReLUs, at least one each")
+    return kept, units, min(layers, kept)
+
+
+def relu_bytes(kept: int, protocol: str = "delphi") -> float:
+    """Online bytes of so many ReLUs under one protocol; proportional to the count.
+
+    Args:
+        kept: How many ReLUs.
+        protocol: One of `PROTOCOLS`.
+
+    Raises:
+        ValueError: For a negative count or an unknown protocol.
+
+    >>> relu_bytes(1000, "semi2k")
+    144000
+    """
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"no protocol {protocol!r}; there are {', '.join(PROTOCOLS)}")
+    if kept < 0:
+        raise ValueError(f"kept = {kept} is no count; give 0 or more")
+    return kept * PROTOCOLS[protocol].online_bytes
+
+
+def count_macs(model: nn.Module, input_shape: tuple[int, ...]) -> int:
+    """Multiply-accumulates of one forward pass on one input: convolutions and linear layers.
+
+    Counted by `torch.utils.flop_counter`, two operations each; batch norm, pooling and ReLUs count nothing.
+
+    Args:
+        model: The network; run once in evaluation mode and left as it was.
+        input_shape: Shape of one input.
+
+    >>> count_macs(nn.Linear(3, 2), (3,))
+    6
+    """
+    like = next(model.parameters(), torch.empty(0))
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            model(torch.zeros(1, *input_shape, device=like.device, dtype=like.dtype))
+    finally:
+        model.train(training)
+    return counter.get_total_flops() // 2
+
+
+def cost_table(
+    networks: Sequence[str] = PAPER_NETWORKS,
+    budgets: Sequence[float] = PAPER_BUDGETS,
+    *,
+    bandwidth: float = 1e9,
+    rtt: float = 0.0,
+) -> pd.DataFrame:
+    """Cost of networks at full width on 3x32x32 images, at shares of their ReLUs, every layer keeping some.
+
+    Args:
+        networks: Names of `linfair.models.NETWORKS`.
+        budgets: Shares of ReLUs kept, 0 to 1.
+        bandwidth: Bits a second.
+        rtt: Round trip time in seconds.
+
+    Returns:
+        A row per network and budget: `network`, `units`, `macs`, `budget` and the fields of `Cost`, `compute_seconds`
+        and `online_seconds` included.
+
+    Raises:
+        ValueError: For an unknown network, or a share that is none.
+    """
+    wrong = [budget for budget in budgets if not 0 <= budget <= 1]
+    if wrong:
+        raise ValueError(f"budgets = {wrong} are no shares; give numbers from 0 to 1")
+    rows = []
+    for name in networks:
+        network = build(name, (3, 32, 32), 10)
+        macs = count_macs(network, (3, 32, 32))
+        counts = [gate.alpha.numel() for gate in sites(install(network, (3, 32, 32))).values()]
+        for budget in budgets:
+            kept = int(budget * sum(counts) + 1e-6)
+            layers = min(len(counts), kept)
+            cost = private_inference_cost(
+                kept, bandwidth=bandwidth, rtt=rtt, layers=layers, units=sum(counts), macs=macs
+            )
+            about = {"network": name, "units": sum(counts), "macs": macs, "budget": budget}
+            totals = {"compute_seconds": cost.compute_seconds, "online_seconds": cost.online_seconds}
+            rows.append(about | vars(cost) | totals)
+    return pd.DataFrame(rows)

@@ -1,0 +1,108 @@
+"""Cost of private inference: the source's own numbers, closed forms, and networks counted by other means."""
+
+import pytest
+import torch
+from torch import nn
+
+from linfair import cost, gates, masks
+from linfair.models import build
+
+
+def mask_of(*counts: int) -> masks.Mask:
+    """A mask with that many kept units at each site, of 10."""
+    return masks.Mask({f"s{i}": torch.arange(10) < count for i, count in enumerate(counts)}, "")
+
+
+@pytest.mark.parametrize(
+    ("kept", "compute", "online"), [(491_520, 11.145136, 586_383_360), (9_830, 0.644294, 11_727_190), (0, 0.43, 0)]
+)
+def test_resnet18_against_the_source_formula_by_hand(kept, compute, online):
+    """Oracle: 0.43 s + 21.8 us r and 1193 r, worked out by hand."""
+    found = cost.private_inference_cost(kept)
+    assert found.compute_seconds == pytest.approx(compute)
+    assert found.online_bytes == online
+    assert found.offline_bytes == kept * (17_072 + 2_016)
+
+
+def test_the_parts_add_up_and_each_follows_its_own_cause():
+    """Oracle: the formula term by term at 100 Mbit/s and 50 ms."""
+    found = cost.private_inference_cost(1_000, bandwidth=1e8, rtt=0.05)
+    assert found.transfer_seconds == pytest.approx(8 * 1_193 * 1_000 / 1e8)
+    assert found.waiting_seconds == pytest.approx(17 * 0.05)
+    parts = found.linear_seconds + found.relu_seconds + found.transfer_seconds + found.waiting_seconds
+    assert found.online_seconds == pytest.approx(parts)
+    assert found.offline_seconds == pytest.approx(286 + 8 * 19_088_000 / 1e8)
+
+
+@pytest.mark.parametrize(
+    ("counts", "rounds"), [((10, 10, 10), 4), ((1, 1, 1), 4), ((10, 0, 1), 3), ((3, 0, 0), 2), ((0, 0, 0), 1)]
+)
+def test_round_trips_fall_only_where_a_whole_layer_is_empty(counts, rounds):
+    found = cost.private_inference_cost(mask_of(*counts), macs=1)
+    assert (found.rounds, found.kept) == (rounds, sum(counts))
+
+
+def test_a_count_has_the_rounds_of_a_mask_that_empties_no_layer():
+    network = build("resnet18", (3, 32, 32), 10)
+    whole = masks.masks_of(gates.install(network, (3, 32, 32)))[0]
+    assert cost.private_inference_cost(whole) == cost.private_inference_cost(cost.RESNET18_UNITS)
+    assert cost.count_macs(network, (3, 32, 32)) == cost.RESNET18_MACS
+
+
+def test_macs_of_a_convolution_and_a_linear_layer_by_hand():
+    """8 channels of 6x6 outputs, 3x3x3 products each; then 288 x 5."""
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 5))
+    assert cost.count_macs(network, (3, 8, 8)) == 8 * 36 * 27 + 288 * 5
+    assert network.training
+
+
+def test_linear_seconds_of_other_networks_grow_with_their_macs_and_relu_seconds_do_not():
+    """Oracle: DESIGN's ratios of work, ResNet34 2.1 times and WRN-22-8 4.4 times ResNet18's, and known unit counts."""
+    table = cost.cost_table(budgets=(1.0, 0.02)).set_index(["network", "budget"])
+    units = {"resnet18": 491_520, "resnet34": 901_120, "wrn22_8": 1_359_872, "vgg19": 303_104}
+    for network, count in units.items():
+        assert table.loc[(network, 1.0), "kept"] == count
+        assert table.loc[(network, 0.02), "kept"] == count * 2 // 100
+        assert table.loc[(network, 1.0), "relu_seconds"] == pytest.approx(21.8e-6 * count)
+    linear = {network: table.loc[(network, 1.0), "linear_seconds"] / 0.43 for network in units}
+    assert linear["resnet18"] == 1
+    assert linear["resnet34"] == pytest.approx(2.1, abs=0.05)
+    assert linear["wrn22_8"] == pytest.approx(4.4, abs=0.05)
+
+
+def test_other_protocols_give_bytes_only():
+    assert cost.relu_bytes(24_576, "cheetah") == pytest.approx(24_576 * 98.5)
+    assert {one.online_seconds is None for one in (cost.SEMI2K, cost.CHEETAH)} == {True}
+    with pytest.raises(ValueError, match="no protocol 'gc'; there are delphi, semi2k, cheetah"):
+        cost.relu_bytes(1, "gc")
+    with pytest.raises(ValueError, match="kept = -1 "):
+        cost.relu_bytes(-1)
+
+
+@pytest.mark.parametrize(
+    ("kept", "options", "words"),
+    [
+        (-1, {}, "kept = -1 is not possible.*0 to 491,520"),
+        (491_521, {}, "kept = 491,521 is not possible"),
+        (0.5, {}, "kept = 0.5 is no count; give a Mask or a whole number"),
+        (True, {}, "is no count"),
+        (5, {"bandwidth": 0}, "bandwidth = 0 is none; give bits a second above 0"),
+        (5, {"bandwidth": float("nan")}, "bandwidth = nan"),
+        (5, {"rtt": -0.1}, "rtt = -0.1 is no time"),
+        (5, {"layers": 6}, "layers = 6 cannot hold 5 ReLUs"),
+        (5, {"layers": 0}, "layers = 0 cannot hold 5 ReLUs"),
+        (5, {"units": 10}, "measured for ResNet18.*network has 10; scale them with macs="),
+        (5, {"macs": 7}, "give its units= and layers= too, or a Mask"),
+        (5, {"macs": -7, "units": 10, "layers": 1}, "macs = -7 is no count"),
+        (mask_of(1, 2), {}, "network has 20; scale them with macs="),
+        (mask_of(1, 2), {"layers": 2}, "a mask knows its layers and units"),
+    ],
+)
+def test_refusals_say_what_was_given_and_what_is_allowed(kept, options, words):
+    with pytest.raises(ValueError, match=words):
+        cost.private_inference_cost(kept, **options)
+
+
+def test_a_share_that_is_none_is_refused():
+    with pytest.raises(ValueError, match=r"budgets = \[20\] are no shares"):
+        cost.cost_table(budgets=(1.0, 20))

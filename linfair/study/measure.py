@@ -104,6 +104,7 @@ def measure(
     gradients: Collection[str] = ("train", "test"),
     curvature: Collection[str] = (),
     estimator: str = "exact",
+    batch_size: int = 512,
 ) -> pd.DataFrame:
     """A row per (seed, split, group) with n, accuracy and its Wilson interval, and the group's diagnostics.
 
@@ -127,6 +128,7 @@ def measure(
         gradients: Splits on which gradient norms are computed.
         curvature: Splits on which eigenvalues are computed.
         estimator: `exact` or `per_batch`, of gradient norms and eigenvalues; see `linfair.metrics.gradients`.
+        batch_size: Inputs of one pass of theirs: it does not change `exact`, `per_batch` is defined by it.
 
     Raises:
         ValueError: If a group has no inputs in a split, or a network's outputs are not finite.
@@ -138,6 +140,7 @@ def measure(
         parameter_distance(one, two) for one, two in zip(members, original.members, strict=True)
     ]  # before gates: both have the same names
     gated = [one if gates.sites(one) else gates.install(one, sets[0].input_shape) for one in members]
+    options = {"estimator": estimator, "batch_size": batch_size}
     rows = []
     for split in splits or sets[0].splits:
         right, logits = answers(model, data, split)
@@ -145,8 +148,8 @@ def measure(
         for member, (seed, one) in enumerate(zip(seeds, sets, strict=True)):
             part, n_groups = one.splits[split], len(one.group_names)
             columns = mean_columns(logits[member], reference[member], part.y, part.a, n_groups, itself=itself)
-            columns |= gradient_columns(gated[member], one, split, estimator, skip=split not in gradients)
-            columns |= curvature_columns(gated[member], one, split, estimator, skip=split not in curvature)
+            columns |= gradient_columns(gated[member], one, split, skip=split not in gradients, **options)
+            columns |= curvature_columns(gated[member], one, split, skip=split not in curvature, **options)
             measured = group_accuracy(right[member], part.a, n_groups)
             for group, role, trained in zip(measured, one.roles, one.counts, strict=True):
                 rows.append(
@@ -205,12 +208,20 @@ def mean_columns(
 
 
 def gradient_columns(
-    model: nn.Module, data: GroupedData, split: str, estimator: str = "exact", *, skip: bool = False
+    model: nn.Module, data: GroupedData, split: str, *, skip: bool = False, **options: object
 ) -> dict[str, list[float]]:
-    """`gradient_norm` and `gradient_norm_alpha` of each group of a network with gates; nan if skipped."""
+    """`gradient_norm` and `gradient_norm_alpha` of each group; nan if skipped.
+
+    Args:
+        model: A network with gates.
+        data: Its data set.
+        split: One of its splits.
+        skip: Compute nothing.
+        options: Of `linfair.metrics.gradients.group_gradient_norm_pairs`.
+    """
     if skip:
-        return dict.fromkeys(("gradient_norm", "gradient_norm_alpha"), [math.nan] * len(data.group_names))
-    pairs = group_gradient_norm_pairs(model, data, split, estimator=estimator)
+        return {name: [math.nan] * len(data.group_names) for name in ("gradient_norm", "gradient_norm_alpha")}
+    pairs = group_gradient_norm_pairs(model, data, split, **options)
     return {
         "gradient_norm": [weights.norm for weights, _ in pairs],
         "gradient_norm_alpha": [both.norm for _, both in pairs],
@@ -218,17 +229,25 @@ def gradient_columns(
 
 
 def curvature_columns(
-    model: nn.Module, data: GroupedData, split: str, estimator: str = "exact", *, skip: bool = False
+    model: nn.Module, data: GroupedData, split: str, *, skip: bool = False, **options: object
 ) -> dict[str, list[float | bool | None]]:
-    """The columns of `EIGENVALUES` and their evidence, a value for each group; nan if skipped."""
+    """The columns of `EIGENVALUES` and their evidence, a value for each group; nan (None) if skipped.
+
+    Args:
+        model: A network.
+        data: Its data set.
+        split: One of its splits.
+        skip: Compute nothing.
+        options: Of `linfair.metrics.curvature.top_eigenvalue_pairs`.
+    """
+    pairs = [] if skip else top_eigenvalue_pairs(model, data, split, **options)
+    missing = [None] * len(data.group_names) if skip else []
     columns: dict[str, list[float | bool | None]] = {}
-    pairs = [] if skip else top_eigenvalue_pairs(model, data, split, estimator=estimator)
     for number, name in enumerate(EIGENVALUES):
         rows = [pair[number] for pair in pairs]
-        unknown = [math.nan] * len(data.group_names)
-        columns[name] = [row.value for row in rows] or unknown
-        columns[f"{name}_residual"] = [row.residual for row in rows] or unknown
-        columns[f"{name}_converged"] = [row.converged for row in rows] or [None] * len(data.group_names)
+        columns[name] = [row.value for row in rows] + [math.nan for _ in missing]
+        columns[f"{name}_residual"] = [row.residual for row in rows] + [math.nan for _ in missing]
+        columns[f"{name}_converged"] = [row.converged for row in rows] + missing
     return columns
 
 

@@ -4,40 +4,21 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from random_groups import grouped, network
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from linfair.data import GroupedData, Split
 from linfair.ensemble import Ensemble
 from linfair.gates import freeze, install, set_alphas, sites
-from linfair.metrics.curvature import _Found, _search, hessian_product, top_eigenvalues
+from linfair.metrics.curvature import _Found, _search, hessian_product, top_eigenvalue_pairs, top_eigenvalues
 from linfair.metrics.gradients import ParameterRisk
 from linfair.models import build
-
-
-def grouped(seed: int, *, n: int = 23, features: tuple[int, ...] = (3,), classes: int = 3) -> GroupedData:
-    """Random float64 inputs of three groups, group 2 the rarest, one at least of each."""
-    rng = np.random.default_rng(seed)
-    a = np.concatenate([[0, 1, 2], rng.choice(3, size=n - 3, p=[0.6, 0.3, 0.1])])
-    x = torch.from_numpy(rng.standard_normal((n, *features)))
-    part = Split(x, torch.from_numpy(rng.integers(classes, size=n)), torch.from_numpy(rng.permutation(a)))
-    return GroupedData("random", {"train": part}, tuple("abc"[:classes]), ("0", "1", "2"))
-
-
-def network(seed: int, *, gated: bool = True) -> nn.Module:
-    """A 3-5-5-3 network in float64, alphas too, which are fractional."""
-    generator = torch.Generator().manual_seed(seed)
-    plain = build("mlp", (3,), 3, width=5, seed=seed).double()
-    if not gated:
-        return plain
-    gated = install(plain, (3,)).double()
-    return set_alphas(gated, lambda _, alpha: torch.rand(alpha.shape, dtype=alpha.dtype, generator=generator))
 
 
 def smooth(seed: int) -> nn.Module:
@@ -327,6 +308,31 @@ def test_network_is_left_as_it_is_and_no_grad_does_not_matter() -> None:
     assert [parameter.requires_grad for parameter in model.parameters()] == flags
     assert all(parameter.grad is None for parameter in model.parameters())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("estimator", ["exact", "per_batch"])
+def test_pairs_equal_both_searches_run_apart(estimator: str) -> None:
+    """Oracle: `top_eigenvalues`; one network's LM is positive and serves as LA, the other's is negative for a group."""
+    options = {"estimator": estimator, "tol": 1e-8, "batch_size": 9}
+    signs = set()
+    for model, data in ((network(8), grouped(8)), negative()):
+        pairs = top_eigenvalue_pairs(model, data, **options)
+        for number, which in enumerate(("LA", "LM")):
+            for pair, row in zip(pairs, top_eigenvalues(model, data, which=which, **options), strict=True):
+                assert pair[number].value == pytest.approx(row.value, rel=1e-7)
+                assert (pair[number].group, pair[number].n, pair[number].batches) == (row.group, row.n, row.batches)
+                assert pair[number].converged and row.converged
+        signs |= {absolute.value > 0 for _, absolute in pairs}
+    assert signs == {True, False}
+
+
+def test_pairs_search_again_where_the_first_search_did_not_converge(digits: GroupedData, teacher: nn.Module) -> None:
+    """A tolerance out of float32's reach: the value is not taken over, both rows say that they did not converge."""
+    (pair, *_) = top_eigenvalue_pairs(teacher, digits, tol=1e-13, max_iterations=2)
+    assert not pair[0].converged
+    assert not pair[1].converged
+    with pytest.raises(ValueError, match="need tol > 0"):
+        top_eigenvalue_pairs(teacher, digits, tol=0)
 
 
 # per_batch

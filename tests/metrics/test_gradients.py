@@ -11,33 +11,15 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
+from random_groups import grouped, network
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from linfair.data import GroupedData, Split
 from linfair.ensemble import Ensemble
-from linfair.gates import freeze, install, set_alphas, sites
-from linfair.metrics.gradients import ParameterRisk, group_gradient_norms
+from linfair.gates import freeze, sites
+from linfair.metrics.gradients import ParameterRisk, group_gradient_norm_pairs, group_gradient_norms
 from linfair.models import build
-
-
-def grouped(seed: int, *, n: int = 23, features: tuple[int, ...] = (3,), classes: int = 3) -> GroupedData:
-    """Random float64 inputs of three groups, group 2 the rarest, one at least of each."""
-    rng = np.random.default_rng(seed)
-    a = np.concatenate([[0, 1, 2], rng.choice(3, size=n - 3, p=[0.6, 0.3, 0.1])])
-    x = torch.from_numpy(rng.standard_normal((n, *features)))
-    part = Split(x, torch.from_numpy(rng.integers(classes, size=n)), torch.from_numpy(rng.permutation(a)))
-    return GroupedData("random", {"train": part}, tuple("abc"[:classes]), ("0", "1", "2"))
-
-
-def network(seed: int, *, gated: bool = True) -> nn.Module:
-    """A 3-5-5-3 network in float64, alphas too, which are fractional."""
-    generator = torch.Generator().manual_seed(seed)
-    plain = build("mlp", (3,), 3, width=5, seed=seed).double()
-    if not gated:
-        return plain
-    gated = install(plain, (3,)).double()
-    return set_alphas(gated, lambda _, alpha: torch.rand(alpha.shape, dtype=alpha.dtype, generator=generator))
 
 
 def reordered(data: GroupedData, order: Tensor) -> GroupedData:
@@ -201,6 +183,24 @@ class _Extra(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Run the network."""
         return self.inner(x)
+
+
+@pytest.mark.parametrize("estimator", ["exact", "per_batch"])
+def test_pairs_equal_the_two_norms_computed_apart(estimator: str) -> None:
+    """Oracle: `group_gradient_norms` without and with the alphas."""
+    data, model = grouped(8), network(8)
+    options = {"estimator": estimator, "batch_size": 5}
+    pairs = group_gradient_norm_pairs(model, data, **options)
+    for number, alpha in enumerate((False, True)):
+        for pair, row in zip(pairs, group_gradient_norms(model, data, alpha=alpha, **options), strict=True):
+            assert (pair[number].group, pair[number].n, pair[number].batches) == (row.group, row.n, row.batches)
+            assert pair[number].norm == pytest.approx(row.norm, rel=1e-12)
+    assert all(both.norm > weights.norm > 0 for weights, both in pairs)
+
+
+def test_pairs_need_gates() -> None:
+    with pytest.raises(ValueError, match="MLP has no gates"):
+        group_gradient_norm_pairs(network(0, gated=False), grouped(0))
 
 
 # per_batch

@@ -1,0 +1,323 @@
+"""Proposition 4.1: how well n line segments follow a strictly convex function.
+
+For a strictly convex f on [lo, hi] the best line on a piece [u, v] is the chord, moved down by half of its largest
+height above f. With the Bregman divergence B(x, t) = f(x) - f(t) - f'(t) (x - t), t the point whose tangent is
+parallel to the chord,
+
+    B(u, t) = B(v, t) = 2 e(u, v),    e(u, v) = the sup-norm error of the best line on [u, v].
+
+The line runs e below f at both ends and e above it at t. e grows with the piece, so the n knots that are best give all
+pieces the same error E_n; two neighbours then meet at f - E_n: *the best approximation is continuous although nothing
+asked for it*. Its error falls as E_n ~ (1/16) (integral of sqrt(f''))^2 / n^2, which is the rate of Prop. 4.1 (Das et
+al., ICML 2024, Sec. 4, after Liu and Liang, 2021) and its constant.
+
+Knots are free here. Equally spaced ones need a bounded f'': for -sqrt(x) on [0, 1] their error falls only as n^(-1/2).
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import brentq
+from torch import nn
+
+_HUGE = 1e300  # stands for an infinite slope at an end
+
+
+@dataclass(frozen=True)
+class ConvexFunction:
+    """A strictly convex function on a bounded interval.
+
+    Attributes:
+        name: How to write it, in TeX without dollar signs.
+        value: f, of one float.
+        slope: Its derivative; it may be infinite at the ends.
+        low: Left end.
+        high: Right end.
+        limit: The limit of n^2 E_n, that is (integral of sqrt(f''))^2 / 16.
+    """
+
+    name: str
+    value: Callable[[float], float]
+    slope: Callable[[float], float]
+    low: float
+    high: float
+    limit: float
+
+
+def _softplus(x: float) -> float:
+    return math.log1p(math.exp(x))
+
+
+FUNCTIONS: Mapping[str, ConvexFunction] = {
+    "square": ConvexFunction("x^2", lambda x: x * x, lambda x: 2 * x, 0.0, 1.0, 1 / 8),
+    "fourth": ConvexFunction("x^4", lambda x: x**4, lambda x: 4 * x**3, 0.0, 1.0, 3 / 16),
+    "exp": ConvexFunction("e^x", math.exp, math.exp, 0.0, 1.0, (math.sqrt(math.e) - 1) ** 2 / 4),
+    "inverse": ConvexFunction("1/x", lambda x: 1 / x, lambda x: -1 / x**2, 0.25, 4.0, 9 / 8),
+    "softplus": ConvexFunction(
+        r"\log(1+e^x)", _softplus, lambda x: 1 / (1 + math.exp(-x)), -4.0, 4.0, math.atan(math.tanh(1)) ** 2
+    ),
+    "root": ConvexFunction(
+        r"-\sqrt{x}", lambda x: -math.sqrt(x), lambda x: -0.5 / math.sqrt(x) if x else -math.inf, 0.0, 1.0, 1 / 4
+    ),
+}
+"""Functions with a known limit of n^2 E_n; `root` has an infinite slope and curvature at 0."""
+
+
+@dataclass(frozen=True)
+class Approximation:
+    """The best approximation of a strictly convex function by n line segments, in the sup norm.
+
+    Attributes:
+        error: Its error E_n.
+        knots: The n + 1 ends of its segments, ascending.
+        values: Its values there, f - E_n.
+        spread: Largest minus smallest error of a segment, relative to E_n: 0 but for rounding.
+    """
+
+    error: float
+    knots: tuple[float, ...]
+    values: tuple[float, ...]
+    spread: float
+
+    @property
+    def n(self) -> int:
+        """Number of segments."""
+        return len(self.knots) - 1
+
+    @property
+    def slopes(self) -> tuple[float, ...]:
+        """Slope of each segment; strictly ascending."""
+        return tuple((np.diff(self.values) / np.diff(self.knots)).tolist())
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """Value at points of [low, high]."""
+        return np.interp(x, self.knots, self.values)
+
+
+def line_error(function: ConvexFunction, low: float, high: float) -> float:
+    """Sup-norm error of the best line on a piece [low, high].
+
+    >>> line_error(FUNCTIONS["square"], 0.0, 1.0)
+    0.125
+    """
+    f, slope = function.value, function.slope
+    chord = (f(high) - f(low)) / (high - low)
+    if not slope(low) < chord < slope(high):  # so short a piece that float64 sees a straight one
+        return 0.0
+    t = brentq(lambda x: _finite(slope(x) - chord), low, high, xtol=1e-16 * max(1.0, abs(high)))
+    return max(0.0, (f(low) + chord * (t - low) - f(t)) / 2)
+
+
+def approximate(function: ConvexFunction, n: int) -> Approximation:
+    """Best approximation by n line segments with free knots.
+
+    From the left end, each knot follows from the one before for a trial error E: first the point t with B(u, t) = 2 E,
+    then the v > t with B(v, t) = 2 E. E is the root of (error of what is left for the last segment) - E.
+
+    Args:
+        function: What to approximate.
+        n: Number of segments, at least 1.
+
+    Returns:
+        The approximation.
+
+    Raises:
+        ValueError: If n < 1, or the function is not strictly convex on a grid of 65 points.
+
+    >>> best = approximate(FUNCTIONS["square"], 4)
+    >>> round(best.error * 8 * 4**2, 9), [round(knot, 6) for knot in best.knots]
+    (1.0, [0.0, 0.25, 0.5, 0.75, 1.0])
+    """
+    if n < 1:
+        raise ValueError(f"an approximation has n >= 1 segments, got n = {n}")
+    _need_strictly_convex(function)
+    f, high = function.value, function.high
+    error = line_error(function, function.low, high)
+    if n > 1:
+        error = brentq(lambda e: _left_over(function, n, e), error * 1e-4 / n**2, error, xtol=1e-18, rtol=1e-14)
+    knots = [*_walk(function, n, error), high]
+    if len(knots) != n + 1:
+        raise ValueError(f"{function.name}: {n} segments are finer than float64 resolves; take a smaller n")
+    errors = [line_error(function, u, v) for u, v in zip(knots, knots[1:], strict=False)]
+    error = max(errors)
+    return Approximation(
+        error=error,
+        knots=tuple(knots),
+        values=tuple(f(knot) - error for knot in knots),
+        spread=(error - min(errors)) / error,
+    )
+
+
+def _need_strictly_convex(function: ConvexFunction) -> None:
+    values = np.array([function.value(x) for x in np.linspace(function.low, function.high, 65).tolist()])
+    if not (np.diff(values, 2) > 0).all():
+        raise ValueError(
+            f"{function.name} is not strictly convex on [{function.low:g}, {function.high:g}]: Prop. 4.1 is about "
+            "strictly convex functions; cut the interval where the curvature changes sign"
+        )
+
+
+def _finite(value: float) -> float:
+    return max(-_HUGE, min(_HUGE, value)) if value == value else _HUGE
+
+
+def _next_knot(function: ConvexFunction, u: float, error: float) -> float:
+    """The end of the longest piece from u with that error; the right end if it is not exhausted there."""
+    f, slope, high = function.value, function.slope, function.high
+
+    def before(t: float) -> float:
+        return _finite(f(u) - f(t) - slope(t) * (u - t) - 2 * error) if t > u else -2 * error
+
+    if before(high) <= 0:
+        return high
+    t = brentq(before, u, high, xtol=1e-17, rtol=1e-15)
+
+    def after(v: float) -> float:
+        return f(v) - f(t) - slope(t) * (v - t) - 2 * error
+
+    return high if after(high) <= 0 else brentq(after, t, high, xtol=1e-17, rtol=1e-15)
+
+
+def _walk(function: ConvexFunction, n: int, error: float) -> list[float]:
+    """The left ends of n pieces of that error, fewer if the interval is used up before."""
+    knots = [function.low]
+    while len(knots) < n and knots[-1] < function.high:
+        knots.append(_next_knot(function, knots[-1], error))
+    return knots if knots[-1] < function.high else knots[:-1]
+
+
+def _left_over(function: ConvexFunction, n: int, error: float) -> float:
+    """Error of the n-th piece minus the error of the others: falls with the error, 0 where all are equal."""
+    knots = _walk(function, n, error)
+    return (line_error(function, knots[-1], function.high) if len(knots) == n else 0.0) - error
+
+
+def even_error(function: ConvexFunction, n: int) -> float:
+    """Sup-norm error with n pieces of equal length, each with its best line; never below `approximate`'s.
+
+    >>> even_error(FUNCTIONS["root"], 16) / even_error(FUNCTIONS["root"], 64)  # 4 = 2^2, not 4^2
+    2.0
+    """
+    knots = np.linspace(function.low, function.high, n + 1).tolist()
+    return max(line_error(function, u, v) for u, v in zip(knots, knots[1:], strict=False))
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A power law error = constant * n^order fitted to logarithms by least squares.
+
+    Attributes:
+        order: The exponent.
+        constant: The factor.
+        residual: Largest absolute residual of log(error).
+        n: How many points it rests on.
+    """
+
+    order: float
+    constant: float
+    residual: float
+    n: int
+
+
+def fit_rate(n: Sequence[float], errors: Sequence[float]) -> Rate:
+    """Fit a power law to errors.
+
+    Raises:
+        ValueError: If there are fewer than two different n, or something is not positive.
+
+    >>> fit_rate([1, 2, 4], [1.0, 0.25, 0.0625])
+    Rate(order=-2.0, constant=1.0, residual=0.0, n=3)
+    """
+    n, errors = np.asarray(n, float), np.asarray(errors, float)
+    if len(set(n.tolist())) < 2 or not ((n > 0).all() and (errors > 0).all()):
+        raise ValueError(f"a rate needs two different n and positive errors, got n {n.tolist()}, {errors.tolist()}")
+    x, y = np.log2(n), np.log2(errors)
+    order = ((x - x.mean()) * (y - y.mean())).sum() / ((x - x.mean()) ** 2).sum()
+    offset = y.mean() - order * x.mean()
+    residual = np.abs(y - offset - order * x).max() * math.log(2)
+    return Rate(float(order), float(2**offset), float(residual), len(n))
+
+
+def rate_table(n: Sequence[int], *, functions: Sequence[str] = tuple(FUNCTIONS)) -> pd.DataFrame:
+    """Error against the number of segments.
+
+    Args:
+        n: Numbers of segments.
+        functions: Keys of `FUNCTIONS`.
+
+    Returns:
+        A row for each function and n: `function`, `name`, `n`, `error` (free knots), `scaled` (n^2 error), `limit` (of
+        `scaled`), `even` (error with equally spaced knots), `spread` (see `Approximation`).
+    """
+    rows = []
+    for key in functions:
+        function = FUNCTIONS[key]
+        for count in n:
+            best = approximate(function, count)
+            rows.append(
+                {
+                    "function": key,
+                    "name": function.name,
+                    "n": count,
+                    "error": best.error,
+                    "scaled": count**2 * best.error,
+                    "limit": function.limit,
+                    "even": even_error(function, count),
+                    "spread": best.spread,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def rates(table: pd.DataFrame) -> pd.DataFrame:
+    """Fitted exponents of `rate_table`, with free and with equally spaced knots, a row per function.
+
+    Returns:
+        Columns `function`, `name`, `order`, `residual` (see `Rate`), `last_order` (from the two largest n alone),
+        `even_order`, `points` (n of the fit), `scaled` (n^2 E_n at the largest n), `largest` (largest n^2 E_n of all:
+        the constant of the O(1/n^2) over these n) and `limit`.
+    """
+    rows = []
+    for key, part in table.groupby("function", sort=False):
+        free, even = (fit_rate(part["n"], part[column]) for column in ("error", "even"))
+        part = part.sort_values("n")
+        last = part.iloc[-1]
+        rows.append(
+            {
+                "function": key,
+                "name": last["name"],
+                "order": free.order,
+                "residual": free.residual,
+                "last_order": fit_rate(part["n"].iloc[-2:], part["error"].iloc[-2:]).order,
+                "even_order": even.order,
+                "points": free.n,
+                "scaled": last["scaled"],
+                "largest": part["scaled"].max(),
+                "limit": last["limit"],
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def relu_network(best: Approximation) -> nn.Sequential:
+    """The approximation as a ReLU network with one hidden layer of n units.
+
+    Unit i is relu(x - knot_i); its outgoing weight is the change of slope there, so
+
+        f_n(x) = value_0 + sum over i of (slope_i - slope_(i - 1)) relu(x - knot_i),    slope_(-1) = 0,
+
+    on [low, high]; to the left of it the network is constant. Every unit but the first is one bend.
+
+    Returns:
+        Linear, ReLU, linear, in float64.
+    """
+    network = nn.Sequential(nn.Linear(1, best.n), nn.ReLU(), nn.Linear(best.n, 1)).double()
+    first, _, last = network
+    nn.init.ones_(first.weight)
+    first.bias.data.copy_(-first.bias.new_tensor(best.knots[:-1]))
+    last.weight.data.copy_(last.weight.new_tensor(np.diff([0.0, *best.slopes])))
+    last.bias.data.fill_(best.values[0])
+    return network

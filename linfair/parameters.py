@@ -252,5 +252,25 @@ NOTEBOOKS: dict[str, Notebook] = {
             ),
             limits={"smoke": {"n_seeds": 2}},
         ),
+        Notebook(
+            name="09_relu_cost",
+            title="What a ReLU costs in private inference, and who pays for saving it",
+            minutes=0.5,
+            parameters=(
+                Parameter(
+                    "bandwidth_mbit", "float", 100.0, "Mbit a second between client and server.", low=0.01, high=1e6
+                ),
+                Parameter("rtt_ms", "float", 50.0, "Round trip time in milliseconds.", low=0, high=60_000),
+                Parameter("n_seeds", "int", 10, "Seeds of the committed rows, at most.", low=2, high=100),
+                Parameter(
+                    "profile",
+                    "str",
+                    "small",
+                    "small: as given; smoke: two seeds, to see that the page runs.",
+                    choices=("smoke", "small"),
+                ),
+            ),
+            limits={"smoke": {"n_seeds": 2}},
+        ),
     )
 }

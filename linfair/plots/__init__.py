@@ -4,6 +4,7 @@ Call `style()` once; `toy_*` draw the toy study, the others the rows of `linfair
 `evidence_of` says in one line what it rests on.
 """
 
+from linfair.plots.cost import cost_against_accuracy, cost_and_accuracy, cost_parts
 from linfair.plots.impact import overall_accuracy, relative_drop_lines, role_accuracy_bars
 from linfair.plots.selection import selection_accuracy, selection_disparity
 from linfair.plots.style import (
@@ -29,6 +30,9 @@ __all__ = [
     "STYLE",
     "budget_axis",
     "contrast",
+    "cost_against_accuracy",
+    "cost_and_accuracy",
+    "cost_parts",
     "evidence",
     "evidence_of",
     "line_with_interval",

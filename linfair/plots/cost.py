@@ -1,0 +1,155 @@
+"""Figures of notebook 09: what one private answer costs, beside whom a cheaper one leaves behind."""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from linfair.cost import RESNET18_UNITS, private_inference_cost
+from linfair.plots.style import COLORS, GREY, line_with_interval
+from linfair.study.tables import by_role, over_seeds
+
+PARTS = {
+    "linear_seconds": ("linear layers", GREY),
+    "relu_seconds": ("ReLUs, computing", COLORS["majority"]),
+    "transfer_seconds": ("ReLUs, sending", COLORS["other"]),
+    "waiting_seconds": ("round trips", COLORS["all"]),
+}
+"""The parts of the online seconds: column of `linfair.cost.Cost` -> name and colour."""
+ACCURACIES = {"all": ("all test images", "all"), "worst": ("worst group", "minority")}
+
+
+def cost_and_accuracy(
+    table: pd.DataFrame, *, bandwidth: float = 1e9, rtt: float = 0.0, split: str = "test_balanced"
+) -> pd.DataFrame:
+    """Accuracy of a study's networks beside what ResNet18 would cost at the same share of its ReLUs.
+
+    The worst group is the lowest of the groups' accuracies, found for each seed and budget anew; the lowest of several
+    noisy numbers lies below the truth, so compare it with its own value at 100 %.
+
+    Args:
+        table: Rows of a study: its original networks and its `plain` arms.
+        bandwidth: Bits a second, see `linfair.cost.private_inference_cost`.
+        rtt: Round trip time in seconds.
+        split: Which split.
+
+    Returns:
+        A row per selection (the method, where the study names none), budget and accuracy (`of` = all or worst):
+        n_seeds, mean, low, high (per cent), drop, drop_low, drop_high (points, within a seed against 100 %), `share`
+        (of ReLUs kept, mean over seeds), `online_seconds`, `online_bytes`.
+    """
+    part = table[(table["split"] == split) & table["arm"].isin(["original", "plain"])]
+    part = part.assign(selection=part["selection"] if "selection" in part else part["method"])
+    frames = []
+    for selection in part.loc[part["arm"] == "plain", "selection"].unique():
+        own = part[(part["arm"] == "original") | (part["selection"] == selection)].assign(selection=selection)
+        own = own.drop_duplicates(["budget", "seed", "group"])
+        pooled = by_role(own.assign(role="all"))
+        worst = own.groupby(["selection", "budget", "seed"], as_index=False)["accuracy"].min()
+        both = pd.concat([pooled.assign(of="all"), worst.assign(of="worst")])
+        both = both.assign(value=100 * both["accuracy"])
+        before = both[both["budget"] == 1].set_index(["of", "seed"])["value"]
+        both["drop"] = before.loc[list(zip(both["of"], both["seed"], strict=True))].to_numpy() - both["value"]
+        by = ["selection", "budget", "of"]
+        lost = over_seeds(both, "drop", by).rename(columns={"mean": "drop", "low": "drop_low", "high": "drop_high"})
+        means = over_seeds(both, "value", by).merge(lost.drop(columns="n_seeds"), on=by)
+        units = own.loc[own["arm"] == "original", "kept"].max()
+        means["share"] = means["budget"].map(own.groupby("budget")["kept"].mean() / units)
+        frames.append(means)
+    found = pd.concat(frames, ignore_index=True)
+    costs = [
+        private_inference_cost(int(share * RESNET18_UNITS), bandwidth=bandwidth, rtt=rtt) for share in found["share"]
+    ]
+    return found.assign(
+        online_seconds=[cost.online_seconds for cost in costs], online_bytes=[cost.online_bytes for cost in costs]
+    )
+
+
+def cost_against_accuracy(rows: pd.DataFrame, *, names: Sequence[str] | None = None) -> Figure:
+    """Accuracy of all and of the worst group against the seconds (below) and megabytes (above) of one private answer.
+
+    The numbers at the points of the upper line are the shares of ReLUs kept, in per cent.
+
+    Args:
+        rows: Of `cost_and_accuracy`.
+        names: Which selections, a panel each; by default all.
+
+    Returns:
+        The figure, closed for pyplot, so that a notebook shows it once.
+    """
+    names = list(names or rows["selection"].unique())
+    figure, axes = plt.subplots(1, len(names), figsize=(5.4, 3.7), sharex=True, sharey=True, squeeze=False)
+    for ax, name in zip(axes[0], names, strict=True):
+        for of, (label, role) in ACCURACIES.items():
+            line = rows[(rows["selection"] == name) & (rows["of"] == of)].sort_values("online_seconds")
+            line_with_interval(
+                ax, line["online_seconds"], line["mean"], line["low"], line["high"], role=role, label=label
+            )
+            if of == "all":
+                _write_budgets(ax, line)
+        ax.set_ylim(0, 109)
+        ax.set_xlim(left=0)
+        ax.set_xlabel("seconds per answer (← faster)" if len(names) == 1 else "seconds per answer")
+        _megabytes_above(ax, rows)
+        if len(names) > 1:
+            ax.text(0.97, 0.03, name, transform=ax.transAxes, ha="right", fontweight="bold")
+    axes[0, 0].set_ylabel("accuracy (%)")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
+    plt.close(figure)
+    return figure
+
+
+def cost_parts(table: pd.DataFrame) -> Figure:
+    """Where the seconds of one answer go, a bar per budget, as stacked parts; the total at its end.
+
+    Args:
+        table: Of `linfair.cost.cost_table`, one network.
+
+    Returns:
+        The figure, closed for pyplot.
+
+    Raises:
+        ValueError: If the table holds several networks.
+    """
+    if table["network"].nunique() != 1:
+        raise ValueError(f"cost_parts draws one network, got {', '.join(table['network'].unique())}: select one")
+    table = table.sort_values("budget")
+    figure, ax = plt.subplots(figsize=(5.4, 3.2))
+    start = 0 * table["online_seconds"].to_numpy()
+    y = range(len(table))
+    for column, (label, color) in PARTS.items():
+        ax.barh(y, table[column], left=start, color=color, label=label)
+        start = start + table[column].to_numpy()
+    for position, total in zip(y, start, strict=True):
+        ax.annotate(f"{total:.3g}", (total, position), xytext=(5, 0), textcoords="offset points", va="center")
+    ax.set_yticks(list(y), [f"{100 * budget:g}" for budget in table["budget"]])
+    ax.set(xlabel="seconds per answer", ylabel="ReLUs kept (%)", xlim=(0, 1.13 * start.max()))
+    ax.grid(False)
+    figure.legend(loc="outside upper center", ncols=2)
+    plt.close(figure)
+    return figure
+
+
+def _write_budgets(ax: Axes, line: pd.DataFrame) -> None:
+    """Write the share of ReLUs kept above each point of a line."""
+    for row in line.itertuples():
+        ax.annotate(
+            f"{100 * row.share:.0f}" + " %" * (row.share == 1),
+            (row.online_seconds, row.high),
+            xytext=(0, 4),
+            textcoords="offset points",
+            ha="center",
+            fontsize=9,
+        )
+
+
+def _megabytes_above(ax: Axes, rows: pd.DataFrame) -> None:
+    """A second x axis on top: bytes, a straight line in the seconds because both follow the count."""
+    ends = rows.sort_values("online_seconds").iloc[[0, -1]]
+    (s0, s1), (b0, b1) = ends["online_seconds"], ends["online_bytes"] / 1e6
+    slope = (b1 - b0) / (s1 - s0)
+    top = ax.secondary_xaxis("top", functions=(lambda s: b0 + (s - s0) * slope, lambda b: s0 + (b - b0) / slope))
+    top.set_xlabel("MB per answer")
+    top.spines["top"].set_visible(True)

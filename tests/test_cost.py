@@ -1,11 +1,21 @@
 """Cost of private inference: the source's own numbers, closed forms, and networks counted by other means."""
 
+import matplotlib as mpl
+import pandas as pd
 import pytest
 import torch
 from torch import nn
 
-from linfair import cost, gates, masks
+from linfair import cost, gates, masks, plots
 from linfair.models import build
+
+
+@pytest.fixture(autouse=True)
+def without_a_screen():
+    backend = mpl.get_backend()
+    mpl.use("agg")
+    yield
+    mpl.use(backend)
 
 
 def mask_of(*counts: int) -> masks.Mask:
@@ -106,3 +116,70 @@ def test_refusals_say_what_was_given_and_what_is_allowed(kept, options, words):
 def test_a_share_that_is_none_is_refused():
     with pytest.raises(ValueError, match=r"budgets = \[20\] are no shares"):
         cost.cost_table(budgets=(1.0, 20))
+
+
+# --- beside accuracy -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def rows():
+    """Two seeds, two groups of 10 and 30 images: 0.5 and 0.9 right at 100 %, 0.2 less for group 0 at 20 %."""
+    return pd.DataFrame(
+        {
+            "data": "digits",
+            "network": "mlp",
+            "profile": "small",
+            "teacher": "digest",
+            "method": "original" if budget == 1 else "snl",
+            "arm": "original" if budget == 1 else arm,
+            "budget": budget,
+            "kept": 100 if arm == "control" else 100 * budget,
+            "seed": seed,
+            "split": "test_balanced",
+            "group": group,
+            "group_name": str(group),
+            "role": "all",
+            "n_train": 1,
+            "n": (10, 30)[group],
+            "low": 0.0,
+            "high": 1.0,
+            "accuracy": (0.5, 0.9)[group] - 0.2 * (budget < 1 and group == 0) - 0.1 * seed,
+        }
+        for budget, arm in ((1.0, "plain"), (0.2, "plain"), (0.2, "control"))
+        for seed in (0, 1)
+        for group in (0, 1)
+    )
+
+
+def test_accuracies_stand_beside_the_cost_of_resnet18_at_the_same_share(rows):
+    """By hand: all (0.5 10 + 0.9 30) / 40 = 80 %, less 5 on average over the seeds; worst 45 %, 20 points lower."""
+    found = plots.cost_and_accuracy(rows, bandwidth=1e8, rtt=0.05).set_index(["budget", "of"])
+    assert found.loc[(1.0, "all"), "mean"] == pytest.approx(75)
+    assert found.loc[(1.0, "worst"), "mean"] == pytest.approx(45)
+    assert found.loc[(0.2, "worst"), ["mean", "drop", "drop_low", "drop_high"]].to_list() == pytest.approx(
+        [25, 20, 20, 20]
+    )
+    assert found.loc[(0.2, "all"), "drop"] == pytest.approx(0.2 * 10 / 40 * 100)
+    expected = cost.private_inference_cost(98_304, bandwidth=1e8, rtt=0.05)
+    assert found.loc[(0.2, "all"), "online_seconds"] == pytest.approx(expected.online_seconds)
+    assert found.loc[(0.2, "all"), "online_bytes"] == expected.online_bytes
+
+
+def test_the_figures_show_the_tables(rows):
+    """Oracle: the tables they are drawn from, the megabyte axis included."""
+    found = plots.cost_and_accuracy(rows, bandwidth=1e8)
+    ax = plots.cost_against_accuracy(found).axes[0]
+    for container, of in zip(ax.containers, ("all", "worst"), strict=True):
+        line = found[found["of"] == of].sort_values("online_seconds")
+        assert list(container[0].get_xdata()) == list(line["online_seconds"])
+        assert list(container[0].get_ydata()) == list(line["mean"])
+    (top,) = ax.child_axes
+    forward = top._functions[0]
+    assert [forward(s) for s in line["online_seconds"]] == pytest.approx(list(line["online_bytes"] / 1e6))
+
+    prices = cost.cost_table(["vgg19"], rtt=0.05)
+    ax = plots.cost_parts(prices).axes[0]
+    ends = [bar.get_x() + bar.get_width() for bar in ax.containers[-1]]
+    assert ends == pytest.approx(sorted(prices["online_seconds"]))
+    with pytest.raises(ValueError, match="one network, got a, b"):
+        plots.cost_parts(pd.DataFrame({"network": ["a", "b"]}))

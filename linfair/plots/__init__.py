@@ -21,6 +21,15 @@ from linfair.plots.style import (
     style,
 )
 from linfair.plots.toy import toy_accuracy, toy_boundaries
+from linfair.plots.why import (
+    bias_curves,
+    correlation_chart,
+    distance_and_accuracy,
+    eigenvalue_bars,
+    gradient_norm_bars,
+    margin_bars,
+    upsampling_lines,
+)
 
 __all__ = [
     "COLORS",
@@ -28,14 +37,20 @@ __all__ = [
     "MARKERS",
     "PAGES",
     "STYLE",
+    "bias_curves",
     "budget_axis",
     "contrast",
+    "correlation_chart",
     "cost_against_accuracy",
     "cost_and_accuracy",
     "cost_parts",
+    "distance_and_accuracy",
+    "eigenvalue_bars",
     "evidence",
     "evidence_of",
+    "gradient_norm_bars",
     "line_with_interval",
+    "margin_bars",
     "overall_accuracy",
     "relative_drop_lines",
     "role_accuracy_bars",
@@ -44,4 +59,5 @@ __all__ = [
     "style",
     "toy_accuracy",
     "toy_boundaries",
+    "upsampling_lines",
 ]

@@ -2,14 +2,15 @@
 
 A cell is everything that shares trained teachers: one data set, one network and one seed, or a fixed list of seeds
 trained as an ensemble. An arm is one way through it at all budgets: the `original` network, a method with `plain`
-fine-tuning, or its 100 % `control`. Each (cell, arm) ends in one table; arms are compared only within one teacher's
-digest.
+fine-tuning, its 100 % `control`, or a mitigation (`linfair.study.arms`). Each (cell, arm) ends in one table; arms are
+compared only within one teacher's digest.
 """
 
 import copy
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -19,108 +20,28 @@ from torch import nn
 
 import linfair
 from linfair import gates
-from linfair.checkpoints import CheckpointError, load_network
+from linfair.checkpoints import load_network
 from linfair.data import EMBEDDED, GroupedData, load_data
 from linfair.ensemble import Ensemble, map_networks
-from linfair.linearizers import control, finetune
-from linfair.linearizers.record import LinearizedModel, budget_units, check_budgets, record
+from linfair.linearizers import control
+from linfair.linearizers.record import LinearizedModel, budget_units, record
 from linfair.linearizers.registry import find
 from linfair.models import build
-from linfair.study.measure import Original, device_name, measure
-from linfair.study.recipes import CURVATURE, Recipe, recipe
-from linfair.study.store import ResultStore, key, weights_digest
+from linfair.study.arms import ARMS, canonical, fine_tuned, mitigation_of, with_fate
+from linfair.study.grids import Cell, grid, pairs, width_in_file
+from linfair.study.measure import Original, device_name, measure, peak_memory, watch_memory
+from linfair.study.recipes import Recipe, recipe
+from linfair.study.store import ResultStore, code_hash, key, weights_digest
 from linfair.training import Data, fit, supervised, threads
 
-ARMS = ("original", "plain", "control")
+STAGES = ("base", "path", "finetune", "measure")
+"""What an arm's seconds are spent on: columns `seconds_*`. Arms of a cell share base training, and all but the control
+the path: each row says what these cost once. `seconds` is the arm's own time, when it was computed."""
 
+TIMING = ("seconds", *(f"seconds_{stage}" for stage in STAGES), "peak_memory")
+"""Columns that differ when the same rows are computed again."""
 
-@dataclass(frozen=True)
-class Cell:
-    """One unit of a study.
-
-    Attributes:
-        data: Name of the data set.
-        network: Name of the network.
-        method: Name of the linearizer.
-        budgets: ReLU budgets below 1, descending.
-        seeds: Several seeds are trained as one ensemble.
-        profile: `smoke`, `small` or `paper`.
-        device: `cpu` or `cuda`.
-        width: Width of the network; None is the recipe's.
-        teacher: File of a trained network to start from (one seed), instead of training one.
-        options: Options of the method that differ from the recipe's, as (name, value) pairs.
-        data_options: Options of the data set that differ from its own, likewise: `label`, `group`, ...
-        curvature: Whose Hessian eigenvalues are computed: `none`, `original` or `all`; None is the recipe's.
-    """
-
-    data: str
-    network: str
-    method: str
-    budgets: tuple[float, ...]
-    seeds: tuple[int, ...]
-    profile: str = "small"
-    device: str = "cpu"
-    width: int | None = None
-    teacher: str | None = None
-    options: tuple[tuple[str, object], ...] = ()
-    data_options: tuple[tuple[str, object], ...] = ()
-    curvature: str | None = None
-
-    @property
-    def data_text(self) -> str:
-        """The data set in words, options included: what the rows' column `data` says."""
-        return f"{self.data} ({_pairs(self.data_options)})" if self.data_options else self.data
-
-
-def grid(
-    data: str,
-    network: str,
-    *,
-    method: str = "snl",
-    budgets: Sequence[float],
-    seeds: Sequence[int],
-    profile: str = "small",
-    device: str = "cpu",
-    width: int | None = None,
-    teacher: str | None = None,
-    options: dict[str, object] | None = None,
-    data_options: dict[str, object] | None = None,
-    curvature: str | None = None,
-) -> list[Cell]:
-    """The cells of one panel: the seeds of an MLP in one ensemble, larger networks one seed a cell.
-
-    Args:
-        data: Name of the data set.
-        network: Name of the network.
-        method: Name of the linearizer.
-        budgets: ReLU budgets below 1, descending.
-        seeds: Seeds.
-        profile: `smoke`, `small` or `paper`.
-        device: `cpu` or `cuda`.
-        width: Width of the network; None is the recipe's.
-        teacher: File of a trained network, for one seed.
-        options: Options of the method that differ from the recipe's, for example `{"exact": True}` for SNL.
-        data_options: Options of the data set, for example `{"label": "age", "group": "race"}`.
-        curvature: Whose Hessian eigenvalues are computed, see `Cell`.
-
-    Raises:
-        ValueError: For an unknown method or option, budgets that are none, or a device that is not there.
-    """
-    unknown = sorted(set(options or {}) - {field.name for field in fields(find(method).options)})
-    if unknown:
-        raise ValueError(f"{method} has no options {unknown}; `linfair linearizers` lists them")
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"device {device!r} was asked for, but torch sees no GPU here; use device='cpu'")
-    if curvature not in (None, *CURVATURE):
-        raise ValueError(f"no curvature={curvature!r}; there are {', '.join(CURVATURE)}")
-    lists = [tuple(seeds)] if network == "mlp" else [(seed,) for seed in seeds]
-    budgets = check_budgets(budgets)
-    changed = tuple(sorted((options or {}).items()))
-    chosen = tuple(sorted((data_options or {}).items()))
-    return [
-        Cell(data, network, method, budgets, one, profile, device, width, teacher, changed, chosen, curvature)
-        for one in lists
-    ]
+__all__ = ["ARMS", "Cell", "Worker", "grid", "run"]
 
 
 def run(
@@ -137,7 +58,7 @@ def run(
 
     Args:
         cells: From `grid`.
-        arms: Some of `ARMS`.
+        arms: Some of `ARMS`, or mitigations: `lagrangian(mu=0.005)`.
         store: Where; the user's cache by default.
         progress: Show progress bars.
         announce: Told each arm's name and whether it was read or computed.
@@ -145,9 +66,7 @@ def run(
     Returns:
         A row per (cell, arm, budget, seed, split, group), see `Worker.rows`.
     """
-    unknown = sorted(set(arms) - set(ARMS))
-    if unknown:
-        raise ValueError(f"no arms {unknown}; there are {', '.join(ARMS)}")
+    arms = [canonical(arm) for arm in arms]
     store = store or ResultStore.default()
     tables = []
     for cell in cells:
@@ -160,17 +79,25 @@ class Worker:
     """Computes the arms of one cell; teacher and mask path are kept as checkpoints, with `keep` the students too.
 
     MLPs are computed on one thread: they are too small for more, and a sum's order depends on the number of threads.
+
+    Attributes:
+        before: Called with the name of each stage (`base`, `path`, `finetune`) before it is trained; it may raise to
+            stop there, and what is finished stays.
+        spent: Seconds of each stage of the arm that is being computed, shared stages at what they once cost.
     """
 
     def __init__(self, cell: Cell, store: ResultStore, progress: bool, *, keep: bool = False) -> None:
         self.cell, self.store, self.progress, self.keep = cell, store, progress, keep
+        self.before: Callable[[str], None] = lambda stage: None
+        self.spent: Counter[str] = Counter()
         plan = recipe(cell.network, cell.profile)
-        self.recipe: Recipe = replace(plan, width=_width_in_file(cell) if cell.teacher else cell.width or plan.width)
+        self.recipe: Recipe = replace(plan, width=width_in_file(cell) if cell.teacher else cell.width or plan.width)
         self.linearizer = find(cell.method)
         self.options = replace(self.recipe.method(cell.method), **dict(cell.options))
         self._sets: list[GroupedData] | None = None
         self._teacher: tuple[nn.Module, dict] | None = None
         self._path: list[LinearizedModel] | None = None
+        self.path_seconds = 0.0
         self.threads = 1 if cell.network == "mlp" else torch.get_num_threads()
 
     def name(self, arm: str) -> str:
@@ -179,6 +106,8 @@ class Worker:
         if arm != "original":
             settings |= {"budgets": self.cell.budgets, "finetune": asdict(self.recipe.finetune)}
             settings |= {"method": self.cell.method, "options": asdict(self.options)}
+        if (mitigation := mitigation_of(arm)) is not None:
+            settings |= {"arm": mitigation.name, "mitigation": asdict(mitigation)}
         return key(settings)
 
     def table(self, arm: str, announce: Callable[[str], None] = lambda line: None) -> pd.DataFrame:
@@ -234,6 +163,7 @@ class Worker:
                 model, notes = self._untrained(), stored[1]
                 model.load_state_dict(stored[0])
             else:
+                self.before("base")
                 model, start = self._untrained(), time.perf_counter()
                 history = fit(
                     model,
@@ -269,6 +199,8 @@ class Worker:
             name = key(settings)
             stored = self.store.load(name)
             if stored is None:
+                self.before("path")
+                start = time.perf_counter()
                 self._path = self.linearizer.run(
                     teacher,
                     self.data,
@@ -282,9 +214,12 @@ class Worker:
                     for number, one in enumerate(self._path)
                     for tensor, value in one.model.state_dict().items()
                 }
-                self.store.save(name, tensors, {"epochs": [one.epochs for one in self._path]})
+                self.path_seconds = time.perf_counter() - start
+                notes = {"epochs": [one.epochs for one in self._path], "seconds": self.path_seconds}
+                self.store.save(name, tensors, notes)
             else:
                 self._path = self._restore(*stored)
+                self.path_seconds = stored[1].get("seconds", float("nan"))
         return self._path
 
     def _restore(self, tensors: dict[str, torch.Tensor], notes: dict) -> list[LinearizedModel]:
@@ -302,10 +237,13 @@ class Worker:
         return records
 
     def students(self, arm: str) -> Iterator[LinearizedModel]:
-        """The fine-tuned record of each budget, in the `plain` or the `control` arm."""
+        """The fine-tuned record of each budget, in the `plain`, the `control` or a mitigated arm."""
         teacher, _ = self.teacher()
-        path = self.path()
+        path, mitigation = self.path(), mitigation_of(arm)
+        self.spent["path"] = self.path_seconds
         if arm == "control":
+            self.before("path")
+            start = time.perf_counter()
             schedule, objective = self.linearizer.phase(self.options, teacher, self.data)
             path = control(
                 teacher,
@@ -316,25 +254,40 @@ class Worker:
                 objective=objective,
                 progress=self.progress,
             )
+            self.spent["path"] = time.perf_counter() - start
         for number, one in enumerate(path):
             name = f"{self.name(arm)}-{number}"
             stored = self.store.load(name) if self.keep else None
             if stored is not None:
-                model = copy.deepcopy(one.model)
+                model, notes = copy.deepcopy(one.model), stored[1]
                 model.load_state_dict(stored[0])
-                yield replace(one, model=model)
+                self.spent["finetune"] += notes.get("seconds", float("nan"))
+                fate = {"diverged": notes.get("diverged"), "finetuning": notes.get("last", [])}
+                yield replace(one, model=model, mitigation=mitigation, **fate)
                 continue
-            tuned = finetune(
+            self.before("finetune")
+            start = time.perf_counter()
+            tuned = fine_tuned(
                 one,
                 teacher,
                 self.data,
                 seeds=self.cell.seeds,
                 schedule=self.recipe.finetune,
+                mitigation=mitigation,
                 progress=self.progress,
             )
+            seconds = time.perf_counter() - start
+            self.spent["finetune"] += seconds
             if self.keep:
-                self.store.save(name, tuned.model.state_dict(), {"budget": one.budget})
+                notes = {"budget": one.budget, "seconds": seconds}
+                notes |= {"diverged": tuned.diverged, "last": tuned.finetuning[-1:]}
+                self.store.save(name, tuned.model.state_dict(), notes)
             yield tuned
+
+    def forget(self, arm: str) -> None:
+        """Remove the kept students of an arm whose table is stored."""
+        for number in range(len(self.cell.budgets)):
+            self.store.discard(f"{self.name(arm)}-{number}")
 
     def _curved(self, arm: str) -> tuple[str, ...]:
         """The splits on which an arm's Hessian eigenvalues are computed."""
@@ -346,17 +299,25 @@ class Worker:
         teacher, notes = self.teacher()
         compared = {"original": Original(teacher, self.data), "curvature": self._curved(arm)}
         start = time.perf_counter()
+        watch_memory(self.cell.device)
+        self.spent = Counter(base=notes["seconds"])
         frames = []
         if arm == "original":
             gated = map_networks(lambda network: gates.install(network, self.sets[0].input_shape), teacher)
             total = gates.total_units(gated)
             each = len(self.cell.seeds)
             counts = 1.0, total, [total] * each, [0] * each
+            before = time.perf_counter()
             frames.append(measure(teacher, self.data, self.cell.seeds, *counts, **compared))
+            frames[0] = frames[0].assign(diverged=False, multiplier=float("nan"))
+            self.spent["measure"] += time.perf_counter() - before
         else:
             for one in self.students(arm):
                 counts = one.budget, one.budget_units, one.kept, one.epochs
-                frames.append(measure(one.model, self.data, self.cell.seeds, *counts, **compared))
+                before = time.perf_counter()
+                measured = measure(one.model, self.data, self.cell.seeds, *counts, **compared)
+                self.spent["measure"] += time.perf_counter() - before
+                frames.append(with_fate(measured, one, self.cell.seeds))
         table = pd.concat(frames, ignore_index=True)
         cell = self.cell
         loss = dict(zip(cell.seeds, notes["loss"], strict=True))
@@ -366,35 +327,15 @@ class Worker:
             "width": self.recipe.width or 0,
             "method": "original" if arm == "original" else cell.method,
             "arm": arm,
-            "options": "" if arm == "original" else _pairs(cell.options),
+            "options": "" if arm == "original" else pairs(cell.options),
             "profile": cell.profile,
             "teacher": notes["digest"],
             "device": device_name(cell.device),
             "torch": torch.__version__,
             "linfair": linfair.__version__,
+            "code": code_hash(),
             "seconds": time.perf_counter() - start + (notes["seconds"] if arm == "original" else 0.0),
+            **{f"seconds_{stage}": float(self.spent[stage]) for stage in STAGES},
+            "peak_memory": peak_memory(cell.device),
         }
         return table.assign(base_loss=table["seed"].map(loss), **provenance)
-
-
-def _width_in_file(cell: Cell) -> int | None:
-    """The width of the network in a cell's teacher file, None if it is the full one.
-
-    Raises:
-        CheckpointError: If the file belongs to another cell. Another seed has another split: that teacher would be
-            tested on what it was trained on.
-    """
-    header = load_network(cell.teacher)[1]
-    if header.gated:
-        raise CheckpointError(f"{cell.teacher} holds a linearized network; a teacher has no gates yet")
-    asked = {"network": cell.network, "data": cell.data, "seeds": cell.seeds, "width": cell.width or header.width}
-    found = {"network": header.network, "data": header.data, "seeds": (header.seed,), "width": header.width}
-    asked["data options"], found["data options"] = cell.data_options, header.data_options
-    other = [f"{name} {found[name]}, not {asked[name]}" for name in asked if asked[name] != found[name]]
-    if other:
-        raise CheckpointError(f"{cell.teacher} is the teacher of another cell: it has {'; '.join(other)}")
-    return header.width or None
-
-
-def _pairs(options: tuple[tuple[str, object], ...]) -> str:
-    return ", ".join(f"{name}={value}" for name, value in options)

@@ -9,13 +9,18 @@ from linfair.study.measure import DIAGNOSTICS
 _PER_GROUP = {"group", "group_name", "n_train", "n", "accuracy", "low", "high"}
 
 
+def finished(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows without those of seeds that a mitigation drove apart (`diverged`), which have no accuracy."""
+    return table[~table["diverged"]] if "diverged" in table else table
+
+
 def by_role(table: pd.DataFrame) -> pd.DataFrame:
     """Pool groups into majority and minority, every image counted once: `group_name` becomes the role.
 
     Rows that several methods share, those of the original networks, count once too. The groups' diagnostics are left
-    out; what belongs to the whole network, as its distance, stays.
+    out, and so are seeds that diverged; what belongs to the whole network, as its distance, stays.
     """
-    table = table.drop(columns=list(DIAGNOSTICS), errors="ignore").drop_duplicates()
+    table = finished(table).drop(columns=[*DIAGNOSTICS, "multiplier"], errors="ignore").drop_duplicates()
     by = [name for name in table.columns if name not in _PER_GROUP]
     pooled = table.assign(right=table["accuracy"] * table["n"], group_name=table["role"])
     pooled = pooled.groupby([*by, "group_name"], as_index=False, dropna=False)[["right", "n", "n_train"]].sum()
@@ -31,11 +36,12 @@ def drops(table: pd.DataFrame) -> pd.DataFrame:
     """Add each row's accuracy drop against the same seed's original network.
 
     Adds `original` (its accuracy), `drop` in points, 100 (original - accuracy), and `relative_drop` in per cent,
-    100 (original - accuracy) / original, nan where the original accuracy is 0.
+    100 (original - accuracy) / original, nan where the original accuracy is 0. Seeds that diverged are left out.
 
     Raises:
         ValueError: If a seed's original network is missing, or arms of different teachers are mixed.
     """
+    table = finished(table)
     by = ["data", "network", "profile", "seed", "split", "group_name"]
     original = table[table["arm"] == "original"].drop_duplicates([*by, "teacher"])
     merged = table.merge(

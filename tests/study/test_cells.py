@@ -18,6 +18,7 @@ from linfair.linearizers.snl import _Path
 from linfair.metrics import wilson
 from linfair.models import build
 from linfair.study import ARMS, ResultStore, cells, grid, recipe, run
+from linfair.study import arms as arms_module
 from linfair.study.cells import Worker
 from linfair.training import fit, predict, supervised
 
@@ -91,13 +92,14 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Counter:
     counted(cells, "fit", "teacher")
     counted(_Path, "__init__", "path")
     counted(cells, "control", "control")
-    counted(cells, "finetune", "finetune")
+    counted(arms_module, "finetune", "finetune")
     return counts
 
 
 def assert_same_rows(one: pd.DataFrame, other: pd.DataFrame) -> None:
     """Everything but the time it took, to the last bit."""
-    pd.testing.assert_frame_equal(one.drop(columns="seconds"), other.drop(columns="seconds"), check_exact=True)
+    one, other = (table.drop(columns=list(cells.TIMING)) for table in (one, other))
+    pd.testing.assert_frame_equal(one, other, check_exact=True)
 
 
 # Interrupted
@@ -122,7 +124,7 @@ def stop_in_the_mask_path(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def stop_in_the_second_fine_tuning(monkeypatch: pytest.MonkeyPatch) -> None:
-    original, seen = cells.finetune, []
+    original, seen = arms_module.finetune, []
 
     def finetune(*args: object, **options: object) -> object:
         seen.append(1)
@@ -130,7 +132,7 @@ def stop_in_the_second_fine_tuning(monkeypatch: pytest.MonkeyPatch) -> None:
             raise KeyboardInterrupt
         return original(*args, **options)
 
-    monkeypatch.setattr(cells, "finetune", finetune)
+    monkeypatch.setattr(arms_module, "finetune", finetune)
 
 
 def stop_in_the_control(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,125 @@
+"""Arms: the ways through a cell that are compared within one teacher, and how each is written.
+
+`original` is the network before linearization, `plain` a method with plain fine-tuning, `control` its 100 % control;
+every mitigation is an arm under its name, with options that differ from its own in brackets: `lagrangian(mu=0.005)`.
+"""
+
+import ast
+from collections.abc import Sequence
+from dataclasses import fields, replace
+
+import pandas as pd
+from torch import nn
+
+from linfair.linearizers import finetune
+from linfair.linearizers.record import LinearizedModel
+from linfair.mitigation import MITIGATIONS, resolve
+from linfair.study.measure import DIAGNOSTICS
+from linfair.training import Data, Schedule, TrainingDiverged
+
+ARMS = ("original", "plain", "control")
+"""Arms without a mitigation; those with one are `linfair.mitigation.MITIGATIONS`."""
+
+
+def mitigation_of(arm: str) -> object | None:
+    """The options of the mitigation that an arm stands for; None for an arm without one.
+
+    Args:
+        arm: One of `ARMS`, or a mitigation: `kd_over_c`, `lagrangian(mu=0.005, one_sided=True)`.
+
+    Raises:
+        ValueError: If there is no such arm, or the mitigation has no such option.
+
+    >>> mitigation_of("plain"), mitigation_of("lagrangian(mu=0.005)").mu
+    (None, 0.005)
+    """
+    if arm in ARMS or arm == "none":
+        return None
+    known = ", ".join([*ARMS, *(name for name in MITIGATIONS if name != "none")])
+    try:
+        tree = ast.parse(arm, mode="eval").body
+        called = isinstance(tree, ast.Call)
+        name = (tree.func if called else tree).id
+        if called and tree.args:
+            raise ValueError
+        given = {one.arg: ast.literal_eval(one.value) for one in (tree.keywords if called else [])}
+    except (SyntaxError, ValueError, AttributeError):
+        raise ValueError(
+            f"{arm!r} is no arm: write a name, or name(option=value) such as lagrangian(mu=0.005); names are {known}"
+        ) from None
+    if name not in MITIGATIONS or name == "none":
+        raise ValueError(f"no arms {[arm]}; there are {known}")
+    kind = MITIGATIONS[name].options
+    options = [field.name for field in fields(kind)]
+    unknown = sorted(set(given) - set(options))
+    if unknown:
+        allowed = f"it has {', '.join(options)}" if options else "it has none"
+        raise ValueError(f"arm {arm!r}: {name} has no options {unknown}; {allowed}")
+    return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in given.items()})
+
+
+def canonical(arm: str) -> str:
+    """The one way to write an arm: options in their own order, those at their default left out.
+
+    >>> canonical("lagrangian( mu = 5e-3 )"), canonical("lagrangian(mu=0.001)"), canonical("none")
+    ('lagrangian(mu=0.005)', 'lagrangian', 'plain')
+    """
+    options = mitigation_of(arm)
+    if options is None:
+        return "plain" if arm == "none" else arm
+    own = resolve(options.name)
+    changed = [
+        f"{one.name}={getattr(options, one.name)!r}"
+        for one in fields(options)
+        if getattr(options, one.name) != getattr(own, one.name)
+    ]
+    return f"{options.name}({', '.join(changed)})" if changed else options.name
+
+
+def fine_tuned(
+    one: LinearizedModel,
+    teacher: nn.Module,
+    data: Data,
+    *,
+    seeds: Sequence[int],
+    schedule: Schedule,
+    mitigation: object | None,
+    progress: bool,
+) -> LinearizedModel:
+    """`linfair.linearizers.finetune`, but a single network that a mitigation drives apart is a record that says so.
+
+    Its `diverged` names the seed, its weights are those from before; without a mitigation the error stands.
+    """
+    options = {"seeds": seeds, "schedule": schedule, "mitigation": mitigation, "progress": progress}
+    try:
+        return finetune(one, teacher, data, **options)
+    except TrainingDiverged:
+        if mitigation is None or len(one.masks) > 1:
+            raise
+        return replace(one, mitigation=mitigation, diverged=(0,))
+
+
+def with_fate(rows: pd.DataFrame, one: LinearizedModel, seeds: Sequence[int]) -> pd.DataFrame:
+    """Add `diverged` and `multiplier` to the rows of one fine-tuned record.
+
+    Whatever was measured of a seed that diverged becomes nan: it is a result, but no accuracy. `multiplier` is the
+    group's last Lagrange multiplier (the last weight in group DRO), nan for arms without.
+
+    Args:
+        rows: From `linfair.study.measure.measure`.
+        one: What was measured.
+        seeds: One for each member.
+    """
+    lost = {seed for seed, when in zip(seeds, one.diverged or [None] * len(seeds), strict=True) if when is not None}
+    last = one.finetuning[-1] if one.finetuning else {}
+    found = last.get("multipliers", last.get("weights", []))
+    numbers = {
+        (seed, group): value for seed, member in zip(seeds, found, strict=False) for group, value in enumerate(member)
+    }
+    pairs = zip(rows["seed"], rows["group"], strict=True)
+    rows = rows.assign(
+        diverged=rows["seed"].isin(lost), multiplier=[float(numbers.get(pair, float("nan"))) for pair in pairs]
+    )
+    measured = ["accuracy", "low", "high", *DIAGNOSTICS, "distance", "relative_distance"]
+    rows.loc[rows["diverged"], [name for name in measured if name in rows.columns]] = None
+    return rows

@@ -1,0 +1,362 @@
+"""Which cells a figure needs: one TOML file a figure of the paper that is a grid, in `linfair/study/figures`.
+
+A figure has panels (data, network, method, budgets, arms); a profile says how many seeds, how they are trained and what
+stands in for the paper's data where those are not used. `plan` turns figures and a profile into jobs, cells with the
+arms they need, in the order of `queue.toml`; cells that figures share appear once.
+"""
+
+import difflib
+import re
+import tomllib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+
+from linfair.data import DATASETS
+from linfair.linearizers import LINEARIZERS
+from linfair.linearizers.record import check_budgets
+from linfair.models import NETWORKS
+from linfair.study.arms import canonical
+from linfair.study.grids import Cell
+from linfair.study.recipes import recipe
+
+FIGURES = Path(__file__).parent / "figures"
+
+QUANTITIES = {
+    "accuracy": "accuracy (%)",
+    "drop": "accuracy drop against the original network (points)",
+    "relative_drop": "relative accuracy drop against the original network (%)",
+    "relative_change": "accuracy lost relative to plain fine-tuning at the same budget (%; negative is a gain)",
+    "gradient_norm": "gradient norm of the group's risk",
+    "top_eigenvalue": "top Hessian eigenvalue of the group's risk",
+    "margin": "margin",
+    "distance": "distance of the parameters to the original's",
+}
+SPLITS = ("train", "val", "test", "test_balanced")
+PROFILE_NAMES = ("smoke", "small", "fast", "paper")
+
+
+class DefinitionError(ValueError):
+    """A definition that does not hold together; the message names file, line and what is allowed."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One panel of a figure: a grid over budgets, arms and seeds.
+
+    Attributes:
+        data: Name of the data set.
+        network: Name of the network.
+        method: Name of the linearizer.
+        budgets: ReLU budgets, descending.
+        arms: What is compared.
+        options: Options of the method.
+        data_options: Options of the data set.
+        stands_for: What the paper has here, where something stands in for it; empty otherwise.
+    """
+
+    data: str
+    network: str
+    method: str
+    budgets: tuple[float, ...]
+    arms: tuple[str, ...]
+    options: tuple[tuple[str, object], ...] = ()
+    data_options: tuple[tuple[str, object], ...] = ()
+    stands_for: str = ""
+
+    @property
+    def title(self) -> str:
+        """The panel in words."""
+        options = "".join(f", {name} {value}" for name, value in self.data_options)
+        text = f"{self.data}{options}, {self.network}, {self.method}"
+        return f"{text} (stand-in for {self.stands_for})" if self.stands_for else text
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A grid figure.
+
+    Attributes:
+        name: Name on the command line, for example `fig06`.
+        figure: The paper's, for example `Fig. 6`.
+        title: A few words.
+        shows: What it shows.
+        split: On which split.
+        quantity: One of `QUANTITIES`.
+        claims: Ids of the claims in `book/claims.csv` that it serves.
+        panels: Its panels.
+    """
+
+    name: str
+    figure: str
+    title: str
+    shows: str
+    split: str
+    quantity: str
+    claims: tuple[str, ...]
+    panels: tuple[Panel, ...]
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How large a study is: see `profiles.toml`."""
+
+    name: str
+    about: str
+    seeds: int
+    data: str = ""
+    networks: Mapping[str, str] = field(default_factory=dict)
+    budgets: tuple[float, ...] = ()
+
+    def panel(self, panel: Panel) -> Panel:
+        """A panel under this profile: what stands in for it, if something does."""
+        if not self.data:
+            return panel
+        stands_for = f"{panel.data}, {panel.network}"
+        network, budgets = self.networks.get(panel.network, panel.network), self.budgets or panel.budgets
+        changed = {"data": self.data, "network": network, "budgets": budgets, "data_options": ()}
+        return replace(panel, stands_for=stands_for, **changed)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A cell with the arms that are wanted of it.
+
+    Attributes:
+        cell: The cell.
+        arms: Its arms.
+        figures: Names of the figures that need it.
+        order: Its place in the queue: (seeds after the first ones, entry, first seed).
+    """
+
+    cell: Cell
+    arms: tuple[str, ...]
+    figures: tuple[str, ...]
+    order: tuple[bool, int, int]
+
+
+class _Source:
+    """One TOML file and the lines its keys stand on, for errors."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        text = path.read_text(encoding="utf-8")
+        try:
+            self.content = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise DefinitionError(f"{path}: no valid TOML: {error}") from None
+        self.lines: dict[tuple[str, int, str], int] = {}
+        table, counts = "", {}
+        for number, line in enumerate(text.splitlines(), start=1):
+            if header := re.match(r"\s*\[\[?\s*([\w.-]+)\s*\]", line):
+                table = header[1]
+                counts[table] = counts.get(table, -1) + 1
+                self.lines[table, counts[table], ""] = number
+            elif found := re.match(r"\s*([\w-]+)\s*=", line):
+                self.lines.setdefault((table, counts.get(table, 0), found[1]), number)
+
+    def error(self, problem: str, table: str, index: int, key: str = "") -> DefinitionError:
+        """The error that names the line of a key, or of its table if the key is missing."""
+        line = self.lines.get((table, index, key)) or self.lines.get((table, index, ""), 1)
+        return DefinitionError(f"{self.path}, line {line}: {problem}")
+
+    def check(
+        self, values: Mapping[str, object], kinds: Mapping[str, type], table: str, index: int, needed: Collection[str]
+    ) -> None:
+        """Refuse unknown keys, missing ones and values of another type."""
+        for key, value in values.items():
+            if key not in kinds:
+                near = difflib.get_close_matches(key, kinds, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(kinds)}"
+                raise self.error(f"unknown key {key!r}; {hint}", table, index, key)
+            if not isinstance(value, kinds[key]) or isinstance(value, bool):
+                raise self.error(f"{key} must be a {kinds[key].__name__}, got {value!r}", table, index, key)
+        for key in needed:
+            if key not in values:
+                raise self.error(f"{key} is missing", table, index)
+
+    def one_of(self, values: Mapping[str, object], key: str, known: Collection[str], table: str, index: int) -> None:
+        """Refuse a value that is not among the known ones."""
+        if key in values and values[key] not in known:
+            near = difflib.get_close_matches(str(values[key]), known, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            problem = f"{key} = {values[key]!r} is not known; {hint}allowed are {', '.join(known)}"
+            raise self.error(problem, table, index, key)
+
+    def called(self, function: object, value: object, table: str, index: int, key: str) -> object:
+        """What a function makes of a value, its ValueError with file and line."""
+        try:
+            return function(value)
+        except (ValueError, TypeError) as error:
+            raise self.error(str(error), table, index, key) from None
+
+
+_FIGURE = {"figure": str, "title": str, "shows": str, "split": str, "quantity": str, "claims": list, "panel": list}
+_PANEL = {"data": str, "network": str, "method": str, "budgets": list, "arms": list}
+_OPTIONAL = {"options": dict, "data_options": dict}
+
+
+def read_figure(path: str | Path) -> Figure:
+    """Read one figure's file.
+
+    Raises:
+        DefinitionError: With file and line, for a key or value that is not allowed.
+    """
+    source = _Source(Path(path))
+    content = source.content
+    source.check(content, _FIGURE, "", 0, needed=_FIGURE)
+    source.one_of(content, "split", SPLITS, "", 0)
+    source.one_of(content, "quantity", QUANTITIES, "", 0)
+    panels = []
+    for index, values in enumerate(content["panel"]):
+        at = "panel", index
+        source.check(values, _PANEL | _OPTIONAL, *at, needed=_PANEL)
+        source.one_of(values, "data", [name for name in DATASETS if name != "folder"], *at)
+        source.one_of(values, "network", NETWORKS, *at)
+        source.one_of(values, "method", LINEARIZERS, *at)
+        budgets = source.called(check_budgets, values["budgets"], *at, "budgets")
+        arms = tuple(source.called(canonical, arm, *at, "arms") for arm in values["arms"])
+        if "original" not in arms or len(set(arms)) < len(arms):
+            raise source.error(f"arms must name `original`, and each arm once; got {list(arms)}", *at, "arms")
+        options = {name: tuple(sorted(values.get(name, {}).items())) for name in _OPTIONAL}
+        panels.append(Panel(values["data"], values["network"], values["method"], budgets, arms, **options))
+    plain = {name: content[name] for name in ("figure", "title", "shows", "split", "quantity")}
+    return Figure(Path(path).stem, **plain, claims=tuple(content["claims"]), panels=tuple(panels))
+
+
+@cache
+def figures() -> dict[str, Figure]:
+    """All figures by name, in the paper's order, then what goes beyond it."""
+    names = sorted(path for path in FIGURES.glob("*.toml") if path.stem not in ("profiles", "queue"))
+    found = {path.stem: read_figure(path) for path in names}
+    return dict(sorted(found.items(), key=lambda item: (not item[0].startswith("fig"), item[0])))
+
+
+def read_profiles(path: str | Path = FIGURES / "profiles.toml") -> dict[str, Profile]:
+    """The profiles by name.
+
+    Raises:
+        DefinitionError: With file and line, for a key or value that is not allowed.
+    """
+    source = _Source(Path(path))
+    kinds = {"about": str, "seeds": int, "data": str, "networks": dict, "budgets": list}
+    found = {}
+    for name, values in source.content.items():
+        if name not in PROFILE_NAMES:
+            raise source.error(f"no profile {name!r}; allowed are {', '.join(PROFILE_NAMES)}", name, 0)
+        source.check(values, kinds, name, 0, needed=("about", "seeds"))
+        source.one_of(values, "data", DATASETS, name, 0)
+        for key, network in values.get("networks", {}).items():
+            if not {key, network} <= set(NETWORKS):
+                problem = f"networks has {key} = {network!r}; allowed are {', '.join(NETWORKS)}"
+                raise source.error(problem, name, 0, "networks")
+        if values["seeds"] < 1:
+            raise source.error(f"seeds must be at least 1, got {values['seeds']}", name, 0, "seeds")
+        budgets = source.called(check_budgets, values["budgets"], name, 0, "budgets") if "budgets" in values else ()
+        found[name] = Profile(name, **(values | {"budgets": budgets}))
+    return found
+
+
+@dataclass(frozen=True)
+class Queue:
+    """The order of cells: see `queue.toml`."""
+
+    first_seeds: int
+    profiles: tuple[str, ...]
+    entries: tuple[Mapping[str, str], ...]
+
+    def entry(self, figure: str, panel: Panel) -> int:
+        """Number of the entry that names a panel: one that names its figure, else the first that matches it."""
+        named = [number for number, entry in enumerate(self.entries) if entry.get("figure") == figure]
+        matching = [
+            number
+            for number, entry in enumerate(self.entries)
+            if "figure" not in entry and all(getattr(panel, name) == value for name, value in entry.items())
+        ]
+        return min(named or matching, default=len(self.entries))
+
+
+def read_queue(path: str | Path = FIGURES / "queue.toml") -> Queue:
+    """The queue.
+
+    Raises:
+        DefinitionError: With file and line, for a key or value that is not allowed.
+    """
+    source = _Source(Path(path))
+    kinds = {"first_seeds": int, "profiles": list, "entry": list}
+    source.check(source.content, kinds, "", 0, needed=kinds)
+    for index, values in enumerate(source.content["entry"]):
+        source.check(values, dict.fromkeys(("data", "network", "method", "figure"), str), "entry", index, needed=())
+        for key, known in (("data", DATASETS), ("network", NETWORKS), ("method", LINEARIZERS), ("figure", figures())):
+            source.one_of(values, key, known, "entry", index)
+    content = source.content
+    return Queue(content["first_seeds"], tuple(content["profiles"]), tuple(content["entry"]))
+
+
+def find(name: str) -> list[Figure]:
+    """The figure of that name; `all` is every figure.
+
+    Raises:
+        DefinitionError: With the closest name.
+    """
+    known = figures()
+    if name == "all":
+        return list(known.values())
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)} and all"
+        raise DefinitionError(f"no figure {name!r}; {hint}")
+    return [known[name]]
+
+
+def find_profile(name: str) -> Profile:
+    """The profile of that name.
+
+    Raises:
+        DefinitionError: If there is none.
+    """
+    known = read_profiles()
+    if name not in known:
+        raise DefinitionError(f"no profile {name!r}; there are {', '.join(known)}")
+    return known[name]
+
+
+def plan(
+    which: Sequence[Figure], profile: str, *, seeds: int | None = None, device: str = "cpu", width: int | None = None
+) -> list[Job]:
+    """The jobs of figures under a profile, in the queue's order; an arm that several want is in the first job only.
+
+    Args:
+        which: Figures.
+        profile: `smoke`, `small`, `fast` or `paper`.
+        seeds: How many seeds, from 0; None is the profile's.
+        device: `cpu` or `cuda`.
+        width: Width of the networks; None is the recipe's.
+    """
+    chosen, queue = find_profile(profile), read_queue()
+    count = chosen.seeds if seeds is None else seeds
+    if count < 1:
+        raise DefinitionError(f"a study needs at least one seed, got {count}")
+    wanted: dict[tuple[tuple[bool, int, int], Cell], dict[str, list[str]]] = {}
+    for figure in which:
+        for panel in figure.panels:
+            used = chosen.panel(panel)
+            recipe(used.network, profile)  # refuses a profile without one
+            entry = queue.entry(figure.name, panel)
+            for some in [tuple(range(count))] if used.network == "mlp" else [(seed,) for seed in range(count)]:
+                options = {"profile": profile, "device": device, "width": width, "options": used.options}
+                cell = Cell(used.data, used.network, used.method, used.budgets, some, **options)
+                cell = replace(cell, data_options=used.data_options)
+                order = some[0] >= queue.first_seeds, entry, some[0]
+                names = wanted.setdefault((order, cell), {"arms": [], "figures": []})
+                names["arms"] += [arm for arm in used.arms if arm not in names["arms"]]
+                names["figures"] += [figure.name] * (figure.name not in names["figures"])
+    jobs, seen = [], {}
+    for order, cell in sorted(wanted, key=lambda item: item[0]):
+        names = wanted[order, cell]
+        new = tuple(arm for arm in names["arms"] if arm not in seen.setdefault(cell, set()))
+        seen[cell].update(new)
+        if new:
+            jobs.append(Job(cell, new, tuple(names["figures"]), order))
+    return jobs

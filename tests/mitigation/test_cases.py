@@ -13,7 +13,7 @@ from linfair.data import GroupedData, Split, load_data
 from linfair.ensemble import Ensemble
 from linfair.linearizers import SNL, LinearizedModel, finetune, snl
 from linfair.linearizers.registry import LINEARIZERS
-from linfair.mitigation import MITIGATIONS, ExcessDrop, GroupDRO, Lagrangian
+from linfair.mitigation import MITIGATIONS, BalancedSampling, ExcessDrop, GroupDRO, Lagrangian
 from linfair.models import NETWORKS, build
 from linfair.training import Schedule, fit
 
@@ -153,10 +153,14 @@ def test_selection_with_mu_0_equals_selection_without_bit_for_bit(teacher: nn.Mo
     assert "multipliers" not in found[0].history[-1]
 
 
-def test_selections_objective_is_the_mitigations_plus_the_lasso(teacher: nn.Module, digits: GroupedData) -> None:
+@pytest.mark.parametrize(
+    "options", [Lagrangian(mu=0.05), Lagrangian(mu=0.05, clip=0.05), BalancedSampling()], ids=["plain", "clip", "draws"]
+)
+def test_selections_objective_is_the_mitigations_plus_the_lasso(
+    options: object, teacher: nn.Module, digits: GroupedData
+) -> None:
     """Lambda held at its first value: the mask phase equals `fit` on the sum written here, bit for bit."""
     steps, lasso = 3, 1e-2
-    options = Lagrangian(mu=0.05)
     schedule = Schedule(epochs=steps, optimizer="adam", lr=1e-3, alpha_lr=9e-3)
     model = gates.install(teacher, digits.input_shape)
     mitigated = options.start(model, teacher, digits)
@@ -165,7 +169,9 @@ def test_selections_objective_is_the_mitigations_plus_the_lasso(teacher: nn.Modu
         alphas = [parameter for name, parameter in network.named_parameters() if name.endswith("alpha")]
         return mitigated(network, batch) + lasso * sum(alpha.abs().sum() for alpha in alphas)
 
-    fit(model, digits, objective, schedule, seeds=[3], stage="masks", check=mitigated.after_epoch, progress=False)
+    fit(model, digits, objective, schedule, seeds=[3], stage="masks", check=mitigated.after_epoch,
+        sampler=mitigated.sampler, clip=options.clip if isinstance(options, Lagrangian) else None,
+        progress=False)  # fmt: skip
     alphas = torch.cat([gate.alpha.detach().flatten() for gate in gates.sites(model).values()])
     mask = alphas > float(alphas.median())
     path = SNL(lasso=lasso, growth=1.0, threshold=float(alphas.median()), mitigation=options,

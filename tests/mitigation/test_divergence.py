@@ -11,9 +11,8 @@ from linfair.data import GroupedData, load_data
 from linfair.divergence import clip_gradients
 from linfair.ensemble import Ensemble
 from linfair.linearizers import SNL, LinearizedModel, finetune, snl
-from linfair.linearizers.record import LinearizedModel as Record
 from linfair.linearizers.registry import LINEARIZERS
-from linfair.mitigation import ExcessDrop, Lagrangian
+from linfair.mitigation import ExcessDrop, GroupDRO, Lagrangian
 from linfair.models import build
 from linfair.training import Schedule, TrainingDiverged, fit, supervised
 
@@ -26,7 +25,7 @@ def state(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture(scope="module")
-def trio() -> tuple[Record, Ensemble, list[GroupedData]]:
+def trio() -> tuple[LinearizedModel, Ensemble, list[GroupedData]]:
     """Three students of half the ReLUs, briefly trained teachers; tests must leave them as they are."""
     sets = [load_data("digits", seed=seed) for seed in (5, 6, 7)]
     networks = [build("mlp", one.input_shape, 10, width=8, seed=seed) for seed, one in enumerate(sets)]
@@ -38,7 +37,7 @@ def trio() -> tuple[Record, Ensemble, list[GroupedData]]:
     return student, teacher, sets
 
 
-def poison(student: Record, member: int) -> Record:
+def poison(student: LinearizedModel, member: int) -> LinearizedModel:
     """The same record with one member's head infinite: its loss is nan from the first batch on."""
     broken = copy.deepcopy(student)
     with torch.no_grad():
@@ -80,6 +79,22 @@ def test_fit_clips_every_step(digits: GroupedData, teacher: nn.Module) -> None:
     assert torch.cat([m.flatten() for m in moved]).norm().item() == pytest.approx(0.01, rel=1e-2)
 
 
+@pytest.mark.parametrize("kind", [Lagrangian, ExcessDrop, GroupDRO])
+def test_finetuning_clips_as_the_mitigation_says(
+    kind: type, student: LinearizedModel, teacher: nn.Module, digits: GroupedData
+) -> None:
+    """The same step: as long as the clipped gradient, and longer without a bound."""
+    step = Schedule(epochs=1, batch_size=None, lr=1.0, momentum=0.0)
+    lengths = []
+    for clip in (0.01, None):
+        tuned = finetune(student, teacher, digits, seeds=[SEED], schedule=step, mitigation=kind(clip=clip),
+                         progress=False)  # fmt: skip
+        moved = [a - b for a, b in zip(tuned.model.parameters(), student.model.parameters(), strict=True)]
+        lengths.append(torch.cat([m.flatten() for m in moved]).norm().item())
+    assert lengths[0] == pytest.approx(0.01, rel=1e-2)
+    assert lengths[1] > 0.1
+
+
 # Single networks
 
 
@@ -110,7 +125,7 @@ def test_a_loss_that_is_nan_names_mu_too(student: LinearizedModel, teacher: nn.M
 
 @pytest.mark.parametrize("mitigation", ["lagrangian", "kd_over_c", "group_dro"])
 def test_a_diverging_member_is_marked_set_back_and_the_others_train_as_if_it_had_not(
-    mitigation: str, trio: tuple[Record, Ensemble, list[GroupedData]]
+    mitigation: str, trio: tuple[LinearizedModel, Ensemble, list[GroupedData]]
 ) -> None:
     """Oracle: the same run with a healthy member in its place, bit for bit."""
     student, teacher, sets = trio
@@ -130,12 +145,12 @@ def test_a_diverging_member_is_marked_set_back_and_the_others_train_as_if_it_had
 
 
 def test_a_member_that_diverges_later_goes_back_to_its_last_good_epoch(
-    trio: tuple[Record, Ensemble, list[GroupedData]],
+    trio: tuple[LinearizedModel, Ensemble, list[GroupedData]],
 ) -> None:
     """A limit that one member's multipliers pass first; it equals a run that ended the epoch before."""
     student, teacher, sets = trio
 
-    def run(limit: float, epochs: int) -> Record:
+    def run(limit: float, epochs: int) -> LinearizedModel:
         schedule = Schedule(epochs=epochs, batch_size=100, optimizer="adamw", lr=1e-3)
         options = Lagrangian(mu=0.1, limit=limit)
         return finetune(student, teacher, sets, seeds=[5, 6, 7], schedule=schedule, mitigation=options, progress=False)
@@ -153,7 +168,7 @@ def test_a_member_that_diverges_later_goes_back_to_its_last_good_epoch(
         assert torch.equal(value[first], early[name][first])
 
 
-def test_training_ends_when_no_member_is_left(trio: tuple[Record, Ensemble, list[GroupedData]]) -> None:
+def test_training_ends_when_no_member_is_left(trio: tuple[LinearizedModel, Ensemble, list[GroupedData]]) -> None:
     student, teacher, sets = trio
     found = finetune(student, teacher, sets, seeds=[5, 6, 7], schedule=TUNE,
                      mitigation=Lagrangian(mu=1.0, limit=1e-9), progress=False)  # fmt: skip
@@ -163,7 +178,7 @@ def test_training_ends_when_no_member_is_left(trio: tuple[Record, Ensemble, list
 
 
 def test_without_a_mitigation_a_diverging_ensemble_still_raises(
-    trio: tuple[Record, Ensemble, list[GroupedData]],
+    trio: tuple[LinearizedModel, Ensemble, list[GroupedData]],
 ) -> None:
     student, teacher, sets = trio
     with pytest.raises(

@@ -200,6 +200,24 @@ def test_batches_mode_adds_up_the_violations_of_the_batches_as_they_were_trained
     assert found[60][1] > 3 * found[300][1] > 0
 
 
+def test_each_epoch_sums_its_own_batches_and_counts_its_own_absences(
+    student: LinearizedModel, teacher: nn.Module, digits: GroupedData
+) -> None:
+    """Rate 0: two epochs in one run against each epoch's batches taken alone."""
+    options, still = Lagrangian(mu=0.1, accumulate="batches"), Schedule(epochs=2, batch_size=20, lr=0.0, augment=False)
+    tuned = finetune(student, teacher, digits, seeds=[SEED], schedule=still, mitigation=options, progress=False)
+    source, total = Source(digits, "train"), torch.zeros(10, dtype=torch.float64)
+    for epoch, row in enumerate(tuned.finetuning):
+        alone = options.start(student.model, teacher, digits)
+        for index, _ in source.epoch([f"{SEED}/finetune/{epoch}"], 20, augment=False):
+            alone(student.model, source.take(index))
+        alone.after_epoch(0)
+        assert row["absent"] == alone.rows[0]["absent"]
+        total += alone.multipliers[0]
+        assert row["multipliers"][0] == pytest.approx(total.tolist(), rel=1e-5)
+    assert max(tuned.finetuning[1]["absent"][0]) > 0
+
+
 def test_released_equals_kd_over_c_bit_for_bit(
     teacher: nn.Module, digits: GroupedData, student: LinearizedModel
 ) -> None:

@@ -272,5 +272,18 @@ NOTEBOOKS: dict[str, Notebook] = {
             ),
             limits={"smoke": {"n_seeds": 2}},
         ),
+        Notebook(
+            name="10_explorer",
+            title="Play with the boundary and the results",
+            minutes=1.5,
+            parameters=(
+                Parameter("n_seeds", "int", 3, "Seeds of the boundary explorer.", low=2, high=10),
+                _SEED,
+                Parameter("steps", "int", 400, "Full-batch Adam steps.", low=1, high=10_000),
+                _DEVICE,
+                _PROFILE,
+            ),
+            limits={"smoke": {"n_seeds": 2, "steps": 20}},
+        ),
     )
 }

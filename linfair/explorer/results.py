@@ -1,0 +1,139 @@
+"""The explorer of committed results: from a study's rows to the small JSON that the page chooses from.
+
+Every choice (data set, network, method, fine-tuning, budget, images) is one cell: the two roles, or every group, with
+mean accuracy over seeds, its 95 % t interval, and the drop paired with each seed's original network.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet
+
+from linfair import plots
+from linfair.study.tables import by_role, drops, over_seeds
+
+ARMS = {"plain": "fine-tuned, plain", "control": "100 % control: all ReLUs, trained as long"}
+SPLITS = {"test_balanced": "balanced test", "test": "test", "val": "validation", "train": "training"}
+BARS = {"roles": "majority and minority", "groups": "every group"}
+_PANEL = ["data", "network", "method", "arm", "budget", "split"]
+_NEEDED = [*_PANEL, "seed", "group", "group_name", "role", "n", "n_train", "accuracy", "teacher", "profile"]
+
+
+def result_tables(folder: str | Path) -> dict[str, pd.DataFrame]:
+    """The tables of a folder that can be explored, by file name.
+
+    These are the Parquet files with a study's columns in which every seed has one original network. A table of an
+    intervention (other training data, other labels) has several; its own notebook shows it.
+
+    Args:
+        folder: For example `book/results` of the repository.
+    """
+    tables = {}
+    for path in sorted(Path(folder).glob("*.parquet")):
+        if set(_NEEDED) <= set(pyarrow.parquet.read_schema(path).names):
+            table = pd.read_parquet(path)
+            originals = table[table["arm"] == "original"].groupby(["data", "network", "profile", "seed"])["teacher"]
+            if len(originals) and originals.nunique().max() == 1:
+                tables[path.stem] = table
+    return tables
+
+
+def results_state(tables: Mapping[str, pd.DataFrame], *, splits: Sequence[str] = ("test_balanced", "test")) -> dict:
+    """What `results.js` reads.
+
+    Args:
+        tables: Tidy rows of studies by name, as `linfair.study.run` returns them. Where a table has a column
+            `selection` or `options`, methods that differ in it are kept apart; where two tables answer the same
+            choice differently, the later one's method carries its name.
+        splits: Which images may be chosen, the first one to start with.
+
+    Returns:
+        `cells` (one for each choice: its bars, and which evidence line is theirs), `evidence`, `names` to show and
+        `colors`. A bar is a list: name, role, seeds, test images a seed, mean accuracy with the ends of its interval,
+        accuracy of the original network, drop with the ends of its interval; None for an end that one seed cannot give.
+
+    Raises:
+        ValueError: If there is no table, columns are missing, or no row belongs to the splits.
+    """
+    found: dict[tuple, dict] = {}
+    for name, table in tables.items():
+        for cell in _cells(table, splits):
+            key = tuple(cell[axis] for axis in (*_PANEL, "bars"))
+            if key in found and found[key]["rows"] != cell["rows"]:
+                cell["method"] = f"{cell['method']} ({name})"
+                key = tuple(cell[axis] for axis in (*_PANEL, "bars"))
+            found.setdefault(key, cell)
+    if not found:
+        raise ValueError(f"no linearized network's rows in the splits {', '.join(splits)}: nothing to explore")
+    order = {split: place for place, split in enumerate(splits)}
+    cells = sorted(found.values(), key=lambda cell: (order[cell["split"]], cell["bars"] == "groups", -cell["budget"]))
+    lines = list(dict.fromkeys(cell["evidence"] for cell in cells))
+    cells = [{**cell, "evidence": lines.index(cell["evidence"])} for cell in cells]
+    names = {"arm": ARMS, "split": SPLITS, "bars": BARS}
+    names["budget"] = {f"{budget:g}": f"{100 * budget:g} %" for budget in {cell["budget"] for cell in cells}}
+    colors = {role: plots.COLORS[role] for role in ("majority", "minority")}
+    return {"cells": cells, "evidence": lines, "names": names, "colors": colors}
+
+
+def first_choice(state: dict) -> dict:
+    """Where to start: the first table's plain fine-tuning at its smallest budget above 10 %, both roles."""
+    plain = [cell for cell in state["cells"] if cell["arm"] == "plain"] or state["cells"]
+    same = [cell for cell in plain if all(cell[axis] == plain[0][axis] for axis in ("data", "network", "method"))]
+    start = min(same, key=lambda cell: (cell["budget"] < 0.1, cell["budget"]))
+    return {axis: start[axis] for axis in (*_PANEL, "bars")}
+
+
+def _cells(table: pd.DataFrame, splits: Sequence[str]) -> list[dict]:
+    if missing := [name for name in _NEEDED if name not in table]:
+        raise ValueError(f"these rows lack {', '.join(missing)}; pass what linfair.study.run returned")
+    table = table[table["split"].isin(splits)]
+    cells = []
+    for panel, part in table.groupby(["data", "network", "profile"], sort=False):
+        part = part.assign(method=_method(part))
+        for bars, rows in (("roles", by_role(part)), ("groups", part)):
+            compared = drops(rows)
+            compared = compared[compared["arm"] != "original"]
+            compared = compared.assign(percent=100 * compared["accuracy"], before=100 * compared["original"])
+            compared["budget"] = compared["budget"].astype(float)
+            for key, found in compared.groupby(_PANEL, sort=False):
+                cell = dict(zip(_PANEL, key, strict=True))
+                cell |= {"data": _data_name(panel[0], panel[2]), "bars": bars, "rows": _rows(found)}
+                own = part[(part["method"] == cell["method"]) & (part["arm"] == cell["arm"])]
+                cell["evidence"] = plots.evidence_of(own, split=cell["split"])
+                cells.append(cell)
+    return cells
+
+
+def _method(part: pd.DataFrame) -> pd.Series:
+    """The method's name, with what else distinguishes its rows."""
+    name = part["method"].astype(str)
+    for column in ("selection", "options"):
+        if column in part:
+            more = part[column].fillna("").astype(str)
+            name = name.where((more == "") | (more == part["method"]), name + " · " + more)
+    return name
+
+
+def _data_name(data: str, profile: str) -> str:
+    return f"{data} ({profile} profile)"
+
+
+def _rows(found: pd.DataFrame) -> list[list]:
+    by = ["role", "group_name"]
+    means = {column: over_seeds(found, column, by) for column in ("percent", "drop", "before")}
+    sizes = found.groupby(by)["n"].agg(["min", "max"])
+    rows = []
+    for level, drop, before in zip(*(means[column].itertuples() for column in means), strict=True):
+        few, many = (int(size) for size in sizes.loc[(level.role, level.group_name)])
+        mixed = found.loc[found["group_name"] == level.group_name, "role"].nunique() > 1
+        name = f"{level.group_name} as {level.role}" if mixed else str(level.group_name)
+        size = str(few) if few == many else f"{few} to {many}"
+        accuracy = [_number(value) for value in (level.mean, level.low, level.high, before.mean)]
+        rows.append([name, level.role, level.n_seeds, size, *accuracy, *map(_number, (drop.mean, drop.low, drop.high))])
+    return sorted(rows, key=lambda row: (row[1], row[0]))
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else round(float(value), 2)

@@ -238,6 +238,28 @@ NOTEBOOKS: dict[str, Notebook] = {
             limits={"smoke": {"n_seeds": 2}},
         ),
         Notebook(
+            name="04_why",
+            title="Why: gradient norms, curvature, margins, and group size (Figs. 3, 4, 8, 14)",
+            minutes=3,
+            parameters=(
+                Parameter("data", "str", "digits", "Data set.", choices=("digits", "cifar10")),
+                Parameter("network", "str", "mlp", "Network.", choices=("mlp", "resnet18", "resnet34")),
+                shares_kept([0.8, 0.6, 0.4, 0.2, 0.02], "Shares of ReLUs kept; 100 % is always there."),
+                _REPETITIONS,
+                _SEED,
+                _DEVICE,
+                _STUDY_PROFILE,
+                Parameter(
+                    "upsampled",
+                    "str",
+                    "table",
+                    "table: the ten seeds in book/results; run: train again with these parameters.",
+                    choices=("table", "run"),
+                ),
+            ),
+            limits={"smoke": {"n_seeds": 2}},
+        ),
+        Notebook(
             name="07_which_linearizer",
             title="Which ReLUs, or how many? Selections of equal count",
             minutes=2,

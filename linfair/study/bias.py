@@ -118,6 +118,7 @@ def run_bias(
     batch_sizes: Sequence[int] = (16, 32, 64, 128, 256),
     quantities: Sequence[str] = QUANTITIES,
     shuffles: int = 1,
+    networks: int | None = None,
     store: ResultStore | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
@@ -129,6 +130,7 @@ def run_bias(
         batch_sizes: Inputs of a batch.
         quantities: Some of `QUANTITIES`.
         shuffles: Orders that the value of `shuffled` is averaged over.
+        networks: Measure the first so many seeds of each cell only; None is all.
         store: Where; the user's cache by default.
         progress: Show progress bars of trainings.
 
@@ -137,7 +139,7 @@ def run_bias(
     """
     store = store or ResultStore.default()
     settings = {"stage": "bias", "split": split, "batch_sizes": list(batch_sizes)}
-    settings |= {"quantities": list(quantities), "shuffles": shuffles}
+    settings |= {"quantities": list(quantities), "shuffles": shuffles, "networks": networks}
     tables = []
     for cell in cells:
         worker = Worker(cell, store, progress)
@@ -147,11 +149,12 @@ def run_bias(
             options = {"split": split, "batch_sizes": batch_sizes, "quantities": quantities, "shuffles": shuffles}
             with threads(worker.threads):
                 teacher, notes = worker.teacher()
-                networks = teacher.networks() if isinstance(teacher, Ensemble) else [teacher]
+                trained = teacher.networks() if isinstance(teacher, Ensemble) else [teacher]
+                measured = list(zip(trained, worker.sets, cell.seeds, strict=True))[:networks]
                 table = pd.concat(
                     [
                         estimator_bias(network, data, **options).assign(seed=seed, teacher=notes["digest"])
-                        for network, data, seed in zip(networks, worker.sets, cell.seeds, strict=True)
+                        for network, data, seed in measured
                     ],
                     ignore_index=True,
                 )

@@ -107,6 +107,9 @@ def test_the_study_measures_each_seeds_original_and_keeps_the_table(
     assert set(found["teacher"]) == {notes["digest"]}
     monkeypatch.setattr(bias, "estimator_bias", None)
     pd.testing.assert_frame_equal(bias.run_bias(cells, **options), found)
+    monkeypatch.undo()
+    first = bias.run_bias(cells, networks=1, **options)
+    pd.testing.assert_frame_equal(first, found[found["seed"] == 0])
     said = bias.verdict(found)
     assert said.startswith("* **Gradient norm**, batches of 64, 2 seeds") and "Exactly it is" in said
 

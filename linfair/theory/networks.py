@@ -81,6 +81,19 @@ def _behind(one: nn.Linear, two: nn.Linear, factor: int, shift: int) -> nn.Linea
     return joined
 
 
+def reached(widths: Sequence[Sequence[int]]) -> pd.DataFrame:
+    """Pieces of `zigzag` beside both bounds: a row for each list of widths.
+
+    >>> reached([(3,), (3, 3)]).values.tolist()
+    [['3', 4, 4, 4], ['3-3', 16, 16, 24]]
+    """
+    rows = [
+        ("-".join(map(str, one)), pieces(zigzag(one)).count, pieces_bound_kept(one), pieces_bound(one))
+        for one in widths
+    ]
+    return pd.DataFrame(rows, columns=["widths", "pieces", "bound_kept", "bound"])
+
+
 def counts_of_random_networks(
     widths: Sequence[Sequence[int]], *, shares: Sequence[float] = (1.0, 0.75, 0.5, 0.25, 0.0), seeds: Sequence[int]
 ) -> pd.DataFrame:

@@ -157,7 +157,7 @@ def hessian_bound(
 
     The gates' alphas are no parameters here. Eigenvalues of one input's logit are found by Lanczos on many inputs at a
     time, or from the dense Hessian of a network with up to 64 parameters; the cost grows with inputs times parameters,
-    about 15 s on one CPU thread for 500 inputs and 14,000 parameters.
+    about half a minute on one CPU thread for 500 inputs and 14,000 parameters.
 
     Args:
         model: A binary classifier with one logit or two.

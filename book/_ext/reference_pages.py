@@ -1,0 +1,291 @@
+"""Sphinx extension: the parts of the Reference that are made from the package when the book is built.
+
+A page asks for one with a comment line of its own, `% generated: NAME`; before the page is parsed, the line is replaced
+by MyST text. So no table of parameters, commands, modules or files can fall behind the code.
+"""
+
+import argparse
+import hashlib
+import importlib
+import inspect
+import os
+import pkgutil
+import platform
+import re
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+import pandas as pd
+from result_columns import WHAT, meaning
+from sphinx.application import Sphinx
+from sphinx.errors import ExtensionError
+
+import linfair
+from linfair import cli, parameters
+from linfair.book import repository
+
+LINE = re.compile(r"^% generated: (.+)$", re.MULTILINE)
+RESULTS = Path("book/results")
+VERSIONS = ("torch", "numpy", "pandas", "scikit-learn", "matplotlib", "jupyter-book", "myst-nb")
+
+API = {
+    "networks": ("gates", "functional", "masks", "ensemble", "models", "checkpoints", "errors"),
+    "data": ("data",),
+    "training": ("training", "divergence", "cost", "toy"),
+    "metrics": ("metrics",),
+    "theory": ("theory",),
+    "linearizers": ("linearizers",),
+    "mitigation": ("mitigation",),
+    "study": ("study",),
+    "plots": ("plots",),
+}
+"""Page -> modules and sub-packages on it; what is on none of them is on the page `tools`."""
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    r"""A Markdown table; bars within a cell are escaped.
+
+    >>> print(table(["a", "b"], [["1", "x | y"]]))
+    | a | b |
+    |---|---|
+    | 1 | x \| y |
+    """
+    lines = [head, ["---"] * len(head), *[[cell.replace("|", "\\|") for cell in row] for row in rows]]
+    return "\n".join("|---" * len(head) + "|" if line[0] == "---" else f"| {' | '.join(line)} |" for line in lines)
+
+
+def definitions(pairs: Iterable[tuple[str, str]]) -> str:
+    """A Markdown definition list: reads on a phone where a table of three columns does not.
+
+    >>> print(definitions([("a", "first"), ("b", "second")]))
+    a
+    : first
+    <BLANKLINE>
+    b
+    : second
+    """
+    return "\n\n".join(f"{term}\n: {text or 'See above.'}" for term, text in pairs)
+
+
+# --- parameters ------------------------------------------------------------------------------------------------
+
+
+def parameter_lists() -> str:
+    """A section for each notebook: what it shows, a link, its parameters."""
+    parts = []
+    for notebook in parameters.NOTEBOOKS.values():
+        link = f"[`{notebook.name}`](../../notebooks/{notebook.name}.ipynb)"
+        parts += [f"## {_markdown(notebook.title)}", f"{link}, about {notebook.minutes:g} min on two cores."]
+        parts.append(
+            definitions(
+                (
+                    f"`{p.name}`: {_markdown(p.type)} = `{p.default}`",
+                    f"{_markdown(p.description)} Allowed: {p.allowed}.",
+                )
+                for p in notebook.parameters
+            )
+        )
+        for profile, limits in notebook.limits.items():
+            capped = ", ".join(f"`{name}` to at most {most}" for name, most in limits.items())
+            parts.append(f"Profile `{profile}` cuts {capped}.")
+    return "\n\n".join(parts)
+
+
+# --- command line ----------------------------------------------------------------------------------------------
+
+
+def commands() -> str:
+    """A section for each sub-command of `linfair`, from its parser."""
+    return "\n\n".join(_command(parser) for parser in leaves(cli.build_parser()))
+
+
+def leaves(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """The parsers that have no sub-commands, in order."""
+    below = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    if not below:
+        yield parser
+    for action in below:
+        for one in action.choices.values():
+            yield from leaves(one)
+
+
+def _command(parser: argparse.ArgumentParser) -> str:
+    formatter = argparse.HelpFormatter(parser.prog, width=88)
+    formatter.add_usage(None, parser._actions, parser._mutually_exclusive_groups, prefix="")
+    rows = []
+    for action in parser._actions:
+        if isinstance(action, argparse._HelpAction):
+            continue
+        name = ", ".join(f"`{option}`" for option in action.option_strings) or f"`{action.metavar or action.dest}`"
+        takes = action.option_strings and action.nargs != 0
+        value = (
+            f" `{' | '.join(map(str, action.choices)) if action.choices else action.metavar or action.dest.upper()}`"
+        )
+        text = (action.help or "") % {"default": action.default, "prog": parser.prog}
+        rows.append((name + value * bool(takes), _markdown(text)))
+    said = parser.description or ""
+    parts = [f"## {parser.prog}", _markdown(said[:1].upper() + said[1:]) + "."]
+    parts.append(f"```text\n{formatter.format_help().strip()}\n```")
+    return "\n\n".join([*parts, definitions(rows)])
+
+
+def _markdown(text: str) -> str:
+    r"""A line of plain text as Markdown: what would be markup is escaped, except in code.
+
+    >>> print(_markdown("a_b of `a_b`"))
+    a\_b of `a_b`
+    """
+    parts = text.split("`")
+    return "`".join(part if i % 2 else re.sub(r"([<>*_\[\]])", r"\\\1", part) for i, part in enumerate(parts))
+
+
+# --- API -------------------------------------------------------------------------------------------------------
+
+
+def modules_of(name: str) -> list[str]:
+    """A module, or a sub-package and the modules in it, by full name; private ones left out."""
+    module = importlib.import_module(name)
+    below = [info.name for info in pkgutil.iter_modules(getattr(module, "__path__", []), f"{name}.")]
+    return [name, *(one for one in below if not one.rpartition(".")[2].startswith("_"))]
+
+
+def others() -> tuple[str, ...]:
+    """What belongs to no page of `API`."""
+    placed = {name for names in API.values() for name in names}
+    found = [info.name for info in pkgutil.iter_modules(linfair.__path__) if not info.name.startswith("_")]
+    return tuple(name for name in found if name not in placed)
+
+
+def api(page: str) -> str:
+    """A section for each module of a page: its docstring and what it defines."""
+    parts = []
+    for name in others() if page == "tools" else API[page]:
+        for module in modules_of(f"linfair.{name}"):
+            level, title = ("##", module) if module.count(".") == 1 else ("###", module.rpartition(".")[2])
+            parts += [f"{level} {title}", f"```{{eval-rst}}\n.. automodule:: {module}\n```"]
+            if hasattr(importlib.import_module(module), "__path__"):
+                parts.append(public_names(module))
+    return "\n\n".join(parts)
+
+
+def public_names(package: str) -> str:
+    """The names that a package offers, linked to where they are defined if they are classes or functions."""
+    module = importlib.import_module(package)
+    names = [(name, getattr(module, name)) for name in getattr(module, "__all__", ())]
+    shown = [
+        f":py:obj:`~{thing.__module__}.{thing.__qualname__}`"
+        if (inspect.isclass(thing) or inspect.isfunction(thing)) and thing.__module__.startswith("linfair")
+        else f"``{name}``"
+        for name, thing in names
+    ]
+    return f"```{{eval-rst}}\nFrom ``{package}`` import: {', '.join(shown)}.\n```" if shown else ""
+
+
+def api_index() -> str:
+    """The pages of the API with what is on them."""
+    pages = {page: names for page, names in API.items()} | {"tools": others()}
+    rows = []
+    for page, names in pages.items():
+        summary = [inspect.getdoc(importlib.import_module(f"linfair.{name}")).split("\n")[0] for name in names]
+        rows += [
+            [f"[`linfair.{name}`](api/{page}.md)", _markdown(text)] for name, text in zip(names, summary, strict=True)
+        ]
+    return table(["module", "what it is"], rows)
+
+
+# --- results and hardware --------------------------------------------------------------------------------------
+
+
+def results() -> str:
+    """The committed tables: what they hold, a download, rows, checksum, and every column explained."""
+    parts, columns = [], []
+    for path in sorted((repository() / RESULTS).glob("*.parquet")):
+        rows = pd.read_parquet(path)
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        link = f"{{download}}`{path.name} <../results/{path.name}>`"
+        parts.append((f"{link}, {len(rows):,} rows", _what(path.stem, rows)))
+        columns.append((path.name, digest, list(rows.columns)))
+    found = [definitions(parts), "## Checksums"]
+    found.append("```text\n" + "\n".join(f"{digest}  {name}" for name, digest, _ in columns) + "\n```")
+    used = list(dict.fromkeys(column for *_, names in columns for column in names))
+    explained = [[f"`{column}`", meaning(column)] for column in used]
+    return "\n\n".join([*found, "## Columns", table(["column", "meaning"], explained)])
+
+
+def _what(stem: str, rows: pd.DataFrame) -> str:
+    """What a table holds: in words where somebody wrote them, else what its rows say."""
+    if stem in WHAT:
+        return WHAT[stem]
+    said = [
+        f"{name} {', '.join(map(str, dict.fromkeys(rows[name])))}"
+        for name in ("data", "network", "method")
+        if name in rows and rows[name].nunique() <= 8
+    ]
+    return "; ".join([*said, f"{rows['seed'].nunique()} seeds"] if "seed" in rows else said) or "see its columns"
+
+
+def hardware() -> str:
+    """One line on the machine and the versions with which this copy of the book was built."""
+    versions = ", ".join(f"{name} {version(name)}" for name in VERSIONS)
+    return (
+        f"Built on {platform.system()} {platform.machine()}, {os.cpu_count()} cores, no page needs a GPU; "
+        f"Python {platform.python_version()}, linfair {version('linfair')}, {versions}."
+    )
+
+
+def declared() -> str:
+    """Every notebook with the minutes it is expected to take and where it may run."""
+    rows = []
+    for notebook in parameters.NOTEBOOKS.values():
+        named = {p.name: p for p in notebook.parameters}
+        devices = " or ".join(named["device"].choices) if "device" in named else "cpu"
+        profiles = ", ".join(named["profile"].choices) if "profile" in named else ""
+        link = f"[{notebook.name}](../../notebooks/{notebook.name}.ipynb)"
+        rows.append([link, f"{notebook.minutes:g}", devices, profiles])
+    return table(["notebook", "minutes, two cores", "device", "profiles"], rows)
+
+
+GENERATORS: dict[str, Callable[[], str]] = {
+    "parameters": parameter_lists,
+    "commands": commands,
+    "results": results,
+    "hardware": hardware,
+    "notebooks": declared,
+    "api": api_index,
+    **{f"api {page}": partial(api, page) for page in (*API, "tools")},
+}
+"""What a page may ask for -> the function that writes it."""
+
+
+def fill(text: str, where: str) -> str:
+    """Replace each `% generated: NAME` of a page.
+
+    Args:
+        text: The page's source.
+        where: Its name, for the message.
+
+    Raises:
+        ExtensionError: For a name nobody generates.
+    """
+
+    def one(found: re.Match) -> str:
+        name = found[1].strip()
+        if name not in GENERATORS:
+            raise ExtensionError(f"{where}: nothing generates {name!r}; there are {', '.join(GENERATORS)}")
+        return GENERATORS[name]()
+
+    return LINE.sub(one, text)
+
+
+def on_read(app: Sphinx, page: str, source: list[str]) -> None:
+    """Fill a page before it is parsed."""
+    if page.startswith("book/"):
+        source[0] = fill(source[0], page)
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Connect it."""
+    app.connect("source-read", on_read)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

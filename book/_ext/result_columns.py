@@ -1,0 +1,96 @@
+"""What the committed tables hold, file by file, and what their columns mean; the Reference shows both."""
+
+WHAT = {
+    "data_counts": "how many images each group of each data set has, by split and label",
+    "digits_mlp_snl": "MLP on digits, SNL at five budgets, with control: the README's figure, notebook 09",
+    "digits_mlp_upsampling": "MLP on digits, one group's training images repeated",
+    "digits_resnet18_deepreduce": "thin ResNet18 on digits: DeepReDuce, and SNL's mask and random masks at its counts",
+    "evidence": "every number that a verdict of the claims page rests on, with interval and provenance",
+}
+
+COLUMNS = {
+    "budget": "share of ReLUs asked for; 1 for the original network",
+    "budget_units": "the same as a count of units",
+    "kept": "units that were kept",
+    "mask_epochs": "epochs of mask learning up to this budget",
+    "seed": "first random number of everything: sample, split, initial weights, batches",
+    "split": "train, val, test (the training's imbalance) or test_balanced",
+    "group": "number of the group; in data_counts, what groups are",
+    "group_name": "the group's name",
+    "role": "majority or minority, by training images",
+    "n_train": "training images of the group",
+    "n": "distinct items the number rests on",
+    "accuracy": "share of the group classified rightly, 0 to 1",
+    "low": "lower end of the 95 % interval: Wilson for an accuracy, t over seeds for a mean",
+    "high": "upper end of it",
+    "base_loss": "last training loss of the original network",
+    "risk": "mean cross entropy of the group, nats",
+    "excess": "excessive loss R(a): the group's risk less that of the original network, nats",
+    "margin": "mean gap between the two largest class probabilities, 0 to 1",
+    "churn": "share of the group whose predicted class differs from the original network's",
+    "gradient_norm": "norm of the gradient of the group's risk with respect to the weights",
+    "gradient_norm_alpha": "the same, the gates' alphas counted as parameters",
+    "top_eigenvalue": "algebraically largest eigenvalue of the Hessian of the group's risk",
+    "absolute_eigenvalue": "the eigenvalue largest in absolute value",
+    "distance": "distance of the weights from the original network's",
+    "relative_distance": "the same over the norm of the original network's weights",
+    "times": "how often each training image of one group was repeated",
+    "upsampled_group": "which group that was",
+    "what": "what the group is in this comparison",
+    "data": "data set",
+    "network": "network",
+    "width": "channels or units of the first stage; 0 is the paper's",
+    "method": "linearizer; original for the original network",
+    "arm": "original, plain (linearized and fine-tuned), control (all ReLUs, trained as long), or a mitigation",
+    "options": "options of the method that differ from its defaults",
+    "selection": "which ReLUs were kept: a method, or a method's mask alone",
+    "profile": "settings of training: smoke, small, quick or paper",
+    "teacher": "digest of the trained original network; arms are compared only within one",
+    "device": "where it was computed",
+    "torch": "version of torch",
+    "linfair": "version of linfair",
+    "seconds": "what it cost",
+    "label": "what labels are",
+    "group_number": "number of the group",
+    "label_number": "number of the label",
+    "label_name": "the label's name",
+    "source": "where the images come from",
+    "source_sha256": "checksum of the source's images and fields",
+    "skipped": "files left out",
+    "key": "page and name of the number",
+    "value": "the number",
+    "of": "what n counts",
+    "unit": "the number's unit",
+    "digits": "decimals shown",
+    "settings": "parameters of the notebook that noted it",
+}
+
+ENDINGS = {
+    "_low": "lower end of the 95 % interval of",
+    "_high": "upper end of the 95 % interval of",
+    "_residual": "norm of H v - lambda v of",
+    "_converged": "whether the solver reached its tolerance for",
+}
+"""What the end of a name adds to the column without it."""
+
+UNKNOWN = "not explained yet"
+
+
+def meaning(column: str) -> str:
+    """What a column means; of a name with a known ending, in terms of the column without it.
+
+    Args:
+        column: The column's name.
+
+    Returns:
+        The meaning, or `UNKNOWN` if nobody explained it; a test finds those.
+
+    >>> meaning("risk_low")
+    'lower end of the 95 % interval of `risk`'
+    """
+    if column in COLUMNS:
+        return COLUMNS[column]
+    for ending, words in ENDINGS.items():
+        if column.endswith(ending) and column.removesuffix(ending) in COLUMNS:
+            return f"{words} `{column.removesuffix(ending)}`"
+    return UNKNOWN

@@ -14,6 +14,8 @@ from html import escape
 from importlib.resources import files
 
 EXPORT = "export default { render };"
+_ALONE = """:root { color-scheme: light dark; }
+body { background: Canvas; color: CanvasText; font-family: sans-serif; margin: 1rem; }"""
 _HOST = """
 {
   const el = document.getElementById(%(id)s);
@@ -102,7 +104,7 @@ class StaticExplorer:
             '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
             '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
             f"<title>{escape(title)}</title>\n"
-            "<style>:root { color-scheme: light dark; } body { font-family: sans-serif; margin: 1rem; }</style>\n"
+            f"<style>{_ALONE}</style>\n"
             f"</head>\n<body>\n<main>\n<h1>{escape(title)}</h1>\n{self.html()}</main>\n</body>\n</html>\n"
         )
 

@@ -90,19 +90,22 @@ def _cells(table: pd.DataFrame, splits: Sequence[str]) -> list[dict]:
         raise ValueError(f"these rows lack {', '.join(missing)}; pass what linfair.study.run returned")
     table = table[table["split"].isin(splits)]
     cells = []
-    for panel, part in table.groupby(["data", "network", "profile"], sort=False):
+    for (data, _, profile), part in table.groupby(["data", "network", "profile"], sort=False):
         part = part.assign(method=_method(part))
+        lines = {
+            (method, arm, split): plots.evidence_of(own, split=split)
+            for (method, arm), own in part.groupby(["method", "arm"], sort=False)
+            for split in own["split"].unique()
+        }
         for bars, rows in (("roles", by_role(part)), ("groups", part)):
             compared = drops(rows)
             compared = compared[compared["arm"] != "original"]
             compared = compared.assign(percent=100 * compared["accuracy"], before=100 * compared["original"])
             compared["budget"] = compared["budget"].astype(float)
-            for key, found in compared.groupby(_PANEL, sort=False):
-                cell = dict(zip(_PANEL, key, strict=True))
-                cell |= {"data": _data_name(panel[0], panel[2]), "bars": bars, "rows": _rows(found)}
-                own = part[(part["method"] == cell["method"]) & (part["arm"] == cell["arm"])]
-                cell["evidence"] = plots.evidence_of(own, split=cell["split"])
-                cells.append(cell)
+            for key, found in _bars(compared).items():
+                cell = dict(zip(_PANEL, key, strict=True)) | {"bars": bars, "rows": found}
+                cell["evidence"] = lines[cell["method"], cell["arm"], cell["split"]]
+                cells.append({**cell, "data": f"{data} ({profile} profile)"})
     return cells
 
 
@@ -116,23 +119,28 @@ def _method(part: pd.DataFrame) -> pd.Series:
     return name
 
 
-def _data_name(data: str, profile: str) -> str:
-    return f"{data} ({profile} profile)"
-
-
-def _rows(found: pd.DataFrame) -> list[list]:
-    by = ["role", "group_name"]
-    means = {column: over_seeds(found, column, by) for column in ("percent", "drop", "before")}
-    sizes = found.groupby(by)["n"].agg(["min", "max"])
-    rows = []
-    for level, drop, before in zip(*(means[column].itertuples() for column in means), strict=True):
-        few, many = (int(size) for size in sizes.loc[(level.role, level.group_name)])
-        mixed = found.loc[found["group_name"] == level.group_name, "role"].nunique() > 1
-        name = f"{level.group_name} as {level.role}" if mixed else str(level.group_name)
-        size = str(few) if few == many else f"{few} to {many}"
-        accuracy = [_number(value) for value in (level.mean, level.low, level.high, before.mean)]
-        rows.append([name, level.role, level.n_seeds, size, *accuracy, *map(_number, (drop.mean, drop.low, drop.high))])
-    return sorted(rows, key=lambda row: (row[1], row[0]))
+def _bars(compared: pd.DataFrame) -> dict[tuple, list[list]]:
+    """The bars of each choice, majority first, from rows with `percent`, `before` and `drop`."""
+    by = [*_PANEL, "role", "group_name"]
+    compared = compared[[*by, "seed", "n", "percent", "before", "drop"]]  # few columns: grouping copies them
+    level, drop, before = (over_seeds(compared, column, by) for column in ("percent", "drop", "before"))
+    sizes = compared.groupby(by)["n"].agg(["min", "max"])
+    roles = compared.groupby([*_PANEL, "group_name"])["role"].nunique()
+    bars: dict[tuple, list[list]] = {}
+    for names, accuracy, lost, original in zip(
+        level[by].itertuples(index=False, name=None),
+        level[["n_seeds", "mean", "low", "high"]].itertuples(),
+        drop[["mean", "low", "high"]].itertuples(index=False, name=None),
+        before["mean"],
+        strict=True,
+    ):
+        *panel, role, group = names
+        few, many = sizes.loc[names]
+        name = f"{group} as {role}" if roles.loc[(*panel, group)] > 1 else str(group)
+        ends = map(_number, (accuracy.mean, accuracy.low, accuracy.high, original, *lost))
+        size = f"{few}" if few == many else f"{few} to {many}"
+        bars.setdefault(tuple(panel), []).append([name, role, accuracy.n_seeds, size, *ends])
+    return {panel: sorted(rows, key=lambda row: (row[1], row[0])) for panel, rows in bars.items()}
 
 
 def _number(value: float) -> float | None:

@@ -1,0 +1,258 @@
+"""The explorers in a real browser: what they print is what torch computes, and every control works by keyboard."""
+
+import base64
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from itertools import product
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from playwright.sync_api import Browser, Page, expect
+from probe import OUTSIDE, open_context, visit
+
+from linfair import explorer
+from linfair.book import repository
+from linfair.explorer import host
+from linfair.explorer.grid import AXES
+
+pytestmark = pytest.mark.browser
+
+GRID = explorer.Grid((4, 8), (0.5, 0.1), (1.0, 2.5), (1.0, 0.5, 0.0))
+BOUNDARY, RESULTS = "boundary.html", "results.html"
+PIXELS = "document.querySelector('canvas').toDataURL()"
+SLIDE = """(at) => {
+  for (const [axis, index] of Object.entries(at)) {
+    const slider = document.querySelector(`[data-axis=${axis}]`);
+    slider.value = index;
+    slider.dispatchEvent(new Event("input"));
+  }
+  return document.querySelector(".summary").textContent;
+}"""
+LIVE = """async ([source, values]) => {
+  const { default: module } = await import(source);
+  const heard = {};
+  const model = {
+    saved: 0,
+    get: (name) => values[name],
+    set: (name, value) => { values[name] = value; },
+    save_changes: () => { model.saved += 1; },
+    on: (event, callback) => { heard[event] = callback; },
+    off: (event) => { delete heard[event]; },
+  };
+  const el = document.body.appendChild(document.createElement("div"));
+  window.leave = module.render({ model, el });
+  window.fromPython = (choice) => { values.choice = choice; heard["change:choice"](); };
+  window.model = model;
+  window.heard = heard;
+}"""
+
+
+@pytest.fixture(scope="module")
+def grid() -> explorer.BoundaryGrid:
+    return explorer.train_grid(GRID, seeds=[0, 1], steps=40, progress=False)
+
+
+@pytest.fixture(scope="module")
+def tables() -> dict[str, pd.DataFrame]:
+    return explorer.result_tables(repository() / "book/results")
+
+
+@pytest.fixture(scope="module")
+def folder(grid, tables, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Both explorers as pages of their own."""
+    folder = tmp_path_factory.mktemp("explorers")
+    (folder / BOUNDARY).write_text(explorer.show_boundary(grid, live=False).page("Boundary"), encoding="utf-8")
+    (folder / RESULTS).write_text(explorer.show_results(tables, live=False).page("Results"), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def tab(browser: Browser) -> Iterator[Page]:
+    """A phone's window; fails on any error in the console, blocks everything outside."""
+    context = open_context(browser, "light", 390)
+    page, errors = context.new_page(), []
+    page.route(OUTSIDE, lambda route: route.abort())
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    yield page
+    context.close()
+    assert errors == []
+
+
+def open_page(tab: Page, path: Path) -> None:
+    tab.goto(path.as_uri())
+    expect(tab.locator(".linfair-explorer")).to_be_visible()
+
+
+def near(grid: explorer.BoundaryGrid, setting: dict[str, float]) -> int:
+    """Test points so near the boundary that rounding may decide about them."""
+    network = grid.networks[tuple(setting[axis] for axis in AXES)]
+    test = grid.data[setting["share"], setting["frequency"], setting["seed"]].splits["test_balanced"]
+    with torch.no_grad():
+        logits = network(test.x)
+    return int(((logits[:, 1] - logits[:, 0]).abs() < 1e-5).sum())
+
+
+def test_printed_accuracies_equal_torchs_at_every_setting(tab, folder, grid) -> None:
+    """Oracle: torch with the same weights on the same test points, in counts."""
+    open_page(tab, folder / BOUNDARY)
+    for key in product(*(grid.axes[axis] for axis in AXES)):
+        setting = dict(zip(AXES, key, strict=True))
+        said = tab.evaluate(SLIDE, {axis: grid.axes[axis].index(value) for axis, value in setting.items()})
+        for group, count in grid.correct(**setting).items():
+            printed = int(said.split(f"{group} ")[1].split(" of 1000")[0])
+            assert abs(printed - count) <= near(grid, setting), (setting, said)
+
+
+def test_printed_change_is_the_difference_to_all_relus_at_the_same_setting(tab, folder, grid) -> None:
+    open_page(tab, folder / BOUNDARY)
+    setting = {"width": 8, "share": 0.1, "frequency": 1.0, "seed": 1, "budget": 0.0}
+    tab.evaluate(SLIDE, {axis: grid.axes[axis].index(value) for axis, value in setting.items()})
+    now, full = grid.correct(**setting), grid.correct(**{**setting, "budget": 1.0})
+    for row, group in enumerate(("majority", "minority")):
+        cells = tab.locator("tbody tr").nth(row).locator("td").all_inner_texts()
+        expected = [f"{now[group] / 10:.1f} %", f"{full[group] / 10:.1f} %"]
+        assert cells[:2] == expected
+        assert float(cells[2].replace("−", "-")) == pytest.approx((now[group] - full[group]) / 10, abs=0.051)
+
+
+def test_the_keyboard_moves_the_boundary_the_numbers_and_what_is_read_out(tab, folder) -> None:
+    open_page(tab, folder / BOUNDARY)
+    for axis in ("budget", "share", "frequency", "width", "seed"):
+        slider = tab.locator(f"[data-axis={axis}]")
+        slider.focus()
+        assert float(slider.evaluate("node => parseFloat(getComputedStyle(node).outlineWidth)")) >= 2
+        slider.press("Home")
+        tab.wait_for_timeout(60)
+        before = tab.evaluate(PIXELS), tab.locator(".summary").inner_text()
+        before += slider.get_attribute("aria-valuetext"), tab.locator("canvas").get_attribute("aria-label")
+        slider.press("End")
+        tab.wait_for_timeout(60)
+        after = tab.evaluate(PIXELS), tab.locator(".summary").inner_text()
+        after += slider.get_attribute("aria-valuetext"), tab.locator("canvas").get_attribute("aria-label")
+        assert all(one != other for one, other in zip(before, after, strict=True)), axis
+
+
+def test_the_text_alternative_counts_what_the_picture_shows(tab, folder, grid) -> None:
+    """Oracle: torch on the same raster of 151 by 151 points."""
+    open_page(tab, folder / BOUNDARY)
+    label = tab.locator("canvas").get_attribute("aria-label")
+    edge = torch.linspace(-1, 1, 151)
+    points = torch.cartesian_prod(edge, edge)
+    above = points[:, 1] > 0.5 * torch.sin(2.5 * torch.pi * points[:, 0])
+    with torch.no_grad():
+        given = grid.networks[tuple(grid.start[axis] for axis in AXES)](points).argmax(dim=1) == 1
+    lost = 100 * (~given & above).sum() / above.sum()
+    said = float(label.split("it gives ")[1].split(" %")[0])
+    assert said == pytest.approx(lost.item(), abs=0.2)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1440])
+@pytest.mark.parametrize("name", [BOUNDARY, RESULTS])
+def test_it_fits_is_readable_and_loads_nothing(browser, folder, name, width, scheme) -> None:
+    context = open_context(browser, scheme, width)
+    seen = visit(context, name, (folder / name).as_uri(), scheme, width)
+    context.close()
+    assert (seen.errors, seen.outside) == ([], [])
+    assert seen.facts["scroll_width"] == seen.facts["client_width"] == width
+    assert (seen.facts["spilling"], seen.facts["faint"]) == ([], [])
+
+
+@pytest.mark.parametrize("name", [BOUNDARY, RESULTS])
+def test_controls_have_names_and_a_fingers_size(tab, folder, name) -> None:
+    open_page(tab, folder / name)
+    controls = tab.locator(".controls :is(input, select)")
+    assert controls.count() >= 5
+    for control in controls.all():
+        assert control.bounding_box()["height"] >= 40
+        assert control.evaluate("node => node.labels[0].querySelector('.name').textContent.length") > 3
+
+
+def test_the_picture_is_drawn_again_for_another_theme(tab, folder) -> None:
+    """The theme's switch sets data-theme; lines drawn for a light page would vanish on a dark one."""
+    open_page(tab, folder / BOUNDARY)
+    tab.wait_for_timeout(60)
+    before = tab.evaluate(PIXELS)
+    tab.evaluate("document.documentElement.dataset.theme = 'dark'")
+    tab.wait_for_timeout(100)
+    assert tab.evaluate(PIXELS) != before
+
+
+def test_results_show_the_chosen_cell_and_offer_only_what_there_is(tab, folder, tables) -> None:
+    """Oracle: the exported cells."""
+    state = explorer.results_state(tables)
+    open_page(tab, folder / RESULTS)
+    menu = {axis: tab.locator(f"[data-axis={axis}]") for axis in ("network", "method", "arm", "budget", "bars")}
+    menu["arm"].select_option(state["names"]["arm"]["control"])
+    menu["budget"].select_option("20 %")
+    menu["bars"].select_option("every group")
+    chosen = tab.evaluate(
+        "Object.fromEntries([...document.querySelectorAll('select')].map((m) => [m.dataset.axis, m.value]))"
+    )
+    (cell,) = (
+        one
+        for one in state["cells"]
+        if (one["data"], one["network"], one["method"]) == (chosen["data"], chosen["network"], chosen["method"])
+        and (one["arm"], one["budget"], one["split"], one["bars"]) == ("control", 0.2, "test_balanced", "groups")
+    )
+    assert [row.split("\t")[0].strip() for row in tab.locator("tbody tr").all_inner_texts()] == [
+        bar[0] for bar in cell["rows"]
+    ]
+    label = tab.locator("svg[role=img]").get_attribute("aria-label")
+    assert all(f"{bar[0]} {bar[4]:.1f}".replace("-", "−") in label for bar in cell["rows"])
+    assert tab.locator(".evidence").inner_text() == state["evidence"][cell["evidence"]]
+    networks = menu["network"].locator("option").all_inner_texts()
+    assert networks == list(dict.fromkeys(one["network"] for one in state["cells"] if one["data"] == chosen["data"]))
+    for network in networks:
+        menu["network"].select_option(network)
+        methods = {one["method"] for one in state["cells"] if one["network"] == network}
+        assert set(menu["method"].locator("option").all_inner_texts()) <= methods
+
+
+@pytest.mark.parametrize("name", ["boundary", "results"])
+def test_the_module_keeps_anywidgets_contract(tab, grid, tables, name) -> None:
+    """A stand-in for Jupyter's model: choices go to Python and come from it; leaving stops listening."""
+    form = explorer.show_boundary(grid, live=False) if name == "boundary" else explorer.show_results(tables, live=False)
+    source = "data:text/javascript;base64," + base64.b64encode(host.module(name).encode()).decode()
+    tab.goto("about:blank")
+    tab.evaluate(LIVE, [source, {"state": dict(form.state), "choice": dict(form.choice)}])
+    budgets = sorted({cell["budget"] for cell in form.state["cells"]}) if name == "results" else [1.0]
+    said = tab.locator(".summary").inner_text()
+    if name == "boundary":
+        tab.evaluate("fromPython({ ...model.get('choice'), budget: 0 })")
+        assert tab.locator("[data-axis=budget]").input_value() == "2"
+        tab.locator("[data-axis=budget]").press("Home")
+    else:
+        tab.evaluate("(budget) => fromPython({ ...model.get('choice'), budget })", budgets[0])
+        tab.locator("[data-axis=budget]").select_option(index=0)
+    assert tab.locator(".summary").inner_text() != said
+    assert tab.evaluate("[model.saved, model.get('choice').budget]") == [1, max(budgets)]
+    tab.evaluate("leave()")
+    assert tab.evaluate("Object.keys(heard)") == []
+
+
+def test_it_works_over_http(browser: Browser, folder: Path) -> None:
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            """Nothing on stderr."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        page = browser.new_page()
+        page.goto(f"http://127.0.0.1:{server.server_port}/{BOUNDARY}")
+        expect(page.locator(".summary")).to_contain_text("of 1000 right")
+        page.close()
+        server.shutdown()
+
+
+def test_the_books_page_holds_both_in_their_static_form(tab, site: Path) -> None:
+    open_path = site / "notebooks/10_explorer.html"
+    tab.goto(open_path.as_uri())
+    expect(tab.locator("#linfair-boundary .summary")).to_contain_text("of 1000 right")
+    expect(tab.locator("#linfair-results .summary")).to_contain_text("points below the original")
+    assert "widget-state+json" not in open_path.read_text(encoding="utf-8"), "a second copy of the state is on the page"

@@ -238,6 +238,22 @@ NOTEBOOKS: dict[str, Notebook] = {
             limits={"smoke": {"n_seeds": 2}},
         ),
         Notebook(
+            name="03_theory",
+            title="The propositions, each with a check that could fail (Sec. 4, Apps. A and B)",
+            minutes=1,
+            parameters=(
+                shares_kept([0.8, 0.6, 0.4, 0.2, 0.02], "Shares of ReLUs kept by the trained networks."),
+                _REPETITIONS,
+                Parameter(
+                    "n_networks", "int", 400, "Random networks for Prop. 4.5; a tenth for 4.2.", low=10, high=5000
+                ),
+                _SEED,
+                _DEVICE,
+                _PROFILE,
+            ),
+            limits={"smoke": {"n_seeds": 2, "n_networks": 20}},
+        ),
+        Notebook(
             name="04_why",
             title="Why: gradient norms, curvature, margins, and group size (Figs. 3, 4, 8, 14)",
             minutes=3,

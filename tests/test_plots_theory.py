@@ -120,15 +120,16 @@ def test_hessian_figures_are_the_tables():
 def test_gradient_ratios_stand_beside_their_predictions():
     table = pd.DataFrame(
         {
-            "variant": ["plain", "decay"],
-            "setting": [float("nan"), 0.1],
-            "applies": [True, False],
-            "ratio": [4.0, 2.0],
-            "predicted": [4.0, 4.0],
+            "variant": ["plain", "decay", "mixture"],
+            "setting": [float("nan"), 0.1, float("nan")],
+            "applies": [True, False, False],
+            "ratio": [4.0, 2.0, 1e-11],
+            "predicted": [4.0, 4.0, 4.0],
         }
     )
     ax = draw.gradient_ratios(table).axes[0]
-    holds, other, predicted = ax.lines[:3]
-    assert holds.get_xydata().tolist() == [[4, 1]] and other.get_xydata().tolist() == [[2, 0]]
-    assert predicted.get_xdata().tolist() == [4, 4]
-    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["plain", "decay, 0.1"]
+    holds, _, other, arrow, predicted = ax.lines[:5]
+    assert holds.get_xydata().tolist() == [[4, 2]] and other.get_xydata().tolist() == [[2, 1]]
+    assert arrow.get_marker() == "<" and arrow.get_xydata().tolist() == [[0.1, 0]]
+    assert predicted.get_xdata().tolist() == [4, 4, 4]
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["plain", "decay, 0.1", "mixture"]

@@ -296,8 +296,12 @@ def gradient_ratios(table: pd.DataFrame) -> Figure:
     figure, ax = plt.subplots(figsize=(5.4, 0.3 * len(table) + 1.2))
     y = np.arange(len(table))[::-1]
     applies = table["applies"].to_numpy(dtype=bool)
+    lowest = 0.1  # what is below stands here, as an arrow to the left
     for chosen, role, name in ((applies, "all", "assumptions hold"), (~applies, "minority", "one does not hold")):
-        ax.plot(table["ratio"][chosen], y[chosen], MARKERS[role], color=COLORS[role], label=name)
+        ratio = table["ratio"].to_numpy()[chosen]
+        inside = ratio >= lowest
+        ax.plot(ratio[inside], y[chosen][inside], MARKERS[role], color=COLORS[role], label=name)
+        ax.plot(np.full((~inside).sum(), lowest), y[chosen][~inside], "<", color=COLORS[role])
     ax.plot(table["predicted"], y, "|", color=GREY, markersize=13, markeredgewidth=2.5, label="predicted", zorder=1)
     ax.set_xscale("log")
     ax.set_yticks(y, names)

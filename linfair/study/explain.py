@@ -66,7 +66,12 @@ _KEYS = ["data", "network", "profile", "seed", "group"]
 
 
 def group_rows(
-    table: pd.DataFrame, *, split: str = "test_balanced", predictors_on: str = "train", arm: str = "plain"
+    table: pd.DataFrame,
+    *,
+    split: str = "test_balanced",
+    predictors_on: str = "train",
+    arm: str = "plain",
+    net: bool = False,
 ) -> pd.DataFrame:
     """What each group lost beside what it was like in the original network.
 
@@ -76,6 +81,8 @@ def group_rows(
         predictors_on: Where gradient norm and margin are measured: `train`, as in the paper's theory and known without
             test data, or `test`, as in its released code. The eigenvalue is always that of the training split.
         arm: `plain`, or `control` to see what training alone does.
+        net: Take off what the 100 % control lost in the same seed, budget and group: `drop`, `relative_drop` and
+            `excess` are then what linearization itself costs.
 
     Returns:
         A row per (budget, seed, group): `drop`, `relative_drop`, `excess`, `accuracy`; `original`, `gradient_norm`,
@@ -102,6 +109,13 @@ def group_rows(
     own = table[(table["arm"] == arm) & (table["split"] == predictors_on)]
     own = own.rename(columns={"gradient_norm": "own_gradient_norm", "margin": "own_margin"})
     kept = ["budget", "group_name", "role", "n_train", "original", "accuracy", "drop", "relative_drop", "excess"]
+    if net:
+        control = drops(table[table["split"] == split])
+        losses, by = ["drop", "relative_drop", "excess"], [*_KEYS, "budget"]
+        control = control[control["arm"] == "control"].set_index(by)[losses]
+        lost = lost.set_index(by)
+        lost[losses] -= control.loc[lost.index]
+        lost = lost.reset_index()
     rows = lost[[*_KEYS, *kept, "distance", "relative_distance"]]
     rows = rows.merge(before[[*_KEYS, "gradient_norm", "margin"]], on=_KEYS, validate="many_to_one")
     rows = rows.merge(curved[[*_KEYS, "top_eigenvalue"]], on=_KEYS, validate="many_to_one")
@@ -342,19 +356,24 @@ def verdict(
     level = ranked.lead[~ranked.lead["predictor"].isin(shown["predictor"])]
     lead = [f"{row.predictor} (by {row.mean:.2f} [{row.low:.2f}, {row.high:.2f}])" for row in shown.itertuples()]
     tied = [f"{row.predictor} ({row.mean:.2f} [{row.low:.2f}, {row.high:.2f}])" for row in level.itertuples()]
-    said = [
-        f"**Verdict** ({int(top['n_seeds'])} seeds, {n_groups} groups, {100 * budget:g} % of the ReLUs). The "
-        f"{OUTCOMES[outcome]} is ranked best by **{ranked.best}**: {top['mean']:+.2f} [{top['low']:.2f}, "
-        f"{top['high']:.2f}]"
-        + ("." if sign * top["low" if sign > 0 else "high"] > 0 else ", not shown to go the expected way.")
-    ]
-    if lead:
-        said.append(f"It is shown to be better than {', '.join(lead)}.")
-    if tied:
-        said.append(f"No lead is shown over {', '.join(tied)}.")
+    start = f"**Verdict** ({int(top['n_seeds'])} seeds, {n_groups} groups, {100 * budget:g} % of the ReLUs)."
+    if sign * top["low" if sign > 0 else "high"] > 0:
+        said = [
+            f"{start} The {OUTCOMES[outcome]} is ranked best by **{ranked.best}**: {_number(top)}.",
+            *([f"It is shown to be better than {', '.join(lead)}."] if lead else []),
+            *([f"No lead is shown over {', '.join(tied)}."] if tied else []),
+        ]
+    else:
+        said = [f"{start} **No property** is shown to rank the {OUTCOMES[outcome]} the expected way."]
+        signs = {one.name: one.sign for one in predictors}
+        ends = zip(alone.index, alone["low"], alone["high"], strict=True)
+        wrong = [name for name, low, high in ends if max(signs[name] * low, signs[name] * high) < 0]
+        if wrong:
+            listed = ", ".join(f"{name} ({_number(alone.loc[name])})" for name in wrong)
+            said.append(f"Shown to go the other way: {listed}.")
     given = at[(at["statistic"] == "given all others") & (at["n_seeds"] > 1)]
     clear = given[(given["low"] > 0) | (given["high"] < 0)]
-    lasting = [f"{row.predictor} ({row.mean:+.2f} [{row.low:.2f}, {row.high:.2f}])" for row in clear.itertuples()]
+    lasting = [f"{row['predictor']} ({_number(row)})" for _, row in clear.iterrows()]
     if len(given):
         what = ", ".join(lasting) if lasting else "none of them"
         fixed = len(predictors) - 1
@@ -364,3 +383,7 @@ def verdict(
             f"{weakest(n_groups, given=fixed):.2f}."
         )
     return " ".join(said)
+
+
+def _number(row: pd.Series) -> str:
+    return f"{row['mean']:+.2f} [{row['low']:.2f}, {row['high']:.2f}]"

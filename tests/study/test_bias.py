@@ -111,7 +111,9 @@ def test_the_study_measures_each_seeds_original_and_keeps_the_table(
     first = bias.run_bias(cells, networks=1, **options)
     pd.testing.assert_frame_equal(first, found[found["seed"] == 0])
     said = bias.verdict(found)
-    assert said.startswith("* **Gradient norm**, batches of 64, 2 seeds") and "Exactly it is" in said
+    assert (
+        said.startswith("* **Gradient norm**, batches of 64, 2 seeds") and "Minority over majority is exactly" in said
+    )
 
 
 def test_inflation_is_the_geometric_mean_over_groups_and_seeds() -> None:
@@ -126,3 +128,21 @@ def test_inflation_is_the_geometric_mean_over_groups_and_seeds() -> None:
     [row] = bias.inflation(table).itertuples()
     assert row.mean == pytest.approx(2) and row.n_seeds == 2
     assert row.low * row.high == pytest.approx(4)  # symmetric in the logarithm
+
+
+def test_gaps_are_paired_ratios_of_minority_to_majority() -> None:
+    """Exactly 3 and 12 in two seeds (geometric mean 6); both estimates double the majority: distorted by 1 / 2."""
+    table = pd.DataFrame(
+        [
+            {"quantity": "top eigenvalue", "order": order, "batch_size": 8, "role": role, "seed": seed}
+            | {"exact": exact, "value": exact * (2 if role == "majority" else 1), "ratio": 1.0}
+            for order in ("stored", "shuffled")
+            for seed, minority in ((0, 3.0), (1, 12.0))
+            for role, exact in (("majority", 1.0), ("minority", minority))
+        ]
+    )
+    found = bias.gaps(table).set_index(["order", "of"])
+    assert found.loc[("stored", "exact"), "mean"] == pytest.approx(6)
+    assert found.loc[("stored", "estimate"), "mean"] == pytest.approx(3)
+    assert found.loc[("stored", "estimate / exact"), ["mean", "low", "high"]].tolist() == pytest.approx([0.5] * 3)
+    assert "shrunk: times 0.50 [0.50, 0.50]" in bias.verdict(table)

@@ -147,6 +147,14 @@ def test_the_control_arm_lost_nothing_here() -> None:
     assert explain.correlations(rows)["n_seeds"].eq(0).all(), "a constant drop has no rank correlation"
 
 
+def test_net_of_the_control_the_drop_is_what_linearization_costs() -> None:
+    table = study_table(seeds=2, budgets=(0.2,))
+    worse = (table["arm"] == "control") & (table["group"] == 3)
+    table.loc[worse, "accuracy"] -= 0.05
+    plain, net = (explain.group_rows(table, net=net).set_index(["seed", "group"])["drop"] for net in (False, True))
+    assert (plain - net).groupby("group").mean().tolist() == pytest.approx([0, 0, 0, 5, 0, 0])
+
+
 def test_an_eigenvalue_that_did_not_converge_counts_as_missing() -> None:
     table = study_table(seeds=3)
     hit = (table["seed"] == 0) & (table["group"] == 0) & (table["top_eigenvalue_converged"].eq(True))
@@ -210,3 +218,11 @@ def test_with_six_groups_five_predictors_leave_nothing_to_hold_fixed() -> None:
     found = explain.correlations(explain.group_rows(study_table()))
     by = found.set_index(["statistic"])["n_seeds"]
     assert by["given all others"].eq(0).all() and by["alone"].max() == 6
+
+
+def test_where_everything_goes_the_other_way_no_best_is_named() -> None:
+    """Signs turned around: what ranked the drop perfectly now ranks it perfectly wrongly."""
+    rows = explain.group_rows(study_table())
+    said = explain.verdict(rows, budget=0.02, predictors=(Predictor("margin", "margin", 1),))
+    assert "**No property** is shown to rank the accuracy drop (points) the expected way." in said
+    assert "Shown to go the other way: margin (-1.00 [-1.00, -1.00])." in said

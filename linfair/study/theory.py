@@ -234,7 +234,7 @@ def rank_table(table: pd.DataFrame, terms: Sequence[str] = ("bound", "first", "s
 
     Returns:
         A row for each reading, budget and term: `variant`, `budget`, `term`, `mean` with its 95 % t interval `low`,
-        `high`, and `n` seeds with a defined correlation.
+        `high`, cut at -1 and 1, and `n` seeds with a defined correlation.
     """
     rows = []
     names = BoundRow.__dataclass_fields__
@@ -247,6 +247,7 @@ def rank_table(table: pd.DataFrame, terms: Sequence[str] = ("bound", "first", "s
             known = [one.spearman for one in by_seed if not np.isnan(one.spearman)]
             if known:
                 found = mean_interval(known)
-                numbers = {"mean": found.mean, "low": found.low, "high": found.high, "n": found.n}
+                ends = {"low": max(-1.0, found.low), "high": min(1.0, found.high)} if found.n > 1 else {}
+                numbers = {"mean": found.mean, "low": np.nan, "high": np.nan, "n": found.n} | ends
                 rows.append({"variant": variant, "budget": budget, "term": term, **numbers})
     return pd.DataFrame(rows)

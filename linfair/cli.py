@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
 
-from linfair import datacli, diagnosecli, engine, notebooks, parameters
+from linfair import datacli, diagnosecli, engine, mitigatecli, notebooks, parameters
 from linfair.linearizers import BudgetOutOfReach
 from linfair.notebooks import NotebookError
 from linfair.parameters import ParameterError
@@ -88,6 +88,7 @@ COMMANDS = (
     Command("linearizers", "show the methods and their options", engine.linearizers, engine.no_options),
     Command("linearize", "linearize a network and measure every group", engine.linearize, engine.linearize_options),
     Command("diagnose", "why groups lose: every diagnostic", diagnosecli.diagnose, diagnosecli.diagnose_options),
+    Command("mitigate", "repair a linearized network", mitigatecli.mitigate, mitigatecli.mitigate_options),
     Command("data status", "show which data are found where, and their groups", datacli.status, datacli.status_options),
     Command("data describe", "show a data set's groups and what is wrong", datacli.describe, datacli.describe_options),
     Command("data fetch", "download a data set, or say how to get it", datacli.fetch_data, datacli.fetch_options),

@@ -1,0 +1,125 @@
+"""What `linfair mitigate` prints and writes."""
+
+import sys
+from argparse import ArgumentParser, Namespace
+from dataclasses import replace
+from pathlib import Path
+
+from linfair.paths import whole
+
+
+def mitigate(options: Namespace) -> None:
+    """Read teacher and mask, fine-tune under every arm, choose on validation, print, write weights and table."""
+    from linfair.checkpoints import save_network
+    from linfair.study.diagnostics import read_pair
+    from linfair.study.mitigate import DEFAULT_ARMS, arm_list, mitigate, mitigated_text
+
+    arms = DEFAULT_ARMS if options.arms is None else split_arms(options.arms)
+    arm_list(arms, options.mu)
+    out = Path(options.out or Path(options.mask).parent / f"{_stem(options.mask)}-mitigated")
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out {out} is a file; name a folder, it is made if missing")
+    pair = read_pair(
+        options.teacher,
+        options.mask,
+        weights=options.weights,
+        data=options.data,
+        label=options.label,
+        group=options.group,
+        device=options.device,
+    )
+    if not options.weights and pair.beside:
+        print(f"Starting from the teacher's own weights; from those beside the mask: --weights {pair.beside}")
+    found = mitigate(
+        pair,
+        arms=arms,
+        mu=options.mu,
+        max_accuracy_loss=options.max_accuracy_loss,
+        significance=options.significance,
+        min_images=options.min_images,
+        profile=options.profile,
+        announce=lambda line: print(line, file=sys.stderr, flush=True),
+    )
+    row = found.table.iloc[0]
+    print(
+        f"{pair.header.network} on {pair.header.data}, seed {pair.header.seed}: {row['kept']} ReLUs kept, "
+        f"{100 * row['budget']:.3g} %; fine-tuned in profile {options.profile}"
+    )
+    print(mitigated_text(found))
+    weights = save_network(out / "chosen.weights.safetensors", found.model, replace(pair.header, gated=True))
+    with whole(out / "report.parquet") as part:
+        found.table.to_parquet(part, index=False)
+    print(f"\nwrote {weights} ({found.choice.chosen}) and {out / 'report.parquet'}")
+
+
+def split_arms(text: str) -> list[str]:
+    """Arms as they are typed, split at the commas that stand outside brackets.
+
+    >>> split_arms("none, lagrangian(mu=0.005, clip=5.0),group_dro")
+    ['none', 'lagrangian(mu=0.005, clip=5.0)', 'group_dro']
+    """
+    arms, depth = [""], 0
+    for character in text:
+        depth += (character == "(") - (character == ")")
+        if character == "," and not depth:
+            arms.append("")
+        else:
+            arms[-1] += character
+    return [arm.strip() for arm in arms if arm.strip()]
+
+
+def _stem(mask: str) -> str:
+    return Path(mask).name.removesuffix(".safetensors").removesuffix(".mask")
+
+
+def numbers(text: str) -> list[float]:
+    """Numbers as they are typed, `0.005,0.01`."""
+    return [float(part) for part in text.split(",")]
+
+
+def mitigate_options(parser: ArgumentParser) -> None:
+    """Add the options of `linfair mitigate`."""
+    parser.add_argument("--teacher", required=True, metavar="FILE", help="the original: teacher.safetensors")
+    parser.add_argument(
+        "--mask", required=True, metavar="FILE", help="which ReLUs stay: METHOD-BUDGET.mask.safetensors"
+    )
+    parser.add_argument("--weights", metavar="FILE", help="start from these weights (default: the teacher's own)")
+    parser.add_argument("--data", metavar="NAME", help="checked against the teacher's (default: the teacher's)")
+    parser.add_argument("--label", metavar="NAME", help="likewise, what was predicted")
+    parser.add_argument("--group", metavar="NAME", help="likewise, what is compared")
+    parser.add_argument(
+        "--max-accuracy-loss",
+        type=float,
+        default=1.0,
+        metavar="POINTS",
+        help="overall validation accuracy an arm may lose against none (default: 1.0)",
+    )
+    parser.add_argument(
+        "--arms",
+        metavar="ARM,...",
+        help="what to try, options in brackets: 'none,lagrangian(mu=0.005)' (default: none and six others)",
+    )
+    parser.add_argument(
+        "--mu",
+        type=numbers,
+        default=[],
+        metavar="MU,...",
+        help="try the lagrangian arms at these steps (default: 0.001)",
+    )
+    parser.add_argument(
+        "--significance",
+        type=float,
+        default=1.0,
+        metavar="P",
+        help="keep none unless the gain's p-value is at most this (default: 1, take the best)",
+    )
+    parser.add_argument(
+        "--min-images",
+        type=int,
+        default=10,
+        metavar="N",
+        help="groups with fewer validation images are judged together (default: 10; 1 judges each alone)",
+    )
+    parser.add_argument("--profile", default="small", help="of the fine-tuning: smoke, small, quick or paper")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--out", metavar="DIR", help="where to write (default: beside the mask, MASK-mitigated)")

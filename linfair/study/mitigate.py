@@ -1,0 +1,341 @@
+"""Repair a masked network: fine-tune it under several mitigations, choose on validation data, report once on test.
+
+The rule of the choice is `linfair.study.choose`'s. Every arm starts from the same masked network and sees the same
+schedule and seed; test images are looked at after the choice, for `none` and the chosen arm.
+"""
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from time import perf_counter
+
+import pandas as pd
+import torch
+from torch import nn
+
+import linfair
+from linfair import gates
+from linfair.data import EMBEDDED
+from linfair.linearizers import LinearizedModel, finetune
+from linfair.linearizers.record import record
+from linfair.metrics import GroupAccuracy, wilson
+from linfair.mitigation import Lagrangian, resolve
+from linfair.study.arms import canonical, mitigation_of
+from linfair.study.choose import FEW, Choice, Judged, check_limits, choose, judged_groups
+from linfair.study.diagnostics import Pair
+from linfair.study.measure import DIAGNOSTICS, Original, device_name, measure
+from linfair.study.recipes import recipe
+from linfair.study.store import ResultStore, key, weights_digest
+from linfair.training import Schedule, TrainingDiverged, correctness, threads
+
+DEFAULT_ARMS = (
+    "none",
+    "lagrangian",
+    "lagrangian(clip=5.0)",
+    "kd_over_c",
+    "excess_drop",
+    "balanced_sampling",
+    "group_dro",
+)
+"""What is tried unless told otherwise."""
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """One arm's network, or why there is none.
+
+    Attributes:
+        arm: Its name.
+        model: The fine-tuned network, gates frozen; None if training diverged.
+        seconds: Of its training, when it was trained.
+        diverged: What `TrainingDiverged` said, or empty.
+    """
+
+    arm: str
+    model: nn.Module | None
+    seconds: float
+    diverged: str = ""
+
+
+@dataclass(frozen=True)
+class Mitigated:
+    """What `mitigate` found.
+
+    Attributes:
+        choice: The choice on validation data.
+        judged: The groups it was judged by.
+        diverged: Arms that were left out, and what was said of each.
+        model: The chosen network.
+        table: A row for each (arm, split, group) with the columns of `linfair.study.measure.measure`, `arm`, `judged`,
+            `allowed`, `chosen`, `diverged`, `p`, `seconds_finetune` and provenance. Validation rows of every arm; test
+            rows of `none` and the chosen arm only.
+        warnings: What people should know before they believe it.
+    """
+
+    choice: Choice
+    judged: tuple[Judged, ...]
+    diverged: dict[str, str]
+    model: nn.Module = field(repr=False)
+    table: pd.DataFrame = field(repr=False)
+    warnings: tuple[str, ...] = ()
+
+
+def arm_list(arms: Sequence[str] = DEFAULT_ARMS, mu: Sequence[float] = ()) -> list[str]:
+    """Arms as they are written, `none` first, each once; `lagrangian` arms without a `mu` of their own at every `mu`.
+
+    Raises:
+        ValueError: For an unknown arm or option.
+
+    >>> arm_list(["group_dro", "lagrangian(clip=5.0)"], mu=[0.005, 0.01])
+    ['none', 'group_dro', 'lagrangian(mu=0.005, clip=5.0)', 'lagrangian(mu=0.01, clip=5.0)']
+    """
+    found = ["none"]
+    for arm in arms:
+        name, bracket, rest = arm.strip().partition("(")
+        if name.strip() in ("plain", "none") and not bracket:
+            continue
+        resolve(name.strip())
+        options = mitigation_of(arm.strip())
+        if isinstance(options, Lagrangian) and mu and "mu" not in rest.replace("=", " ").split():
+            found += [canonical(f"{name}(mu={float(one)!r}, {rest or ')'}") for one in mu]
+        else:
+            found.append(canonical(arm.strip()))
+    return list(dict.fromkeys(found))
+
+
+def fine_tune(
+    pair: Pair,
+    arm: str,
+    schedule: Schedule,
+    *,
+    store: ResultStore | None = None,
+    progress: bool = True,
+    announce: Callable[[str], None] = lambda line: None,
+) -> Tuned:
+    """Fine-tune the masked network under one arm, or read it from the store if that was done before.
+
+    Args:
+        pair: From `linfair.study.diagnostics.read_pair`.
+        arm: `none` or a mitigation, `lagrangian(mu=0.005)`.
+        schedule: Epochs and rates.
+        store: Where finished arms are kept; the user's cache by default.
+        progress: Show a progress bar.
+        announce: Told whether the arm was read or trained.
+
+    Raises:
+        TrainingDiverged: If `none` does; a mitigation that does is a record that says so.
+    """
+    store, options, header = store or ResultStore.default(), resolve(mitigation_of(arm)), pair.header
+    device = str(pair.data.splits["train"].y.device)
+    settings = {
+        "stage": "mitigate",
+        "teacher": weights_digest(pair.original),
+        "masked": weights_digest(pair.linearized),
+        "data": [header.data, header.data_options, header.seed],
+        "content": None if header.data in EMBEDDED else pair.data.provenance.get("sha256"),
+        "mitigation": [options.name, asdict(options)],
+        "finetune": asdict(schedule),
+        "device": device,
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads() if device == "cpu" else 0,
+    }
+    name = key(settings)
+    stored = store.load(name)
+    announce(f"{name}: {arm} of {header.network} on {header.data}: {'computed' if stored is None else 'read'}")
+    if stored is not None:
+        tensors, notes = stored
+        if notes["diverged"]:
+            return Tuned(arm, None, notes["seconds"], notes["diverged"])
+        model = copy.deepcopy(pair.linearized)
+        model.load_state_dict(tensors)
+        return Tuned(arm, model.to(device).eval(), notes["seconds"])
+    start = perf_counter()
+    try:
+        model = finetune(
+            masked_record(pair),
+            pair.original,
+            pair.data,
+            seeds=[header.seed],
+            schedule=schedule,
+            mitigation=options,
+            progress=progress,
+        ).model.eval()
+        tuned = Tuned(arm, model, perf_counter() - start)
+    except TrainingDiverged as error:
+        if arm == "none":
+            raise
+        tuned = Tuned(arm, None, perf_counter() - start, str(error))
+    tensors = {} if tuned.model is None else tuned.model.state_dict()
+    store.save(name, tensors, {"arm": arm, "seconds": tuned.seconds, "diverged": tuned.diverged})
+    return tuned
+
+
+def masked_record(pair: Pair) -> LinearizedModel:
+    """A pair's linearized network as the record that `linfair.linearizers.finetune` takes."""
+    total, kept = gates.total_units(pair.linearized), int(gates.kept_units(pair.linearized)[0])
+    return record("mask", kept / total, kept, [pair.linearized], [0], [], single=True)
+
+
+def mitigate(
+    pair: Pair,
+    *,
+    arms: Sequence[str] = DEFAULT_ARMS,
+    mu: Sequence[float] = (),
+    max_accuracy_loss: float = 1.0,
+    significance: float = 1.0,
+    min_images: int = FEW,
+    profile: str = "small",
+    store: ResultStore | None = None,
+    progress: bool = True,
+    announce: Callable[[str], None] = lambda line: None,
+) -> Mitigated:
+    """Fine-tune a masked network under every arm, choose on validation data, report `none` and the choice on test.
+
+    Interrupted, finished arms stay in the store and the same call goes on with the others.
+
+    Args:
+        pair: From `linfair.study.diagnostics.read_pair`: original, masked network, data.
+        arms: `none` (always compared) and mitigations, `lagrangian(mu=0.005)`.
+        mu: Steps at which `lagrangian` arms without their own are tried.
+        max_accuracy_loss: See `choose`.
+        significance: See `choose`.
+        min_images: Groups with fewer validation images are judged together; 1 judges each alone.
+        profile: Whose fine-tuning schedule, `linfair.study.recipe`.
+        store: Where finished arms are kept; the user's cache by default.
+        progress: Show progress bars.
+        announce: Told each arm's name and whether it was read or trained.
+
+    Raises:
+        ValueError: For arms, limits or a profile that are none, or a group without validation images.
+        TrainingDiverged: If plain fine-tuning does.
+    """
+    arms, schedule = arm_list(arms, mu), recipe(pair.header.network, profile).finetune
+    data, header = pair.data, pair.header
+    judged = judged_groups(data, min_images=min_images)
+    check_limits(max_accuracy_loss, significance)
+    with threads(1 if header.network == "mlp" else torch.get_num_threads()):
+        tuned = [fine_tune(pair, arm, schedule, store=store, progress=progress, announce=announce) for arm in arms]
+        models = {one.arm: one.model for one in tuned if one.model is not None}
+        belongs = torch.empty(len(data.group_names), dtype=torch.int64)
+        for number, one in enumerate(judged):
+            belongs[list(one.groups)] = number
+        groups = belongs[data.splits["val"].a.cpu()]
+        correct = {arm: correctness(model, data, "val")[0].cpu() for arm, model in models.items()}
+        names = [one.name for one in judged]
+        choice = choose(correct, groups, names, max_accuracy_loss=max_accuracy_loss, significance=significance)
+        table = _table(pair, tuned, choice, [names[number] for number in belongs.tolist()], profile)
+    lost = {one.arm: one.diverged for one in tuned if one.diverged}
+    return Mitigated(choice, tuple(judged), lost, models[choice.chosen], table, tuple(_warnings(judged, min_images)))
+
+
+def _table(pair: Pair, tuned: Sequence[Tuned], choice: Choice, judged: Sequence[str], profile: str) -> pd.DataFrame:
+    data, header, original = pair.data, pair.header, Original(pair.original, pair.data)
+    one = masked_record(pair)
+    counts = [header.seed], one.budget, one.budget_units, one.kept, [0]
+    tests = [name for name in data.splits if name.startswith("test")]
+    frames, lost = [], []
+    for arm in tuned:
+        splits = ["val", *(tests if arm.arm in ("none", choice.chosen) else [])]
+        model = pair.linearized if arm.model is None else arm.model
+        rows = measure(model, data, *counts, original=original, splits=splits, gradients=())
+        rows = rows.assign(arm=arm.arm, diverged=arm.model is None, seconds_finetune=arm.seconds)
+        found = next((c for c in choice.candidates if c.arm == arm.arm), None)
+        rows = rows.assign(allowed=found is not None and found.allowed, p=found.p if found else math.nan)
+        frames.append(rows)
+        lost.append(arm.model is None)
+    table = pd.concat(frames, ignore_index=True).drop(columns="mask_epochs")
+    numbers = ["accuracy", "low", "high", *DIAGNOSTICS, "distance", "relative_distance"]
+    if any(lost):
+        table.loc[table["diverged"], [name for name in numbers if name in table]] = None
+    return table.assign(
+        judged=table["group"].map(dict(enumerate(judged))),
+        chosen=table["arm"] == choice.chosen,
+        data=header.data,
+        network=header.network,
+        profile=profile,
+        teacher=weights_digest(pair.original),
+        device=device_name(str(data.splits["val"].y.device)),
+        torch=torch.__version__,
+        linfair=linfair.__version__,
+    )
+
+
+def _warnings(judged: Sequence[Judged], min_images: int) -> list[str]:
+    found = []
+    for one in judged:
+        low, high = (100 * end for end in one.width)
+        width = f"an accuracy of 50 % has an interval from {low:.0f} to {high:.0f} %"
+        if len(one.groups) > 1:
+            found.append(
+                f"{one.name} have fewer than {min_images} validation images each and are judged together on {one.n}, "
+                f"where {width}; one of them may still lose"
+            )
+        elif one.n < FEW:
+            images = f"{one.n} validation image{'s' * (one.n > 1)}"
+            found.append(f"{one.name} has {images}, where {width}: what is chosen on it is a guess")
+    return found
+
+
+def mitigated_text(found: Mitigated) -> str:
+    """What `mitigate` found for a terminal: the arms on validation, the choice and its reason, both arms on test."""
+    names, none = [one.name for one in found.judged], found.choice["none"]
+    lines = []
+    for one in found.choice.candidates:
+        worst, chosen = one.worst, one.arm == found.choice.chosen
+        lines.append(
+            {
+                "arm": one.arm,
+                "overall": _percent(one.overall),
+                "loss": f"{100 * (none.overall.accuracy - one.overall.accuracy):.1f}",
+                "worst group": _percent(worst),
+                "which": names[worst.group],
+                "n": worst.n,
+                "gain": f"{100 * (worst.accuracy - none.worst.accuracy):+.1f}",
+                "p": "" if math.isnan(one.p) else f"{one.p:.2g}",
+                "": "chosen" if chosen else "" if one.allowed else "loses too much",
+            }
+        )
+    parts = [
+        f"Validation, n = {none.overall.n}: accuracy in % with 95 % Wilson intervals; loss and gain in points against "
+        "none, p times the arms compared",
+        pd.DataFrame(lines).to_string(index=False),
+        *(f"{arm}: left out, {words}" for arm, words in found.diverged.items()),
+        *(f"warning: {text}" for text in found.warnings),
+        f"\nChosen: {found.choice.chosen}\nReason: {found.choice.reason}",
+    ]
+    for split in [name for name in found.table["split"].unique() if name.startswith("test")]:
+        parts.append(_test_text(found, split))
+    return "\n".join(parts)
+
+
+def _test_text(found: Mitigated, split: str) -> str:
+    rows, arms = found.table[found.table["split"] == split], list(dict.fromkeys(["none", found.choice.chosen]))
+    of = {arm: _with_all(rows[rows["arm"] == arm].sort_values("group")) for arm in arms}
+    none, last = of["none"], of[arms[-1]]
+    shown = {name: none[name].tolist() for name in ("group_name", "role", "n")}
+    for arm, part in of.items():
+        ends = part[["group", "n", "accuracy", "low", "high"]].itertuples(index=False)
+        shown[arm] = [_percent(GroupAccuracy(*row)) for row in ends]
+    if len(arms) > 1:
+        change = 100 * (last["accuracy"].to_numpy() - none["accuracy"].to_numpy())
+        shown["change"] = [f"{one:+.1f}" for one in change]
+    worst = [f"{arm} {100 * part['accuracy'].min():.1f} %" for arm, part in of.items()]
+    return (
+        f"\n{split}, looked at after the choice: accuracy in % with 95 % Wilson intervals\n"
+        f"{pd.DataFrame(shown).rename(columns={'group_name': 'group'}).to_string(index=False)}\n"
+        f"worst group: {', '.join(worst)}"
+    )
+
+
+def _with_all(part: pd.DataFrame) -> pd.DataFrame:
+    """The rows of one arm's groups and one for all images."""
+    n = int(part["n"].sum())
+    accuracy = float((part["accuracy"] * part["n"]).sum() / n)
+    low, high = wilson(min(accuracy, 1.0), n)
+    whole = {"group": -1, "group_name": "all", "role": "", "n": n, "accuracy": accuracy, "low": low, "high": high}
+    return pd.concat([part[list(whole)], pd.DataFrame([whole])], ignore_index=True)
+
+
+def _percent(one: GroupAccuracy) -> str:
+    return f"{100 * one.accuracy:.1f} [{100 * one.low:.0f}, {100 * one.high:.0f}]"

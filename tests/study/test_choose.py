@@ -1,0 +1,156 @@
+"""The rule of the choice, by hand; its test for noise against McNemar's exact test, enumeration, and chance."""
+
+import itertools
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from scipy import stats
+from torch import Tensor
+
+from linfair.data import GroupedData, Split
+from linfair.study.choose import choose, gain_p_value, judged_groups
+
+GROUPS = torch.tensor([0] * 80 + [1] * 20)
+NAMES = ["large", "small"]
+
+
+def answers(large: int, small: int) -> Tensor:
+    """The first `large` of 80 and the first `small` of 20 images right."""
+    return torch.cat([torch.arange(80) < large, torch.arange(20) < small]).float()
+
+
+def test_takes_the_best_worst_group_within_the_loss() -> None:
+    """By hand: overall 80, 79, 78.5 and 83 %, worst groups 50, 75, 86.25 and 55 %."""
+    arms = {"none": (70, 10), "a": (64, 15), "b": (69, 11), "c": (73, 10)}
+    found = choose({arm: answers(*right) for arm, right in arms.items()}, GROUPS, NAMES, max_accuracy_loss=1.0)
+    assert found.chosen == found.best == "a"
+    assert found["a"].worst.accuracy == 0.75 and found["a"].overall.accuracy == 0.79 and found["a"].overall.n == 100
+    assert [one.arm for one in found.candidates] == ["none", "a", "b", "c"]
+    assert "75.0 % (small)" in found.reason and "+25.0 points against none" in found.reason and "-1.0" in found.reason
+    stricter = choose({arm: answers(*right) for arm, right in arms.items()}, GROUPS, NAMES, max_accuracy_loss=0.9)
+    assert stricter.chosen == "b" and not stricter["a"].allowed and math.isnan(stricter["a"].p)
+
+
+def test_loss_is_measured_against_none_not_against_the_best() -> None:
+    found = choose({"none": answers(70, 10), "c": answers(80, 9), "a": answers(64, 15)}, GROUPS, NAMES)
+    assert found.chosen == "a" and found["c"].overall.accuracy - found["a"].overall.accuracy > 0.09
+
+
+def test_ties_go_to_the_better_overall_then_to_the_first() -> None:
+    """Worst groups all 60 %; and `none` before an arm that answers alike."""
+    found = choose({"none": answers(70, 10), "a": answers(70, 12), "b": answers(72, 12)}, GROUPS, NAMES)
+    assert found.chosen == "b"
+    assert choose({"b": answers(72, 12), "none": answers(72, 12)}, GROUPS, NAMES).chosen == "none"
+
+
+@pytest.mark.parametrize(
+    ("others", "words"),
+    [
+        ({}, "no other arm"),
+        ({"a": (20, 20), "b": (40, 20)}, "every mitigation loses more than 1 points"),
+        ({"a": (72, 8)}, "no mitigation within 1 points"),
+    ],
+)
+def test_none_stays_and_says_why(others: dict[str, tuple[int, int]], words: str) -> None:
+    arms = {"none": answers(70, 10)} | {arm: answers(*right) for arm, right in others.items()}
+    found = choose(arms, GROUPS, NAMES)
+    assert found.chosen == "none" and found.reason.startswith("none: ") and words in found.reason
+
+
+def test_noise_is_called_noise_and_significance_keeps_none() -> None:
+    """One image more of 20 is noise, ten more are not."""
+    arms = {"none": answers(70, 5), "a": answers(70, 6)}
+    found = choose(arms, GROUPS, NAMES)
+    assert found.chosen == "a" and "within noise" in found.reason and found["a"].p == pytest.approx(0.5, abs=0.02)
+    kept = choose(arms, GROUPS, NAMES, significance=0.05)
+    assert (kept.chosen, kept.best) == ("none", "a") and "the simplest arm stays" in kept.reason
+    clear = choose({"none": answers(70, 5), "a": answers(70, 15)}, GROUPS, NAMES, significance=0.05)
+    assert clear.chosen == "a" and "more than noise" in clear.reason
+
+
+def test_p_values_are_multiplied_by_the_arms_compared() -> None:
+    """Oracle: the test itself; an arm that loses too much is not compared."""
+    arms = {"none": answers(70, 5), "a": answers(70, 9), "b": answers(71, 5), "awful": answers(0, 20)}
+    found = choose(arms, GROUPS, NAMES)
+    assert found["a"].p == pytest.approx(2 * gain_p_value(arms["none"], arms["a"], GROUPS, 2))
+
+
+@pytest.mark.parametrize(("gained", "lost"), [(5, 0), (7, 2), (3, 3), (0, 4)])
+def test_one_group_agrees_with_mcnemars_exact_test(gained: int, lost: int) -> None:
+    """Oracle: scipy's binomial test on the images that only one of the two gets right."""
+    first = torch.tensor([0.0] * gained + [1.0] * lost + [1.0] * 9 + [0.0] * 3)
+    second = torch.tensor([1.0] * gained + [0.0] * lost + [1.0] * 9 + [0.0] * 3)
+    exact = stats.binomtest(gained, gained + lost, alternative="greater").pvalue
+    found = gain_p_value(first, second, torch.zeros(len(first), dtype=torch.int64), 1)
+    assert found == pytest.approx(exact, abs=4 * math.sqrt(exact * (1 - exact) / 9999) + 1e-4)
+
+
+def test_shares_of_views_in_three_groups_agree_with_all_swaps() -> None:
+    """Oracle: every one of the 2^10 swaps, by loops."""
+    generator = torch.Generator().manual_seed(1)
+    first, second = (torch.randint(0, 10, (10,), generator=generator) / 9 for _ in range(2))
+    groups = torch.tensor([0, 0, 0, 0, 1, 1, 1, 2, 2, 2])
+
+    def gain(one: Tensor, other: Tensor) -> float:
+        return float(min(other[groups == g].mean() for g in range(3)) - min(one[groups == g].mean() for g in range(3)))
+
+    observed, count = gain(first, second), 0
+    for bits in itertools.product([False, True], repeat=10):
+        swap = torch.tensor(bits)
+        count += gain(torch.where(swap, second, first), torch.where(swap, first, second)) >= observed - 1e-6
+    found = gain_p_value(first, second, groups, 3)
+    assert found == pytest.approx(count / 1024, abs=0.02) and 0.05 < found < 0.95
+
+
+def test_arms_that_differ_by_chance_alone_are_seldom_significant() -> None:
+    """Oracle: the level of the test. 5 % of 200 equally good pairs may pass, 19 or more by chance 1 in 200."""
+    generator, passed = torch.Generator().manual_seed(0), 0
+    for _ in range(200):
+        first, second = (torch.rand(100, generator=generator) < 0.7 for _ in range(2))
+        passed += gain_p_value(first.float(), second.float(), GROUPS, 2) <= 0.05
+    assert 1 <= passed < 19
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"max_accuracy_loss": -1.0}, "0 to 100 points, got -1.0"),
+        ({"max_accuracy_loss": math.nan}, "got nan"),
+        ({"significance": 0.0}, "above 0 and at most 1"),
+    ],
+)
+def test_limits_that_are_none_are_refused(options: dict[str, float], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        choose({"none": answers(70, 10)}, GROUPS, NAMES, **options)
+
+
+def test_none_must_be_among_the_arms() -> None:
+    with pytest.raises(ValueError, match="'none', which is missing from a, b"):
+        choose({"a": answers(1, 1), "b": answers(1, 1)}, GROUPS, NAMES)
+
+
+def test_small_groups_of_a_role_are_judged_together(digits: GroupedData) -> None:
+    """By hand: digits has 18 validation images in each majority group and 2 in each minority group."""
+    found = judged_groups(digits)
+    together = [one for one in found if len(one.groups) > 1]
+    minority = [g for g, role in enumerate(digits.roles) if role == "minority"]
+    assert [one.groups for one in together] == [tuple(minority)] and together[0].n == 10
+    assert together[0].name == f"minority ({', '.join(map(str, minority))})"
+    assert sorted(g for one in found for g in one.groups) == list(range(10))
+    assert {one.n for one in found} == {10, 18}
+    alone = judged_groups(digits, min_images=1)
+    assert [one.groups for one in alone] == [(g,) for g in range(10)]
+    assert min(one.n for one in alone) == 2 and alone[minority[0]].width == pytest.approx((0.0945, 0.9055), abs=1e-3)
+
+
+def test_a_group_without_validation_images_is_refused(digits: GroupedData) -> None:
+    part = digits.splits["val"]
+    keep = part.a != 4
+    cut = replace(digits, splits=digits.splits | {"val": Split(part.x[keep], part.y[keep], part.a[keep])})
+    with pytest.raises(ValueError, match=r"groups \['4'\] of digits have no validation image"):
+        judged_groups(cut)
+    none = replace(digits, splits={name: one for name, one in digits.splits.items() if name != "val"})
+    with pytest.raises(ValueError, match="no split 'val'"):
+        judged_groups(none)

@@ -3,6 +3,7 @@
 WHAT = {
     "data_counts": "how many images each group of each data set has, by split and label",
     "digits_mlp_snl": "MLP on digits, SNL at five budgets, with control: the README's figure, notebook 09",
+    "digits_mlp_mitigation": "MLP on digits, SNL: fine-tuned plainly and with each mitigation, with controls",
     "digits_mlp_upsampling": "MLP on digits, one group's training images repeated",
     "digits_resnet18_deepreduce": "thin ResNet18 on digits: DeepReDuce, and SNL's mask and random masks at its counts",
     "evidence": "every number that a verdict of the claims page rests on, with interval and provenance",
@@ -37,6 +38,9 @@ COLUMNS = {
     "times": "how often each training image of one group was repeated",
     "upsampled_group": "which group that was",
     "what": "what the group is in this comparison",
+    "diverged": "whether training left the finite numbers",
+    "multiplier": "the group's multiplier lambda at the end of a Lagrangian fine-tuning",
+    "code": "digest of the modules that determined the result",
     "data": "data set",
     "network": "network",
     "width": "channels or units of the first stage; 0 is the paper's",

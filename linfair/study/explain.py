@@ -243,7 +243,7 @@ def correlations(
 
     Returns:
         A row per (budget, predictor, statistic) with outcome, n_groups, n_seeds (those with a defined coefficient),
-        mean, low, high (95 % t interval over seeds; nan for fewer than two seeds).
+        mean, low, high (95 % t interval over seeds, cut at -1 and 1; nan for fewer than two seeds).
 
     Raises:
         ValueError: As `per_seed`.
@@ -253,7 +253,9 @@ def correlations(
     for (budget, predictor, statistic), part in found.groupby(["budget", "predictor", "statistic"], sort=False):
         values = part["value"].dropna().to_numpy()
         interval = mean_interval(values) if len(values) else None
-        ends = (interval.mean, interval.low, interval.high) if interval else (math.nan,) * 3
+        ends = (math.nan,) * 3
+        if interval:  # no coefficient lies outside [-1, 1]
+            ends = interval.mean, *np.clip([interval.low, interval.high], -1, 1)
         lines.append([outcome, budget, predictor, statistic, part["n_groups"].min(), len(values), *ends])
     names = ["outcome", "budget", "predictor", "statistic", "n_groups", "n_seeds", "mean", "low", "high"]
     return pd.DataFrame(lines, columns=names)

@@ -163,7 +163,9 @@ def hessian_table(networks: Mapping[str, nn.Module], data: GroupedData, *, split
     """
     rows = []
     for name, network in networks.items():
-        for row in hessian_bound(network, data, split):
+        with threads(1):
+            found = hessian_bound(network, data, split)
+        for row in found:
             sides = {reading: getattr(row, reading).total for reading in READINGS}
             known = {"network": name, "group": data.group_names[row.group], "n": row.n}
             rows.append({**known, "eigenvalue": row.eigenvalue, "converged": row.converged, **sides})
@@ -187,7 +189,8 @@ def bound_table(networks: Sequence[Trained], budgets: Sequence[float], *, split:
         for budget in budgets:
             for variant in VARIANTS:
                 model = (one.masked if variant.startswith("mask") else one.linearized)[budget]
-                found = excess_bound(model, one.original, one.data, split, alpha=variant.endswith("gates"))
+                with threads(1):  # small networks: more threads wait for each other
+                    found = excess_bound(model, one.original, one.data, split, alpha=variant.endswith("gates"))
                 rows += [{"variant": variant, "seed": one.seed, "budget": budget, **_columns(row)} for row in found]
     return pd.DataFrame(rows)
 

@@ -11,10 +11,11 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
 
-from linfair import datacli, diagnosecli, engine, mitigatecli, notebooks, parameters
+from linfair import datacli, diagnosecli, engine, mitigatecli, notebooks, parameters, studycli
 from linfair.linearizers import BudgetOutOfReach
 from linfair.notebooks import NotebookError
 from linfair.parameters import ParameterError
+from linfair.study.work import StudyFailed
 from linfair.training import TrainingDiverged
 
 
@@ -93,8 +94,17 @@ COMMANDS = (
     Command("data describe", "show a data set's groups and what is wrong", datacli.describe, datacli.describe_options),
     Command("data fetch", "download a data set, or say how to get it", datacli.fetch_data, datacli.fetch_options),
     Command("data pack", "write a source as one file with a checksum", datacli.pack_data, datacli.pack_options),
+    Command("study list", "show the figures that are grids", studycli.list_figures, studycli.list_options),
+    Command("study show", "show a figure's cells and arms", studycli.show, studycli.show_options),
+    Command("study status", "show what is computed of every figure", studycli.show_status, studycli.status_options),
+    Command("study run", "compute what is missing of a figure", studycli.run, studycli.run_options),
+    Command("study table", "show a figure's numbers", studycli.show_table, studycli.table_options),
 )
-TOPICS = {"notebook": "rerun the book's notebooks", "data": "find, describe, fetch and pack data sets"}
+TOPICS = {
+    "notebook": "rerun the book's notebooks",
+    "data": "find, describe, fetch and pack data sets",
+    "study": "compute the paper's grids, on a laptop, a GPU or a cluster",
+}
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -133,7 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:  # what was asked for is wrong: ParameterError, GateError, CheckpointError, ...
         print(f"linfair: {error}", file=sys.stderr)
         return 2
-    except (NotebookError, BudgetOutOfReach, TrainingDiverged) as error:
+    except (NotebookError, BudgetOutOfReach, StudyFailed, TrainingDiverged) as error:
         print(f"linfair: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -119,6 +119,15 @@ class Profile:
         return replace(panel, stands_for=stands_for, **changed)
 
 
+def panels_of(figure: Figure, profile: Profile) -> list[Panel]:
+    """The panels of a figure under a profile; those that one stand-in stands for are one panel."""
+    found: dict[Panel, list[str]] = {}
+    for panel in figure.panels:
+        used = profile.panel(panel)
+        found.setdefault(replace(used, stands_for=""), []).append(used.stands_for)
+    return [replace(panel, stands_for="; ".join(dict.fromkeys(filter(None, names)))) for panel, names in found.items()]
+
+
 @dataclass(frozen=True)
 class Job:
     """A cell with the arms that are wanted of it.
@@ -172,6 +181,10 @@ class _Source:
                 raise self.error(f"unknown key {key!r}; {hint}", table, index, key)
             if not isinstance(value, kinds[key]) or isinstance(value, bool):
                 raise self.error(f"{key} must be a {kinds[key].__name__}, got {value!r}", table, index, key)
+            inner = (int, float) if key == "budgets" else dict if key in ("panel", "entry") else str
+            if isinstance(value, list) and not all(isinstance(one, inner) for one in value):
+                kind = "numbers" if key == "budgets" else "tables" if inner is dict else "text"
+                raise self.error(f"{key} must hold {kind}, got {value!r}", table, index, key)
         for key in needed:
             if key not in values:
                 raise self.error(f"{key} is missing", table, index)

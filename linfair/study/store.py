@@ -121,6 +121,30 @@ class Tables:
             rows.to_parquet(part, index=False)
         return str(path)
 
+    def put(self, file: str, content: bytes) -> None:
+        """Write a small file beside the tables."""
+        if self.folder is None:
+            self.system.pipe_file(f"{self.root}/{file}", content)
+            return
+        with room(self.folder / file), whole(self.folder / file) as part:
+            part.write_bytes(content)
+
+    def drop(self, file: str) -> None:
+        """Remove such a file, if there is one."""
+        if self.folder is not None:
+            (self.folder / file).unlink(missing_ok=True)
+        elif self.system.exists(f"{self.root}/{file}"):
+            self.system.rm_file(f"{self.root}/{file}")
+
+    def texts(self, start: str) -> dict[str, str]:
+        """The text files whose names start so, by name."""
+        if self.folder is not None:
+            return {path.name: path.read_text() for path in sorted(self.folder.glob(f"{start}*.txt"))}
+        found = self.system.ls(self.root, detail=False) if self.system.exists(self.root) else []
+        files = sorted(str(path).rpartition("/")[2] for path in found)
+        chosen = [file for file in files if file.startswith(start) and file.endswith(".txt")]
+        return {file: self.system.cat_file(f"{self.root}/{file}").decode() for file in chosen}
+
 
 def _protocols(system: fsspec.AbstractFileSystem) -> tuple[str, ...]:
     return (system.protocol,) if isinstance(system.protocol, str) else tuple(system.protocol)

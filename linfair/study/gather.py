@@ -1,0 +1,173 @@
+"""What has been computed of a figure, in whatever folders: counts for `status`, rows for `table`.
+
+A result is known by its rows, not by its file's name: a table of the book, a folder copied from a GPU box and a cache
+are read alike.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from linfair.study.definitions import Figure, find_profile, panels_of, plan
+from linfair.study.store import Tables
+from linfair.study.tables import drops, finished, over_seeds, overall
+
+KNOWN_BY = ["data", "network", "method", "arm", "profile", "seed"]
+
+
+@dataclass(frozen=True)
+class Status:
+    """How far one figure is under one profile; an arm of one seed counts as one.
+
+    Attributes:
+        figure: Name of the figure.
+        profile: Name of the profile.
+        done: Arms that are there.
+        missing: Arms that are not, failed ones left out.
+        failed: Arms that were tried and failed.
+        seeds: Seeds of which every arm is there.
+        devices: What they were computed on.
+    """
+
+    figure: str
+    profile: str
+    done: int
+    missing: int
+    failed: int
+    seeds: tuple[int, ...]
+    devices: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Found:
+    """All results and failures of some folders.
+
+    Attributes:
+        rows: Every row of every result.
+        failed: (data, network, method, arm, profile, seed) of what failed.
+    """
+
+    rows: pd.DataFrame
+    failed: frozenset[tuple]
+
+
+def collect(places: Sequence[str]) -> Found:
+    """Read all result tables of some folders or fsspec addresses; other tables there are left alone."""
+    tables, failed = [], set()
+    for place in places:
+        here = Tables(place)
+        for name in here.names():
+            table = here.read(name)
+            if table is not None and {*KNOWN_BY, "budget", "group", "teacher", "device"} <= set(table.columns):
+                tables.append(table)
+        for text in here.texts("FAILED-").values():
+            known = json.loads(text.splitlines()[0])
+            for arm in known["arms"]:
+                method = "original" if arm == "original" else known["method"]
+                some = known["data"], known["network"], method, arm, known["profile"]
+                failed |= {(*some, seed) for seed in known["seeds"]}
+    tables = [table.dropna(axis="columns", how="all") for table in tables]
+    rows = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=[*KNOWN_BY, "budget", "device"])
+    return Found(rows, frozenset(failed))
+
+
+def wanted(figure: Figure, profile: str, seeds: int | None = None) -> dict[tuple, frozenset[float]]:
+    """What a figure needs, (data, network, method, arm, profile, seed) -> budgets; none for original networks."""
+    found: dict[tuple, frozenset[float]] = {}
+    for job in plan([figure], profile, seeds=seeds):
+        cell = job.cell
+        for arm in job.arms:
+            some = cell.data_text, cell.network, "original" if arm == "original" else cell.method, arm, profile
+            budgets = frozenset() if arm == "original" else frozenset(cell.budgets)
+            found |= {(*some, seed): budgets for seed in cell.seeds}
+    return found
+
+
+def status(figure: Figure, profile: str, found: Found, *, seeds: int | None = None) -> Status:
+    """How far a figure is."""
+    needs = wanted(figure, profile, seeds)
+    rows = found.rows[found.rows["profile"] == profile]
+    have = {name: frozenset(part["budget"]) for name, part in rows.groupby(KNOWN_BY, sort=False)}
+    devices = {name: part["device"].iloc[0] for name, part in rows.groupby(KNOWN_BY, sort=False)}
+    done = {name for name, budgets in needs.items() if name in have and budgets <= have[name]}
+    failed = {name for name in needs if name not in done and name in found.failed}
+    every = sorted({name[-1] for name in needs})
+    complete = tuple(seed for seed in every if all(name in done for name in needs if name[-1] == seed))
+    used = tuple(sorted({devices[name] for name in done}))
+    return Status(figure.name, profile, len(done), len(needs) - len(done) - len(failed), len(failed), complete, used)
+
+
+def gather(figure: Figure, profile: str, found: Found, *, seeds: int | None = None) -> pd.DataFrame:
+    """The rows of a figure, `figure` and `panel` in front, in an order that does not depend on files.
+
+    Where a seed has results of several teachers (another device, another version), those of the teacher with the most
+    arms are taken: arms of different teachers are never compared.
+
+    Raises:
+        ValueError: If nothing of the figure is there.
+    """
+    chosen, parts = find_profile(profile), []
+    rows = found.rows[found.rows["profile"] == profile]
+    count = chosen.seeds if seeds is None else seeds
+    for panel in panels_of(figure, chosen):
+        text = ", ".join(f"{name}={value}" for name, value in panel.data_options)
+        data = f"{panel.data} ({text})" if text else panel.data
+        part = rows[(rows["data"] == data) & (rows["network"] == panel.network) & (rows["seed"] < count)]
+        part = part[part["method"].isin(("original", panel.method)) & part["arm"].isin(panel.arms)]
+        part = part[(part["arm"] == "original") | part["budget"].isin(panel.budgets)]
+        if part.empty:
+            continue
+        arms = part.groupby(["seed", "teacher"])["arm"].nunique().reset_index()
+        best = arms.sort_values(["seed", "arm", "teacher"], ascending=[True, False, True]).drop_duplicates("seed")
+        part = part.merge(best[["seed", "teacher"]], on=["seed", "teacher"])
+        part = part.drop_duplicates(["method", "arm", "budget", "seed", "split", "group"])
+        part = part.assign(rank=part["arm"].map({arm: number for number, arm in enumerate(panel.arms)}))
+        keys, up = ["rank", "seed", "budget", "split", "group"], [True, True, False, True, True]
+        parts.append(part.sort_values(keys, ascending=up).drop(columns="rank").assign(panel=panel.title))
+    if not parts:
+        raise ValueError(
+            f"nothing of {figure.name} in profile {profile} is there; compute it with "
+            f"`linfair study run {figure.name} --profile {profile} --out DIR`"
+        )
+    table = pd.concat(parts, ignore_index=True)
+    table.insert(0, "figure", figure.name)
+    table.insert(1, "panel", table.pop("panel"))
+    return table
+
+
+def values(table: pd.DataFrame, quantity: str) -> pd.DataFrame:
+    """Add the column `value`: what a figure shows, a number for each seed, budget, arm and group.
+
+    Args:
+        table: Rows of one panel.
+        quantity: One of `linfair.study.definitions.QUANTITIES`.
+    """
+    if quantity == "accuracy":
+        return finished(table).assign(value=lambda rows: 100 * rows["accuracy"])
+    if quantity in ("drop", "relative_drop"):
+        found = drops(table)
+        return found.assign(value=found[quantity])
+    if quantity == "relative_change":
+        by = ["seed", "split", "group_name", "budget"]
+        rows = finished(table)
+        rows = rows[rows["arm"] != "original"]
+        plain = rows.loc[rows["arm"] == "plain", [*by, "accuracy"]].rename(columns={"accuracy": "without"})
+        rows = rows[rows["arm"] != "plain"].merge(plain, on=by)
+        change = 100 * (rows["without"] - rows["accuracy"]) / rows["without"].where(rows["without"] > 0, np.nan)
+        return rows.assign(value=change)
+    return finished(table).assign(value=lambda rows: rows[quantity])
+
+
+def summary(table: pd.DataFrame, figure: Figure) -> dict[str, pd.DataFrame]:
+    """What a figure shows, a table for each panel: mean over seeds with its 95 % interval."""
+    found = {}
+    for title, part in table.groupby("panel", sort=False):
+        part = part[part["split"] == figure.split]
+        if figure.quantity == "accuracy":
+            part = pd.concat([part, overall(part)])
+        means = over_seeds(values(part, figure.quantity), "value", ["arm", "budget", "group_name"])
+        found[title] = means.sort_values(["arm", "budget"], ascending=[True, False], kind="stable", ignore_index=True)
+    return found

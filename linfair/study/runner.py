@@ -1,0 +1,226 @@
+"""The local engine: several processes on one machine (and one GPU) take the missing cells of a study, in its order.
+
+A result is one file, written whole, in the results folder; a cell's teacher and mask path are checkpoints in the cache.
+So the runner may be stopped at any moment, by Ctrl-C, `kill -9` or a power cut: what is finished stays, and the same
+command goes on. Two runners may share a folder: what one has claimed the other leaves alone.
+"""
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+
+import torch
+
+from linfair.paths import cache_folder
+from linfair.study.definitions import Job
+from linfair.study.locks import Claimed, held, started
+from linfair.study.store import ResultStore, Tables, code_hash
+from linfair.study.work import Event, Report, cell_id, compute, failure, read_pace, teacher_id, words
+
+LOCKS = ".locks"
+RETRY = 2.0  # seconds until a cell that another runner has is asked for again
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    out: str | Path,
+    *,
+    workers: int = 1,
+    minutes: float | None = None,
+    threads: int = 1,
+    cache: str | Path | None = None,
+    progress: bool = True,
+    say: Callable[[str], None] = print,
+) -> Report:
+    """Compute what is missing of a study, in worker processes.
+
+    Args:
+        jobs: From `linfair.study.definitions.plan`.
+        out: Folder of the results.
+        workers: Processes; each computes one cell at a time.
+        minutes: Start no stage that would not end within these, as far as the results so far tell; None is no limit.
+        threads: CPU threads of each process; on a CPU the results depend on them.
+        cache: Where checkpoints go; the user's cache by default.
+        progress: Show a progress bar.
+        say: Prints one line.
+
+    Returns:
+        What was done.
+
+    Raises:
+        StudyFailed: If cells failed; the others are done.
+    """
+    if workers < 1 or threads < 1 or (minutes is not None and minutes <= 0):
+        raise ValueError(f"jobs, threads and minutes must be positive, got {workers}, {threads} and {minutes}")
+    tables = Tables(out)
+    if tables.folder is None:
+        raise ValueError(
+            f"the local engine writes to a folder, {out} is none; use --engine ray, or copy the results there"
+        )
+    tables.folder.mkdir(parents=True, exist_ok=True)
+    store = ResultStore(Path(cache) if cache else cache_folder() / code_hash(), tables.folder)
+    sweep(tables.folder)
+    sweep(store.folder / "checkpoints")
+    deadline = None if minutes is None else time.time() + 60 * minutes
+    report = Report(tables, sum(len(job.arms) for job in jobs), say, progress)
+    _Pool(jobs, store, report, min(workers, len(jobs)), threads, deadline).run()
+    report.close()
+    return report
+
+
+def sweep(folder: Path, *, older: float = 3600.0) -> None:
+    """Remove half-written files that killed processes left, an hour old and more."""
+    for part in folder.glob(".*.part"):
+        pid = part.name.split(".")[-2]
+        if pid.isdigit() and started(int(pid)) is None and time.time() - part.stat().st_mtime > older:
+            part.unlink(missing_ok=True)
+
+
+class _Process:
+    """A worker process, the connection to it and the job it has."""
+
+    def __init__(self, store: ResultStore, threads: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.connection, other = context.Pipe()
+        self.process = context.Process(target=work, args=(other, store, threads), daemon=True)
+        self.process.start()
+        other.close()
+        self.job: Job | None = None
+        self.settled = 0
+
+    def give(self, job: Job, deadline: float | None, pace: dict) -> None:
+        self.job, self.settled = job, 0
+        self.connection.send((job, deadline, pace))
+
+    def end(self) -> None:
+        self.process.terminate()
+        self.process.join(5)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+        self.connection.close()
+
+
+class _Pool:
+    """Gives jobs to processes and takes their events."""
+
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        store: ResultStore,
+        report: Report,
+        workers: int,
+        threads: int,
+        deadline: float | None,
+    ) -> None:
+        self.waiting = deque((0.0, job) for job in jobs)
+        self.store, self.report, self.threads, self.deadline = store, report, threads, deadline
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            self.pace = read_pace(report.tables)
+        for one in caught:
+            report.line(str(one.message))
+        self.others: set[str] = set()
+        self.processes = [_Process(store, threads) for _ in range(workers)]
+
+    def run(self) -> None:
+        try:
+            while self.waiting or any(one.job for one in self.processes):
+                if self.deadline is not None and time.time() > self.deadline:
+                    self._time_is_up()
+                    return
+                for one in self.processes:
+                    if one.job is None and (job := self._next()):
+                        one.give(job, self.deadline, self.pace)
+                for connection in wait([one.connection for one in self.processes], timeout=0.2):
+                    self._take(next(one for one in self.processes if one.connection is connection))
+        finally:
+            for one in self.processes:
+                one.end()
+
+    def _next(self) -> Job | None:
+        """The first job that is due and shares no teacher with one that is being computed."""
+        busy = {teacher_id(one.job.cell) for one in self.processes if one.job}
+        for number, (due, job) in enumerate(self.waiting):
+            if due <= time.time() and teacher_id(job.cell) not in busy:
+                del self.waiting[number]
+                return job
+        return None
+
+    def _take(self, one: _Process) -> None:
+        try:
+            message = one.connection.recv()
+        except (EOFError, OSError):
+            self._died(one)
+            return
+        if isinstance(message, Event):
+            one.settled += message.arms
+            self.report.tell(message)
+        elif message is None:
+            one.job = None
+        else:  # somebody else's cell
+            self.waiting.append((time.time() + RETRY, one.job))
+            if message not in self.others:
+                self.others.add(message)
+                self.report.line(f"waiting for {words(one.job.cell)}, which {message} computes")
+            one.job = None
+
+    def _died(self, one: _Process) -> None:
+        one.end()
+        place = self.processes.index(one)
+        if (job := one.job) is not None:
+            arms = job.arms[one.settled :]
+            code = one.process.exitcode
+            why = f"its process ended with exit code {code}" + (" (out of memory?)" if code == -signal.SIGKILL else "")
+            text = f"{words(job.cell)}, arms {', '.join(arms)}: {why}"
+            self.report.tell(failure(job, text, arms, cell_id(job.cell), why))
+        self.processes[place] = _Process(self.store, self.threads)
+
+    def _time_is_up(self) -> None:
+        for one in self.processes:
+            if one.job is not None:
+                text = f"{words(one.job.cell)}: stopped in the middle of a stage, its earlier stages are kept"
+                self.report.tell(Event("stopped", text, len(one.job.arms) - one.settled))
+
+
+def work(connection: Connection, store: ResultStore, threads: int) -> None:
+    """A worker process: compute the jobs that come, one by one, until the runner ends.
+
+    Args:
+        connection: Jobs come from there, events go there; None says that a job is done, a text who else has it.
+        store: Where tables and checkpoints go.
+        threads: CPU threads.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the runner decides
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    threading.Thread(target=_end_with, args=(multiprocessing.parent_process(),), daemon=True).start()
+    torch.set_num_threads(threads)
+    while True:
+        try:
+            job, deadline, pace = connection.recv()
+        except (EOFError, OSError):
+            return
+        try:
+            with held(Path(store.results) / LOCKS, teacher_id(job.cell)):
+                compute(job, store, connection.send, deadline=deadline, pace=pace)
+        except Claimed as owner:
+            connection.send(str(owner))
+        except OSError as error:  # the claim could not be written
+            connection.send(failure(job, f"{words(job.cell)}: {error}", job.arms, cell_id(job.cell), str(error)))
+            connection.send(None)
+        else:
+            connection.send(None)
+
+
+def _end_with(parent: object) -> None:
+    """End this process when its runner does, even if that was killed."""
+    parent.join()
+    os._exit(1)

@@ -1,0 +1,244 @@
+"""One job in one process: compute the missing arms of a cell, stop in time, and say what happened. For every engine."""
+
+import json
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+
+from tqdm import tqdm
+
+from linfair.study.cells import STAGES, Cell, Worker
+from linfair.study.definitions import Job
+from linfair.study.store import DiskFull, ResultStore, Tables, key
+
+Pace = Mapping[tuple[str, ...], float]
+"""(stage, data, network, method, profile) -> the longest that stage has taken, in seconds."""
+
+
+class StudyFailed(RuntimeError):
+    """Some cells of a study failed, the others are done; the message says which."""
+
+
+class OutOfTime(RuntimeError):
+    """The next stage would not be finished in the time that is left."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """What happened to one arm, or to a whole cell.
+
+    Attributes:
+        kind: `computed`, `read`, `failed`, `stopped` (no time left), `note`.
+        text: What is printed.
+        arms: How many arms this settles.
+        name: Name of the arm's table.
+        cell: Name of its cell.
+        arm: The arm, of one that is there.
+        details: The traceback of a failure.
+    """
+
+    kind: str
+    text: str
+    arms: int = 0
+    name: str = ""
+    cell: str = ""
+    arm: str = ""
+    details: str = ""
+
+
+def cell_id(cell: Cell) -> str:
+    """A cell's name, known before its data are read."""
+    return key(asdict(cell))
+
+
+def teacher_id(cell: Cell) -> str:
+    """The name of what cells share that have the same teachers: they are computed one after the other."""
+    shared = ("data", "data_options", "network", "seeds", "profile", "device", "width", "teacher")
+    return key({name: getattr(cell, name) for name in shared})
+
+
+def words(cell: Cell) -> str:
+    """A cell in words."""
+    seeds = f"seed {cell.seeds[0]}" if len(cell.seeds) == 1 else f"seeds {cell.seeds[0]}-{cell.seeds[-1]}"
+    return f"{cell.method}, {cell.network} on {cell.data_text}, {seeds}"
+
+
+def compute(
+    job: Job,
+    store: ResultStore,
+    tell: Callable[[Event], None],
+    *,
+    deadline: float | None = None,
+    pace: Pace | None = None,
+    done: Collection[str] = (),
+) -> None:
+    """Compute what is missing of a job; whatever goes wrong is told, not raised.
+
+    An arm that fails leaves the others to be computed, unless what they share failed. The students of networks that are
+    trained one by one are kept until their arm is finished, so that a long arm resumes within.
+
+    Args:
+        job: What is wanted.
+        store: Where tables and checkpoints go.
+        tell: Told every event.
+        deadline: When to be done, in the system's seconds; None is never. No stage is started that will not be.
+        pace: How long stages take, as far as that is known.
+        done: Names of tables that exist elsewhere.
+    """
+    cell, arms = job.cell, list(job.arms)
+
+    def before(stage: str) -> None:
+        need = (pace or {}).get((stage, cell.data_text, cell.network, cell.method, cell.profile), 0.0)
+        if deadline is not None and time.time() + need > deadline:
+            takes = f", which takes {need:.0f} s" if need else ""
+            raise OutOfTime(f"{words(cell)}: no time left for stage {stage}{takes}")
+
+    worker = None
+    while arms:
+        arm, name = arms.pop(0), cell_id(cell)
+        try:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always", UserWarning)
+                if worker is None:
+                    worker = Worker(cell, store, progress=False, keep=cell.network != "mlp")
+                    worker.before = before
+                name = worker.name(arm)
+                tell(_finish(worker, arm, name, name in done))
+            for one in caught:
+                if "moved aside" in str(one.message):
+                    tell(Event("note", str(one.message)))
+        except OutOfTime as stop:
+            tell(Event("stopped", str(stop), 1 + len(arms)))
+            return
+        except Exception as error:  # every failure of a cell is reported, and none stops the study
+            shared = arm != "original" and (worker is None or worker._path is None)
+            rest = len(arms) if shared or worker is None or isinstance(error, DiskFull) or arm == "original" else 0
+            also = f", and {rest} more arm{'s' * (rest > 1)} of this cell" if rest else ""
+            text = f"{name}: {arm} of {words(cell)}{also}: {type(error).__name__}: {error}"
+            tell(failure(job, text, [arm, *arms[:rest]], name, traceback.format_exc()))
+            if rest:
+                return
+
+
+def _finish(worker: Worker, arm: str, name: str, exists: bool) -> Event:
+    head = f"{name}: {arm} of {words(worker.cell)}"
+    if exists:
+        return Event("read", f"{head}: there", 1, name, cell_id(worker.cell), arm)
+    said: list[str] = []
+    start = time.perf_counter()
+    table = worker.table(arm, said.append)
+    how = "computed" if said[-1].endswith("computed") else "read"
+    if how == "computed" and worker.keep:
+        worker.forget(arm)
+    lost = sorted(table.loc[table["diverged"], "seed"].unique().tolist())
+    text = f"{head}: {how} in {time.perf_counter() - start:.1f} s, teacher {table['teacher'].iloc[0]}"
+    return Event(how, text + (f"; seeds {lost} diverged" if lost else ""), 1, name, cell_id(worker.cell), arm)
+
+
+def failure(job: Job, text: str, arms: Sequence[str], name: str, why: str) -> Event:
+    """The event of arms that failed; its details start with what `linfair study status` knows them by.
+
+    Args:
+        job: Whose arms.
+        text: What is printed.
+        arms: Which.
+        name: Name of the first one's table, or of the cell if that is not known.
+        why: The traceback.
+    """
+    cell = job.cell
+    known = {"data": cell.data_text, "network": cell.network, "method": cell.method, "arms": list(arms)}
+    known |= {"profile": cell.profile, "seeds": list(cell.seeds), "device": cell.device}
+    return Event("failed", text, len(arms), name, cell_id(cell), details=f"{json.dumps(known)}\n\n{why}")
+
+
+def read_pace(tables: Tables) -> dict[tuple[str, ...], float]:
+    """How long stages took in the results so far, a fine-tuning per budget; unreadable tables are set aside."""
+    pace: dict[tuple[str, ...], float] = {}
+    for name in tables.names():
+        table = tables.read(name)
+        if table is None or not {f"seconds_{stage}" for stage in STAGES} <= set(table.columns):
+            continue
+        row = table.iloc[0]
+        for stage in ("base", "path", "finetune"):
+            at = (stage, *(str(row[field]) for field in ("data", "network", "method", "profile")))
+            seconds = row[f"seconds_{stage}"] / (table["budget"].nunique() if stage == "finetune" else 1)
+            pace[at] = max(pace.get(at, 0.0), float(seconds))
+    return pace
+
+
+@dataclass
+class Report:
+    """What an engine has done so far: prints every event, counts arms, keeps the failures.
+
+    Attributes:
+        tables: Where results go; failures are written beside them, `FAILED-NAME.txt`.
+        total: How many arms are wanted.
+        say: Prints one line.
+        progress: Show a progress bar with the time left, on stderr.
+    """
+
+    tables: Tables
+    total: int
+    say: Callable[[str], None]
+    progress: bool = True
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("computed", "read", "failed", "stopped"), 0))
+    failures: list[str] = field(default_factory=list)
+    stopped: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._bar = tqdm(total=self.total, desc="study", unit="arm", disable=not self.progress)
+
+    def tell(self, event: Event) -> None:
+        """Take one event."""
+        if event.kind in self.counts:
+            self.counts[event.kind] += event.arms
+        if event.kind == "failed":
+            self.failures.append(event.text)
+            with suppress(OSError):  # the disk may be full
+                self.tables.put(f"FAILED-{event.name}.txt", event.details.encode())
+        elif event.kind in ("computed", "read"):
+            for name in (event.name, event.cell):
+                self.tables.drop(f"FAILED-{name}.txt")
+        elif event.kind == "stopped":
+            self.stopped.append(event.text)
+        self.line(("failed: " if event.kind == "failed" else "") + event.text)
+        self._bar.update(event.arms if event.kind != "stopped" else 0)
+
+    def line(self, text: str) -> None:
+        """Print a line above the bar."""
+        self._bar.clear()
+        self.say(text)
+        self._bar.refresh()
+
+    @property
+    def left(self) -> int:
+        """Arms that nothing happened to, or that there was no time for."""
+        return self.total - sum(self.counts[kind] for kind in ("computed", "read", "failed"))
+
+    def close(self) -> None:
+        """End with the sums.
+
+        Raises:
+            StudyFailed: If something failed.
+        """
+        self._bar.close()
+        counts = self.counts
+        self.say(
+            f"{self.total} arms: {counts['computed']} computed, {counts['read']} were there, "
+            f"{counts['failed']} failed, {self.left} left"
+            + ("; run the same command again for these" if self.left else "")
+        )
+        if self.failures:
+            where = f"tracebacks in {self.tables.place}/FAILED-*.txt; run the same command to try these again"
+            raise StudyFailed("\n".join([f"{counts['failed']} arms failed ({where})", *self.failures]))
+
+
+def by_teacher(jobs: Sequence[Job]) -> list[list[Job]]:
+    """Jobs that share teachers together, in the order of the first of each."""
+    groups: dict[str, list[Job]] = {}
+    for job in jobs:
+        groups.setdefault(teacher_id(job.cell), []).append(job)
+    return list(groups.values())

@@ -1,0 +1,209 @@
+"""What `linfair study list`, `show`, `status`, `run` and `table` print and do."""
+
+import sys
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from linfair.data import DataError
+from linfair.paths import cache_folder, whole
+from linfair.study import definitions
+from linfair.study.cells import Worker
+from linfair.study.definitions import PROFILE_NAMES, QUANTITIES, DefinitionError, Job, find, find_profile, plan
+from linfair.study.gather import collect, gather, status, summary
+from linfair.study.store import ResultStore, Tables, code_hash
+from linfair.study.tables import text
+from linfair.study.work import read_pace, words
+
+
+def list_figures(options: Namespace) -> None:
+    """Print every figure with its panels, and how many cells and arms each profile has."""
+    for profile in definitions.read_profiles().values():
+        print(f"{profile.name:7} {profile.about} ({profile.seeds} seeds)")
+    for figure in definitions.figures().values():
+        sizes = []
+        for profile in definitions.read_profiles():
+            jobs = plan([figure], profile)
+            sizes.append(f"{profile} {len(jobs)} cells, {sum(len(job.arms) for job in jobs)} arms")
+        print(f"\n{figure.name}  {figure.figure}: {figure.title}\n    {figure.shows}\n    {'; '.join(sizes)}")
+        for panel in figure.panels:
+            print(f"    {panel.title}: {', '.join(panel.arms)}")
+    print("\nRun one with: linfair study run fig06 --profile smoke --out DIR")
+
+
+def list_options(parser: ArgumentParser) -> None:
+    """Add nothing."""
+
+
+def show(options: Namespace) -> None:
+    """Print a figure's cells, arms and names, and what is known about their cost."""
+    jobs = _jobs(options)
+    for figure in find(options.figure):
+        print(f"{figure.name}  {figure.figure}: {figure.title}\n{figure.shows}")
+        print(f"shows {QUANTITIES[figure.quantity]} on {figure.split}; serves the claims {', '.join(figure.claims)}")
+    if find_profile(options.profile).data:
+        print(f"profile {options.profile}: {find_profile(options.profile).about}; a stand-in for the paper's data")
+    print(f"{len(jobs)} cells, {sum(len(job.arms) for job in jobs)} arms, in this order:")
+    torch.set_num_threads(1)
+    for job in jobs:
+        budgets = ", ".join(f"{100 * budget:g} %" for budget in job.cell.budgets)
+        print(f"{words(job.cell)}; budgets {budgets}; for {', '.join(job.figures)}")
+        for arm, name in zip(job.arms, _names(job), strict=True):
+            print(f"    {name}  {arm}")
+    print(_cost(jobs, options.out))
+
+
+def _names(job: Job) -> list[str]:
+    try:
+        worker = Worker(job.cell, ResultStore(cache_folder() / code_hash()), progress=False)
+        return [worker.name(arm) for arm in job.arms]
+    except DataError:
+        return ["(its data are not here)"] * len(job.arms)
+
+
+def _cost(jobs: list[Job], out: list[str]) -> str:
+    pace = {}
+    for place in out:
+        pace |= read_pace(Tables(place))
+    seconds, unknown = 0.0, 0
+    for job in jobs:
+        cell = job.cell
+        at = [pace.get((stage, cell.data_text, cell.network, cell.method, cell.profile)) for stage in _STAGES]
+        unknown += None in at
+        if None not in at:
+            tuned = sum(arm != "original" for arm in job.arms) * len(cell.budgets)
+            seconds += at[0] + at[1] * (1 + ("control" in job.arms)) + at[2] * tuned
+    if unknown:
+        return f"Cost: not measured for {unknown} of {len(jobs)} cells (give --out with results of their kind)"
+    long = f"{seconds / 3600:.1f} hours" if seconds > 3600 else f"{seconds:.0f} seconds"
+    return f"Cost, from the results in {', '.join(out)}: {long} of one process, measuring left out"
+
+
+_STAGES = ("base", "path", "finetune")
+
+
+def show_options(parser: ArgumentParser) -> None:
+    """Add the options of `linfair study show`."""
+    _figure_options(parser)
+    parser.add_argument("--out", metavar="DIR", action="append", default=[], help="results that tell the cost (repeat)")
+
+
+def show_status(options: Namespace) -> None:
+    """Print how far every figure is, from the folders given, the cache and the book's results."""
+    places = [*options.out, *_own_places()]
+    found = collect(places)
+    print("looked in " + ", ".join(places))
+    profiles = [options.profile] if options.profile else PROFILE_NAMES
+    lines = []
+    for figure in definitions.figures().values():
+        for profile in profiles:
+            one = status(figure, profile, found, seeds=options.seeds)
+            if one.done or one.failed or options.profile:
+                seeds = len(one.seeds)
+                lines.append([figure.name, profile, one.done, one.missing, one.failed, seeds, ", ".join(one.devices)])
+    names = ["figure", "profile", "done", "missing", "failed", "complete seeds", "device"]
+    if lines:
+        print(pd.DataFrame(lines, columns=names).to_string(index=False))
+    absent = [name for name in definitions.figures() if name not in {line[0] for line in lines}]
+    if absent:
+        print(f"nothing computed of {', '.join(absent)}")
+
+
+def _own_places() -> list[str]:
+    book = Path(__file__).parent.parent / "book" / "results"
+    cached = cache_folder() / code_hash() / "results"
+    return [str(place) for place in (cached, book) if place.is_dir()]
+
+
+def status_options(parser: ArgumentParser) -> None:
+    """Add the options of `linfair study status`."""
+    parser.add_argument("--out", metavar="DIR", action="append", default=[], help="a results folder (repeat for more)")
+    parser.add_argument("--profile", choices=PROFILE_NAMES, help="this one, also where nothing is computed")
+    parser.add_argument("--seeds", type=int, metavar="N", help="count N seeds as all (default: the profile's)")
+
+
+def run(options: Namespace) -> None:
+    """Compute what is missing of a figure."""
+    if options.device == "cuda" and options.engine == "local" and not torch.cuda.is_available():
+        raise DefinitionError("--device cuda was asked for, but torch sees no GPU here; use --device cpu")
+    jobs = _jobs(options)
+    print(f"{options.figure}, profile {options.profile}: {find_profile(options.profile).about}")
+    print(f"{len(jobs)} cells, {sum(len(job.arms) for job in jobs)} arms -> {options.out}", flush=True)
+    shared = {"minutes": options.minutes, "cache": options.cache, "progress": options.progress, "say": _say}
+    if options.engine == "ray":
+        from linfair.study.cluster import run_on_ray
+
+        gpus = (1.0 if options.device == "cuda" else 0.0) if options.gpus is None else options.gpus
+        run_on_ray(jobs, options.out, address=options.address, gpus=gpus, threads=options.threads, **shared)
+    else:
+        from linfair.study.runner import run_jobs
+
+        run_jobs(jobs, options.out, workers=options.jobs, threads=options.threads, **shared)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def run_options(parser: ArgumentParser) -> None:
+    """Add the options of `linfair study run`."""
+    _figure_options(parser)
+    parser.add_argument("--out", metavar="DIR", required=True, help="where results go; what is there is not computed")
+    parser.add_argument("--minutes", type=float, help="start no stage that would not end within these")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes (default: 1)")
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads of each process (default: 1)")
+    parser.add_argument("--cache", metavar="DIR", help="where checkpoints go (default: LINFAIR_CACHE, or ~/.cache)")
+    parser.add_argument("--engine", choices=("local", "ray"), default="local", help="this machine, or a Ray cluster")
+    parser.add_argument("--address", help="the Ray cluster's (default: start Ray here)")
+    parser.add_argument("--gpus", type=float, metavar="X", help="Ray: GPUs of one cell, 0.25 for four on one GPU")
+    parser.add_argument("--no-progress", dest="progress", action="store_false", help="no progress bar")
+
+
+def show_table(options: Namespace) -> None:
+    """Print what a figure shows, or write its rows to a file."""
+    [figure] = find(options.figure) if options.figure != "all" else [None]
+    if figure is None:
+        raise DefinitionError("a table is one figure's: name it; `linfair study list` shows them")
+    table = gather(figure, options.profile, collect(options.out), seeds=options.seeds)
+    if options.to:
+        path = Path(options.to)
+        if path.suffix not in (".parquet", ".csv"):
+            raise DefinitionError(f"--to {options.to}: the name must end in .parquet or .csv")
+        with whole(path) as part:
+            if path.suffix == ".csv":
+                table.to_csv(part, index=False)
+            else:
+                table.to_parquet(part, index=False)
+        print(path)
+        return
+    print(f"{figure.figure}: {figure.title}. {figure.shows}\n{QUANTITIES[figure.quantity]} on {figure.split}")
+    for title, means in summary(table, figure).items():
+        print(f"\n{title}\n{text(means, digits=2).to_string(index=False)}")
+    lost = table[table["diverged"]] if "diverged" in table else table[:0]
+    for (panel, arm, budget), part in lost.groupby(["panel", "arm", "budget"], sort=False):
+        print(f"diverged, left out: {panel}, {arm} at {100 * budget:g} %, seeds {sorted(part['seed'].unique())}")
+    codes = sorted(table["code"].dropna().unique()) if "code" in table else []
+    if codes and codes != [code_hash()]:
+        print(f"computed by code {', '.join(codes)}; the present code is {code_hash()}", file=sys.stderr)
+
+
+def table_options(parser: ArgumentParser) -> None:
+    """Add the options of `linfair study table`."""
+    parser.add_argument("figure", metavar="FIGURE", help="for example fig06")
+    parser.add_argument("--profile", default="smoke", choices=PROFILE_NAMES)
+    parser.add_argument("--seeds", type=int, metavar="N", help="seeds 0 to N-1 (default: the profile's)")
+    parser.add_argument("--out", metavar="DIR", action="append", required=True, help="a results folder (repeat)")
+    parser.add_argument("--to", metavar="FILE", help="write the rows there, .parquet or .csv, instead of their means")
+
+
+def _figure_options(parser: ArgumentParser) -> None:
+    parser.add_argument("figure", metavar="FIGURE", help="for example fig06; all is every figure, in the queue's order")
+    parser.add_argument("--profile", default="smoke", choices=PROFILE_NAMES, help="how large (default: smoke)")
+    parser.add_argument("--seeds", type=int, metavar="N", help="seeds 0 to N-1 (default: the profile's)")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+
+
+def _jobs(options: Namespace) -> list[Job]:
+    return plan(find(options.figure), options.profile, seeds=options.seeds, device=options.device)

@@ -1,0 +1,73 @@
+"""Killed with SIGKILL at random moments and started again, a study ends as if nothing had happened."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+
+from linfair.study import cells
+from linfair.study.definitions import figures, find, plan
+from linfair.study.gather import collect, gather
+from linfair.study.runner import run_jobs
+from linfair.study.store import ResultStore, code_hash
+from linfair.study.work import compute
+
+FIGURE = "fig01"  # original, plain, control of one MLP cell
+KILLS = int(os.environ.get("LINFAIR_TEST_KILLS", "3"))
+
+
+def rows(folder: Path) -> pd.DataFrame:
+    table = gather(figures()[FIGURE], "smoke", collect([str(folder)]))
+    return table.drop(columns=list(cells.TIMING))
+
+
+def state(folder: Path) -> dict[str, tuple[int, bytes]]:
+    return {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in sorted(folder.glob("*.parquet"))}
+
+
+def start(out: Path, cache: Path) -> subprocess.Popen:
+    command = [sys.executable, "-m", "linfair", "study", "run", FIGURE, "--profile", "smoke", "--out", str(out)]
+    environment = os.environ | {"LINFAIR_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [*command, "--no-progress"], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+
+
+def owners(out: Path) -> list[str]:
+    return [path.read_text() for path in (out / ".locks").glob("*.lock")]
+
+
+def test_killed_at_random_moments_it_ends_with_the_same_table_and_computes_no_finished_arm_again(
+    tmp_path: Path,
+) -> None:
+    """Oracle: the same study computed in this process without interruption."""
+    jobs, out, cache = plan(find(FIGURE), "smoke"), tmp_path / "out", tmp_path / "cache"
+    begun = time.monotonic()
+    for job in jobs:
+        compute(job, ResultStore(tmp_path / "whole" / "cache", tmp_path / "whole" / "out"), lambda event: None)
+    lasts = time.monotonic() - begun
+    draw, finished, moments = random.Random(7), {}, []
+    for _ in range(KILLS):
+        before, runner, begun = owners(out), start(out, cache), time.monotonic()
+        while owners(out) in ([], before) and runner.poll() is None and time.monotonic() < begun + 120:
+            time.sleep(0.05)  # until a worker has claimed the cell
+        moments.append(draw.uniform(0, lasts))
+        time.sleep(moments[-1])
+        runner.send_signal(signal.SIGKILL)
+        runner.communicate()
+        now = state(out)
+        assert finished.items() <= now.items(), "a finished arm was written again"
+        finished = now
+    lines: list[str] = []
+    run_jobs(jobs, out, cache=cache / code_hash(), progress=False, say=lines.append)
+    assert lines[-1].endswith("0 failed, 0 left")
+    assert finished.items() <= state(out).items(), f"a finished arm was written again; killed after {moments}"
+    pd.testing.assert_frame_equal(rows(out), rows(tmp_path / "whole" / "out"), check_exact=True)
+    print(
+        f"killed {KILLS} times, {', '.join(f'{one:.1f}' for one in moments)} s after its cell was claimed; {lines[-1]}"
+    )

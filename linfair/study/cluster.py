@@ -1,0 +1,139 @@
+"""The Ray engine: the same cells on a cluster. Ray gives them to nodes, and again to others when a node is lost.
+
+A task computes the jobs that share a teacher, checkpoints in its node's cache folder (or in one that all nodes see),
+and sends its tables back; the driver writes them to the results place, any fsspec address. So nodes need linfair and
+the data, and nothing else.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from linfair.paths import cache_folder
+from linfair.study.definitions import DefinitionError, Job
+from linfair.study.locks import Claimed, held
+from linfair.study.runner import LOCKS, RETRY
+from linfair.study.store import ResultStore, Tables, code_hash
+from linfair.study.work import Event, Report, by_teacher, cell_id, compute, failure, read_pace, teacher_id, words
+
+RETRIES = 3
+"""How often the jobs of a lost node or process are started again."""
+
+Settled = tuple[list[Event], dict[str, pd.DataFrame]]
+
+
+def run_on_ray(
+    jobs: Sequence[Job],
+    out: str | Path,
+    *,
+    address: str | None = None,
+    gpus: float = 0.0,
+    threads: int = 1,
+    minutes: float | None = None,
+    cache: str | Path | None = None,
+    progress: bool = True,
+    say: Callable[[str], None] = print,
+) -> Report:
+    """Compute what is missing of a study on a Ray cluster.
+
+    Args:
+        jobs: From `linfair.study.definitions.plan`.
+        out: Folder or fsspec address of the results; only the driver writes there.
+        address: The cluster's; None is the one this process is connected to, or a new one on this machine.
+        gpus: GPUs of one task; 0.25 puts four on one GPU.
+        threads: CPU threads, and Ray's CPUs, of one task.
+        minutes: Start no stage that would not end within these; None is no limit.
+        cache: Where checkpoints go, on every node; the user's cache by default.
+        progress: Show a progress bar.
+        say: Prints one line.
+
+    Returns:
+        What was done.
+
+    Raises:
+        DefinitionError: If Ray is not installed.
+        StudyFailed: If cells failed; the others are done.
+    """
+    try:
+        import ray
+    except ImportError:
+        raise DefinitionError("--engine ray needs Ray: pip install 'linfair[cluster]'") from None
+    if not ray.is_initialized():
+        ray.init(address=address, include_dashboard=False if address is None else None, log_to_driver=False)
+    tables = Tables(out)
+    report = Report(tables, sum(len(job.arms) for job in jobs), say, progress)
+    deadline = None if minutes is None else time.time() + 60 * minutes
+    pace = read_pace(tables)  # also sets aside what cannot be read
+    task = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=RETRIES)(compute_all)
+    waiting = deque((0.0, group) for group in by_teacher(jobs))
+    running: dict[object, list[Job]] = {}
+    claims: dict[object, ExitStack] = {}
+    try:
+        while waiting or running:
+            for _ in range(len(waiting)):
+                due, group = waiting.popleft()
+                mine = ExitStack()
+                try:
+                    if due > time.time():
+                        raise Claimed
+                    if tables.folder is not None:
+                        mine.enter_context(held(tables.folder / LOCKS, teacher_id(group[0].cell)))
+                except Claimed as owner:
+                    if str(owner):
+                        report.line(f"waiting for {words(group[0].cell)}, which {owner} computes")
+                    waiting.append((max(due, time.time() + RETRY), group))
+                    continue
+                place = str(cache) if cache else None
+                reference = task.remote(group, place, threads, deadline, pace, frozenset(tables.names()))
+                running[reference], claims[reference] = group, mine
+            ready, _ = ray.wait(list(running), timeout=0.5) if running else (time.sleep(0.5), [])
+            for reference in ready or ():
+                _take(ray, reference, running.pop(reference), tables, report)
+                claims.pop(reference).close()
+            if deadline is not None and time.time() > deadline + RETRY:
+                for reference, group in running.items():
+                    ray.cancel(reference, force=True)
+                    for job in group:
+                        report.tell(Event("stopped", f"{words(job.cell)}: no time left", len(job.arms)))
+                break
+    finally:
+        for one in claims.values():
+            one.close()
+    report.close()
+    return report
+
+
+def compute_all(
+    jobs: Sequence[Job], cache: str | None, threads: int, deadline: float | None, pace: dict, done: frozenset[str]
+) -> Settled:
+    """The Ray task: compute jobs on this node; the events and the new tables."""
+    torch.set_num_threads(threads)
+    store = ResultStore(Path(cache) if cache else cache_folder() / code_hash())
+    events: list[Event] = []
+    for job in jobs:
+        compute(job, store, events.append, deadline=deadline, pace=pace, done=done)
+    fresh = {one.name for one in events if one.kind in ("computed", "read")} - done
+    return events, {name: store.read(name) for name in sorted(fresh)}
+
+
+def _take(ray: object, reference: object, group: Sequence[Job], tables: Tables, report: Report) -> None:
+    try:
+        events, new = ray.get(reference)
+    except ray.exceptions.RayError as error:
+        for job in group:
+            text = f"{words(job.cell)}: {type(error).__name__} after {RETRIES} retries: {str(error).splitlines()[0]}"
+            report.tell(failure(job, text, job.arms, cell_id(job.cell), str(error)))
+        return
+    for event in events:
+        try:
+            if event.name in new and event.kind in ("computed", "read"):
+                tables.write(event.name, new.pop(event.name))
+        except OSError as error:  # the node has the result in its cache; the others go on
+            [job] = [one for one in group if cell_id(one.cell) == event.cell]
+            event = failure(job, f"{event.name} could not be written: {error}", [event.arm], event.name, str(error))
+        report.tell(event)

@@ -5,7 +5,7 @@ Start with `linearize`; `LINEARIZERS` lists the methods, `control` is the arm ev
 
 from linfair.linearizers.deepreduce import DeepReDuce, deepreduce
 from linfair.linearizers.finetuning import PAPER_FINETUNE, control, finetune
-from linfair.linearizers.oneshot import OneShot
+from linfair.linearizers.oneshot import OneShot, even_units, one_shot, top_units
 from linfair.linearizers.record import BudgetOutOfReach, LinearizedModel
 from linfair.linearizers.registry import LINEARIZERS, Linearizer, linearize
 from linfair.linearizers.snl import SNL, snl
@@ -21,7 +21,10 @@ __all__ = [
     "OneShot",
     "control",
     "deepreduce",
+    "even_units",
     "finetune",
     "linearize",
+    "one_shot",
     "snl",
+    "top_units",
 ]

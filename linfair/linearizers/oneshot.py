@@ -114,11 +114,23 @@ def even_units(scores: Scores, count: int) -> Scores:
     return {site: top_units({site: score}, counts[site])[site] for site, score in scores.items()}
 
 
-def _one_shot(
+def one_shot(
     name: str,
     score: Callable[[nn.Module, GroupedData, int, OneShot], Scores],
     choose: Callable[[Scores, int], Scores],
 ) -> Callable[..., list[LinearizedModel]]:
+    """A linearizer from a score for each unit: what `Linearizer.run` calls.
+
+    Args:
+        name: Its name.
+        score: Network with frozen gates in evaluation mode, its data, seed and options -> scores by site, each of the
+            shape of the gate's alpha. It leaves the weights as they are, without gradients.
+        choose: Scores and a count -> which units stay, exactly that many: `top_units` or `even_units`.
+
+    Returns:
+        A function called like `linfair.linearizers.snl`.
+    """
+
     def run(
         teacher: nn.Module,
         data: Data,
@@ -151,7 +163,7 @@ def _one_shot(
     return run
 
 
-random = _one_shot("random", random_scores, top_units)
-uniform = _one_shot("uniform", random_scores, even_units)
-magnitude = _one_shot("magnitude", magnitude_scores, top_units)
-snip = _one_shot("snip", snip_scores, top_units)
+random = one_shot("random", random_scores, top_units)
+uniform = one_shot("uniform", random_scores, even_units)
+magnitude = one_shot("magnitude", magnitude_scores, top_units)
+snip = one_shot("snip", snip_scores, top_units)

@@ -162,12 +162,17 @@ def values(table: pd.DataFrame, quantity: str) -> pd.DataFrame:
 
 
 def summary(table: pd.DataFrame, figure: Figure) -> dict[str, pd.DataFrame]:
-    """What a figure shows, a table for each panel: mean over seeds with its 95 % interval."""
+    """What a figure shows, a table for each panel: mean over seeds with its 95 % interval.
+
+    Seeds of which a number does not exist are left out of it, and `n_seeds` says so: what is relative to an accuracy of
+    0, an eigenvalue that was not computed.
+    """
     found = {}
     for title, part in table.groupby("panel", sort=False):
         part = part[part["split"] == figure.split]
         if figure.quantity == "accuracy":
             part = pd.concat([part, overall(part)])
-        means = over_seeds(values(part, figure.quantity), "value", ["arm", "budget", "group_name"])
+        shown = values(part, figure.quantity).dropna(subset=["value"])
+        means = over_seeds(shown, "value", ["arm", "budget", "group_name"])
         found[title] = means.sort_values(["arm", "budget"], ascending=[True, False], kind="stable", ignore_index=True)
     return found

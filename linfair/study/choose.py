@@ -223,7 +223,7 @@ def _reason(
 ) -> str:
     none, rivals = candidates[0], [one for one in candidates if one.allowed and one.arm != "none"]
     if len(candidates) == 1:
-        return "none: there is no other arm to choose."
+        return "none: no other arm is left to choose."
     if not rivals:
         return f"none: every mitigation loses more than {loss:g} points of overall validation accuracy against it."
     if best is none:

@@ -17,13 +17,11 @@ Why they are needed:
 
 import argparse
 import hashlib
-import io
 import shutil
-import subprocess
 import sys
-import tarfile
-import tempfile
 from pathlib import Path
+
+from linfair import vendor
 
 MATHJAX_VERSION = "3.2.2"
 MATHJAX_FILE = "mathjax/tex-svg-full.js"  # draws glyphs as SVG paths, so it needs no font files
@@ -120,33 +118,7 @@ def vendor_mathjax(root: Path, timeout: float = 120.0) -> str | None:
         None if the file is in place, else the reason why it is not.
     """
     target = root / STATIC / MATHJAX_FILE
-    if target.is_file():
-        return None
-    npm = shutil.which("npm")
-    if npm is None:
-        return "npm is not installed"
-    with tempfile.TemporaryDirectory() as folder:
-        command = [npm, "pack", f"mathjax@{MATHJAX_VERSION}", "--silent", "--ignore-scripts"]
-        try:
-            subprocess.run(command, cwd=folder, timeout=timeout, check=True, capture_output=True, text=True)
-            package = next(Path(folder).glob("*.tgz")).read_bytes()
-        except subprocess.TimeoutExpired:
-            return f"npm did not answer within {timeout:.0f} s"
-        except subprocess.CalledProcessError as error:
-            return f"npm failed: {(error.stderr or error.stdout).strip()[-300:]}"
-        except StopIteration:
-            return "npm left no package"
-    try:
-        with tarfile.open(fileobj=io.BytesIO(package), mode="r:gz") as archive:
-            member = archive.extractfile(f"package/es5/{target.name}")
-            script = member.read()
-    except (KeyError, tarfile.TarError) as error:
-        return f"the npm package is not as expected: {error}"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_suffix(".part")
-    part.write_bytes(script)
-    part.replace(target)
-    return None
+    return vendor.npm_file(f"mathjax@{MATHJAX_VERSION}", f"es5/{target.name}", target, timeout=timeout)
 
 
 def mathjax_source(root: Path) -> str:

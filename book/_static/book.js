@@ -2,3 +2,31 @@
 if (window.location.protocol === "file:" && typeof DOCUMENTATION_OPTIONS !== "undefined") {
   DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
 }
+
+// What the theme, Sphinx and MathJax leave unsaid to a screen reader or out of the keyboard's reach.
+(() => {
+  const all = (selector) => [...document.querySelectorAll(selector)];
+
+  function sayNames() {
+    for (const summary of all(".bd-sidenav details > summary")) {
+      const page = summary.closest("li")?.querySelector("a")?.textContent.trim();
+      summary.setAttribute("aria-label", `Pages under ${page}`);
+    }
+    // A signature over several lines is a list of definitions without terms, a bibliography a list of no items.
+    for (const node of all(".sig dl, .sig dl > dd")) node.setAttribute("role", "none");
+    for (const node of all(".citation-list[role=list]")) node.removeAttribute("role");
+  }
+
+  function reachWhatScrolls() {
+    for (const node of all(".bd-content :is(.text_html, .math, mjx-container, pre)")) {
+      if (node.scrollWidth > node.clientWidth + 1 && getComputedStyle(node).overflowX !== "visible") node.tabIndex = 0;
+    }
+  }
+
+  window.addEventListener("load", () => {
+    sayNames();
+    reachWhatScrolls();
+    window.MathJax?.startup?.promise?.then(reachWhatScrolls);
+  });
+  window.addEventListener("resize", reachWhatScrolls);
+})();

@@ -14,9 +14,9 @@ import pyarrow.parquet
 from linfair import plots
 from linfair.study.tables import by_role, drops, over_seeds
 
-ARMS = {"plain": "fine-tuned, plain", "control": "100 % control: all ReLUs, trained as long"}
+ARMS = {"plain": "plain", "control": "100 % control"}
 SPLITS = {"test_balanced": "balanced test", "test": "test", "val": "validation", "train": "training"}
-BARS = {"roles": "majority and minority", "groups": "every group"}
+BARS = {"roles": "both roles", "groups": "every group"}
 _PANEL = ["data", "network", "method", "arm", "budget", "split"]
 _NEEDED = [*_PANEL, "seed", "group", "group_name", "role", "n", "n_train", "accuracy", "teacher", "profile"]
 
@@ -105,7 +105,7 @@ def _cells(table: pd.DataFrame, splits: Sequence[str]) -> list[dict]:
             for key, found in _bars(compared).items():
                 cell = dict(zip(_PANEL, key, strict=True)) | {"bars": bars, "rows": found}
                 cell["evidence"] = lines[cell["method"], cell["arm"], cell["split"]]
-                cells.append({**cell, "data": f"{data} ({profile} profile)"})
+                cells.append({**cell, "data": f"{data}, {profile}"})
     return cells
 
 

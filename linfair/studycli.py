@@ -15,7 +15,7 @@ from linfair.study.definitions import PROFILE_NAMES, QUANTITIES, DefinitionError
 from linfair.study.gather import collect, gather, status, summary
 from linfair.study.store import ResultStore, Tables, code_hash
 from linfair.study.tables import text
-from linfair.study.work import read_pace, words
+from linfair.study.work import kind, read_pace, words
 
 
 def list_figures(options: Namespace) -> None:
@@ -70,7 +70,7 @@ def _cost(jobs: list[Job], out: list[str]) -> str:
     seconds, unknown = 0.0, 0
     for job in jobs:
         cell = job.cell
-        at = [pace.get((stage, cell.data_text, cell.network, cell.method, cell.profile)) for stage in _STAGES]
+        at = [pace.get(kind(stage, cell)) for stage in _STAGES]
         unknown += None in at
         if None not in at:
             tuned = sum(arm != "original" for arm in job.arms) * len(cell.budgets)

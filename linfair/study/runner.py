@@ -23,7 +23,7 @@ from linfair.paths import cache_folder
 from linfair.study.definitions import Job
 from linfair.study.locks import Claimed, held, started
 from linfair.study.store import ResultStore, Tables, code_hash
-from linfair.study.work import Event, Report, cell_id, compute, failure, read_pace, teacher_id, words
+from linfair.study.work import Event, Report, cell_id, compute, failure, learn_pace, read_pace, teacher_id, words
 
 LOCKS = ".locks"
 RETRY = 2.0  # seconds until a cell that another runner has is asked for again
@@ -139,12 +139,18 @@ class _Pool:
                     return
                 for one in self.processes:
                     if one.job is None and (job := self._next()):
-                        one.give(job, self.deadline, self.pace)
+                        self._give(one, job)
                 for connection in wait([one.connection for one in self.processes], timeout=0.2):
                     self._take(next(one for one in self.processes if one.connection is connection))
         finally:
             for one in self.processes:
                 one.end()
+
+    def _give(self, one: _Process, job: Job) -> None:
+        try:
+            one.give(job, self.deadline, self.pace)
+        except OSError:  # it died while it had nothing to do
+            self._died(one)
 
     def _next(self) -> Job | None:
         """The first job that is due and shares no teacher with one that is being computed."""
@@ -164,6 +170,8 @@ class _Pool:
         if isinstance(message, Event):
             one.settled += message.arms
             self.report.tell(message)
+            if message.kind == "computed":
+                learn_pace(self.pace, self.report.tables.read(message.name))
         elif message is None:
             one.job = None
         else:  # somebody else's cell

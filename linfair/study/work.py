@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 
+import pandas as pd
 from tqdm import tqdm
 
 from linfair.study.cells import STAGES, Cell, Worker
@@ -15,7 +16,12 @@ from linfair.study.definitions import Job
 from linfair.study.store import DiskFull, ResultStore, Tables, key
 
 Pace = Mapping[tuple[str, ...], float]
-"""(stage, data, network, method, profile) -> the longest that stage has taken, in seconds."""
+"""(stage, data, network, method, profile) -> the longest it has taken, in seconds; base training has no method."""
+
+
+def kind(stage: str, cell: Cell) -> tuple[str, ...]:
+    """What a cell's stage is called in a `Pace`."""
+    return stage, cell.data_text, cell.network, "" if stage == "base" else cell.method, cell.profile
 
 
 class StudyFailed(RuntimeError):
@@ -91,7 +97,7 @@ def compute(
     cell, arms = job.cell, list(job.arms)
 
     def before(stage: str) -> None:
-        need = (pace or {}).get((stage, cell.data_text, cell.network, cell.method, cell.profile), 0.0)
+        need = (pace or {}).get(kind(stage, cell), 0.0)
         if deadline is not None and time.time() + need > deadline:
             takes = f", which takes {need:.0f} s" if need else ""
             raise OutOfTime(f"{words(cell)}: no time left for stage {stage}{takes}")
@@ -158,15 +164,20 @@ def read_pace(tables: Tables) -> dict[tuple[str, ...], float]:
     """How long stages took in the results so far, a fine-tuning per budget; unreadable tables are set aside."""
     pace: dict[tuple[str, ...], float] = {}
     for name in tables.names():
-        table = tables.read(name)
-        if table is None or not {f"seconds_{stage}" for stage in STAGES} <= set(table.columns):
-            continue
-        row = table.iloc[0]
-        for stage in ("base", "path", "finetune"):
-            at = (stage, *(str(row[field]) for field in ("data", "network", "method", "profile")))
-            seconds = row[f"seconds_{stage}"] / (table["budget"].nunique() if stage == "finetune" else 1)
-            pace[at] = max(pace.get(at, 0.0), float(seconds))
+        learn_pace(pace, tables.read(name))
     return pace
+
+
+def learn_pace(pace: dict[tuple[str, ...], float], table: pd.DataFrame | None) -> None:
+    """Add what one result tells about the seconds of its stages, if it does."""
+    if table is None or not {f"seconds_{stage}" for stage in STAGES} <= set(table.columns):
+        return
+    row = table.iloc[0]
+    for stage in ("base", "path", "finetune"):
+        method = "" if stage == "base" else row["method"]
+        at = (stage, row["data"], row["network"], method, row["profile"])
+        seconds = row[f"seconds_{stage}"] / (table["budget"].nunique() if stage == "finetune" else 1)
+        pace[at] = max(pace.get(at, 0.0), float(seconds))
 
 
 @dataclass

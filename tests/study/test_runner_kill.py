@@ -46,28 +46,29 @@ def test_killed_at_random_moments_it_ends_with_the_same_table_and_computes_no_fi
     tmp_path: Path,
 ) -> None:
     """Oracle: the same study computed in this process without interruption."""
-    jobs, out, cache = plan(find(FIGURE), "smoke"), tmp_path / "out", tmp_path / "cache"
+    jobs, whole = plan(find(FIGURE), "smoke"), tmp_path / "whole"
     begun = time.monotonic()
     for job in jobs:
-        compute(job, ResultStore(tmp_path / "whole" / "cache", tmp_path / "whole" / "out"), lambda event: None)
+        compute(job, ResultStore(whole / "cache", whole / "out"), lambda event: None)
     lasts = time.monotonic() - begun
-    draw, finished, moments = random.Random(7), {}, []
-    for _ in range(KILLS):
-        before, runner, begun = owners(out), start(out, cache), time.monotonic()
-        while owners(out) in ([], before) and runner.poll() is None and time.monotonic() < begun + 120:
-            time.sleep(0.05)  # until a worker has claimed the cell
-        moments.append(draw.uniform(0, lasts))
-        time.sleep(moments[-1])
-        runner.send_signal(signal.SIGKILL)
-        runner.communicate()
-        now = state(out)
-        assert finished.items() <= now.items(), "a finished arm was written again"
-        finished = now
-    lines: list[str] = []
-    run_jobs(jobs, out, cache=cache / code_hash(), progress=False, say=lines.append)
-    assert lines[-1].endswith("0 failed, 0 left")
-    assert finished.items() <= state(out).items(), f"a finished arm was written again; killed after {moments}"
-    pd.testing.assert_frame_equal(rows(out), rows(tmp_path / "whole" / "out"), check_exact=True)
-    print(
-        f"killed {KILLS} times, {', '.join(f'{one:.1f}' for one in moments)} s after its cell was claimed; {lines[-1]}"
-    )
+    draw, moments, ends, arms = random.Random(7), [], [], sum(len(job.arms) for job in jobs)
+    while len(moments) < KILLS:
+        out, cache, finished = tmp_path / f"out{len(ends)}", tmp_path / f"cache{len(ends)}", {}
+        while len(moments) < KILLS and len(finished) < arms:
+            before, runner, begun = owners(out), start(out, cache), time.monotonic()
+            while owners(out) in ([], before) and runner.poll() is None and time.monotonic() < begun + 120:
+                time.sleep(0.05)  # until a worker has claimed the cell
+            moments.append(draw.uniform(0, lasts))
+            time.sleep(moments[-1])
+            runner.send_signal(signal.SIGKILL)
+            runner.communicate()
+            now = state(out)
+            assert finished.items() <= now.items(), f"a finished arm was written again; killed after {moments}"
+            finished = now
+        lines: list[str] = []
+        run_jobs(jobs, out, cache=cache / code_hash(), progress=False, say=lines.append)
+        assert lines[-1].endswith("0 failed, 0 left")
+        assert finished.items() <= state(out).items(), f"a finished arm was written again; killed after {moments}"
+        pd.testing.assert_frame_equal(rows(out), rows(whole / "out"), check_exact=True)
+        ends.append(lines[-1])
+    print(f"killed {[round(one, 1) for one in moments]} s after the cell was claimed; {len(ends)} studies: {ends}")

@@ -84,6 +84,9 @@ QUANTITIES = {
     "relative_margin": "margin / that of the largest group",
 }
 
+MEASURES = {"points": "points", "relative": "%, negative is a gain"}
+"""The two measures of a change, and their units."""
+
 _BY = ["budget", "seed", "split", "group_name"]
 
 
@@ -202,8 +205,7 @@ def changes(table: pd.DataFrame, *, pooled: str = "role", against: str = "plain"
     reference = rows[rows["way"] == against].drop(columns="way").rename(columns={"accuracy": "reference"})
     if reference.empty:
         raise ValueError(f"no rows of {against!r} to compare with; there are {sorted(rows['way'].unique())}")
-    others = rows[~rows["way"].isin([against, "original"])]
-    found = others.merge(reference, on=_BY, validate="many_to_one")
+    found = rows[~rows["way"].isin([against, "original"])].merge(reference, on=_BY, validate="many_to_one")
     points = 100 * (found["accuracy"] - found["reference"])
     return found.assign(points=points, relative=-points / found["reference"].where(found["reference"] > 0))
 
@@ -294,26 +296,22 @@ def trade(table: pd.DataFrame, *, budget: float = HEADLINE, split: str = "test_b
         Columns way, n_seeds, best, then mean, low and high of each of accuracy, violation, gap, worst, in per cent or
         points: `accuracy`, `accuracy_low`, ...
     """
-    groups = accuracies(table, pooled="group")
-    keep = (groups["split"] == split) & ((groups["budget"] == budget) | (groups["way"] == "original"))
-    spread = groups[keep].groupby(["way", "seed"])["accuracy"].agg(["max", "min"])
-    roles = accuracies(table)
-    roles = roles[(roles["split"] == split) & ((roles["budget"] == budget) | (roles["way"] == "original"))]
-    roles = roles.pivot(index=["way", "seed"], columns="group_name", values="accuracy")
-    every = accuracies(table, pooled="all")
-    every = every[(every["split"] == split) & ((every["budget"] == budget) | (every["way"] == "original"))]
+    pooled = {}
+    for how in ("group", "role", "all"):
+        rows = accuracies(table, pooled=how)
+        pooled[how] = rows[(rows["split"] == split) & ((rows["budget"] == budget) | (rows["way"] == "original"))]
+    spread = pooled["group"].groupby(["way", "seed"])["accuracy"].agg(["max", "min"])
+    roles = pooled["role"].pivot(index=["way", "seed"], columns="group_name", values="accuracy")
     values = pd.DataFrame(
         {
-            "accuracy": 100 * every.set_index(["way", "seed"])["accuracy"],
+            "accuracy": 100 * pooled["all"].set_index(["way", "seed"])["accuracy"],
             "violation": 100 * (spread["max"] - spread["min"]),
             "gap": 100 * (roles["majority"] - roles["minority"]),
             "worst": 100 * spread["min"],
         }
     )
     lines = []
-    for way in with_ways(table)["way"].unique():
-        if way not in values.index:
-            continue
+    for way in values.index.unique("way"):
         part, line = values.loc[way], {"way": way, "n_seeds": len(values.loc[way])}
         for name in values.columns:
             got = mean_interval(part[name].to_numpy())
@@ -327,6 +325,23 @@ def trade(table: pd.DataFrame, *, budget: float = HEADLINE, split: str = "test_b
         for one in found.itertuples()
     ]
     return found.assign(best=best)
+
+
+def trade_text(table: pd.DataFrame, *, budget: float = HEADLINE, split: str = "test_balanced") -> pd.DataFrame:
+    """The table behind the Pareto picture for reading, fairest first, `mean [low, high]`; a triangle: not beaten."""
+    found = trade(table, budget=budget, split=split).sort_values("violation")
+    names = {
+        "accuracy": "accuracy (%)",
+        "violation": "violation",
+        "gap": "majority - minority",
+        "worst": "worst group (%)",
+    }
+    names_of = {"original": "original network", "control": "100 % control"}
+    lines = {"": ["▲ " * row.best + names_of.get(row.way, label(row.way)) for row in found.itertuples()]}
+    for column, name in names.items():
+        ends = zip(found[column], found[f"{column}_low"], found[f"{column}_high"], strict=True)
+        lines[name] = [f"{mean:.1f} [{low:.1f}, {high:.1f}]" for mean, low, high in ends]
+    return pd.DataFrame(lines)
 
 
 def diagnosed(table: pd.DataFrame, column: str, *, split: str, ways: Sequence[str]) -> pd.DataFrame:
@@ -364,7 +379,7 @@ def ratios(table: pd.DataFrame, column: str, *, split: str, way: str = "lagrangi
     """
     values = diagnosed(table, column, split=split, ways=["plain", way])
     wide = values[values["budget"] < 1].pivot(index=["role", "budget", "seed"], columns="way", values="value")
-    logs = np.log((wide[way] / wide["plain"]).dropna()).rename("log").reset_index()
+    logs = np.log(wide[way] / wide["plain"]).dropna().rename("log").reset_index()
     found = over_seeds(logs, "log", ["role", "budget"])
     found[["mean", "low", "high"]] = np.exp(found[["mean", "low", "high"]])
     return found.sort_values(["role", "budget"], ascending=[True, False], ignore_index=True)

@@ -29,6 +29,18 @@ def _noted(note: Note, row: object, *words: str, unit: str = "points", digits: i
     return note(_key(*words), row.mean, row.low, row.high, n=row.n_seeds, unit=unit, digits=digits)
 
 
+def _terse(note: Note, table: pd.DataFrame) -> Note:
+    """The same note, whose text leaves out an n that is the table's number of seeds."""
+    usual = f" (n = {table['seed'].nunique()})"
+    return lambda *numbers, **what: note(*numbers, **what).removesuffix(usual)
+
+
+def _head(table: pd.DataFrame, *words: str, budget: float | None = None) -> str:
+    at = [f"{100 * budget:g} % of the ReLUs"] if budget else []
+    seeds = f"{table['seed'].nunique()} seeds"
+    return f"**Verdict** ({', '.join([*at, *words, seeds])})."
+
+
 def _side(row: object, zero: float = 0.0) -> str:
     return "up" if row.low > zero else "down" if row.high < zero else "not shown to change"
 
@@ -50,13 +62,15 @@ def _both(found: pd.DataFrame, way: str, budget: float) -> tuple[object, object]
 
 def algorithm_1(table: pd.DataFrame, note: Note, *, way: str = ALGORITHM_1) -> str:
     """Sec. 6 and Fig. 9: does Algorithm 1 help minorities without harming majorities?"""
+    note = _terse(note, table)
     points, relative = (repair.compared(table, column=column) for column in ("points", "relative"))
-    lines, helped, harmed = [], [], []
+    lines, helped, harmed, ats = [], [], [], []
     for budget in sorted(points["budget"].unique(), reverse=True):
         if not ((points["way"] == way) & (points["budget"] == budget)).any():
             continue
         (minority, majority), at = _both(points, way, budget), f"{100 * budget:g}"
         rare, frequent = _both(relative, way, budget)
+        ats.append(at)
         helped += [at] * (minority.low > 0)
         harmed += [at] * (majority.high < 0)
         minority_text = _noted(note, minority, way, "minority points at", at)
@@ -64,26 +78,29 @@ def algorithm_1(table: pd.DataFrame, note: Note, *, way: str = ALGORITHM_1) -> s
         rare_text = _noted(note, rare, way, "minority relative change at", at, unit="%")
         frequent_text = _noted(note, frequent, way, "majority relative change at", at, unit="%")
         lines.append(
-            f"at {at} % of the ReLUs the minority {minority_text}, the majority {majority_text}; by Fig. 9's measure "
-            f"{rare_text} and {frequent_text}, negative is a gain"
+            f"at {at} % of the ReLUs the minority changes by {minority_text}, the majority by {majority_text} "
+            f"(by Fig. 9's measure {rare_text} and {frequent_text}; negative is a gain)"
         )
     help_text = f"It helps the minority at {', '.join(helped)} %" if helped else "No gain of the minority is shown"
     harm_text = f"it costs the majority at {', '.join(harmed)} %" if harmed else "no loss of the majority is shown"
     free = [at for at in helped if at not in harmed]
+    rest = [at for at in ats if at not in free]
     said = (
-        f"The paper's “without detriment to majority groups” holds at {', '.join(free)} %."
+        f"The paper's “without detriment to majority groups” holds at {', '.join(free)} %"
+        + (f", not at {', '.join(rest)} %." if rest else ".")
         if free
         else "At no budget does it do the one without the other: the paper's “without detriment to majority groups” is "
         "not what is seen here."
     )
     return (
-        f"**Verdict** (Algorithm 1 with mu 0.001, balanced test, change against plain fine-tuning within a seed). "
-        f"{_sentence(lines)}. {help_text}, and {harm_text}. {said}"
+        f"{_head(table, 'Algorithm 1 with mu 0.001', 'balanced test', 'change against plain within a seed')} "
+        f"{help_text}, and {harm_text}. {said} {_sentence(lines)}."
     )
 
 
 def all_ways(table: pd.DataFrame, note: Note, *, budget: float = repair.HEADLINE) -> str:
     """The preregistered comparison: each way against plain at one budget, and how many intervals that is."""
+    note = _terse(note, table)
     found = repair.compared(table)
     found = found[found["budget"] == budget]
     kinds: dict[tuple[bool, bool], list[str]] = {}
@@ -102,7 +119,7 @@ def all_ways(table: pd.DataFrame, note: Note, *, budget: float = repair.HEADLINE
     parts = [f"{len(kinds[kind])} {words} ({'; '.join(kinds[kind])})" for kind, words in names.items() if kind in kinds]
     intervals = len(found)
     return (
-        f"**Verdict** ({100 * budget:g} % of the ReLUs, balanced test). Of {found['way'].nunique()} ways, "
+        f"{_head(table, 'balanced test', budget=budget)} Of {found['way'].nunique()} ways, "
         f"{'; '.join(parts)}. These are {intervals} intervals; if nothing had any effect, about {0.05 * intervals:.0f} "
         "of them would exclude 0 all the same."
     )
@@ -110,6 +127,7 @@ def all_ways(table: pd.DataFrame, note: Note, *, budget: float = repair.HEADLINE
 
 def rivals(table: pd.DataFrame, note: Note, *, budget: float = repair.HEADLINE, ways: Sequence[str] = RIVALS) -> str:
     """Other ways against Algorithm 1, paired over seeds."""
+    note = _terse(note, table)
     found = repair.changes(table, against=ALGORITHM_1)
     found = found[(found["split"] == "test_balanced") & (found["budget"] == budget) & found["way"].isin(ways)]
     means = over_seeds(found, "points", ["way", "budget", "group_name"])
@@ -122,11 +140,12 @@ def rivals(table: pd.DataFrame, note: Note, *, budget: float = repair.HEADLINE, 
             f"{repair.label(way)} against Algorithm 1: minority {rare} ({_side(minority)}), majority {frequent} "
             f"({_side(majority)})"
         )
-    return f"**Verdict** ({100 * budget:g} % of the ReLUs, balanced test, within a seed). {'; '.join(parts)}."
+    return f"{_head(table, 'balanced test', 'within a seed', budget=budget)} {_sentence(parts)}."
 
 
 def released(table: pd.DataFrame, note: Note) -> str:
     """What the released mitigation trains, CE + KD / C without groups: does *it* help without harm?"""
+    note = _terse(note, table)
     found = repair.compared(table)
     parts, free = [], []
     for budget in sorted(found["budget"].unique(), reverse=True):
@@ -137,7 +156,7 @@ def released(table: pd.DataFrame, note: Note) -> str:
         parts.append(f"at {at} % minority {rare}, majority {frequent}")
     said = f"It helps the minority, and no loss of the majority is shown, at {', '.join(free)} %: " if free else ""
     pattern = "the pattern that the paper reports, without any term about groups." if free else ""
-    return f"**Verdict** (KD / C, balanced test, against plain). {_sentence(parts)}. {said}{pattern}".strip()
+    return f"{_head(table, 'KD / C', 'balanced test', 'against plain')} {_sentence(parts)}. {said}{pattern}".strip()
 
 
 def groups(table: pd.DataFrame, note: Note, *, way: str = ALGORITHM_1) -> str:
@@ -155,6 +174,7 @@ def groups(table: pd.DataFrame, note: Note, *, way: str = ALGORITHM_1) -> str:
 
 def out_of_sample(table: pd.DataFrame, note: Note, *, budget: float = repair.HEADLINE) -> str:
     """Do gains shrink from the training split to the test?"""
+    note = _terse(note, table)
     found = repair.in_and_out(table, budget=budget)
     minority = found[found["group_name"] == "minority"]
     gains = minority[minority["of"] == "train"].set_index("way")
@@ -171,7 +191,7 @@ def out_of_sample(table: pd.DataFrame, note: Note, *, budget: float = repair.HEA
                 f"[{rows['test_balanced'].low:.1f}, {rows['test_balanced'].high:.1f}] at test, a difference of {gap}"
             )
     return (
-        f"**Verdict** ({100 * budget:g} % of the ReLUs, minority). Of the {len(shown)} ways that help the minority on "
+        f"{_head(table, 'minority', budget=budget)} Of the {len(shown)} ways that help the minority on "
         f"its training images, {shrinking} help it less at test. {'; '.join(parts)}."
     )
 
@@ -181,6 +201,7 @@ def diagnostics(table: pd.DataFrame, column: str, note: Note, *, split: str, way
 
     The paper expects the minority's gradient norm to fall, and its margin to grow.
     """
+    note = _terse(note, table)
     found = repair.ratios(table, column, split=split, way=way)
     name, expected = repair.QUANTITIES[column], "down" if column == "gradient_norm" else "up"
     parts = []
@@ -193,16 +214,19 @@ def diagnostics(table: pd.DataFrame, column: str, note: Note, *, split: str, way
     rare = [row for row in found.itertuples() if row.role == "minority"]
     where = {side: [f"{100 * row.budget:g}" for row in rare if _side(row, 1.0) == side] for side in ("up", "down")}
     other = "up" if expected == "down" else "down"
-    agreed = f"as the paper says at {', '.join(where[expected])} %" if where[expected] else "nowhere as the paper says"
-    against = f", the other way round at {', '.join(where[other])} %" if where[other] else ""
+    agreed = f"goes {expected}, as the paper says, at {', '.join(where[expected])} %"
+    if not where[expected]:
+        agreed = f"is nowhere shown to go {expected}"
+    against = f"; it goes {other} at {', '.join(where[other])} %" if where[other] else ""
     return (
-        f"**Verdict** ({name}, {_place(split)}, over plain's at the same budget). "
-        f"{'; '.join(parts)}. The minority's {name.split(' /')[0]} goes {expected}: {agreed}{against}."
+        f"{_head(table, name, _place(split), 'over plain at the same budget')} "
+        f"{'; '.join(parts)}. The minority's {name.split(' /')[0]} {agreed}{against}."
     )
 
 
 def step(table: pd.DataFrame, note: Note, *, budget: float = repair.HEADLINE) -> str:
     """Fig. 15: does mu matter within the paper's values, and which seeds diverge?"""
+    note = _terse(note, table)
     ways = [ALGORITHM_1 if mu == 0.001 else f"{ALGORITHM_1}(mu={mu!r})" for mu in repair.MUS]
     fate = repair.lost_seeds(table)
     lost = fate[fate["way"].isin(ways) & (fate["diverged"] > 0)]
@@ -226,26 +250,23 @@ def step(table: pd.DataFrame, note: Note, *, budget: float = repair.HEADLINE) ->
             parts.append(f"{row.group_name} at mu {mu}: {_noted(note, row, *key)}")
     each = len(means) // 2
     far = fate[(fate["way"] == f"{ALGORITHM_1}(mu={repair.BEYOND!r})")]
-    beyond = "; ".join(
-        note(
-            _key("diverged at mu", f"{repair.BEYOND:g}", "at", f"{100 * row.budget:g}"),
-            row.diverged,
-            n=row.n_seeds,
-            digits=0,
-        )
-        + f" at {100 * row.budget:g} %"
-        for row in far.itertuples()
-    )
+    beyond = []
+    for row in far.itertuples():
+        key = _key("diverged at mu", f"{repair.BEYOND:g}", "at", f"{100 * row.budget:g}")
+        note(key, row.diverged, n=row.n_seeds, digits=0)
+        beyond.append(f"{row.diverged} of {row.n_seeds} at {100 * row.budget:g} %")
     counts = "; ".join(f"{role} up in {one['up']}, down in {one['down']}" for role, one in moved.items())
     return (
-        f"**Verdict** (unclipped). Diverged: {diverged or 'none'}, of {runs} fine-tunings. Larger mu against 0.0005, "
-        f"at {100 * budget:g} % of the ReLUs: {'; '.join(parts)}. Over all budgets, of {each} such differences a "
-        f"role, shown: {counts}. Diverged at mu {repair.BEYOND:g}, far above the paper's: {beyond or 'not run'}."
+        f"{_head(table, 'unclipped')} Diverged: {diverged or 'none'}, of {runs} fine-tunings. Larger mu against "
+        f"0.0005, at {100 * budget:g} % of the ReLUs: {'; '.join(parts)}. Over all budgets, of {each} such "
+        f"differences for each role, shown: {counts}. Diverged at mu {repair.BEYOND:g}, far above the paper's: "
+        f"{'; '.join(beyond) or 'not run'}."
     )
 
 
 def selection(table: pd.DataFrame, note: Note, *, budget: float = repair.HEADLINE) -> str:
     """Before, after, both: the mitigation in the mask phase against the same one in fine-tuning."""
+    note = _terse(note, table)
     found = repair.compared(table)
     found = found[found["budget"] == budget]
     parts = []
@@ -275,13 +296,14 @@ def selection(table: pd.DataFrame, note: Note, *, budget: float = repair.HEADLIN
         if way in epochs
     )
     return (
-        f"**Verdict** ({100 * budget:g} % of the ReLUs, balanced test, against plain). {'; '.join(parts)}. Epochs of "
+        f"{_head(table, 'balanced test', 'against plain', budget=budget)} {'; '.join(parts)}. Epochs of "
         f"mask learning up to this budget: {epochs['plain']:.0f} by SNL alone, {took}."
     )
 
 
 def trade_off(table: pd.DataFrame, note: Note, *, budget: float = repair.HEADLINE) -> str:
     """The Pareto picture: which ways no other one beats in both accuracy and fairness violation."""
+    note = _terse(note, table)
     found = repair.trade(table, budget=budget)
     by = found.set_index("way")
     best = found[found["best"]].sort_values("violation")
@@ -293,9 +315,17 @@ def trade_off(table: pd.DataFrame, note: Note, *, budget: float = repair.HEADLIN
         text = _noted(note, row, ALGORITHM_1, f"overall points on the {words} at {100 * budget:g}")
         changed.append(f"{text} on the {words}")
     plain, one, first = by.loc["plain"], by.loc[ALGORITHM_1], by.loc["original"]
+    rows = repair.accuracies(table, pooled="group")
+    rows = rows[(rows["split"] == "test_balanced") & (rows["budget"] == budget)]
+    spread = 100 * rows.groupby(["way", "seed"])["accuracy"].agg(lambda values: values.max() - values.min())
+    paired = (spread[ALGORITHM_1] - spread["plain"]).dropna().rename("change").reset_index().assign(of="violation")
+    [fairer] = over_seeds(paired, "change", ["of"]).itertuples()
+    narrowed = _noted(note, fairer, ALGORITHM_1, f"violation points at {100 * budget:g}")
     return (
-        f"**Verdict** ({100 * budget:g} % of the ReLUs, balanced test, means). Not beaten in both: "
-        f"{'; '.join(repair.label(way) for way in best['way'])}. Algorithm 1 takes the violation from "
-        f"{plain['violation']:.1f} to {one['violation']:.1f} points (the original network has "
+        f"{_head(table, 'balanced test', 'means', budget=budget)} Not beaten in both: "
+        f"{'; '.join(repair.label(way) for way in best['way'])}. The most accurate way has "
+        f"{found.loc[~found['way'].isin(['original', 'control']), 'accuracy'].max():.1f} %, the original network "
+        f"{first['accuracy']:.1f} %. Algorithm 1 takes the violation from "
+        f"{plain['violation']:.1f} to {one['violation']:.1f} points, by {narrowed} (the original network has "
         f"{first['violation']:.1f}), and changes the accuracy of all images together by {' and '.join(changed)}."
     )

@@ -179,12 +179,12 @@ def test_the_verdict_on_all_ways_counts_the_intervals_it_rests_on() -> None:
 
 def test_claims_of_figs_13_and_14_are_told_by_the_side_of_1() -> None:
     rows = table(BASE | {ALG: {0: 0.8, 1: 0.8, 2: 0.5}})
-    assert "goes down: as the paper says at 20 %." in repair_verdicts.diagnostics(
+    assert "goes down, as the paper says, at 20 %." in repair_verdicts.diagnostics(
         rows, "gradient_norm", note, split="train"
     )
     worse = table(BASE | {ALG: {0: 0.8, 1: 0.8, 2: 0.3}})
     said = repair_verdicts.diagnostics(worse, "margin", note, split="test")
-    assert "goes up: nowhere as the paper says, the other way round at 20 %." in said
+    assert "is nowhere shown to go up; it goes down at 20 %." in said
 
 
 def test_agreement_counts_rows_in_common_and_finds_the_largest_difference() -> None:

@@ -5,6 +5,8 @@ every mitigation is an arm under its name, with options that differ from its own
 """
 
 import ast
+import json
+import math
 from collections.abc import Sequence
 from dataclasses import fields, replace
 
@@ -100,10 +102,11 @@ def fine_tuned(
 
 
 def with_fate(rows: pd.DataFrame, one: LinearizedModel, seeds: Sequence[int]) -> pd.DataFrame:
-    """Add `diverged` and `multiplier` to the rows of one fine-tuned record.
+    """Add `diverged`, `multiplier` and `multipliers` to the rows of one fine-tuned record.
 
     Whatever was measured of a seed that diverged becomes nan: it is a result, but no accuracy. `multiplier` is the
-    group's last Lagrange multiplier (the last weight in group DRO), nan for arms without.
+    group's last Lagrange multiplier (the last weight in group DRO), nan for arms without; `multipliers`, in the rows of
+    `train` alone, is the whole history as JSON, a number for each epoch to four digits.
 
     Args:
         rows: From `linfair.study.measure.measure`.
@@ -111,14 +114,20 @@ def with_fate(rows: pd.DataFrame, one: LinearizedModel, seeds: Sequence[int]) ->
         seeds: One for each member.
     """
     lost = {seed for seed, when in zip(seeds, one.diverged or [None] * len(seeds), strict=True) if when is not None}
-    last = one.finetuning[-1] if one.finetuning else {}
-    found = last.get("multipliers", last.get("weights", []))
-    numbers = {
-        (seed, group): value for seed, member in zip(seeds, found, strict=False) for group, value in enumerate(member)
+    logged = [row.get("multipliers", row.get("weights")) for row in one.finetuning]
+    history = {
+        (seed, group): [float(f"{epoch[member][group]:.4g}") for epoch in logged]
+        for member, seed in enumerate(seeds)
+        for group in range(len(logged[-1][member]) if logged and logged[-1] else 0)
     }
-    pairs = zip(rows["seed"], rows["group"], strict=True)
+    at = list(zip(rows["seed"], rows["group"], rows["split"], strict=True))
     rows = rows.assign(
-        diverged=rows["seed"].isin(lost), multiplier=[float(numbers.get(pair, float("nan"))) for pair in pairs]
+        diverged=rows["seed"].isin(lost),
+        multiplier=[history.get((seed, group), [math.nan])[-1] for seed, group, _ in at],
+        multipliers=[
+            json.dumps(history[seed, group]) if split == "train" and (seed, group) in history else ""
+            for seed, group, split in at
+        ],
     )
     measured = ["accuracy", "low", "high", *DIAGNOSTICS, "distance", "relative_distance"]
     rows.loc[rows["diverged"], [name for name in measured if name in rows.columns]] = None

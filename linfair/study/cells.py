@@ -262,7 +262,7 @@ class Worker:
                 model, notes = copy.deepcopy(one.model), stored[1]
                 model.load_state_dict(stored[0])
                 self.spent["finetune"] += notes.get("seconds", float("nan"))
-                fate = {"diverged": notes.get("diverged"), "finetuning": notes.get("last", [])}
+                fate = {"diverged": notes.get("diverged"), "finetuning": notes.get("finetuning", [])}
                 yield replace(one, model=model, mitigation=mitigation, **fate)
                 continue
             self.before("finetune")
@@ -280,7 +280,7 @@ class Worker:
             self.spent["finetune"] += seconds
             if self.keep:
                 notes = {"budget": one.budget, "seconds": seconds}
-                notes |= {"diverged": tuned.diverged, "last": tuned.finetuning[-1:]}
+                notes |= {"diverged": tuned.diverged, "finetuning": tuned.finetuning}
                 self.store.save(name, tuned.model.state_dict(), notes)
             yield tuned
 
@@ -309,7 +309,7 @@ class Worker:
             counts = 1.0, total, [total] * each, [0] * each
             before = time.perf_counter()
             frames.append(measure(teacher, self.data, self.cell.seeds, *counts, **compared))
-            frames[0] = frames[0].assign(diverged=False, multiplier=float("nan"))
+            frames[0] = frames[0].assign(diverged=False, multiplier=float("nan"), multipliers="")
             self.spent["measure"] += time.perf_counter() - before
         else:
             for one in self.students(arm):

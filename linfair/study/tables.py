@@ -20,7 +20,7 @@ def by_role(table: pd.DataFrame) -> pd.DataFrame:
     Rows that several methods share, those of the original networks, count once too. The groups' diagnostics are left
     out, and so are seeds that diverged; what belongs to the whole network, as its distance, stays.
     """
-    table = finished(table).drop(columns=[*DIAGNOSTICS, "multiplier"], errors="ignore").drop_duplicates()
+    table = finished(table).drop(columns=[*DIAGNOSTICS, "multiplier", "multipliers"], errors="ignore").drop_duplicates()
     by = [name for name in table.columns if name not in _PER_GROUP]
     pooled = table.assign(right=table["accuracy"] * table["n"], group_name=table["role"])
     pooled = pooled.groupby([*by, "group_name"], as_index=False, dropna=False)[["right", "n", "n_train"]].sum()

@@ -1,6 +1,7 @@
 """The local engine: what is there is not computed, what goes wrong is reported and stops nothing else."""
 
 import errno
+import json
 import os
 import shutil
 import signal
@@ -15,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from linfair.study import cells
+from linfair.study import cells, recipe
 from linfair.study.definitions import Job, figures, find, plan
 from linfair.study.gather import collect, gather, status
 from linfair.study.grids import Cell
@@ -91,6 +92,12 @@ def test_multipliers_are_those_of_algorithm_1_and_no_other_arm_has_any(
     with_some = table[table["multiplier"].notna()]
     assert set(with_some["arm"]) == {"lagrangian"}
     assert (with_some["multiplier"] >= 0).all() and (with_some["multiplier"] > 0).mean() > 0.9
+    train = with_some[with_some["split"] == "train"]
+    histories = train["multipliers"].map(json.loads)
+    assert histories.map(len).eq(recipe("mlp", "smoke").finetune.epochs).all()
+    assert histories.map(lambda one: one == sorted(one)).all(), "they never fall"
+    assert (histories.str[-1] == train["multiplier"]).all()
+    assert (table.drop(index=train.index)["multipliers"] == "").all()
 
 
 def test_a_finished_study_is_read_not_computed_and_its_files_stay_as_they_are(copied: tuple[Path, Path]) -> None:
@@ -259,6 +266,35 @@ def test_no_stage_starts_that_would_not_end_in_time(tmp_path: Path) -> None:
     assert (done.kind, stop.kind, stop.arms) == ("computed", "stopped", 3)
     assert "stage path, which takes 3600 s" in stop.text
     assert [one.kind for one in events(JOB, store, deadline=time.time() + 600)] == ["read"] + ["computed"] * 3
+
+
+def test_an_arm_of_a_larger_network_goes_on_with_its_next_budget_and_leaves_no_students_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Oracle: the same arm without interruption, multipliers included; fine-tunings are counted."""
+    cell = Cell("digits", "resnet18", "random", (0.5, 0.2), (0,), "smoke", width=2)
+    job, tuned, original = Job(cell, ("lagrangian",), (), (False, 0, 0)), [], cells.fine_tuned
+
+    def fine_tuned(one: object, *args: object, **options: object) -> object:
+        tuned.append(one.budget)
+        if len(tuned) == 2:
+            raise KeyboardInterrupt
+        return original(one, *args, **options)
+
+    monkeypatch.setattr(cells, "fine_tuned", fine_tuned)
+    store = ResultStore(tmp_path / "cache", tmp_path / "out")
+    with pytest.raises(KeyboardInterrupt):
+        events(job, store)
+    [said] = events(job, store)
+    assert said.kind == "computed" and tuned == [0.5, 0.2, 0.2]
+    assert not [path for path in (tmp_path / "cache").rglob("*.safetensors") if said.name in path.name]
+    [alone] = events(job, ResultStore(tmp_path / "cache2", tmp_path / "out2"))
+    one, other = (
+        Tables(tmp_path / place).read(said.name).drop(columns=list(cells.TIMING)) for place in ("out", "out2")
+    )
+    assert one["multiplier"].notna().all()
+    pd.testing.assert_frame_equal(one, other, check_exact=True)
+    assert alone.name == said.name
 
 
 def test_the_pace_is_what_the_results_say(finished: tuple[Path, Path, list[Event]]) -> None:

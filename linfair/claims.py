@@ -149,6 +149,19 @@ class Page:
                 pd.DataFrame(self.rows).to_parquet(part, index=False)
         return text(value, low, high, n=n, unit=unit, digits=digits)
 
+    def note_means(self, name: str, means: pd.DataFrame, *, unit: str = "", digits: int = 2) -> None:
+        """Record each row of a table of means over seeds, under `NAME at BUDGET` in per cent.
+
+        Args:
+            name: What the mean is of; spaces become hyphens, commas go.
+            means: Rows with `budget`, `n_seeds`, `mean`, `low` and `high`, as from `tables.over_seeds`.
+            unit: Its unit.
+            digits: Decimals shown.
+        """
+        for row in means.itertuples():
+            key = f"{name} at {100 * row.budget:g}".replace(",", "").replace(" ", "-")
+            self.note(key, row.mean, row.low, row.high, n=row.n_seeds, unit=unit, digits=digits)
+
     def table(self) -> pd.DataFrame:
         """The numbers noted so far, for reading: name, value with interval, what n counts."""
         return pd.DataFrame({"number": _name(row["key"]), "value": shown(row)} for row in self.rows)

@@ -1,6 +1,7 @@
 """linfair: who pays when a ReLU network is linearized for private inference.
 
 Start with `load_data` and `build`, train with `fit`, linearize with `linearizers.snl`, read `metrics.group_accuracy`.
+Then `metrics` and `theory` say why, `mitigation` repairs, `cost` prices it, `study` repeats it over seeds.
 """
 
 from linfair.data import GroupedData, load_data

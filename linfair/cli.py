@@ -5,6 +5,7 @@ Exit codes: 0 done; 1 something failed while running; 2 the request itself is wr
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -140,6 +141,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
     try:
         options.run(options)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read the output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except ValueError as error:  # what was asked for is wrong: ParameterError, GateError, CheckpointError, ...
         print(f"linfair: {error}", file=sys.stderr)
         return 2

@@ -160,3 +160,13 @@ def test_python_dash_m_is_the_same_command_from_any_folder(tmp_path):
     )
     assert done.returncode == 2
     assert "Did you mean 'relu_budget'?" in done.stderr
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    """As in `linfair linearizers | head -1`: no traceback, and the shell's code for a closed pipe, 128 + SIGPIPE."""
+    command = [sys.executable, "-m", "linfair", "linearizers"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        said = process.stderr.read()
+    assert process.returncode == 141
+    assert "Traceback" not in said and "BrokenPipe" not in said

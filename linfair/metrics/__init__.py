@@ -14,9 +14,9 @@ from linfair.metrics.accuracy import (
     wilson,
 )
 from linfair.metrics.bootstrap import PairedDifference, paired_bootstrap
-from linfair.metrics.curvature import TopEigenvalue, top_eigenvalues
+from linfair.metrics.curvature import TopEigenvalue, top_eigenvalue_pairs, top_eigenvalues
 from linfair.metrics.distance import ParameterDistance, churn_of, group_churn, parameter_distance
-from linfair.metrics.gradients import GroupGradient, group_gradient_norms
+from linfair.metrics.gradients import GroupGradient, group_gradient_norm_pairs, group_gradient_norms
 from linfair.metrics.margin import (
     GroupMargin,
     closeness,
@@ -58,6 +58,7 @@ __all__ = [
     "group_accuracy",
     "group_churn",
     "group_closeness",
+    "group_gradient_norm_pairs",
     "group_gradient_norms",
     "group_margin",
     "group_risk",
@@ -69,6 +70,7 @@ __all__ = [
     "parameter_distance",
     "relative_drop",
     "risk_of",
+    "top_eigenvalue_pairs",
     "top_eigenvalues",
     "wilson",
 ]

@@ -300,6 +300,25 @@ NOTEBOOKS: dict[str, Notebook] = {
             limits={"smoke": {"n_seeds": 2}},
         ),
         Notebook(
+            name="06_released_code",
+            title="Paper against released code: each disagreement a switch, and what it changes",
+            minutes=1,
+            parameters=(
+                _REPETITIONS,
+                _SEED,
+                _DEVICE,
+                _PROFILE,
+                Parameter(
+                    "switches",
+                    "str",
+                    "table",
+                    "table: the runs in book/results; run: all of them again with these parameters.",
+                    choices=("table", "run"),
+                ),
+            ),
+            limits={"smoke": {"n_seeds": 2}},
+        ),
+        Notebook(
             name="07_which_linearizer",
             title="Which ReLUs, or how many? Selections of equal count",
             minutes=2,

@@ -1,8 +1,8 @@
 """Runs behind `linfair.study.released`: networks trained the paper's way and the released code's, one switch apart.
 
 Everything here is on scikit-learn's digits: an MLP whose seeds are one ensemble, and a thin ResNet18 where a switch
-needs batch normalization or stages. Each function returns one number per version, group of images and seed; which
-version is the paper's, and what is compared with what, stands in `linfair.study.released.SWITCHES`.
+needs batch normalization or stages (`released_thin`). Each function returns one number per version, group of images and
+seed; which version is the paper's, and what is compared with what, stands in `linfair.study.released.SWITCHES`.
 """
 
 import copy
@@ -25,11 +25,12 @@ from linfair.models import build
 from linfair.study.cells import Worker, grid
 from linfair.study.recipes import Recipe
 from linfair.study.store import ResultStore
-from linfair.training import Data, Distill, Schedule, correctness, fit, supervised
+from linfair.training import Data, Distill, correctness, fit, supervised
 
 ACCURACY = "accuracy of the linearized network"
 ORIGINAL = "accuracy of the original network"
-WHO = ("majority", "minority", "all")
+NATURAL = {"majority_fraction": 1.0, "minority_fraction": 1.0}
+"""Options of the digits as they are: all classes with as many images."""
 
 
 @dataclass
@@ -252,7 +253,7 @@ def sided(lab: Lab) -> pd.DataFrame:
 # --- data ------------------------------------------------------------------------------------------------------------
 
 
-def test_size(lab: Lab) -> pd.DataFrame:
+def thinned_test(lab: Lab) -> pd.DataFrame:
     """The test set thinned as the training set is, and balanced: how wide intervals get, and what the mean hides."""
     parts = []
     for version, split in (("balanced", "test_balanced"), ("released", "test")):
@@ -267,12 +268,16 @@ def test_size(lab: Lab) -> pd.DataFrame:
     return pd.concat(parts)
 
 
+def thinned_split(seed: int) -> GroupedData:
+    """The naturally balanced digits of a seed, 90 % and 30 % of the training images of its two halves of classes."""
+    return other_split(load_data("digits", seed=seed, minority_fraction=0.3), seed)
+
+
 def mismatch(lab: Lab) -> pd.DataFrame:
     """Linearization on the data of base training, and on a thinned part: 90 % of five classes, 30 % of the others."""
-    natural = {"majority_fraction": 1.0, "minority_fraction": 1.0}
-    base = [load_data("digits", seed=seed, **natural).to(lab.device) for seed in lab.seeds]
+    base = [load_data("digits", seed=seed, **NATURAL).to(lab.device) for seed in lab.seeds]
     thinned = [
-        replace(load_data("digits", seed=seed, minority_fraction=0.3).to(lab.device), mean=one.mean, std=one.std)
+        replace(thinned_split(seed).to(lab.device), mean=one.mean, std=one.std)
         for seed, one in zip(lab.seeds, base, strict=True)
     ]
     teacher = lab.train(base)
@@ -284,24 +289,26 @@ def mismatch(lab: Lab) -> pd.DataFrame:
         schedule = lab.options().schedule
         options = {"seeds": lab.seeds, "schedule": schedule, "progress": lab.progress}
         [kept] = control(teacher, _one(sets), [one], **options)
-        kept = lab.tune(one=kept, teacher=teacher, sets=sets).model
+        whole = lab.tune(one=kept, teacher=teacher, sets=sets).model
         parts.append(lab.accuracies(version, tuned, sets=sets))
-        for words, model in (("accuracy drop", tuned), ("accuracy drop of the control, all ReLUs kept", kept)):
+        for words, model in (("accuracy drop", tuned), ("accuracy drop of the control, all ReLUs kept", whole)):
             lost = by_role(before - lab.right(model, sets)[0], rare)
             parts.append(lab.rows(version, words, "points", lost))
     return pd.concat(parts)
 
 
 def augmentation(lab: Lab) -> pd.DataFrame:
-    """Random shifts in every stage, and none."""
+    """Random shifts in every stage, and none; tested on the images as they are."""
     bare = {"augment": False}
+    still = [replace(one, shift=0) for one in lab.sets]
     teacher = lab.train(lab.sets, **bare)
     without = lab.tune(one=lab.select(teacher, lab.sets, lab.options(**bare)), teacher=teacher, **bare)
     parts = []
     for version, network, student in (("shifts", lab.teacher, lab.tune()), ("released", teacher, without)):
-        before, rare = lab.right(network)
-        lost = by_role(before - lab.right(student.model)[0], rare)
-        parts += [lab.accuracies(version, student.model), lab.accuracies(version, network, quantity=ORIGINAL)]
+        before, rare = lab.right(network, still)
+        lost = by_role(before - lab.right(student.model, still)[0], rare)
+        parts.append(lab.accuracies(version, student.model, sets=still))
+        parts.append(lab.accuracies(version, network, quantity=ORIGINAL, sets=still))
         parts.append(lab.rows(version, "accuracy drop", "points", lost))
     return pd.concat(parts)
 
@@ -313,7 +320,7 @@ def other_split(data: GroupedData, seed: int) -> GroupedData:
         data: The digits.
         seed: The other seed, of the split alone: which classes are the minority does not change.
     """
-    pool = load_data("digits", seed=seed, majority_fraction=1.0, minority_fraction=1.0)
+    pool = load_data("digits", seed=seed, **NATURAL)
     splits = dict(data.splits)
     for name in ("train", "val"):
         part, counts = pool.splits[name], torch.bincount(data.splits[name].a.cpu(), minlength=10).tolist()
@@ -322,9 +329,9 @@ def other_split(data: GroupedData, seed: int) -> GroupedData:
     return replace(data, splits=splits, provenance=data.provenance | {"split_seed": seed})
 
 
-def shared(data: GroupedData, other: GroupedData, split: str = "test_balanced") -> np.ndarray:
-    """Whether each image of a split is among the other data's training images, (n,)."""
-    known = {bytes(x.numpy()) for x in other.splits["train"].x.cpu()}
+def shared(data: GroupedData, other: GroupedData, split: str = "test_balanced", *, among: str = "train") -> np.ndarray:
+    """Whether each image of a split is in one of the other data's splits, the training split by default, (n,)."""
+    known = {bytes(x.numpy()) for x in other.splits[among].x.cpu()}
     return np.array([bytes(x.numpy()) in known for x in data.splits[split].x.cpu()])
 
 
@@ -357,18 +364,16 @@ def checkpoint(lab: Lab) -> pd.DataFrame:
     model = copy.deepcopy(lab.selected.model)
     found: dict[str, list[np.ndarray]] = {"val": [], "test_balanced": []}
     _, rare = lab.right(model)
-    tested = np.stack([_among(one) for one in lab.sets])
+    tested = np.stack([shared(one, one, among="test") for one in lab.sets])
 
     def after_epoch(epoch: int) -> bool:
         for split, kept in found.items():
             kept.append(lab.right(model, split=split)[0])
         return False
 
-    schedule: Schedule = lab.recipe.finetune
     options = {"seeds": lab.seeds, "stage": "finetune", "after_epoch": after_epoch, "progress": lab.progress}
-    fit(model, _one(lab.sets), Distill(lab.teacher, _one(lab.sets)), schedule, **options)
-    right = np.stack(found["test_balanced"])
-    on_val = 100 * np.stack(found["val"]).mean(2)
+    fit(model, _one(lab.sets), Distill(lab.teacher, _one(lab.sets)), lab.recipe.finetune, **options)
+    right, on_val = np.stack(found["test_balanced"]), np.stack(found["val"]).mean(2)
     on_test = np.stack([by_role(one, rare, tested)["all"] for one in right])
     epochs = {"last": np.full(len(lab.seeds), len(right) - 1), "best on validation": on_val.argmax(0)}
     epochs["released"] = on_test.argmax(0)
@@ -380,14 +385,9 @@ def checkpoint(lab: Lab) -> pd.DataFrame:
         fresh["all"] = (1 - share) * fresh["majority"] + share * fresh["minority"]
         parts.append(lab.rows(version, "accuracy on the test that is reported", "%", reported))
         parts.append(lab.rows(version, "accuracy on test images kept apart", "%", fresh))
+        parts.append(lab.rows(version, "reported minus kept apart", "points", {"all": reported["all"] - fresh["all"]}))
         parts.append(lab.rows(version, "epoch", "", {"all": epoch + 1}))
     return pd.concat(parts)
-
-
-def _among(data: GroupedData) -> np.ndarray:
-    """Whether each image of the balanced test is in the imbalanced one, (n,)."""
-    known = {bytes(x.numpy()) for x in data.splits["test"].x.cpu()}
-    return np.array([bytes(x.numpy()) in known for x in data.splits["test_balanced"].x.cpu()])
 
 
 def exact_budget(lab: Lab) -> pd.DataFrame:

@@ -1,0 +1,71 @@
+"""What the released code's switches do to the accuracy of majority and minority, in one chart."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from linfair.plots.style import COLORS, GREY, MARKERS
+from linfair.study import released
+
+ROLES = ("majority", "minority")
+
+
+def switch_chart(table: pd.DataFrame, *, linear: float = 10.0) -> Figure:
+    """Accuracy under the released version minus that under the reference, a line per switch, majority and minority.
+
+    Means over seeds of differences within a seed, with 95 % t intervals. Switches without two networks to compare are
+    left out.
+
+    Args:
+        table: From `linfair.study.released.compute`.
+        linear: The axis is linear up to so many points from 0, logarithmic beyond.
+
+    Returns:
+        The figure.
+    """
+    found = released.effects(table).set_index(["switch", "version", "quantity", "who"])
+    switches = [
+        one
+        for one in released.SWITCHES.values()
+        if one.charted and (one.name, one.other, one.charted, "minority") in found.index
+    ]
+    figure, ax = plt.subplots(figsize=(5.4, 1.3 + 0.36 * len(switches)))
+    y = np.arange(len(switches))[::-1]
+    for offset, role in zip((0.15, -0.15), ROLES, strict=True):
+        rows = found.loc[[(one.name, one.other, one.charted, role) for one in switches]]
+        ax.errorbar(
+            rows["mean"],
+            y + offset,
+            xerr=np.stack([rows["mean"] - rows["low"], rows["high"] - rows["mean"]]),
+            color=COLORS[role],
+            marker=MARKERS[role],
+            markersize=5,
+            linestyle="none",
+            elinewidth=1.4,
+            capsize=2,
+            label=role,
+        )
+    ax.axvline(0, color=GREY, linewidth=1)
+    reach = (
+        1.05
+        * found.loc[[(one.name, one.other, one.charted, role) for one in switches for role in ROLES]][["low", "high"]]
+        .abs()
+        .to_numpy()
+        .max()
+    )
+    if reach > linear:
+        ax.set_xscale("symlog", linthresh=linear)
+        beyond = [mark for mark in (20, 50, 100) if mark < reach]
+        marks = [-linear, -linear / 2, 0, linear / 2, linear]
+        ax.set_xticks([*(-mark for mark in beyond[::-1]), *marks, *beyond])
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.minorticks_off()
+    ax.set_xlim(-max(reach, 1), max(reach, 1))
+    ax.set_yticks(y, [one.title for one in switches])
+    ax.set_ylim(-0.6, len(switches) - 0.4)
+    ax.grid(visible=True, axis="both")
+    ax.set_xlabel("accuracy, released minus reference (points)")
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=2)
+    plt.close(figure)
+    return figure

@@ -11,7 +11,7 @@ from linfair.study import released
 ROLES = ("majority", "minority")
 
 
-def switch_chart(table: pd.DataFrame, *, linear: float = 10.0) -> Figure:
+def switch_chart(table: pd.DataFrame) -> Figure:
     """Accuracy under the released version minus that under the reference, a line per switch, majority and minority.
 
     Means over seeds of differences within a seed, with 95 % t intervals. Switches without two networks to compare are
@@ -19,7 +19,6 @@ def switch_chart(table: pd.DataFrame, *, linear: float = 10.0) -> Figure:
 
     Args:
         table: From `linfair.study.released.compute`.
-        linear: The axis is linear up to so many points from 0, logarithmic beyond.
 
     Returns:
         The figure.
@@ -47,21 +46,6 @@ def switch_chart(table: pd.DataFrame, *, linear: float = 10.0) -> Figure:
             label=role,
         )
     ax.axvline(0, color=GREY, linewidth=1)
-    reach = (
-        1.05
-        * found.loc[[(one.name, one.other, one.charted, role) for one in switches for role in ROLES]][["low", "high"]]
-        .abs()
-        .to_numpy()
-        .max()
-    )
-    if reach > linear:
-        ax.set_xscale("symlog", linthresh=linear)
-        beyond = [mark for mark in (20, 50, 100) if mark < reach]
-        marks = [-linear, -linear / 2, 0, linear / 2, linear]
-        ax.set_xticks([*(-mark for mark in beyond[::-1]), *marks, *beyond])
-        ax.xaxis.set_major_formatter("{x:g}")
-        ax.minorticks_off()
-    ax.set_xlim(-max(reach, 1), max(reach, 1))
     ax.set_yticks(y, [one.title for one in switches])
     ax.set_ylim(-0.6, len(switches) - 0.4)
     ax.grid(visible=True, axis="both")

@@ -9,7 +9,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -54,6 +54,10 @@ class Schedule:
         alpha_lr: Learning rate of the alphas, where they are trained; None is `lr`.
         augment: Shift images at random where the data set says so.
         compile: Run the network through torch.compile; losses differ by rounding only.
+        precision: `float32`, or `bf16`: the networks, the teacher's included, run under autocast, their large products
+            in bfloat16; weights, optimizer and losses stay float32, and whatever is measured runs in float32.
+        channels_last: Images and convolutions in channels-last memory while training; ensembles keep their layout.
+        fused: The optimizer's fused form; rounding may differ.
     """
 
     epochs: int
@@ -68,6 +72,13 @@ class Schedule:
     alpha_lr: float | None = None
     augment: bool = True
     compile: bool = False
+    precision: str = "float32"
+    channels_last: bool = False
+    fused: bool = False
+
+    def __post_init__(self) -> None:
+        if self.precision not in ("float32", "bf16"):
+            raise ValueError(f"no precision {self.precision!r}; there are float32, bf16")
 
     def rate(self, epoch: int) -> float:
         """Factor on the learning rates in an epoch (counted from 0).
@@ -95,12 +106,13 @@ class Schedule:
             {"params": alphas, "lr": alpha_lr, "weight_decay": 0.0},
         ]
         groups = [group for group in groups if group["params"]]
+        fused = True if self.fused else None  # None leaves the choice to torch, False would not
         if self.optimizer == "sgd":
-            return torch.optim.SGD(groups, momentum=self.momentum)
+            return torch.optim.SGD(groups, momentum=self.momentum, fused=fused)
         if self.optimizer == "adam":
-            return torch.optim.Adam(groups)
+            return torch.optim.Adam(groups, fused=fused)
         if self.optimizer == "adamw":
-            return torch.optim.AdamW(groups)
+            return torch.optim.AdamW(groups, fused=fused)
         raise ValueError(f"no optimizer {self.optimizer!r}; there are sgd, adam, adamw")
 
 
@@ -172,9 +184,14 @@ def per_member(values: Tensor) -> Tensor:
     return values.mean(dim=-1)
 
 
+def _wide(logits: Tensor) -> Tensor:
+    """Logits for a loss: bfloat16 becomes float32, anything wider stays."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
 def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
     """Cross entropy of each input, logits (..., n, classes), labels (..., n) -> (..., n)."""
-    return F.cross_entropy(logits.flatten(0, -2), y.flatten(), reduction="none").view(y.shape)
+    return F.cross_entropy(_wide(logits).flatten(0, -2), y.flatten(), reduction="none").view(y.shape)
 
 
 def distillation(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
@@ -188,8 +205,8 @@ def distillation(student: Tensor, teacher: Tensor, temperature: float) -> Tensor
     >>> distillation(torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 2.0]]), 4.0).tolist()
     [0.0]
     """
-    p = F.log_softmax(teacher.detach() / temperature, dim=-1)
-    q = F.log_softmax(student / temperature, dim=-1)
+    p = F.log_softmax(_wide(teacher.detach()) / temperature, dim=-1)
+    q = F.log_softmax(_wide(student) / temperature, dim=-1)
     return temperature**2 * (p.exp() * (p - q)).sum(dim=-1)
 
 
@@ -282,6 +299,9 @@ def fit(
             f"{members} networks need as many data sets and seeds, got {len(source.sets)} and {len(seeds)} "
             "(a plain network takes one data set, an ensemble a list)"
         )
+    last = schedule.channels_last and source.single
+    if last:
+        model.to(memory_format=torch.channels_last)
     optimizer = schedule.make_optimizer(model)
     run = torch.compile(model) if schedule.compile else model
     rates = [group["lr"] for group in optimizer.param_groups]
@@ -295,7 +315,11 @@ def fit(
         total = torch.zeros(members, device=source.y.device)
         keys = [f"{seed}/{stage}/{epoch}" for seed in seeds]
         for index, shifts in source.epoch(keys, schedule.batch_size, schedule.augment, sampler):
-            loss = objective(run, source.take(index, shifts))
+            batch = source.take(index, shifts)
+            if last and batch.x.ndim == 4:
+                batch = replace(batch, x=batch.x.contiguous(memory_format=torch.channels_last))
+            with torch.autocast(batch.x.device.type, torch.bfloat16, enabled=schedule.precision == "bf16"):
+                loss = objective(run, batch)
             optimizer.zero_grad(set_to_none=True)
             loss.sum().backward()
             if clip is not None:
@@ -324,6 +348,8 @@ def fit(
         if after_epoch is not None and after_epoch(epoch):
             break
     bar.close()
+    if last:  # so that a network is the same whether it was just trained or read from a file
+        model.to(memory_format=torch.contiguous_format)
     return history
 
 
@@ -331,7 +357,10 @@ def fit(
 def predict(
     model: nn.Module, data: Data, split: str, *, view: tuple[int, int] = (0, 0), batch_size: int = 1024
 ) -> Tensor:
-    """Logits of a whole split in evaluation mode, inputs moved by `view`: (n, classes), or (members, n, classes)."""
+    """Logits of a whole split, (n, classes) or (members, n, classes), its inputs moved by `view`.
+
+    In evaluation mode, and without autocast: a measurement is never less precise than the weights.
+    """
     source = Source(data, split)
     if max(map(abs, view)) > source.sets[0].shift:
         raise ValueError(
@@ -345,7 +374,8 @@ def predict(
         shifts = None
         if view != (0, 0):
             shifts = torch.tensor(view, device=index.device).view(2, 1, 1).expand(2, *index.shape)
-        logits.append(model(source.take(index, shifts).x))
+        with torch.autocast(index.device.type, enabled=False):  # a training's precision ends here
+            logits.append(model(source.take(index, shifts).x))
     model.train(training)
     return torch.cat(logits, dim=-2)
 

@@ -1,9 +1,10 @@
 """How each stage is trained, by network, data set and profile.
 
 `paper` are the paper's settings (SGD 0.1 for 160 epochs, SNL as released, 100 epochs of fine-tuning). `fast` shortens
-them for a GPU: where it is equivalent has to be shown. `small` is for bundled data on a CPU: an MLP on shifted digits,
-or a thin ResNet. `quick` takes a thin network through real images in minutes, far from converged. `smoke` is `small`
-cut to seconds; its numbers mean nothing.
+them for a GPU and trains in bf16, channels last, with fused optimizers; `fast_float32` is `fast` in float32. Where one
+may stand for another has to be shown (`linfair.study.equivalence`). `small` is for bundled data on a CPU: an MLP on
+shifted digits, or a thin ResNet. `quick` takes a thin network through real images in minutes, far from converged.
+`smoke` is `small` cut to seconds; its numbers mean nothing.
 """
 
 from dataclasses import dataclass, field, replace
@@ -78,7 +79,7 @@ _QUICK_CNN = Recipe(
     width=8,
     curvature="none",  # a search costs about a hundred epochs
 )
-_FAST = Recipe(
+_SHORT = Recipe(
     base=replace(_PAPER.base, epochs=40, decay="cosine", milestones=()),
     finetune=replace(PAPER_FINETUNE, epochs=25),
     options={
@@ -88,8 +89,23 @@ _FAST = Recipe(
     curvature="all",
 )
 PROFILES = ("smoke", "small", "quick", "paper")
-GPU_PROFILES = ("fast",)
+GPU_PROFILES = ("fast", "fast_float32")
 """For studies on a GPU only; notebooks take the others."""
+
+
+def on_gpu(plan: Recipe, *, precision: str = "bf16") -> Recipe:
+    """A recipe with the options of `Schedule` that are meant for a GPU, in every stage.
+
+    Args:
+        plan: Any recipe.
+        precision: `bf16` or `float32`.
+    """
+
+    def tuned(schedule: Schedule) -> Schedule:
+        return replace(schedule, precision=precision, channels_last=True, fused=True)
+
+    options = {name: replace(one, schedule=tuned(one.schedule)) for name, one in plan.options.items()}
+    return replace(plan, base=tuned(plan.base), finetune=tuned(plan.finetune), options=options)
 
 
 def recipe(network: str, profile: str) -> Recipe:
@@ -100,8 +116,10 @@ def recipe(network: str, profile: str) -> Recipe:
     """
     if profile not in (*PROFILES, *GPU_PROFILES):
         raise ValueError(f"no profile {profile!r}; there are {', '.join((*PROFILES, *GPU_PROFILES))}")
-    if profile in ("paper", "fast"):
-        return _PAPER if profile == "paper" else _FAST
+    if profile == "paper":
+        return _PAPER
+    if profile in GPU_PROFILES:
+        return on_gpu(_SHORT, precision="bf16" if profile == "fast" else "float32")
     if profile == "quick" and network != "mlp":
         return _QUICK_CNN
     small = _SMALL_MLP if network == "mlp" else _SMALL_CNN

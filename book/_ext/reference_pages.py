@@ -1,4 +1,4 @@
-"""Sphinx extension: the parts of the Reference that are made from the package when the book is built.
+"""Sphinx extension: the parts of the book that are made from the package when the book is built.
 
 A page asks for one with a comment line of its own, `% generated: NAME`; before the page is parsed, the line is replaced
 by MyST text. So no table of parameters, commands, modules or files can fall behind the code.
@@ -17,6 +17,7 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
+import claims_page
 import pandas as pd
 from result_columns import WHAT, meaning
 from sphinx.application import Sphinx
@@ -254,6 +255,8 @@ GENERATORS: dict[str, Callable[[], str]] = {
     "hardware": hardware,
     "notebooks": declared,
     "api": api_index,
+    "claims": claims_page.page,
+    "claims in one sentence": claims_page.summary,
     **{f"api {page}": partial(api, page) for page in (*API, "tools")},
 }
 """What a page may ask for -> the function that writes it."""

@@ -113,3 +113,20 @@ def test_a_misspelt_name_in_papermills_cell_is_refused():
     wrong = {"In": ["", "# Parameters\nrelu_budgt = 0.25\n"]}
     with pytest.raises(ParameterError, match="Did you mean 'relu_budget'"):
         parameters.from_namespace(TOY, namespace | wrong)
+
+
+def test_the_environment_may_ask_for_the_smoke_profile_everywhere(monkeypatch):
+    namespace = {p.name: p.default for p in NOTEBOOKS[TOY].parameters}
+    assert parameters.from_namespace(TOY, namespace)["profile"] == "small"
+    monkeypatch.setenv(parameters.PROFILE, "smoke")
+    forced = parameters.from_namespace(TOY, namespace)
+    assert forced["profile"] == "smoke" and forced["n_seeds"] == 2
+    monkeypatch.setenv(parameters.PROFILE, "smok")
+    with pytest.raises(ParameterError, match="Did you mean 'smoke'"):
+        parameters.from_namespace(TOY, namespace)
+
+
+def test_every_notebook_has_a_smoke_profile_that_cuts_its_seeds():
+    """So that `LINFAIR_PROFILE=smoke` reaches all of them."""
+    for notebook in NOTEBOOKS.values():
+        assert "smoke" in notebook["profile"].choices and notebook.limits["smoke"]["n_seeds"] == 2

@@ -36,7 +36,7 @@ FOLDER = "LINFAIR_EVIDENCE"
 VERDICTS = {
     "reproduced": "our measurement agrees, in the claim's own setting",
     "partly": "it agrees in part, or only on a stand-in for the paper's data",
-    "not": "our measurement contradicts it",
+    "not": "our measurement does not show it, or contradicts it",
     "not run": "its setting has not been run here",
 }
 

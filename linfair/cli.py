@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
 
-from linfair import datacli, diagnosecli, engine, mitigatecli, notebooks, parameters, studycli
+from linfair import auditcli, datacli, diagnosecli, engine, mitigatecli, notebooks, parameters, studycli
 from linfair.linearizers import BudgetOutOfReach
 from linfair.notebooks import NotebookError
 from linfair.parameters import ParameterError
@@ -91,6 +91,9 @@ COMMANDS = (
     Command("linearize", "linearize a network and measure every group", engine.linearize, engine.linearize_options),
     Command("diagnose", "why groups lose: every diagnostic", diagnosecli.diagnose, diagnosecli.diagnose_options),
     Command("mitigate", "repair a linearized network", mitigatecli.mitigate, mitigatecli.mitigate_options),
+    Command(
+        "audit", "one report on your own model: who pays, why, repair, cost", auditcli.audit, auditcli.audit_options
+    ),
     Command("data status", "show which data are found where, and their groups", datacli.status, datacli.status_options),
     Command("data describe", "show a data set's groups and what is wrong", datacli.describe, datacli.describe_options),
     Command("data fetch", "download a data set, or say how to get it", datacli.fetch_data, datacli.fetch_options),
@@ -139,6 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         SystemExit: From argparse, with code 2 for an unknown command or option, 0 for --help and --version.
     """
     options = build_parser().parse_args(arguments)
+    options.typed = list(sys.argv[1:] if arguments is None else arguments)
     try:
         options.run(options)
         sys.stdout.flush()

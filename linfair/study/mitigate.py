@@ -186,6 +186,7 @@ def mitigate(
     significance: float = 1.0,
     min_images: int = FEW,
     profile: str = "small",
+    schedule: Schedule | None = None,
     store: ResultStore | None = None,
     progress: bool = True,
     announce: Callable[[str], None] = lambda line: None,
@@ -202,6 +203,7 @@ def mitigate(
         significance: See `choose`.
         min_images: Groups with fewer validation images are judged together; 1 judges each alone.
         profile: Whose fine-tuning schedule, `linfair.study.recipe`.
+        schedule: Another one in its place.
         store: Where finished arms are kept; the user's cache by default.
         progress: Show progress bars.
         announce: Told each arm's name and whether it was read or trained.
@@ -210,7 +212,8 @@ def mitigate(
         ValueError: For arms, limits or a profile that are none, or a group without validation images.
         TrainingDiverged: If plain fine-tuning does.
     """
-    arms, schedule = arm_list(arms, mu), recipe(pair.header.network, profile).finetune
+    arms, planned = arm_list(arms, mu), recipe(pair.header.network, profile).finetune
+    schedule = schedule or planned
     data, header = pair.data, pair.header
     judged = judged_groups(data, min_images=min_images)
     check_limits(max_accuracy_loss, significance)

@@ -1,0 +1,24 @@
+"""Audit your own model: who pays when its ReLUs go, why, what repair buys, and what it costs in private inference.
+
+`read_user` takes a Python file with a function, safetensors weights and a data set; `audit` linearizes, repairs and
+measures; `write_report` makes one HTML page of it. `linfair audit` is all three.
+"""
+
+from linfair.audit.findings import answer, caveats
+from linfair.audit.network import AuditError, Subject, read_own, read_user
+from linfair.audit.report import html, write_report
+from linfair.audit.run import Audit, Plan, audit
+
+__all__ = [
+    "Audit",
+    "AuditError",
+    "Plan",
+    "Subject",
+    "answer",
+    "audit",
+    "caveats",
+    "html",
+    "read_own",
+    "read_user",
+    "write_report",
+]

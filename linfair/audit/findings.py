@@ -1,0 +1,335 @@
+"""What an audit says in words: the answer, what explains it and what does not, and what nobody should conclude.
+
+Every number in a sentence is computed from the tables of the `Audit`; a difference whose interval holds 0 is called
+what it is, no more than test noise.
+"""
+
+import numpy as np
+import pandas as pd
+
+from linfair.audit.run import Audit
+from linfair.metrics import Disparity, GroupMean, disparity, wilson
+
+FEW = 30
+"""Groups with fewer test images are named in the caveats."""
+
+
+def rows_of(audit: Audit, arm: str, budget: float) -> pd.DataFrame:
+    """The rows of one network on the test split, in order of groups.
+
+    Args:
+        audit: The findings.
+        arm: `original`, `plain`, `control` or a repair.
+        budget: Share of ReLUs kept; 1 for the original.
+    """
+    table = audit.groups
+    return table[(table["arm"] == arm) & (table["budget"] == budget)].sort_values("group").reset_index(drop=True)
+
+
+def gap_of(rows: pd.DataFrame, quantity: str = "drop") -> Disparity:
+    """The largest difference between groups of one network, with its interval; large values are bad.
+
+    Args:
+        rows: Of one network.
+        quantity: A column with `_low` and `_high` beside it.
+    """
+    fields = rows[["group", "n", quantity, f"{quantity}_low", f"{quantity}_high"]]
+    return disparity([GroupMean(*row) for row in fields.itertuples(index=False)], worst="high")
+
+
+def against_control(audit: Audit, budget: float) -> pd.DataFrame:
+    """The rows of a budget with `drop` and its ends taken against the 100 % control instead of the original.
+
+    The ends are put together from both Wilson intervals (MOVER), as for the drop against the original.
+    """
+    plain, control = rows_of(audit, "plain", budget), rows_of(audit, "control", budget)
+    drop = control["accuracy"] - plain["accuracy"]
+    low = drop - np.hypot(control["accuracy"] - control["low"], plain["high"] - plain["accuracy"])
+    high = drop + np.hypot(control["high"] - control["accuracy"], plain["accuracy"] - plain["low"])
+    return plain.assign(drop=100 * drop, drop_low=100 * low, drop_high=100 * high)
+
+
+def overall(rows: pd.DataFrame) -> float:
+    """Accuracy over all test images of one network, in per cent."""
+    return float(100 * (rows["accuracy"] * rows["n"]).sum() / rows["n"].sum())
+
+
+def share(budget: float) -> str:
+    """A budget in words.
+
+    >>> share(0.05)
+    '5 %'
+    """
+    return f"{100 * budget:g} %"
+
+
+def interval(value: float, low: float, high: float, digits: int = 1) -> str:
+    """A value and its interval.
+
+    >>> interval(20.571, 8.1, 33.04)
+    '20.6 [8.1, 33.0]'
+    """
+    return "{} [{}, {}]".format(*(number(one, digits) for one in (value, low, high)))
+
+
+def number(value: float, digits: int = 1) -> str:
+    """A number to so many digits, never -0.0.
+
+    >>> number(-0.04), number(-0.06)
+    ('0.0', '-0.1')
+    """
+    return f"{round(value, digits) + 0.0:.{digits}f}"
+
+
+def failed(audit: Audit, arm: str, budget: float) -> bool:
+    """Whether a network is no better than always giving one answer: what its groups lose is then no finding."""
+    rows = rows_of(audit, arm, budget)
+    part = audit.subject.data.splits[audit.split]
+    guess = part.y.bincount().max().item() / len(part)
+    n = int(rows["n"].sum())
+    return wilson(min(overall(rows) / 100, 1.0), n)[0] <= guess
+
+
+def answer(audit: Audit) -> tuple[str, str, str]:
+    """The answer in three sentences: who pays most and how much, from which budget on, and what was done about it."""
+    return _who(audit), _when(audit), _repair(audit)
+
+
+def _who(audit: Audit) -> str:
+    budget = audit.plan.named
+    rows, before = rows_of(audit, "plain", budget), rows_of(audit, "original", 1.0)
+    gap, kept = gap_of(rows), int(rows["kept"].iloc[0])
+    head = f"With {share(budget)} of the ReLUs left ({kept:,} of {int(before['kept'].iloc[0]):,})"
+    if failed(audit, "plain", budget):
+        return (
+            f"{head}, the network no longer works: it is right on {overall(rows):.1f} % of the test images, not "
+            "measurably more than one fixed answer would be, so who loses most there says nothing about groups."
+        )
+    worst, best = rows.iloc[gap.worst], rows.iloc[gap.best]
+    fall = (
+        f"its accuracy goes from {100 * before.iloc[gap.worst]['accuracy']:.1f} to {100 * worst['accuracy']:.1f} %, a "
+        f"drop of {_drop(worst)} points on {worst['n']:,} test images"
+    )
+    who = f"group {worst['group_name']} ({worst['role']}, {worst['n_train']:,} training images)"
+    if worst["drop_low"] <= 0:
+        return f"{head}, no group measurably loses accuracy: the largest drop is that of {who}, {fall}{_beyond(audit)}."
+    noise = "more than" if gap.low > 0 else "within"
+    return (
+        f"{head}, {who} pays most: {fall}, against {_drop(best)} for group {best['group_name']}, which pays least; the "
+        f"gap of {interval(gap.gap, gap.low, gap.high)} points is {noise} test noise."
+    )
+
+
+def _drop(row: pd.Series) -> str:
+    return interval(row["drop"], row["drop_low"], row["drop_high"])
+
+
+def _beyond(audit: Audit) -> str:
+    """The group that loses most against the control, where that is more than test noise: extra training hid it."""
+    if not audit.plan.control:
+        return ""
+    rows = against_control(audit, audit.plan.named)
+    worst = rows.iloc[gap_of(rows).worst]
+    if worst["drop_low"] <= 0:
+        return "; nor does any group against a network trained as long that kept all its ReLUs"
+    return (
+        f"; but a network trained as long that kept all its ReLUs is {_drop(worst)} points better in group "
+        f"{worst['group_name']}"
+    )
+
+
+def _when(audit: Audit) -> str:
+    sound = [budget for budget in audit.plan.budgets if not failed(audit, "plain", budget)]
+    gaps = {budget: gap_of(rows_of(audit, "plain", budget)) for budget in sound}
+    clear = [budget for budget, gap in gaps.items() if gap.low > 0]
+    lost = {
+        budget: overall(rows_of(audit, "original", 1.0)) - overall(rows_of(audit, "plain", budget)) for budget in gaps
+    }
+    said = "; ".join(
+        f"{share(budget)}: {number(abs(lost[budget]))} points {_way(lost[budget])} overall, {gap.gap:.1f} between groups"
+        for budget, gap in gaps.items()
+    )
+    if not gaps:
+        return "At none of the budgets does the linearized network still work."
+    if clear:
+        return f"Groups fare measurably differently from {share(clear[0])} of the ReLUs downwards ({said})."
+    return f"At no budget is a difference between groups larger than test noise ({said})."
+
+
+def _way(lost: float) -> str:
+    return "lost" if lost >= 0 else "gained"
+
+
+def _repair(audit: Audit) -> str:
+    found, budget = audit.mitigated, audit.plan.named
+    plain = rows_of(audit, "plain", budget)
+    low = plain.loc[plain["accuracy"].idxmin()]
+    if found is None:
+        return "No repair was tried (--no-mitigate)."
+    if found.choice.chosen == "none":
+        return (
+            f"None of the {len(found.choice.candidates) - 1} repairs tried at {share(budget)} did better for the worst "
+            f"group on validation images; it stays at {100 * low['accuracy']:.1f} % on the test images "
+            f"(group {low['group_name']})."
+        )
+    after = rows_of(audit, found.choice.chosen, budget)
+    high = after.loc[after["accuracy"].idxmin()]
+    change = overall(after) - overall(plain)
+    return (
+        f"Fine-tuned with {found.choice.chosen} instead, chosen on validation images, the worst group at "
+        f"{share(budget)} goes from {_accuracy(low)} to {_accuracy(high)} on the test images, and "
+        f"overall accuracy changes by {change:+.1f} points."
+    )
+
+
+def _accuracy(row: pd.Series) -> str:
+    ends = interval(100 * row["accuracy"], 100 * row["low"], 100 * row["high"])
+    return f"{ends} % (group {row['group_name']})"
+
+
+def drift(audit: Audit) -> str:
+    """What the 100 % control says about the group that pays most."""
+    if not audit.plan.control:
+        return (
+            "No control was trained (--no-control): how much of a drop is due to the extra training alone, and not to "
+            "missing ReLUs, is not known."
+        )
+    budget = audit.plan.named
+    worst = gap_of(rows_of(audit, "plain", budget)).worst
+    row, rest = rows_of(audit, "control", budget).iloc[worst], against_control(audit, budget).iloc[worst]
+    return (
+        f"The 100 % control keeps every ReLU and is trained exactly as long. At {share(budget)}, in group "
+        f"{row['group_name']}, it drops by {_drop(row)} points, which comes from the training alone; missing ReLUs add "
+        f"{_drop(rest)}."
+    )
+
+
+def explanation(audit: Audit) -> list[str]:
+    """Where the group that pays most stands in what the paper explains losses by."""
+    budget = audit.plan.named
+    before = rows_of(audit, "original", 1.0)
+    worst = gap_of(rows_of(audit, "plain", budget)).worst
+    name, groups = before["group_name"][worst], len(before)
+    measured = {"gradient_norm": ("gradient norm", False), "margin": ("margin", True)}
+    if before["top_eigenvalue"].notna().all():
+        measured["top_eigenvalue"] = ("top Hessian eigenvalue", False)
+    found = []
+    for column, (words, low_is_bad) in measured.items():
+        place = int(before[column].rank(ascending=low_is_bad, method="min")[worst])
+        end = "smallest" if low_is_bad else "largest"
+        found.append(f"{_ordinal(place)}{end} {words}")
+    listed = ", ".join(found[:-1]) + " and " + found[-1]
+    return [
+        f"In the original network, before any ReLU was removed, group {name} has the {listed} of {groups} groups.",
+        "The gradient norm says how strongly a small change of the weights moves the group's loss, the top Hessian "
+        "eigenvalue how strongly that loss curves, the margin how far the group's images lie from the decision "
+        "boundary. The paper ties large values of the first two, and small margins, to larger losses of accuracy.",
+        "They cannot say that one caused the other: groups with few training images tend to have all three, and a "
+        "handful of groups from one network cannot tell these apart.",
+    ]
+
+
+def _ordinal(place: int) -> str:
+    if place == 1:
+        return ""
+    return f"{place}{'th' if place in (11, 12, 13) else {1: 'st', 2: 'nd', 3: 'rd'}.get(place % 10, 'th')} "
+
+
+def caveats(audit: Audit) -> list[tuple[str, str]]:
+    """What limits the answer, each with a title of a few words."""
+    subject, plan, data = audit.subject, audit.plan, audit.subject.data
+    before = rows_of(audit, "original", 1.0)
+    found = [("Before anything else", text) for text in subject.warnings]
+    broken = [share(budget) for budget in plan.budgets if failed(audit, "plain", budget)]
+    if broken:
+        text = f"At {', '.join(broken)} the linearized network is not measurably better than one fixed answer. "
+        found.append(
+            ("Failed budgets", text + "Its rows show a method that failed at these settings, not a fairness finding.")
+        )
+    if plan.profile == "smoke":
+        found.append(
+            ("Profile smoke", "Training was cut to seconds to see that everything runs: the numbers mean nothing.")
+        )
+    elif plan.profile != "paper":
+        text = f"Trained in profile {plan.profile}, shorter than the paper's; more training can shrink the drops."
+        found.append((f"Profile {plan.profile}", text))
+    if subject.drawn and not subject.own:
+        text = (
+            f"linfair drew validation and test images itself (seed {subject.header.seed}). If your network was trained "
+            "on some of them, its accuracy with all ReLUs is too good and every drop too large. Give labels.csv a "
+            "column split (train, test) with the split it was trained on."
+        )
+        found.append(("Whose test images", text))
+    elif not subject.own:
+        text = "They come out of the data's training part, so your network may have been trained on them: repairs are "
+        found.append(("Validation images", text + "chosen on images it may know. The test images are the data's own."))
+    if not subject.own and "mean" not in dict(subject.header.data_options) and data.mean:
+        scale = " and ".join(", ".join(f"{v:.3f}" for v in values) for values in (data.mean, data.std))
+        text = f"Images were scaled by the training images' own mean and deviation ({scale}). "
+        found.append(("Preparation", text + "If your network was trained with other numbers, give --mean and --std."))
+    found += [
+        (
+            "One seed",
+            "One split, one mask, one fine-tuning. Another seed gives other drops, often by several points; "
+            "run again with --seed 1, 2, ... before you rely on a difference.",
+        ),
+        (
+            "Intervals",
+            "Each 95 % interval is about the test images: what would change with other images of the same "
+            "kind. It holds the trained networks fixed and knows nothing of other seeds. A drop's interval treats the "
+            "two accuracies as independent although they are on the same images, so it is rather too wide.",
+        ),
+        (
+            "Worst of several",
+            f"The group that pays most is picked among {len(before)} after looking, so its drop is "
+            "flattered by chance: expect less of it on new images.",
+        ),
+        ("Groups", _groups_text(audit)),
+    ]
+    small = before[before["n"] < FEW]
+    if len(small):
+        listed = ", ".join(f"{row.group_name} ({row.n})" for row in small.itertuples())
+        found.append(("Small groups", f"Fewer than {FEW} test images: {listed}. Their numbers are rough."))
+    found.append(("Control", drift(audit)))
+    if audit.mitigated is not None:
+        n = len(data.splits["val"])
+        text = f"The repair was chosen on {n:,} validation images; the test images were looked at once, afterwards."
+        found.append(("Selection", " ".join([text, *(f"{one}." for one in audit.mitigated.warnings)])))
+    found += [
+        (
+            "Cause",
+            "Gradient norms, margins and eigenvalues go along with losses. That is no proof of cause, and "
+            "changing them need not change the losses.",
+        ),
+        (
+            "Cost",
+            "Seconds follow a model (Delphi, constants measured for ResNet18 on 32x32 images, linear layers "
+            "scaled by their multiply-accumulates). ReLU counts and bytes carry over; read seconds as an order of "
+            "magnitude.",
+        ),
+        (
+            "What this is not",
+            "Accuracy per group on one data set is no legal assessment of fairness or "
+            "discrimination, and says nothing about how errors harm people.",
+        ),
+    ]
+    skipped = data.provenance.get("skipped") or []
+    if skipped:
+        found.append(("Skipped files", f"{len(skipped)} lines of labels.csv could not be used and are not in here."))
+    return found
+
+
+def _groups_text(audit: Audit) -> str:
+    data = audit.subject.data
+    part = data.splits[audit.split]
+    options = data.provenance.get("options") or {}
+    if bool((part.a == part.y).all()) and data.group_names == data.label_names:
+        return (
+            "Groups are the labels themselves: a group's accuracy is how often images of that label are recognised. "
+            "For groups of people or circumstances name another column with --group."
+        )
+    column = f"the column {options['group']} of labels.csv" if "group" in options else "the data's own groups"
+    return (
+        f"Groups are {column}, nothing finer: within a group, some may pay more than others, and what is not recorded "
+        "cannot be seen."
+    )

@@ -1,0 +1,299 @@
+"""The network of an audit: a user's own Python function with safetensors weights, or a network of linfair.
+
+`FILE:FUNCTION` names a function that returns an `nn.Module`; it is called without arguments, or with `(input_shape,
+classes)` if it takes them. **The file is run**, like any import: audit code you trust. Weights are read from
+safetensors only, which can hold no code. Everything that could go wrong later is tried here first, on the data's own
+images: shape, number of classes, finite outputs, ReLUs.
+"""
+
+import difflib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from linfair import gates
+from linfair.checkpoints import Header, load_network
+from linfair.data import DataError, GroupedData, load_data
+from linfair.data.sources import read
+from linfair.metrics import wilson
+from linfair.training import correctness
+
+PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
+
+
+class AuditError(ValueError):
+    """A network, its weights or its data cannot be audited; the message says what to change."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is audited.
+
+    Attributes:
+        model: The trained network, without gates, in evaluation mode.
+        data: Its data, split, on its device.
+        header: Names and options, as in linfair's own files; `network` is `FILE:FUNCTION` for a user's own.
+        own: It is one of linfair's networks.
+        files: SHA-256 of each file it was read from, by name.
+        drawn: The test images were drawn by linfair, so that the network may have been trained on some of them.
+        warnings: What was found on validation images.
+    """
+
+    model: nn.Module
+    data: GroupedData
+    header: Header
+    own: bool
+    files: dict[str, str]
+    drawn: bool
+    warnings: tuple[str, ...] = ()
+
+
+def read_own(
+    teacher: str | Path, *, network: str | None = None, data: str | None = None, device: str = "cpu"
+) -> Subject:
+    """A network that `linfair linearize` wrote, with the data and the split it was trained on.
+
+    Args:
+        teacher: `teacher.safetensors`.
+        network: Checked against the file's, if given.
+        data: Likewise.
+        device: `cpu` or `cuda`.
+
+    Raises:
+        ValueError: For a file that is none, or another network or data set than asked for.
+    """
+    model, header = load_network(teacher)
+    if header.gated:
+        raise AuditError(
+            f"{teacher} holds a linearized network; an audit starts from the original, teacher.safetensors"
+        )
+    for name, asked in {"network": network, "data": data}.items():
+        if asked not in (None, getattr(header, name)):
+            raise AuditError(f"--{name} {asked}, but {teacher} has {getattr(header, name)}; leave --{name} out")
+    found = load_data(header.data, seed=header.seed, **dict(header.data_options))
+    files = {Path(teacher).name: _digest(teacher)}
+    return _checked(Subject(model, found, header, True, files, drawn=False), device)
+
+
+def read_user(
+    model: str,
+    weights: str | Path,
+    data: str,
+    *,
+    seed: int = 0,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+    device: str = "cpu",
+    **options: object,
+) -> Subject:
+    """A user's own network, its weights and its data.
+
+    Args:
+        model: `FILE:FUNCTION`, a Python file and a function in it that returns the network.
+        weights: Its state dict, as safetensors.
+        data: Name of a data set, or `folder:PATH`.
+        seed: Decides the split, where the data have none of their own.
+        mean: Subtracted from each channel, on the scale [0, 1], as when the network was trained; by default the mean of
+            the training images.
+        std: Each channel is divided by it; by default their standard deviation.
+        device: `cpu` or `cuda`.
+        **options: Of the data set: `label`, `group`, `size`, ...
+
+    Raises:
+        ValueError: For a file, function, network, weights or data that do not fit each other; says which and why.
+    """
+    file, function = _named(model)
+    tensors = _weights(weights)
+    found = load_data(data, seed=seed, **options)
+    chosen = dict(options)
+    for name, given in {"mean": mean, "std": std}.items():
+        if given is None:
+            continue
+        if len(given) != len(found.mean) or (name == "std" and min(given) <= 0):
+            channels = f"{len(found.mean)} numbers, one for each channel{' above 0' * (name == 'std')}"
+            raise AuditError(f"--{name} {','.join(map(str, given))}: {data} needs {channels}, on the scale [0, 1]")
+        found, chosen[name] = replace(found, **{name: tuple(given)}), tuple(given)
+    network = _built(file, function, found)
+    _load(network, tensors, weights)
+    header = Header(
+        f"{file.name}:{function}", 0, found.input_shape, found.classes, data, seed, False, tuple(sorted(chosen.items()))
+    )
+    files = {file.name: _digest(file), Path(weights).name: _digest(weights)}
+    return _checked(Subject(network, found, header, False, files, _drawn(data, found)), device)
+
+
+def _drawn(data: str, found: GroupedData) -> bool:
+    """Whether linfair split the data itself: there is no official split, in a folder no column `split`."""
+    if data.partition(":")[0] != "folder":
+        return data.startswith("utkface") or data in ("toy", "digits")
+    options = found.provenance["options"]
+    root = data.partition(":")[2] or None
+    columns = (options["label"], options["group"])
+    return read("folder", root, size=options["size"], columns=columns).official is None
+
+
+def _named(model: str) -> tuple[Path, str]:
+    file, colon, function = model.rpartition(":")
+    if not colon or not file or not function.isidentifier():
+        raise AuditError(f"--model {model}: write FILE:FUNCTION, for example mymodel.py:build")
+    path = Path(file)
+    if not path.is_file():
+        raise AuditError(f"--model {model}: there is no file {path}")
+    if path.suffix != ".py":
+        raise AuditError(f"--model {model}: {path.name} is no Python file (.py)")
+    return path, function
+
+
+def _weights(path: str | Path) -> dict[str, torch.Tensor]:
+    path = Path(path)
+    if path.suffix in PICKLES:
+        new = path.with_suffix(".safetensors")
+        raise AuditError(
+            f"--weights {path} may hold code that runs when it is read; convert it once, from a source you trust:\n"
+            f"  python -c \"import torch; from safetensors.torch import save_file; s = torch.load('{path}', "
+            "map_location='cpu', weights_only=True); s = s.get('state_dict', s); "
+            f"save_file({{k: v.clone().contiguous() for k, v in s.items()}}, '{new}')\"\n"
+            f"and give --weights {new}"
+        )
+    try:
+        tensors = load_file(path)
+    except FileNotFoundError:
+        raise AuditError(f"there is no file {path}: give --weights a safetensors file") from None
+    except (SafetensorError, OSError) as error:
+        raise AuditError(f"{path} is truncated or no safetensors file ({error})") from error
+    return {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
+
+
+@contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    """Let a file import its neighbours."""
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+
+
+def _built(file: Path, function: str, data: GroupedData) -> nn.Module:
+    name = f"linfair_audited_{sha256(str(file.resolve()).encode()).hexdigest()[:8]}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    module = importlib.util.module_from_spec(spec)
+    with _importable(file.resolve().parent):
+        sys.modules[name] = module  # dataclasses and pickling look there
+        try:
+            spec.loader.exec_module(module)
+        except Exception as error:  # the user's code can raise anything
+            raise AuditError(f"{file} cannot be run: {type(error).__name__}: {error}") from error
+        build = getattr(module, function, None)
+        if not callable(build):
+            own = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+            near = difflib.get_close_matches(function, own, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(own) or 'no functions'}"
+            raise AuditError(f"{file} has no function {function}; {hint}")
+        arguments = _arguments(build, function, data)
+        try:
+            with torch.random.fork_rng(devices=[]):
+                network = build(*arguments)
+        except Exception as error:
+            called = f"{function}({', '.join(map(str, arguments))})"
+            raise AuditError(f"{called} in {file} raised {type(error).__name__}: {error}") from error
+    if not isinstance(network, nn.Module):
+        raise AuditError(f"{function} in {file} must return a torch.nn.Module, it returned {type(network).__name__}")
+    return network.float()
+
+
+def _arguments(build: Callable, function: str, data: GroupedData) -> tuple[object, ...]:
+    parameters = list(inspect.signature(build).parameters.values())
+    places = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    needed = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    if [p.name for p in places[:2]] == ["input_shape", "classes"] or (len(needed) == 2 == len(places)):
+        return data.input_shape, data.classes
+    if needed:
+        names = ", ".join(p.name for p in needed)
+        raise AuditError(f"{function} must take no arguments, or (input_shape, classes); it needs ({names})")
+    return ()
+
+
+def _load(network: nn.Module, tensors: dict[str, torch.Tensor], path: str | Path) -> None:
+    own = network.state_dict()
+    missing, extra = [name for name in own if name not in tensors], [name for name in tensors if name not in own]
+    shapes = [
+        f"{name} is {tuple(tensors[name].shape)} in the file and {tuple(value.shape)} in the network"
+        for name, value in own.items()
+        if name in tensors and tensors[name].shape != value.shape
+    ]
+    parts = [f"missing in the file: {_some(missing)}"] * bool(missing)
+    parts += [f"unknown to the network: {_some(extra)}"] * bool(extra) + [_some(shapes)] * bool(shapes)
+    if parts:
+        raise AuditError(f"{path} holds the weights of another network; {'; '.join(parts)}")
+    network.load_state_dict(tensors)
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _digest(path: str | Path) -> str:
+    return sha256(Path(path).read_bytes()).hexdigest()
+
+
+def _checked(subject: Subject, device: str) -> Subject:
+    """Try the network on its data, and move both to the device."""
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise AuditError(f"device {device!r} was asked for, but torch sees no GPU here; use --device cpu")
+    data, name, model = subject.data, subject.header.network, subject.model.eval()
+    if len(data.group_names) < 2:
+        raise AuditError(
+            f"{subject.header.data} has one group only ({data.group_names[0]}): nobody to compare it with; "
+            "name another column with --group"
+        )
+    if "val" not in data.splits:
+        raise DataError(f"{data.name} has no split 'val'; an audit chooses on validation images")
+    x = data.normalise(data.splits["val"].x[:64])
+    shape = "x".join(map(str, data.input_shape))
+    try:
+        with torch.no_grad():
+            outputs = model(x)
+    except Exception as error:  # the user's code can raise anything
+        raise AuditError(
+            f"{name} does not take inputs of shape {shape} ({type(error).__name__}: {error}); images are RGB at the "
+            "side given with --size"
+        ) from error
+    if not isinstance(outputs, torch.Tensor):
+        raise AuditError(f"{name} must return class scores as one tensor, it returned {type(outputs).__name__}")
+    if outputs.shape != (len(x), data.classes):
+        labels = ", ".join(data.label_names[:5]) + ", ..." * (data.classes > 5)
+        raise AuditError(
+            f"{name} answers {len(x)} inputs with a tensor of shape {tuple(outputs.shape)}; {subject.header.data} has "
+            f"{data.classes} labels ({labels}): scores of shape ({len(x)}, {data.classes}) are needed"
+        )
+    if not torch.isfinite(outputs).all():
+        raise AuditError(f"{name} answers with numbers that are not finite; are weights and --mean/--std its own?")
+    gates.install(model, data.input_shape)
+    data = data.to(device)
+    return replace(subject, model=model.to(device), data=data, warnings=_weak(model, data, name))
+
+
+def _weak(model: nn.Module, data: GroupedData, name: str) -> tuple[str, ...]:
+    """A warning where the network is hardly better than always saying the most frequent label."""
+    right, y = correctness(model, data, "val")[0], data.splits["val"].y
+    accuracy, guess = right.mean().item(), torch.bincount(y).max().item() / len(y)
+    low, high = wilson(min(accuracy, 1.0), len(y))
+    if low > guess:
+        return ()
+    return (
+        f"{name} is right on {100 * accuracy:.1f} % [{100 * low:.0f}, {100 * high:.0f}] of {len(y)} validation images; "
+        f"always saying the most frequent label would be right on {100 * guess:.1f} %. Either it was trained on "
+        "differently prepared images (see --size, --mean, --std, and the order of labels), or it has not learned: what "
+        "it then loses means nothing",
+    )

@@ -1,0 +1,310 @@
+"""The report of an audit: one HTML file that needs nothing else, with the tables and networks it rests on beside it.
+
+No script, no request: style and figures (SVG) are in the page. It follows the reader's light or dark setting, fits a
+phone and prints. What it says is computed from the `Audit`, so that the page and its tables cannot disagree.
+"""
+
+from dataclasses import replace
+from html import escape
+from pathlib import Path
+
+import pandas as pd
+from safetensors.torch import save_file
+
+from linfair import plots
+from linfair.audit import figures
+from linfair.audit.findings import (
+    against_control,
+    answer,
+    caveats,
+    drift,
+    explanation,
+    gap_of,
+    interval,
+    number,
+    overall,
+    rows_of,
+    share,
+)
+from linfair.audit.page import disclosure, figure, page, section, table
+from linfair.audit.run import Audit, mask_of
+from linfair.checkpoints import save_network
+from linfair.cost import DELPHI
+from linfair.paths import whole
+
+
+def write_report(audit: Audit, folder: str | Path, *, command: str = "") -> Path:
+    """Write the report, its tables, and the mask and weights of every network.
+
+    Args:
+        audit: The findings.
+        folder: Where to; made if missing.
+        command: What repeats it, as typed.
+
+    Returns:
+        The page, `index.html`; beside it lie `groups.parquet`, `cost.parquet`, with repairs `arms.parquet`, and for
+        each network `ARM-BUDGET.mask.safetensors` and `ARM-BUDGET.weights.safetensors`.
+
+    Raises:
+        ValueError: If the folder is a file.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"--out {folder} is a file; name a folder, it is made if missing")
+    folder.mkdir(parents=True, exist_ok=True)
+    files = _write_networks(audit, folder)
+    for name, rows in {"groups": audit.groups, "cost": audit.cost, "arms": audit.arms}.items():
+        if rows is not None:
+            with whole(folder / f"{name}.parquet") as part:
+                rows.to_parquet(part, index=False)
+            files.append(f"{name}.parquet")
+    with whole(folder / "index.html") as part:
+        part.write_text(html(audit, command=command, files=files), encoding="utf-8")
+    return folder / "index.html"
+
+
+def _write_networks(audit: Audit, folder: Path) -> list[str]:
+    """Masks and weights; what linfair can build again is written so that its commands can read it."""
+    files = []
+    header = replace(audit.subject.header, gated=True)
+    for (arm, budget), model in audit.networks.items():
+        if arm == "control":
+            continue
+        stem = f"{audit.plan.method if arm == 'plain' else 'repaired'}-{budget:g}"
+        mask_of(model).save(folder / f"{stem}.mask.safetensors")
+        if audit.subject.own:
+            save_network(folder / f"{stem}.weights.safetensors", model, header)
+        else:
+            tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+            with whole(folder / f"{stem}.weights.safetensors") as part:
+                save_file(tensors, part, metadata={"network": header.network, "arm": arm, "budget": f"{budget:g}"})
+        files += [f"{stem}.mask.safetensors", f"{stem}.weights.safetensors"]
+    return files
+
+
+def html(audit: Audit, *, command: str = "", files: list[str] | None = None) -> str:
+    """The page as text.
+
+    Args:
+        audit: The findings.
+        command: What repeats it.
+        files: Names of what lies beside it.
+    """
+    plots.style()
+    header = audit.subject.header
+    title = f"Who pays for fewer ReLUs: {header.network} on {_data_name(audit)}"
+    lead = " ".join(f"<p>{escape(sentence)}</p>" for sentence in answer(audit))
+    warnings = "".join(f'<p class="warning">{escape(text)}</p>' for text in audit.subject.warnings)
+    parts = [
+        section("answer", "The answer", f'{warnings}<div class="answer">{lead}</div>'),
+        section("groups", "Who pays at which budget", groups_part(audit)),
+        section("why", "Why", why_part(audit)),
+        section("repair", "What repair buys", repair_part(audit)),
+        section("cost", "What it costs in private inference", cost_part(audit)),
+        section("caveats", "What this report does not say", caveats_part(audit)),
+        section("provenance", "How it was made", provenance_part(audit, command, files or [])),
+    ]
+    return page(title, "".join(parts))
+
+
+def _data_name(audit: Audit) -> str:
+    kind, colon, place = audit.subject.header.data.partition(":")
+    return f"{kind} {Path(place).name}" if colon else kind
+
+
+def groups_part(audit: Audit) -> str:
+    """Bars and tables of every group and budget."""
+    before, budgets = rows_of(audit, "original", 1.0), audit.plan.budgets
+    columns = {
+        "group": before["group_name"],
+        "role": before["role"],
+        "trained on": before["n_train"].map("{:,}".format),
+    }
+    columns |= {"tested": before["n"].map("{:,}".format), "100 %": _accuracies(before)}
+    drops = {"group": before["group_name"], "role": before["role"]}
+    for budget in budgets:
+        rows = rows_of(audit, "plain", budget)
+        columns[share(budget)] = _accuracies(rows)
+        drops[share(budget)] = _drops(rows)
+    if audit.plan.control:
+        for budget in budgets:
+            drops[f"{share(budget)} against control"] = _drops(against_control(audit, budget))
+    lines = ", ".join(f"{share(b)}: {overall(rows_of(audit, 'plain', b)):.1f} %" for b in budgets)
+    gaps = []
+    for budget in budgets:
+        gap = gap_of(rows_of(audit, "plain", budget))
+        gaps.append(f"{share(budget)}: {interval(gap.gap, gap.low, gap.high)}")
+    alt = (
+        f"Horizontal bars of accuracy in per cent for {len(before)} groups, largest first: the original network in "
+        f"grey, then {', '.join(map(share, budgets))} of the ReLUs, blue for majority and orange for minority groups, "
+        "with intervals. The numbers are in the table below."
+    )
+    return (
+        "<p>A group is <em>majority</em> if it has at least as many training images as the average group. The network "
+        f"was linearized by {escape(audit.plan.method)} and fine-tuned; accuracy is on the {escape(audit.split)} "
+        "images, with 95 % Wilson intervals.</p>"
+        + figure(
+            figures.svg(figures.accuracy_bars(audit.groups), "accuracy", alt), "Accuracy of every group and budget"
+        )
+        + table("Accuracy in %, with its 95 % interval", pd.DataFrame(columns))
+        + f"<p>All test images together: 100 %: {overall(before):.1f} %, {lines}.</p>"
+        + table("Drop in points against all ReLUs, with its 95 % interval", pd.DataFrame(drops))
+        + f"<p>Gap between the group that pays most and the one that pays least, in points: {'; '.join(gaps)}.</p>"
+        + f"<p>{escape(drift(audit))}</p>"
+    )
+
+
+def _accuracies(rows: pd.DataFrame) -> list[str]:
+    return [f"{100 * r.accuracy:.1f} [{100 * r.low:.0f}, {100 * r.high:.0f}]" for r in rows.itertuples()]
+
+
+def _drops(rows: pd.DataFrame) -> list[str]:
+    return [f"{number(r.drop)} [{number(r.drop_low, 0)}, {number(r.drop_high, 0)}]" for r in rows.itertuples()]
+
+
+def why_part(audit: Audit) -> str:
+    """Diagnostics of every group, original and at the explained budget, and what they can and cannot say."""
+    budget = audit.plan.named
+    before, after = rows_of(audit, "original", 1.0), rows_of(audit, "plain", budget)
+    columns = {"group": before["group_name"], "trained on": before["n_train"].map("{:,}".format)}
+    for name, words in figures.WHY.items():
+        if before[name].notna().all():
+            columns[words] = [_change(one, two, name) for one, two in zip(_dicts(before), _dicts(after), strict=True)]
+    columns["excessive loss R(a)"] = [interval(r.excess, r.excess_low, r.excess_high, 2) for r in after.itertuples()]
+    shown = ", ".join(words for name, words in figures.WHY.items() if name in before and before[name].notna().all())
+    alt = (
+        f"Dots for each of {len(before)} groups: {shown}, in the original network as open marks and at {share(budget)} "
+        "of the ReLUs as filled ones. The numbers are in the table below."
+    )
+    first, *rest = explanation(audit)
+    converged = "converged" in "".join(map(str, columns.get(figures.WHY["top_eigenvalue"], [])))
+    note = "<p>Eigenvalues marked “not converged” are lower bounds.</p>" if converged else ""
+    return (
+        f"<p>{escape(first)} {escape(rest[0])}</p>"
+        + figure(figures.svg(figures.why_dots(before, after), "why", alt), f"Original and {share(budget)} of the ReLUs")
+        + table(
+            f"Original → {share(budget)}, measured on the {audit.split} images; R(a) is how much the group's loss "
+            "rose, in nats",
+            pd.DataFrame(columns),
+        )
+        + note
+        + f"<p>{escape(rest[1])}</p>"
+    )
+
+
+def _dicts(rows: pd.DataFrame) -> list[dict[str, object]]:
+    return rows.to_dict("records")
+
+
+def _change(one: dict[str, object], two: dict[str, object], name: str) -> str:
+    text = f"{one[name]:.3g} → {two[name]:.3g}"
+    if name == "top_eigenvalue" and not (one["top_eigenvalue_converged"] and two["top_eigenvalue_converged"]):
+        text += " (not converged)"
+    return text
+
+
+def repair_part(audit: Audit) -> str:
+    """The arms on validation, the choice and its reason, both networks on test."""
+    found, budget = audit.mitigated, audit.plan.named
+    if found is None:
+        return "<p>No repair was tried: the audit was run with <code>--no-mitigate</code>.</p>"
+    names, none = [one.name for one in found.judged], found.choice["none"].overall.accuracy
+    rows = []
+    for one in found.choice.candidates:
+        worst = one.worst
+        rows.append(
+            {
+                "fine-tuned with": one.arm,
+                "overall": f"{100 * one.overall.accuracy:.1f}",
+                "loss": number(100 * (none - one.overall.accuracy)),
+                "worst group": interval(100 * worst.accuracy, 100 * worst.low, 100 * worst.high, 0),
+                "which": names[worst.group],
+                "": "chosen" if one.arm == found.choice.chosen else "" if one.allowed else "loses too much",
+            }
+        )
+    lost = "".join(f"<p>{escape(arm)} diverged and is left out.</p>" for arm in found.diverged)
+    parts = [
+        f"<p>At {share(budget)} the same masked network was fine-tuned in {len(rows)} ways and one was chosen on "
+        f"validation images: the best worst group among those that lose at most {audit.plan.max_accuracy_loss:g} "
+        "points overall against plain fine-tuning (<em>none</em>).</p>",
+        table("On validation images, accuracy in %", pd.DataFrame(rows)),
+        lost,
+        f"<p><strong>Chosen: {escape(found.choice.chosen)}.</strong> {escape(found.choice.reason)}</p>",
+    ]
+    if found.choice.chosen != "none":
+        before, after = rows_of(audit, "plain", budget), rows_of(audit, found.choice.chosen, budget)
+        alt = (
+            f"Pairs of bars for {len(before)} groups: accuracy with plain fine-tuning in grey and with "
+            f"{found.choice.chosen} in green, with intervals. The numbers are in the table below."
+        )
+        change = [f"{100 * (two - one):+.1f}" for one, two in zip(before["accuracy"], after["accuracy"], strict=True)]
+        columns = {"group": before["group_name"], "role": before["role"], "plain": _accuracies(before)}
+        columns |= {found.choice.chosen: _accuracies(after), "change": change}
+        drawing = figures.repair_bars(before, after, found.choice.chosen)
+        parts += [
+            figure(figures.svg(drawing, "repair", alt), f"Plain fine-tuning and repair at {share(budget)}"),
+            table(f"On the {audit.split} images, accuracy in %", pd.DataFrame(columns)),
+            f"<p>All test images together: {overall(before):.1f} % plain, {overall(after):.1f} % repaired.</p>",
+        ]
+    return "".join(parts)
+
+
+def cost_part(audit: Audit) -> str:
+    """Seconds and bytes of one private answer at every budget."""
+    rows = []
+    for row in audit.cost.itertuples():
+        rows.append(
+            {
+                "ReLUs": share(row.budget),
+                "kept": f"{row.kept:,}",
+                "layers with ReLUs": f"{row.layers} of {row.sites}",
+                "seconds": f"{row.online_seconds:.3g}",
+                "MB online": f"{row.online_bytes / 1e6:.3g}",
+                "MB before": f"{row.offline_bytes / 1e6:.3g}",
+            }
+        )
+    link = f"{audit.plan.bandwidth / 1e6:g} Mbit/s and {1000 * audit.plan.rtt:g} ms round trip time"
+    freed = [f"{share(row.budget)}: {row.freed}" for row in audit.cost.itertuples() if row.freed]
+    text = (
+        f"Whole layers without a ReLU, each saves a round trip: {'; '.join(freed)}."
+        if freed
+        else "No layer is left without a ReLU, so no round trip is saved: only bytes and computing."
+    )
+    alt = (
+        f"Stacked bars: seconds of one private answer at {', '.join(share(b) for b in audit.cost['budget'])} of the "
+        "ReLUs, split into linear layers, computing ReLUs, sending, and round trips. The numbers are in the table "
+        "below."
+    )
+    return (
+        f"<p>One answer under Delphi's protocol over a link with {escape(link)}: {DELPHI.online_bytes:,} bytes for "
+        "each ReLU while the client waits, and one round trip for each layer that holds any.</p>"
+        + figure(figures.svg(plots.cost_parts(audit.cost), "cost", alt), "Where the seconds of one answer go")
+        + table("One private answer", pd.DataFrame(rows))
+        + f"<p>{escape(text)}</p><p>“MB before” is sent ahead of the question. The linear layers' own bytes are in "
+        "neither column.</p>"
+    )
+
+
+def caveats_part(audit: Audit) -> str:
+    """The limits, one paragraph each."""
+    return "<dl>" + "".join(f"<dt>{escape(t)}</dt><dd>{escape(d)}</dd>" for t, d in caveats(audit)) + "</dl>"
+
+
+def provenance_part(audit: Audit, command: str, files: list[str]) -> str:
+    """Digests, versions, options, files, and the command that repeats it."""
+    plan, header = audit.plan, audit.subject.header
+    asked = {"network": header.network, "data": header.data, "seed": header.seed} | dict(header.data_options)
+    asked |= {"method": plan.method, "budgets": ", ".join(map(share, plan.budgets)), "profile": plan.profile}
+    asked |= {"explained and repaired": share(plan.named), "arms": ", ".join(plan.arms) if plan.mitigate else "none"}
+    asked |= {"test images looked at": audit.split, "seconds of training": f"{audit.trained_seconds:.0f}"}
+    asked |= {"seconds of the last run": f"{audit.seconds:.0f}"}
+    facts = pd.DataFrame(list((asked | audit.facts).items()), columns=["what", "value"])
+    listed = "".join(f"<li><code>{escape(name)}</code></li>" for name in files)
+    again = f"<p>Run it again with</p><pre><code>{escape(command)}</code></pre>" if command else ""
+    use = (
+        "from linfair import gates\nfrom safetensors.torch import load_file\n\n"
+        f"network = gates.install(build(), {header.input_shape})  # your own function\n"
+        f'network.load_state_dict(load_file("{plan.method}-{plan.named:g}.weights.safetensors"))'
+    )
+    how = "" if audit.subject.own else f"<p>A linearized network is used so:</p><pre><code>{escape(use)}</code></pre>"
+    return again + table("Options, versions and digests", facts) + disclosure("Files beside this page", listed) + how

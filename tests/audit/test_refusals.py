@@ -1,0 +1,178 @@
+"""What `linfair audit` refuses, before anything is trained, and whether the message says what to do."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from linfair import cli
+from linfair.audit import AuditError, network, read_user
+
+BODIES = {
+    "raises": ("def build():\n    raise RuntimeError('no layers today')", "raised RuntimeError: no layers today"),
+    "needs": ("def build(width, depth, heads):\n    pass", "it needs (width, depth, heads)"),
+    "none": ("def build():\n    return 3", "must return a torch.nn.Module, it returned int"),
+    "broken": ("import nothing_of_that_name", "cannot be run: ModuleNotFoundError"),
+    "other": ("def builds():\n    pass", "has no function build; did you mean builds?"),
+    "classes": (
+        "from torch import nn\ndef build():\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(192, 4), nn.ReLU(), nn.Linear(4, 5))",
+        "shape (18, 5); folder:images has 2 labels (across, down): scores of shape (18, 2) are needed",
+    ),
+    "shape": (
+        "from torch import nn\ndef build():\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(100, 4), nn.ReLU(), nn.Linear(4, 2))",
+        "does not take inputs of shape 3x8x8",
+    ),
+    "relus": (
+        "from torch import nn\ndef build():\n    return nn.Sequential(nn.Flatten(), nn.Linear(192, 4), nn.Tanh(), "
+        "nn.Linear(4, 2))",
+        "computes no ReLU",
+    ),
+    "dictionary": (
+        "from torch import nn\nclass Net(nn.Module):\n    def forward(self, x):\n        return {'scores': x}\n"
+        "def build():\n    return Net()",
+        "class scores as one tensor, it returned dict",
+    ),
+}
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_trained(inside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*given: object, **options: object) -> None:
+        raise AssertionError("a request that is wrong must not train")
+
+    monkeypatch.setattr("linfair.audit.run.fine_tune", refuse)
+
+
+def refused(words: list[str], capsys: pytest.CaptureFixture) -> str:
+    assert cli.main(words) == 2
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_a_function_that_builds_no_network_for_these_data(
+    name: str, tmp_path: Path, typed: Callable, capsys: pytest.CaptureFixture
+) -> None:
+    body, expected = BODIES[name]
+    (tmp_path / "mine.py").write_text(body)
+    weights = {}
+    if name in ("classes", "shape", "relus"):
+        space: dict[str, object] = {}
+        exec(body, space)
+        weights = space["build"]().state_dict()
+    save_file(weights, tmp_path / "mine.safetensors")
+    changed = {"model": f"{tmp_path / 'mine.py'}:build", "weights": str(tmp_path / "mine.safetensors")}
+    assert expected in refused(typed(**changed, out=str(tmp_path / "out")), capsys)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({"model": "mymodel.py"}, "write FILE:FUNCTION, for example mymodel.py:build"),
+        ({"model": "yours.py:build"}, "there is no file yours.py"),
+        ({"model": "w.safetensors:build"}, "is no Python file"),
+        ({"weights": "none.safetensors"}, "there is no file none.safetensors"),
+        ({"weights": "mymodel.py"}, "is truncated or no safetensors file"),
+        ({"data": "folder:image"}, "no labels.csv in image"),
+        ({"group": "shade"}, "has no column shade; there are kind, light"),
+        ({"mean": "0.5"}, "needs 3 numbers, one for each channel"),
+        ({"std": "1,0,1"}, "above 0"),
+        ({"size": "16"}, "does not take inputs of shape 3x16x16"),
+        ({"budgets": "0.1,0.5"}, "descend"),
+        ({"repair_at": "0.3"}, "0.3, is none of the budgets (0.5, 0.1)"),
+        ({"method": "snll"}, "snl"),
+        ({"profile": "tiny"}, "no profile 'tiny'"),
+        ({"arms": "fairness"}, "no mitigation 'fairness'"),
+        ({"max_accuracy_loss": "-1"}, "got -1.0"),
+        ({"bandwidth": "0"}, "bandwidth = 0.0 is none"),
+        ({"lr": "0"}, "the learning rate is above 0"),
+        ({"network": "mlp"}, "--network goes with --teacher"),
+        ({"out": "w.safetensors"}, "is a file; name a folder"),
+    ],
+)
+def test_an_option_that_is_wrong(
+    changed: dict[str, str], expected: str, typed: Callable, capsys: pytest.CaptureFixture
+) -> None:
+    assert expected in refused(typed(**changed), capsys)
+
+
+def test_what_is_missing_is_named(capsys: pytest.CaptureFixture) -> None:
+    text = refused(["audit", "--model", "mymodel.py:build"], capsys)
+    assert "missing: --weights, --data" in text and "--teacher FILE" in text
+
+
+def test_weights_of_another_network_name_what_differs(
+    place: Path, tmp_path: Path, typed: Callable, capsys: pytest.CaptureFixture
+) -> None:
+    tensors = load_file(place / "w.safetensors")
+    tensors["final.bias"], tensors["last.weight"] = tensors.pop("last.bias"), torch.zeros(2, 7)
+    save_file(tensors, tmp_path / "other.safetensors")
+    text = refused(typed(weights=str(tmp_path / "other.safetensors")), capsys)
+    for words in ("missing in the file: last.bias", "unknown to the network: final.bias"):
+        assert words in text
+    assert "last.weight is (2, 7) in the file and (2, 128) in the network" in text
+
+
+def test_a_pickle_is_refused_with_a_command_that_converts_it(
+    place: Path, tmp_path: Path, typed: Callable, capsys: pytest.CaptureFixture
+) -> None:
+    """Oracle: the command that the message names, run as it stands, writes the same tensors."""
+    tensors = load_file(place / "w.safetensors")
+    torch.save({"state_dict": tensors, "epoch": 3}, tmp_path / "w.pt")
+    text = refused(typed(weights=str(tmp_path / "w.pt")), capsys)
+    (line,) = [line.strip() for line in text.splitlines() if line.strip().startswith("python -c")]
+    script = line.removeprefix('python -c "').removesuffix('"')
+    subprocess.run([sys.executable, "-c", script], check=True)
+    written = load_file(tmp_path / "w.safetensors")
+    assert written.keys() == tensors.keys() and all(torch.equal(written[name], tensors[name]) for name in tensors)
+
+
+def test_outputs_that_are_not_finite(
+    place: Path, tmp_path: Path, typed: Callable, capsys: pytest.CaptureFixture
+) -> None:
+    tensors = load_file(place / "w.safetensors")
+    tensors["last.bias"][0] = float("inf")
+    save_file(tensors, tmp_path / "inf.safetensors")
+    assert "numbers that are not finite" in refused(typed(weights=str(tmp_path / "inf.safetensors")), capsys)
+
+
+def test_one_group_has_nobody_to_compare_with(
+    place: Path, tmp_path: Path, typed: Callable, capsys: pytest.CaptureFixture
+) -> None:
+    lines = (place / "images" / "labels.csv").read_text().splitlines()
+    only = tmp_path / "only"
+    only.mkdir()
+    for file in (place / "images").glob("bright-*.png"):
+        (only / file.name).symlink_to(file)
+    (only / "labels.csv").write_text("\n".join(line for line in lines if not line.endswith(",dim")))
+    text = refused(typed(data=f"folder:{only}"), capsys)
+    assert "has one group only (bright)" in text and "--group" in text
+
+
+def test_a_network_that_has_not_learned_is_warned_of(place: Path, tmp_path: Path, chosen: dict) -> None:
+    """All weights zero: it always gives one answer, as often right as that answer is."""
+    save_file(
+        {name: torch.zeros_like(one) for name, one in load_file("w.safetensors").items()}, tmp_path / "0.safetensors"
+    )
+    (text,) = read_user("mymodel.py:build", tmp_path / "0.safetensors", "folder:images", **chosen).warnings
+    assert "right on 50.0 %" in text and "most frequent label would be right on 50.0 %" in text
+    assert read_user("mymodel.py:build", "w.safetensors", "folder:images", **chosen).warnings == ()
+
+
+def test_the_function_may_import_its_neighbours_and_take_no_arguments(tmp_path: Path, chosen: dict) -> None:
+    (tmp_path / "layers_of_mine.py").write_text("from torch import nn\nHEAD = nn.Linear(4, 2)")
+    text = "from layers_of_mine import HEAD\nfrom torch import nn\n"
+    text += "def make(width=4):\n    return nn.Sequential(nn.Flatten(), nn.Linear(192, width), nn.ReLU(), HEAD)"
+    (tmp_path / "mine.py").write_text(text)
+    path = list(sys.path)
+    data = read_user("mymodel.py:build", "w.safetensors", "folder:images", **chosen).data
+    assert len(network._built(tmp_path / "mine.py", "make", data)) == 4
+    assert sys.path == path
+    with pytest.raises(AuditError, match="has no function HEADS"):
+        network._built(tmp_path / "mine.py", "HEADS", data)

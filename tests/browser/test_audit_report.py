@@ -1,5 +1,7 @@
 """The audit's report in Chromium: nothing outside, no overflow, readable in both settings, nothing serious for axe."""
 
+from pathlib import Path
+
 import pytest
 from playwright.sync_api import Browser
 from probe import OUTSIDE, open_context, visit

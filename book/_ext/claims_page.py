@@ -84,7 +84,10 @@ def card(claim: Claim, evidence: pd.DataFrame) -> str:
     numbers = "".join(number(key, evidence.loc[key]) for key in claim.evidence)
     pages = sorted({key.partition("#")[0] for key in claim.evidence})
     links = ", ".join(f'<a href="../notebooks/{page}.html">{page}</a>' for page in pages)
-    said = [f"Measured on: {escape(claim.on)}. Notebook: {links}." if claim.on else "", escape(claim.note)]
+    said = [
+        f"Measured on: {escape(claim.on)}. Notebook: {links}." if claim.on else "",
+        f"Note: {escape(claim.note)}." if claim.note else "",
+    ]
     lines = "".join(f"<p>{line}</p>" for line in said if line)
     ours = f'<ul class="numbers">{numbers}</ul>' if numbers else ""
     return (

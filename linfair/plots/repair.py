@@ -14,6 +14,7 @@ from linfair.study import repair
 from linfair.study.tables import over_seeds
 
 ROLES = ("majority", "minority")
+STEPS = (*repair.MUS, repair.BEYOND)
 
 
 def change_chart(
@@ -160,9 +161,7 @@ def with_and_without(
     return figure
 
 
-def step_lines(
-    table: pd.DataFrame, *, mus: Sequence[float] = (*repair.MUS, repair.BEYOND), split: str = "test_balanced"
-) -> Figure:
+def step_lines(table: pd.DataFrame, *, mus: Sequence[float] = STEPS, split: str = "test_balanced") -> Figure:
     """Change against plain for each mu of Algorithm 1, a panel per budget (Fig. 15), and how many seeds diverged.
 
     Args:

@@ -1,6 +1,7 @@
 """The built pages as files: links lead somewhere, and nothing is loaded from outside."""
 
 import os
+import re
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -29,8 +30,8 @@ def inside(site: dict[Path, BeautifulSoup]) -> list[tuple[Path, str, Path, str]]
     """All links within the book: page, link, file it means, anchor."""
     links = []
     for page, soup in site.items():
-        for element in soup.select("a[href], img[src], script[src], link[href]"):
-            link = element.get("href") or element.get("src")
+        for element in soup.select("[href], [src], object[data]"):
+            link = element.get("href") or element.get("src") or element.get("data")
             parts = urlsplit(link)
             if parts.scheme or parts.netloc:
                 continue
@@ -55,16 +56,62 @@ def test_anchors_exist_on_the_page_they_name(site: dict[Path, BeautifulSoup]) ->
     assert wrong == []
 
 
+def outside(address: str) -> bool:
+    """Whether an address leaves the book. Links to follow may; what a page loads by itself may not."""
+    parts = urlsplit(address.strip())
+    return parts.scheme not in ("", "data") or bool(parts.netloc)
+
+
+def loads(soup: BeautifulSoup) -> list[str]:
+    """Every address that a browser fetches without a click: by attribute, or in a style sheet within the page."""
+    found = [element["src"] for element in soup.select("[src]")]
+    found += [element["data"] for element in soup.select("object[data]")]
+    found += [element["poster"] for element in soup.select("[poster]")]
+    found += [part.split()[0] for element in soup.select("[srcset]") for part in element["srcset"].split(",")]
+    kinds = {"stylesheet", "preload", "modulepreload", "prefetch", "preconnect", "dns-prefetch", "icon", "manifest"}
+    found += [element["href"] for element in soup.select("link[href]") if kinds & set(element.get("rel", []))]
+    found += [element.get("href") or element.get("xlink:href") or "" for element in soup.select("image, use")]
+    styles = [element.text for element in soup.select("style")] + [e["style"] for e in soup.select("[style]")]
+    found += [address for text in styles for address in in_style(text)]
+    return found
+
+
+def in_style(text: str) -> list[str]:
+    """Addresses of fonts, images and other sheets in a style sheet."""
+    return [a or b for a, b in re.findall(r"""url\(\s*["']?([^"')]+)|@import\s+["']([^"']+)""", text)]
+
+
 def test_pages_load_nothing_from_outside(site: dict[Path, BeautifulSoup]) -> None:
     """MathJax excepted where the book was built without npm; the browser tests then do not run."""
-    loaded = [
-        element.get("src") or element.get("href")
-        for soup in site.values()
-        for element in soup.select("script[src], img[src], iframe[src], link[rel~=stylesheet], link[rel~=preload]")
-    ]
-    outside = {address for address in loaded if urlsplit(address).scheme or urlsplit(address).netloc}
+    found = {address for soup in site.values() for address in loads(soup) if outside(address)}
     vendored = (ROOT / book.HTML / "_static" / book.MATHJAX_FILE).is_file()
-    assert outside <= (set() if vendored else {book.MATHJAX_CDN})
+    assert found <= (set() if vendored else {book.MATHJAX_CDN})
+
+
+def test_style_sheets_load_nothing_from_outside(site: dict[Path, BeautifulSoup]) -> None:
+    sheets = list((ROOT / book.HTML).rglob("*.css"))
+    assert sheets
+    found = [f"{sheet.name}: {one}" for sheet in sheets for one in in_style(sheet.read_text("utf-8")) if outside(one)]
+    assert found == []
+
+
+def test_what_would_load_from_outside_is_seen() -> None:
+    """Guards the two tests above, one address for each way in."""
+    page = """<script src="https://a/1"></script><link rel="stylesheet" href="//a/2"><iframe src="http://a/3"></iframe>
+        <img srcset="https://a/4 2x, here.png"><style>@import "https://a/5"; b { src: url('https://a/6') }</style>
+        <p style="background: url(https://a/7)"></p><link rel="canonical" href="https://a/no"><a href="https://a/no">x</a>
+        <img src="data:image/png;base64,AA"><img src="here.png">"""
+    found = [address for address in loads(BeautifulSoup(page, "html.parser")) if outside(address)]
+    assert sorted(address[-1] for address in found) == list("1234567")
+
+
+def test_every_page_of_the_toc_was_written(site: dict[Path, BeautifulSoup]) -> None:
+    """And no other: a page that left the table of contents must not stay behind."""
+    expected = {(ROOT / book.HTML / f"{page}.html").resolve() for page in book.pages(ROOT)}
+    assert expected <= set(site)
+    made = {"index.html", "genindex.html", "search.html", "py-modindex.html", "prf-prf.html"}
+    extra = {page for page in site if page not in expected and page.name not in made}
+    assert {page for page in extra if "_modules" not in page.parts and "_downloads" not in page.parts} == set()
 
 
 def test_the_unused_live_code_script_is_gone(site: dict[Path, BeautifulSoup]) -> None:

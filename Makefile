@@ -29,8 +29,9 @@ book: $(STAMP) ## run the notebooks at their small profile, build the site, prin
 	$(VENV)/bin/jupyter-book build . -W -n --keep-going
 	$(PY) -m linfair.book check
 
-test: $(STAMP) ## run every test (browser tests are skipped without a built book and Chromium)
+test: $(STAMP) ## run every test, and every notebook at its smoke profile (browser tests are skipped without a built book and Chromium)
 	$(PY) -m pytest $(PYTEST_OPTIONS)
+	LINFAIR_PROFILE=smoke $(PY) -m pytest -q --nbval-lax notebooks
 
 lint: $(STAMP) ## check the style of code, docstrings and notebooks
 	$(VENV)/bin/ruff check .

@@ -39,6 +39,7 @@ NAMED_BY_THE_CUSTOMER = (
 )
 FOLDERS = {".ci", "book", "linfair", "notebooks", "tests"}
 LARGEST_FILE = 2_000_000  # bytes
+VARIABLE = re.compile(r"^LINFAIR_\w+=\w+ ")
 
 
 def requirements(extra: str | None = None) -> dict[str, Requirement]:
@@ -93,9 +94,9 @@ def readme_blocks(language: str) -> list[str]:
 
 
 def readme_commands() -> list[list[str]]:
-    """Every shell command of the README, split into words, comments dropped."""
+    """Every shell command of the README, split into words, comments and variables before it dropped."""
     lines = "".join(readme_blocks("bash")).replace("\\\n", " ").splitlines()
-    commands = [shlex.split(line, comments=True) for line in lines]
+    commands = [shlex.split(VARIABLE.sub("", line), comments=True) for line in lines]
     return [command for command in commands if command]
 
 
@@ -290,11 +291,12 @@ def test_readme_steps_without_make_are_the_ones_make_takes(tmp_path):
     """Oracle: what `make --dry-run` prints, the environment's folder taken off (the README activates it)."""
     folder = f"{tmp_path}/venv/bin/"
     lines = make("--dry-run", "book", "test", f"VENV={tmp_path}/venv").stdout.splitlines()
+    lines = [VARIABLE.sub("", line) for line in lines]
     recipe = [shlex.split(line.removeprefix(folder)) for line in lines if line.startswith(folder)]
     steps = [
         words[2:] if words[:3] in (["python", "-m", "pip"], ["python", "-m", "pytest"]) else words for words in recipe
     ]
-    assert [step[0] for step in steps] == ["pip", "python", "jupyter-book", "python", "pytest"]
+    assert [step[0] for step in steps] == ["pip", "python", "jupyter-book", "python", "pytest", "pytest"]
     missing = [step for step in steps if step not in readme_commands()]
     assert missing == []
 

@@ -1,9 +1,10 @@
-"""What the released code's switches do to the accuracy of majority and minority, in one chart."""
+"""What the released code's switches do to the accuracy of majority and minority: one chart, and tables that wrap."""
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from pandas.io.formats.style import Styler
 
 from linfair.plots.style import COLORS, GREY, MARKERS
 from linfair.study import released
@@ -53,3 +54,13 @@ def switch_chart(table: pd.DataFrame) -> Figure:
     figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=2)
     plt.close(figure)
     return figure
+
+
+def wrapped(table: pd.DataFrame) -> Styler:
+    """A table of words for a page: lines break inside its cells instead of running out of the column.
+
+    Args:
+        table: From `linfair.study.released.summary` or `detail`.
+    """
+    look = {"white-space": "normal", "vertical-align": "top", "text-align": "left", "min-width": "3em"}
+    return table.style.set_properties(**look).hide(axis="index")

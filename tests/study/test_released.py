@@ -14,7 +14,7 @@ from linfair import plots
 from linfair.data import GroupedData, load_data
 from linfair.mitigation import Lagrangian
 from linfair.models import build
-from linfair.plots.released import switch_chart
+from linfair.plots.released import switch_chart, wrapped
 from linfair.study import ResultStore, released, released_runs, released_thin
 from linfair.study.released import SWITCHES
 from linfair.study.released_runs import ACCURACY, Lab
@@ -221,6 +221,7 @@ def test_the_committed_table_holds_every_switchs_headline_and_chart(committed: p
     assert said.startswith("**") and f"of {len(SWITCHES)} switches" in said
     for name in SWITCHES:
         assert len(released.detail(committed, name)) > 0
+    assert wrapped(released.summary(committed)).to_html().count("<tr>") == len(SWITCHES) + 1
 
 
 def test_the_chart_draws_the_means_of_both_roles() -> None:

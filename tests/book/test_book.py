@@ -3,12 +3,14 @@
 import importlib.metadata
 import io
 import os
+import re
 import tarfile
 from pathlib import Path
 
 import pytest
+import yaml
 
-from linfair import book
+from linfair import book, parameters
 
 ROOT = Path(__file__).resolve().parents[2]
 TOC = """
@@ -190,6 +192,19 @@ def test_a_package_without_the_file_is_a_reason(tree: Path, monkeypatch: pytest.
 
 def test_every_page_of_the_real_toc_has_a_source() -> None:
     assert [page for page in book.pages(ROOT) if book.source(ROOT, page) is None] == []
+
+
+def test_the_real_book_has_its_four_parts_with_notebooks_in_order() -> None:
+    """The idea first; the paper before what goes beyond it; numbers of notebooks ascend within each part."""
+    parts = yaml.safe_load((ROOT / "_toc.yml").read_text())["parts"]
+    assert [part["caption"] for part in parts] == ["Start", "The paper", "Beyond the paper", "Reference"]
+    chapters = [[chapter["file"] for chapter in part["chapters"]] for part in parts]
+    assert chapters[0][:2] == ["book/rerun", "book/claims"]
+    numbers = [[int(re.search(r"/(\d\d)_", page)[1]) for page in part if "notebooks/" in page] for part in chapters]
+    assert numbers[1] == [1, 2, 3, 4, 5]
+    assert numbers[2] == sorted(numbers[2]) and min(numbers[2]) > 5
+    named = {page.removeprefix("notebooks/") for part in chapters for page in part if "notebooks/" in page}
+    assert named == set(parameters.NOTEBOOKS)
 
 
 def test_jupyter_book_is_version_1() -> None:

@@ -374,5 +374,28 @@ NOTEBOOKS: dict[str, Notebook] = {
             ),
             limits={"smoke": {"n_seeds": 2, "steps": 20}},
         ),
+        Notebook(
+            name="11_audit",
+            title="Audit your own model",
+            minutes=1,
+            parameters=(
+                Parameter(
+                    "method", "str", "snl", "How the ReLUs to keep are chosen.", choices=("snl", "random", "snip")
+                ),
+                shares_kept([0.5, 0.2, 0.05], "Shares of ReLUs kept; the smallest is repaired."),
+                Parameter(
+                    "n_seeds",
+                    "int",
+                    2,
+                    "Networks: the first is audited, the others show how it varies.",
+                    low=2,
+                    high=20,
+                ),
+                _SEED,
+                _DEVICE,
+                _PROFILE,
+            ),
+            limits={"smoke": {"n_seeds": 2}},
+        ),
     )
 }

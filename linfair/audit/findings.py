@@ -9,6 +9,7 @@ import pandas as pd
 
 from linfair.audit.run import Audit
 from linfair.metrics import Disparity, GroupMean, disparity, wilson
+from linfair.study.choose import NOISE
 
 FEW = 30
 """Groups with fewer test images are named in the caveats."""
@@ -146,7 +147,8 @@ def _when(audit: Audit) -> str:
         budget: overall(rows_of(audit, "original", 1.0)) - overall(rows_of(audit, "plain", budget)) for budget in gaps
     }
     said = "; ".join(
-        f"{share(budget)}: {number(abs(lost[budget]))} points {_way(lost[budget])} overall, {gap.gap:.1f} between groups"
+        f"{share(budget)}: {number(abs(lost[budget]))} points {_way(lost[budget])} overall, "
+        f"{gap.gap:.1f} between groups"
         for budget, gap in gaps.items()
     )
     if not gaps:
@@ -175,8 +177,10 @@ def _repair(audit: Audit) -> str:
     after = rows_of(audit, found.choice.chosen, budget)
     high = after.loc[after["accuracy"].idxmin()]
     change = overall(after) - overall(plain)
+    p = found.choice[found.choice.chosen].p
+    noise = f" (the gain on validation was {'within' if p > NOISE else 'more than'} noise, p = {p:.2g})"
     return (
-        f"Fine-tuned with {found.choice.chosen} instead, chosen on validation images, the worst group at "
+        f"Fine-tuned with {found.choice.chosen} instead, chosen on validation images{noise}, the worst group at "
         f"{share(budget)} goes from {_accuracy(low)} to {_accuracy(high)} on the test images, and "
         f"overall accuracy changes by {change:+.1f} points."
     )
@@ -197,10 +201,11 @@ def drift(audit: Audit) -> str:
     budget = audit.plan.named
     worst = gap_of(rows_of(audit, "plain", budget)).worst
     row, rest = rows_of(audit, "control", budget).iloc[worst], against_control(audit, budget).iloc[worst]
+    change = interval(-row["drop"], -row["drop_high"], -row["drop_low"])
     return (
         f"The 100 % control keeps every ReLU and is trained exactly as long. At {share(budget)}, in group "
-        f"{row['group_name']}, it drops by {_drop(row)} points, which comes from the training alone; missing ReLUs add "
-        f"{_drop(rest)}."
+        f"{row['group_name']}, it changes by {change} points, which comes from the training alone; the linearized "
+        f"network is {_drop(rest)} points below it."
     )
 
 

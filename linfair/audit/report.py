@@ -13,21 +13,10 @@ from safetensors.torch import save_file
 
 from linfair import plots
 from linfair.audit import figures
-from linfair.audit.findings import (
-    against_control,
-    answer,
-    caveats,
-    drift,
-    explanation,
-    gap_of,
-    interval,
-    number,
-    overall,
-    rows_of,
-    share,
-)
+from linfair.audit.findings import answer, caveats, drift, explanation, gap_of, interval, overall, rows_of, share
 from linfair.audit.page import disclosure, figure, page, section, table
 from linfair.audit.run import Audit, mask_of
+from linfair.audit.tables import accuracy_table, arm_table, cost_table, drop_table, repair_table, why_table
 from linfair.checkpoints import save_network
 from linfair.cost import DELPHI
 from linfair.paths import whole
@@ -115,25 +104,9 @@ def _data_name(audit: Audit) -> str:
 def groups_part(audit: Audit) -> str:
     """Bars and tables of every group and budget."""
     before, budgets = rows_of(audit, "original", 1.0), audit.plan.budgets
-    columns = {
-        "group": before["group_name"],
-        "role": before["role"],
-        "trained on": before["n_train"].map("{:,}".format),
-    }
-    columns |= {"tested": before["n"].map("{:,}".format), "100 %": _accuracies(before)}
-    drops = {"group": before["group_name"], "role": before["role"]}
-    for budget in budgets:
-        rows = rows_of(audit, "plain", budget)
-        columns[share(budget)] = _accuracies(rows)
-        drops[share(budget)] = _drops(rows)
-    if audit.plan.control:
-        for budget in budgets:
-            drops[f"{share(budget)} against control"] = _drops(against_control(audit, budget))
     lines = ", ".join(f"{share(b)}: {overall(rows_of(audit, 'plain', b)):.1f} %" for b in budgets)
-    gaps = []
-    for budget in budgets:
-        gap = gap_of(rows_of(audit, "plain", budget))
-        gaps.append(f"{share(budget)}: {interval(gap.gap, gap.low, gap.high)}")
+    gaps = {budget: gap_of(rows_of(audit, "plain", budget)) for budget in budgets}
+    listed = "; ".join(f"{share(budget)}: {interval(gap.gap, gap.low, gap.high)}" for budget, gap in gaps.items())
     alt = (
         f"Horizontal bars of accuracy in per cent for {len(before)} groups, largest first: the original network in "
         f"grey, then {', '.join(map(share, budgets))} of the ReLUs, blue for majority and orange for minority groups, "
@@ -146,104 +119,63 @@ def groups_part(audit: Audit) -> str:
         + figure(
             figures.svg(figures.accuracy_bars(audit.groups), "accuracy", alt), "Accuracy of every group and budget"
         )
-        + table("Accuracy in %, with its 95 % interval", pd.DataFrame(columns))
+        + table("Accuracy in %, with its 95 % interval", accuracy_table(audit))
         + f"<p>All test images together: 100 %: {overall(before):.1f} %, {lines}.</p>"
-        + table("Drop in points against all ReLUs, with its 95 % interval", pd.DataFrame(drops))
-        + f"<p>Gap between the group that pays most and the one that pays least, in points: {'; '.join(gaps)}.</p>"
+        + table("Drop in points against all ReLUs, with its 95 % interval", drop_table(audit))
+        + f"<p>Gap between the group that pays most and the one that pays least, in points: {listed}.</p>"
         + f"<p>{escape(drift(audit))}</p>"
     )
-
-
-def _accuracies(rows: pd.DataFrame) -> list[str]:
-    return [f"{100 * r.accuracy:.1f} [{100 * r.low:.0f}, {100 * r.high:.0f}]" for r in rows.itertuples()]
-
-
-def _drops(rows: pd.DataFrame) -> list[str]:
-    return [f"{number(r.drop)} [{number(r.drop_low, 0)}, {number(r.drop_high, 0)}]" for r in rows.itertuples()]
 
 
 def why_part(audit: Audit) -> str:
     """Diagnostics of every group, original and at the explained budget, and what they can and cannot say."""
     budget = audit.plan.named
-    before, after = rows_of(audit, "original", 1.0), rows_of(audit, "plain", budget)
-    columns = {"group": before["group_name"], "trained on": before["n_train"].map("{:,}".format)}
-    for name, words in figures.WHY.items():
-        if before[name].notna().all():
-            columns[words] = [_change(one, two, name) for one, two in zip(_dicts(before), _dicts(after), strict=True)]
-    columns["excessive loss R(a)"] = [interval(r.excess, r.excess_low, r.excess_high, 2) for r in after.itertuples()]
-    shown = ", ".join(words for name, words in figures.WHY.items() if name in before and before[name].notna().all())
+    before, after, rows = rows_of(audit, "original", 1.0), rows_of(audit, "plain", budget), why_table(audit)
+    shown = ", ".join(words for words in figures.WHY.values() if words in rows)
     alt = (
         f"Dots for each of {len(before)} groups: {shown}, in the original network as open marks and at {share(budget)} "
         "of the ReLUs as filled ones. The numbers are in the table below."
     )
-    first, *rest = explanation(audit)
-    converged = "converged" in "".join(map(str, columns.get(figures.WHY["top_eigenvalue"], [])))
-    note = "<p>Eigenvalues marked “not converged” are lower bounds.</p>" if converged else ""
-    return (
-        f"<p>{escape(first)} {escape(rest[0])}</p>"
-        + figure(figures.svg(figures.why_dots(before, after), "why", alt), f"Original and {share(budget)} of the ReLUs")
-        + table(
-            f"Original → {share(budget)}, measured on the {audit.split} images; R(a) is how much the group's loss "
-            "rose, in nats",
-            pd.DataFrame(columns),
-        )
-        + note
-        + f"<p>{escape(rest[1])}</p>"
+    caption = (
+        f"Original → {share(budget)}, measured on the {audit.split} images; R(a) is how much the group's loss rose, in "
+        "nats"
     )
-
-
-def _dicts(rows: pd.DataFrame) -> list[dict[str, object]]:
-    return rows.to_dict("records")
-
-
-def _change(one: dict[str, object], two: dict[str, object], name: str) -> str:
-    text = f"{one[name]:.3g} → {two[name]:.3g}"
-    if name == "top_eigenvalue" and not (one["top_eigenvalue_converged"] and two["top_eigenvalue_converged"]):
-        text += " (not converged)"
-    return text
+    where, what, limits = explanation(audit)
+    partial = rows.astype(str).apply(lambda column: column.str.contains("not converged")).to_numpy().any()
+    note = "<p>An eigenvalue marked “not converged” is a lower bound of its size.</p>" if partial else ""
+    return (
+        f"<p>{escape(where)} {escape(what)}</p>"
+        + figure(figures.svg(figures.why_dots(before, after), "why", alt), f"Original and {share(budget)} of the ReLUs")
+        + table(caption, rows)
+        + note
+        + f"<p>{escape(limits)}</p>"
+    )
 
 
 def repair_part(audit: Audit) -> str:
     """The arms on validation, the choice and its reason, both networks on test."""
-    found, budget = audit.mitigated, audit.plan.named
+    found, budget, rows = audit.mitigated, audit.plan.named, arm_table(audit)
     if found is None:
         return "<p>No repair was tried: the audit was run with <code>--no-mitigate</code>.</p>"
-    names, none = [one.name for one in found.judged], found.choice["none"].overall.accuracy
-    rows = []
-    for one in found.choice.candidates:
-        worst = one.worst
-        rows.append(
-            {
-                "fine-tuned with": one.arm,
-                "overall": f"{100 * one.overall.accuracy:.1f}",
-                "loss": number(100 * (none - one.overall.accuracy)),
-                "worst group": interval(100 * worst.accuracy, 100 * worst.low, 100 * worst.high, 0),
-                "which": names[worst.group],
-                "": "chosen" if one.arm == found.choice.chosen else "" if one.allowed else "loses too much",
-            }
-        )
-    lost = "".join(f"<p>{escape(arm)} diverged and is left out.</p>" for arm in found.diverged)
+    chosen = found.choice.chosen
     parts = [
         f"<p>At {share(budget)} the same masked network was fine-tuned in {len(rows)} ways and one was chosen on "
         f"validation images: the best worst group among those that lose at most {audit.plan.max_accuracy_loss:g} "
         "points overall against plain fine-tuning (<em>none</em>).</p>",
-        table("On validation images, accuracy in %", pd.DataFrame(rows)),
-        lost,
-        f"<p><strong>Chosen: {escape(found.choice.chosen)}.</strong> {escape(found.choice.reason)}</p>",
+        table("On validation images, accuracy in %", rows),
+        *(f"<p>{escape(arm)} diverged and is left out.</p>" for arm in found.diverged),
+        f"<p><strong>Chosen: {escape(chosen)}.</strong> {escape(found.choice.reason)}</p>",
     ]
-    if found.choice.chosen != "none":
-        before, after = rows_of(audit, "plain", budget), rows_of(audit, found.choice.chosen, budget)
+    if chosen != "none":
+        before, after = rows_of(audit, "plain", budget), rows_of(audit, chosen, budget)
         alt = (
-            f"Pairs of bars for {len(before)} groups: accuracy with plain fine-tuning in grey and with "
-            f"{found.choice.chosen} in green, with intervals. The numbers are in the table below."
+            f"Pairs of bars for {len(before)} groups: accuracy with plain fine-tuning in grey and with {chosen} in "
+            "green, with intervals. The numbers are in the table below."
         )
-        change = [f"{100 * (two - one):+.1f}" for one, two in zip(before["accuracy"], after["accuracy"], strict=True)]
-        columns = {"group": before["group_name"], "role": before["role"], "plain": _accuracies(before)}
-        columns |= {found.choice.chosen: _accuracies(after), "change": change}
-        drawing = figures.repair_bars(before, after, found.choice.chosen)
+        drawing = figures.svg(figures.repair_bars(before, after, chosen), "repair", alt)
         parts += [
-            figure(figures.svg(drawing, "repair", alt), f"Plain fine-tuning and repair at {share(budget)}"),
-            table(f"On the {audit.split} images, accuracy in %", pd.DataFrame(columns)),
+            figure(drawing, f"Plain fine-tuning and repair at {share(budget)}"),
+            table(f"On the {audit.split} images, accuracy in %", repair_table(audit)),
             f"<p>All test images together: {overall(before):.1f} % plain, {overall(after):.1f} % repaired.</p>",
         ]
     return "".join(parts)
@@ -251,25 +183,11 @@ def repair_part(audit: Audit) -> str:
 
 def cost_part(audit: Audit) -> str:
     """Seconds and bytes of one private answer at every budget."""
-    rows = []
-    for row in audit.cost.itertuples():
-        rows.append(
-            {
-                "ReLUs": share(row.budget),
-                "kept": f"{row.kept:,}",
-                "layers with ReLUs": f"{row.layers} of {row.sites}",
-                "seconds": f"{row.online_seconds:.3g}",
-                "MB online": f"{row.online_bytes / 1e6:.3g}",
-                "MB before": f"{row.offline_bytes / 1e6:.3g}",
-            }
-        )
     link = f"{audit.plan.bandwidth / 1e6:g} Mbit/s and {1000 * audit.plan.rtt:g} ms round trip time"
     freed = [f"{share(row.budget)}: {row.freed}" for row in audit.cost.itertuples() if row.freed]
-    text = (
-        f"Whole layers without a ReLU, each saves a round trip: {'; '.join(freed)}."
-        if freed
-        else "No layer is left without a ReLU, so no round trip is saved: only bytes and computing."
-    )
+    text = "No layer is left without a ReLU, so no round trip is saved: only bytes and computing."
+    if freed:
+        text = f"Whole layers without a ReLU, each saves a round trip: {'; '.join(freed)}."
     alt = (
         f"Stacked bars: seconds of one private answer at {', '.join(share(b) for b in audit.cost['budget'])} of the "
         "ReLUs, split into linear layers, computing ReLUs, sending, and round trips. The numbers are in the table "
@@ -279,7 +197,7 @@ def cost_part(audit: Audit) -> str:
         f"<p>One answer under Delphi's protocol over a link with {escape(link)}: {DELPHI.online_bytes:,} bytes for "
         "each ReLU while the client waits, and one round trip for each layer that holds any.</p>"
         + figure(figures.svg(plots.cost_parts(audit.cost), "cost", alt), "Where the seconds of one answer go")
-        + table("One private answer", pd.DataFrame(rows))
+        + table("One private answer", cost_table(audit))
         + f"<p>{escape(text)}</p><p>“MB before” is sent ahead of the question. The linear layers' own bytes are in "
         "neither column.</p>"
     )

@@ -1,0 +1,27 @@
+"""The README's way to an audit, from its blocks alone."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from linfair import cli
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_the_readmes_blocks_end_in_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    """The Python block and the command as they stand, the command in the smoke profile."""
+    part = (ROOT / "README.md").read_text().split("## Audit your own model\n")[1].split("\n## ")[0]
+    ((kind, block), (shell, command)) = re.findall(r"^```(\w+)\n(.*?)^```", part, re.MULTILINE | re.DOTALL)
+    assert (kind, shell) == ("python", "bash")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LINFAIR_CACHE", str(tmp_path / "cache"))
+    exec(compile(block, "README.md", "exec"), {"__name__": "readme"})
+    program, *words = shlex.split(command)
+    assert program == "linfair" and cli.main([*words, "--profile", "smoke", "--no-curvature"]) == 0
+    assert capsys.readouterr().out.startswith("With 5 % of the ReLUs left")
+    assert {"index.html", "groups.parquet", "cost.parquet", "arms.parquet"} <= {
+        path.name for path in (tmp_path / "report").iterdir()
+    }

@@ -18,6 +18,8 @@ from linfair.claims import VERDICTS, Claim
 SIGNS = {"reproduced": "✓", "partly": "◐", "not": "✕", "not run": "○"}
 LABELS = {"not": "not reproduced"}  # what a chip says where it is not the verdict itself
 
+ANCHOR = "what-the-claims-page-takes-from-here"  # the section at the end of every notebook that notes numbers
+
 PARTS = {
     "1": "Section 1: the findings in brief",
     "4": "Section 4: theory, and the example in the plane",
@@ -68,7 +70,7 @@ def number(key: str, row: Mapping[str, object]) -> str:
     """One number of the evidence: what it is, its value, and behind it where it comes from."""
     page, _, name = key.partition("#")
     name = re.sub(r"\bat (\d+)\b", r"at \1 %", name.replace("-", " "))
-    link = f'<a href="../notebooks/{page}.html">{page}</a>'
+    link = f'<a href="../notebooks/{page}.html#{ANCHOR}">{page}</a>'
     facts = {
         "from": f"{link}, as <code>{escape(key)}</code>",
         "settings": escape(str(row["settings"])),

@@ -60,7 +60,9 @@ def test_every_number_stands_with_interval_n_and_provenance(soup: BeautifulSoup,
             assert number.summary.b.text == claims.shown(row)
             for fact in (key, row["settings"], row["device"], row["torch"], row["linfair"], f"{row['seconds']:.0f} s"):
                 assert str(fact) in number.dl.text
-            assert (ROOT / "book" / number.a["href"]).with_suffix(".ipynb").resolve().is_file()
+            address, _, anchor = number.a["href"].partition("#")
+            text = (ROOT / "book" / address).with_suffix(".ipynb").read_text()
+            assert f"## {anchor.replace('-', ' ')}" in text.lower()
 
 
 def test_counts_are_those_of_the_table(soup: BeautifulSoup, table: list[claims.Claim], made, capsys):

@@ -185,14 +185,18 @@ def _digits(row: object, value: float) -> int:
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """For reading: each switch, the two versions, whether it changes its headline, and by how much."""
+    """For reading: each switch, what it is judged by, whether it changes that, and by how much."""
     lines = []
     for row in headlines(table).itertuples():
-        one = SWITCHES[row.switch]
         what = row.quantity if row.who == "all" else f"{row.quantity}, {row.who}"
-        changed = "yes" if row.shown else "not shown"
-        lines.append([one.title, one.paper, one.released, what, changed, amount(row)])
-    return pd.DataFrame(lines, columns=["switch", "paper", "released code", "measured by", "changes it?", "by"])
+        lines.append([SWITCHES[row.switch].title, what, "yes" if row.shown else "not shown", amount(row)])
+    return pd.DataFrame(lines, columns=["switch", "judged by", "changes it?", "by"])
+
+
+def versions() -> pd.DataFrame:
+    """For reading: what the paper says and what the released code does."""
+    lines = [[one.title, one.paper, one.released] for one in SWITCHES.values()]
+    return pd.DataFrame(lines, columns=["switch", "paper", "released code"])
 
 
 def detail(table: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -205,7 +209,12 @@ def detail(table: pd.DataFrame, name: str) -> pd.DataFrame:
         values = [f"{value:,.{_digits(row, value)}f}" for value in (row.reference, row.value)]
         changed = f"{amount(row)}{'' if row.shown else ', not shown'}"
         lines.append([quantity, row.who, row.version, *values, changed, row.n_seeds])
-    return pd.DataFrame(lines, columns=["quantity", "images", "version", reference, "its value", "difference", "seeds"])
+    shown = pd.DataFrame(lines, columns=["quantity", "images", "version", reference, "value", "difference", "seeds"])
+    if found["version"].nunique() == 1:
+        shown = shown.rename(columns={"value": found["version"].iloc[0]}).drop(columns="version")
+    if (seeds := set(found["n_seeds"])) != {1} and len(seeds) == 1:
+        shown = shown.rename(columns={"difference": f"difference ({seeds.pop()} seeds)"})
+    return shown if found["n_seeds"].nunique() > 1 else shown.drop(columns="seeds")
 
 
 def evidence_line(table: pd.DataFrame) -> str:
@@ -226,15 +235,11 @@ def agreement(one: pd.DataFrame, other: pd.DataFrame) -> tuple[int, float]:
 
 
 def verdict(table: pd.DataFrame) -> str:
-    """How many switches change their headline, and which."""
+    """How many switches change what they are judged by, and for which none is shown."""
     found = headlines(table)
-    titles = {True: [], False: []}
-    for row in found.itertuples():
-        titles[bool(row.shown)].append(f"{SWITCHES[row.switch].title} ({amount(row)})")
-    said = (
-        f"**{len(titles[True])} of {len(found)} switches change what they are judged by**: {'; '.join(titles[True])}."
-    )
-    return said + (f" No change is shown for {'; '.join(titles[False])}." if titles[False] else "")
+    rest = [SWITCHES[name].title for name in found.loc[~found["shown"].astype(bool), "switch"]]
+    text = f"**{len(found) - len(rest)} of {len(found)} switches change what they are judged by.**"
+    return f"{text} No change is shown for: {'; '.join(rest)}." if rest else text
 
 
 def main(arguments: list[str] | None = None) -> None:

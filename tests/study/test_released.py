@@ -209,7 +209,7 @@ def test_computing_gives_every_headline_with_provenance(lab: Lab) -> None:
     one = released.summary(found).set_index("switch").loc["UTKFace age groups"]
     assert (one["changes it?"], one["by"]) == ("yes", "+1,123")
     lines = released.detail(found, "ages").set_index("quantity")
-    assert lines.loc["groups", ["paper", "its value", "difference"]].tolist() == ["4", "5", "+1"]
+    assert lines.loc["groups", ["paper", "released", "difference"]].tolist() == ["4", "5", "+1"]
     assert released.agreement(found, found) == (len(found[found["unit"] == "%"]), 0.0)
     assert "2 seeds of the mlp" in released.evidence_line(found)
 
@@ -221,6 +221,7 @@ def test_the_committed_table_holds_every_switchs_headline_and_chart(committed: p
     assert said.startswith("**") and f"of {len(SWITCHES)} switches" in said
     for name in SWITCHES:
         assert len(released.detail(committed, name)) > 0
+    assert released.versions()["switch"].tolist() == [one.title for one in SWITCHES.values()]
     assert wrapped(released.summary(committed)).to_html().count("<tr>") == len(SWITCHES) + 1
 
 

@@ -11,6 +11,7 @@ import pytest
 from linfair import plots
 from linfair.plots import repair as figures
 from linfair.study import repair
+from linfair.study.trade import trade
 
 WAYS = ("lagrangian", "kd_over_c")
 
@@ -121,7 +122,7 @@ def test_the_pareto_picture_numbers_ways_by_violation_and_joins_the_unbeaten() -
     rows = table()
     figure = figures.pareto_picture(rows)
     ax, key = figure.axes
-    found = repair.trade(rows).sort_values("violation")
+    found = trade(rows).sort_values("violation")
     line, *dots = ax.lines
     assert line.get_xdata().tolist() == found.loc[found["best"], "violation"].tolist()
     assert [dot.get_xdata()[0] for dot in dots] == found["violation"].tolist()

@@ -4,8 +4,10 @@ WHAT = {
     "data_counts": "how many images each group of each data set has, by split and label",
     "digits_mlp_snl": "MLP on digits, SNL at five budgets, with control: the README's figure, notebook 09",
     "digits_mlp_mitigation": "MLP on digits, SNL: fine-tuned plainly and with each mitigation, with controls",
+    "digits_resnet18_mitigation": "thin ResNet18 on digits, DeepReDuce: fine-tuned plainly and with three mitigations",
     "digits_mlp_upsampling": "MLP on digits, one group's training images repeated",
     "digits_resnet18_deepreduce": "thin ResNet18 on digits: DeepReDuce, and SNL's mask and random masks at its counts",
+    "released_switches": "one disagreement of the paper and its released code at a time: notebook 06",
     "evidence": "every number that a verdict of the claims page rests on, with interval and provenance",
 }
 
@@ -54,6 +56,10 @@ COLUMNS = {
     "torch": "version of torch",
     "linfair": "version of linfair",
     "seconds": "what it cost",
+    "switch": "a disagreement between the paper and its released code",
+    "version": "whose version: the paper's, the released code's, or this package's where the paper is silent",
+    "quantity": "what was measured",
+    "who": "over which images or groups",
     "label": "what labels are",
     "group_number": "number of the group",
     "label_number": "number of the label",

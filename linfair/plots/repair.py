@@ -12,6 +12,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from linfair.plots.style import COLORS, GREY, MARKERS, budget_axis, line_with_interval
 from linfair.study import repair
 from linfair.study.tables import over_seeds
+from linfair.study.trade import trade
 
 ROLES = ("majority", "minority")
 STEPS = (*repair.MUS, repair.BEYOND)
@@ -207,7 +208,7 @@ def pareto_picture(table: pd.DataFrame, *, budget: float = repair.HEADLINE, spli
     """Accuracy against fairness violation of every way at one budget; up and to the left is better.
 
     The violation is the largest minus the smallest accuracy of a group; means over seeds, whose intervals
-    `linfair.study.repair.trade` has. Triangles, joined by a line, are ways that no other one beats in both.
+    `linfair.study.trade.trade` has. Triangles, joined by a line, are ways that no other one beats in both.
 
     Args:
         table: From `linfair.study.repair.compute`.
@@ -217,7 +218,7 @@ def pareto_picture(table: pd.DataFrame, *, budget: float = repair.HEADLINE, spli
     Returns:
         The figure; numbers are those of the list beside it.
     """
-    found = repair.trade(table, budget=budget, split=split)
+    found = trade(table, budget=budget, split=split)
     found = found[found["way"] != "control"].sort_values("violation", ignore_index=True)
     figure, (ax, key) = plt.subplots(1, 2, figsize=(5.4, 4.2), width_ratios=[1.55, 1])
     key.set_axis_off()

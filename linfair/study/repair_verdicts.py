@@ -11,6 +11,7 @@ import pandas as pd
 
 from linfair.study import repair
 from linfair.study.tables import over_seeds
+from linfair.study.trade import trade
 
 Note = Callable[..., str]
 
@@ -304,7 +305,7 @@ def selection(table: pd.DataFrame, note: Note, *, budget: float = repair.HEADLIN
 def trade_off(table: pd.DataFrame, note: Note, *, budget: float = repair.HEADLINE) -> str:
     """The Pareto picture: which ways no other one beats in both accuracy and fairness violation."""
     note = _terse(note, table)
-    found = repair.trade(table, budget=budget)
+    found = trade(table, budget=budget)
     by = found.set_index("way")
     best = found[found["best"]].sort_values("violation")
     changed = []

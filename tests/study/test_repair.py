@@ -10,6 +10,7 @@ import pytest
 
 from linfair import claims
 from linfair.study import ResultStore, repair, repair_verdicts
+from linfair.study.trade import trade
 
 ROLE = {0: "majority", 1: "majority", 2: "minority"}
 TRAINED = {0: 90, 1: 90, 2: 10}
@@ -129,7 +130,7 @@ def test_trade_has_the_violation_by_hand_and_the_ways_that_no_other_beats() -> N
         ("kd_over_c", ""): {0: 0.95, 1: 0.95, 2: 0.45},
         ("group_dro", ""): {0: 0.7, 1: 0.8, 2: 0.5},
     }
-    found = repair.trade(table(BASE | ways)).set_index("way")
+    found = trade(table(BASE | ways)).set_index("way")
     assert found.loc["lagrangian", ["violation", "gap", "worst"]].tolist() == pytest.approx(
         [20, 100 * (23 / 30 - 0.6), 61]
     )

@@ -23,9 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from linfair import gates
 from linfair.cost import count_macs
-from linfair.linearizers.stages import stage_units
 from linfair.models import build
 from linfair.study.definitions import Job, figures, plan
 from linfair.study.measure import device_name
@@ -62,16 +60,20 @@ H200 = Machine(
 """A fast GPU's ceilings; nothing else on the page was measured on one."""
 
 
-def ceilings(device: str = "cpu", *, size: int = 1024, megabytes: int = 128, turns: int = 5) -> Machine:
-    """Measure a machine's ceilings in this process: the best of some float32 products and copies.
+def ceilings(
+    device: str = "cpu", *, precision: str = "float32", size: int = 1024, megabytes: int = 128, turns: int = 5
+) -> Machine:
+    """Measure a machine's ceilings in this process: the best of some products and copies.
 
     Args:
         device: `cpu` or `cuda`.
+        precision: Of the product, `float32` or `bf16`.
         size: Rows and columns of the matrices.
         megabytes: MiB that are copied; more than the caches hold.
         turns: How often.
     """
-    matrix = torch.randn(size, size, generator=torch.Generator().manual_seed(0)).to(device)
+    kind = {"float32": torch.float32, "bf16": torch.bfloat16}[precision]
+    matrix = torch.randn(size, size, generator=torch.Generator().manual_seed(0)).to(device, kind)
     source = torch.zeros(megabytes * 2**18, device=device)
     target = torch.empty_like(source)
 
@@ -87,7 +89,7 @@ def ceilings(device: str = "cpu", *, size: int = 1024, megabytes: int = 128, tur
 
     operations = 2 * size**3 / best(lambda: matrix @ matrix)
     moved = 2 * source.nbytes / best(lambda: target.copy_(source))
-    return Machine(device_name(device), operations, moved, "float32 product and copy, measured in this process")
+    return Machine(device_name(device), operations, moved, f"{precision} product and copy, measured in this process")
 
 
 @dataclass(frozen=True)
@@ -225,8 +227,7 @@ def configurations(stages: int) -> int:
 
 
 def cell_floors(
-    network: nn.Module,
-    input_shape: tuple[int, ...],
+    cost: ImageCost,
     plan: Recipe,
     *,
     images: int,
@@ -235,12 +236,12 @@ def cell_floors(
     arms: Sequence[str] = ("original", "plain", "control", "lagrangian", "kd_over_c"),
     teacher: str = "cached",
     epochs: int | None = None,
+    stages: int = 4,
 ) -> dict[str, Work]:
     """The stages of one cell: base training, mask selection, its control, fine-tuning of every arm at every budget.
 
     Args:
-        network: The network.
-        input_shape: Shape of one image.
+        cost: Of one image and one network.
         plan: How each stage is trained.
         images: Images of the training split.
         method: `snl`, `deepreduce`, or a method without a mask phase.
@@ -248,18 +249,18 @@ def cell_floors(
         arms: All but the original are fine-tuned.
         teacher: `cached`, or `every step` where images are shifted anew in every epoch.
         epochs: Epochs of the mask path, if known; by default `path_epochs`.
+        stages: Of the network, for DeepReDuce's search; ResNets have four.
 
     Returns:
         `base`, `path`, `control` (its mask phase) and `finetune`.
     """
-    cost = image_cost(network, input_shape)
     options, path, control = plan.method(method), Work(), Work()
     if method == "snl":
         count = path_epochs(options.growth) if epochs is None else epochs
         path = control = training_work(cost, options.schedule, images, epochs=count, teacher=teacher)
     elif method == "deepreduce":
         control = training_work(cost, options.schedule, images, teacher=teacher)
-        path = control.times(configurations(len(stage_units(gates.install(network, input_shape)))))
+        path = control.times(configurations(stages))
     tuned = training_work(cost, plan.finetune, images, teacher=teacher)
     return {
         "base": training_work(cost, plan.base, images, teacher="none"),
@@ -283,8 +284,14 @@ def stage_table(stages: Mapping[str, Work], machine: Machine) -> pd.DataFrame:
 
 
 @cache
-def _network(name: str) -> nn.Module:
-    return build(name, SHAPE, CLASSES)
+def paper_cost(network: str) -> ImageCost:
+    """The cost of one 32x32 image in a network at full width; counted without memory or computing (meta tensors).
+
+    >>> paper_cost("resnet18").forward_macs
+    555422720
+    """
+    with torch.device("meta"):
+        return image_cost(build(network, SHAPE, CLASSES), SHAPE)
 
 
 @cache
@@ -292,7 +299,7 @@ def _stages(
     network: str, profile: str, method: str, images: int, budgets: int, arms: tuple[str, ...]
 ) -> dict[str, Work]:
     sizes = {"images": images, "method": method, "budgets": budgets, "arms": arms}
-    return cell_floors(_network(network), SHAPE, recipe(network, profile), **sizes)
+    return cell_floors(paper_cost(network), recipe(network, profile), **sizes)
 
 
 def grid_floors(

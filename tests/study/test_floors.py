@@ -23,6 +23,7 @@ from linfair.study.floors import (
     configurations,
     grid_floors,
     image_cost,
+    paper_cost,
     stage_table,
     training_work,
 )
@@ -35,6 +36,7 @@ SIZES = {"cifar10": 22_500, "svhn": 7_465, "utkface_age": 16_260, "utkface_race"
 def test_resnet18_costs_0_556_gmac_forward_and_3_33_gflop_a_training_image() -> None:
     """By hand, layer by layer: three passes, but no gradient with respect to the image in the stem."""
     cost = image_cost(build("resnet18", SHAPE, 10), SHAPE)
+    assert paper_cost("resnet18") == cost  # on meta tensors
     stem = 64 * 3 * 9 * 32 * 32
     same = 9 * 64 * 64 * 32 * 32  # every 3x3 convolution within a stage; the first of stages 2 to 4 is half of it
     shortcuts = 3 * 64 * 128 * 16 * 16
@@ -85,7 +87,7 @@ def test_unknown_ways_to_ask_the_teacher_are_refused() -> None:
 
 def test_the_papers_cell_takes_157_pflop_and_199_seconds_on_an_h200_by_operations() -> None:
     """Oracle: 47.1 million images, (160 + 2 * 300 + 4 * 5 * 100) epochs of 17,067, of 3.33 GFLOP each."""
-    stages = cell_floors(build("resnet18", SHAPE, 10), SHAPE, recipe("resnet18", "paper"), images=17_067)
+    stages = cell_floors(paper_cost("resnet18"), recipe("resnet18", "paper"), images=17_067)
     table = stage_table(stages, H200).set_index("stage")
     assert table.loc["all", "images"] == (160 + 2 * 300 + 4 * 5 * 100) * 17_067
     images = table.loc["all", "images"]
@@ -99,14 +101,14 @@ def test_the_papers_cell_takes_157_pflop_and_199_seconds_on_an_h200_by_operation
 
 
 def test_methods_arms_and_budgets_enter_the_stages() -> None:
-    network, plan = build("resnet18", SHAPE, 10, width=4), recipe("resnet18", "paper")
-    stages = cell_floors(network, SHAPE, plan, images=100, method="random", budgets=3, arms=("original", "plain"))
+    cost, plan = paper_cost("resnet18"), recipe("resnet18", "paper")
+    stages = cell_floors(cost, plan, images=100, method="random", budgets=3, arms=("original", "plain"))
     assert stages["path"] == stages["control"] == Work()
     assert stages["finetune"].images == 3 * plan.finetune.epochs * 100
-    searched = cell_floors(network, SHAPE, plan, images=100, method="deepreduce", arms=("original", "plain", "control"))
+    searched = cell_floors(cost, plan, images=100, method="deepreduce", arms=("original", "plain", "control"))
     assert searched["path"].images == 11 * 200 * 100
     assert searched["control"].images == 200 * 100
-    assert cell_floors(network, SHAPE, plan, images=100, epochs=7)["path"].images == 700
+    assert cell_floors(cost, plan, images=100, epochs=7)["path"].images == 700
 
 
 def test_deepreduce_trains_as_many_networks_as_counted() -> None:
@@ -142,8 +144,8 @@ def test_the_grid_adds_up_and_counts_a_shared_teacher_once() -> None:
     assert total["hours"] * 3600 == pytest.approx(max(parts["operations"].sum(), parts["bytes"].sum()))
     assert (total["cells"], total["arms"]) == (parts["cells"].sum(), parts["arms"].sum())
     cifar = grid[(grid["data"] == "cifar10") & (grid["network"] == "resnet18")].set_index("method")
-    network, plan, arms = build("resnet18", SHAPE, 10), recipe("resnet18", "fast"), ("original", "plain", "control")
-    one = cell_floors(network, SHAPE, plan, images=22_500, method="deepreduce", arms=arms)
+    cost, plan, arms = paper_cost("resnet18"), recipe("resnet18", "fast"), ("original", "plain", "control")
+    one = cell_floors(cost, plan, images=22_500, method="deepreduce", arms=arms)
     assert cifar.loc["deepreduce", "operations"] == pytest.approx(
         sum(work.operations for stage, work in one.items() if stage != "base")
     )

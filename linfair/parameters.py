@@ -200,6 +200,9 @@ _STUDY_PROFILE = Parameter(
     choices=("smoke", "small", "quick", "paper"),
 )
 
+SWEEPS = tuple(f"fig{n:02d}" for n in (1, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15)) + ("label_group", "mitigations")
+"""Figures that are grids: the files of `linfair/study/figures`."""
+
 NOTEBOOKS: dict[str, Notebook] = {
     notebook.name: notebook
     for notebook in (
@@ -338,6 +341,26 @@ NOTEBOOKS: dict[str, Notebook] = {
                 _SEED,
                 _DEVICE,
                 _STUDY_PROFILE,
+            ),
+            limits={"smoke": {"n_seeds": 2}},
+        ),
+        Notebook(
+            name="08_gpu_sweeps",
+            title="A figure's whole grid, on whatever is at hand: a CPU, a GPU, a folder of results",
+            minutes=0.5,
+            parameters=(
+                Parameter("figure", "str", "fig06", "Which figure's grid.", choices=SWEEPS),
+                Parameter(
+                    "profile",
+                    "str",
+                    "smoke",
+                    "smoke, small: bundled digits stand in; fast, paper: the paper's data, for a GPU.",
+                    choices=("smoke", "small", "fast", "paper"),
+                ),
+                _DEVICE,
+                Parameter("n_seeds", "int", 2, "Seeds, from 0.", low=2, high=100),
+                Parameter("minutes", "float", 5.0, "Start nothing that ends later; 0: only read.", low=0, high=10_000),
+                Parameter("out", "str", "", "Folder of the results; empty: one in the user's cache."),
             ),
             limits={"smoke": {"n_seeds": 2}},
         ),

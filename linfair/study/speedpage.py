@@ -72,8 +72,8 @@ def blocks(table: pd.DataFrame) -> dict[str, str]:
         f"({where['ceiling/bf16/bytes']}, measured in the process that measured the steps)."
     )
     made["ensemble"] = (
-        f"One by one {value['ensemble/one by one/seconds']:.1f} s, side by side "
-        f"{value['ensemble/ensemble/seconds']:.1f} s: {value['ensemble/gain']:.1f} times as fast.\n\n"
+        f"One by one {value['ensemble/one by one/seconds']:.2f} s, side by side "
+        f"{value['ensemble/ensemble/seconds']:.2f} s: {value['ensemble/gain']:.1f} times as fast.\n\n"
         + evidence("ensemble/gain")
     )
     grids = [

@@ -1,9 +1,9 @@
-"""One notebook parameter: its name, type, range and description, and the check of a value."""
+"""Parameters of a notebook: one with its name, type, range and description, or all of them; the check of values."""
 
 import difflib
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 TYPES = ("int", "float", "str", "list[float]")
@@ -191,3 +191,67 @@ def _number(text: str) -> int | float:
 
 def _plain(value: float) -> str:
     return str(int(value)) if value == int(value) else str(value)
+
+
+def unknown(problem: str, name: str, known: Iterable[str]) -> ParameterError:
+    """The error for a name nobody knows: with the closest known name, or with all of them.
+
+    >>> print(unknown("There is no notebook", "xyz", ["01_toy_boundary"]))
+    There is no notebook 'xyz'. Known: 01_toy_boundary.
+    Show all parameters with: linfair notebook list
+    """
+    near = closest(name, known)
+    hint = f"Did you mean {near!r}?" if near else f"Known: {', '.join(known)}."
+    return ParameterError(f"{problem} {name!r}. {hint}\nShow all parameters with: linfair notebook list")
+
+
+@dataclass(frozen=True)
+class Notebook:
+    """What a notebook is called, how long it takes, and what it takes.
+
+    Attributes:
+        name: The file's name without `.ipynb`.
+        title: One line on what it shows.
+        minutes: Minutes at the default parameters on two CPU cores.
+        parameters: Its parameters, in the order of the parameters cell.
+        limits: For a profile, the largest value of some parameters: the smoke profile only asks whether the
+            page runs, and cuts seeds and steps whatever was asked for.
+    """
+
+    name: str
+    title: str
+    minutes: float
+    parameters: tuple[Parameter, ...]
+    limits: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Parameter:
+        """The parameter of that name.
+
+        Raises:
+            ParameterError: If there is none; the message gives the closest name.
+        """
+        for parameter in self.parameters:
+            if parameter.name == name:
+                return parameter
+        raise unknown(f"{self.name} has no parameter", name, [p.name for p in self.parameters])
+
+    def cell(self) -> str:
+        """The source of the notebook's cell tagged `parameters`."""
+        return "\n".join(parameter.line() for parameter in self.parameters)
+
+    def check(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Check some values and fill in the defaults; see the module's `check`."""
+        given = {name: self[name].check(value) for name, value in values.items()}
+        settings = {p.name: given.get(p.name, p.default) for p in self.parameters}
+        for name, limit in self.limits.get(settings.get("profile"), {}).items():
+            settings[name] = min(settings[name], limit)
+        if settings.get("device") == "cuda":
+            _need_cuda()
+        return settings
+
+
+def _need_cuda() -> None:
+    import torch
+
+    if not torch.cuda.is_available():
+        raise ParameterError("device = 'cuda', but torch finds no usable GPU here: use device=cpu.")

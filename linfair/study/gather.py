@@ -71,6 +71,8 @@ def collect(places: Sequence[str]) -> Found:
                 failed |= {(*some, seed) for seed in known["seeds"]}
     tables = [table.dropna(axis="columns", how="all") for table in tables]
     rows = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=[*KNOWN_BY, "budget", "device"])
+    if "diverged" in rows:  # a table without the column holds none
+        rows = rows.assign(diverged=rows["diverged"].eq(True))
     return Found(rows, frozenset(failed))
 
 

@@ -83,8 +83,6 @@ def read(figure: str, profile: str, out: str | Path, *, seeds: int) -> tuple[pd.
         table = gather(found, profile, rows, seeds=seeds)
     except ValueError:
         return None, how_far
-    if "diverged" in table:  # missing in the rows of some committed tables
-        table["diverged"] = table["diverged"].eq(True)
     return table, how_far
 
 

@@ -11,7 +11,7 @@ _PER_GROUP = {"group", "group_name", "n_train", "n", "accuracy", "low", "high"}
 
 def finished(table: pd.DataFrame) -> pd.DataFrame:
     """The rows without those of seeds that a mitigation drove apart (`diverged`), which have no accuracy."""
-    return table[~table["diverged"]] if "diverged" in table else table
+    return table[~table["diverged"].eq(True)] if "diverged" in table else table
 
 
 def by_role(table: pd.DataFrame) -> pd.DataFrame:

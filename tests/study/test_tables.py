@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from linfair.study.tables import by_role, convergence, disparity, drops, over_seeds, overall, text
+from linfair.study.tables import by_role, convergence, disparity, drops, finished, over_seeds, overall, text
 
 GROUPS = {"0": ("majority", 90, 50), "1": ("majority", 80, 30), "2": ("minority", 10, 20)}
 RIGHT = {
@@ -207,3 +207,9 @@ def test_text_writes_mean_and_interval_and_leaves_out_what_is_undefined() -> Non
     assert list(shown.columns) == ["of", "mean [95 % interval]"]
     assert shown["mean [95 % interval]"].tolist() == ["1.3 [-0.0, 2.5]", "-2.0"]
     assert text(table, digits=2)["mean [95 % interval]"][0] == "1.26 [-0.04, 2.55]"
+
+
+def test_rows_of_tables_with_and_without_the_column_of_divergence_go_together() -> None:
+    """Only a row that says so diverged: one joined from a table without the column has no entry, and stays."""
+    joined = pd.concat([pd.DataFrame({"seed": [0, 1], "diverged": [True, False]}), pd.DataFrame({"seed": [2]})])
+    assert finished(joined)["seed"].tolist() == [1, 2]

@@ -24,7 +24,7 @@ import pandas as pd
 import torch
 
 import linfair
-from linfair import notebooks
+from linfair import notebooks, parameters
 from linfair.book import repository
 from linfair.paths import whole
 from linfair.study.measure import device_name
@@ -259,7 +259,12 @@ def collect(root: Path, pages: Iterable[str]) -> pd.DataFrame:
 
     Returns:
         The whole table, as written.
+
+    Raises:
+        ClaimsError: If the environment asks every notebook for another profile.
     """
+    if parameters.PROFILE in os.environ:
+        raise ClaimsError(f"{parameters.PROFILE} is set: claims rest on default parameters only. Unset it")
     table = root / EVIDENCE
     folder = root / "_build" / "evidence"
     for page in pages:

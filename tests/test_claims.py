@@ -97,3 +97,9 @@ def test_a_page_writes_what_it_notes_and_only_when_asked(tmp_path: Path, monkeyp
     assert row["ours"] == "gap: 1.50 [1.00, 2.00] points (seeds: 10)"
     with pytest.raises(ClaimsError, match="notes 'gap' twice"):
         page.note("gap", 1.0, n=1)
+
+
+def test_numbers_of_another_profile_are_not_collected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LINFAIR_PROFILE", "smoke")
+    with pytest.raises(ClaimsError, match="LINFAIR_PROFILE is set"):
+        claims.collect(tmp_path, ["01_toy_boundary"])

@@ -41,5 +41,5 @@ def test_the_filter_and_the_numbers_answer_to_the_keyboard(browser: Browser, sit
     page.keyboard.press("Enter")
     expect(number.locator("dl")).to_be_visible()
     number.locator("dl a").click()
-    page.wait_for_url("**/notebooks/*.html")
+    page.wait_for_url("**/notebooks/*.html#*")
     page.close()

@@ -13,6 +13,8 @@ from linfair.models import NETWORKS, build
 from linfair.paths import whole
 
 FORMAT = "linfair-network-1"
+PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
+"""Endings of files that may hold code."""
 
 
 class CheckpointError(ValueError):
@@ -73,6 +75,11 @@ def load_network(path: str | Path) -> tuple[nn.Module, Header]:
     except FileNotFoundError:
         raise CheckpointError(f"no network at {path}") from None
     except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
+        if Path(path).suffix in PICKLES:
+            raise CheckpointError(
+                f"{path} may hold code that runs when it is read, and is no network of linfair. `linfair linearize` "
+                "writes teacher.safetensors; for a network of your own there is `linfair audit --weights`"
+            ) from None
         raise CheckpointError(f"{path} is truncated or no network file ({error})") from error
     try:
         fields = {"data_options": ()} | fields | {"input_shape": tuple(fields["input_shape"])}

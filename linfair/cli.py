@@ -6,16 +6,17 @@ Exit codes: 0 done; 1 something failed while running; 2 the request itself is wr
 import argparse
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from typing import Any
+from typing import Any, NoReturn
 
 from linfair import auditcli, datacli, diagnosecli, engine, mitigatecli, notebooks, parameters, studycli
 from linfair.linearizers import BudgetOutOfReach
 from linfair.notebooks import NotebookError
-from linfair.parameters import ParameterError
+from linfair.parameters import ParameterError, closest
 from linfair.study.work import StudyFailed
 from linfair.training import TrainingDiverged
 
@@ -111,11 +112,30 @@ TOPICS = {
 }
 
 
-def build_parser() -> argparse.ArgumentParser:
+class Parser(argparse.ArgumentParser):
+    """A parser that takes options by their full names, and names the closest one to a misspelt one."""
+
+    def __init__(self, *positional: object, **options: object) -> None:
+        super().__init__(*positional, **{"allow_abbrev": False} | options)
+
+    def error(self, message: str) -> NoReturn:
+        """Print usage and message, exit with 2."""
+        for given in re.findall(r"invalid choice: '([^']+)'|(--[\w-]+)", message):
+            word = given[0] or given[1]
+            known = self._option_string_actions if word.startswith("--") else self._choices()
+            near = closest(word, known)
+            if near and word not in known:
+                message += f"; did you mean {near}?"
+                break
+        super().error(message)
+
+    def _choices(self) -> list[str]:
+        return [str(choice) for action in self._actions for choice in action.choices or ()]
+
+
+def build_parser() -> Parser:
     """The command line's parser, made from `COMMANDS`."""
-    parser = argparse.ArgumentParser(
-        prog="linfair", description="Who pays when a ReLU network is linearized for private inference."
-    )
+    parser = Parser(prog="linfair", description="Who pays when a ReLU network is linearized for private inference.")
     parser.add_argument("--version", action="version", version=f"linfair {version('linfair')}")
     branches = {"": parser.add_subparsers(title="commands", metavar="COMMAND", required=True)}
     for command in COMMANDS:
@@ -125,7 +145,7 @@ def build_parser() -> argparse.ArgumentParser:
             branches[topic] = branch.add_subparsers(title="commands", metavar="COMMAND", required=True)
         leaf = branches[topic].add_parser(word, help=command.help, description=command.help)
         command.options(leaf)
-        leaf.set_defaults(run=command.run)
+        leaf.set_defaults(run=command.run, leaf=leaf)
     return parser
 
 
@@ -141,7 +161,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: From argparse, with code 2 for an unknown command or option, 0 for --help and --version.
     """
-    options = build_parser().parse_args(arguments)
+    options, unknown = build_parser().parse_known_args(arguments)
+    if unknown:
+        options.leaf.error(f"unrecognized arguments: {' '.join(unknown)}")
     options.typed = list(sys.argv[1:] if arguments is None else arguments)
     try:
         options.run(options)

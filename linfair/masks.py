@@ -87,7 +87,9 @@ class Mask:
                 units = {site: file.get_tensor(site).bool() for site in order}
                 structure = header["structure"]
         except FileNotFoundError:
-            raise GateError(f"no mask at {path}") from None
+            there = ", ".join(sorted(one.name for one in Path(path).parent.glob("*.mask.safetensors")))
+            hint = f"there are {there}" if there else "`linfair linearize` writes one for each budget"
+            raise GateError(f"no mask at {path}; {hint}") from None
         except (SafetensorError, KeyError, json.JSONDecodeError) as error:
             raise GateError(f"{path} is truncated or no mask ({error}); write it again with Mask.save") from error
         return cls(units, structure)

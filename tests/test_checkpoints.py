@@ -192,3 +192,11 @@ def test_a_header_that_builds_no_network_is_named(header: str, tmp_path: Path) -
 def test_a_file_without_a_header_is_named(tmp_path: Path) -> None:
     path = written(tmp_path / "network.safetensors", notes={"format": FORMAT})
     assert f"{path} " in refused(path)
+
+
+def test_a_pickle_is_named_as_one_and_never_read(tmp_path):
+    """torch.save's own file: refused by its name, with what to do instead."""
+    path = tmp_path / "w.pt"
+    torch.save({"weight": torch.ones(2)}, path)
+    with pytest.raises(CheckpointError, match="may hold code that runs when it is read.*linfair audit --weights"):
+        load_network(path)

@@ -170,3 +170,20 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
         said = process.stderr.read()
     assert process.returncode == 141
     assert "Traceback" not in said and "BrokenPipe" not in said
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["linearise"], "did you mean linearize?"),
+        (["linearize", "--budget", "0.5"], "unrecognized arguments: --budget 0.5; did you mean --budgets?"),
+        (["linearize", "--device", "cudo"], "did you mean cuda?"),
+        (["study", "runn", "fig06"], "did you mean run?"),
+    ],
+)
+def test_a_misspelt_command_or_option_names_the_closest_one(typed, said, capsys) -> None:
+    """Options by their full names only: `--budget` would otherwise be taken for `--budgets`."""
+    with pytest.raises(SystemExit) as left:
+        cli.main(typed)
+    assert left.value.code == 2
+    assert said in capsys.readouterr().err

@@ -16,7 +16,7 @@ from linfair.checkpoints import Header, load_network, save_network
 from linfair.linearizers import LINEARIZERS
 from linfair.masks import Mask, apply_mask, masks_of
 from linfair.models import NETWORKS, build
-from linfair.study import cells
+from linfair.study import arms, cells
 
 UNITS = {"resnet18": "491,520", "resnet34": "901,120", "wrn22_8": "1,359,872", "vgg19": "303,104", "mlp": "128"}
 
@@ -184,7 +184,7 @@ def test_the_same_run_again_computes_nothing(finished: tuple[Path, str, str], mo
     here, before, _ = finished
     monkeypatch.setenv("LINFAIR_CACHE", str(here / "cache"))
     monkeypatch.setattr(cells, "fit", None)
-    monkeypatch.setattr(cells, "finetune", None)
+    monkeypatch.setattr(arms, "finetune", None)
     monkeypatch.setattr(cells, "control", None)
     again = io.StringIO()
     with contextlib.redirect_stdout(again):

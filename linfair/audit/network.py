@@ -22,13 +22,11 @@ from safetensors.torch import load_file
 from torch import nn
 
 from linfair import gates
-from linfair.checkpoints import Header, load_network
+from linfair.checkpoints import PICKLES, Header, load_network
 from linfair.data import DataError, GroupedData, load_data
 from linfair.data.sources import read
 from linfair.metrics import wilson
 from linfair.training import correctness
-
-PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
 
 
 class AuditError(ValueError):

@@ -52,7 +52,8 @@ def linearize_to(
     for one in worker.students("plain"):
         stem = f"{cell.method}-{one.budget:g}"
         announce(f"wrote {one.mask.save(folder / f'{stem}.mask.safetensors')}")
-        save_network(folder / f"{stem}.weights.safetensors", one.model, replace(header, gated=True))
+        weights = folder / f"{stem}.weights.safetensors"
+        announce(f"wrote {save_network(weights, one.model, replace(header, gated=True))}")
     with whole(folder / "groups.parquet") as part:
         table.to_parquet(part, index=False)
     announce(f"wrote {folder / 'groups.parquet'}")

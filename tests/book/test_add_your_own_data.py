@@ -32,9 +32,9 @@ def test_the_pages_blocks_run_in_order_and_print_what_it_shows(tmp_path, monkeyp
         printed = capsys.readouterr().out
     table = pd.read_parquet(next(tmp_path.glob("linearized/*/groups.parquet")))
     counted = table[(table["arm"] == "original")].groupby(["split", "group_name"])["n"].sum().unstack(0)
-    assert set(table["data"]) == {"folder:my-images (group=light, label=shape)"}
+    assert set(table["data"]) == {"folder:my-shapes (group=light, label=shape)"}
     assert set(counted.index) == {"bright", "dark"} and (counted.loc["dark", "test"]) == 12
-    assert (tmp_path / "my-images.npz.sha256").is_file()
+    assert (tmp_path / "my-shapes.npz.sha256").is_file()
 
 
 @pytest.mark.parametrize("word", ["--label", "--group", "--strict"])

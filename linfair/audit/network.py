@@ -122,7 +122,7 @@ def read_user(
             raise AuditError(f"--{name} {','.join(map(str, given))}: {data} needs {channels}, on the scale [0, 1]")
         found, chosen[name] = replace(found, **{name: tuple(given)}), tuple(given)
     network = _built(file, function, found)
-    _load(network, tensors, weights)
+    _load(network, tensors, weights, found)
     header = Header(
         f"{file.name}:{function}", 0, found.input_shape, found.classes, data, seed, False, tuple(sorted(chosen.items()))
     )
@@ -222,7 +222,7 @@ def _arguments(build: Callable, function: str, data: GroupedData) -> tuple[objec
     return ()
 
 
-def _load(network: nn.Module, tensors: dict[str, torch.Tensor], path: str | Path) -> None:
+def _load(network: nn.Module, tensors: dict[str, torch.Tensor], path: str | Path, data: GroupedData) -> None:
     own = network.state_dict()
     missing, extra = [name for name in own if name not in tensors], [name for name in tensors if name not in own]
     shapes = [
@@ -233,7 +233,9 @@ def _load(network: nn.Module, tensors: dict[str, torch.Tensor], path: str | Path
     parts = [f"missing in the file: {_some(missing)}"] * bool(missing)
     parts += [f"unknown to the network: {_some(extra)}"] * bool(extra) + [_some(shapes)] * bool(shapes)
     if parts:
-        raise AuditError(f"{path} holds the weights of another network; {'; '.join(parts)}")
+        shape = "x".join(map(str, data.input_shape))
+        hint = f" (the data's inputs are {shape}; a folder's images have the size of --size)" if shapes else ""
+        raise AuditError(f"{path} holds the weights of another network; {'; '.join(parts)}{hint}")
     network.load_state_dict(tensors)
 
 

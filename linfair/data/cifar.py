@@ -73,9 +73,9 @@ def unpickle(content: bytes) -> object:
 
     >>> unpickle(pickle.dumps({"labels": [1, 2]}))
     {'labels': [1, 2]}
-    >>> unpickle(pickle.dumps(print))
+    >>> unpickle(pickle.dumps(pow))
     Traceback (most recent call last):
-    linfair.data.collection.DataError: the pickle asks for builtins.print, which no CIFAR batch does; not loaded
+    linfair.data.collection.DataError: the pickle asks for builtins.pow, which no CIFAR batch does; not loaded
     """
     try:
         return _Unpickler(io.BytesIO(content), encoding="bytes").load()

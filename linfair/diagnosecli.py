@@ -58,16 +58,21 @@ def diagnose(options: Namespace) -> None:
         print(diagnosis_text(found))
 
 
-def diagnose_options(parser: ArgumentParser) -> None:
-    """Add the options of `linfair diagnose`."""
+def pair_options(parser: ArgumentParser, *, weights: str) -> None:
+    """Add the options that name a teacher, its mask and their data; `weights` is what --weights means."""
     parser.add_argument("--teacher", required=True, metavar="FILE", help="the original: teacher.safetensors")
     parser.add_argument(
         "--mask", required=True, metavar="FILE", help="which ReLUs stay: METHOD-BUDGET.mask.safetensors"
     )
-    parser.add_argument("--weights", metavar="FILE", help="fine-tuned weights (default: the teacher's own)")
+    parser.add_argument("--weights", metavar="FILE", help=f"{weights} (default: the teacher's own)")
     parser.add_argument("--data", metavar="NAME", help="checked against the teacher's (default: the teacher's)")
     parser.add_argument("--label", metavar="NAME", help="likewise, what was predicted")
     parser.add_argument("--group", metavar="NAME", help="likewise, what is compared")
+
+
+def diagnose_options(parser: ArgumentParser) -> None:
+    """Add the options of `linfair diagnose`."""
+    pair_options(parser, weights="fine-tuned weights")
     parser.add_argument("--split", default="test", metavar="NAME", help="train, val, test, ... (default: test)")
     parser.add_argument(
         "--estimator",

@@ -5,6 +5,7 @@ from argparse import ArgumentParser, Namespace
 from dataclasses import replace
 from pathlib import Path
 
+from linfair.diagnosecli import pair_options
 from linfair.paths import whole
 
 
@@ -79,14 +80,7 @@ def numbers(text: str) -> list[float]:
 
 def mitigate_options(parser: ArgumentParser) -> None:
     """Add the options of `linfair mitigate`."""
-    parser.add_argument("--teacher", required=True, metavar="FILE", help="the original: teacher.safetensors")
-    parser.add_argument(
-        "--mask", required=True, metavar="FILE", help="which ReLUs stay: METHOD-BUDGET.mask.safetensors"
-    )
-    parser.add_argument("--weights", metavar="FILE", help="start from these weights (default: the teacher's own)")
-    parser.add_argument("--data", metavar="NAME", help="checked against the teacher's (default: the teacher's)")
-    parser.add_argument("--label", metavar="NAME", help="likewise, what was predicted")
-    parser.add_argument("--group", metavar="NAME", help="likewise, what is compared")
+    pair_options(parser, weights="start from these weights")
     parser.add_argument(
         "--max-accuracy-loss",
         type=float,

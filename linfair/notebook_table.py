@@ -27,6 +27,9 @@ _STUDY_PROFILE = Parameter(
     choices=("smoke", "small", "quick", "paper"),
 )
 
+_STUDY = (_REPETITIONS, _SEED, _DEVICE, _STUDY_PROFILE)
+_NETWORK = Parameter("network", "str", "mlp", "Network.", choices=("mlp", "resnet18", "resnet34"))
+
 SWEEPS = tuple(f"fig{n:02d}" for n in (1, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15)) + ("label_group", "mitigations")
 """Figures that are grids: the files of `linfair/study/figures`."""
 
@@ -65,13 +68,10 @@ NOTEBOOKS: dict[str, Notebook] = {
             minutes=4,
             parameters=(
                 Parameter("data", "str", "digits", "Data set.", choices=("digits", "cifar10")),
-                Parameter("network", "str", "mlp", "Network.", choices=("mlp", "resnet18", "resnet34")),
+                _NETWORK,
                 Parameter("method", "str", "snl", "How the ReLUs to keep are chosen.", choices=("snl",)),
                 shares_kept([0.8, 0.6, 0.4, 0.2, 0.02], "Shares of ReLUs kept; 100 % is always there."),
-                _REPETITIONS,
-                _SEED,
-                _DEVICE,
-                _STUDY_PROFILE,
+                *_STUDY,
             ),
             limits={"smoke": {"n_seeds": 2}},
         ),
@@ -97,12 +97,9 @@ NOTEBOOKS: dict[str, Notebook] = {
             minutes=3,
             parameters=(
                 Parameter("data", "str", "digits", "Data set.", choices=("digits", "cifar10")),
-                Parameter("network", "str", "mlp", "Network.", choices=("mlp", "resnet18", "resnet34")),
+                _NETWORK,
                 shares_kept([0.8, 0.6, 0.4, 0.2, 0.02], "Shares of ReLUs kept; 100 % is always there."),
-                _REPETITIONS,
-                _SEED,
-                _DEVICE,
-                _STUDY_PROFILE,
+                *_STUDY,
                 Parameter(
                     "upsampled",
                     "str",
@@ -119,7 +116,7 @@ NOTEBOOKS: dict[str, Notebook] = {
             minutes=1,
             parameters=(
                 Parameter("data", "str", "digits", "Data set.", choices=("digits", "cifar10")),
-                Parameter("network", "str", "mlp", "Network.", choices=("mlp", "resnet18", "resnet34")),
+                _NETWORK,
                 Parameter(
                     "relu_budget",
                     "float",
@@ -130,10 +127,7 @@ NOTEBOOKS: dict[str, Notebook] = {
                     open_ends=True,
                 ),
                 Parameter("mu", "float", 0.001, "Step of Algorithm 1's multipliers there.", low=0, high=10),
-                _REPETITIONS,
-                _SEED,
-                _DEVICE,
-                _STUDY_PROFILE,
+                *_STUDY,
             ),
             limits={"smoke": {"n_seeds": 2}},
         ),
@@ -162,12 +156,9 @@ NOTEBOOKS: dict[str, Notebook] = {
             minutes=2,
             parameters=(
                 Parameter("data", "str", "digits", "Data set.", choices=("digits",)),
-                Parameter("network", "str", "mlp", "Network.", choices=("mlp", "resnet18", "resnet34")),
+                _NETWORK,
                 shares_kept([0.4, 0.2, 0.1], "Shares of ReLUs kept, exactly, by every selection."),
-                _REPETITIONS,
-                _SEED,
-                _DEVICE,
-                _STUDY_PROFILE,
+                *_STUDY,
             ),
             limits={"smoke": {"n_seeds": 2}},
         ),

@@ -2,11 +2,14 @@
 
 from collections.abc import Iterator
 
+import matplotlib as mpl
+import matplotlib.pyplot as plt
 import pytest
 import torch
 from hypothesis import settings
 from torch import nn
 
+from linfair import plots
 from linfair.data import GroupedData, load_data
 from linfair.models import build
 from linfair.training import Schedule, fit, supervised
@@ -39,3 +42,15 @@ def teacher(one_thread: None, digits: GroupedData) -> nn.Module:
     schedule = Schedule(epochs=30, optimizer="adamw", lr=3e-3)
     fit(network, digits, supervised, schedule, seeds=[SEED], stage="base", progress=False)
     return network.eval()
+
+
+@pytest.fixture
+def house_style() -> Iterator[None]:
+    """The book's style, drawn without a screen; matplotlib is as before afterwards."""
+    backend = mpl.get_backend()
+    mpl.use("agg")
+    with mpl.rc_context():
+        plots.style()
+        yield
+    plt.close("all")
+    mpl.use(backend)

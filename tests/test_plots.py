@@ -11,16 +11,7 @@ from PIL import Image
 
 from linfair import plots, toy
 
-
-@pytest.fixture(autouse=True)
-def house_style():
-    backend = mpl.get_backend()
-    mpl.use("agg")
-    with mpl.rc_context():
-        plots.style()
-        yield
-    plt.close("all")
-    mpl.use(backend)
+pytestmark = pytest.mark.usefixtures("house_style")
 
 
 @pytest.fixture(scope="module")

@@ -2,13 +2,11 @@
 
 import io
 
-import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 
-from linfair import plots
 from linfair.plots import repair as figures
 from linfair.study import repair
 from linfair.study.trade import trade
@@ -16,15 +14,7 @@ from linfair.study.trade import trade
 WAYS = ("lagrangian", "kd_over_c")
 
 
-@pytest.fixture(autouse=True)
-def house_style():
-    backend = mpl.get_backend()
-    mpl.use("agg")
-    with mpl.rc_context():
-        plots.style()
-        yield
-    plt.close("all")
-    mpl.use(backend)
+pytestmark = pytest.mark.usefixtures("house_style")
 
 
 def table(*, lost: bool = False) -> pd.DataFrame:

@@ -1,7 +1,5 @@
 """Figures of the theory page: what is drawn against the tables it is drawn from."""
 
-import matplotlib as mpl
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,17 +9,7 @@ from linfair.plots import theory as draw
 from linfair.theory import approximation, networks
 from linfair.theory.approximation import FUNCTIONS, approximate
 
-
-@pytest.fixture(autouse=True)
-def house_style():
-    backend = mpl.get_backend()
-    mpl.use("agg")
-    with mpl.rc_context():
-        plots.style()
-        yield
-    assert plt.get_fignums() == []  # a returned figure is closed, so that a notebook shows it once
-    plt.close("all")
-    mpl.use(backend)
+pytestmark = pytest.mark.usefixtures("house_style")
 
 
 @pytest.mark.parametrize("page", plots.PAGES.values(), ids=plots.PAGES)

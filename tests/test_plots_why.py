@@ -3,7 +3,6 @@
 import io
 import math
 
-import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -15,16 +14,7 @@ from linfair import plots
 from linfair.plots import why
 from linfair.study.explain import PREDICTORS, STATISTICS
 
-
-@pytest.fixture(autouse=True)
-def house_style():
-    backend = mpl.get_backend()
-    mpl.use("agg")
-    with mpl.rc_context():
-        plots.style()
-        yield
-    plt.close("all")
-    mpl.use(backend)
+pytestmark = pytest.mark.usefixtures("house_style")
 
 
 def rows(*, swap: bool = False) -> pd.DataFrame:

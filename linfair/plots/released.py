@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 
-from linfair.plots.style import COLORS, GREY, MARKERS
+from linfair.plots.style import GREY, dots_with_intervals
 from linfair.study import released
 
 ROLES = ("majority", "minority")
@@ -34,18 +34,7 @@ def switch_chart(table: pd.DataFrame) -> Figure:
     y = np.arange(len(switches))[::-1]
     for offset, role in zip((0.15, -0.15), ROLES, strict=True):
         rows = found.loc[[(one.name, one.other, one.charted, role) for one in switches]]
-        ax.errorbar(
-            rows["mean"],
-            y + offset,
-            xerr=np.stack([rows["mean"] - rows["low"], rows["high"] - rows["mean"]]),
-            color=COLORS[role],
-            marker=MARKERS[role],
-            markersize=5,
-            linestyle="none",
-            elinewidth=1.4,
-            capsize=2,
-            label=role,
-        )
+        dots_with_intervals(ax, rows, y + offset, role)
     ax.axvline(0, color=GREY, linewidth=1)
     ax.set_yticks(y, [one.title for one in switches])
     ax.set_ylim(-0.6, len(switches) - 0.4)

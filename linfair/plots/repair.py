@@ -5,11 +5,10 @@ from collections.abc import Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from linfair.plots.style import COLORS, GREY, MARKERS, budget_axis, line_with_interval
+from linfair.plots.style import COLORS, GREY, budget_axis, dots_with_intervals, line_with_interval
 from linfair.study import repair
 from linfair.study.tables import over_seeds
 from linfair.study.trade import trade
@@ -54,7 +53,7 @@ def change_chart(
     for ax, budget in zip(axes[0], budgets, strict=True):
         for offset, role in zip((0.14, -0.14), ROLES, strict=True):
             rows = found[(found["budget"] == budget) & (found["group_name"] == role)].set_index("way").reindex(ways)
-            _dots(ax, rows, y + offset, role, label=role)
+            dots_with_intervals(ax, rows, y + offset, role, label=role)
         ax.axvline(0, color=GREY, linewidth=1)
         ax.set_title(f"{100 * budget:g} % ReLUs")
         ax.set_yticks(y, names)
@@ -65,17 +64,6 @@ def change_chart(
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
     plt.close(figure)
     return figure
-
-
-def _dots(ax: Axes, rows: pd.DataFrame, y: np.ndarray, role: str, **look: object) -> None:
-    ax.errorbar(
-        rows["mean"],
-        y,
-        xerr=np.stack([rows["mean"] - rows["low"], rows["high"] - rows["mean"]]),
-        **{"color": COLORS[role], "marker": MARKERS[role], "markersize": 5, "linestyle": "none"}
-        | {"elinewidth": 1.4, "capsize": 2}
-        | look,
-    )
 
 
 def gain_in_and_out(table: pd.DataFrame, *, ways: Sequence[str], budget: float = repair.HEADLINE) -> Figure:
@@ -96,7 +84,7 @@ def gain_in_and_out(table: pd.DataFrame, *, ways: Sequence[str], budget: float =
         kinds = (("train", 0.14, "none", "training images"), ("test_balanced", -0.14, COLORS[role], "balanced test"))
         for of, offset, face, words in kinds:
             rows = found[(found["of"] == of) & (found["group_name"] == role)].set_index("way").reindex(ways)
-            _dots(ax, rows, y + offset, role, markerfacecolor=face, label=words)
+            dots_with_intervals(ax, rows, y + offset, role, markerfacecolor=face, label=words)
         ax.axvline(0, color=GREY, linewidth=1)
         ax.set_title(role)
         ax.set_yticks(y, [repair.label(way) for way in ways])

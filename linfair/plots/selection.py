@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from linfair.plots.style import COLORS, GREY, MARKERS, budget_axis, line_with_interval
+from linfair.plots.style import GREY, budget_axis, dots_with_intervals, line_with_interval
 from linfair.study.selection import disparities, names_in
 from linfair.study.tables import by_role, drops, over_seeds
 
@@ -45,18 +45,7 @@ def selection_accuracy(table: pd.DataFrame, *, split: str = "test_balanced") -> 
             rows = means[(means["budget"] == budget) & (means["group_name"] == role)].set_index("selection").loc[names]
             before = original.loc[original["group_name"] == role, "value"].mean()
             ax.axvline(before, color=GREY, linestyle=":", linewidth=1.4, label="original network" * (role == ROLES[1]))
-            ax.errorbar(
-                rows["mean"],
-                y,
-                xerr=np.stack([rows["mean"] - rows["low"], rows["high"] - rows["mean"]]),
-                color=COLORS[role],
-                marker=MARKERS[role],
-                markersize=5,
-                linestyle="none",
-                elinewidth=1.4,
-                capsize=2.5,
-                label=role,
-            )
+            dots_with_intervals(ax, rows, y, role)
         ax.set_title(f"{100 * budget:g} % ReLUs")
         ax.set_yticks(y, names)
         ax.set_ylim(-0.6, len(names) - 0.4)

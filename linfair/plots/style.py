@@ -188,3 +188,19 @@ def budget_axis(ax: Axes, budgets: Sequence[float]) -> list[int]:
     ax.set_xticks(positions, [f"{100 * budget:g}" for budget in budgets])
     ax.set_xlabel("ReLUs kept (%)")
     return positions
+
+
+def dots_with_intervals(ax: Axes, rows: pd.DataFrame, y: Sequence[float], role: str, **look: object) -> None:
+    """Draw means over seeds as dots, their intervals as horizontal bars, in the role's colour and marker.
+
+    Args:
+        ax: Where to draw.
+        rows: `mean`, `low` and `high`, a row per dot.
+        y: Positions.
+        role: A key of `COLORS` and `MARKERS`; the name in the legend.
+        **look: What differs, as `Axes.errorbar` takes it.
+    """
+    usual = {"color": COLORS[role], "marker": MARKERS[role], "label": role}
+    usual |= {"markersize": 5, "linestyle": "none", "elinewidth": 1.4, "capsize": 2}
+    spans = [rows["mean"] - rows["low"], rows["high"] - rows["mean"]]
+    ax.errorbar(rows["mean"], y, xerr=spans, **usual | look)

@@ -16,10 +16,12 @@ max_b lambda_max(H_a,b) >= lambda_max(mean_b H_a,b) = lambda_max(H_a): it is bia
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
+from threadpoolctl import ThreadpoolController
 from torch import Tensor, nn
 
 from linfair.data import GroupedData
@@ -103,7 +105,24 @@ def hessian_product(risk: ParameterRisk, index: Tensor) -> Callable[[Tensor], Te
 def _search(
     product: Callable[[Tensor], Tensor], size: int, *, which: str, tol: float, max_iterations: int, seed: int
 ) -> _Found:
-    """Top eigenvalue of a symmetric matrix of size (size, size) given by its product with a vector."""
+    """Top eigenvalue of a symmetric matrix of size (size, size) given by its product with a vector.
+
+    Lanczos' own sums run on one BLAS thread: their order, and with it the last digits, would depend on how many there
+    are, which torch's setting does not decide.
+    """
+    with _blas().limit(limits=1, user_api="blas"):
+        return _lanczos(product, size, which=which, tol=tol, max_iterations=max_iterations, seed=seed)
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    """The BLAS libraries that numpy and scipy have loaded."""
+    return ThreadpoolController()
+
+
+def _lanczos(
+    product: Callable[[Tensor], Tensor], size: int, *, which: str, tol: float, max_iterations: int, seed: int
+) -> _Found:
     products = 0
 
     def times(vector: np.ndarray) -> np.ndarray:

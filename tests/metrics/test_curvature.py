@@ -1,6 +1,7 @@
 """Top Hessian eigenvalues against dense Hessians, closed forms, finite differences and curvlinops."""
 
 import math
+import os
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_groups import grouped, network
+from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -437,3 +439,15 @@ class _Root(nn.Module):
 def test_a_product_that_is_not_finite_is_refused() -> None:
     with pytest.raises(ValueError, match="product with the Hessian is not finite"):
         top_eigenvalues(_Root(), grouped(5, classes=2))
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two cores: on one, BLAS has one thread anyway")
+@pytest.mark.parametrize("which", ["LA", "LM"])
+def test_last_digits_do_not_depend_on_the_number_of_blas_threads(digits: GroupedData, which: str) -> None:
+    """A cell computed in a worker with one BLAS thread must give the rows of a process that has two."""
+    wide = build("mlp", digits.input_shape, digits.classes, seed=0)  # 14,000 parameters: OpenBLAS splits its sums
+    found = []
+    for count in (1, 2):
+        with threadpool_limits(limits=count, user_api="blas"):
+            found.append(top_eigenvalues(wide, digits, which=which))
+    assert found[0] == found[1]

@@ -29,6 +29,10 @@ from linfair.metrics.gradients import ParameterRisk, flat
 
 WHICH = ("LA", "LM")
 
+BASIS = 10
+"""Lanczos vectors between restarts. ARPACK's default is 20, all of which are computed before it first looks: on trained
+networks, whose top eigenvalue stands apart, 10 take half of the products, and no more where it does not."""
+
 
 @dataclass(frozen=True)
 class TopEigenvalue:
@@ -139,7 +143,7 @@ def _lanczos(
     vector = start / np.linalg.norm(start)
     if size > 1:  # eigsh needs two
         operator = LinearOperator((size, size), matvec=times, dtype=np.float64)
-        options = {"k": 1, "which": which, "v0": start}
+        options = {"k": 1, "which": which, "v0": start, "ncv": min(size, BASIS)}
         try:
             # half of tol: rounding must not push the measured residual over it
             vector = eigsh(operator, maxiter=max_iterations, tol=tol / 2, **options)[1][:, 0]
@@ -161,7 +165,7 @@ def top_eigenvalues(
     alpha: bool = False,
     estimator: str = "exact",
     tol: float = 1e-4,
-    max_iterations: int = 100,
+    max_iterations: int = 200,
     batch_size: int = 512,
     seed: int = 0,
     dtype: torch.dtype | None = None,
@@ -178,7 +182,7 @@ def top_eigenvalues(
         estimator: `exact`, the Hessian of the whole group; `per_batch`, the maximum (for `LM` the largest in absolute
             value) over the batches of the split in stored order, as in the released code.
         tol: Converged is residual <= tol |value|. In float32 a tol below about 1e-5 may be out of reach: use `dtype`.
-        max_iterations: Restarts of Lanczos, each of at most 20 products.
+        max_iterations: Restarts of Lanczos, each of at most 10 products.
         batch_size: Inputs of one pass. It does not change `exact`; `per_batch` is defined by it.
         seed: Of the random start.
         dtype: Precision of the network's arithmetic, for example torch.float64; None is that of its most precise
@@ -225,7 +229,7 @@ def top_eigenvalue_pairs(
     alpha: bool = False,
     estimator: str = "exact",
     tol: float = 1e-4,
-    max_iterations: int = 100,
+    max_iterations: int = 200,
     batch_size: int = 512,
     seed: int = 0,
     dtype: torch.dtype | None = None,

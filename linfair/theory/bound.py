@@ -208,7 +208,7 @@ def excess_bound(
     alpha: bool = False,
     groups: Sequence[int] | None = None,
     tol: float = 1e-4,
-    max_iterations: int = 100,
+    max_iterations: int = 200,
     batch_size: int = 512,
     seed: int = 0,
     dtype: torch.dtype | None = torch.float64,

@@ -192,7 +192,7 @@ def hessian_bound(
     risk = ParameterRisk(two, data, split, batch_size=batch_size, dtype=torch.float64)
     chosen = risk.check_groups(groups)
     options = {"groups": chosen, "tol": 1e-6, "batch_size": batch_size, "seed": seed, "dtype": torch.float64}
-    tops = top_eigenvalues(two, data, split, max_iterations=300, **options)
+    tops = top_eigenvalues(two, data, split, max_iterations=600, **options)
     single = risk.model.single
     names = {id(value): name for name, value in single.named_parameters()}
     free = {names[id(value)]: value.detach() for value in risk.parameters}

@@ -173,7 +173,7 @@ NOTEBOOKS: dict[str, Notebook] = {
                     "str",
                     "smoke",
                     "smoke, small: bundled digits stand in; fast, paper: the paper's data, for a GPU.",
-                    choices=("smoke", "small", "fast", "paper"),
+                    choices=("smoke", "small", "thin", "fast", "paper"),
                 ),
                 _DEVICE,
                 Parameter("n_seeds", "int", 2, "Seeds, from 0.", low=2, high=100),

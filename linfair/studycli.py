@@ -203,7 +203,13 @@ def _figure_options(parser: ArgumentParser) -> None:
     parser.add_argument("--profile", default="smoke", choices=PROFILE_NAMES, help="how large (default: smoke)")
     parser.add_argument("--seeds", type=int, metavar="N", help="seeds 0 to N-1 (default: the profile's)")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    for name in _PANEL:
+        parser.add_argument(f"--{name}", metavar="NAME", help=f"only panels with this {name} (default: all)")
+
+
+_PANEL = ("data", "network", "method")
 
 
 def _jobs(options: Namespace) -> list[Job]:
-    return plan(find(options.figure), options.profile, seeds=options.seeds, device=options.device)
+    only = {name: getattr(options, name) for name in _PANEL if getattr(options, name)}
+    return plan(find(options.figure), options.profile, seeds=options.seeds, device=options.device, only=only)

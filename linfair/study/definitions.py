@@ -34,7 +34,7 @@ QUANTITIES = {
     "distance": "distance of the parameters to the original's",
 }
 SPLITS = ("train", "val", "test", "test_balanced")
-PROFILE_NAMES = ("smoke", "small", "fast", "paper")
+PROFILE_NAMES = ("smoke", "small", "thin", "fast", "paper")
 
 
 class DefinitionError(ValueError):
@@ -112,7 +112,10 @@ class Profile:
     def panel(self, panel: Panel) -> Panel:
         """A panel under this profile: what stands in for it, if something does."""
         if not self.data:
-            return panel
+            kept = tuple(budget for budget in panel.budgets if budget in self.budgets)
+            thin = recipe(panel.network, self.name).width is not None
+            stands_for = f"{panel.network} of full width" if thin else ""
+            return replace(panel, budgets=kept or panel.budgets, stands_for=stands_for)
         stands_for = f"{panel.data}, {panel.network}"
         network, budgets = self.networks.get(panel.network, panel.network), self.budgets or panel.budgets
         changed = {"data": self.data, "network": network, "budgets": budgets, "data_options": ()}
@@ -336,7 +339,13 @@ def find_profile(name: str) -> Profile:
 
 
 def plan(
-    which: Sequence[Figure], profile: str, *, seeds: int | None = None, device: str = "cpu", width: int | None = None
+    which: Sequence[Figure],
+    profile: str,
+    *,
+    seeds: int | None = None,
+    device: str = "cpu",
+    width: int | None = None,
+    only: Mapping[str, str] | None = None,
 ) -> list[Job]:
     """The jobs of figures under a profile, in the queue's order; an arm that several want is in the first job only.
 
@@ -346,14 +355,25 @@ def plan(
         seeds: How many seeds, from 0; None is the profile's.
         device: `cpu` or `cuda`.
         width: Width of the networks; None is the recipe's.
+        only: Panels to take, by their `data`, `network` or `method`; None is all.
+
+    Raises:
+        DefinitionError: For a profile that is not there, no seed, or no panel that is left.
     """
-    chosen, queue = find_profile(profile), read_queue()
+    chosen, queue, only = find_profile(profile), read_queue(), dict(only or {})
+    panels = {panel for figure in which for panel in figure.panels}
+    for name, value in only.items():
+        known = sorted({getattr(panel, name) for panel in panels})
+        if value not in known:
+            raise DefinitionError(f"no panel has {name} {value!r}; there are {', '.join(known)}")
     count = chosen.seeds if seeds is None else seeds
     if count < 1:
         raise DefinitionError(f"a study needs at least one seed, got {count}")
     wanted: dict[tuple[tuple[bool, int, int], Cell], dict[str, list[str]]] = {}
     for figure in which:
         for panel in figure.panels:
+            if any(getattr(panel, name) != value for name, value in only.items()):
+                continue
             used = chosen.panel(panel)
             recipe(used.network, profile)  # refuses a profile without one
             entry = queue.entry(figure.name, panel)
@@ -365,6 +385,9 @@ def plan(
                 names = wanted.setdefault((order, cell), {"arms": [], "figures": []})
                 names["arms"] += [arm for arm in used.arms if arm not in names["arms"]]
                 names["figures"] += [figure.name] * (figure.name not in names["figures"])
+    if not wanted:
+        text = ", ".join(f"{name} {value}" for name, value in only.items())
+        raise DefinitionError(f"no panel has {text} together; `linfair study list` shows them")
     jobs, seen = [], {}
     for order, cell in sorted(wanted, key=lambda item: item[0]):
         names = wanted[order, cell]

@@ -172,7 +172,7 @@ NOTEBOOKS: dict[str, Notebook] = {
                     "profile",
                     "str",
                     "smoke",
-                    "smoke, small: bundled digits stand in; fast, paper: the paper's data, for a GPU.",
+                    "smoke, small: bundled digits stand in; thin: the paper's data, for a CPU; fast, paper: for a GPU.",
                     choices=("smoke", "small", "thin", "fast", "paper"),
                 ),
                 _DEVICE,

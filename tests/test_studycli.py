@@ -10,7 +10,7 @@ import pytest
 
 from linfair import cli
 from linfair.study import ResultStore, cells
-from linfair.study.definitions import figures, find, plan
+from linfair.study.definitions import PROFILE_NAMES, figures, find, plan
 from linfair.study.gather import collect, summary, values
 from linfair.study.store import code_hash
 from linfair.study.work import compute
@@ -41,7 +41,7 @@ def test_list_names_every_figure_its_panels_and_how_many_cells_each_profile_has(
     text = said(capsys, "list")
     for figure in figures().values():
         assert f"{figure.name}  {figure.figure}: {figure.title}" in text
-        for profile in ("smoke", "small", "fast", "paper"):
+        for profile in PROFILE_NAMES:
             jobs = plan([figure], profile)
             assert f"{profile} {len(jobs)} cells, {sum(len(job.arms) for job in jobs)} arms" in text
     assert "utkface_age, group race, resnet18, snl" in text

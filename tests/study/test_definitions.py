@@ -71,12 +71,20 @@ def test_every_profile_is_there_and_has_a_recipe_for_every_network_it_uses() -> 
     for profile in read_profiles().values():
         for panel in {one for figure in figures().values() for one in panels_of(figure, profile)}:
             assert recipe(panel.network, profile.name).base.epochs > 0
-            assert bool(panel.stands_for) == (panel.data == "digits") == bool(profile.data)
+            assert (panel.data == "digits") == bool(profile.data)
+            assert bool(panel.stands_for) == (profile.name in ("smoke", "small", "thin"))
 
 
 def test_stand_ins_are_labelled_and_merged() -> None:
     [panel] = panels_of(figures()["fig07"], find_profile("smoke"))
     assert panel.title.startswith("digits, mlp, snl (stand-in for utkface_age, vgg19; utkface_race, vgg19;")
+
+
+def test_the_thin_profile_keeps_the_papers_data_and_says_that_its_networks_are_narrow() -> None:
+    first, *_, last = panels_of(figures()["fig06"], find_profile("thin"))
+    assert first.title == "svhn, resnet18, snl (stand-in for resnet18 of full width)"
+    assert first.budgets == (0.4, 0.2, 0.02) and recipe(first.network, "thin").width == 8
+    assert last.method == "deepreduce" and last.budgets == (0.4, 0.2), "of the panel's own"
 
 
 # Jobs
@@ -215,14 +223,14 @@ def test_missing_keys_and_broken_toml_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "old", "new", "words"),
     [
-        ("profiles", "[smoke]", "[smok]", r"line \d+: no profile 'smok'; allowed are smoke, small, fast, paper"),
+        ("profiles", "[smoke]", "[smok]", r"line \d+: no profile 'smok'; allowed are smoke, small, thin, fast, paper"),
         (
             "profiles",
             'resnet18 = "mlp", resnet34 = "mlp"',
             'resnet18 = "mpl"',
-            r"line 8: networks has resnet18 = 'mpl'",
+            r"line 9: networks has resnet18 = 'mpl'",
         ),
-        ("profiles", "seeds = 2", "seeds = 0", "line 6: seeds must be at least 1, got 0"),
+        ("profiles", "seeds = 2", "seeds = 0", "line 7: seeds must be at least 1, got 0"),
         ("queue", 'data = "svhn"', 'data = "shvn"', "did you mean 'svhn'"),
         ("queue", 'figure = "fig15"', 'figure = "fig16"', "did you mean 'fig1"),
         ("queue", "first_seeds = 3", "", "first_seeds is missing"),
@@ -240,6 +248,17 @@ def test_wrong_profiles_and_queues_are_named(file: str, old: str, new: str, word
 def test_unknown_names_are_refused_with_the_closest() -> None:
     with pytest.raises(DefinitionError, match="no figure 'fig6'; did you mean 'fig0?6'"):
         find("fig6")
-    with pytest.raises(DefinitionError, match="no profile 'big'; there are smoke, small, fast, paper"):
+    with pytest.raises(DefinitionError, match="no profile 'big'; there are smoke, small, thin, fast, paper"):
         find_profile("big")
     assert set(DATASETS) >= {panel.data for figure in find("all") for panel in figure.panels}
+
+
+def test_panels_can_be_chosen_and_what_is_not_there_is_named() -> None:
+    only = {"data": "utkface_race", "network": "resnet18", "method": "snl"}
+    jobs = plan(find("fig06"), "thin", only=only)
+    assert [(job.cell.data, job.cell.network, job.cell.method) for job in jobs] == [tuple(only.values())] * 5
+    assert set(jobs) < set(plan(find("fig06"), "thin"))
+    with pytest.raises(DefinitionError, match="no panel has data 'utkface'; there are cifar10, svhn, utkface_age"):
+        plan(find("fig06"), "thin", only={"data": "utkface"})
+    with pytest.raises(DefinitionError, match="no panel has data svhn, network resnet34 together"):
+        plan(find("fig06"), "thin", only={"data": "svhn", "network": "resnet34"})

@@ -104,6 +104,9 @@ COMMANDS = (
     Command("study status", "show what is computed of every figure", studycli.show_status, studycli.status_options),
     Command("study run", "compute what is missing of a figure", studycli.run, studycli.run_options),
     Command("study table", "show a figure's numbers", studycli.show_table, studycli.table_options),
+    Command(
+        "study compare", "say whether two results are the same", studycli.compare_results, studycli.compare_options
+    ),
 )
 TOPICS = {
     "notebook": "rerun the book's notebooks",

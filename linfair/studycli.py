@@ -1,4 +1,4 @@
-"""What `linfair study list`, `show`, `status`, `run` and `table` print and do."""
+"""What `linfair study list`, `show`, `status`, `run`, `table` and `compare` print and do."""
 
 import sys
 from argparse import ArgumentParser, Namespace
@@ -11,11 +11,12 @@ from linfair.data import DataError
 from linfair.paths import cache_folder, whole
 from linfair.study import definitions
 from linfair.study.cells import Worker
+from linfair.study.compare import compare
 from linfair.study.definitions import PROFILE_NAMES, QUANTITIES, DefinitionError, Job, find, find_profile, plan
 from linfair.study.gather import collect, gather, status, summary
 from linfair.study.store import ResultStore, Tables, code_hash
 from linfair.study.tables import text
-from linfair.study.work import kind, read_pace, words
+from linfair.study.work import StudyFailed, kind, read_pace, words
 
 
 def list_figures(options: Namespace) -> None:
@@ -196,6 +197,35 @@ def table_options(parser: ArgumentParser) -> None:
     parser.add_argument("--seeds", type=int, metavar="N", help="seeds 0 to N-1 (default: the profile's)")
     parser.add_argument("--out", metavar="DIR", action="append", required=True, help="a results folder (repeat)")
     parser.add_argument("--to", metavar="FILE", help="write the rows there, .parquet or .csv, instead of their means")
+
+
+def compare_results(options: Namespace) -> None:
+    """Compare one's own results of a figure with others; a failure unless they are the same or equivalent."""
+    [figure] = find(options.figure) if options.figure != "all" else [None]
+    if figure is None:
+        raise DefinitionError("results are compared figure by figure: name one; `linfair study list` shows them")
+    book = [place for place in _own_places() if place.endswith("book/results")]
+    places = {"mine": options.out, "other": options.other or book}
+    profiles = {"mine": options.profile, "other": options.other_profile or options.profile}
+    tables = [gather(figure, profiles[name], collect(places[name]), seeds=options.seeds) for name in places]
+    found = compare(*tables, names=("mine", "other"))
+    for name, where in places.items():
+        print(f"{name}: {', '.join(where)}, profile {profiles[name]}")
+    print(found.verdict)
+    if not found.columns.empty:
+        print(found.columns.to_string(index=False, float_format=lambda value: f"{value:.2g}", na_rep=""))
+    if not found.same and not found.equivalence.shown:
+        raise StudyFailed("not shown to be the same")
+
+
+def compare_options(parser: ArgumentParser) -> None:
+    """Add the options of `linfair study compare`."""
+    parser.add_argument("figure", metavar="FIGURE", help="for example fig06")
+    parser.add_argument("--profile", default="smoke", choices=PROFILE_NAMES)
+    parser.add_argument("--other-profile", choices=PROFILE_NAMES, help="the others', if it is not the same")
+    parser.add_argument("--seeds", type=int, metavar="N", help="seeds 0 to N-1 (default: the profile's)")
+    parser.add_argument("--out", metavar="DIR", action="append", required=True, help="one's own results (repeat)")
+    parser.add_argument("--other", metavar="DIR", action="append", help="what to compare with (default: the book's)")
 
 
 def _figure_options(parser: ArgumentParser) -> None:

@@ -1,0 +1,90 @@
+"""Two results side by side: the same to the last bit, equivalent, or neither. Oracle: a known change of the rows."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from linfair import cli
+from linfair.study.cells import TIMING
+from linfair.study.compare import compare
+from linfair.study.definitions import figures, find, plan
+from linfair.study.gather import collect, gather
+from linfair.study.store import ResultStore
+from linfair.study.work import compute
+
+
+@pytest.fixture(scope="module")
+def folder(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Fig. 1 in the smoke profile."""
+    out = tmp_path_factory.mktemp("compare")
+    for job in plan(find("fig01"), "smoke"):
+        compute(job, ResultStore(out / "cache", out / "out"), lambda event: None)
+    return out / "out"
+
+
+@pytest.fixture
+def rows(folder: Path) -> pd.DataFrame:
+    return gather(figures()["fig01"], "smoke", collect([str(folder)]))
+
+
+def five_seeds(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of seed 0 under the names of five seeds."""
+    one = rows[rows["seed"] == 0]
+    return pd.concat([one.assign(seed=seed, base_loss=0.0) for seed in range(5)], ignore_index=True)
+
+
+def test_rows_that_differ_in_timing_and_place_alone_are_the_same(rows: pd.DataFrame) -> None:
+    other = rows.assign(**{name: rows[name] + 1 for name in TIMING}, device="another", code="0" * 12)
+    found = compare(rows, other.sample(frac=1, random_state=0))
+    assert found.same and found.only == (0, 0) and found.rows == len(rows) and found.columns.empty
+    assert found.networks == (2, 2)
+    assert found.verdict == f"{len(rows)} rows are in both. Those in both are the same to the last bit."
+
+
+def test_a_last_bit_is_seen_and_measured(rows: pd.DataFrame) -> None:
+    other = rows.copy()
+    place = other.index[(other["arm"] == "plain") & other["gradient_norm"].notna()][0]
+    before = other.loc[place, "gradient_norm"]
+    other.loc[place, "gradient_norm"] = np.nextafter(before, np.inf)
+    other["teacher"] = other["teacher"].where(other["seed"] == 0, "other")
+    found = compare(rows, other)
+    assert not found.same and set(found.columns["column"]) == {"gradient_norm", "teacher"}
+    line = found.columns.set_index("column").loc["gradient_norm"]
+    assert line["rows"] == 1 and line["largest"] == np.spacing(before)
+    assert line["relative"] == pytest.approx(np.spacing(before) / before)
+    assert found.networks == (2, 1) and "1 of 2 original networks are the same, 2 columns differ" in found.verdict
+
+
+@pytest.mark.parametrize(("points", "shown"), [(1.0, True), (3.0, False)])
+def test_accuracies_decide_what_is_equivalent(rows: pd.DataFrame, points: float, shown: bool) -> None:
+    """A constant difference has an interval of width 0: within 2 points at 1, not at 3."""
+    first = five_seeds(rows)
+    found = compare(first, first.assign(accuracy=first["accuracy"] - points / 100), names=("mine", "other"))
+    assert not found.same and found.equivalence.shown is shown
+    assert ("`mine` is equivalent to `other`" in found.verdict) is shown
+
+
+def test_rows_of_one_side_alone_are_counted_and_a_double_is_refused(rows: pd.DataFrame) -> None:
+    found = compare(rows[rows["seed"] == 0], rows)
+    assert found.only == (0, int((rows["seed"] == 1).sum())) and not found.same
+    assert "rows are in `second` only" in found.verdict
+    assert "no row in common" in compare(rows, rows.assign(seed=rows["seed"] + 7)).verdict
+    with pytest.raises(ValueError, match="first has a row twice"):
+        compare(pd.concat([rows, rows]), rows)
+
+
+def test_the_command_says_so_and_its_status_too(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    words = ["study", "compare", "fig01", "--out", str(folder)]
+    assert cli.main([*words, "--other", str(folder)]) == 0
+    assert "the same to the last bit" in capsys.readouterr().out
+    for path in folder.glob("*.parquet"):
+        table = pd.read_parquet(path)
+        table.assign(margin=table["margin"] * 1.01).to_parquet(tmp_path / path.name)
+    assert cli.main([*words, "--other", str(tmp_path)]) == 1
+    said = capsys.readouterr()
+    assert "margin" in said.out and "0.0099" in said.out and "not shown to be the same" in said.err
+    assert "2 pairs of seeds, and 5 are needed" in said.out
+    assert cli.main(["study", "compare", "all", "--out", str(folder)]) == 2
+    assert "name one" in capsys.readouterr().err

@@ -82,6 +82,7 @@ def compare(first: pd.DataFrame, second: pd.DataFrame, *, names: tuple[str, str]
     """
     tables = []
     for name, table in zip(names, (first, second), strict=True):
+        table = table.drop(columns=["figure", "panel"], errors="ignore").drop_duplicates()  # panels share originals
         if table.duplicated(_ROW).any():
             raise ValueError(f"{name} has a row twice: take one teacher for each seed")
         tables.append(table.set_index(_ROW).sort_index())
@@ -93,7 +94,7 @@ def compare(first: pd.DataFrame, second: pd.DataFrame, *, names: tuple[str, str]
     found = pd.DataFrame(differing, columns=["column", "rows", "largest", "relative"])
     pairs = pd.DataFrame({"one": one.loc[both, "teacher"], "two": two.loc[both, "teacher"]})
     pairs = pairs.groupby(["data", "network", "seed"]).first()
-    sides = pd.concat([first.assign(side=names[0]), second.assign(side=names[1])], ignore_index=True)
+    sides = pd.concat([side.reset_index().assign(side=name) for name, side in zip(names, tables, strict=True)])
     return Comparison(
         len(both),
         only,

@@ -1,4 +1,4 @@
-"""The pages on rerunning and on studies: every command of every block is run, or is named here with why it is not."""
+"""README and how-to pages: every command of every block is run, or is named here with why it is not."""
 
 import os
 import re
@@ -11,7 +11,20 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
+PAGES = ("README.md", "book/rerun.md", "book/run-a-study.md", "book/data/index.md")
+"""The other how-to pages have tests of their own beside this one."""
 NOT_RUN = {
+    "make test": "this is part of it",
+    ". .venv/bin/activate": "the test runs in an environment of its own",
+    "python3.11 -m venv .venv": "`make env` does so, and test_project.py holds that both are the same",
+    "pip install -c constraints.txt -e '.[all]'": "likewise",
+    "python -m linfair.book prepare": "likewise, of `make book`",
+    "jupyter-book build . -W -n --keep-going": "likewise",
+    "python -m linfair.book check": "likewise",
+    "pytest": "likewise, of `make test`",
+    "linfair audit --model mymodel.py:build --weights w.safetensors --data digits --budgets 0.5,0.2,0.05 "
+    "--out report/": "tests/audit/test_readme.py runs it after the block that makes its files",
+    "linfair data fetch cifar10": "needs a network; tests/data/test_sources.py downloads from a server of its own",
     "make book": "what builds the book is the other half of the whole check",
     "source .venv/bin/activate": "the test runs in an environment of its own",
     "LINFAIR_PROFILE=smoke pytest -q --nbval-lax notebooks": "the second half of `make test`",
@@ -22,19 +35,32 @@ REFUSED = {
     "linfair study run fig06 --profile fast --device cuda --jobs 4 --out results": NO_GPU,
     "linfair study run fig06 --profile thin --data utkface_race --network resnet18 --method snl --jobs 2 "
     "--out results": NO_DATA,
+    "linfair data describe utkface_age": NO_DATA,
+    "linfair data describe utkface_age --group race": NO_DATA,
+    "linfair data pack cifar10 --out cifar10.npz": "cifar10 not found in",
 }
 """Commands that need a GPU or the paper's data, and the words that say so where these are missing."""
 ADDRESS = "--engine ray --address auto"
 """Needs a running cluster: its options are only read; tests/study/test_cluster.py runs one."""
 
 
+SHORT = {
+    "notebook run": ["--profile", "smoke"],
+    "linearize": ["--profile", "smoke"],
+    "mitigate": ["--profile", "smoke"],
+}
+"""What is added to commands that would take minutes."""
+DONE: set[str] = set()
+"""Commands that another page has already run in this folder."""
+
+
 def blocks(page: str, kind: str) -> list[str]:
-    return re.findall(rf"^```{kind}\n(.*?)^```", (ROOT / "book" / page).read_text(), re.MULTILINE | re.DOTALL)
+    return re.findall(rf"^```{kind}\n(.*?)^```", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
 
 
 def commands(page: str) -> list[str]:
-    lines = "".join(blocks(page, "bash")).splitlines()
-    return [re.sub(r"\s+#.*", "", line) for line in lines if line.strip()]
+    lines = "".join(blocks(page, "bash")).replace("\\\n", " ").splitlines()
+    return [" ".join(re.sub(r"\s+#.*", "", line).split()) for line in lines if line.strip()]
 
 
 def run(words: list[str], folder: Path) -> subprocess.CompletedProcess:
@@ -51,55 +77,59 @@ def run(words: list[str], folder: Path) -> subprocess.CompletedProcess:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A user's folder with the repository's notebooks; commands of one page build on each other."""
+    """A user's folder with the repository's notebooks and the images that the README makes."""
     place = tmp_path_factory.mktemp("user")
     (place / "notebooks").symlink_to(ROOT / "notebooks")
     (place / "no-data").mkdir()
+    [block] = [block for block in blocks("README.md", "python") if 'Path("my-images")' in block]
+    (place / "images.py").write_text(block)
+    done = run([sys.executable, "images.py"], place)
+    assert done.returncode == 0 and "'thin'" in done.stdout, done.stderr[-2000:]
     return place
 
 
-@pytest.mark.parametrize("page", ["rerun.md", "run-a-study.md"])
+@pytest.mark.parametrize("page", PAGES)
 def test_every_command_of_the_page_runs_in_order_or_says_what_it_lacks(page: str, folder: Path) -> None:
-    """Notebooks run in the smoke profile; whatever needs a GPU or the paper's data must say so and how to go on."""
-    found = commands(page)
-    assert len(found) >= 5
-    ran = []
-    for command in found:
-        if command in NOT_RUN or ADDRESS in command:
+    """Notebooks and networks in the smoke profile; whatever needs a GPU or the paper's data must say so."""
+    for command in commands(page):
+        if command in NOT_RUN or command in DONE or ADDRESS in command:
             continue
+        DONE.add(command)
         words = shlex.split(command)
-        if words[:3] == ["linfair", "notebook", "run"]:
-            words += ["--profile", "smoke"]
+        for start, more in SHORT.items():
+            words += more * command.startswith(f"linfair {start} ")
         done = run(words, folder)
         if command in REFUSED:
             assert done.returncode != 0 and REFUSED[command] in done.stdout + done.stderr, done
         else:
             assert done.returncode == 0, (command, done.stdout[-2000:], done.stderr[-2000:])
-        ran.append(command)
-    assert len(ran) >= 4
-    if page == "rerun.md":
-        assert len(list((folder / "_build" / "notebooks").glob("*.ipynb"))) == 2 and (folder / "out.ipynb").exists()
-    else:
-        assert list((folder / "results").glob("*.parquet"))
+    files = {
+        "README.md": ["linearized/folder-my-images-mlp-snl-0/teacher.safetensors", "out.ipynb", "results/*.parquet"],
+        "book/rerun.md": ["_build/notebooks/02_accuracy_impact.ipynb", "out.ipynb"],
+        "book/run-a-study.md": ["results/*.parquet"],
+        "book/data/index.md": ["my-images.npz"],
+    }
+    for pattern in files[page]:
+        assert list(folder.glob(pattern)), pattern
 
 
 def test_commands_that_are_not_run_are_still_on_the_pages() -> None:
-    found = {command for page in ("rerun.md", "run-a-study.md") for command in commands(page)}
-    assert {*NOT_RUN, *REFUSED} <= found
+    found = {command for page in PAGES for command in commands(page)}
+    assert sorted({*NOT_RUN, *REFUSED} - found) == []
     assert [command for command in found if ADDRESS in command]
 
 
 def test_options_of_the_cluster_command_are_those_of_the_program() -> None:
     from linfair.cli import build_parser
 
-    [command] = [one for one in commands("run-a-study.md") if ADDRESS in one]
+    [command] = [one for one in commands("book/run-a-study.md") if ADDRESS in one]
     options = build_parser().parse_args(shlex.split(command)[1:])
     assert (options.engine, options.address, options.gpus, options.out) == ("ray", "auto", 0.25, "s3://bucket/results")
 
 
 def test_the_python_block_of_the_study_page_runs_as_a_script(folder: Path) -> None:
     """As it stands, under the guard that its comment asks for."""
-    [block] = blocks("run-a-study.md", "python")
+    [block] = blocks("book/run-a-study.md", "python")
     lines = block.splitlines()
     first = next(number for number, line in enumerate(lines) if line.startswith("jobs ="))
     body = "\n".join(

@@ -72,7 +72,13 @@ def test_rows_of_one_side_alone_are_counted_and_a_double_is_refused(rows: pd.Dat
     assert "rows are in `second` only" in found.verdict
     assert "no row in common" in compare(rows, rows.assign(seed=rows["seed"] + 7)).verdict
     with pytest.raises(ValueError, match="first has a row twice"):
-        compare(pd.concat([rows, rows]), rows)
+        compare(pd.concat([rows, rows.assign(teacher="another")]), rows)
+
+
+def test_originals_that_panels_share_are_one_row(rows: pd.DataFrame) -> None:
+    """Fig. 6 has SNL and DeepReDuce on the same original networks."""
+    twice = pd.concat([rows, rows[rows["arm"] == "original"].assign(panel="another")])
+    assert compare(twice, rows).same
 
 
 def test_the_command_says_so_and_its_status_too(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -2,6 +2,7 @@
 
 WHAT = {
     "data_counts": "how many images each group of each data set has, by split and label",
+    "utkface_race_thin": "ResNet18 of width 8 on UTKFace by race, SNL, with control and repairs: notebook 12",
     "digits_mlp_snl": "MLP on digits, SNL at five budgets, with control: the README's figure, notebook 09",
     "digits_mlp_mitigation": "MLP on digits, SNL: fine-tuned plainly and with each mitigation, with controls",
     "digits_resnet18_mitigation": "thin ResNet18 on digits, DeepReDuce: fine-tuned plainly and with three mitigations",
@@ -57,6 +58,12 @@ COLUMNS = {
     "torch": "version of torch",
     "linfair": "version of linfair",
     "seconds": "what it cost",
+    "seconds_base": "seconds of the original network's training, shared by its arms",
+    "seconds_path": "seconds of the mask path, shared by the arms of a method; the control's is its own",
+    "seconds_finetune": "seconds of fine-tuning at all budgets",
+    "seconds_measure": "seconds of measuring, gradient norms and eigenvalues among them",
+    "peak_memory": "peak memory in MiB: of the process, or of tensors on a GPU",
+    "multipliers": "the group's Lagrange multiplier (or weight) after each epoch, as JSON; rows of train only",
     "switch": "a disagreement between the paper and its released code",
     "version": "whose version: the paper's, the released code's, or this package's where the paper is silent",
     "quantity": "what was measured",

@@ -94,11 +94,11 @@ _THIN = Recipe(
     finetune=Schedule(epochs=5, batch_size=128, lr=1e-2, weight_decay=5e-4, decay="cosine", channels_last=True),
     options={
         "snl": SNL(
-            lasso=1e-4,
-            growth=1.5,
+            lasso=2e-3,
+            growth=2.0,
             warmup=0,
             exact=True,
-            schedule=Schedule(epochs=60, batch_size=128, optimizer="adam", lr=1e-3, alpha_lr=4e-3, channels_last=True),
+            schedule=Schedule(epochs=60, batch_size=128, optimizer="adam", lr=1e-3, alpha_lr=8e-3, channels_last=True),
         ),
         "deepreduce": DeepReDuce(
             schedule=Schedule(epochs=5, batch_size=128, lr=0.05, weight_decay=5e-4, decay="cosine", channels_last=True)

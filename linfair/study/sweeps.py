@@ -13,6 +13,7 @@ import pandas as pd
 from linfair.paths import cache_folder
 from linfair.study.definitions import Figure, find, find_profile, plan
 from linfair.study.gather import Status, collect, gather, status, values
+from linfair.study.recipes import recipe
 from linfair.study.runner import run_jobs
 from linfair.study.store import code_hash
 from linfair.study.tables import over_seeds
@@ -110,8 +111,10 @@ def how_complete(how_far: Status, seeds: int) -> str:
 
 
 def stand_in(profile: str) -> str:
-    """One sentence for profiles in which bundled data stand in for the paper's; empty for the others."""
+    """One sentence for profiles in which other data or thin networks stand in for the paper's; else empty."""
     chosen = find_profile(profile)
+    if not chosen.data and recipe("resnet18", profile).width is not None:
+        return f"**Stand-in.** Thin networks stand in for the paper's: {chosen.about}."
     if not chosen.data:
         return ""
     return f"**Stand-in.** {chosen.data.capitalize()} and small networks stand in for the paper's: {chosen.about}."

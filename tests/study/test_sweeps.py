@@ -107,6 +107,7 @@ def test_a_cell_whose_data_are_not_here_is_reported_and_does_not_stop_the_page(t
 
 def test_stand_ins_are_named_and_the_papers_data_are_not() -> None:
     assert sweeps.stand_in("smoke").startswith("**Stand-in.** Digits and small networks stand in for the paper's")
+    assert sweeps.stand_in("thin").startswith("**Stand-in.** Thin networks stand in for the paper's: the paper's data")
     assert sweeps.stand_in("paper") == ""
 
 

@@ -5,13 +5,13 @@ Figures are drawn by role, majority and minority by training images: the mean ov
 over seeds. That is what the paper's panels of ten classes need too, where CIFAR-10's five minority classes tie.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pandas as pd
 
 from linfair.paths import cache_folder
-from linfair.study.definitions import Figure, find, find_profile, plan
+from linfair.study.definitions import Figure, find, find_profile, panels_of, plan
 from linfair.study.gather import Status, collect, gather, status, values
 from linfair.study.recipes import recipe
 from linfair.study.runner import run_jobs
@@ -110,6 +110,33 @@ def how_complete(how_far: Status, seeds: int) -> str:
     )
 
 
+def seeds_of_panels(table: pd.DataFrame | None, figure: Figure, profile: str) -> dict[str, int]:
+    """How many seeds of each panel have every arm, the panels in their order.
+
+    Args:
+        table: Rows of `read`, None if there are none.
+        figure: The figure they belong to.
+        profile: Its profile.
+    """
+    found = {}
+    for panel in panels_of(figure, find_profile(profile)):
+        part = table[table["panel"] == panel.title] if table is not None else pd.DataFrame({"seed": [], "arm": []})
+        found[panel.title] = sum(set(panel.arms) <= set(arms) for _, arms in part.groupby("seed")["arm"])
+    return found
+
+
+def panel_lines(counts: Mapping[str, int], seeds: int) -> list[str]:
+    """What is there of each panel, a line each; panels without a whole seed are counted in the last one.
+
+    >>> panel_lines({"a": 4, "b": 0, "c": 0}, 5)
+    ['a: 4 of 5 seeds', '2 other panels: no seed has every arm yet']
+    """
+    lines = [f"{title}: {count} of {seeds} seeds" for title, count in counts.items() if count]
+    empty = sum(not count for count in counts.values())
+    panels = f"{empty} {'other ' * bool(lines)}panel{'s' * (empty > 1)}"
+    return [*lines, f"{panels}: no seed has every arm yet"] if empty else lines
+
+
 def stand_in(profile: str) -> str:
     """One sentence for profiles in which other data or thin networks stand in for the paper's; else empty."""
     chosen = find_profile(profile)
@@ -130,8 +157,10 @@ def by_role(table: pd.DataFrame, figure: Figure) -> pd.DataFrame:
     Returns:
         A row for each `panel`, `arm`, `budget` and `role`, with `n_seeds`, `mean`, `low`, `high`.
     """
-    parts = []
-    for title, part in table[table["split"] == figure.split].groupby("panel", sort=False):
+    parts, rows = [], table[table["split"] == figure.split]
+    begun = rows.groupby("panel")["arm"].transform("nunique") > 1
+    rows = rows[begun] if begun.any() else rows  # panels that share originals with one that is begun are not begun
+    for title, part in rows.groupby("panel", sort=False):
         shown = values(part, figure.quantity).dropna(subset=["value"])
         one = shown.groupby(["arm", "budget", "role", "seed"], sort=False, as_index=False)["value"].mean()
         parts.append(over_seeds(one, "value", ["arm", "budget", "role"]).assign(panel=title))

@@ -72,6 +72,20 @@ def test_the_figure_has_a_plot_an_arm_with_seeds_roles_and_the_note_on_what_is_m
     assert len(majority) == 3 and png(figure)
 
 
+def test_panels_of_which_only_the_originals_are_there_are_counted_not_drawn() -> None:
+    """Panels that share a teacher share its rows: DeepReDuce's panel is not begun because SNL's is."""
+    figure = find("fig06")[0]
+    title = "utkface_race, resnet18, snl (stand-in for resnet18 of full width)"
+    other = "utkface_race, resnet18, deepreduce (stand-in for resnet18 of full width)"
+    table = rows(("original", "plain", "control")).assign(panel=title)
+    table = pd.concat([table, table[table["arm"] == "original"].assign(panel=other)])
+    assert set(sweeps.by_role(table, figure)["panel"]) == {title}
+    counts = sweeps.seeds_of_panels(table, figure, "thin")
+    assert (counts[title], counts[other], len(counts)) == (3, 0, 8)
+    assert sweeps.panel_lines(counts, 5) == [f"{title}: 3 of 5 seeds", "7 other panels: no seed has every arm yet"]
+    assert set(sweeps.seeds_of_panels(None, figure, "thin").values()) == {0}
+
+
 def test_original_networks_alone_are_one_plot() -> None:
     figure = next(one for one in figures().values() if one.quantity == "accuracy" and one.split == "test")
     drawn = sweep_lines(sweeps.by_role(rows(("original",)), figure), label="accuracy (%)")

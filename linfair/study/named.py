@@ -221,6 +221,10 @@ def note_all(page: Page, table: pd.DataFrame) -> None:
         for (way, role), part in found.groupby(["way", "group_name"], sort=False):
             name, _, _ = way.partition("(")
             page.note_means(f"faces {name} {role} {words}", part, unit=unit, digits=1)
+    each = group_changes(table, ARMS)
+    for (way, group), part in each.groupby(["way", "group_name"], sort=False):
+        name, _, _ = way.partition("(")
+        page.note_means(f"faces {name} change of {group}", part, unit="points", digits=1)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
-PAGES = ("README.md", "book/rerun.md", "book/run-a-study.md", "book/data/index.md")
+PAGES = ("README.md", "book/rerun.md", "book/run-a-study.md", "book/data/index.md", "book/publish-your-own.md")
 """The other how-to pages have tests of their own beside this one."""
 NOT_RUN = {
     "make test": "this is part of it",
@@ -25,6 +25,8 @@ NOT_RUN = {
     "linfair audit --model mymodel.py:build --weights w.safetensors --data digits --budgets 0.5,0.2,0.05 "
     "--out report/": "tests/audit/test_readme.py runs it after the block that makes its files",
     "linfair data fetch cifar10": "needs a network; tests/data/test_sources.py downloads from a server of its own",
+    "pip install ghp-import": "what it is for pushes to the reader's own fork",
+    "ghp-import --no-jekyll --push --force _build/html": "likewise",
     "make book": "what builds the book is the other half of the whole check",
     "source .venv/bin/activate": "the test runs in an environment of its own",
     "LINFAIR_PROFILE=smoke pytest -q --nbval-lax notebooks": "the second half of `make test`",
@@ -108,6 +110,7 @@ def test_every_command_of_the_page_runs_in_order_or_says_what_it_lacks(page: str
         "book/rerun.md": ["_build/notebooks/02_accuracy_impact.ipynb", "out.ipynb"],
         "book/run-a-study.md": ["results/*.parquet"],
         "book/data/index.md": ["my-images.npz"],
+        "book/publish-your-own.md": [],
     }
     for pattern in files[page]:
         assert list(folder.glob(pattern)), pattern

@@ -97,16 +97,16 @@ def how_complete(how_far: Status, seeds: int) -> str:
     >>> done = Status("fig06", "smoke", 6, 0, 0, (0, 1), ("CPU (x86_64, 1 thread)",))
     >>> how_complete(done, 2)
     'complete: 2 seeds, profile smoke, CPU (x86_64, 1 thread)'
-    >>> how_complete(Status("fig06", "fast", 5, 14, 1, (0,), ("NVIDIA H200",)), 10)
-    'incomplete: 1 of 10 seeds has every arm; 5 arms are there, 14 missing, 1 failed; profile fast, NVIDIA H200'
+    >>> how_complete(Status("fig06", "fast", 5, 14, 1, (0,), ("H200",)), 10)
+    'incomplete: 1 of 10 seeds has every arm of every panel; 5 arms are there, 14 missing, 1 failed; profile fast, H200'
     """
     count, on = len(how_far.seeds), ", ".join(how_far.devices) or "nothing computed"
     if count == seeds:
         return f"complete: {count} seeds, profile {how_far.profile}, {on}"
     verb = "has" if count == 1 else "have"
     return (
-        f"incomplete: {count} of {seeds} seeds {verb} every arm; {how_far.done} arms are there, {how_far.missing} "
-        f"missing, {how_far.failed} failed; profile {how_far.profile}, {on}"
+        f"incomplete: {count} of {seeds} seeds {verb} every arm of every panel; {how_far.done} arms are there, "
+        f"{how_far.missing} missing, {how_far.failed} failed; profile {how_far.profile}, {on}"
     )
 
 
@@ -147,6 +147,16 @@ def stand_in(profile: str) -> str:
     return f"**Stand-in.** {chosen.data.capitalize()} and small networks stand in for the paper's: {chosen.about}."
 
 
+def begun(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of panels that have more than the originals they share with others; all rows if none has.
+
+    Args:
+        table: Rows of `read`.
+    """
+    more = table.groupby("panel")["arm"].transform("nunique") > 1
+    return table[more] if more.any() else table
+
+
 def by_role(table: pd.DataFrame, figure: Figure) -> pd.DataFrame:
     """What a figure shows, for each role: the mean over the role's groups in each seed, over seeds with 95 % interval.
 
@@ -157,9 +167,7 @@ def by_role(table: pd.DataFrame, figure: Figure) -> pd.DataFrame:
     Returns:
         A row for each `panel`, `arm`, `budget` and `role`, with `n_seeds`, `mean`, `low`, `high`.
     """
-    parts, rows = [], table[table["split"] == figure.split]
-    begun = rows.groupby("panel")["arm"].transform("nunique") > 1
-    rows = rows[begun] if begun.any() else rows  # panels that share originals with one that is begun are not begun
+    parts, rows = [], begun(table[table["split"] == figure.split])
     for title, part in rows.groupby("panel", sort=False):
         shown = values(part, figure.quantity).dropna(subset=["value"])
         one = shown.groupby(["arm", "budget", "role", "seed"], sort=False, as_index=False)["value"].mean()

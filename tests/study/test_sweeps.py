@@ -107,7 +107,7 @@ def test_without_minutes_nothing_is_computed_and_nothing_is_there(tmp_path) -> N
     assert sweeps.compute("fig06", "fast", tmp_path, seeds=2, minutes=0) == []
     table, how_far = sweeps.read("fig06", "fast", tmp_path, seeds=2)
     assert table is None and list(tmp_path.iterdir()) == []
-    assert sweeps.how_complete(how_far, 2).startswith("incomplete: 0 of 2 seeds have every arm; 0 arms are there")
+    assert sweeps.how_complete(how_far, 2).startswith("incomplete: 0 of 2 seeds have every arm of every panel; 0 arms")
 
 
 def test_a_cell_whose_data_are_not_here_is_reported_and_does_not_stop_the_page(tmp_path, monkeypatch) -> None:
@@ -129,3 +129,9 @@ def test_the_results_folder_is_the_one_that_is_named_or_one_in_the_cache(tmp_pat
     monkeypatch.setenv("LINFAIR_CACHE", str(tmp_path))
     assert tmp_path in sweeps.results_folder("").parents
     assert sweeps.results_folder(str(tmp_path / "mine")) == tmp_path / "mine"
+
+
+def test_panels_that_only_share_originals_are_not_begun() -> None:
+    rows = pd.DataFrame({"panel": ["a", "a", "b"], "arm": ["original", "plain", "original"]})
+    assert sweeps.begun(rows)["panel"].tolist() == ["a", "a"]
+    assert len(sweeps.begun(rows[rows["arm"] == "original"])) == 2

@@ -82,20 +82,17 @@ def number(key: str, row: Mapping[str, object]) -> str:
 
 
 def card(claim: Claim, evidence: pd.DataFrame) -> str:
-    """One claim: where, verdict, the paper's words, our numbers, what they were measured on."""
+    """One claim: where, verdict, the paper's words, on what it turns, our numbers, what they were measured on."""
     numbers = "".join(number(key, evidence.loc[key]) for key in claim.evidence)
     pages = sorted({key.partition("#")[0] for key in claim.evidence})
     links = ", ".join(f'<a href="../notebooks/{page}.html">{page}</a>' for page in pages)
-    said = [
-        f"Measured on: {escape(claim.on)}. Notebook: {links}." if claim.on else "",
-        f"Note: {escape(claim.note)}." if claim.note else "",
-    ]
-    lines = "".join(f"<p>{line}</p>" for line in said if line)
+    note = f"<p>Note: {escape(claim.note)}.</p>" if claim.note else ""
+    measured = f"<p>Measured on: {escape(claim.on)}. Notebook: {links}.</p>" if claim.on else ""
     ours = f'<ul class="numbers">{numbers}</ul>' if numbers else ""
     return (
         f'<li class="claim" id="claim-{escape(claim.id)}" data-verdict="{claim.verdict}">'
         f'<div class="where"><b>{escape(claim.where)}</b> {chip(claim.verdict)}</div>'
-        f'<div class="said"><blockquote>{escape(claim.claim)}</blockquote>{ours}{lines}</div></li>'
+        f'<div class="said"><blockquote>{escape(claim.claim)}</blockquote>{note}{ours}{measured}</div></li>'
     )
 
 

@@ -24,6 +24,7 @@ pytestmark = pytest.mark.browser
 GRID = explorer.Grid((4, 8), (0.5, 0.1), (1.0, 2.5), (1.0, 0.5, 0.0))
 BOUNDARY, RESULTS = "boundary.html", "results.html"
 PIXELS = "document.querySelector('canvas').toDataURL()"
+DRAWN = "new Promise((go) => requestAnimationFrame(() => requestAnimationFrame(go)))"
 SLIDE = """(at) => {
   for (const [axis, index] of Object.entries(at)) {
     const slider = document.querySelector(`[data-axis=${axis}]`);
@@ -127,11 +128,11 @@ def test_the_keyboard_moves_the_boundary_the_numbers_and_what_is_read_out(tab, f
         slider.focus()
         assert float(slider.evaluate("node => parseFloat(getComputedStyle(node).outlineWidth)")) >= 2
         slider.press("Home")
-        tab.wait_for_timeout(60)
+        tab.evaluate(DRAWN)
         before = tab.evaluate(PIXELS), tab.locator(".summary").inner_text()
         before += slider.get_attribute("aria-valuetext"), tab.locator("canvas").get_attribute("aria-label")
         slider.press("End")
-        tab.wait_for_timeout(60)
+        tab.evaluate(DRAWN)
         after = tab.evaluate(PIXELS), tab.locator(".summary").inner_text()
         after += slider.get_attribute("aria-valuetext"), tab.locator("canvas").get_attribute("aria-label")
         assert all(one != other for one, other in zip(before, after, strict=True)), axis
@@ -176,10 +177,10 @@ def test_controls_have_names_and_a_fingers_size(tab, folder, name) -> None:
 def test_the_picture_is_drawn_again_for_another_theme(tab, folder) -> None:
     """The theme's switch sets data-theme; lines drawn for a light page would vanish on a dark one."""
     open_page(tab, folder / BOUNDARY)
-    tab.wait_for_timeout(60)
+    tab.evaluate(DRAWN)
     before = tab.evaluate(PIXELS)
     tab.evaluate("document.documentElement.dataset.theme = 'dark'")
-    tab.wait_for_timeout(100)
+    tab.evaluate(DRAWN)
     assert tab.evaluate(PIXELS) != before
 
 

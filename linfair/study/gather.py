@@ -89,9 +89,11 @@ def wanted(figure: Figure, profile: str, seeds: int | None = None) -> dict[tuple
 
 
 def status(figure: Figure, profile: str, found: Found, *, seeds: int | None = None) -> Status:
-    """How far a figure is."""
+    """How far a figure is. Rows without the quantity that it shows, such as an eigenvalue left out, are none of its."""
     needs = wanted(figure, profile, seeds)
     rows = found.rows[found.rows["profile"] == profile]
+    if figure.quantity in rows:
+        rows = rows[rows[figure.quantity].notna() | rows.get("diverged", False)]
     have = {name: frozenset(part["budget"]) for name, part in rows.groupby(KNOWN_BY, sort=False)}
     devices = {name: part["device"].iloc[0] for name, part in rows.groupby(KNOWN_BY, sort=False)}
     done = {name for name, budgets in needs.items() if name in have and budgets <= have[name]}

@@ -10,7 +10,8 @@ from linfair import plots
 from linfair.parameters import NOTEBOOKS, SWEEPS
 from linfair.plots.sweep import sweep_lines
 from linfair.study import sweeps
-from linfair.study.definitions import PROFILE_NAMES, figures, find
+from linfair.study.definitions import PROFILE_NAMES, figures, find, plan
+from linfair.study.gather import Found, status
 
 
 def rows(arms: tuple[str, ...] = ("original", "plain"), seeds: int = 3) -> pd.DataFrame:
@@ -135,3 +136,14 @@ def test_panels_that_only_share_originals_are_not_begun() -> None:
     rows = pd.DataFrame({"panel": ["a", "a", "b"], "arm": ["original", "plain", "original"]})
     assert sweeps.begun(rows)["panel"].tolist() == ["a", "a"]
     assert len(sweeps.begun(rows[rows["arm"] == "original"])) == 2
+
+
+def test_rows_without_what_a_figure_shows_are_none_of_its() -> None:
+    """Fig. 4 shows eigenvalues: of three originals one has it, one was computed without, and one diverged."""
+    figure = figures()["fig04"]
+    [job] = plan([figure], "small", seeds=3)
+    known = {"data": job.cell.data, "network": job.cell.network, "method": "original", "arm": "original"}
+    found = pd.DataFrame({"seed": [0, 1, 2], "top_eigenvalue": [3.0, None, None], "diverged": [False, False, True]})
+    found = found.assign(**known, profile="small", budget=1.0, device="CPU")
+    state = status(figure, "small", Found(found, frozenset()), seeds=3)
+    assert (state.done, state.missing, state.seeds) == (2, 1, (0, 2))

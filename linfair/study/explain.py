@@ -86,13 +86,13 @@ def group_rows(
 
     Returns:
         A row per (budget, seed, group): `drop`, `relative_drop`, `excess`, `accuracy`; `original`, `gradient_norm`,
-        `margin`, `top_eigenvalue` (nan where the search did not converge) and `log_size` of the original;
+        `margin`, `top_eigenvalue` (nan without a search that converged) and `log_size` of the original;
         `own_gradient_norm` and `own_margin` of the linearized network; `distance`, `relative_distance`, n_train, role.
 
     Raises:
         ValueError: If the table has no diagnostics, no such split or arm, or several methods.
     """
-    missing = sorted({"gradient_norm", "margin", "top_eigenvalue", "excess", "distance"} - set(table.columns))
+    missing = sorted({"gradient_norm", "margin", "excess", "distance"} - set(table.columns))
     if missing:
         raise ValueError(f"the table has no columns {missing}: it is older than the diagnostics, run its study again")
     for column, value in (("split", split), ("split", predictors_on), ("arm", arm)):
@@ -105,7 +105,8 @@ def group_rows(
     before = table[(table["arm"] == "original") & (table["split"] == predictors_on)].drop_duplicates(_KEYS)
     curved = table[(table["arm"] == "original") & (table["split"] == "train")].drop_duplicates(_KEYS)
     found = curved["top_eigenvalue_converged"].eq(True) if "top_eigenvalue_converged" in curved else True
-    curved = curved.assign(top_eigenvalue=curved["top_eigenvalue"].where(found))
+    values = curved["top_eigenvalue"].where(found) if "top_eigenvalue" in curved else math.nan
+    curved = curved.assign(top_eigenvalue=values)
     own = table[(table["arm"] == arm) & (table["split"] == predictors_on)]
     own = own.rename(columns={"gradient_norm": "own_gradient_norm", "margin": "own_margin"})
     kept = ["budget", "group_name", "role", "n_train", "original", "accuracy", "drop", "relative_drop", "excess"]

@@ -139,10 +139,10 @@ def accuracy_verdict(rows: pd.DataFrame) -> str:
     for one in OWN:
         alone, given = (found.loc[(name, one.name)] for name in ("alone", "given group size"))
         ends = one.sign * alone["low"], one.sign * alone["high"]
-        within = f"{given['mean']:+.2f} [{given['low']:.2f}, {given['high']:.2f}]"
+        within = f"; {given['mean']:+.2f} [{given['low']:.2f}, {given['high']:.2f}] among groups of equal size"
         texts.append(
             f"with the {one.name} {alone['mean']:+.2f} [{alone['low']:.2f}, {alone['high']:.2f}] "
-            f"({'as claimed' if min(ends) > 0 else 'not shown'}; {within} among groups of equal size)"
+            f"({'as claimed' if min(ends) > 0 else 'not shown'}{within if given['n_seeds'] else ''})"
         )
     seeds = int(found["n_seeds"].max())
     return (

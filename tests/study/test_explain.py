@@ -162,6 +162,8 @@ def test_an_eigenvalue_that_did_not_converge_counts_as_missing() -> None:
     found = explain.correlations(explain.group_rows(table)).set_index(["budget", "predictor", "statistic"])
     assert found.loc[(0.02, "top eigenvalue", "alone"), "n_seeds"] == 2
     assert found.loc[(0.02, "margin", "alone"), "n_seeds"] == 3
+    without = study_table(seeds=3).drop(columns=["top_eigenvalue", "top_eigenvalue_converged"])
+    assert explain.group_rows(without)["top_eigenvalue"].isna().all(), "none computed is all missing"
 
 
 @pytest.mark.parametrize(

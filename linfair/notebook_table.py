@@ -240,10 +240,16 @@ NOTEBOOKS: dict[str, Notebook] = {
         ),
         Notebook(
             name="12_faces",
-            title="The paper's faces, through a thin network (Figs. 3, 4, 6, 9)",
+            title="The paper's faces, through a thin network (Figs. 1, 3, 4, 6, 9, 13, 14)",
             minutes=0.5,
             parameters=(
-                Parameter("data", "str", "utkface_race", "Data set.", choices=("utkface_race", "utkface_age")),
+                Parameter(
+                    "data",
+                    "str",
+                    "utkface_race",
+                    "Data set of the first part.",
+                    choices=("utkface_race", "utkface_age"),
+                ),
                 Parameter(
                     "source",
                     "str",

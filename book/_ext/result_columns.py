@@ -3,6 +3,7 @@
 WHAT = {
     "data_counts": "how many images each group of each data set has, by split and label",
     "utkface_race_thin": "ResNet18 of width 8 on UTKFace by race, SNL, with control and repairs: notebook 12",
+    "utkface_age_thin": "the same by age, without eigenvalues: notebook 12",
     "digits_mlp_snl": "MLP on digits, SNL at five budgets, with control: the README's figure, notebook 09",
     "digits_mlp_mitigation": "MLP on digits, SNL: fine-tuned plainly and with each mitigation, with controls",
     "digits_resnet18_mitigation": "thin ResNet18 on digits, DeepReDuce: fine-tuned plainly and with three mitigations",

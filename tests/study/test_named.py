@@ -116,15 +116,17 @@ def test_the_book_says_which_rows_it_has_and_a_run_without_data_which_it_lacks(t
         named.compute("utkface_race", tmp_path / "out", seeds=1, say=lambda line: None)
 
 
-def test_the_committed_rows_are_whole() -> None:
-    """Every seed has every budget of every arm it has; the three arms that drops need are there in each seed."""
-    table = named.committed()
-    assert set(table["profile"]) == {"thin"} and set(table["data"]) == {"utkface_race"} and set(table["width"]) == {8}
+@pytest.mark.parametrize("name", [named.FACES, named.AGES])
+def test_the_committed_rows_are_whole(name: str) -> None:
+    """Every seed has every budget of every arm it has; the arms that the page compares are there in each seed."""
+    table = named.committed(name)
+    assert set(table["profile"]) == {"thin"} and set(table["width"]) == {8}
+    assert set(table["data"]) == {name.removesuffix("_thin")}
     for arm, part in table.groupby("arm"):
         budgets = {1.0} if arm == "original" else {0.4, 0.2, 0.02}
         assert part.groupby("seed")["budget"].agg(set).eq(budgets).all(), arm
         assert not part.duplicated(["seed", "budget", "split", "group"]).any()
     arms = table.groupby("seed")["arm"].agg(set)
-    assert arms.map({"original", "plain", "control"}.issubset).all() and len(arms) >= 3
+    assert arms.map({"original", "plain", "control", named.REPAIR}.issubset).all() and len(arms) >= 3
     assert table.groupby("seed")["teacher"].nunique().eq(1).all()
     assert table["seconds"].gt(0).all() and table["accuracy"].between(0, 1).all()

@@ -24,7 +24,7 @@ from linfair.study.definitions import find, plan
 from linfair.study.gather import collect
 from linfair.study.recipes import CURVATURE
 from linfair.study.runner import run_jobs
-from linfair.study.tables import by_role, disparity, drops, over_seeds, overall
+from linfair.study.tables import by_role, disparity, drops, over_seeds, overall, text
 
 FACES = "utkface_race_thin"
 """The committed rows of faces: UTKFace by race, a ResNet18 of width 8, SNL, profile `thin`."""
@@ -134,6 +134,28 @@ def sizes(table: pd.DataFrame, *, split: str = "test") -> pd.DataFrame:
         raise ValueError(f"groups {', '.join(changing)} change their role from seed to seed: compare roles instead")
     found = part.groupby(["group_name", "role"], as_index=False)[["n_train", "n"]].mean()
     return found.sort_values("n_train", ascending=False, ignore_index=True)
+
+
+def described(table: pd.DataFrame, *, split: str = "test") -> pd.DataFrame:
+    """The groups for reading, the largest first: images, and how accurate the original network is on each.
+
+    Args:
+        table: Rows of a study whose groups keep their names.
+        split: Which split is tested on.
+    """
+    groups = sizes(table, split=split)
+    part = table[(table["arm"] == "original") & (table["split"] == split)]
+    part = part.assign(accuracy=100 * part["accuracy"])
+    means = text(over_seeds(part, "accuracy", ["group_name"])).set_index("group_name")["mean [95 % interval]"]
+    return pd.DataFrame(
+        {
+            "group": groups["group_name"],
+            "role": groups["role"],
+            "training images": groups["n_train"].map("{:,.0f}".format),
+            "test images": groups["n"].map("{:,.0f}".format),
+            "original's accuracy (%)": groups["group_name"].map(means),
+        }
+    )
 
 
 def group_drops(table: pd.DataFrame, *, split: str = "test") -> pd.DataFrame:

@@ -43,6 +43,12 @@ def test_groups_come_by_size_with_their_images_of_the_split() -> None:
     assert found["n"].tolist() == [200, 75, 25] and found["role"].tolist() == ["majority", "minority", "minority"]
 
 
+def test_groups_are_described_with_what_the_original_can() -> None:
+    found = named.described(rows()).set_index("group")
+    assert found["training images"].tolist() == ["800", "300", "100"]
+    assert found.loc["small", "original's accuracy (%)"] == "90.0 [90.0, 90.0]"
+
+
 def test_groups_that_change_their_role_have_no_line_of_their_own() -> None:
     table = rows()
     table.loc[(table["seed"] == 1) & (table["group"] == 1), "role"] = "majority"

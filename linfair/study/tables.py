@@ -161,9 +161,10 @@ def verdict(gaps: pd.DataFrame) -> str:
         kind = "more" if row.low > 0 else "less" if row.high < 0 else "neither"
         kinds[kind].append(f"{row.mean:+.1f} [{row.low:.1f}, {row.high:.1f}] at {100 * row.budget:g} %")
     parts = [
-        ("The minority loses more than the control explains", kinds["more"]),
-        ("It loses less", kinds["less"]),
-        ("No difference is shown", kinds["neither"]),
+        ("the minority loses more than the control explains", kinds["more"]),
+        ("the minority loses less than in the control", kinds["less"]),
+        ("no difference is shown", kinds["neither"]),
     ]
     said = "; ".join(f"{text}: {', '.join(found)}" for text, found in parts if found)
+    said = said[:1].upper() + said[1:]
     return f"**Verdict** ({rows['n_seeds'].min()} seeds; points of relative drop, 95 % interval). {said}."

@@ -19,12 +19,14 @@ from pathlib import Path
 import pandas as pd
 
 from linfair.claims import Page
+from linfair.study import arms as known_arms
 from linfair.study import explain, repair, why
 from linfair.study.definitions import find, plan
 from linfair.study.gather import collect
 from linfair.study.recipes import CURVATURE
 from linfair.study.runner import run_jobs
 from linfair.study.tables import by_role, disparity, drops, over_seeds, overall, text
+from linfair.study.work import StudyFailed
 
 FACES = "utkface_race_thin"
 """The committed rows of faces: UTKFace by race, a ResNet18 of width 8, SNL, profile `thin`."""
@@ -36,8 +38,11 @@ REPAIR = "lagrangian(mu=0.02)"
 """Algorithm 1 in five epochs. Multipliers grow by mu times the violation once an epoch: five with mu = 0.02 take them
 where a hundred with the released 0.001 do."""
 
-ARMS = ("original", "plain", "control", REPAIR, "kd_over_c", "balanced_sampling")
-"""The arms of notebook 12; the book's rows have the first four."""
+REPAIRS = {REPAIR: "Algorithm 1", "kd_over_c": "KD / C", "balanced_sampling": "balanced"}
+"""The repairs of notebook 12, as figures write them; the book's rows have the first."""
+
+ARMS = (*known_arms.ARMS, *REPAIRS)
+"""The arms of notebook 12."""
 
 KNOWN = tuple(one for one in explain.PREDICTORS if one.name != "top eigenvalue")
 """What is known of every group in the original network. Of the eigenvalue few seeds have rows."""
@@ -69,11 +74,13 @@ def compute(
         say: Prints one line.
 
     Raises:
+        ValueError: If there is no such arm; nothing has been computed then.
         StudyFailed: If a cell failed, for example because its data are not here.
     """
+    chosen = tuple(map(known_arms.canonical, arms))
     only = {"data": data, "network": "resnet18", "method": "snl"}
     jobs = [
-        replace(job, cell=replace(job.cell, curvature=curvature or job.cell.curvature), arms=tuple(arms))
+        replace(job, cell=replace(job.cell, curvature=curvature or job.cell.curvature), arms=chosen)
         for job in plan(find("fig06"), "thin", seeds=seeds, device=device, only=only)
     ]
     run_jobs(jobs, out, workers=workers, say=say)
@@ -113,6 +120,16 @@ def committed(name: str = FACES) -> pd.DataFrame:
         there = ", ".join(sorted(one.stem for one in folder.glob("*.parquet")))
         raise FileNotFoundError(f"the book has no rows {name!r}; it has {there}")
     return pd.read_parquet(path)
+
+
+def unrepaired(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the original, plain and control networks alone."""
+    return table[table["arm"].isin(known_arms.ARMS)]
+
+
+def repairs_in(table: pd.DataFrame) -> dict[str, str]:
+    """Those of `REPAIRS` that a table has."""
+    return {way: name for way, name in REPAIRS.items() if way in set(table["arm"])}
 
 
 def sizes(table: pd.DataFrame, *, split: str = "test") -> pd.DataFrame:
@@ -230,6 +247,29 @@ def said(means: pd.DataFrame, *, more: str, less: str) -> str:
     return " ".join(sentences)
 
 
+def drops_verdict(table: pd.DataFrame, *, split: str = "test") -> str:
+    """Who loses beyond the control, group by group.
+
+    Args:
+        table: Rows with the arms `original`, `plain` and `control` of one method.
+        split: Which split.
+    """
+    drops = group_drops(table, split=split)
+    beyond = said(drops[drops["of"] == "minus control"], more="lose", less="gain")
+    return f"**Verdict.** Beyond what the control loses, in points. {beyond}"
+
+
+def repairs_verdict(changes: pd.DataFrame) -> str:
+    """Which groups each repair helps and which it costs.
+
+    Args:
+        changes: From `group_changes`, of `REPAIRS`.
+    """
+    ways = changes.groupby("way", sort=False)
+    texts = [f"*{REPAIRS[way]}*: {said(part, more='gain', less='lose')}" for way, part in ways]
+    return f"**Verdict**, in points. {' '.join(texts)}" if texts else "These rows have no repair."
+
+
 def note_all(page: Page, table: pd.DataFrame, *, prefix: str = "faces") -> None:
     """Record the numbers of notebook 12 that claims rest on, each with its interval and n.
 
@@ -238,7 +278,7 @@ def note_all(page: Page, table: pd.DataFrame, *, prefix: str = "faces") -> None:
         table: Its rows, every arm.
         prefix: First word of the names, one for each data set.
     """
-    plain = table[table["arm"].isin(["original", "plain", "control"])]
+    plain = unrepaired(table)
     pooled = drops(by_role(plain))
     gaps = disparity(pooled, split="test")
     gaps = gaps[gaps["of"] == "plain minus control"]
@@ -254,7 +294,7 @@ def note_all(page: Page, table: pd.DataFrame, *, prefix: str = "faces") -> None:
         ("top eigenvalue", "top_eigenvalue", "train"),
         ("margin", "margin", "test"),
     ):
-        if column in plain and plain[column].notna().any():
+        if column != "top_eigenvalue" or why.has_eigenvalues(plain):
             found = why.role_ratios(plain, column, split=split)
             page.note_means(f"{prefix} {name} minority over majority", found, digits=2)
     for role, part in why.against_original(plain, "gradient_norm", split="train").groupby("role", sort=False):
@@ -288,9 +328,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", required=True, metavar="DIR", help="folder of the results; what is there stays")
     parser.add_argument("--to", type=Path, help="file to write (default: book/results/DATA_thin.parquet)")
     given = parser.parse_args(arguments)
-    table = compute(
-        given.data, given.out, seeds=given.seeds, arms=given.arms, curvature=given.curvature, workers=given.jobs
-    )
+    options = {"arms": given.arms, "curvature": given.curvature, "workers": given.jobs}
+    try:
+        table = compute(given.data, given.out, seeds=given.seeds, **options)
+    except (ValueError, StudyFailed) as error:
+        parser.exit(1, f"{error}\n")
     place = given.to or Path(f"book/results/{given.data}_thin.parquet")
     place.parent.mkdir(parents=True, exist_ok=True)
     table.to_parquet(place, index=False, compression="zstd")

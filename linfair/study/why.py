@@ -90,6 +90,11 @@ def gradient_verdict(table: pd.DataFrame, *, split: str = "train") -> str:
     )
 
 
+def has_eigenvalues(table: pd.DataFrame) -> bool:
+    """Whether any row has a top Hessian eigenvalue: a study may leave them out."""
+    return "top_eigenvalue" in table and bool(table["top_eigenvalue"].notna().any())
+
+
 def eigenvalue_verdict(table: pd.DataFrame) -> str:
     """Fig. 4: is the minority's top Hessian eigenvalue consistently higher in the original network?"""
     part = table[(table["arm"] == "original") & (table["split"] == "train")]

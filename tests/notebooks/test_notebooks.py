@@ -78,6 +78,19 @@ def test_it_runs_under_plain_papermill_and_every_figure_has_caption_name_and_alt
     assert pictures >= 1
 
 
+def test_the_page_on_faces_runs_on_each_data_set_that_it_offers(tmp_path):
+    """By age there are no eigenvalues: the page says so, and has the rest."""
+    [offered] = [one.choices for one in NOTEBOOKS["12_faces"].parameters if one.name == "data"]
+    assert set(offered) == {"utkface_race", "utkface_age"}  # the test above takes the first
+    done = papermill.execute_notebook(
+        FOLDER / "12_faces.ipynb", tmp_path / "out.ipynb", {"data": "utkface_age", "n_seeds": 2}, **QUIET
+    )
+    shown = [
+        str(output.get("data", {}).get("text/markdown")) for cell in done.cells for output in cell.get("outputs", [])
+    ]
+    assert "These rows have no eigenvalues." in shown
+
+
 @pytest.mark.parametrize(
     ("values", "words"),
     [

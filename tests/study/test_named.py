@@ -81,6 +81,23 @@ def test_what_is_said_goes_by_the_interval() -> None:
     assert "small 18.0 [17.8, 18.2]" in second and "gain" not in text
 
 
+def test_repairs_are_those_that_are_there_and_rows_without_any_say_so() -> None:
+    table = rows()
+    assert named.repairs_in(table) == {"kd_over_c": "KD / C"}
+    text = named.repairs_verdict(named.group_changes(table, list(named.repairs_in(table))))
+    assert "*KD / C*: At 40 % (5 seeds) gain: small 6.0" in text and "lose: large -1.0" in text
+    plain = named.unrepaired(table)
+    assert named.repairs_in(plain) == {} and set(plain["arm"]) == {"original", "plain", "control"}
+    assert named.repairs_verdict(named.group_changes(table, [])) == "These rows have no repair."
+
+
+def test_an_arm_that_is_none_is_one_line_before_anything_is_computed(tmp_path: Path, capsys) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        named.main(["--arms", "original", "lagrangain", "--out", str(tmp_path / "out")])
+    assert stopped.value.code == 1 and not (tmp_path / "out").exists()
+    assert capsys.readouterr().err.startswith("no arms ['lagrangain']; there are original, plain, control")
+
+
 def test_figures_have_a_plot_a_group_and_a_plot_a_way_and_budget(house_style: None) -> None:
     table = rows()
     groups = named.sizes(table)

@@ -1,7 +1,6 @@
 """Top Hessian eigenvalues against dense Hessians, closed forms, finite differences and curvlinops."""
 
 import math
-import os
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -11,14 +10,13 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_groups import grouped, network
-from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from linfair.data import GroupedData, Split
 from linfair.ensemble import Ensemble
 from linfair.gates import freeze, install, set_alphas, sites
-from linfair.metrics.curvature import _Found, _search, hessian_product, top_eigenvalue_pairs, top_eigenvalues
+from linfair.metrics.curvature import hessian_product, top_eigenvalue_pairs, top_eigenvalues
 from linfair.metrics.gradients import ParameterRisk
 from linfair.models import build
 
@@ -216,53 +214,6 @@ def test_float32_converges_at_the_default_tolerance(digits: GroupedData, teacher
     assert [row.value for row in rough] == pytest.approx([row.value for row in fine], rel=1e-4)
 
 
-def diagonal(values: Tensor, which: str = "LA", *, tol: float = 1e-10, max_iterations: int = 1000) -> _Found:
-    """The search on the diagonal matrix of these values: its eigenvalues are known, and it is as slow as we like."""
-    return _search(
-        lambda vector: values * vector, len(values), which=which, tol=tol, max_iterations=max_iterations, seed=0
-    )
-
-
-def test_search_finds_the_top_of_an_even_spectrum_after_restarts() -> None:
-    """Oracle: the diagonal. 500 even values from -3 to 2 need many restarts of 20 products."""
-    values = torch.linspace(-3, 2, 500, dtype=torch.float64)
-    algebraic, absolute = diagonal(values), diagonal(values, "LM")
-    assert (algebraic.value, absolute.value) == pytest.approx((2, -3), rel=1e-9)
-    assert algebraic.converged and absolute.converged
-    assert algebraic.products > 100
-
-
-def test_residual_bounds_the_distance_to_a_true_eigenvalue() -> None:
-    """A symmetric matrix has an eigenvalue within |Hv - value v| of v . H v; a loose search shows it."""
-    values = torch.linspace(-3, 2, 500, dtype=torch.float64)
-    loose = diagonal(values, tol=0.05)
-    assert loose.converged
-    assert 1e-6 < loose.residual <= 0.05 * loose.value
-    assert (values - loose.value).abs().min() <= loose.residual
-    assert loose.value < 2
-
-
-def test_a_search_that_does_not_converge_says_so_and_gives_its_best() -> None:
-    """One restart is not enough for an even spectrum: the value is a lower bound with a residual above tol."""
-    values = torch.linspace(-3, 2, 500, dtype=torch.float64)
-    short = diagonal(values, max_iterations=1)
-    assert not short.converged
-    assert short.residual > 1e-3
-    assert 1.5 < short.value < 2
-    assert (values - short.value).abs().min() <= short.residual
-
-
-def test_a_group_that_does_not_converge_is_reported(digits: GroupedData, teacher: nn.Module) -> None:
-    """Rounding in float32 keeps the residual above 1e-12 of the value; oracle: float64 arithmetic gets there."""
-    options = {"groups": [3], "tol": 1e-12, "max_iterations": 3}
-    (rough,) = top_eigenvalues(teacher, digits, **options)
-    (fine,) = top_eigenvalues(teacher, digits, dtype=torch.float64, **options)
-    assert fine.converged
-    assert not rough.converged
-    assert rough.residual > 1e-12 * rough.value
-    assert rough.value == pytest.approx(fine.value, rel=1e-5)
-
-
 def test_a_flat_risk_has_eigenvalue_zero() -> None:
     """Logits 1000 apart with the right label: every loss is exactly 0 around here, and so is the Hessian."""
     data = grouped(0)
@@ -439,15 +390,3 @@ class _Root(nn.Module):
 def test_a_product_that_is_not_finite_is_refused() -> None:
     with pytest.raises(ValueError, match="product with the Hessian is not finite"):
         top_eigenvalues(_Root(), grouped(5, classes=2))
-
-
-@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two cores: on one, BLAS has one thread anyway")
-@pytest.mark.parametrize("which", ["LA", "LM"])
-def test_last_digits_do_not_depend_on_the_number_of_blas_threads(digits: GroupedData, which: str) -> None:
-    """A cell computed in a worker with one BLAS thread must give the rows of a process that has two."""
-    wide = build("mlp", digits.input_shape, digits.classes, seed=0)  # 14,000 parameters: OpenBLAS splits its sums
-    found = []
-    for count in (1, 2):
-        with threadpool_limits(limits=count, user_api="blas"):
-            found.append(top_eigenvalues(wide, digits, which=which))
-    assert found[0] == found[1]

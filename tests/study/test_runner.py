@@ -20,10 +20,9 @@ from linfair.study import cells, recipe
 from linfair.study.definitions import Job, figures, find, plan
 from linfair.study.gather import collect, gather, status
 from linfair.study.grids import Cell
-from linfair.study.locks import Claimed, claim, held, started
-from linfair.study.runner import run_jobs, sweep
+from linfair.study.runner import run_jobs
 from linfair.study.store import ResultStore, Tables
-from linfair.study.work import Event, StudyFailed, by_teacher, cell_id, compute, read_pace, teacher_id
+from linfair.study.work import Event, StudyFailed, cell_id, compute, read_pace, teacher_id
 
 SMOKE = plan(find("fig13"), "smoke")  # original, plain, lagrangian, kd_over_c of one MLP cell
 [JOB] = SMOKE
@@ -340,74 +339,7 @@ def test_two_runners_on_one_folder_compute_every_arm_once(
     pd.testing.assert_frame_equal(rows(tmp_path / "out"), rows(finished[0]), check_exact=True)
 
 
-def test_a_claim_has_one_owner_until_it_is_released_or_its_process_is_gone(tmp_path: Path) -> None:
-    with held(tmp_path, "cell"):
-        with pytest.raises(Claimed, match=rf"process {os.getpid()} on "):
-            claim(tmp_path, "cell")
-        claim(tmp_path, "other").release()
-    claim(tmp_path, "cell")
-    dead = subprocess.Popen([sys.executable, "-c", "pass"])
-    dead.wait()
-    path = tmp_path / "cell.lock"
-    for start in ("1", None):
-        path.write_text(path.read_text().replace(f'"pid": {os.getpid()}', f'"pid": {dead.pid}'))
-        assert claim(tmp_path, "cell").path == path, start
-    path.write_text(path.read_text().replace(f'"started": "{started(os.getpid())}"', '"started": "1"'))
-    claim(tmp_path, "cell")  # the number was given to another process
-    path.write_text('{"pid": 1')
-    claim(tmp_path, "cell")  # cut off while it was written
-
-
-def test_another_hosts_claim_is_void_once_it_has_not_been_touched(tmp_path: Path) -> None:
-    path = tmp_path / "cell.lock"
-    path.write_text('{"pid": 1, "host": "elsewhere", "started": "1"}')
-    with pytest.raises(Claimed, match="process 1 on elsewhere"):
-        claim(tmp_path, "cell")
-    os.utime(path, (time.time() - 300,) * 2)
-    claim(tmp_path, "cell")
-
-
-def test_cells_with_the_same_teacher_are_claimed_together() -> None:
-    jobs = plan(find("fig06"), "smoke")
-    assert {job.cell.method for job in jobs} == {"snl", "deepreduce"}
-    assert len({teacher_id(job.cell) for job in jobs}) == 1 == len(by_teacher(jobs))
-    assert len({cell_id(job.cell) for job in jobs}) == 2
-    assert teacher_id(jobs[0].cell) != teacher_id(replace(jobs[0].cell, seeds=(5,)))
-
-
-def test_half_written_files_of_dead_processes_are_swept_once_they_are_old(tmp_path: Path) -> None:
-    dead = subprocess.Popen([sys.executable, "-c", "pass"])
-    dead.wait()
-    old, mine, fresh = (tmp_path / f".x.parquet.{n}.part" for n in (dead.pid, os.getpid(), dead.pid + 10**7))
-    for path in (old, mine, fresh):
-        path.write_bytes(b"half")
-    for path in (old, mine):
-        os.utime(path, (time.time() - 7200,) * 2)
-    sweep(tmp_path)
-    assert {path for path in (old, mine, fresh) if path.exists()} == {mine, fresh}
-
-
-# Results anywhere
-
-
-@pytest.mark.parametrize("place", ["folder", "file", "memory"])
-def test_tables_at_any_fsspec_address_come_back_whole_and_damaged_ones_are_set_aside(
-    place: str, tmp_path: Path
-) -> None:
-    address = {"folder": str(tmp_path / "x"), "file": f"file://{tmp_path}/x", "memory": f"memory://{tmp_path}"}[place]
-    tables, frame = Tables(address), pd.DataFrame({"seed": [0, 1], "accuracy": [0.1, 1 / 3]})
-    assert tables.names() == [] and tables.read("one") is None
-    tables.write("one", frame)
-    tables.put("FAILED-one.txt", b"why")
-    assert tables.names() == ["one"] and tables.texts("FAILED-") == {"FAILED-one.txt": "why"}
-    pd.testing.assert_frame_equal(Tables(address).read("one"), frame, check_exact=True)
-    tables.drop("FAILED-one.txt")
-    tables.drop("FAILED-one.txt")
-    assert tables.texts("FAILED-") == {}
-    tables.put("one.parquet", b"PAR1 and no more")
-    with pytest.warns(UserWarning, match=r"one.parquet cannot be read .* moved aside"):
-        assert tables.read("one") is None
-    assert tables.names() == []
+# Requests that are wrong
 
 
 def test_the_local_engine_writes_to_folders_only_and_needs_positive_numbers() -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from linfair.study import store as module
-from linfair.study.store import ResultStore, cache_folder, code_hash, key, weights_digest
+from linfair.study.store import ResultStore, Tables, cache_folder, code_hash, key, weights_digest
 
 ROWS = pd.DataFrame({"seed": [0, 1], "accuracy": [0.1, 1 / 3], "arm": ["plain", "control"]})
 TENSORS = {"0/weight": torch.randn(3, 4), "0/mask": torch.tensor([True, False]), "steps": torch.tensor(7)}
@@ -233,3 +233,23 @@ def test_the_cache_folder_follows_its_two_variables(tmp_path: Path, monkeypatch:
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert cache_folder() == tmp_path / ".cache" / "linfair"
+
+
+@pytest.mark.parametrize("place", ["folder", "file", "memory"])
+def test_tables_at_any_fsspec_address_come_back_whole_and_damaged_ones_are_set_aside(
+    place: str, tmp_path: Path
+) -> None:
+    address = {"folder": str(tmp_path / "x"), "file": f"file://{tmp_path}/x", "memory": f"memory://{tmp_path}"}[place]
+    tables, frame = Tables(address), pd.DataFrame({"seed": [0, 1], "accuracy": [0.1, 1 / 3]})
+    assert tables.names() == [] and tables.read("one") is None
+    tables.write("one", frame)
+    tables.put("FAILED-one.txt", b"why")
+    assert tables.names() == ["one"] and tables.texts("FAILED-") == {"FAILED-one.txt": "why"}
+    pd.testing.assert_frame_equal(Tables(address).read("one"), frame, check_exact=True)
+    tables.drop("FAILED-one.txt")
+    tables.drop("FAILED-one.txt")
+    assert tables.texts("FAILED-") == {}
+    tables.put("one.parquet", b"PAR1 and no more")
+    with pytest.warns(UserWarning, match=r"one.parquet cannot be read .* moved aside"):
+        assert tables.read("one") is None
+    assert tables.names() == []

@@ -47,6 +47,7 @@ class Schedule:
         optimizer: `sgd`, `adam` or `adamw`.
         lr: Learning rate of the weights.
         momentum: For `sgd`.
+        nesterov: Nesterov's form of that momentum.
         weight_decay: Of the weights; alphas have none.
         decay: `constant`, `cosine` (to 0 over the epochs) or `step`.
         milestones: Epochs at which `step` multiplies the rate by `gamma`.
@@ -65,6 +66,7 @@ class Schedule:
     optimizer: str = "sgd"
     lr: float = 0.1
     momentum: float = 0.9
+    nesterov: bool = False
     weight_decay: float = 0.0
     decay: str = "constant"
     milestones: tuple[int, ...] = ()
@@ -79,6 +81,10 @@ class Schedule:
     def __post_init__(self) -> None:
         if self.precision not in ("float32", "bf16"):
             raise ValueError(f"no precision {self.precision!r}; there are float32, bf16")
+        if self.nesterov and (self.optimizer != "sgd" or not self.momentum > 0):
+            raise ValueError(
+                f"nesterov=True needs optimizer='sgd' and momentum > 0, got {self.optimizer!r} and {self.momentum}"
+            )
 
     def rate(self, epoch: int) -> float:
         """Factor on the learning rates in an epoch (counted from 0).
@@ -108,7 +114,7 @@ class Schedule:
         groups = [group for group in groups if group["params"]]
         fused = True if self.fused else None  # None leaves the choice to torch, False would not
         if self.optimizer == "sgd":
-            return torch.optim.SGD(groups, momentum=self.momentum, fused=fused)
+            return torch.optim.SGD(groups, momentum=self.momentum, nesterov=self.nesterov, fused=fused)
         if self.optimizer == "adam":
             return torch.optim.Adam(groups, fused=fused)
         if self.optimizer == "adamw":

@@ -13,10 +13,10 @@ import copy
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from linfair import activation
 from linfair.errors import GateError
 from linfair.functional import watch, with_relu_modules
 
@@ -39,6 +39,7 @@ class ReLUGate(nn.Module):
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()
         self.alpha = nn.Parameter(torch.ones(shape))
+        self._known: tuple[object, Tensor, Tensor | None] = None, self.alpha, None
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the gate to x of shape (n, *alpha.shape)."""
@@ -47,16 +48,31 @@ class ReLUGate(nn.Module):
                 f"this gate holds {tuple(self.alpha.shape)} units, its input is {tuple(x.shape[1:])}: "
                 "install the gates again with an input of that size"
             )
-        slope = (1 - self.alpha).to(x.dtype)
-        if x.ndim == 4 and 1 == x.stride(1) < x.shape[1] == x.stride(3):
-            # channels last: flatten in the order of memory, without a copy
-            last = F.prelu(x.permute(0, 2, 3, 1).flatten(1), slope.permute(1, 2, 0).flatten())
-            return last.reshape(x.shape[0], *x.shape[2:], x.shape[1]).permute(0, 3, 1, 2)
-        return F.prelu(x.flatten(1), slope.flatten()).view_as(x)
+        last = x.ndim == 4 and 1 == x.stride(1) < x.shape[1] == x.stride(3)
+        if not last:
+            return activation.gate(x.flatten(1), self.alpha.flatten(), self._switches(x, last)).view_as(x)
+        # channels last: flatten in the order of memory, without a copy
+        out = activation.gate(x.permute(0, 2, 3, 1).flatten(1), _last(self.alpha), self._switches(x, last))
+        return out.reshape(x.shape[0], *x.shape[2:], x.shape[1]).permute(0, 3, 1, 2)
+
+    def _switches(self, x: Tensor, last: bool) -> Tensor | None:
+        """What frozen gates do to x, kept until an alpha changes."""
+        if self.alpha.requires_grad or not activation.fused(x, self.alpha):
+            return None
+        alpha, about = self.alpha.detach(), (x.dtype, last)
+        if about != self._known[0] or not torch.equal(alpha, self._known[1]):
+            switches = activation.switches(_last(alpha) if last else alpha.flatten(), x.dtype)
+            self._known = about, alpha.clone(), switches
+        return self._known[2]
 
     def extra_repr(self) -> str:
         """Show the site's shape in the network's printout."""
         return f"shape={tuple(self.alpha.shape)}"
+
+
+def _last(alpha: Tensor) -> Tensor:
+    """Alphas (channels, height, width) in the order of channels-last memory, flat."""
+    return alpha.permute(1, 2, 0).flatten()
 
 
 class SharedGates(nn.Module):

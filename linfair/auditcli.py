@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from linfair.data import DATASETS
 from linfair.linearizers import LINEARIZERS
-from linfair.mitigatecli import numbers, split_arms
+from linfair.mitigatecli import numbers, significance_option, split_arms
 from linfair.models import NETWORKS
 from linfair.parameters import shares_kept
 
@@ -36,6 +36,7 @@ def audit(options: Namespace) -> None:
         mitigate=options.mitigate,
         arms=arms,
         max_accuracy_loss=options.max_accuracy_loss,
+        significance=options.significance,
         control=options.control,
         curvature=options.curvature,
         bandwidth=options.bandwidth,
@@ -125,6 +126,7 @@ def audit_options(parser: ArgumentParser) -> None:
         metavar="POINTS",
         help="overall validation accuracy a repair may cost (default: 1.0)",
     )
+    significance_option(asked)
     asked.add_argument("--control", action=BooleanOptionalAction, default=True, help="train the 100 %% control")
     asked.add_argument("--curvature", action=BooleanOptionalAction, default=True, help="compute Hessian eigenvalues")
     asked.add_argument("--bandwidth", type=float, default=1e8, metavar="BIT/S", help="of the link (default: 1e8)")

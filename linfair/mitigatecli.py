@@ -56,8 +56,8 @@ def mitigate(options: Namespace) -> None:
 def split_arms(text: str) -> list[str]:
     """Arms as they are typed, split at the commas that stand outside brackets.
 
-    >>> split_arms("none, lagrangian(mu=0.005, clip=5.0),group_dro")
-    ['none', 'lagrangian(mu=0.005, clip=5.0)', 'group_dro']
+    >>> split_arms("plain, lagrangian(mu=0.005, clip=5.0),group_dro")
+    ['plain', 'lagrangian(mu=0.005, clip=5.0)', 'group_dro']
     """
     arms, depth = [""], 0
     for character in text:
@@ -78,6 +78,18 @@ def numbers(text: str) -> list[float]:
     return [float(part) for part in text.split(",")]
 
 
+def significance_option(parser: ArgumentParser) -> None:
+    """Add `--significance`, which `linfair audit` has too."""
+    parser.add_argument(
+        "--significance",
+        type=float,
+        default=0.05,
+        metavar="P",
+        help="keep plain fine-tuning unless the p-value of a repair's gain on validation is at most this (default: "
+        "0.05; 1 takes the best repair, noise or not)",
+    )
+
+
 def mitigate_options(parser: ArgumentParser) -> None:
     """Add the options of `linfair mitigate`."""
     pair_options(parser, weights="start from these weights")
@@ -86,12 +98,13 @@ def mitigate_options(parser: ArgumentParser) -> None:
         type=float,
         default=1.0,
         metavar="POINTS",
-        help="overall validation accuracy an arm may lose against none (default: 1.0)",
+        help="overall validation accuracy an arm may lose against plain fine-tuning (default: 1.0)",
     )
     parser.add_argument(
         "--arms",
         metavar="ARM,...",
-        help="what to try, options in brackets: 'none,lagrangian(mu=0.005)' (default: none and six others)",
+        help="what to try, options in brackets: 'group_dro,lagrangian(mu=0.005)' (default: six); plain fine-tuning "
+        "is always among them",
     )
     parser.add_argument(
         "--mu",
@@ -100,13 +113,7 @@ def mitigate_options(parser: ArgumentParser) -> None:
         metavar="MU,...",
         help="try the lagrangian arms at these steps (default: 0.001)",
     )
-    parser.add_argument(
-        "--significance",
-        type=float,
-        default=1.0,
-        metavar="P",
-        help="keep none unless the gain's p-value is at most this (default: 1, take the best)",
-    )
+    significance_option(parser)
     parser.add_argument(
         "--min-images",
         type=int,

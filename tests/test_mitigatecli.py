@@ -38,10 +38,10 @@ def typed(files: Path, *more: str) -> list[str]:
 def test_prints_arms_choice_and_reason_and_writes_what_can_be_diagnosed(
     files: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    arms = "none,balanced_sampling,lagrangian(one_sided=True, clip=5.0)"
+    arms = "plain,balanced_sampling,lagrangian(one_sided=True, clip=5.0)"
     assert cli.main(typed(files, "--arms", arms, "--mu", "0.01,0.1")) == 0
     text = capsys.readouterr().out
-    expected = ["none", "balanced_sampling"]
+    expected = ["plain", "balanced_sampling"]
     expected += [f"lagrangian(mu={mu}, one_sided=True, clip=5.0)" for mu in (0.01, 0.1)]
     for words in (*expected, "Chosen: ", "Reason: ", "test_balanced, looked at", "judged together", "--weights"):
         assert words in text
@@ -65,8 +65,8 @@ def test_prints_arms_choice_and_reason_and_writes_what_can_be_diagnosed(
 
 def test_starts_from_given_weights(files: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     weights, out = str(files / "random-0.2.weights.safetensors"), tmp_path / "out"
-    assert cli.main(typed(files, "--arms", "none", "--weights", weights, "--out", str(out))) == 0
-    assert "no other arm is left" in capsys.readouterr().out
+    assert cli.main(typed(files, "--arms", "plain", "--weights", weights, "--out", str(out))) == 0
+    assert "No other arm is left" in capsys.readouterr().out
     assert sorted(path.name for path in out.iterdir()) == ["chosen.weights.safetensors", "report.parquet"]
 
 
@@ -74,6 +74,7 @@ def test_starts_from_given_weights(files: Path, tmp_path: Path, capsys: pytest.C
     ("more", "words"),
     [
         (["--arms", "lagrangain"], ["no mitigation 'lagrangain'", "did you mean 'lagrangian'"]),
+        (["--arms", "none,group_dro"], ["the arm of plain fine-tuning is called 'plain'"]),
         (["--arms", "lagrangian(mu=-1)"], ["mu must not be negative"]),
         (["--mu", "-1"], ["mu must not be negative"]),
         (["--mask", "nowhere.safetensors"], ["no mask at nowhere.safetensors"]),
@@ -107,4 +108,4 @@ def test_numbers_that_are_none_are_refused_by_the_parser(files: Path, capsys: py
 
 
 def test_arms_are_split_outside_brackets() -> None:
-    assert split_arms("lagrangian(mu=0.1, groups=(0, 1)), none") == ["lagrangian(mu=0.1, groups=(0, 1))", "none"]
+    assert split_arms("lagrangian(mu=0.1, groups=(0, 1)), plain") == ["lagrangian(mu=0.1, groups=(0, 1))", "plain"]

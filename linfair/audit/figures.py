@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
+from linfair.mitigation import PLAIN
 from linfair.plots.style import COLORS, GREY, MARKERS
 
 WHY = {
@@ -31,7 +32,7 @@ def accuracy_bars(table: pd.DataFrame) -> Figure:
     Returns:
         The figure, closed for pyplot.
     """
-    shown = table[table["arm"].isin(("original", "plain"))]
+    shown = table[table["arm"].isin(("original", PLAIN))]
     budgets = sorted(shown["budget"].unique(), reverse=True)
     groups = shown.drop_duplicates("group").sort_values(["n_train", "group"], ascending=[False, True])
     step = len(budgets) + 1.6
@@ -73,7 +74,7 @@ def repair_bars(before: pd.DataFrame, after: pd.DataFrame, name: str) -> Figure:
     for number, group in enumerate(order):
         for rows, shift, color in ((before, -0.19, GREY), (after, 0.19, COLORS["all"])):
             (row,) = rows[rows["group"] == group].itertuples()
-            _bar(ax, number + shift, row, color, 0.36, label=None if number else ("plain", name)[shift > 0])
+            _bar(ax, number + shift, row, color, 0.36, label=None if number else (PLAIN, name)[shift > 0])
     names = before.set_index("group")["group_name"]
     ax.set_yticks(range(len(order)), [names[group] for group in order])
     ax.set_ylim(len(order) - 0.5, -0.5)

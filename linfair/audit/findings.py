@@ -7,9 +7,11 @@ what it is, no more than test noise.
 import numpy as np
 import pandas as pd
 
-from linfair.audit.run import Audit
+from linfair.audit.run import Audit, Plan
 from linfair.metrics import Disparity, GroupMean, disparity, wilson
-from linfair.study.choose import NOISE
+from linfair.mitigation import PLAIN
+from linfair.study.choose import NOISE, Choice
+from linfair.study.mitigate import change_of_worst, change_text
 
 FEW = 30
 """Groups with fewer test images are named in the caveats."""
@@ -25,6 +27,11 @@ def rows_of(audit: Audit, arm: str, budget: float) -> pd.DataFrame:
     """
     table = audit.groups
     return table[(table["arm"] == arm) & (table["budget"] == budget)].sort_values("group").reset_index(drop=True)
+
+
+def row_of(rows: pd.DataFrame, group: int) -> pd.Series:
+    """The row of one group, by its number."""
+    return rows[rows["group"] == group].iloc[0]
 
 
 def gap_of(rows: pd.DataFrame, quantity: str = "drop") -> Disparity:
@@ -43,7 +50,7 @@ def against_control(audit: Audit, budget: float) -> pd.DataFrame:
 
     The ends are put together from both Wilson intervals (MOVER), as for the drop against the original.
     """
-    plain, control = rows_of(audit, "plain", budget), rows_of(audit, "control", budget)
+    plain, control = rows_of(audit, PLAIN, budget), rows_of(audit, "control", budget)
     drop = control["accuracy"] - plain["accuracy"]
     low = drop - np.hypot(control["accuracy"] - control["low"], plain["high"] - plain["accuracy"])
     high = drop + np.hypot(control["high"] - control["accuracy"], plain["accuracy"] - plain["low"])
@@ -62,6 +69,18 @@ def share(budget: float) -> str:
     '5 %'
     """
     return f"{100 * budget:g} %"
+
+
+def kept_share(kept: int, total: int, budget: float) -> str:
+    """What is left of the ReLUs, and whether that misses the budget by more than a twentieth of it.
+
+    >>> kept_share(154, 3072, 0.05), kept_share(1063, 3072, 0.5)
+    ('5 % of the ReLUs left (154 of 3,072)', '34.6 % of the ReLUs left (1,063 of 3,072; the budget of 50 % was missed)')
+    """
+    apart = abs(kept - budget * total)
+    left = share(budget) if apart <= 1 else f"{100 * kept / total:.3g} %"
+    missed = f"; the budget of {share(budget)} was missed" if apart > max(1, 0.05 * budget * total) else ""
+    return f"{left} of the ReLUs left ({kept:,} of {total:,}{missed})"
 
 
 def interval(value: float, low: float, high: float, digits: int = 1) -> str:
@@ -98,26 +117,32 @@ def answer(audit: Audit) -> tuple[str, str, str]:
 
 def _who(audit: Audit) -> str:
     budget = audit.plan.named
-    rows, before = rows_of(audit, "plain", budget), rows_of(audit, "original", 1.0)
-    gap, kept = gap_of(rows), int(rows["kept"].iloc[0])
-    head = f"With {share(budget)} of the ReLUs left ({kept:,} of {int(before['kept'].iloc[0]):,})"
-    if failed(audit, "plain", budget):
+    rows, before = rows_of(audit, PLAIN, budget), rows_of(audit, "original", 1.0)
+    gap, kept, total = gap_of(rows), int(rows["kept"].iloc[0]), int(before["kept"].iloc[0])
+    head = f"With {kept_share(kept, total, budget)}"
+    if failed(audit, PLAIN, budget):
         return (
             f"{head}, the network no longer works: it is right on {overall(rows):.1f} % of the test images, not "
             "measurably more than one fixed answer would be, so who loses most there says nothing about groups."
         )
-    worst, best = rows.iloc[gap.worst], rows.iloc[gap.best]
+    worst, best = row_of(rows, gap.worst), row_of(rows, gap.best)
     fall = (
-        f"its accuracy goes from {100 * before.iloc[gap.worst]['accuracy']:.1f} to {100 * worst['accuracy']:.1f} %, a "
-        f"drop of {_drop(worst)} points on {worst['n']:,} test images"
+        f"its accuracy goes from {100 * row_of(before, gap.worst)['accuracy']:.1f} to {100 * worst['accuracy']:.1f} %, "
+        f"a drop of {_drop(worst)} points on {worst['n']:,} test images"
     )
     who = f"group {worst['group_name']} ({worst['role']}, {worst['n_train']:,} training images)"
     if worst["drop_low"] <= 0:
         return f"{head}, no group measurably loses accuracy: the largest drop is that of {who}, {fall}{_beyond(audit)}."
-    noise = "more than" if gap.low > 0 else "within"
+    gap_text = f"the gap of {interval(gap.gap, gap.low, gap.high)} points is"
+    if not gap.low > 0:
+        return (
+            f"{head}, accuracy falls, but no group measurably pays more than another: the largest drop is that of "
+            f"{who}, {fall}, the smallest that of group {best['group_name']}, {_drop(best)}; {gap_text} within test "
+            "noise."
+        )
     return (
-        f"{head}, {who} pays most: {fall}, against {_drop(best)} for group {best['group_name']}, which pays least; the "
-        f"gap of {interval(gap.gap, gap.low, gap.high)} points is {noise} test noise."
+        f"{head}, {who} pays most: {fall}, against {_drop(best)} for group {best['group_name']}, which pays least; "
+        f"{gap_text} more than test noise."
     )
 
 
@@ -130,7 +155,7 @@ def _beyond(audit: Audit) -> str:
     if not audit.plan.control:
         return ""
     rows = against_control(audit, audit.plan.named)
-    worst = rows.iloc[gap_of(rows).worst]
+    worst = row_of(rows, gap_of(rows).worst)
     if worst["drop_low"] <= 0:
         return "; nor does any group against a network trained as long that kept all its ReLUs"
     return (
@@ -140,11 +165,11 @@ def _beyond(audit: Audit) -> str:
 
 
 def _when(audit: Audit) -> str:
-    sound = [budget for budget in audit.plan.budgets if not failed(audit, "plain", budget)]
-    gaps = {budget: gap_of(rows_of(audit, "plain", budget)) for budget in sound}
+    sound = [budget for budget in audit.plan.budgets if not failed(audit, PLAIN, budget)]
+    gaps = {budget: gap_of(rows_of(audit, PLAIN, budget)) for budget in sound}
     clear = [budget for budget, gap in gaps.items() if gap.low > 0]
     lost = {
-        budget: overall(rows_of(audit, "original", 1.0)) - overall(rows_of(audit, "plain", budget)) for budget in gaps
+        budget: overall(rows_of(audit, "original", 1.0)) - overall(rows_of(audit, PLAIN, budget)) for budget in gaps
     }
     said = "; ".join(
         f"{share(budget)}: {number(abs(lost[budget]))} points {_way(lost[budget])} overall, "
@@ -152,7 +177,7 @@ def _when(audit: Audit) -> str:
         for budget, gap in gaps.items()
     )
     if not gaps:
-        return "At none of the budgets does the linearized network still work."
+        return "The linearized network no longer works at any of the budgets."
     if clear:
         return f"Groups fare measurably differently from {share(clear[0])} of the ReLUs downwards ({said})."
     return f"At no budget is a difference between groups larger than test noise ({said})."
@@ -164,31 +189,54 @@ def _way(lost: float) -> str:
 
 def _repair(audit: Audit) -> str:
     found, budget = audit.mitigated, audit.plan.named
-    plain = rows_of(audit, "plain", budget)
-    low = plain.loc[plain["accuracy"].idxmin()]
     if found is None:
         return "No repair was tried (--no-mitigate)."
-    if found.choice.chosen == "none":
-        return (
-            f"None of the {len(found.choice.candidates) - 1} repairs tried at {share(budget)} did better for the worst "
-            f"group on validation images; it stays at {100 * low['accuracy']:.1f} % on the test images "
-            f"(group {low['group_name']})."
-        )
-    after = rows_of(audit, found.choice.chosen, budget)
+    plain, choice = rows_of(audit, PLAIN, budget), found.choice
+    low = plain.loc[plain["accuracy"].idxmin()]
+    stays = (
+        f"With plain fine-tuning the worst group at {share(budget)} is at {_accuracy(low)} on the test images "
+        f"(group {low['group_name']})."
+    )
+    if len(choice.candidates) == 1:
+        lost = len(found.diverged)
+        tried = f"Every repair that was tried diverged ({lost} of {lost})." if lost else "No repair was tried."
+        return f"{tried} {stays}"
+    if choice.chosen == PLAIN:
+        return f"Nothing that was tried helped measurably: {_why_not(choice, audit.plan)}. {stays}"
+    after = rows_of(audit, choice.chosen, budget)
     high = after.loc[after["accuracy"].idxmin()]
-    change = overall(after) - overall(plain)
-    p = found.choice[found.choice.chosen].p
-    noise = f" (the gain on validation was {'within' if p > NOISE else 'more than'} noise, p = {p:.2g})"
+    p = f"p = {choice[choice.chosen].p:.2g}"
+    head = (
+        f"Fine-tuned with {choice.chosen} instead, chosen on validation images for a gain of more than noise ({p}), "
+        if choice.helped
+        else f"Nothing that was tried helped measurably: the gain of {choice.chosen} on validation images is within "
+        f"noise ({p}), and it was taken because --significance is {audit.plan.significance:g}. With it "
+    )
     return (
-        f"Fine-tuned with {found.choice.chosen} instead, chosen on validation images{noise}, the worst group at "
-        f"{share(budget)} goes from {_accuracy(low)} to {_accuracy(high)} on the test images, and "
-        f"overall accuracy changes by {change:+.1f} points."
+        f"{head}the worst group at {share(budget)} goes from {_accuracy(low)} (group {low['group_name']}) to "
+        f"{_accuracy(high)} (group {high['group_name']}) on the test images, "
+        f"{change_text(*change_of_worst(plain, after))}; overall accuracy changes by "
+        f"{overall(after) - overall(plain):+.1f} points."
+    )
+
+
+def _why_not(choice: Choice, plan: Plan) -> str:
+    """Why plain fine-tuning stays, in half a sentence."""
+    rivals = [one for one in choice.candidates if one.allowed and one.arm != PLAIN]
+    if not rivals:
+        return f"every repair loses more than {plan.max_accuracy_loss:g} points overall on validation images"
+    if choice.best == PLAIN:
+        return "no repair makes the worst group better on validation images"
+    p = choice[choice.best].p
+    noise = "within noise" if p > NOISE else "not clear enough"
+    return (
+        f"the largest gain of the worst group on validation images, {choice.gain:+.1f} points with {choice.best}, is "
+        f"{noise} (p = {p:.2g} for the best of {len(rivals)})"
     )
 
 
 def _accuracy(row: pd.Series) -> str:
-    ends = interval(100 * row["accuracy"], 100 * row["low"], 100 * row["high"])
-    return f"{ends} % (group {row['group_name']})"
+    return f"{interval(100 * row['accuracy'], 100 * row['low'], 100 * row['high'])} %"
 
 
 def drift(audit: Audit) -> str:
@@ -199,8 +247,8 @@ def drift(audit: Audit) -> str:
             "missing ReLUs, is not known."
         )
     budget = audit.plan.named
-    worst = gap_of(rows_of(audit, "plain", budget)).worst
-    row, rest = rows_of(audit, "control", budget).iloc[worst], against_control(audit, budget).iloc[worst]
+    worst = gap_of(rows_of(audit, PLAIN, budget)).worst
+    row, rest = (row_of(rows, worst) for rows in (rows_of(audit, "control", budget), against_control(audit, budget)))
     change = interval(-row["drop"], -row["drop_high"], -row["drop_low"])
     return (
         f"The 100 % control keeps every ReLU and is trained exactly as long. At {share(budget)}, in group "
@@ -213,19 +261,31 @@ def explanation(audit: Audit) -> list[str]:
     """Where the group that pays most stands in what the paper explains losses by."""
     budget = audit.plan.named
     before = rows_of(audit, "original", 1.0)
-    worst = gap_of(rows_of(audit, "plain", budget)).worst
-    name, groups = before["group_name"][worst], len(before)
+    worst = gap_of(rows_of(audit, PLAIN, budget)).worst
+    name, groups = row_of(before, worst)["group_name"], len(before)
     measured = {"gradient_norm": ("gradient norm", False), "margin": ("margin", True)}
-    if before["top_eigenvalue"].notna().all():
+    searched = before["top_eigenvalue"].notna().all()
+    converged = before["top_eigenvalue_converged"].fillna(False).astype(bool)
+    if searched and converged.all():
         measured["top_eigenvalue"] = ("top Hessian eigenvalue", False)
     found = []
     for column, (words, low_is_bad) in measured.items():
-        place = int(before[column].rank(ascending=low_is_bad, method="min")[worst])
+        ranks = before.set_index("group")[column].rank(ascending=low_is_bad, method="min")
+        place = int(ranks[worst])
         end = "smallest" if low_is_bad else "largest"
         found.append(f"{_ordinal(place)}{end} {words}")
     listed = ", ".join(found[:-1]) + " and " + found[-1]
+    where = (
+        f"In the original network, before any ReLU was removed, group {name}, whose drop is the largest, has the "
+        f"{listed} of {groups} groups."
+    )
+    if searched and not converged.all():
+        where += (
+            f" The search for the top Hessian eigenvalue did not converge in {int((~converged).sum())} of {groups} "
+            "groups of that network, so they are not put in its order."
+        )
     return [
-        f"In the original network, before any ReLU was removed, group {name} has the {listed} of {groups} groups.",
+        where,
         "The gradient norm says how strongly a small change of the weights moves the group's loss, the top Hessian "
         "eigenvalue how strongly that loss curves, the margin how far the group's images lie from the decision "
         "boundary. The paper ties large values of the first two, and small margins, to larger losses of accuracy.",
@@ -245,7 +305,7 @@ def caveats(audit: Audit) -> list[tuple[str, str]]:
     subject, plan, data = audit.subject, audit.plan, audit.subject.data
     before = rows_of(audit, "original", 1.0)
     found = [("Before anything else", text) for text in subject.warnings]
-    broken = [share(budget) for budget in plan.budgets if failed(audit, "plain", budget)]
+    broken = [share(budget) for budget in plan.budgets if failed(audit, PLAIN, budget)]
     if broken:
         text = f"At {', '.join(broken)} the linearized network is not measurably better than one fixed answer. "
         found.append(
@@ -298,7 +358,7 @@ def caveats(audit: Audit) -> list[tuple[str, str]]:
     found.append(("Control", drift(audit)))
     if audit.mitigated is not None:
         n = len(data.splits["val"])
-        text = f"The repair was chosen on {n:,} validation images; the test images were looked at once, afterwards."
+        text = f"Repairs were compared on {n:,} validation images; the test images were looked at once, afterwards."
         found.append(("Selection", " ".join([text, *(f"{one}." for one in audit.mitigated.warnings)])))
     found += [
         (

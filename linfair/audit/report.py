@@ -19,7 +19,9 @@ from linfair.audit.run import Audit, mask_of
 from linfair.audit.tables import accuracy_table, arm_table, cost_table, drop_table, repair_table, why_table
 from linfair.checkpoints import save_network
 from linfair.cost import DELPHI
+from linfair.mitigation import PLAIN
 from linfair.paths import whole
+from linfair.study.mitigate import change_of_worst, change_text
 
 
 def write_report(audit: Audit, folder: str | Path, *, command: str = "") -> Path:
@@ -59,7 +61,7 @@ def _write_networks(audit: Audit, folder: Path) -> list[str]:
     for (arm, budget), model in audit.networks.items():
         if arm == "control":
             continue
-        stem = f"{audit.plan.method if arm == 'plain' else 'repaired'}-{budget:g}"
+        stem = f"{audit.plan.method if arm == PLAIN else 'repaired'}-{budget:g}"
         mask_of(model).save(folder / f"{stem}.mask.safetensors")
         if audit.subject.own:
             save_network(folder / f"{stem}.weights.safetensors", model, header)
@@ -104,8 +106,8 @@ def _data_name(audit: Audit) -> str:
 def groups_part(audit: Audit) -> str:
     """Bars and tables of every group and budget."""
     before, budgets = rows_of(audit, "original", 1.0), audit.plan.budgets
-    lines = ", ".join(f"{share(b)}: {overall(rows_of(audit, 'plain', b)):.1f} %" for b in budgets)
-    gaps = {budget: gap_of(rows_of(audit, "plain", budget)) for budget in budgets}
+    lines = ", ".join(f"{share(b)}: {overall(rows_of(audit, PLAIN, b)):.1f} %" for b in budgets)
+    gaps = {budget: gap_of(rows_of(audit, PLAIN, budget)) for budget in budgets}
     listed = "; ".join(f"{share(budget)}: {interval(gap.gap, gap.low, gap.high)}" for budget, gap in gaps.items())
     alt = (
         f"Horizontal bars of accuracy in per cent for {len(before)} groups, largest first: the original network in "
@@ -130,7 +132,7 @@ def groups_part(audit: Audit) -> str:
 def why_part(audit: Audit) -> str:
     """Diagnostics of every group, original and at the explained budget, and what they can and cannot say."""
     budget = audit.plan.named
-    before, after, rows = rows_of(audit, "original", 1.0), rows_of(audit, "plain", budget), why_table(audit)
+    before, after, rows = rows_of(audit, "original", 1.0), rows_of(audit, PLAIN, budget), why_table(audit)
     shown = ", ".join(words for words in figures.WHY.values() if words in rows)
     alt = (
         f"Dots for each of {len(before)} groups: {shown}, in the original network as open marks and at {share(budget)} "
@@ -159,15 +161,18 @@ def repair_part(audit: Audit) -> str:
         return "<p>No repair was tried: the audit was run with <code>--no-mitigate</code>.</p>"
     chosen = found.choice.chosen
     parts = [
-        f"<p>At {share(budget)} the same masked network was fine-tuned in {len(rows)} ways and one was chosen on "
-        f"validation images: the best worst group among those that lose at most {audit.plan.max_accuracy_loss:g} "
-        "points overall against plain fine-tuning (<em>none</em>).</p>",
+        f"<p>At {share(budget)} the same masked network was fine-tuned in {len(rows) + len(found.diverged)} ways and "
+        "one was chosen on validation images: the best worst group among those that lose at most "
+        f"{audit.plan.max_accuracy_loss:g} points overall against plain fine-tuning (<em>{PLAIN}</em>), and plain "
+        "fine-tuning itself unless the gain of the worst group is more than noise "
+        f"(p at most {audit.plan.significance:g}).</p>",
         table("On validation images, accuracy in %", rows),
         *(f"<p>{escape(arm)} diverged and is left out.</p>" for arm in found.diverged),
-        f"<p><strong>Chosen: {escape(chosen)}.</strong> {escape(found.choice.reason)}</p>",
+        f"<p>{escape(found.choice.verdict)} <strong>Chosen: {escape(chosen)}.</strong> "
+        f"{escape(found.choice.reason)}</p>",
     ]
-    if chosen != "none":
-        before, after = rows_of(audit, "plain", budget), rows_of(audit, chosen, budget)
+    if chosen != PLAIN:
+        before, after = rows_of(audit, PLAIN, budget), rows_of(audit, chosen, budget)
         alt = (
             f"Pairs of bars for {len(before)} groups: accuracy with plain fine-tuning in grey and with {chosen} in "
             "green, with intervals. The numbers are in the table below."
@@ -176,7 +181,8 @@ def repair_part(audit: Audit) -> str:
         parts += [
             figure(drawing, f"Plain fine-tuning and repair at {share(budget)}"),
             table(f"On the {audit.split} images, accuracy in %", repair_table(audit)),
-            f"<p>All test images together: {overall(before):.1f} % plain, {overall(after):.1f} % repaired.</p>",
+            f"<p>Worst group: {change_text(*change_of_worst(before, after))}. All test images together: "
+            f"{overall(before):.1f} % with plain fine-tuning, {overall(after):.1f} % with {escape(chosen)}.</p>",
         ]
     return "".join(parts)
 
@@ -213,7 +219,11 @@ def provenance_part(audit: Audit, command: str, files: list[str]) -> str:
     plan, header = audit.plan, audit.subject.header
     asked = {"network": header.network, "data": header.data, "seed": header.seed} | dict(header.data_options)
     asked |= {"method": plan.method, "budgets": ", ".join(map(share, plan.budgets)), "profile": plan.profile}
-    asked |= {"explained and repaired": share(plan.named), "arms": ", ".join(plan.arms) if plan.mitigate else "none"}
+    asked |= {
+        "explained and repaired": share(plan.named),
+        "arms": ", ".join(plan.arms) if plan.mitigate else "not tried",
+    }
+    asked |= {"points a repair may cost": f"{plan.max_accuracy_loss:g}", "significance": f"{plan.significance:g}"}
     asked |= {"test images looked at": audit.split, "seconds of training": f"{audit.trained_seconds:.0f}"}
     asked |= {"seconds of the last run": f"{audit.seconds:.0f}"}
     facts = pd.DataFrame(list((asked | audit.facts).items()), columns=["what", "value"])

@@ -23,12 +23,13 @@ from linfair.audit.network import AuditError, Subject
 from linfair.cost import count_macs, private_inference_cost
 from linfair.linearizers import LinearizedModel
 from linfair.masks import Mask, masks_of
+from linfair.mitigation import PLAIN
 from linfair.study.cells import Worker
-from linfair.study.choose import check_limits, judged_groups
+from linfair.study.choose import NOISE, check_limits, judged_groups
 from linfair.study.diagnostics import Pair, diagnose
 from linfair.study.grids import grid
 from linfair.study.measure import device_name
-from linfair.study.mitigate import DEFAULT_ARMS, Mitigated, arm_list, fine_tune, mitigate
+from linfair.study.mitigate import DEFAULT_ARMS, Mitigated, arm_list, check_groups, fine_tune, mitigate
 from linfair.study.recipes import Recipe, recipe
 from linfair.study.store import ResultStore, key, weights_digest
 from linfair.training import threads
@@ -45,6 +46,7 @@ class Plan:
         mitigate: Try repairs.
         arms: Which.
         max_accuracy_loss: Points of overall validation accuracy that a repair may cost.
+        significance: The p-value that a repair's gain on validation may have at most to be chosen.
         control: Train the 100 % control.
         curvature: Compute top Hessian eigenvalues.
         bandwidth: Bits a second between client and server.
@@ -59,6 +61,7 @@ class Plan:
     mitigate: bool = True
     arms: tuple[str, ...] = DEFAULT_ARMS
     max_accuracy_loss: float = 1.0
+    significance: float = NOISE
     control: bool = True
     curvature: bool = True
     bandwidth: float = 1e8
@@ -188,9 +191,10 @@ def audit(
     """
     plan, store, start = plan or Plan(), store or ResultStore.default(), perf_counter()
     named = plan.named
-    check_limits(plan.max_accuracy_loss, 1.0)
+    check_limits(plan.max_accuracy_loss, plan.significance)
     arm_list(plan.arms)
     private_inference_cost(1, layers=1, bandwidth=plan.bandwidth, rtt=plan.rtt)
+    check_groups(subject.data)
     blind = replace(subject.data, splits={name: subject.data.splits[name] for name in ("train", "val")})
     judged_groups(blind)
     worker = _GivenTeacher(replace(subject, data=blind), plan, store, progress)
@@ -199,8 +203,8 @@ def audit(
         announce(f"{plan.method}: masks at {', '.join(f'{100 * b:g} %' for b in plan.budgets)}")
         path = worker.path()
         pairs = {one.budget: Pair(subject.model, one.model, blind, subject.header) for one in path}
-        tuned = {budget: fine_tune(pair, "none", worker.recipe.finetune, **said) for budget, pair in pairs.items()}
-        networks = {("plain", budget): one.model for budget, one in tuned.items()}
+        tuned = {budget: fine_tune(pair, PLAIN, worker.recipe.finetune, **said) for budget, pair in pairs.items()}
+        networks = {(PLAIN, budget): one.model for budget, one in tuned.items()}
         spent = worker.path_seconds + sum(one.seconds for one in tuned.values())
         if plan.control:
             announce("100 % control")
@@ -213,13 +217,14 @@ def audit(
                 pairs[named],
                 arms=plan.arms,
                 max_accuracy_loss=plan.max_accuracy_loss,
+                significance=plan.significance,
                 profile=plan.profile,
                 schedule=worker.recipe.finetune,
                 **said,
             )
-            trained = found.table[found.table["arm"] != "none"].drop_duplicates("arm")
+            trained = found.table[found.table["arm"] != PLAIN].drop_duplicates("arm")
             spent += float(trained["seconds_finetune"].sum())
-            if found.choice.chosen != "none":
+            if found.choice.chosen != PLAIN:
                 networks[found.choice.chosen, named] = found.model
         split = "test_balanced" if "test_balanced" in subject.data.splits else "test"
         announce(f"{split}: looked at now, for the first time")
@@ -265,10 +270,10 @@ def _tested(
 ) -> pd.DataFrame:
     """The diagnosis of every network on the test split; eigenvalues for the original and the explained budget."""
     frames: list[pd.DataFrame] = []
-    order = sorted(networks, key=lambda one: one != ("plain", plan.named))  # the original's rows with eigenvalues first
+    order = sorted(networks, key=lambda one: one != (PLAIN, plan.named))  # the original's rows with eigenvalues first
     for arm, budget in tqdm(order, desc=f"diagnosing on {split}", unit="network", disable=not progress, leave=False):
         model = networks[arm, budget].eval()
-        curvature = plan.curvature and (arm, budget) == ("plain", plan.named)
+        curvature = plan.curvature and (arm, budget) == (PLAIN, plan.named)
         digests = weights_digest(subject.model), weights_digest(model)
         settings = {"stage": "audit", "digests": digests, "split": split, "curvature": curvature}
         settings |= {"content": subject.data.provenance.get("sha256"), "scale": [subject.data.mean, subject.data.std]}
@@ -281,7 +286,7 @@ def _tested(
         if not frames:
             frames.append(table[table["arm"] == "original"])
         frames.append(table[table["arm"] == "linearized"].assign(arm=arm, budget=budget))
-    ranks = {"original": 0, "plain": 1, "control": 3}
+    ranks = {"original": 0, PLAIN: 1, "control": 3}
     table = pd.concat(frames, ignore_index=True)
     table = table.assign(rank=table["arm"].map(ranks).fillna(2)).sort_values(
         ["rank", "budget", "group"], ascending=[True, False, True], kind="stable"
@@ -295,7 +300,7 @@ def _costs(subject: Subject, networks: dict[tuple[str, float], nn.Module], plan:
     shape = subject.data.input_shape
     macs = count_macs(subject.model, shape)
     (whole,) = masks_of(gates.install(subject.model, shape))
-    masks = {1.0: whole} | {budget: mask_of(model) for (arm, budget), model in networks.items() if arm == "plain"}
+    masks = {1.0: whole} | {budget: mask_of(model) for (arm, budget), model in networks.items() if arm == PLAIN}
     rows = []
     for budget, mask in masks.items():
         cost = private_inference_cost(mask, bandwidth=plan.bandwidth, rtt=plan.rtt, macs=macs)

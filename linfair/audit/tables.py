@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import pandas as pd
 
 from linfair.audit import figures
-from linfair.audit.findings import against_control, gap_of, interval, number, overall, rows_of, share
+from linfair.audit.findings import against_control, gap_of, interval, number, overall, row_of, rows_of, share
 from linfair.audit.run import Audit
+from linfair.mitigation import PLAIN
 
 
 def accuracy_table(audit: Audit) -> pd.DataFrame:
@@ -15,7 +16,7 @@ def accuracy_table(audit: Audit) -> pd.DataFrame:
     columns = {"group": before["group_name"], "role": before["role"]}
     columns |= {"trained on": before["n_train"].map("{:,}".format), "tested": before["n"].map("{:,}".format)}
     columns["100 %"] = _accuracies(before)
-    columns |= {share(budget): _accuracies(rows_of(audit, "plain", budget)) for budget in audit.plan.budgets}
+    columns |= {share(budget): _accuracies(rows_of(audit, PLAIN, budget)) for budget in audit.plan.budgets}
     return pd.DataFrame(columns)
 
 
@@ -23,7 +24,7 @@ def drop_table(audit: Audit) -> pd.DataFrame:
     """Drop in points of every group against the original and, if there is one, against the 100 % control."""
     before, budgets = rows_of(audit, "original", 1.0), audit.plan.budgets
     columns = {"group": before["group_name"], "role": before["role"]}
-    columns |= {share(budget): _drops(rows_of(audit, "plain", budget)) for budget in budgets}
+    columns |= {share(budget): _drops(rows_of(audit, PLAIN, budget)) for budget in budgets}
     if audit.plan.control:
         columns |= {f"{share(budget)} against control": _drops(against_control(audit, budget)) for budget in budgets}
     return pd.DataFrame(columns)
@@ -31,11 +32,11 @@ def drop_table(audit: Audit) -> pd.DataFrame:
 
 def why_table(audit: Audit) -> pd.DataFrame:
     """Diagnostics of every group, original -> explained budget; R(a) with its 95 % interval."""
-    before, after = rows_of(audit, "original", 1.0), rows_of(audit, "plain", audit.plan.named)
+    before, after = rows_of(audit, "original", 1.0), rows_of(audit, PLAIN, audit.plan.named)
     columns = {"group": before["group_name"], "trained on": before["n_train"].map("{:,}".format)}
     pairs = list(zip(before.to_dict("records"), after.to_dict("records"), strict=True))
     for name, words in figures.WHY.items():
-        if before[name].notna().all():
+        if before[name].notna().all() and after[name].notna().all():
             columns[words] = [_change(one, two, name) for one, two in pairs]
     columns["excessive loss R(a)"] = [interval(r.excess, r.excess_low, r.excess_high, 2) for r in after.itertuples()]
     return pd.DataFrame(columns)
@@ -46,7 +47,7 @@ def arm_table(audit: Audit) -> pd.DataFrame:
     found = audit.mitigated
     if found is None:
         return pd.DataFrame()
-    names, none = [one.name for one in found.judged], found.choice["none"].overall.accuracy
+    names, plain = [one.name for one in found.judged], found.choice[PLAIN].overall.accuracy
     rows = []
     for one in found.choice.candidates:
         worst = one.worst
@@ -54,21 +55,24 @@ def arm_table(audit: Audit) -> pd.DataFrame:
             {
                 "fine-tuned with": one.arm,
                 "overall": f"{100 * one.overall.accuracy:.1f}",
-                "loss": number(100 * (none - one.overall.accuracy)),
+                "loss": number(100 * (plain - one.overall.accuracy)),
                 "worst group": interval(100 * worst.accuracy, 100 * worst.low, 100 * worst.high, 0),
                 "which": names[worst.group],
-                "": "chosen" if one.arm == found.choice.chosen else "" if one.allowed else "loses too much",
+                "": found.choice.mark(one.arm),
             }
         )
     return pd.DataFrame(rows)
 
 
 def repair_table(audit: Audit) -> pd.DataFrame:
-    """Every group with plain fine-tuning and with the chosen repair on the test images, accuracy in %."""
-    budget, chosen = audit.plan.named, audit.mitigated.choice.chosen
-    before, after = rows_of(audit, "plain", budget), rows_of(audit, chosen, budget)
+    """Every group with plain fine-tuning and, if one was chosen, with the repair, on the test images, accuracy in %."""
+    before, found = rows_of(audit, PLAIN, audit.plan.named), audit.mitigated
+    columns = {"group": before["group_name"], "role": before["role"], PLAIN: _accuracies(before)}
+    if found is None or found.choice.chosen == PLAIN:
+        return pd.DataFrame(columns)
+    chosen = found.choice.chosen
+    after = rows_of(audit, chosen, audit.plan.named)
     change = [f"{100 * (two - one):+.1f}" for one, two in zip(before["accuracy"], after["accuracy"], strict=True)]
-    columns = {"group": before["group_name"], "role": before["role"], "plain": _accuracies(before)}
     return pd.DataFrame(columns | {chosen: _accuracies(after), "change": change})
 
 
@@ -97,9 +101,9 @@ def across_seeds(audits: Sequence[Audit]) -> pd.DataFrame:
     """
     lines = []
     for audit in audits:
-        rows = rows_of(audit, "plain", audit.plan.named)
+        rows = rows_of(audit, PLAIN, audit.plan.named)
         gap = gap_of(rows)
-        worst = rows.iloc[gap.worst]
+        worst = row_of(rows, gap.worst)
         lost = overall(rows_of(audit, "original", 1.0)) - overall(rows)
         lines.append(
             {
@@ -123,6 +127,7 @@ def _drops(rows: pd.DataFrame) -> list[str]:
 
 def _change(one: dict[str, object], two: dict[str, object], name: str) -> str:
     text = f"{one[name]:.3g} → {two[name]:.3g}"
-    if name == "top_eigenvalue" and not (one["top_eigenvalue_converged"] and two["top_eigenvalue_converged"]):
+    converged = [end["top_eigenvalue_converged"] for end in (one, two)]
+    if name == "top_eigenvalue" and not all(pd.notna(end) and end for end in converged):
         text += " (not converged)"
     return text

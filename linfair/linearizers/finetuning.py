@@ -39,7 +39,7 @@ def finetune(
         data: Its data.
         seeds: One for each member. All budgets and arms of a seed see the same batches.
         schedule: Epochs, rates; the paper's by default.
-        mitigation: Name or options of one of `MITIGATIONS`; None is none.
+        mitigation: Name or options of one of `MITIGATIONS`; None is plain fine-tuning.
         progress: Show a progress bar.
 
     Returns:

@@ -9,11 +9,12 @@ from linfair.mitigation.excess_drop import ExcessDrop
 from linfair.mitigation.group_dro import GroupDRO
 from linfair.mitigation.kd_over_c import KDOverC
 from linfair.mitigation.lagrangian import RELEASED, Lagrangian
-from linfair.mitigation.objective import MitigatedObjective, Plain, means_by_group
-from linfair.mitigation.registry import MITIGATIONS, Mitigation, resolve
+from linfair.mitigation.objective import PLAIN, MitigatedObjective, Plain, means_by_group
+from linfair.mitigation.registry import MITIGATIONS, Mitigation, check_name, resolve
 
 __all__ = [
     "MITIGATIONS",
+    "PLAIN",
     "RELEASED",
     "BalancedSampling",
     "ExcessDrop",
@@ -23,6 +24,7 @@ __all__ = [
     "Mitigation",
     "MitigatedObjective",
     "Plain",
+    "check_name",
     "means_by_group",
     "resolve",
 ]

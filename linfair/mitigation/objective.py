@@ -141,11 +141,15 @@ def beyond(multipliers: Tensor, name: str, *, mu: float, clip: float | None, lim
     }
 
 
+PLAIN = "plain"
+"""The arm of plain fine-tuning, in rows, commands, reports and pages."""
+
+
 @dataclass(frozen=True)
 class Plain:
     """No mitigation: fine-tuning on L^KD = CE + KD, as SNL and the paper's baseline do."""
 
-    name: ClassVar[str] = "none"
+    name: ClassVar[str] = PLAIN
 
     def start(
         self, model: nn.Module, teacher: nn.Module, data: Data, *, distill: Distill | None = None

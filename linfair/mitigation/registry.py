@@ -8,7 +8,7 @@ from linfair.mitigation.excess_drop import ExcessDrop
 from linfair.mitigation.group_dro import GroupDRO
 from linfair.mitigation.kd_over_c import KDOverC
 from linfair.mitigation.lagrangian import Lagrangian
-from linfair.mitigation.objective import Plain
+from linfair.mitigation.objective import PLAIN, Plain
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Mitigation:
 MITIGATIONS = {
     one.options.name: one
     for one in (
-        Mitigation("none", "CE + KD, no mitigation", "Das et al., ICML 2024 (the baseline)", Plain),
+        Mitigation(PLAIN, "CE + KD, no mitigation", "Das et al., ICML 2024 (the baseline)", Plain),
         Mitigation(
             "lagrangian",
             "adds a multiplier per group times the distance of the group's loss from the mean loss",
@@ -63,6 +63,20 @@ MITIGATIONS = {
 }
 
 
+def check_name(name: str) -> None:
+    """Refuse a name that is no mitigation; `plain` is one of the names.
+
+    Raises:
+        ValueError: Says the closest name, or the names there are.
+    """
+    if name.strip().lower() == "none":
+        raise ValueError(f"no arm {name!r}: the arm of plain fine-tuning is called {PLAIN!r}")
+    if name not in MITIGATIONS:
+        near = difflib.get_close_matches(name, MITIGATIONS, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(MITIGATIONS)}"
+        raise ValueError(f"no mitigation {name!r}; {hint}")
+
+
 def resolve(mitigation: str | object | None) -> object:
     """The options meant by a name (its defaults), by options themselves, or by None (no mitigation).
 
@@ -77,10 +91,7 @@ def resolve(mitigation: str | object | None) -> object:
     if mitigation is None:
         return Plain()
     if isinstance(mitigation, str):
-        if mitigation not in MITIGATIONS:
-            near = difflib.get_close_matches(mitigation, MITIGATIONS, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(MITIGATIONS)}"
-            raise ValueError(f"no mitigation {mitigation!r}; {hint}")
+        check_name(mitigation)
         return MITIGATIONS[mitigation].options()
     if isinstance(mitigation, type) or not callable(getattr(mitigation, "start", None)):
         raise ValueError(

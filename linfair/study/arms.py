@@ -15,11 +15,11 @@ from torch import nn
 
 from linfair.linearizers import finetune
 from linfair.linearizers.record import LinearizedModel
-from linfair.mitigation import MITIGATIONS, resolve
+from linfair.mitigation import MITIGATIONS, PLAIN, check_name, resolve
 from linfair.study.measure import DIAGNOSTICS
 from linfair.training import Data, Schedule, TrainingDiverged
 
-ARMS = ("original", "plain", "control")
+ARMS = ("original", PLAIN, "control")
 """Arms without a mitigation; those with one are `linfair.mitigation.MITIGATIONS`."""
 
 
@@ -35,9 +35,11 @@ def mitigation_of(arm: str) -> object | None:
     >>> mitigation_of("plain"), mitigation_of("lagrangian(mu=0.005)").mu
     (None, 0.005)
     """
-    if arm in ARMS or arm == "none":
+    if arm in ARMS:
         return None
-    known = ", ".join([*ARMS, *(name for name in MITIGATIONS if name != "none")])
+    known = ", ".join([*ARMS, *(name for name in MITIGATIONS if name != PLAIN)])
+    if arm.partition("(")[0].strip().lower() == "none":
+        check_name(arm.partition("(")[0])
     try:
         tree = ast.parse(arm, mode="eval").body
         called = isinstance(tree, ast.Call)
@@ -49,13 +51,15 @@ def mitigation_of(arm: str) -> object | None:
         raise ValueError(
             f"{arm!r} is no arm: write a name, or name(option=value) such as lagrangian(mu=0.005); names are {known}"
         ) from None
-    if name not in MITIGATIONS or name == "none":
+    if name in ARMS:
+        raise ValueError(f"arm {arm!r}: {name} has no options; write {name}")
+    if name not in MITIGATIONS:
         raise ValueError(f"no arms {[arm]}; there are {known}")
     kind = MITIGATIONS[name].options
     options = [field.name for field in fields(kind)]
     unknown = sorted(set(given) - set(options))
     if unknown:
-        allowed = f"it has {', '.join(options)}" if options else "it has none"
+        allowed = f"it has {', '.join(options)}" if options else "it takes no options"
         raise ValueError(f"arm {arm!r}: {name} has no options {unknown}; {allowed}")
     return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in given.items()})
 
@@ -63,12 +67,12 @@ def mitigation_of(arm: str) -> object | None:
 def canonical(arm: str) -> str:
     """The one way to write an arm: options in their own order, those at their default left out.
 
-    >>> canonical("lagrangian( mu = 5e-3 )"), canonical("lagrangian(mu=0.001)"), canonical("none")
+    >>> canonical("lagrangian( mu = 5e-3 )"), canonical("lagrangian(mu=0.001)"), canonical("plain")
     ('lagrangian(mu=0.005)', 'lagrangian', 'plain')
     """
     options = mitigation_of(arm)
     if options is None:
-        return "plain" if arm == "none" else arm
+        return arm
     own = resolve(options.name)
     changed = [
         f"{one.name}={getattr(options, one.name)!r}"

@@ -1,15 +1,15 @@
 """Which mitigation to take, on validation data alone: the best worst group within a stated loss of overall accuracy.
 
-With A_g(m) the validation accuracy of arm m on judged group g, and A(m) over all validation images, the candidate is
+With A_g(m) the validation accuracy of arm m on judged group g, and A(m) over all validation images, the best repair is
 
-    argmax_m min_g A_g(m)    over arms with A(m) >= A(none) - max_accuracy_loss,    ties by A(m), then by order.
+    argmax_m min_g A_g(m)    over arms with A(m) >= A(plain) - max_accuracy_loss,    ties by A(m), then by order.
 
-`none` is plain fine-tuning (the `plain` of studies). Whether the candidate's gain in min_g A_g is more than noise is
-asked of a paired randomisation test: if candidate and `none` answered alike, each image's two answers could be swapped,
-so the gain is compared with that of random swaps, and the p-value is multiplied by the number of arms compared
-(Bonferroni), as the best of several gains by luck alone. The candidate is taken either way, and noise is called noise:
-the loss allowed bounds what a useless mitigation can cost, and with few validation images no gain, however real, would
-pass. `significance` below 1 asks for more and keeps `none`, the simplest arm, unless the p-value is at most that.
+`plain` is plain fine-tuning. Whether a gain in min_g A_g is more than noise is asked of a paired randomisation test: if
+the repair and `plain` answered alike, each image's two answers could be swapped, so the gain is compared with that of
+random swaps, and the p-value is multiplied by the number of arms compared (Bonferroni), as the best of several gains by
+luck alone. The best repair is chosen if its worst group gains and the p-value is at most `significance`; else `plain`
+is, the simplest arm. With few validation images even a real gain may not pass; `significance=1` then takes the best
+repair all the same, and `helped` says whether its gain was more than noise.
 
 A group with few validation images has no accuracy to speak of, and the worst of several such is the unluckiest: groups
 with fewer than `min_images` are judged together with the others of their role.
@@ -25,6 +25,7 @@ from torch import Tensor
 
 from linfair.data import GroupedData
 from linfair.metrics import GroupAccuracy, group_accuracy, wilson
+from linfair.mitigation import PLAIN
 
 DRAWS = 9999
 """Random swaps of the test for noise: p-values are multiples of 1 / 10,000."""
@@ -36,7 +37,7 @@ ROUNDING = 1e-6
 """Accuracies closer than this are equal: shares of views are float32."""
 
 NOISE = 0.05
-"""A gain with a p-value above this is called noise."""
+"""A gain with a p-value above this is called noise, and a repair is chosen only below it unless asked otherwise."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Candidate:
         overall: Accuracy over all validation images; group -1.
         judged: Accuracy of each judged group.
         worst: The lowest of those.
-        allowed: Whether the overall loss against `none` is within what was allowed.
+        allowed: Whether the overall loss against `plain` is within what was allowed.
         p: P-value of its gain in worst-group accuracy, times the number of arms compared; nan if it was not tested.
     """
 
@@ -86,15 +87,44 @@ class Choice:
 
     Attributes:
         chosen: Name of the arm.
-        best: The candidate; other than `chosen` only where its p-value is above `significance`.
+        best: The arm with the best worst group, `plain` where no repair's worst group gains; other than `chosen` only
+            where its p-value is above `significance`.
         reason: One sentence.
-        candidates: Every arm that did not diverge, `none` first.
+        candidates: Every arm that did not diverge, `plain` first.
     """
 
     chosen: str
     best: str
     reason: str
     candidates: tuple[Candidate, ...]
+
+    @property
+    def helped(self) -> bool:
+        """Whether a repair was chosen whose gain on validation is more than noise."""
+        return self.chosen != PLAIN and self[self.chosen].p <= NOISE
+
+    @property
+    def gain(self) -> float:
+        """Points that the worst group gains on validation with `best`; 0 where that is `plain`."""
+        return 100 * (self[self.best].worst.accuracy - self[PLAIN].worst.accuracy)
+
+    @property
+    def verdict(self) -> str:
+        """One sentence: which repair helped, or that nothing did measurably."""
+        if len(self.candidates) == 1:
+            return "There is no repair to choose from."
+        if not self.helped:
+            return "Nothing that was tried helped measurably."
+        p = self[self.chosen].p
+        return f"{self.chosen} raises the worst group by {self.gain:.1f} points on validation images (p = {p:.2g})."
+
+    def mark(self, arm: str) -> str:
+        """What a table says beside an arm: whether it was chosen, and why not."""
+        one = self[arm]
+        noise = "gain within noise" if one.p > NOISE else "p above the limit"
+        if arm == self.chosen:
+            return "chosen" if arm == PLAIN or self.helped else f"chosen, {noise}"
+        return "loses too much" if not one.allowed else noise if arm == self.best else ""
 
     def __getitem__(self, arm: str) -> Candidate:
         return next(one for one in self.candidates if one.arm == arm)
@@ -154,10 +184,10 @@ def gain_p_value(first: Tensor, second: Tensor, groups: Tensor, n_groups: int, *
 
 
 def check_limits(max_accuracy_loss: float, significance: float) -> None:
-    """Refuse limits that are none.
+    """Refuse limits outside their range.
 
     Raises:
-        ValueError: If the loss is no number of points from 0 to 100, or the significance not in (0, 1].
+        ValueError: If the loss is not a number of points from 0 to 100, or the significance not in (0, 1].
     """
     if not 0 <= max_accuracy_loss <= 100:
         raise ValueError(f"the largest loss of overall accuracy is 0 to 100 points, got {max_accuracy_loss}")
@@ -171,40 +201,40 @@ def choose(
     names: Sequence[str],
     *,
     max_accuracy_loss: float = 1.0,
-    significance: float = 1.0,
+    significance: float = NOISE,
 ) -> Choice:
     """Choose an arm from its answers on validation images; the rule is the module's.
 
     Args:
-        correct: For each arm, `none` among them, 1 where it is right, else 0 (or the share of views), (n,).
+        correct: For each arm, `plain` among them, 1 where it is right, else 0 (or the share of views), (n,).
         groups: Judged group of each image, (n,).
         names: Name of each judged group.
-        max_accuracy_loss: Points of overall accuracy that an arm may lose against `none`.
-        significance: Keep `none` unless the gain's p-value is at most this; 1 takes the best arm, noise or not.
+        max_accuracy_loss: Points of overall accuracy that an arm may lose against `plain`.
+        significance: Keep `plain` unless the gain's p-value is at most this; 1 takes every gain, noise or not.
 
     Raises:
-        ValueError: If `none` is missing, the loss is negative or the significance outside (0, 1].
+        ValueError: If `plain` is missing, the loss is negative or the significance outside (0, 1].
     """
-    if "none" not in correct:
-        raise ValueError(f"arms are compared with 'none', which is missing from {', '.join(correct)}")
+    if PLAIN not in correct:
+        raise ValueError(f"arms are compared with {PLAIN!r}, which is missing from {', '.join(correct)}")
     check_limits(max_accuracy_loss, significance)
     everything = torch.zeros_like(groups)
     candidates = []
-    for arm in sorted(correct, key=lambda arm: arm != "none"):
+    for arm in sorted(correct, key=lambda arm: arm != PLAIN):
         [overall] = group_accuracy(correct[arm], everything, 1)
         judged = tuple(group_accuracy(correct[arm], groups, len(names)))
         worst = min(judged, key=lambda one: one.accuracy)
         least = (candidates[0].overall if candidates else overall).accuracy - max_accuracy_loss / 100
         allowed = overall.accuracy >= least - ROUNDING
         candidates.append(Candidate(arm, replace(overall, group=-1), judged, worst, allowed))
-    rivals = [one for one in candidates if one.allowed and one.arm != "none"]
-    for number, one in enumerate(candidates):
-        if one in rivals:
-            p = gain_p_value(correct["none"], correct[one.arm], groups, len(names))
-            candidates[number] = replace(one, p=min(1.0, p * len(rivals)))
-    allowed = [one for one in candidates if one.allowed]
-    best = max(allowed, key=_merit)  # the first of equals
-    chosen = best if best.arm == "none" or best.p <= significance else candidates[0]
+    plain, rivals = candidates[0], sum(one.allowed for one in candidates[1:])
+    for number, one in enumerate(candidates[1:], 1):
+        if one.allowed:
+            p = gain_p_value(correct[PLAIN], correct[one.arm], groups, len(names))
+            candidates[number] = replace(one, p=min(1.0, p * rivals))
+    gained = [one for one in candidates if one.allowed and _merit(one)[0] > _merit(plain)[0]]
+    best = max(gained, key=_merit, default=plain)  # the first of equals
+    chosen = best if best is plain or best.p <= significance else plain
     reason = _reason(candidates, best, chosen, names, max_accuracy_loss, significance)
     return Choice(chosen.arm, best.arm, reason, tuple(candidates))
 
@@ -221,24 +251,25 @@ def _reason(
     loss: float,
     significance: float,
 ) -> str:
-    none, rivals = candidates[0], [one for one in candidates if one.allowed and one.arm != "none"]
+    plain, rivals = candidates[0], sum(one.allowed for one in candidates[1:])
     if len(candidates) == 1:
-        return "none: no other arm is left to choose."
+        return "No other arm is left to choose."
     if not rivals:
-        return f"none: every mitigation loses more than {loss:g} points of overall validation accuracy against it."
-    if best is none:
+        return f"Every mitigation loses more than {loss:g} points of overall validation accuracy against plain."
+    if best is plain:
         return (
-            f"none: no mitigation within {loss:g} points of its overall validation accuracy has a better worst group "
-            f"than its {100 * none.worst.accuracy:.1f} % ({names[none.worst.group]})."
+            f"No mitigation within {loss:g} points of plain's overall validation accuracy has a better worst group "
+            f"than its {100 * plain.worst.accuracy:.1f} % ({names[plain.worst.group]})."
         )
-    gain = 100 * (best.worst.accuracy - none.worst.accuracy)
+    gain = 100 * (best.worst.accuracy - plain.worst.accuracy)
     found = (
         f"{best.arm} has the best worst group, {100 * best.worst.accuracy:.1f} % ({names[best.worst.group]}), "
-        f"{gain:+.1f} points against none, overall {100 * (best.overall.accuracy - none.overall.accuracy):+.1f}"
+        f"{gain:+.1f} points against plain, overall {100 * (best.overall.accuracy - plain.overall.accuracy):+.1f}"
     )
-    compared = f"p = {best.p:.2g} for the best of {len(rivals)} arm{'s' * (len(rivals) > 1)}"
-    if chosen is none:
-        return f"none: {found}, but with {compared}, above {significance:g}, the simplest arm stays."
+    compared = f"p = {best.p:.2g} for the best of {rivals} arm{'s' * (rivals > 1)}"
+    if chosen is plain:
+        noise = "within noise" if best.p > NOISE else f"above {significance:g}"
+        return f"{found}, but the gain is {noise} ({compared}), so the simplest arm stays."
     if best.p <= NOISE:
         return f"{found}: more than noise ({compared})."
-    return f"{found}: within noise ({compared}), so on new data the gain may not be there."
+    return f"{found}: within noise ({compared}), taken because significance is {significance:g}; no measurable gain."

@@ -1,7 +1,7 @@
 """Repair a masked network: fine-tune it under several mitigations, choose on validation data, report once on test.
 
 The rule of the choice is `linfair.study.choose`'s. Every arm starts from the same masked network and sees the same
-schedule and seed; test images are looked at after the choice, for `none` and the chosen arm.
+schedule and seed; test images are looked at after the choice, for `plain` and the chosen arm.
 """
 
 import copy
@@ -16,13 +16,13 @@ from torch import nn
 
 import linfair
 from linfair import gates
-from linfair.data import EMBEDDED
+from linfair.data import EMBEDDED, GroupedData
 from linfair.linearizers import LinearizedModel, finetune
 from linfair.linearizers.record import record
 from linfair.metrics import GroupAccuracy, wilson
-from linfair.mitigation import Lagrangian, resolve
+from linfair.mitigation import PLAIN, Lagrangian, check_name, resolve
 from linfair.study.arms import canonical, mitigation_of
-from linfair.study.choose import FEW, Choice, Judged, check_limits, choose, judged_groups
+from linfair.study.choose import FEW, NOISE, Choice, Judged, check_limits, choose, judged_groups
 from linfair.study.diagnostics import Pair
 from linfair.study.measure import DIAGNOSTICS, Original, device_name, measure
 from linfair.study.recipes import recipe
@@ -30,7 +30,7 @@ from linfair.study.store import ResultStore, key, weights_digest
 from linfair.training import Schedule, TrainingDiverged, correctness, threads
 
 DEFAULT_ARMS = (
-    "none",
+    PLAIN,
     "lagrangian",
     "lagrangian(clip=5.0)",
     "kd_over_c",
@@ -69,7 +69,7 @@ class Mitigated:
         model: The chosen network.
         table: A row for each (arm, split, group) with the columns of `linfair.study.measure.measure`, `arm`, `judged`,
             `allowed`, `chosen`, `diverged`, `p`, `seconds_finetune` and provenance. Validation rows of every arm; test
-            rows of `none` and the chosen arm only.
+            rows of `plain` and the chosen arm only.
         warnings: What people should know before they believe it.
     """
 
@@ -82,26 +82,42 @@ class Mitigated:
 
 
 def arm_list(arms: Sequence[str] = DEFAULT_ARMS, mu: Sequence[float] = ()) -> list[str]:
-    """Arms as they are written, `none` first, each once; `lagrangian` arms without a `mu` of their own at every `mu`.
+    """Arms as they are written, `plain` first, each once; `lagrangian` arms without a `mu` of their own at every `mu`.
 
     Raises:
         ValueError: For an unknown arm or option.
 
     >>> arm_list(["group_dro", "lagrangian(clip=5.0)"], mu=[0.005, 0.01])
-    ['none', 'group_dro', 'lagrangian(mu=0.005, clip=5.0)', 'lagrangian(mu=0.01, clip=5.0)']
+    ['plain', 'group_dro', 'lagrangian(mu=0.005, clip=5.0)', 'lagrangian(mu=0.01, clip=5.0)']
     """
-    found = ["none"]
+    found = [PLAIN]
     for arm in arms:
         name, bracket, rest = arm.strip().partition("(")
-        if name.strip() in ("plain", "none") and not bracket:
+        if name.strip() == PLAIN and not bracket:
             continue
-        resolve(name.strip())
+        check_name(name.strip())
         options = mitigation_of(arm.strip())
         if isinstance(options, Lagrangian) and mu and "mu" not in rest.replace("=", " ").split():
             found += [canonical(f"{name}(mu={float(one)!r}, {rest or ')'}") for one in mu]
         else:
             found.append(canonical(arm.strip()))
     return list(dict.fromkeys(found))
+
+
+def check_groups(data: GroupedData) -> None:
+    """Refuse data with a split on which a group cannot be measured, before anything is trained.
+
+    Raises:
+        ValueError: Names the split and its groups without images.
+    """
+    for name, part in data.splits.items():
+        there = set(part.a.unique().tolist())
+        empty = [group for number, group in enumerate(data.group_names) if number not in there]
+        if empty:
+            raise ValueError(
+                f"groups {empty} of {data.name} have no image in the split {name}, so nothing can be said of them "
+                "there: merge them with others, leave them out, or split the data otherwise"
+            )
 
 
 def fine_tune(
@@ -117,14 +133,14 @@ def fine_tune(
 
     Args:
         pair: From `linfair.study.diagnostics.read_pair`.
-        arm: `none` or a mitigation, `lagrangian(mu=0.005)`.
+        arm: `plain` or a mitigation, `lagrangian(mu=0.005)`.
         schedule: Epochs and rates.
         store: Where finished arms are kept; the user's cache by default.
         progress: Show a progress bar.
         announce: Told whether the arm was read or trained.
 
     Raises:
-        TrainingDiverged: If `none` does; a mitigation that does is a record that says so.
+        TrainingDiverged: If `plain` does; a mitigation that does is a record that says so.
     """
     store, options, header = store or ResultStore.default(), resolve(mitigation_of(arm)), pair.header
     device = str(pair.data.splits["train"].y.device)
@@ -163,7 +179,7 @@ def fine_tune(
         ).model.eval()
         tuned = Tuned(arm, model, perf_counter() - start)
     except TrainingDiverged as error:
-        if arm == "none":
+        if arm == PLAIN:
             raise
         tuned = Tuned(arm, None, perf_counter() - start, str(error))
     tensors = {} if tuned.model is None else tuned.model.state_dict()
@@ -183,7 +199,7 @@ def mitigate(
     arms: Sequence[str] = DEFAULT_ARMS,
     mu: Sequence[float] = (),
     max_accuracy_loss: float = 1.0,
-    significance: float = 1.0,
+    significance: float = NOISE,
     min_images: int = FEW,
     profile: str = "small",
     schedule: Schedule | None = None,
@@ -191,13 +207,13 @@ def mitigate(
     progress: bool = True,
     announce: Callable[[str], None] = lambda line: None,
 ) -> Mitigated:
-    """Fine-tune a masked network under every arm, choose on validation data, report `none` and the choice on test.
+    """Fine-tune a masked network under every arm, choose on validation data, report `plain` and the choice on test.
 
     Interrupted, finished arms stay in the store and the same call goes on with the others.
 
     Args:
         pair: From `linfair.study.diagnostics.read_pair`: original, masked network, data.
-        arms: `none` (always compared) and mitigations, `lagrangian(mu=0.005)`.
+        arms: `plain` (always compared) and mitigations, `lagrangian(mu=0.005)`.
         mu: Steps at which `lagrangian` arms without their own are tried.
         max_accuracy_loss: See `choose`.
         significance: See `choose`.
@@ -209,12 +225,13 @@ def mitigate(
         announce: Told each arm's name and whether it was read or trained.
 
     Raises:
-        ValueError: For arms, limits or a profile that are none, or a group without validation images.
+        ValueError: For an unknown arm or profile, limits outside their range, or a group without images in a split.
         TrainingDiverged: If plain fine-tuning does.
     """
     arms, planned = arm_list(arms, mu), recipe(pair.header.network, profile).finetune
     schedule = schedule or planned
     data, header = pair.data, pair.header
+    check_groups(data)
     judged = judged_groups(data, min_images=min_images)
     check_limits(max_accuracy_loss, significance)
     with threads(1 if header.network == "mlp" else torch.get_num_threads()):
@@ -239,7 +256,7 @@ def _table(pair: Pair, tuned: Sequence[Tuned], choice: Choice, judged: Sequence[
     tests = [name for name in data.splits if name.startswith("test")]
     frames, lost = [], []
     for arm in tuned:
-        splits = ["val", *(tests if arm.arm in ("none", choice.chosen) else [])]
+        splits = ["val", *(tests if arm.arm in (PLAIN, choice.chosen) else [])]
         model = pair.linearized if arm.model is None else arm.model
         rows = measure(model, data, *counts, original=original, splits=splits, gradients=())
         rows = rows.assign(arm=arm.arm, diverged=arm.model is None, seconds_finetune=arm.seconds)
@@ -282,30 +299,30 @@ def _warnings(judged: Sequence[Judged], min_images: int) -> list[str]:
 
 def mitigated_text(found: Mitigated) -> str:
     """What `mitigate` found for a terminal: the arms on validation, the choice and its reason, both arms on test."""
-    names, none = [one.name for one in found.judged], found.choice["none"]
+    names, plain = [one.name for one in found.judged], found.choice[PLAIN]
     lines = []
     for one in found.choice.candidates:
-        worst, chosen = one.worst, one.arm == found.choice.chosen
+        worst = one.worst
         lines.append(
             {
                 "arm": one.arm,
                 "overall": _percent(one.overall),
-                "loss": f"{100 * (none.overall.accuracy - one.overall.accuracy):.1f}",
+                "loss": f"{100 * (plain.overall.accuracy - one.overall.accuracy):.1f}",
                 "worst group": _percent(worst),
                 "which": names[worst.group],
                 "n": worst.n,
-                "gain": f"{100 * (worst.accuracy - none.worst.accuracy):+.1f}",
+                "gain": f"{100 * (worst.accuracy - plain.worst.accuracy):+.1f}",
                 "p": "" if math.isnan(one.p) else f"{one.p:.2g}",
-                "": "chosen" if chosen else "" if one.allowed else "loses too much",
+                "": found.choice.mark(one.arm),
             }
         )
     parts = [
-        f"Validation, n = {none.overall.n}: accuracy in % with 95 % Wilson intervals; loss and gain in points against "
-        "none, p times the arms compared",
+        f"Validation, n = {plain.overall.n}: accuracy in % with 95 % Wilson intervals; loss and gain in points against "
+        "plain, p times the arms compared",
         pd.DataFrame(lines).to_string(index=False),
         *(f"{arm}: left out, {words}" for arm, words in found.diverged.items()),
         *(f"warning: {text}" for text in found.warnings),
-        f"\nChosen: {found.choice.chosen}\nReason: {found.choice.reason}",
+        f"\n{found.choice.verdict}\nChosen: {found.choice.chosen}\nReason: {found.choice.reason}",
     ]
     for split in [name for name in found.table["split"].unique() if name.startswith("test")]:
         parts.append(_test_text(found, split))
@@ -313,22 +330,54 @@ def mitigated_text(found: Mitigated) -> str:
 
 
 def _test_text(found: Mitigated, split: str) -> str:
-    rows, arms = found.table[found.table["split"] == split], list(dict.fromkeys(["none", found.choice.chosen]))
+    rows, arms = found.table[found.table["split"] == split], list(dict.fromkeys([PLAIN, found.choice.chosen]))
     of = {arm: _with_all(rows[rows["arm"] == arm].sort_values("group")) for arm in arms}
-    none, last = of["none"], of[arms[-1]]
-    shown = {name: none[name].tolist() for name in ("group_name", "role", "n")}
+    plain, last = of[PLAIN], of[arms[-1]]
+    shown = {name: plain[name].tolist() for name in ("group_name", "role", "n")}
     for arm, part in of.items():
         ends = part[["group", "n", "accuracy", "low", "high"]].itertuples(index=False)
         shown[arm] = [_percent(GroupAccuracy(*row)) for row in ends]
+    worst = ", ".join(f"{arm} {100 * part['accuracy'].min():.1f} %" for arm, part in of.items())
     if len(arms) > 1:
-        change = 100 * (last["accuracy"].to_numpy() - none["accuracy"].to_numpy())
+        change = 100 * (last["accuracy"].to_numpy() - plain["accuracy"].to_numpy())
         shown["change"] = [f"{one:+.1f}" for one in change]
-    worst = [f"{arm} {100 * part['accuracy'].min():.1f} %" for arm, part in of.items()]
+        worst += f"; {change_text(*change_of_worst(plain, last))}"
     return (
         f"\n{split}, looked at after the choice: accuracy in % with 95 % Wilson intervals\n"
         f"{pd.DataFrame(shown).rename(columns={'group_name': 'group'}).to_string(index=False)}\n"
-        f"worst group: {', '.join(worst)}"
+        f"worst group: {worst}"
     )
+
+
+def change_of_worst(before: pd.DataFrame, after: pd.DataFrame) -> tuple[float, float, float]:
+    """Points by which the accuracy of the worst group changes from one network to another, with its 95 % interval.
+
+    The two worst groups may be different ones. The ends are put together from both Wilson intervals (MOVER), which
+    takes the two accuracies as independent: rather too wide where they are of the same images.
+
+    Args:
+        before: Rows of one network on one split, with `accuracy`, `low` and `high`.
+        after: Rows of the other.
+
+    >>> one, two = ([{"accuracy": a, "low": a - 0.3, "high": a + 0.4}] for a in (0.4, 0.5))
+    >>> [round(float(value), 6) for value in change_of_worst(pd.DataFrame(one), pd.DataFrame(two))]
+    [10.0, -40.0, 60.0]
+    """
+    one, two = (rows.loc[rows["accuracy"].idxmin()] for rows in (before, after))
+    change = two["accuracy"] - one["accuracy"]
+    low = change - math.hypot(two["accuracy"] - two["low"], one["high"] - one["accuracy"])
+    high = change + math.hypot(two["high"] - two["accuracy"], one["accuracy"] - one["low"])
+    return 100 * change, 100 * low, 100 * high
+
+
+def change_text(change: float, low: float, high: float) -> str:
+    """A change in points and whether it is more than test noise.
+
+    >>> change_text(5.0, -1.0, 11.0), change_text(-5.0, -9.0, -1.0)
+    ('+5.0 points [-1.0, +11.0], within test noise', '-5.0 points [-9.0, -1.0], a loss')
+    """
+    found = "a gain" if low > 0 else "a loss" if high < 0 else "within test noise"
+    return f"{change:+.1f} points [{low:+.1f}, {high:+.1f}], {found}"
 
 
 def _with_all(part: pd.DataFrame) -> pd.DataFrame:

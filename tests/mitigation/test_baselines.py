@@ -238,7 +238,7 @@ def test_excess_drop_options_that_mean_nothing_are_refused(options: dict) -> Non
 def test_unknown_mitigations_say_what_there_is() -> None:
     with pytest.raises(ValueError, match="no mitigation 'lagrange'; did you mean 'lagrangian'"):
         resolve("lagrange")
-    with pytest.raises(ValueError, match="no mitigation 'zzz'; there are none, lagrangian, kd_over_c"):
+    with pytest.raises(ValueError, match="no mitigation 'zzz'; there are plain, lagrangian, kd_over_c"):
         resolve("zzz")
     for wrong in (3, ExcessDrop):
         with pytest.raises(ValueError, match="or its options, for example"):

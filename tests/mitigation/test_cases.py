@@ -69,7 +69,7 @@ def test_every_mitigation_trains_every_network_and_keeps_its_mask(network: str, 
             assert not torch.equal(value, before[key])
     (row,) = tuned.finetuning
     assert row["epoch"] == 0
-    assert tuned.mitigation == (None if name == "none" else options_of(name))
+    assert tuned.mitigation == (None if name == "plain" else options_of(name))
     for column in set(row) - {"epoch", "loss", "diverged"}:
         assert torch.tensor(row[column]).shape == (1, 10)
     assert tuned.kept == one.kept
@@ -107,7 +107,7 @@ def test_an_ensemble_equals_its_members_alone(
                 )
     plain = finetune(both, Ensemble(teachers), sets, seeds=[5, 6], schedule=schedule, progress=False)
     same = all(torch.equal(a, b) for a, b in zip(plain.model.parameters(), together.model.parameters(), strict=True))
-    assert same == (name == "none")
+    assert same == (name == "plain")
 
 
 def test_a_mitigation_of_ones_own_is_taken_as_it_is(
@@ -122,7 +122,7 @@ def test_a_mitigation_of_ones_own_is_taken_as_it_is(
 
         def start(self, model: nn.Module, teacher: nn.Module, data: GroupedData) -> object:
             started.append((model, teacher, data))
-            return MITIGATIONS["none"].options().start(model, teacher, data)
+            return MITIGATIONS["plain"].options().start(model, teacher, data)
 
     mine = Own()
     tuned = finetune(alone[0], teachers[0], sets[0], seeds=[5], schedule=ONE, mitigation=mine, progress=False)

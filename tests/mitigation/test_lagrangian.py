@@ -133,7 +133,7 @@ def test_mu_0_equals_no_mitigation_bit_for_bit(
 ) -> None:
     found = [
         finetune(toy_student, toy_teacher, two_groups, seeds=[SEED], schedule=schedule, mitigation=one, progress=False)
-        for one in (None, "none", Lagrangian(mu=0.0), Lagrangian(mu=0.05))
+        for one in (None, "plain", Lagrangian(mu=0.0), Lagrangian(mu=0.05))
     ]
     states = [bits(one.model) for one in found]
     assert states[0] == states[1] == states[2] != states[3]

@@ -23,58 +23,95 @@ def answers(large: int, small: int) -> Tensor:
 
 def test_takes_the_best_worst_group_within_the_loss() -> None:
     """By hand: overall 80, 79, 78.5 and 83 %, worst groups 50, 75, 86.25 and 55 %."""
-    arms = {"none": (70, 10), "a": (64, 15), "b": (69, 11), "c": (73, 10)}
-    found = choose({arm: answers(*right) for arm, right in arms.items()}, GROUPS, NAMES, max_accuracy_loss=1.0)
+    arms = {"plain": (70, 10), "a": (64, 15), "b": (69, 11), "c": (73, 10)}
+    given = {arm: answers(*right) for arm, right in arms.items()}
+    found = choose(given, GROUPS, NAMES, max_accuracy_loss=1.0, significance=1)
     assert found.chosen == found.best == "a"
     assert found["a"].worst.accuracy == 0.75 and found["a"].overall.accuracy == 0.79 and found["a"].overall.n == 100
-    assert [one.arm for one in found.candidates] == ["none", "a", "b", "c"]
-    assert "75.0 % (small)" in found.reason and "+25.0 points against none" in found.reason and "-1.0" in found.reason
-    stricter = choose({arm: answers(*right) for arm, right in arms.items()}, GROUPS, NAMES, max_accuracy_loss=0.9)
+    assert [one.arm for one in found.candidates] == ["plain", "a", "b", "c"]
+    assert "75.0 % (small)" in found.reason and "+25.0 points against plain" in found.reason and "-1.0" in found.reason
+    stricter = choose(given, GROUPS, NAMES, max_accuracy_loss=0.9, significance=1)
     assert stricter.chosen == "b" and not stricter["a"].allowed and math.isnan(stricter["a"].p)
 
 
-def test_loss_is_measured_against_none_not_against_the_best() -> None:
-    found = choose({"none": answers(70, 10), "c": answers(80, 9), "a": answers(64, 15)}, GROUPS, NAMES)
+def test_loss_is_measured_against_plain_not_against_the_best() -> None:
+    found = choose({"plain": answers(70, 10), "c": answers(80, 9), "a": answers(64, 15)}, GROUPS, NAMES, significance=1)
     assert found.chosen == "a" and found["c"].overall.accuracy - found["a"].overall.accuracy > 0.09
 
 
 def test_ties_go_to_the_better_overall_then_to_the_first() -> None:
-    """Worst groups all 60 %; and `none` before an arm that answers alike."""
-    found = choose({"none": answers(70, 10), "a": answers(70, 12), "b": answers(72, 12)}, GROUPS, NAMES)
-    assert found.chosen == "b"
-    assert choose({"b": answers(72, 12), "none": answers(72, 12)}, GROUPS, NAMES).chosen == "none"
+    """Worst groups all 60 %; and `plain` before an arm that answers alike."""
+    arms = {"plain": answers(70, 10), "a": answers(70, 12), "b": answers(72, 12), "c": answers(72, 12)}
+    assert choose(arms, GROUPS, NAMES, significance=1).chosen == "b"
+    assert choose({"b": answers(72, 12), "plain": answers(72, 12)}, GROUPS, NAMES).chosen == "plain"
+
+
+@pytest.mark.parametrize(
+    ("plain", "other"),
+    [((40, 0), (60, 0)), ((70, 12), (80, 12)), ((70, 12), (80, 11))],
+    ids=["worst group at 0 % with both", "worst group as before", "worst group worse"],
+)
+@pytest.mark.parametrize("significance", [0.05, 1])
+def test_what_gains_only_overall_is_never_chosen(
+    plain: tuple[int, int], other: tuple[int, int], significance: float
+) -> None:
+    """A worst group that goes from 0 to 0 % is not repaired, however much the other group gains."""
+    arms = {"plain": answers(*plain), "a": answers(*other)}
+    found = choose(arms, GROUPS, NAMES, significance=significance)
+    assert found.chosen == found.best == "plain" and not found.helped and found.gain == 0
+    assert found.verdict == "Nothing that was tried helped measurably." and found.mark("plain") == "chosen"
 
 
 @pytest.mark.parametrize(
     ("others", "words"),
     [
-        ({}, "no other arm"),
-        ({"a": (20, 20), "b": (40, 20)}, "every mitigation loses more than 1 points"),
-        ({"a": (72, 8)}, "no mitigation within 1 points"),
+        ({}, "No other arm"),
+        ({"a": (20, 20), "b": (40, 20)}, "Every mitigation loses more than 1 points"),
+        ({"a": (72, 8)}, "No mitigation within 1 points"),
     ],
 )
-def test_none_stays_and_says_why(others: dict[str, tuple[int, int]], words: str) -> None:
-    arms = {"none": answers(70, 10)} | {arm: answers(*right) for arm, right in others.items()}
+def test_plain_stays_and_says_why(others: dict[str, tuple[int, int]], words: str) -> None:
+    arms = {"plain": answers(70, 10)} | {arm: answers(*right) for arm, right in others.items()}
     found = choose(arms, GROUPS, NAMES)
-    assert found.chosen == "none" and found.reason.startswith("none: ") and words in found.reason
+    assert found.chosen == "plain" and words in found.reason
 
 
-def test_noise_is_called_noise_and_significance_keeps_none() -> None:
-    """One image more of 20 is noise, ten more are not."""
-    arms = {"none": answers(70, 5), "a": answers(70, 6)}
+def test_a_gain_within_noise_is_not_chosen_unless_asked_for_and_then_it_is_said() -> None:
+    """By hand: one image more of 20, swapped or not, is as good as a coin: p = 0.5."""
+    arms = {"plain": answers(70, 5), "a": answers(70, 6)}
+    kept = choose(arms, GROUPS, NAMES)
+    assert (kept.chosen, kept.best) == ("plain", "a") and kept.gain == pytest.approx(5)
+    assert kept["a"].p == pytest.approx(0.5, abs=0.02)
+    assert "within noise (p = 0.5 for the best of 1 arm), so the simplest arm stays" in kept.reason
+    assert [kept.mark(arm) for arm in arms] == ["chosen", "gain within noise"]
+    taken = choose(arms, GROUPS, NAMES, significance=1)
+    assert taken.chosen == "a" and "within noise" in taken.reason and "no measurable gain" in taken.reason
+    assert [taken.mark(arm) for arm in arms] == ["", "chosen, gain within noise"]
+    for found in (kept, taken):
+        assert not found.helped and found.verdict == "Nothing that was tried helped measurably."
+
+
+def test_a_gain_beyond_noise_is_chosen_and_said_unless_more_is_asked_for() -> None:
+    """By hand: ten images of 20 gained, none lost: p = 2^-10."""
+    arms = {"plain": answers(70, 5), "a": answers(70, 15)}
     found = choose(arms, GROUPS, NAMES)
-    assert found.chosen == "a" and "within noise" in found.reason and found["a"].p == pytest.approx(0.5, abs=0.02)
-    kept = choose(arms, GROUPS, NAMES, significance=0.05)
-    assert (kept.chosen, kept.best) == ("none", "a") and "the simplest arm stays" in kept.reason
-    clear = choose({"none": answers(70, 5), "a": answers(70, 15)}, GROUPS, NAMES, significance=0.05)
-    assert clear.chosen == "a" and "more than noise" in clear.reason
+    assert found.chosen == "a" and found.helped and "more than noise" in found.reason
+    assert found["a"].p == pytest.approx(2**-10, abs=1e-3)
+    assert found.verdict.startswith("a raises the worst group by 50.0 points on validation images (p = ")
+    strict = choose(arms, GROUPS, NAMES, significance=1e-5)
+    assert strict.chosen == "plain" and strict.mark("a") == "p above the limit" and "above 1e-05" in strict.reason
+
+
+def test_with_one_arm_there_is_nothing_to_choose() -> None:
+    found = choose({"plain": answers(70, 5)}, GROUPS, NAMES)
+    assert found.chosen == "plain" and not found.helped and found.verdict == "There is no repair to choose from."
 
 
 def test_p_values_are_multiplied_by_the_arms_compared() -> None:
     """Oracle: the test itself; an arm that loses too much is not compared."""
-    arms = {"none": answers(70, 5), "a": answers(70, 9), "b": answers(71, 5), "awful": answers(0, 20)}
+    arms = {"plain": answers(70, 5), "a": answers(70, 9), "b": answers(71, 5), "awful": answers(0, 20)}
     found = choose(arms, GROUPS, NAMES)
-    assert found["a"].p == pytest.approx(2 * gain_p_value(arms["none"], arms["a"], GROUPS, 2))
+    assert found["a"].p == pytest.approx(2 * gain_p_value(arms["plain"], arms["a"], GROUPS, 2))
 
 
 @pytest.mark.parametrize(("gained", "lost"), [(5, 0), (7, 2), (3, 3), (0, 4)])
@@ -123,11 +160,11 @@ def test_arms_that_differ_by_chance_alone_are_seldom_significant() -> None:
 )
 def test_limits_that_are_none_are_refused(options: dict[str, float], words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        choose({"none": answers(70, 10)}, GROUPS, NAMES, **options)
+        choose({"plain": answers(70, 10)}, GROUPS, NAMES, **options)
 
 
-def test_none_must_be_among_the_arms() -> None:
-    with pytest.raises(ValueError, match="'none', which is missing from a, b"):
+def test_plain_must_be_among_the_arms() -> None:
+    with pytest.raises(ValueError, match="'plain', which is missing from a, b"):
         choose({"a": answers(1, 1), "b": answers(1, 1)}, GROUPS, NAMES)
 
 

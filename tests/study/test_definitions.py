@@ -135,10 +135,10 @@ def test_seeds_and_device_are_passed_on_and_a_study_needs_a_seed() -> None:
 
 
 def test_arms_are_read_as_written_and_have_one_spelling() -> None:
-    assert [mitigation_of(arm) for arm in (*ARMS, "none")] == [None] * 4
+    assert [mitigation_of(arm) for arm in ARMS] == [None] * 3
     assert mitigation_of("lagrangian(mu=0.01, groups=[0, 2])") == Lagrangian(mu=0.01, groups=(0, 2))
     for name, one in MITIGATIONS.items():
-        if name != "none":
+        if name != "plain":
             assert mitigation_of(name) == one.options()
             assert canonical(f"{name}()") == name
     assert canonical("lagrangian(clip=5.0,mu=0.005)") == canonical("lagrangian( mu=5e-3, clip=5.0 )")
@@ -150,7 +150,10 @@ def test_arms_are_read_as_written_and_have_one_spelling() -> None:
     [
         ("lagrangan", r"no arms \['lagrangan'\]; there are original, plain, control, lagrangian"),
         ("lagrangian(nu=1)", r"no options \['nu'\]; it has mu, groups"),
-        ("kd_over_c(mu=1)", "it has none"),
+        ("kd_over_c(mu=1)", "it takes no options"),
+        ("none", "the arm of plain fine-tuning is called 'plain'"),
+        ("none()", "the arm of plain fine-tuning is called 'plain'"),
+        ("plain(mu=1)", "plain has no options; write plain"),
         ("lagrangian(0.1)", r"write a name, or name\(option=value\)"),
         ("lagrangian(mu=", "is no arm"),
         ("lagrangian(mu=-1)", "mu must not be negative"),

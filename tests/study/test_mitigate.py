@@ -17,7 +17,7 @@ from linfair.study.mitigate import Mitigated, arm_list, masked_record, mitigate,
 from linfair.study.single import linearize_to
 from linfair.training import TrainingDiverged, correctness
 
-ARMS = ("none", "balanced_sampling", "group_dro", "lagrangian(limit=1e-09)")
+ARMS = ("plain", "balanced_sampling", "group_dro", "lagrangian(limit=1e-09)")
 """Three that train and one whose multipliers soon exceed their limit."""
 
 
@@ -35,9 +35,23 @@ def run(pair: Pair, folder: Path, **options: object) -> Mitigated:
     return mitigate(pair, store=ResultStore(folder), **settings | options)
 
 
+def forced(pair: Pair, folder: Path, winner: str, **options: object) -> Mitigated:
+    """The same, with the choice made on answers that are right for one arm alone."""
+
+    def decided(correct: dict[str, torch.Tensor], *args: object, **limits: object) -> object:
+        answers = {arm: torch.full_like(one, float(arm == winner)) for arm, one in correct.items()}
+        return choose(answers, *args, **limits)
+
+    choose = module.choose
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "choose", decided)
+        return run(pair, folder, **options)
+
+
 @pytest.fixture(scope="module")
 def found(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Mitigated:
-    return run(pair, tmp_path_factory.mktemp("store"))
+    """A repair chosen."""
+    return forced(pair, tmp_path_factory.mktemp("store"), "balanced_sampling")
 
 
 def test_trains_what_finetune_trains(pair: Pair, found: Mitigated) -> None:
@@ -56,10 +70,10 @@ def test_trains_what_finetune_trains(pair: Pair, found: Mitigated) -> None:
 
 def test_rows_of_every_arm_on_validation_and_of_two_on_test(found: Mitigated) -> None:
     table, chosen = found.table, found.choice.chosen
-    assert chosen != "none"
+    assert chosen == "balanced_sampling"
     assert set(table[table["split"] == "val"]["arm"]) == set(ARMS)
     for split in ("test", "test_balanced"):
-        assert set(table[table["split"] == split]["arm"]) == {"none", chosen}
+        assert set(table[table["split"] == split]["arm"]) == {"plain", chosen}
     assert set(table[table["chosen"]]["arm"]) == {chosen}
     assert set(table["split"]) == {"val", "test", "test_balanced"}
     assert not table.duplicated(["arm", "split", "group"]).any()
@@ -74,16 +88,17 @@ def test_an_arm_that_diverges_is_left_out_and_named(found: Mitigated) -> None:
     assert f"{ARMS[3]}: left out, " in mitigated_text(found)
 
 
-def test_test_images_decide_nothing(pair: Pair, found: Mitigated, tmp_path: Path) -> None:
+def test_test_images_decide_nothing(pair: Pair, tmp_path: Path) -> None:
     """Oracle: the same call with test images and labels garbled chooses alike, and its validation rows are equal."""
     garbled = {
         name: Split(part.x.flip(0), part.y.flip(0), part.a.flip(0)) if name.startswith("test") else part
         for name, part in pair.data.splits.items()
     }
     garbled["test"] = replace(garbled["test"], y=(garbled["test"].y + 1) % 10)
-    other = run(replace(pair, data=replace(pair.data, splits=garbled)), tmp_path)
-    assert other.choice == found.choice or repr(other.choice) == repr(found.choice)  # nan is no equal of nan
-    ours, theirs = (one.table.drop(columns="seconds_finetune") for one in (found, other))
+    as_it_is = run(pair, tmp_path / "one")
+    other = run(replace(pair, data=replace(pair.data, splits=garbled)), tmp_path / "two")
+    assert repr(other.choice) == repr(as_it_is.choice)  # nan is not equal to nan, but written alike
+    ours, theirs = (one.table.drop(columns="seconds_finetune") for one in (as_it_is, other))
     assert ours[ours["split"] == "val"].equals(theirs[theirs["split"] == "val"])
     assert not ours[ours["split"] == "test"].equals(theirs[theirs["split"] == "test"])
 
@@ -104,16 +119,20 @@ def test_test_splits_are_measured_after_the_choice_for_two_networks(
     measure, choose = module.measure, module.choose
     monkeypatch.setattr(module, "measure", measured)
     monkeypatch.setattr(module, "choose", decided)
-    run(pair, tmp_path, arms=("none", "balanced_sampling", "group_dro"))
+    run(pair, tmp_path, arms=("plain", "balanced_sampling", "group_dro"))
+    networks = len({"plain", chosen[0].chosen})
     assert len(chosen) == 1
-    assert [when for when, split in seen if split == "test"] == [True, True]
+    assert [when for when, split in seen if split == "test"] == [True] * networks
 
 
 def test_interrupted_it_goes_on_with_the_missing_arms(
-    pair: Pair, found: Mitigated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Oracle: the run that was not interrupted. A diverged arm is not trained again either."""
+    whole = run(pair, tmp_path / "whole")
     trained = []
+
+    store = tmp_path / "store"
 
     def stopping(*args: object, mitigation: object, **options: object) -> object:
         if mitigation.name == "lagrangian" and trained.count("group_dro") and not resumed:
@@ -124,17 +143,17 @@ def test_interrupted_it_goes_on_with_the_missing_arms(
     monkeypatch.setattr(module, "finetune", stopping)
     resumed = False
     with pytest.raises(KeyboardInterrupt):
-        run(pair, tmp_path)
-    assert trained == ["none", "balanced_sampling", "group_dro"]
+        run(pair, store)
+    assert trained == ["plain", "balanced_sampling", "group_dro"]
     resumed = True
     trained.clear()
-    again = run(pair, tmp_path)
+    again = run(pair, store)
     assert trained == ["lagrangian"]
     seconds = "seconds_finetune"
-    assert again.table.drop(columns=seconds).equals(found.table.drop(columns=seconds))
+    assert again.table.drop(columns=seconds).equals(whole.table.drop(columns=seconds))
     trained.clear()
     said = []
-    run(pair, tmp_path, max_accuracy_loss=0.5, announce=said.append)
+    run(pair, store, max_accuracy_loss=0.5, announce=said.append)
     assert trained == [] and len(said) == 4 and all(line.endswith(": read") for line in said)
 
 
@@ -153,7 +172,7 @@ def test_few_validation_images_are_said_with_their_interval(pair: Pair, found: M
     """By hand: the Wilson interval of 50 % is 24 to 76 % for 10 images, 9 to 91 % for 2."""
     (warning,) = found.warnings
     assert warning.startswith("minority (") and "judged together on 10" in warning and "from 24 to 76 %" in warning
-    alone = run(pair, tmp_path, arms=("none",), min_images=1)
+    alone = run(pair, tmp_path, arms=("plain",), min_images=1)
     assert len(alone.warnings) == 5
     assert all("has 2 validation images" in text and "from 9 to 91 %" in text for text in alone.warnings)
 
@@ -162,18 +181,36 @@ def test_text_holds_arms_choice_reason_and_both_test_splits(found: Mitigated) ->
     text = mitigated_text(found)
     for words in (*ARMS, f"Chosen: {found.choice.chosen}", f"Reason: {found.choice.reason}", "test, looked at"):
         assert words in text
-    row = found.table.query("arm == 'none' and split == 'test_balanced' and group == 2").iloc[0]
+    row = found.table.query("arm == 'plain' and split == 'test_balanced' and group == 2").iloc[0]
     assert f"{100 * row['accuracy']:.1f} [{100 * row['low']:.0f}, {100 * row['high']:.0f}]" in text
 
 
 def test_arms_are_written_one_way_each_once() -> None:
-    assert arm_list(["plain", "lagrangian(mu=0.001)", "lagrangian", "kd_over_c"]) == ["none", "lagrangian", "kd_over_c"]
+    assert arm_list(["plain", "lagrangian(mu=0.001)", "lagrangian", "kd_over_c"]) == [
+        "plain",
+        "lagrangian",
+        "kd_over_c",
+    ]
     assert arm_list(["lagrangian", "lagrangian(mu=0.5)"], mu=[0.01]) == [
-        "none",
+        "plain",
         "lagrangian(mu=0.01)",
         "lagrangian(mu=0.5)",
     ]
     assert Lagrangian().mu == 0.001  # what the first case rests on
+
+
+@pytest.mark.parametrize("split", ["val", "test", "test_balanced"])
+def test_a_group_without_images_in_a_split_is_refused_before_training(
+    pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, split: str
+) -> None:
+    """The test split too: it would end the run after everything was trained."""
+    monkeypatch.setattr(module, "finetune", None)
+    part = pair.data.splits[split]
+    keep = part.a != 4
+    cut = Split(part.x[keep], part.y[keep], part.a[keep])
+    data = replace(pair.data, splits=pair.data.splits | {split: cut})
+    with pytest.raises(ValueError, match=rf"groups \['4'\] of digits have no image in the split {split}, "):
+        run(replace(pair, data=data), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -184,6 +221,10 @@ def test_arms_are_written_one_way_each_once() -> None:
         (["lagrangian(mew=1)"], "no options"),
         (["lagrangian(mu=-1)"], "must not be negative"),
         (["lagrangian(mu"], "is no arm"),
+        (["none"], "the arm of plain fine-tuning is called 'plain'"),
+        (["group_dro", " None "], "the arm of plain fine-tuning is called 'plain'"),
+        (["none(mu=1)"], "the arm of plain fine-tuning is called 'plain'"),
+        (["plain(mu=1)"], "plain has no options; write plain"),
     ],
 )
 def test_arms_that_are_none_are_refused(arms: list[str], words: str) -> None:

@@ -4,6 +4,7 @@
 #   PYTHON=/path/to/python3.11   the Python that the environment is made from
 #   PIP_OPTIONS="..."            extra options for pip install, such as an index that holds CPU builds
 #   PYTEST_OPTIONS="..."         extra options for pytest, such as -x or -k toy
+#   WORKERS=2                    processes that share the tests, one thread each
 #   VENV=.venv                   where the environment lives
 
 VENV ?= .venv
@@ -13,6 +14,7 @@ PYTEST_OPTIONS ?=
 CANDIDATES := $(or $(PYTHON),python3.11 python3.12 python3.13 python3)
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.linfair-installed
+TEST = $(PY) -m pytest -n $(WORKERS) --dist loadfile
 RECENT := import sys; sys.exit(sys.version_info < (3, 11))
 
 .DEFAULT_GOAL := help
@@ -29,9 +31,10 @@ book: $(STAMP) ## run the notebooks at their small profile, build the site, prin
 	$(VENV)/bin/jupyter-book build . -W -n --keep-going
 	$(PY) -m linfair.book check
 
+test: export OMP_NUM_THREADS := 1
 test: $(STAMP) ## run every test, and every notebook at its smoke profile (browser tests are skipped without a built book and Chromium)
-	$(PY) -m pytest $(PYTEST_OPTIONS)
-	LINFAIR_PROFILE=smoke $(PY) -m pytest -q --nbval-lax notebooks
+	$(TEST) $(PYTEST_OPTIONS)
+	LINFAIR_PROFILE=smoke $(TEST) -q --nbval-lax notebooks
 
 lint: $(STAMP) ## check the style of code, docstrings and notebooks
 	$(VENV)/bin/ruff check .

@@ -3,9 +3,10 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
+
 from linfair import activation, gates
 from linfair.models import build
-from torch import Tensor, nn
 
 SHAPES = [(1, 1), (5, 7), (130, 4099)]  # the last takes several chunks, none of them whole
 

@@ -10,6 +10,7 @@
 VENV ?= .venv
 PIP_OPTIONS ?=
 PYTEST_OPTIONS ?=
+WORKERS ?= 2
 
 CANDIDATES := $(or $(PYTHON),python3.11 python3.12 python3.13 python3)
 PY := $(VENV)/bin/python

@@ -8,6 +8,7 @@ compared only within one teacher's digest.
 
 import copy
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
@@ -28,6 +29,7 @@ from linfair.linearizers.record import LinearizedModel, budget_units, record
 from linfair.linearizers.registry import find
 from linfair.models import build
 from linfair.study.arms import ARMS, canonical, fine_tuned, mitigation_of, with_fate
+from linfair.study.checks import OtherTeacher, path_notes, rows_problem, student_notes, teacher_notes
 from linfair.study.grids import Cell, grid, pairs, width_in_file
 from linfair.study.measure import Original, device_name, measure, peak_memory, watch_memory
 from linfair.study.recipes import Recipe, recipe
@@ -71,6 +73,7 @@ def run(
     tables = []
     for cell in cells:
         worker = Worker(cell, store, progress)
+        worker.settle(arms)
         tables += [worker.table(arm, announce) for arm in arms]
     return pd.concat(tables, ignore_index=True)
 
@@ -97,6 +100,8 @@ class Worker:
         self._sets: list[GroupedData] | None = None
         self._teacher: tuple[nn.Module, dict] | None = None
         self._path: list[LinearizedModel] | None = None
+        self._failed: Exception | None = None
+        self._apart: dict[str, str] = {}
         self.path_seconds = 0.0
         self.threads = 1 if cell.network == "mlp" else torch.get_num_threads()
 
@@ -108,12 +113,47 @@ class Worker:
             settings |= {"method": self.cell.method, "options": asdict(self.options)}
         if (mitigation := mitigation_of(arm)) is not None:
             settings |= {"arm": mitigation.name, "mitigation": asdict(mitigation)}
-        return key(settings)
+        name = key(settings)
+        return self._apart.get(name, name)
+
+    def settle(self, arms: Sequence[str]) -> None:
+        """Make sure that the arms of this cell end up with one teacher, before the first of them is read.
+
+        The same settings can give another teacher on another processor. Where arms are missing, or stored with two
+        teachers, this cell's own is read or trained now; arms stored with another one keep their files, and this cell
+        computes them under names that hold its teacher's digest.
+        """
+        found = [self._stored(arm) for arm in arms]
+        digests = {one["teacher"].iloc[0] for one in found if one is not None}
+        if len(digests) > 1 or (digests and any(one is None for one in found)):
+            with threads(self.threads):
+                self.teacher()
+            for arm in arms:
+                self._stored(arm)
+
+    def _stored(self, arm: str) -> pd.DataFrame | None:
+        """An arm's table from the store, checked, with the groups' present names; None if there is none of its own."""
+        name = self.name(arm)
+        if (found := self.store.read(name)) is None:
+            return None
+        if problem := rows_problem(found, self.cell, arm, self.sets):
+            self.store.tables.set_aside(name, problem)
+            return None
+        digest = None if self._teacher is None else self._teacher[1]["digest"]
+        if digest not in (None, other := found["teacher"].iloc[0]):
+            self._apart[name] = key({"arm": name, "teacher": digest})
+            text = f"{name}: {arm} of {self.cell.data_text} was computed from the original network {other}"
+            warnings.warn(f"{text}, not from {digest} as here; both are kept apart", OtherTeacher, stacklevel=3)
+            return self._stored(arm)
+        names = found["group"].map(dict(enumerate(self.sets[0].group_names)))
+        if not names.equals(found["group_name"]):  # they were renamed since
+            found = found.assign(group_name=names)
+            self.store.write(name, found)
+        return found
 
     def table(self, arm: str, announce: Callable[[str], None] = lambda line: None) -> pd.DataFrame:
         """An arm's table from the store, computed and stored if it is missing."""
-        name, cell = self.name(arm), self.cell
-        found = self.store.read(name)
+        found, name, cell = self._stored(arm), self.name(arm), self.cell
         how = "computed" if found is None else "read"
         announce(f"{name}: {arm} of {cell.method}, {cell.network} on {cell.data_text}: {how}")
         if found is None:
@@ -137,6 +177,7 @@ class Worker:
             "teacher": sha256(Path(cell.teacher).read_bytes()).hexdigest() if cell.teacher else None,
             "torch": torch.__version__,
             "threads": self.threads if cell.device == "cpu" else 0,
+            "processor": torch.backends.cpu.get_cpu_capability() if cell.device == "cpu" else "",
         }
 
     @property
@@ -155,31 +196,35 @@ class Worker:
     def teacher(self) -> tuple[nn.Module, dict]:
         """The trained teacher and its notes (digest, last loss of each seed, seconds), from the store if there."""
         if self._teacher is None:
-            name = key(self._settings("teacher"))
-            if self.cell.teacher:
-                model = load_network(self.cell.teacher)[0].to(self.cell.device)
-                notes = {"seconds": 0.0, "loss": [float("nan")], "digest": weights_digest(model)}
-            elif (stored := self.store.load(name)) is not None:
-                model, notes = self._untrained(), stored[1]
-                model.load_state_dict(stored[0])
-            else:
-                self.before("base")
-                model, start = self._untrained(), time.perf_counter()
-                history = fit(
-                    model,
-                    self.data,
-                    supervised,
-                    self.recipe.base,
-                    seeds=self.cell.seeds,
-                    stage="base",
-                    label="base training",
-                    progress=self.progress,
-                )
-                notes = {"seconds": time.perf_counter() - start, "loss": history[-1]["loss"]}
-                notes["digest"] = weights_digest(model)
-                self.store.save(name, model.state_dict(), notes)
+            model, notes = self._found_or_trained()
             self._teacher = model.eval(), notes
         return self._teacher
+
+    def _found_or_trained(self) -> tuple[nn.Module, dict]:
+        if self.cell.teacher:
+            model = load_network(self.cell.teacher)[0].to(self.cell.device)
+            return model, {"seconds": 0.0, "loss": [float("nan")], "digest": weights_digest(model)}
+        name, model = key(self._settings("teacher")), self._untrained()
+        notes = teacher_notes(len(self.cell.seeds))
+        if (stored := self.store.load(name, like=model.state_dict(), notes=notes)) is not None:
+            model.load_state_dict(stored[0])
+            if weights_digest(model) == stored[1]["digest"]:
+                return model, stored[1]
+            self.store.set_aside(name, "does not hold the weights that its notes name")
+            model = self._untrained()
+        if self._failed is not None:  # it would only fail again
+            raise self._failed
+        self.before("base")
+        start, options = time.perf_counter(), {"stage": "base", "label": "base training", "progress": self.progress}
+        try:
+            history = fit(model, self.data, supervised, self.recipe.base, seeds=self.cell.seeds, **options)
+        except Exception as error:
+            self._failed = error
+            raise
+        notes = {"seconds": time.perf_counter() - start, "loss": history[-1]["loss"]}
+        notes["digest"] = weights_digest(model)
+        self.store.save(name, model.state_dict(), notes)
+        return model, notes
 
     def _untrained(self) -> nn.Module:
         first, cell = self.sets[0], self.cell
@@ -192,12 +237,10 @@ class Worker:
     def path(self) -> list[LinearizedModel]:
         """The method's record of each budget before fine-tuning, from the checkpoint if there is one."""
         if self._path is None:
-            teacher, notes = self.teacher()
-            settings = self._settings("path")
-            settings |= {"method": self.cell.method, "options": asdict(self.options)}
-            settings |= {"budgets": self.cell.budgets, "teacher": notes["digest"]}
-            name = key(settings)
-            stored = self.store.load(name)
+            teacher, name = self.teacher()[0], self.path_name()
+            each, count = self._gated().state_dict(), len(self.cell.budgets)
+            like = {f"{number}/{tensor}": value for number in range(count) for tensor, value in each.items()}
+            stored = self.store.load(name, like=like, notes=path_notes(count, len(self.cell.seeds)))
             if stored is None:
                 self.before("path")
                 start = time.perf_counter()
@@ -219,15 +262,21 @@ class Worker:
                 self.store.save(name, tensors, notes)
             else:
                 self._path = self._restore(*stored)
-                self.path_seconds = stored[1].get("seconds", float("nan"))
+                self.path_seconds = stored[1]["seconds"]
         return self._path
 
+    def path_name(self) -> str:
+        """Name of the mask path's checkpoint."""
+        settings = self._settings("path") | {"method": self.cell.method, "options": asdict(self.options)}
+        return key(settings | {"budgets": self.cell.budgets, "teacher": self.teacher()[1]["digest"]})
+
+    def _gated(self) -> nn.Module:
+        return map_networks(lambda network: gates.install(network, self.sets[0].input_shape), self.teacher()[0])
+
     def _restore(self, tensors: dict[str, torch.Tensor], notes: dict) -> list[LinearizedModel]:
-        teacher, _ = self.teacher()
         records = []
         for number, (budget, epochs) in enumerate(zip(self.cell.budgets, notes["epochs"], strict=True)):
-            model = map_networks(lambda network: gates.install(network, self.sets[0].input_shape), teacher)
-            start = f"{number}/"
+            model, start = self._gated(), f"{number}/"
             model.load_state_dict({k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)})
             networks = model.networks() if isinstance(model, Ensemble) else [model]
             units = budget_units(budget, gates.total_units(model))
@@ -257,12 +306,13 @@ class Worker:
             self.spent["path"] = time.perf_counter() - start
         for number, one in enumerate(path):
             name = f"{self.name(arm)}-{number}"
-            stored = self.store.load(name) if self.keep else None
+            known = student_notes(len(self.cell.seeds), budget=one.budget, teacher=self.teacher()[1]["digest"])
+            stored = self.store.load(name, like=one.model.state_dict(), notes=known) if self.keep else None
             if stored is not None:
                 model, notes = copy.deepcopy(one.model), stored[1]
                 model.load_state_dict(stored[0])
-                self.spent["finetune"] += notes.get("seconds", float("nan"))
-                fate = {"diverged": notes.get("diverged"), "finetuning": notes.get("finetuning", [])}
+                self.spent["finetune"] += notes["seconds"]
+                fate = {"diverged": notes["diverged"], "finetuning": notes["finetuning"]}
                 yield replace(one, model=model, mitigation=mitigation, **fate)
                 continue
             self.before("finetune")
@@ -279,7 +329,7 @@ class Worker:
             seconds = time.perf_counter() - start
             self.spent["finetune"] += seconds
             if self.keep:
-                notes = {"budget": one.budget, "seconds": seconds}
+                notes = {"budget": one.budget, "seconds": seconds, "teacher": self.teacher()[1]["digest"]}
                 notes |= {"diverged": tuned.diverged, "finetuning": tuned.finetuning}
                 self.store.save(name, tuned.model.state_dict(), notes)
             yield tuned
@@ -303,8 +353,7 @@ class Worker:
         self.spent = Counter(base=notes["seconds"])
         frames = []
         if arm == "original":
-            gated = map_networks(lambda network: gates.install(network, self.sets[0].input_shape), teacher)
-            total = gates.total_units(gated)
+            total = gates.total_units(self._gated())
             each = len(self.cell.seeds)
             counts = 1.0, total, [total] * each, [0] * each
             before = time.perf_counter()

@@ -11,6 +11,7 @@ from linfair.checkpoints import Header, save_network
 from linfair.paths import whole
 from linfair.study.cells import Cell, Worker
 from linfair.study.store import ResultStore
+from linfair.training import threads
 
 
 def linearize_to(
@@ -43,6 +44,8 @@ def linearize_to(
     data = worker.sets[0]  # refused data leave nothing behind
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    with threads(worker.threads):
+        worker.teacher()  # it is written below, and only rows of this very network belong beside it
     table = pd.concat(
         [worker.table(arm, announce) for arm in ("original", "plain", *["control"] * with_control)], ignore_index=True
     )

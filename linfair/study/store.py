@@ -1,12 +1,17 @@
-"""Where results and checkpoints live: whole files, named by what determines them."""
+"""Where results and checkpoints live: whole files, named by what determines them, that know what they hold.
+
+Every file carries its own name and a SHA-256 over that name and its content. What is read and does not match (flipped
+bytes, another file copied over it, rows cut off by another tool, a file without a digest) is *damaged*: it is set aside
+as `FILE.damaged-1`, said in one line, and counts as missing, so that it is computed anew.
+"""
 
 import errno
 import hashlib
 import io
 import json
+import re
 import shutil
-import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -20,6 +25,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from linfair.paths import cache_folder, whole
+from linfair.study.damage import (
+    MARK,
+    checked_rows,
+    rows_digest,
+    say_damaged,
+    set_aside,
+    tensors_digest,
+    unlike,
+    unlike_digest,
+    wrong_notes,
+)
 
 
 @cache
@@ -38,6 +54,11 @@ def code_hash() -> str:
 def key(settings: dict[str, object]) -> str:
     """SHA-256 (16 hex digits) of settings, by their JSON form."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def is_key(name: str) -> bool:
+    """Whether a name was made by `key`: the tables of arms have such names."""
+    return re.fullmatch("[0-9a-f]{16}", name) is not None
 
 
 def weights_digest(model: torch.nn.Module) -> str:
@@ -73,7 +94,9 @@ def room(path: Path) -> Iterator[None]:
 class Tables:
     """Result tables in a folder, or at any fsspec address (`s3://...`, `memory://...`): one Parquet file a name.
 
-    A file that cannot be read is named, moved aside (`.corrupt`) and counts as missing.
+    A damaged file is named, set aside and counts as missing. A table that carries a digest must match it. A table
+    without one, written by an older linfair or another tool, is damaged where its name is an arm's (`is_key`); under
+    any other name, as those of `book/results`, it is read as it is.
 
     Args:
         place: A folder, `file://` included, or an fsspec address.
@@ -92,34 +115,53 @@ class Tables:
         files = [str(path).rpartition("/")[2] for path in found]
         return sorted(name.removesuffix(".parquet") for name in files if name.endswith(".parquet"))
 
-    def read(self, name: str, columns: list[str] | None = None) -> pd.DataFrame | None:
-        """The rows stored under a name; None if there are none."""
+    def read(self, name: str, *, strict: bool | None = None) -> pd.DataFrame | None:
+        """The rows stored under a name; None if there are none, or they are damaged.
+
+        Args:
+            name: Name of the table.
+            strict: A table without a digest is damaged; None asks that of names of arms only.
+        """
         file = f"{name}.parquet"
         try:
-            if self.folder is not None:
-                return pd.read_parquet(self.folder / file, columns=columns)
-            return pd.read_parquet(io.BytesIO(self.system.cat_file(f"{self.root}/{file}")), columns=columns)
+            content = (
+                (self.folder / file).read_bytes()
+                if self.folder is not None
+                else self.system.cat_file(f"{self.root}/{file}")
+            )
         except FileNotFoundError:
             return None
-        except (pyarrow.ArrowInvalid, OSError) as error:
-            if self.folder is not None:
-                _aside(self.folder / file, error)
-            else:
-                self.system.mv(f"{self.root}/{file}", f"{self.root}/{file}.corrupt")
-                warnings.warn(_set_aside(f"{self.place}/{file}", error), stacklevel=2)
-            return None
+        problem, rows = checked_rows(name, content, strict=is_key(name) if strict is None else strict)
+        if problem:
+            self.set_aside(name, problem)
+        return rows
 
     def write(self, name: str, rows: pd.DataFrame) -> str:
-        """Store rows under a name, whole or not at all; returns where."""
+        """Store rows under a name, with their digest, whole or not at all; returns where."""
+        marked = rows.copy(deep=False)
+        arrow = pyarrow.Table.from_pandas(rows, preserve_index=False)
+        marked.attrs = rows.attrs | {MARK: {"name": name, "sha256": rows_digest(name, arrow)}}
         if self.folder is None:
             content = io.BytesIO()
-            rows.to_parquet(content, index=False)
+            marked.to_parquet(content, index=False)
             self.system.pipe_file(f"{self.root}/{name}.parquet", content.getvalue())
             return f"{self.place}/{name}.parquet"
         path = self.folder / f"{name}.parquet"
         with room(path), whole(path) as part:
-            rows.to_parquet(part, index=False)
+            marked.to_parquet(part, index=False)
         return str(path)
+
+    def set_aside(self, name: str, problem: str) -> None:
+        """Give a table that is no result another name, `NAME.parquet.damaged-1`, and say why."""
+        file = f"{name}.parquet"
+        if self.folder is not None:
+            set_aside(self.folder / file, problem)
+            return
+        number = 1
+        while self.system.exists(f"{self.root}/{file}.damaged-{number}"):
+            number += 1
+        self.system.mv(f"{self.root}/{file}", f"{self.root}/{file}.damaged-{number}")
+        say_damaged(f"{self.place}/{file}", problem, f"set aside as {file}.damaged-{number}")
 
     def put(self, file: str, content: bytes) -> None:
         """Write a small file beside the tables."""
@@ -154,7 +196,8 @@ def _protocols(system: fsspec.AbstractFileSystem) -> tuple[str, ...]:
 class ResultStore:
     """Result tables (Parquet) and checkpoints (safetensors); every file appears whole or not at all.
 
-    A file that cannot be read is named, moved aside (`.corrupt`) and counts as missing: its cell is computed again.
+    A damaged file is named, set aside (`.damaged-1`) and counts as missing: its cell is computed again. Files without a
+    digest, as older versions wrote them, count as damaged.
 
     Attributes:
         folder: Where checkpoints lie, in `checkpoints`.
@@ -176,41 +219,67 @@ class ResultStore:
 
     def read(self, name: str) -> pd.DataFrame | None:
         """The rows stored under a name; None if there are none."""
-        return self.tables.read(name)
+        return self.tables.read(name, strict=True)
 
     def write(self, name: str, rows: pd.DataFrame) -> Path:
         """Store rows under a name."""
         return Path(self.tables.write(name, rows))
 
-    def load(self, name: str) -> tuple[dict[str, torch.Tensor], dict[str, object]] | None:
-        """The tensors and notes of a checkpoint; None if there is none."""
-        path = self.folder / "checkpoints" / f"{name}.safetensors"
+    def load(
+        self,
+        name: str,
+        *,
+        like: Mapping[str, torch.Tensor] | Callable[[dict], Mapping[str, torch.Tensor]] | None = None,
+        notes: Mapping[str, Callable[[object], bool]] | None = None,
+    ) -> tuple[dict[str, torch.Tensor], dict[str, object]] | None:
+        """The tensors and notes of a checkpoint; None if there is none, or it is damaged.
+
+        Args:
+            name: Name of the checkpoint.
+            like: Tensors of the names, shapes and types that it must have, or what makes them of the notes; None takes
+                any.
+            notes: What the notes must have: name -> whether a value can be.
+        """
+        path = self._checkpoint(name)
         if not path.exists():
             return None
         try:
             with safe_open(path, framework="pt") as file:
-                notes = json.loads(file.metadata()["notes"])
-                return {tensor: file.get_tensor(tensor) for tensor in file.keys()}, notes  # noqa: SIM118
-        except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
-            _aside(path, error)
+                about = file.metadata() or {}
+                tensors = {tensor: file.get_tensor(tensor) for tensor in file.keys()}  # noqa: SIM118
+            problem = unlike_digest(name, tensors, about)
+            found = {} if problem else json.loads(about["notes"])
+        except FileNotFoundError:  # another process has set it aside, or removed it
             return None
+        except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
+            problem = f"cannot be read ({error})"
+        problem = problem or wrong_notes(found, notes or {})
+        if not problem and like is not None:
+            problem = unlike(tensors, like(found) if callable(like) else like)
+        if problem:
+            self.set_aside(name, problem)
+            return None
+        return tensors, found
 
-    def save(self, name: str, tensors: dict[str, torch.Tensor], notes: dict[str, object]) -> None:
-        """Store a checkpoint: tensors, and notes that JSON can hold."""
-        path = self.folder / "checkpoints" / f"{name}.safetensors"
+    def save(self, name: str, tensors: Mapping[str, torch.Tensor], notes: Mapping[str, object]) -> None:
+        """Store a checkpoint: tensors, and notes that JSON can hold, with a digest of both and the name."""
+        path, text = self._checkpoint(name), json.dumps(notes)
+        clean = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+        about = {"notes": text, "name": name, "sha256": tensors_digest(name, clean, text)}
         with room(path), whole(path) as part:
-            clean = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-            save_file(clean, part, metadata={"notes": json.dumps(notes)})
+            save_file(clean, part, metadata=about)
+
+    def holds(self, name: str) -> bool:
+        """Whether there is a checkpoint of that name."""
+        return self._checkpoint(name).exists()
 
     def discard(self, name: str) -> None:
         """Remove a checkpoint, if there is one."""
-        (self.folder / "checkpoints" / f"{name}.safetensors").unlink(missing_ok=True)
+        self._checkpoint(name).unlink(missing_ok=True)
 
+    def set_aside(self, name: str, problem: str) -> None:
+        """Give a checkpoint that cannot be used another name, `NAME.safetensors.damaged-1`, and say why."""
+        set_aside(self._checkpoint(name), problem)
 
-def _aside(path: Path, error: Exception) -> None:
-    path.replace(path.with_name(path.name + ".corrupt"))
-    warnings.warn(_set_aside(str(path), error), stacklevel=4)
-
-
-def _set_aside(path: str, error: Exception) -> str:
-    return f"{path} cannot be read ({error}); moved aside, its cell is computed again"
+    def _checkpoint(self, name: str) -> Path:
+        return self.folder / "checkpoints" / f"{name}.safetensors"

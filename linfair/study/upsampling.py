@@ -172,7 +172,8 @@ def run_upsampling(
     for cell in cells:
         for count in sorted(times):
             worker = UpsampledWorker(cell, store, progress, times=count, group=group)
-            found = pd.concat([worker.table(arm) for arm in ("original", "plain")], ignore_index=True)
+            worker.settle(arms := ("original", "plain"))
+            found = pd.concat([worker.table(arm) for arm in arms], ignore_index=True)
             target = found["seed"].map(dict(zip(cell.seeds, worker.groups, strict=True)))
             tables.append(found.assign(times=count, upsampled_group=target))
     table = pd.concat(tables, ignore_index=True)

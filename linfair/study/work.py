@@ -4,14 +4,16 @@ import json
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 
 import pandas as pd
 from tqdm import tqdm
 
 from linfair.study.cells import STAGES, Cell, Worker
+from linfair.study.checks import OtherTeacher
+from linfair.study.damage import DamagedFile
 from linfair.study.definitions import Job
 from linfair.study.store import DiskFull, ResultStore, Tables, key
 
@@ -106,16 +108,15 @@ def compute(
     while arms:
         arm, name = arms.pop(0), cell_id(cell)
         try:
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always", UserWarning)
+            with _noted(tell):
                 if worker is None:
                     worker = Worker(cell, store, progress=False, keep=cell.network != "mlp")
                     worker.before = before
+                    with suppress(Exception):  # said below, of the arms that need what failed
+                        worker.settle([arm, *arms])
                 name = worker.name(arm)
-                tell(_finish(worker, arm, name, name in done))
-            for one in caught:
-                if "moved aside" in str(one.message):
-                    tell(Event("note", str(one.message)))
+                event = _finish(worker, arm, name, name in done)
+            tell(event)
         except OutOfTime as stop:
             tell(Event("stopped", str(stop), 1 + len(arms)))
             return
@@ -127,6 +128,19 @@ def compute(
             tell(failure(job, text, [arm, *arms[:rest]], name, traceback.format_exc()))
             if rest:
                 return
+
+
+@contextmanager
+def _noted(tell: Callable[[Event], None]) -> Iterator[None]:
+    """Tell what is said of damaged files and other teachers, however the block ends."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        try:
+            yield
+        finally:
+            for one in caught:
+                if issubclass(one.category, DamagedFile | OtherTeacher):
+                    tell(Event("note", str(one.message)))
 
 
 def _finish(worker: Worker, arm: str, name: str, exists: bool) -> Event:

@@ -206,7 +206,7 @@ def test_a_truncated_table_is_named_and_only_its_arm_is_computed_again(
         table = compute(copied)
     assert calls == {"control": 1, "finetune": 2}
     assert_same_rows(table, finished[1])
-    assert path.with_name(path.name + ".corrupt").exists()
+    assert path.with_name(path.name + ".damaged-1").exists()
 
 
 def test_truncated_checkpoints_are_named_and_computed_again(

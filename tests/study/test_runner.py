@@ -121,7 +121,7 @@ def test_merging_two_folders_is_a_copy(finished: tuple[Path, Path, list[Event]],
 # Damage
 
 
-def test_a_truncated_result_is_named_moved_aside_and_computed_again(
+def test_a_truncated_result_is_named_set_aside_and_computed_again(
     finished: tuple[Path, Path, list[Event]], copied: tuple[Path, Path]
 ) -> None:
     out, cache = copied
@@ -130,9 +130,11 @@ def test_a_truncated_result_is_named_moved_aside_and_computed_again(
     path.write_bytes(path.read_bytes()[:-100])
     before = files(out)
     lines = run(out, cache)
-    assert any(f"{path} cannot be read" in line and "moved aside" in line for line in lines)
+    assert any(
+        f"{path} cannot be read" in line and f"set aside as {victim}.parquet.damaged-1" in line for line in lines
+    )
     assert lines[-1] == "4 arms: 1 computed, 3 were there, 0 failed, 0 left"
-    assert (out / f"{victim}.parquet.corrupt").exists()
+    assert (out / f"{victim}.parquet.damaged-1").exists()
     after = files(out)
     assert {name for name in after if after[name] != before[name]} == {f"{victim}.parquet"}
     pd.testing.assert_frame_equal(rows(out), rows(finished[0]), check_exact=True)

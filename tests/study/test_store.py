@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from linfair.study import store as module
+from linfair.study.damage import DamagedFile
 from linfair.study.store import ResultStore, Tables, cache_folder, code_hash, key, weights_digest
 
 ROWS = pd.DataFrame({"seed": [0, 1], "accuracy": [0.1, 1 / 3], "arm": ["plain", "control"]})
@@ -109,10 +110,10 @@ def test_a_damaged_file_is_named_set_aside_and_counts_as_missing(store: ResultSt
     content = {"empty": b"", "cut": content[: len(content) // 2], "last byte": content[:-1], "text": b"x" * 500}[damage]
     path.write_bytes(content)
     get = store.read if kind == "table" else store.load
-    with pytest.warns(UserWarning, match=rf"{path.name} cannot be read .* moved aside, its cell is computed again"):
+    with pytest.warns(UserWarning, match=rf"{path.name} cannot be read .*; set aside as .*damaged-1, computed anew"):
         assert get("one") is None
     assert not path.exists()
-    assert path.with_name(path.name + ".corrupt").read_bytes() == content
+    assert path.with_name(path.name + ".damaged-1").read_bytes() == content
     assert get("one") is None
     store.write("one", ROWS)
     store.save("one", TENSORS, NOTES)
@@ -123,7 +124,7 @@ def test_a_checkpoint_without_notes_is_damaged(store: ResultStore) -> None:
     store.save("one", TENSORS, NOTES)
     (path,) = store.folder.glob("*/one.safetensors")
     module.save_file({"x": torch.ones(1)}, path)
-    with pytest.warns(UserWarning, match="cannot be read"):
+    with pytest.warns(DamagedFile, match=r"one.safetensors carries no digest; set aside as one.safetensors.damaged-1"):
         assert store.load("one") is None
 
 
@@ -179,6 +180,8 @@ NOT_IN_THE_HASH = {
     "tv": "imports torchvision, for downloads only",
     "checkpoints": "reads files whose content is in the key",
     "study/__init__": "names only",
+    "study/checks": "decides whether a stored stage is used",
+    "study/damage": "decides whether a stored file is used",
     "study/recipes": "its values are in the key",
     "study/store": "decides where a result lies",
 }
@@ -250,6 +253,6 @@ def test_tables_at_any_fsspec_address_come_back_whole_and_damaged_ones_are_set_a
     tables.drop("FAILED-one.txt")
     assert tables.texts("FAILED-") == {}
     tables.put("one.parquet", b"PAR1 and no more")
-    with pytest.warns(UserWarning, match=r"one.parquet cannot be read .* moved aside"):
+    with pytest.warns(UserWarning, match=r"one.parquet cannot be read .*; set aside"):
         assert tables.read("one") is None
     assert tables.names() == []

@@ -1,0 +1,133 @@
+"""What stored files must hold: digests of tables and checkpoints, checks of both, and where damaged ones go."""
+
+import hashlib
+import io
+import json
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pandas as pd
+import pyarrow
+import pyarrow.parquet
+import torch
+
+
+class DamagedFile(UserWarning):
+    """A file did not hold what its name and digest say; the message names it and where it was set aside."""
+
+
+MARK = "linfair"
+"""Where a table's own name and digest stand in its Parquet metadata: in the attributes of pandas."""
+
+
+def rows_digest(name: str, rows: pyarrow.Table) -> str:
+    """SHA-256 (hex) of a table's name, columns and values, whatever tool wrote them in whatever order of bytes."""
+    about = rows.schema.pandas_metadata or {}  # how pandas reads them
+    how = [about.get(part) for part in ("index_columns", "column_indexes", "columns")]
+    content = hashlib.sha256(json.dumps([name, rows.num_rows, how], sort_keys=True).encode())
+    for column, values in zip(rows.column_names, rows.columns, strict=True):
+        content.update(json.dumps([column, values.to_pylist()], default=str).encode())
+    return content.hexdigest()
+
+
+def tensors_digest(name: str, tensors: Mapping[str, torch.Tensor], notes: str) -> str:
+    """SHA-256 (hex) of a checkpoint's name, notes and tensors with their names, types and shapes."""
+    content = hashlib.sha256(json.dumps([name, notes]).encode())
+    for tensor, value in sorted(tensors.items()):
+        value = value.detach().cpu().contiguous()
+        content.update(json.dumps([tensor, str(value.dtype), list(value.shape)]).encode())
+        content.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return content.hexdigest()
+
+
+def checked_rows(name: str, content: bytes, *, strict: bool) -> tuple[str, pd.DataFrame | None]:
+    """What is wrong with a table's bytes, or nothing and its rows."""
+    try:
+        arrow = pyarrow.parquet.read_table(io.BytesIO(content))
+        rows = pd.read_parquet(io.BytesIO(content))
+        mark = rows.attrs.pop(MARK, None)
+        digest = None if mark is None else rows_digest(str(mark["name"]), arrow)
+    except Exception as error:  # bytes that were flipped can make a reader raise anything
+        return f"cannot be read ({error})", None
+    if mark is None:
+        return ("carries no digest" if strict else ""), (None if strict else rows)
+    if digest != mark.get("sha256"):
+        return "does not match its digest", None
+    if mark["name"] != name and strict:
+        return f"holds the rows of {mark['name']}", None
+    return "", rows
+
+
+def unlike_digest(name: str, tensors: Mapping[str, torch.Tensor], about: Mapping[str, str]) -> str:
+    """What is wrong with a checkpoint's name or digest, or nothing."""
+    if "sha256" not in about:
+        return "carries no digest"
+    if tensors_digest(about["name"], tensors, about["notes"]) != about["sha256"]:
+        return "does not match its digest"
+    return "" if about["name"] == name else f"holds the checkpoint {about['name']}"
+
+
+def wrong_notes(notes: object, fields: Mapping[str, Callable[[object], bool]]) -> str:
+    """What is wrong with the notes of a checkpoint, or nothing.
+
+    >>> wrong_notes({"seconds": "soon"}, {"seconds": is_number})
+    "has the note seconds = 'soon'"
+    """
+    if not isinstance(notes, dict):
+        return f"has notes {notes!r}"
+    for field, can_be in fields.items():
+        if field not in notes:
+            return f"lacks the note {field}"
+        if not can_be(notes[field]):
+            return f"has the note {field} = {notes[field]!r}"
+    return ""
+
+
+def is_number(value: object) -> bool:
+    """Whether a note is a number."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def is_text(value: object) -> bool:
+    """Whether a note is text."""
+    return isinstance(value, str)
+
+
+def list_of(can_be: Callable[[object], bool], length: int | None = None) -> Callable[[object], bool]:
+    """Whether a note is a list of a length whose entries can be."""
+    return lambda value: isinstance(value, list) and length in (None, len(value)) and all(map(can_be, value))
+
+
+def unlike(tensors: Mapping[str, torch.Tensor], like: Mapping[str, torch.Tensor]) -> str:
+    """How tensors differ from others in names, shapes or types; nothing if they do not."""
+    if missing := sorted(set(like) - set(tensors)):
+        return f"lacks the tensor {missing[0]}"
+    if more := sorted(set(tensors) - set(like)):
+        return f"has a tensor {more[0]} that the network has not"
+    for name, value in like.items():
+        found = tensors[name]
+        if (found.shape, found.dtype) != (value.shape, value.dtype):
+            return f"has {name} as {tuple(found.shape)} {found.dtype}, not {tuple(value.shape)} {value.dtype}"
+    return ""
+
+
+def set_aside(path: Path, problem: str) -> None:
+    """Give a file another name, `FILE.damaged-1`, and say so; one that cannot be renamed stays."""
+    number = 1
+    while (new := path.with_name(f"{path.name}.damaged-{number}")).exists():
+        number += 1
+    try:
+        path.replace(new)
+    except FileNotFoundError:  # another process was faster
+        return
+    except OSError as error:
+        say_damaged(str(path), problem, f"it cannot be set aside ({error})")
+        return
+    say_damaged(str(path), problem, f"set aside as {new.name}")
+
+
+def say_damaged(path: str, problem: str, what: str) -> None:
+    """Warn of a damaged file in one line."""
+    line = " ".join(f"{path} {problem[:300]}; {what}, computed anew where it is needed".split())
+    warnings.warn(line, DamagedFile, stacklevel=4)

@@ -84,11 +84,13 @@ def kept_share(kept: int, total: int, budget: float) -> str:
 
 
 def interval(value: float, low: float, high: float, digits: int = 1) -> str:
-    """A value and its interval.
+    """A value and its interval; a group of one image has none.
 
-    >>> interval(20.571, 8.1, 33.04)
-    '20.6 [8.1, 33.0]'
+    >>> interval(20.571, 8.1, 33.04), interval(0.5, float("nan"), float("nan"))
+    ('20.6 [8.1, 33.0]', '0.5 [no interval]')
     """
+    if np.isnan(low) or np.isnan(high):
+        return f"{number(value, digits)} [no interval]"
     return "{} [{}, {}]".format(*(number(one, digits) for one in (value, low, high)))
 
 

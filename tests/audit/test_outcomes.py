@@ -1,0 +1,236 @@
+"""Reports, tables and figures with every outcome forced: what is said follows from the numbers put in."""
+
+import json
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+from made_audits import REPAIRS, UNITS, made
+from test_audit import Page
+
+from linfair import audit as package
+from linfair.audit import Audit, answer, caveats, figures, html, tables, write_report
+from linfair.audit.findings import drift, explanation, rows_of
+
+NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks/11_audit.ipynb"
+LOST = {"lagrangian": "a multiplier is 9, above its limit 8", "group_dro": "the loss is not finite"}
+TEN = (0.9,) * 10
+FALLS = {0.5: (0.85, *[0.8] * 9), 0.05: (0.8, 0.2, *[0.6] * 8)}
+
+OUTCOMES = {
+    "a repair is chosen": {},
+    "a repair is chosen and one diverged": {"diverged": LOST},
+    "a repair is chosen and does worse on test": {"repaired": (0.7, 0.1)},
+    "no repair gains": {"ends": "as before"},
+    "every repair is worse": {"ends": "worse"},
+    "every repair loses too much": {"ends": "all lose too much"},
+    "the best gain is noise": {"ends": "within noise"},
+    "noise is taken on request": {"ends": "within noise", "significance": 1.0},
+    "every repair diverged": {"ends": "only plain", "diverged": LOST},
+    "plain is the only arm": {"ends": "only plain"},
+    "no repair was asked for": {"ends": None},
+    "no gap at all": {"plain": {0.5: (0.9, 0.9), 0.05: (0.5, 0.5)}},
+    "nothing is lost": {"plain": {0.5: (0.9, 0.9), 0.05: (0.9, 0.9)}},
+    "everybody gains": {"original": (0.6, 0.6), "plain": {0.05: (0.9, 0.9)}},
+    "all are right, then all are wrong": {"original": (1.0, 1.0), "plain": {0.05: (0.0, 0.0)}},
+    "one budget": {"plain": {0.05: (0.8, 0.5)}},
+    "all budgets fail": {"plain": {0.5: (0.5, 0.5), 0.05: (0.5, 0.4)}},
+    "the budget is missed": {"kept": 346},
+    "no search": {"converged": (None, None)},
+    "no search converged": {"converged": (False, False)},
+    "one search converged": {"converged": (True, False)},
+    "with a control": {"control": (0.9, 0.8)},
+    "the control loses as much": {"control": (0.8, 0.5)},
+    "ten groups": {"original": TEN, "plain": FALLS, "control": TEN},
+    "the original has not learned": {"original": (0.5, 0.5), "warnings": ("mine.py:build is right on 50.0 %",)},
+}
+
+
+@pytest.fixture(params=OUTCOMES.values(), ids=OUTCOMES)
+def found(request: pytest.FixtureRequest) -> Audit:
+    return made(**request.param)
+
+
+def test_the_report_stands_and_shows_the_numbers(found: Audit, house_style: None) -> None:
+    """Oracle: the numbers put in. Every group in every table, no nan, no name of an arm that is not there."""
+    written = html(found, command="linfair audit", files=["groups.parquet"])
+    page = Page(re.sub(r"<style.*?</style>", "", written, flags=re.DOTALL))
+    text = " ".join("".join(page.text).split())
+    named, names = found.plan.named, list(found.subject.data.group_names)
+    plain = rows_of(found, "plain", named)
+    shown = page.frame("Accuracy in %, with its 95 % interval")
+    assert list(shown["group"]) == names
+    expected = [f"{100 * r.accuracy:.1f} [{100 * r.low:.0f}, {100 * r.high:.0f}]" for r in plain.itertuples()]
+    assert list(shown[f"{100 * named:g} %"]) == expected
+    assert not re.search(r"\b(nan|none|inf)\b", text, re.IGNORECASE)
+    assert page.tags.count("svg") == 3 + (found.mitigated is not None and found.mitigated.choice.chosen != "plain")
+    for sentence in answer(found):
+        assert sentence in text
+
+
+def test_a_repair_is_presented_as_a_fix_only_if_it_gained_more_than_noise(found: Audit) -> None:
+    sentence = answer(found)[2]
+    if found.mitigated is None:
+        assert sentence == "No repair was tried (--no-mitigate)."
+    elif found.mitigated.choice.helped:
+        assert sentence.startswith("Fine-tuned with a instead, chosen on validation images for a gain of more than")
+    else:
+        assert "Fine-tuned with" not in sentence
+        starts = ("Nothing that was tried helped measurably", "Every repair that was tried diverged", "No repair was")
+        assert sentence.startswith(starts)
+
+
+def test_the_repair_table_has_the_repair_where_one_was_chosen(found: Audit) -> None:
+    table = tables.repair_table(found)
+    chosen = "plain" if found.mitigated is None else found.mitigated.choice.chosen
+    rest = [] if chosen == "plain" else [chosen, "change"]
+    assert list(table) == ["group", "role", "plain", *rest] and len(table) == len(found.subject.data.group_names)
+    arms = tables.arm_table(found)
+    assert len(arms) == (0 if found.mitigated is None else len(found.mitigated.choice.candidates))
+
+
+def test_notebook_11_shows_every_outcome(found: Audit, tmp_path: Path, house_style: None) -> None:
+    """Every cell after the audit, run on a made one; the page always tries repairs."""
+    if found.mitigated is None:
+        return
+    cells = [c for c in json.loads(NOTEBOOK.read_text())["cells"] if c["cell_type"] == "code"]
+    sources = ["".join(cell["source"]) for cell in cells]
+    (start,) = [number for number, text in enumerate(sources) if "found = audit.audit(" in text]
+    (imports,) = [text for text in sources if text.startswith("import re")]
+    space = {"found": found, "plan": {}, "subjects": [found.subject] * 2, "place": tmp_path}
+    exec(imports.split("settings = ")[0], space)
+    space["audit"] = SimpleNamespace(**vars(package) | {"audit": lambda *given, **options: found})
+    assert len(sources) - start > 10
+    for text in sources[start + 1 :]:
+        exec(text, space)
+    assert (tmp_path / "report/index.html").stat().st_size > 10_000
+
+
+def test_the_written_tables_are_those_of_the_audit(tmp_path: Path, house_style: None) -> None:
+    for number, ends in enumerate(REPAIRS):
+        found = made(ends=ends)
+        folder = write_report(found, tmp_path / str(number)).parent
+        pd.testing.assert_frame_equal(pd.read_parquet(folder / "groups.parquet"), found.groups)
+
+
+# What is said, by hand
+
+
+def sentences(**options: object) -> tuple[str, str, str]:
+    return answer(made(**options))
+
+
+def test_who_pays_most_is_said_only_where_groups_differ_by_more_than_noise() -> None:
+    assert "group g1 (minority, 60 training images) pays most" in sentences()[0]
+    equal = sentences(plain={0.05: (0.5, 0.5)}, original=(0.9, 0.9), control=(0.9, 0.9))[0]
+    assert "no longer works" in equal
+    alike = sentences(plain={0.05: (0.7, 0.7)})[0]
+    assert "no group measurably pays more than another" in alike and "pays most" not in alike
+    assert "gap of 0.0 [" in alike
+    near = sentences(plain={0.05: (0.7, 0.68)})[0]
+    assert "no group measurably pays more than another" in near and "gap of 2.0 [" in near
+    assert "no group measurably loses accuracy" in sentences(plain={0.05: (0.9, 0.89)})[0]
+
+
+def test_from_which_budget_on_groups_differ_by_more_than_noise() -> None:
+    assert sentences()[1].startswith("Groups fare measurably differently from 5 % of the ReLUs downwards (50 %: ")
+    assert sentences(plain={0.5: (0.9, 0.5), 0.05: (0.9, 0.3)})[1].startswith("Groups fare measurably differently fro")
+    assert sentences(plain={0.05: (0.7, 0.7)})[1].startswith("At no budget is a difference between groups larger than")
+    failed = sentences(plain={0.5: (0.5, 0.5), 0.05: (0.5, 0.4)})
+    assert failed[1] == "The linearized network no longer works at any of the budgets."
+    assert "says nothing about groups" in failed[0]
+
+
+def test_the_headline_gives_the_share_kept_and_says_where_it_misses_the_budget() -> None:
+    assert sentences()[0].startswith("With 5 % of the ReLUs left (50 of 1,000), ")
+    assert sentences(kept=49)[0].startswith("With 5 % of the ReLUs left (49 of 1,000), ")
+    missed = sentences(plain={0.5: (0.8, 0.5)}, kept=346)[0]
+    assert missed.startswith("With 34.6 % of the ReLUs left (346 of 1,000; the budget of 50 % was missed), ")
+    near = sentences(plain={0.5: (0.8, 0.5)}, kept=490)[0]
+    assert near.startswith(f"With 49 % of the ReLUs left (490 of {UNITS:,}), ")
+
+
+@pytest.mark.parametrize(
+    ("ends", "words"),
+    [
+        ("as before", "no repair makes the worst group better on validation images"),
+        ("worse", "no repair makes the worst group better on validation images"),
+        ("all lose too much", "every repair loses more than 1 points overall on validation images"),
+        ("within noise", "+5.0 points with a, is within noise (p = 0.5 for the best of 1)"),
+    ],
+)
+def test_nothing_helped_says_why_and_where_the_worst_group_stays(ends: str, words: str) -> None:
+    sentence = sentences(ends=ends)[2]
+    assert sentence.startswith("Nothing that was tried helped measurably: ") and words in sentence
+    assert sentence.endswith(
+        "With plain fine-tuning the worst group at 5 % is at 50.0 [40.4, 59.6] % on the test images (group g1)."
+    )
+
+
+def test_every_repair_diverged_is_said_with_their_number() -> None:
+    found = made(ends="only plain", diverged=LOST)
+    assert answer(found)[2].startswith("Every repair that was tried diverged (2 of 2). With plain fine-tuning ")
+    assert "fine-tuned in 3 ways" in html(found) and "lagrangian diverged and is left out" in html(found)
+    assert answer(made(ends="only plain"))[2].startswith("No repair was tried. ")
+
+
+def test_the_test_result_stands_beside_the_choice_whichever_way_it_goes() -> None:
+    """By hand: 50 of 100 right, then 80, 45 or 10; a difference of Wilson intervals (MOVER)."""
+    better, same, worse = (sentences(repaired=(0.9, one))[2] for one in (0.8, 0.45, 0.1))
+    start = "the worst group at 5 % goes from 50.0 [40.4, 59.6] % (group g1) to "
+    assert f"{start}80.0 [71.1, 86.7] % (group g1) on the test images, +30.0 points [" in better and "a gain" in better
+    assert "-5.0 points [" in same and "within test noise" in same
+    assert "-40.0 points [" in worse and "a loss" in worse
+    assert "overall accuracy changes by +20.0 points" in better
+
+
+def test_noise_taken_on_request_is_called_noise() -> None:
+    found = made(ends="within noise", significance=1.0)
+    sentence, marks = answer(found)[2], tables.arm_table(found)
+    assert sentence.startswith("Nothing that was tried helped measurably: the gain of a on validation images is within")
+    assert "because --significance is 1. With it the worst group" in sentence
+    assert list(marks[""]) == ["", "chosen, gain within noise"]
+
+
+def test_searches_that_did_not_converge_put_no_group_in_order() -> None:
+    assert "largest top Hessian eigenvalue of 2 groups" in explanation(made())[0]
+    for converged, count in (((False, False), 2), ((True, False), 1)):
+        found = made(converged=converged)
+        where = explanation(found)[0]
+        assert "top Hessian eigenvalue of" not in where and f"did not converge in {count} of 2 groups" in where
+        assert list(tables.why_table(found)["top Hessian eigenvalue"].str.contains("not converged")) == [
+            not one for one in converged
+        ]
+    without = made(converged=(None, None))
+    assert "eigenvalue" not in explanation(without)[0] and "top Hessian eigenvalue" not in tables.why_table(without)
+
+
+def test_the_control_says_what_training_alone_did() -> None:
+    assert "it changes by -10.0 [" in drift(made(control=(0.9, 0.8)))
+    assert "the linearized network is 0.0 [" in drift(made(control=(0.8, 0.5)))
+    assert "No control was trained" in drift(made())
+    hidden = sentences(original=(0.6, 0.6), plain={0.05: (0.9, 0.65)}, control=(0.95, 0.95))[0]
+    assert "is 30.0 [" in hidden and "points better in group g1" in hidden
+
+
+def test_several_seeds_are_a_line_each_whatever_they_found() -> None:
+    table = tables.across_seeds([made(**options) for options in OUTCOMES.values()])
+    assert len(table) == len(OUTCOMES) and not table.isna().any().any()
+
+
+def test_figures_draw_groups_by_number_not_by_place(house_style: None) -> None:
+    """Rows in any order give the same picture."""
+    found = made(original=TEN, plain=FALLS, ends=None)
+    mixed = found.groups.sample(frac=1, random_state=0)
+    bars = [
+        [bar.get_width() for bar in figures.accuracy_bars(table).axes[0].patches] for table in (found.groups, mixed)
+    ]
+    assert bars[0] == bars[1] and len(bars[0]) == 30
+
+
+def test_lines_that_were_skipped_are_counted_in_the_caveats() -> None:
+    found = made()
+    found.subject.data.provenance["skipped"] = [("a.png", "unreadable"), ("b.png", "unreadable")]
+    assert dict(caveats(found))["Skipped files"].startswith("2 lines of labels.csv could not be used")

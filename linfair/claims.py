@@ -26,8 +26,8 @@ import torch
 import linfair
 from linfair import notebooks, parameters
 from linfair.book import repository
+from linfair.device import device_name
 from linfair.paths import whole
-from linfair.study.measure import device_name
 
 CLAIMS = Path("book/claims.csv")
 EVIDENCE = Path("book/results/evidence.parquet")

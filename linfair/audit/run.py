@@ -21,6 +21,7 @@ import linfair
 from linfair import gates
 from linfair.audit.network import AuditError, Subject
 from linfair.cost import count_macs, private_inference_cost
+from linfair.device import device_name
 from linfair.linearizers import LinearizedModel
 from linfair.masks import Mask, masks_of
 from linfair.mitigation import PLAIN
@@ -28,7 +29,6 @@ from linfair.study.cells import Worker
 from linfair.study.choose import NOISE, check_limits, judged_groups
 from linfair.study.diagnostics import Pair, diagnose
 from linfair.study.grids import grid
-from linfair.study.measure import device_name
 from linfair.study.mitigate import DEFAULT_ARMS, Mitigated, arm_list, check_groups, fine_tune, mitigate
 from linfair.study.recipes import Recipe, recipe
 from linfair.study.store import ResultStore, key, weights_digest

@@ -23,6 +23,7 @@ import linfair
 from linfair import gates
 from linfair.checkpoints import load_network
 from linfair.data import EMBEDDED, GroupedData, load_data
+from linfair.device import device_name, peak_memory, watch_memory
 from linfair.ensemble import Ensemble, map_networks
 from linfair.linearizers import control
 from linfair.linearizers.record import LinearizedModel, budget_units, record
@@ -31,7 +32,7 @@ from linfair.models import build
 from linfair.study.arms import ARMS, canonical, fine_tuned, mitigation_of, with_fate
 from linfair.study.checks import OtherTeacher, path_notes, rows_problem, student_notes, teacher_notes
 from linfair.study.grids import Cell, grid, pairs, width_in_file
-from linfair.study.measure import Original, device_name, measure, peak_memory, watch_memory
+from linfair.study.measure import Original, measure
 from linfair.study.recipes import Recipe, recipe
 from linfair.study.store import ResultStore, code_hash, key, weights_digest
 from linfair.training import Data, fit, supervised, threads

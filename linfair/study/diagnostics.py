@@ -18,11 +18,12 @@ import linfair
 from linfair import gates
 from linfair.checkpoints import CheckpointError, Header, load_network
 from linfair.data import GroupedData, load_data
+from linfair.device import device_name
 from linfair.masks import Mask, apply_mask, masks_of
 from linfair.metrics.distance import ParameterDistance, parameter_distance
 from linfair.metrics.margin import closeness_of, normalised
 from linfair.metrics.risk import Disparity, GroupMean, disparity
-from linfair.study.measure import Original, device_name, measure
+from linfair.study.measure import Original, measure
 from linfair.study.store import weights_digest
 
 WORST = {"accuracy": "low", "drop": "high", "risk": "high", "excess": "high", "margin": "low", "churn": "high"}

@@ -24,9 +24,9 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from linfair.cost import count_macs
+from linfair.device import device_name
 from linfair.models import build
 from linfair.study.definitions import Job, figures, plan
-from linfair.study.measure import device_name
 from linfair.study.recipes import Recipe, recipe
 from linfair.study.work import teacher_id
 from linfair.training import Schedule

@@ -6,7 +6,6 @@ distance the weights have moved.
 """
 
 import math
-import platform
 from collections.abc import Collection, Sequence
 
 import pandas as pd
@@ -249,28 +248,3 @@ def curvature_columns(
         columns[f"{name}_residual"] = [row.residual for row in rows] + [math.nan for _ in missing]
         columns[f"{name}_converged"] = [row.converged for row in rows] + missing
     return columns
-
-
-def device_name(device: str) -> str:
-    """The device in words: the GPU's name, or the CPU's kind and threads."""
-    if device.startswith("cuda"):
-        return torch.cuda.get_device_name(device)
-    return f"CPU ({platform.machine()}, {torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)})"
-
-
-def watch_memory(device: str) -> None:
-    """Start measuring the peak memory of a GPU anew; on a CPU there is nothing to start."""
-    if device.startswith("cuda"):
-        torch.cuda.reset_peak_memory_stats(device)
-
-
-def peak_memory(device: str) -> float:
-    """Peak memory in MiB: of tensors on the GPU since `watch_memory`, or of the whole process on a CPU."""
-    if device.startswith("cuda"):
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    try:
-        import resource
-    except ImportError:  # a system without it
-        return math.nan
-    unit = 2**20 if platform.system() == "Darwin" else 2**10  # bytes there, KiB elsewhere
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20

@@ -17,6 +17,7 @@ from torch import nn
 import linfair
 from linfair import gates
 from linfair.data import EMBEDDED, GroupedData
+from linfair.device import device_name
 from linfair.linearizers import LinearizedModel, finetune
 from linfair.linearizers.record import record
 from linfair.metrics import GroupAccuracy, wilson
@@ -24,7 +25,7 @@ from linfair.mitigation import PLAIN, Lagrangian, check_name, resolve
 from linfair.study.arms import canonical, mitigation_of
 from linfair.study.choose import FEW, NOISE, Choice, Judged, check_limits, choose, judged_groups
 from linfair.study.diagnostics import Pair
-from linfair.study.measure import DIAGNOSTICS, Original, device_name, measure
+from linfair.study.measure import DIAGNOSTICS, Original, measure
 from linfair.study.recipes import recipe
 from linfair.study.store import ResultStore, key, weights_digest
 from linfair.training import Schedule, TrainingDiverged, correctness, threads

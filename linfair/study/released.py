@@ -22,9 +22,9 @@ import pandas as pd
 import torch
 
 import linfair
+from linfair.device import device_name
 from linfair.metrics import mean_interval
 from linfair.study import released_thin as thin
-from linfair.study.measure import device_name
 from linfair.study.released_runs import Lab
 from linfair.study.released_switches import SWITCHES
 from linfair.study.store import ResultStore

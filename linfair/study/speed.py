@@ -20,6 +20,7 @@ from torch import Tensor
 import linfair
 from linfair import gates
 from linfair.data import GroupedData, Split, load_data
+from linfair.device import device_name
 from linfair.ensemble import Ensemble
 from linfair.models import build
 from linfair.study.cells import Cell, grid, run
@@ -36,7 +37,6 @@ from linfair.study.floors import (
     stage_table,
     training_work,
 )
-from linfair.study.measure import device_name
 from linfair.study.recipes import recipe
 from linfair.study.store import ResultStore
 from linfair.training import Batch, Distill, Schedule, fit, supervised, threads

@@ -1,0 +1,101 @@
+"""Time of a training step in each stage of a study, as a ratio to a plain float32 step; all from turns in this process.
+
+A stage trains one epoch through `fit`, as a study does: batches are drawn and normalised, and Algorithm 1 looks at the
+whole training set once. Ratio 1 is base training in float32, networks with plain ReLUs.
+
+Run: python tests/benchmarks/bench_stages.py [--width 16] [--images 1024] [--turns 5] [--threads 2]
+"""
+
+import argparse
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from linfair import gates
+from linfair.data import GroupedData
+from linfair.data.core import Split
+from linfair.device import bf16_is_fast, device_name
+from linfair.mitigation import resolve
+from linfair.models import build
+from linfair.training import Batch, Distill, Schedule, fit, supervised, threads
+
+SHAPE, CLASSES, BATCH = (3, 32, 32), 5, 128
+
+
+def images(n: int) -> GroupedData:
+    """Random images with five labels that are groups."""
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randint(256, (n, *SHAPE), dtype=torch.uint8, generator=draw)
+    y = torch.arange(n) % CLASSES
+    names = tuple("abcde")
+    return GroupedData("noise", {"train": Split(x, y, y)}, names, names, mean=(0.5,) * 3, std=(0.25,) * 3)
+
+
+def stages(data: GroupedData, width: int) -> dict[str, Callable[[Schedule], None]]:
+    """One epoch of each stage, as a function of its schedule."""
+    plain = build("resnet18", SHAPE, CLASSES, width=width)
+    half = gates.install(plain, SHAPE)
+    draw = torch.Generator().manual_seed(0)
+    gates.set_alphas(half, lambda site, alpha: (torch.rand(alpha.shape, generator=draw) < 0.5).float())
+
+    def epoch(
+        model: nn.Module, objective: Callable[[nn.Module, Batch], Tensor], how: Schedule, **hooks: object
+    ) -> None:
+        fit(model, data, objective, how, seeds=[0], stage="bench", progress=False, **hooks)
+
+    def masks(how: Schedule) -> None:
+        distill = Distill(plain, data)
+
+        def objective(model: nn.Module, batch: Batch) -> Tensor:
+            return distill(model, batch) + 1e-5 * sum(a.abs().flatten(1).sum(1) for a in gates.alphas(model).values())
+
+        epoch(gates.install(plain, SHAPE), objective, replace(how, optimizer="adam", lr=1e-3))
+
+    def tuned(arm: str) -> Callable[[Schedule], None]:
+        def run(how: Schedule) -> None:
+            student = gates.freeze(copy.deepcopy(half))
+            objective = resolve(arm).start(student, plain, data)
+            epoch(student, objective, how, check=objective.after_epoch)
+
+        return run
+
+    return {
+        "base": lambda how: epoch(copy.deepcopy(plain), supervised, how),
+        "masks": masks,
+        "distillation": tuned("plain"),
+        "Algorithm 1": tuned("lagrangian"),
+    }
+
+
+def main() -> None:
+    """Print seconds a step and ratios."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--width", type=int, default=16)
+    parser.add_argument("--images", type=int, default=1024)
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    ways = {"float32": Schedule(epochs=1, batch_size=BATCH, lr=1e-3, channels_last=True)}
+    ways["bf16"] = replace(ways["float32"], precision="bf16", fused=True)
+    with threads(options.threads):
+        run = stages(images(options.images), options.width)
+        best = {(stage, way): float("inf") for stage in run for way in ways}
+        for turn in range(options.turns + 1):
+            for stage, way in best:
+                start = time.perf_counter()
+                run[stage](ways[way])
+                if turn:
+                    best[stage, way] = min(best[stage, way], time.perf_counter() - start)
+    steps = options.images / BATCH
+    print(f"{device_name('cpu')}, {options.threads} threads, bf16 in hardware: {bf16_is_fast('cpu')}")
+    print(f"ResNet18 width {options.width}, batch {BATCH}, torch {torch.__version__}; Distill's teacher pass included")
+    for (stage, way), seconds in best.items():
+        print(f"  {stage:14s} {way:8s} {seconds / steps:7.3f} s a step   {seconds / best['base', 'float32']:.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -24,7 +24,6 @@ from torch import nn
 from linfair import gates
 from linfair.checkpoints import PICKLES, Header, load_network
 from linfair.data import DataError, GroupedData, load_data
-from linfair.data.sources import read
 from linfair.metrics import wilson
 from linfair.training import correctness
 
@@ -134,10 +133,7 @@ def _drawn(data: str, found: GroupedData) -> bool:
     """Whether linfair split the data itself: there is no official split, in a folder no column `split`."""
     if data.partition(":")[0] != "folder":
         return data.startswith("utkface") or data in ("toy", "digits")
-    options = found.provenance["options"]
-    root = data.partition(":")[2] or None
-    columns = (options["label"], options["group"])
-    return read("folder", root, size=options["size"], columns=columns).official is None
+    return "test" in found.provenance["drawn"]
 
 
 def _named(model: str) -> tuple[Path, str]:

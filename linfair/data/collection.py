@@ -11,10 +11,11 @@ class DataError(ValueError):
 
 @dataclass(frozen=True)
 class Skipped:
-    """One file that was left out, and why."""
+    """One file that was left out, and why; `kind` is `unreadable`, `missing`, `conflict`, `identical` or `other`."""
 
     name: str
     why: str
+    kind: str = field(default="other", compare=False)
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,15 @@ class Collection:
         fields: Integer arrays of shape (n,), for example `label`, `age`, `race`.
         same: Images with the same number must never straddle splits (identical images, digits of one photograph),
             int64, shape (n,).
-        official: 0 for the source's training images, 1 for its test images; None where the source has no split.
+        official: 0 for the source's training images, 1 for its test images, 2 for its validation images; None where
+            the source has no split.
         origin: Where it was read from, for people.
         sha256: Of the file it was read from, or of the images and fields.
         skipped: Files left out on the way.
         names: Names of a field's values, where the source has them.
+        notes: What else was met on the way, where there is any: `duplicates` (lines that name a file again, as pairs of
+            file and reason), `rotated` (images turned upright), `copies` (images identical to an earlier one),
+            `lookalikes` (sentences on values that look alike), `found_as` (files found under another spelling).
 
     Raises:
         DataError: If shapes, types or lengths do not fit.
@@ -46,6 +51,7 @@ class Collection:
     sha256: str
     skipped: tuple[Skipped, ...] = ()
     names: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    notes: dict[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or self.images.dtype != np.uint8:

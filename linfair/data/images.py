@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from linfair.data.collection import DataError, Skipped
@@ -32,26 +32,29 @@ class Pictures:
         digests: For each image, what identifies it: SHA-256 of its full-size RGB pixels.
         kept: Position of each image in the list of files.
         skipped: The others.
+        rotated: Images whose EXIF orientation said that they lie on a side or are mirrored, and were turned upright.
     """
 
     images: np.ndarray
     digests: tuple[bytes, ...]
     kept: np.ndarray
     skipped: tuple[Skipped, ...]
+    rotated: int = 0
 
 
-def picture(path: Path, size: int) -> tuple[np.ndarray, bytes]:
+def picture(path: Path, size: int) -> tuple[np.ndarray, bytes, bool]:
     """Read one image file.
 
-    Grey, palette and RGBA images become RGB. Resizing is Pillow's antialiased bilinear filter, which is what
-    torchvision's `Resize((size, size))` does to a PIL image.
+    Grey, palette and RGBA images become RGB. An image is turned as its EXIF orientation says. Resizing is Pillow's
+    antialiased bilinear filter, which is what torchvision's `Resize((size, size))` does to a PIL image.
 
     Args:
         path: The file.
         size: Side of the result in pixels.
 
     Returns:
-        The image, uint8 of shape (3, size, size), and the SHA-256 of its full-size RGB pixels (and their shape).
+        The image, uint8 of shape (3, size, size); the SHA-256 of its full-size RGB pixels (and their shape); whether it
+        was turned.
 
     Raises:
         Unreadable: If there is no such file, it is empty, no image, cut short, or has more than 8 bits a channel.
@@ -62,7 +65,8 @@ def picture(path: Path, size: int) -> tuple[np.ndarray, bytes]:
         with Image.open(path, formats=FORMATS) as file:
             if file.mode.split(";")[0] in _DEEP:
                 raise Unreadable(f"mode {file.mode} has more than 8 bits a pixel; save it with 8")
-            full = file.convert("RGB")
+            turned, upright = _upright(file)
+            full = upright.convert("RGB")
     except FileNotFoundError:
         raise Unreadable("there is no such file") from None
     except Unreadable:
@@ -72,7 +76,17 @@ def picture(path: Path, size: int) -> tuple[np.ndarray, bytes]:
     pixels = np.asarray(full)
     digest = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).digest()
     small = full if full.size == (size, size) else full.resize((size, size), Image.Resampling.BILINEAR)
-    return np.asarray(small).transpose(2, 0, 1), digest
+    return np.asarray(small).transpose(2, 0, 1), digest, turned
+
+
+def _upright(file: Image.Image) -> tuple[bool, Image.Image]:
+    """Whether the EXIF orientation is another than upright, and the image turned by it."""
+    try:
+        turned = file.getexif().get(0x0112, 1) in range(2, 9)
+    except Exception:  # damaged EXIF data fail in many ways; the picture may be sound
+        return False, file
+    file.load()  # Pillow turns TIFF files here; the tag is then gone
+    return turned, ImageOps.exif_transpose(file)
 
 
 def pictures(files: Iterable[tuple[str, Path]], size: int, *, what: str) -> Pictures:
@@ -84,19 +98,20 @@ def pictures(files: Iterable[tuple[str, Path]], size: int, *, what: str) -> Pict
         what: Shown in the progress bar.
     """
     files = list(files)
-    images, digests, kept, skipped = [], [], [], []
+    images, digests, kept, skipped, rotated = [], [], [], [], 0
     bar = tqdm(files, desc=what, unit="image", disable=len(files) <= MANY, leave=False)
     for number, (name, path) in enumerate(bar):
         try:
-            image, digest = picture(path, size)
+            image, digest, turned = picture(path, size)
         except Unreadable as error:
-            skipped.append(Skipped(name, str(error)))
+            skipped.append(Skipped(name, str(error), "unreadable"))
             continue
+        rotated += turned
         images.append(image)
         digests.append(digest)
         kept.append(number)
     stacked = np.stack(images) if images else np.empty((0, 3, size, size), np.uint8)
-    return Pictures(stacked, tuple(digests), np.array(kept, dtype=np.int64), tuple(skipped))
+    return Pictures(stacked, tuple(digests), np.array(kept, dtype=np.int64), tuple(skipped), rotated)
 
 
 def numbered(keys: Iterable[object]) -> np.ndarray:

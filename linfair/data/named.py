@@ -4,6 +4,7 @@ Validation images always come out of the training split; the test split is the p
 and CIFAR-10 has the balanced test beside it.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,8 +13,10 @@ import torch
 
 from linfair.data.collection import Collection, DataError
 from linfair.data.core import GroupedData, Split, provenance_of
+from linfair.data.groups import Groups, columns_of, intersect, regroup, some
 from linfair.data.sources import read
-from linfair.data.splits import part, thin
+from linfair.data.splits import joint_part, part, thin
+from linfair.data.values import cleaned
 
 CIFAR10_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 UTKFACE_NAMES = {
@@ -56,7 +59,7 @@ def cifar10(
     val = part(label, source.same, validation, rng, among=kept)
     parts = {"train": kept & ~val, "val": val, "test": thin(label, fractions, rng, among=test), "test_balanced": test}
     options = {"fractions": tuple(fractions), "validation": validation}
-    return _grouped("cifar10", source, parts, (label, CIFAR10_NAMES), (label, CIFAR10_NAMES), seed, options)
+    return _grouped("cifar10", source, parts, (label, CIFAR10_NAMES), Groups(label, CIFAR10_NAMES), seed, options)
 
 
 def svhn(*, seed: int = 0, root: str | Path | None = None, validation: float = VALIDATION) -> GroupedData:
@@ -69,7 +72,7 @@ def svhn(*, seed: int = 0, root: str | Path | None = None, validation: float = V
     label, names = source.fields["label"], tuple(str(digit) for digit in range(10))
     val = part(label, source.same, validation, np.random.default_rng([seed, 11]), among=source.official == 0)
     parts = {"train": (source.official == 0) & ~val, "val": val, "test": source.official == 1}
-    return _grouped("svhn", source, parts, (label, names), (label, names), seed, {"validation": validation})
+    return _grouped("svhn", source, parts, (label, names), Groups(label, names), seed, {"validation": validation})
 
 
 def utkface(
@@ -81,6 +84,8 @@ def utkface(
     group: str | None = None,
     test: float = 0.2,
     validation: float = VALIDATION,
+    merge: str = "",
+    min_images: int = 0,
 ) -> GroupedData:
     """UTKFace at 32x32, split by the seed, stratified by label and group, identical images together.
 
@@ -89,24 +94,25 @@ def utkface(
         seed: Decides the split.
         root: Where the data are.
         label: What is predicted: `age` (4 groups, ages 0-1 dropped), `age5` (the released code's 5), `race`, `gender`.
-        group: What is compared: likewise, or two joined by `x` (`racexgender`); the label by default, as in the paper.
+        group: What is compared: likewise, or two joined by `x` (`racexgender`) or a comma; the label by default, as in
+            the paper.
         test: Share of the images to test on.
         validation: Share of the rest to validate on.
+        merge: Groups to make one of, `Asian+Indian`; several such, `a+b;c+d`.
+        min_images: Leave out groups with fewer images than this.
 
     Raises:
         DataError: For an unknown label or group, or a group without images.
     """
     source = read("utkface", root)
-    group = group or label
+    group = "x".join(columns_of(group)) if group else label
     (y, label_names), (a, group_names) = (utkface_field(source.fields, field) for field in (label, group))
-    usable = (y >= 0) & (a >= 0)
-    strata = y * len(group_names) + a
-    rng = np.random.default_rng([seed, 12])
-    held = part(strata, source.same, test, rng, among=usable)
-    val = part(strata, source.same, validation, rng, among=usable & ~held)
-    parts = {"train": usable & ~held & ~val, "val": val, "test": held}
+    groups = regroup(a, group_names, merge=merge, min_images=min_images, usable=y >= 0)
+    usable = (y >= 0) & (groups.numbers >= 0)
+    parts, drawn = _split(source, y, groups, usable, np.random.default_rng([seed, 12]), test, validation)
     options = {"label": label, "group": group, "test": test, "validation": validation}
-    return _grouped(name, source, parts, (y, label_names), (a, group_names), seed, options)
+    options |= _given(merge=merge, min_images=min_images)
+    return _grouped(name, source, parts, (y, label_names), groups, seed, options, drawn)
 
 
 def utkface_field(fields: Mapping[str, np.ndarray], name: str) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -114,7 +120,7 @@ def utkface_field(fields: Mapping[str, np.ndarray], name: str) -> tuple[np.ndarr
 
     Args:
         fields: `age` (years), `gender`, `race` of each image; -1 where unknown.
-        name: `age`, `age5`, `race`, `gender`, or two joined by `x`.
+        name: `age`, `age5`, `race`, `gender`, or several joined by `x`.
 
     Returns:
         The number of each image, shape (n,), -1 for an image that is left out; the names of the numbers.
@@ -146,32 +152,71 @@ def folder(
     size: int = 32,
     test: float = 0.2,
     validation: float = VALIDATION,
+    merge: str = "",
+    min_images: int = 0,
+    conflicts: str = "leave-out",
 ) -> GroupedData:
-    """A folder of images with a `labels.csv`: columns `file`, a label, and any groups.
+    """A folder of images with a `labels.csv` (columns `file`, a label, any groups), or with a folder for each label.
 
     Args:
         seed: Decides the split.
         root: The folder.
         label: Column of the label.
-        group: Column of the group; the label by default.
+        group: Column of the group, or several as `a,b`: each combination that occurs is a group; the label by default.
         size: Images are resized to size x size.
-        test: Share of the images to test on; a column `split` (train, test) takes its place where there is one.
-        validation: Share of the rest to validate on.
+        test: Share of the images to test on; a column `split` (train, val, test) takes its place where it has a test.
+        validation: Share of the rest to validate on, where the column `split` gives no validation images.
+        merge: Groups to make one of, `a+b`; several such, `a+b;c+d`.
+        min_images: Leave out groups with fewer images than this.
+        conflicts: What to do with a file that is listed with different values: `leave-out`, `first` or `last`.
 
     Raises:
-        DataError: For missing or unknown columns, unreadable images, or an empty group.
+        DataError: For missing or unknown columns, unreadable images, a group without images in a split, or a label
+            without training images.
     """
-    source = read("folder", root, size=size, columns=(label, group or label))
-    group = group or label
-    rng = np.random.default_rng([seed, 13])
-    y, a = source.fields[label], source.fields[group]
-    names, group_names = source.names[label], source.names[group]
-    strata = y * len(group_names) + a
-    held = part(strata, source.same, test, rng) if source.official is None else source.official == 1
-    val = part(strata, source.same, validation, rng, among=~held)
-    parts = {"train": ~held & ~val, "val": val, "test": held}
-    options = {"label": label, "group": group, "size": size, "test": test, "validation": validation}
-    return _grouped("folder", source, parts, (y, names), (a, group_names), seed, options)
+    columns = columns_of(group or label)
+    label = cleaned(label)
+    source = read("folder", root, size=size, columns=(label, *columns), conflicts=conflicts)
+    a, group_names = intersect(columns, *zip(*((source.fields[c], source.names[c]) for c in columns), strict=True))
+    groups = regroup(a, group_names, merge=merge, min_images=min_images)
+    usable = groups.numbers >= 0
+    there, numbers = np.unique(source.fields[label][usable], return_inverse=True)
+    y = np.full(len(a), -1)
+    y[usable] = numbers  # a label that only left-out groups have is none
+    labels = y, tuple(source.names[label][number] for number in there)
+    parts, drawn = _split(source, y, groups, usable, np.random.default_rng([seed, 13]), test, validation)
+    options = {"label": label, "group": ",".join(columns), "size": size, "test": test, "validation": validation}
+    options |= _given(merge=merge, min_images=min_images, conflicts="" if conflicts == "leave-out" else conflicts)
+    return _grouped("folder", source, parts, labels, groups, seed, options, drawn)
+
+
+def _given(**options: object) -> dict[str, object]:
+    """The options that say something."""
+    return {name: value for name, value in options.items() if value}
+
+
+def _split(
+    source: Collection,
+    y: np.ndarray,
+    groups: Groups,
+    usable: np.ndarray,
+    rng: np.random.Generator,
+    test: float,
+    validation: float,
+) -> tuple[dict[str, np.ndarray], dict[str, list[str]]]:
+    """The images of each split, and for each split that was drawn the groups that were drawn without their labels.
+
+    A split that the source has is kept; the others are drawn out of its training images.
+    """
+    official = np.zeros(len(y), dtype=np.int64) if source.official is None else source.official
+    left, parts, drawn = usable & (official == 0), {}, {}
+    for name, number, share in (("test", 1, test), ("val", 2, validation)):
+        parts[name] = usable & (official == number)
+        if not parts[name].any():
+            parts[name], alone = joint_part(y, groups.numbers, source.same, share, rng, among=left)
+            drawn[name] = [groups.names[one] for one in alone]
+            left = left & ~parts[name]
+    return {"train": left, "val": parts["val"], "test": parts["test"]}, drawn
 
 
 def _grouped(
@@ -179,22 +224,21 @@ def _grouped(
     source: Collection,
     parts: dict[str, np.ndarray],
     labels: tuple[np.ndarray, tuple[str, ...]],
-    groups: tuple[np.ndarray, tuple[str, ...]],
+    groups: Groups,
     seed: int,
     options: dict[str, object],
+    drawn: dict[str, list[str]] | None = None,
 ) -> GroupedData:
     """Cut a collection into splits and check that every group is in every one of them."""
-    (y, label_names), (a, group_names) = labels, groups
+    (y, label_names), a = labels, groups.numbers
     if len(set(y[parts["train"]].tolist())) < 2:
         raise DataError(f"{name}: the training split has one class only; there is nothing to learn")
+    _check_labels(name, parts, y, label_names)
     splits = {}
     for split, chosen in parts.items():
-        missing = sorted(set(range(len(group_names))) - set(a[chosen].tolist()))
-        if missing:
-            raise DataError(
-                f"{name}: group {', '.join(group_names[number] for number in missing)} has no image in {split}; "
-                "use another seed, larger shares, or fewer groups"
-            )
+        empty = [number for number in range(len(groups.names)) if not (a[chosen] == number).any()]
+        if empty:
+            raise DataError(f"{name}: {_nowhere(split, empty, source, parts, groups, drawn)}")
         index = np.flatnonzero(chosen)
         fields = source.images[index], y[index].astype(np.int64), a[index].astype(np.int64)
         splits[split] = Split(*(torch.from_numpy(value) for value in fields))
@@ -204,12 +248,58 @@ def _grouped(
         raise DataError(f"{name}: a colour channel is the same everywhere in the training images")
     provenance = provenance_of(source.origin, seed, options, splits)
     provenance |= {"source_sha256": source.sha256, "skipped": [(one.name, one.why) for one in source.skipped]}
+    provenance["skipped_kinds"] = dict(Counter(one.kind for one in source.skipped))
+    provenance |= source.notes | _given(merged=list(groups.merged), left_out=list(groups.left_out))
+    if drawn is not None:
+        provenance["drawn"] = drawn
     return GroupedData(
         name,
         splits,
         tuple(label_names),
-        tuple(group_names),
+        groups.names,
         mean=tuple(mean.tolist()),
         std=tuple(std.tolist()),
         provenance=provenance,
+    )
+
+
+def _check_labels(name: str, parts: dict[str, np.ndarray], y: np.ndarray, names: tuple[str, ...]) -> None:
+    """Refuse a label that no training image has."""
+    learned = set(y[parts["train"]].tolist())
+    for number, label in enumerate(names):
+        counts = {split: int((y[chosen] == number).sum()) for split, chosen in parts.items()}
+        if number not in learned and any(counts.values()):
+            there = " and ".join(f"{n} in {split}" for split, n in counts.items() if n)
+            raise DataError(
+                f"{name}: label {label} has no image in train, but {there}, so that nothing can learn it; give it "
+                "training images, or remove its images"
+            )
+
+
+def _nowhere(
+    split: str,
+    empty: Sequence[int],
+    source: Collection,
+    parts: dict[str, np.ndarray],
+    groups: Groups,
+    drawn: dict[str, list[str]] | None,
+) -> str:
+    """Why groups have no image in a split, and what to do."""
+    names = [groups.names[number] for number in empty]
+    head = f"group{'s' * (len(names) > 1)} {some(names)} {'has' if len(names) == 1 else 'have'} no image in {split}"
+    if drawn is None:
+        return f"{head}; use another seed, larger fractions, or fewer groups"
+    used = np.any(list(parts.values()), axis=0)
+    images = [len(np.unique(source.same[used & (groups.numbers == number)])) for number in empty]
+    needed = 1 + len(drawn)
+    if split in drawn and min(images) >= needed:
+        return f"{head}; use another seed, larger shares, or fewer groups"
+    counts = ", ".join(f"{name} {n}" for name, n in list(zip(names, images, strict=True))[:5])
+    why = "the column split gives it nothing there"
+    if split in drawn or split == "train":
+        why = f"different images: {counts}; {needed} are needed"
+    rest = next((one for one in groups.names if one not in names), "OTHER")
+    return (
+        f"{head}, and no seed can help ({why}); merge a small group with another (--merge '{names[0]}+{rest}'), leave "
+        f"small groups out (--min-images {max(needed, max(images) + 1)}), or add images"
     )

@@ -3,15 +3,17 @@
 A pack is a NumPy `.npz` without pickled objects. `blob` (uint8) holds the images one after another, each a complete
 lossless WebP file; image i is `blob[offsets[i]:offsets[i + 1]]`, `offsets` int64 of shape (n + 1,). Each field is an
 integer array of shape (n,), such as `label`, `age`, `race`. `group` numbers the images that must stay together, `split`
-is 0 for training images and 1 for test images.
+is 0 for training images, 1 for test images, and in a user's own pack 2 for validation images.
 
 What `write_pack` adds to that, where there is something to say: `names_FIELD` (the names of a field's values),
-`skipped` (files that were left out, and why), `origin`; a field whose own name is one of these is stored as
-`field_NAME`. Beside the pack lies its checksum, `NAME.npz.sha256`, as `sha256sum -c` reads it.
+`skipped` (files that were left out, why, and what kind of reason that is), `notes` (what else was met, as JSON),
+`origin`; a field whose own name is one of these is stored as `field_NAME`. Beside the pack lies its checksum,
+`NAME.npz.sha256`, as `sha256sum -c` reads it.
 """
 
 import hashlib
 import io
+import json
 import os
 import struct
 import zipfile
@@ -38,7 +40,7 @@ FIELDS = {
 }
 """Fields that a data set's pack must have, and their smallest and largest value (-1: not known)."""
 SIZE = 32
-_OWN = ("blob", "offsets", "split", "group", "skipped", "origin")
+_OWN = ("blob", "offsets", "split", "group", "skipped", "notes", "origin")
 _PREFIXES = ("field_", "names_")
 
 
@@ -77,6 +79,7 @@ def read_pack(path: str | Path, name: str) -> Collection:
         sha256=digest,
         skipped=tuple(Skipped(*map(str, pair)) for pair in arrays.get("skipped", ())),
         names={_plain(key): tuple(map(str, value)) for key, value in arrays.items() if key.startswith("names_")},
+        notes=json.loads(str(arrays["notes"])) if "notes" in arrays else {},
     )
 
 
@@ -87,7 +90,7 @@ def read_fields(path: str | Path, name: str) -> dict[str, np.ndarray]:
         DataError: As `read_pack` does, except for what only decoding shows.
     """
     arrays, _ = _checked(Path(path), name)
-    hidden = ("blob", "offsets", "skipped", "origin")
+    hidden = ("blob", "offsets", "skipped", "notes", "origin")
     return {_plain(key): value for key, value in arrays.items() if key not in hidden and not key.startswith("names_")}
 
 
@@ -167,7 +170,9 @@ def _arrays(collection: Collection) -> dict[str, np.ndarray]:
     if collection.official is not None:
         arrays["split"] = _small(collection.origin, "official", collection.official)
     if collection.skipped:
-        arrays["skipped"] = np.array([(one.name, one.why) for one in collection.skipped], dtype=np.str_)
+        arrays["skipped"] = np.array([(one.name, one.why, one.kind) for one in collection.skipped], dtype=np.str_)
+    if collection.notes:
+        arrays["notes"] = np.array(json.dumps(collection.notes))
     for key, values in collection.names.items():
         arrays[f"names_{key}"] = np.array(values, dtype=np.str_)
     return arrays
@@ -224,7 +229,7 @@ def _check_arrays(path: Path, name: str, arrays: dict[str, np.ndarray]) -> None:
             f"{path}: offsets must run from 0 to blob's {len(blob)} bytes, they run from {offsets[0]} to {offsets[-1]}"
         )
     n = len(offsets) - 1
-    ranges = FIELDS.get(name, {}) | {"split": (0, 1)}
+    ranges = FIELDS.get(name, {}) | {"split": (0, 2 if name == "folder" else 1)}
     for key, values in arrays.items():
         if key in ("split", "group") or _is_field(key):
             if values.dtype.kind not in "iu" or values.shape != (n,):

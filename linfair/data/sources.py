@@ -18,9 +18,10 @@ from linfair.data import packs
 from linfair.data.cifar import BATCHES, read_cifar10
 from linfair.data.cifar import FOLDER as CIFAR_FOLDER
 from linfair.data.collection import Collection, DataError
-from linfair.data.folder import TABLE, check_named, read_folder
+from linfair.data.folder import read_folder
 from linfair.data.svhn import FILES as MATS
 from linfair.data.svhn import read_svhn
+from linfair.data.table import TABLE, check_named, has_folders
 from linfair.data.utkface import files_of, holds_faces, read_utkface
 
 PACKS = {
@@ -82,6 +83,8 @@ def find(name: str, root: str | Path | None = None) -> Found | None:
             if (place / file).is_file():
                 return Found(place / file, "pack")
         found = _FINDERS[name](place)
+        if found is None and name == "folder" and root is not None and has_folders(place):
+            found = Found(place, "folder")
         if found is not None:
             return found
     return None
@@ -223,8 +226,10 @@ def _read(name: str, found: Found, stamp: str, strict: bool, options: tuple[tupl
     return _chosen(found.path, collection, **dict(options)) if name == "folder" else collection
 
 
-def _chosen(path: Path, collection: Collection, columns: tuple[str, ...] = ("label",), size: int = 32) -> Collection:
-    """The columns of a pack that was made from a folder, at the size it was made with."""
+def _chosen(
+    path: Path, collection: Collection, columns: tuple[str, ...] = ("label",), size: int = 32, **_: object
+) -> Collection:
+    """The columns of a pack that was made from a folder, at the size it was made with; conflicts were settled then."""
     check_named(str(path), columns, tuple(collection.names))
     if collection.images.shape[2:] != (size, size):
         height, width = collection.images.shape[2:]
@@ -236,7 +241,10 @@ def _chosen(path: Path, collection: Collection, columns: tuple[str, ...] = ("lab
 def _nowhere(name: str, root: str | Path | None) -> str:
     looked = ", ".join(f"{place}{'' if place.exists() else ' (no such folder)'}" for place in paths.data_folders(root))
     if name == "folder":
-        return f"no {TABLE} in {looked}; a folder needs one, with the columns file and label"
+        return (
+            f"no {TABLE} in {looked}; a folder needs one, with the columns file and label, or a folder of images for "
+            "each label"
+        )
     files = ", ".join((*PACKS[name], FILES[name]))
     return (
         f"{name} not found in {looked} (looked for {files}); run `linfair data fetch {name}`, or name the folder that "

@@ -168,14 +168,25 @@ def _weights(path: str | Path) -> dict[str, torch.Tensor]:
     return {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
 
 
+_imported: set[str] = set()
+
+
 @contextmanager
 def _importable(folder: Path) -> Iterator[None]:
-    """Let a file import its neighbours."""
+    """Let a file import its neighbours as they are now, not as an earlier call in this process has imported them."""
+    for name in _imported:
+        sys.modules.pop(name, None)
+    importlib.invalidate_caches()
+    before, written = set(sys.modules), sys.dont_write_bytecode
     sys.path.insert(0, str(folder))
+    sys.dont_write_bytecode = True
     try:
         yield
     finally:
         sys.path.remove(str(folder))
+        sys.dont_write_bytecode = written
+        places = {name: getattr(sys.modules[name], "__file__", None) for name in set(sys.modules) - before}
+        _imported.update(name for name, place in places.items() if place and Path(place).is_relative_to(folder))
 
 
 def _built(file: Path, function: str, data: GroupedData) -> nn.Module:

@@ -25,8 +25,11 @@ from linfair.device import device_name
 from linfair.linearizers import LinearizedModel
 from linfair.masks import Mask, masks_of
 from linfair.mitigation import PLAIN
+from linfair.study.behaviour import behaviour
 from linfair.study.cells import Worker
+from linfair.study.checks import student_notes
 from linfair.study.choose import NOISE, check_limits, judged_groups
+from linfair.study.damage import is_number
 from linfair.study.diagnostics import Pair, diagnose
 from linfair.study.grids import grid
 from linfair.study.mitigate import DEFAULT_ARMS, Mitigated, arm_list, check_groups, fine_tune, mitigate
@@ -156,12 +159,12 @@ class _GivenTeacher(Worker):
         )
         super().__init__(cell, store, progress, keep=True)
         self.recipe, self.options = recipe_for(subject, plan)
-        self.digest = weights_digest(subject.model)
+        self.digest, self.computes = weights_digest(subject.model), behaviour(subject.model, subject.data)
         self._sets = [subject.data]
         self._teacher = subject.model, {"seconds": 0.0, "loss": [float("nan")], "digest": self.digest}
 
     def _settings(self, stage: str) -> dict[str, object]:
-        return super()._settings(stage) | {"teacher": self.digest, "audit": True}
+        return super()._settings(stage) | {"teacher": self.digest, "computes": self.computes, "audit": True}
 
 
 def audit(
@@ -202,7 +205,9 @@ def audit(
     with threads(worker.threads):
         announce(f"{plan.method}: masks at {', '.join(f'{100 * b:g} %' for b in plan.budgets)}")
         path = worker.path()
-        pairs = {one.budget: Pair(subject.model, one.model, blind, subject.header) for one in path}
+        pairs = {
+            one.budget: Pair(subject.model, one.model, blind, subject.header, computes=worker.computes) for one in path
+        }
         tuned = {budget: fine_tune(pair, PLAIN, worker.recipe.finetune, **said) for budget, pair in pairs.items()}
         networks = {(PLAIN, budget): one.model for budget, one in tuned.items()}
         spent = worker.path_seconds + sum(one.seconds for one in tuned.values())
@@ -228,7 +233,7 @@ def audit(
                 networks[found.choice.chosen, named] = found.model
         split = "test_balanced" if "test_balanced" in subject.data.splits else "test"
         announce(f"{split}: looked at now, for the first time")
-        groups = _tested(subject, networks, split, plan, store, progress)
+        groups = _tested(subject, networks, split, plan, worker.computes, store, progress)
     return Audit(
         groups,
         None if found is None else found.table,
@@ -244,11 +249,14 @@ def audit(
     )
 
 
-def _controls(worker: Worker, path: Sequence[LinearizedModel]) -> tuple[list[nn.Module], float]:
+def _controls(worker: _GivenTeacher, path: Sequence[LinearizedModel]) -> tuple[list[nn.Module], float]:
     """The fine-tuned control of each budget and their seconds, read if all are stored."""
     names = [f"{worker.name('control')}-{number}" for number in range(len(path))]
-    stored = [worker.store.load(name) for name in names]
-    done = worker.store.load(f"{names[0]}-all")
+    done = worker.store.load(f"{names[0]}-all", notes={"seconds": is_number})
+    stored = []
+    for name, one in zip(names, path, strict=True):
+        notes = student_notes(1, budget=one.budget, teacher=worker.digest)
+        stored.append(worker.store.load(name, like=one.model.state_dict(), notes=notes))
     if done is None or None in stored:
         models = [one.model for one in worker.students("control")]
         seconds = float(worker.spent["path"] + worker.spent["finetune"])
@@ -265,6 +273,7 @@ def _tested(
     networks: dict[tuple[str, float], nn.Module],
     split: str,
     plan: Plan,
+    computes: str,
     store: ResultStore,
     progress: bool,
 ) -> pd.DataFrame:
@@ -275,7 +284,7 @@ def _tested(
         model = networks[arm, budget].eval()
         curvature = plan.curvature and (arm, budget) == (PLAIN, plan.named)
         digests = weights_digest(subject.model), weights_digest(model)
-        settings = {"stage": "audit", "digests": digests, "split": split, "curvature": curvature}
+        settings = {"stage": "audit", "digests": digests, "computes": computes, "split": split, "curvature": curvature}
         settings |= {"content": subject.data.provenance.get("sha256"), "scale": [subject.data.mean, subject.data.std]}
         name = key(settings | {"torch": torch.__version__, "threads": torch.get_num_threads()})
         table = store.read(name)
@@ -283,6 +292,7 @@ def _tested(
             seed = subject.header.seed
             table = diagnose(model, subject.model, subject.data, split, seed=seed, curvature=curvature).table
             store.write(name, table)
+        table = table.assign(group_name=table["group"].map(dict(enumerate(subject.data.group_names))))
         if not frames:
             frames.append(table[table["arm"] == "original"])
         frames.append(table[table["arm"] == "linearized"].assign(arm=arm, budget=budget))

@@ -159,7 +159,7 @@ def run_bias(
                     ignore_index=True,
                 )
             store.write(name, table)
-        tables.append(table)
+        tables.append(table.assign(group_name=table["group"].map(dict(enumerate(worker.sets[0].group_names)))))
     return pd.concat(tables, ignore_index=True)
 
 

@@ -12,6 +12,9 @@ from linfair.study.grids import Cell
 Notes = dict[str, Callable[[object], bool]]
 """Name of each note of a checkpoint -> whether a value can be."""
 
+TUNED: Notes = {"arm": is_text, "seconds": is_number, "diverged": is_text}
+"""The notes of an arm that `linfair.study.mitigate` has fine-tuned."""
+
 
 class OtherTeacher(UserWarning):
     """Rows of several original networks lie under the same settings; the message says which are used."""

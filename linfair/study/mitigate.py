@@ -7,7 +7,7 @@ schedule and seed; test images are looked at after the choice, for `plain` and t
 import copy
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from time import perf_counter
 
 import pandas as pd
@@ -23,6 +23,8 @@ from linfair.linearizers.record import record
 from linfair.metrics import GroupAccuracy, wilson
 from linfair.mitigation import PLAIN, Lagrangian, check_name, resolve
 from linfair.study.arms import canonical, mitigation_of
+from linfair.study.behaviour import behaviour
+from linfair.study.checks import TUNED
 from linfair.study.choose import FEW, NOISE, Choice, Judged, check_limits, choose, judged_groups
 from linfair.study.diagnostics import Pair
 from linfair.study.measure import DIAGNOSTICS, Original, measure
@@ -148,6 +150,7 @@ def fine_tune(
     settings = {
         "stage": "mitigate",
         "teacher": weights_digest(pair.original),
+        "computes": pair.computes or behaviour(pair.original, pair.data),
         "masked": weights_digest(pair.linearized),
         "data": [header.data, header.data_options, header.seed],
         "content": None if header.data in EMBEDDED else pair.data.provenance.get("sha256"),
@@ -158,7 +161,8 @@ def fine_tune(
         "threads": torch.get_num_threads() if device == "cpu" else 0,
     }
     name = key(settings)
-    stored = store.load(name)
+    masked = pair.linearized.state_dict()
+    stored = store.load(name, like=lambda notes: {} if notes["diverged"] else masked, notes=TUNED)
     announce(f"{name}: {arm} of {header.network} on {header.data}: {'computed' if stored is None else 'read'}")
     if stored is not None:
         tensors, notes = stored
@@ -236,6 +240,7 @@ def mitigate(
     judged = judged_groups(data, min_images=min_images)
     check_limits(max_accuracy_loss, significance)
     with threads(1 if header.network == "mlp" else torch.get_num_threads()):
+        pair = replace(pair, computes=pair.computes or behaviour(pair.original, data))
         tuned = [fine_tune(pair, arm, schedule, store=store, progress=progress, announce=announce) for arm in arms]
         models = {one.arm: one.model for one in tuned if one.model is not None}
         belongs = torch.empty(len(data.group_names), dtype=torch.int64)

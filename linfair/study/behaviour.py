@@ -1,0 +1,72 @@
+"""What a network computes, as a digest: weights alone do not tell when the code around them has changed."""
+
+import copy
+import hashlib
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from linfair.data import GroupedData
+
+
+def behaviour(model: nn.Module, data: GroupedData, *, images: int = 64) -> str:
+    """SHA-256 (16 hex digits) of a network's outputs on fixed inputs, and of one step of training.
+
+    The inputs are validation images, one of them alone, and noise at two scales. In evaluation mode the outputs count,
+    in training mode (dropout drawn from a fixed seed) the outputs, the gradients of every parameter and the buffers
+    afterwards. So a changed `forward`, dropout rate, or imported file gives another digest; a changed comment does not.
+    Computed on the CPU; another processor or number of threads rounds differently and gives another digest.
+
+    Args:
+        model: The network; it stays as it is.
+        data: Its data set, with a split `val`.
+        images: Most validation images that are looked at.
+    """
+    network, content = copy.deepcopy(model).cpu(), hashlib.sha256()
+    x = data.normalise(data.splits["val"].x[:images].cpu()).float()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        noise = torch.randn(16, *x.shape[1:])
+        network.eval()
+        with torch.no_grad():
+            for batch in (x, x[:1], noise, 8 * noise):
+                _add(content, _outputs(network, batch))
+        network.train()
+        for parameter in network.parameters():
+            parameter.grad = None
+        _add(content, _step(network, torch.cat([x[:32], noise])))
+        for name, buffer in network.named_buffers():
+            _add(content, [name, buffer])
+    return content.hexdigest()[:16]
+
+
+def _outputs(network: nn.Module, x: Tensor) -> list[object]:
+    torch.manual_seed(1)
+    try:
+        return tree_leaves(network(x))
+    except Exception as error:  # whoever trains or measures the network meets it again, and says so
+        return [type(error).__name__]
+
+
+def _step(network: nn.Module, x: Tensor) -> list[object]:
+    """Outputs and gradients of a weighted sum of them."""
+    with torch.enable_grad():
+        leaves = _outputs(network, x)
+        sums = [
+            (one * torch.linspace(0, math.pi, one.numel()).cos().view_as(one)).sum()
+            for one in leaves
+            if isinstance(one, Tensor) and one.requires_grad
+        ]
+        if sums:
+            torch.stack(sums).sum().backward()
+    return [*leaves, *(part for name, one in network.named_parameters() for part in (name, one.grad))]
+
+
+def _add(content: "hashlib._Hash", values: list[object]) -> None:
+    for value in values:
+        if isinstance(value, Tensor):
+            content.update(f"{value.dtype} {tuple(value.shape)}".encode())
+            value = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+        content.update(value if isinstance(value, bytes) else repr(value).encode())

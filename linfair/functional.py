@@ -1,24 +1,31 @@
-"""Functional ReLUs: `F.relu(x)` written in a forward pass, where no module stands for a gate to replace.
+"""What a network computes: its ReLUs, where each is called, and every other nonlinearity, seen as it runs.
 
-They are seen at run time (every ReLU the network computes passes by), and turned into `nn.ReLU` modules with torch.fx
-where the network can be traced. Where it cannot, an error names the module whose forward hides them.
+Modules, functions and methods all come down to torch's operators, so a network is run on random inputs and its
+operators are watched. It is run on 2 and on 3 inputs: what belongs to one input is what the third adds, so that
+operators on weights alone count nothing, and patches folded into the batch axis are seen.
 """
 
-import copy
 from dataclasses import dataclass, field
-from itertools import zip_longest
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from linfair.errors import GateError
+from linfair.nonlinear import Nonlinearity, counted, is_relu, is_relu6, name_of
 
-_FUNCTIONS = {F.relu, F.relu_, torch.relu, torch.relu_}
-_METHODS = {"relu", "relu_"}
-_RELU_OPS = {torch.ops.aten.relu.default, torch.ops.aten.relu_.default}
-_CLAMP_OPS = {torch.ops.aten.hardtanh.default, torch.ops.aten.hardtanh_.default}
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a ReLU module.
+
+    Attributes:
+        value: Its input.
+        inside: The modules that were running, outermost first.
+    """
+
+    value: Tensor
+    inside: tuple[nn.Module, ...]
 
 
 @dataclass
@@ -26,52 +33,69 @@ class Watched:
     """What one forward pass computed.
 
     Attributes:
-        calls: Input shapes, without the batch, of every `nn.ReLU` module that was called, in order.
-        hidden: Names of the modules whose own forward called a functional ReLU.
-        capped: Names of the modules that computed a ReLU6.
+        calls: Every call of each `nn.ReLU` module, in order.
+        hidden: Modules that computed a ReLU otherwise, with the operator's name.
+        capped: Modules that computed a ReLU6.
+        entered: How often each module was called.
+        names: Of the modules.
+        tally: Units and comparisons of the other nonlinearities by (module, kind).
+        squashed: The last softmax, log-softmax or sigmoid whose result is what the network returned: (kind, module).
         output: What the network returned.
     """
 
-    calls: dict[nn.Module, list[tuple[int, ...]]] = field(default_factory=dict)
-    hidden: list[str] = field(default_factory=list)
-    capped: list[str] = field(default_factory=list)
+    calls: dict[nn.Module, list[Call]] = field(default_factory=dict)
+    hidden: dict[nn.Module, str] = field(default_factory=dict)
+    capped: dict[nn.Module, str] = field(default_factory=dict)
+    entered: dict[nn.Module, int] = field(default_factory=dict)
+    names: dict[nn.Module, str] = field(default_factory=dict)
+    tally: dict[tuple[nn.Module, str], list[int]] = field(default_factory=dict)
+    squashed: tuple[str, str] | None = None
     output: object = None
 
+    def named(self, modules: dict[nn.Module, str]) -> str:
+        """Names of modules, sorted."""
+        return ", ".join(sorted({self.names[module] for module in modules}))
 
-def watch(network: nn.Module, x: Tensor) -> Watched:
-    """Run a network once, in evaluation mode and without gradients, and note every ReLU it computes.
 
-    Torch's generator is left as it was: a second run draws the same numbers.
+def examples(network: nn.Module, input_shape: tuple[int, ...], n: int) -> Tensor:
+    """Random inputs in the network's own number format and place, the same at every call."""
+    like = next(network.parameters(), torch.empty(0))
+    return torch.randn(n, *input_shape, generator=torch.Generator().manual_seed(n)).to(like)
+
+
+def watch(network: nn.Module, x: Tensor, *, training: bool = False, skip: tuple[type[nn.Module], ...] = ()) -> Watched:
+    """Run a network once, without gradients, and note every nonlinearity it computes.
+
+    Torch's generator and each module's mode are left as they were: a second run draws the same numbers.
+
+    Args:
+        network: Any network.
+        x: A batch.
+        training: Run it in training mode; it moves the statistics of batch norm.
+        skip: Modules of these types are gates: what they compute is not noted.
     """
-    seen = Watched()
-    names = {module: name or type(network).__name__ for name, module in network.named_modules()}
+    modes = {module: module.training for module in network.modules()}
+    seen = Watched(names={module: name or type(network).__name__ for name, module in network.named_modules()})
     stack: list[nn.Module] = []
 
-    class Dispatch(TorchDispatchMode):
-        def __torch_dispatch__(
-            self, func: object, types: object, args: tuple = (), kwargs: dict | None = None
-        ) -> object:
-            inside = stack[-1] if stack else None
-            if func in _RELU_OPS and inside is not None and not isinstance(inside, nn.ReLU):
-                seen.hidden.append(names[inside])
-            if func in _CLAMP_OPS and inside is not None and tuple(args[1:]) == (0.0, 6.0):
-                seen.capped.append(names[inside])
-            return func(*args, **(kwargs or {}))
-
-    def enter(module: nn.Module, args: tuple) -> None:
-        stack.append(module)
+    def enter(module: nn.Module, args: tuple, kwargs: dict) -> None:
+        seen.entered[module] = seen.entered.get(module, 0) + 1
         if isinstance(module, nn.ReLU):
-            seen.calls.setdefault(module, []).append(tuple(args[0].shape[1:]))
+            value = args[0] if args else kwargs["input"]
+            seen.calls.setdefault(module, []).append(Call(value.clone(), tuple(stack)))
+        stack.append(module)
 
     def leave(_module: nn.Module, _args: tuple, _output: object) -> None:
         stack.pop()
 
-    modes = {module: module.training for module in network.modules()}
-    handles = [module.register_forward_pre_hook(enter) for module in names]
-    handles += [module.register_forward_hook(leave) for module in names]
+    handles = [module.register_forward_pre_hook(enter, with_kwargs=True) for module in seen.names]
+    handles += [module.register_forward_hook(leave) for module in seen.names]
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]), Dispatch():
-            seen.output = network.eval()(x.clone())
+        network.train(training)
+        operators = _Operators(network, seen, stack, skip)
+        with torch.no_grad(), torch.random.fork_rng(devices=[]), operators:
+            seen.output = network(x.clone())
+        seen.squashed = operators.squashed(seen.output)
     finally:
         for handle in handles:
             handle.remove()
@@ -80,50 +104,162 @@ def watch(network: nn.Module, x: Tensor) -> Watched:
     return seen
 
 
-def with_relu_modules(network: nn.Module, hidden: list[str]) -> nn.Module:
-    """A traced copy of a network in which every functional ReLU is an `nn.ReLU` module, one for each call.
+_SQUASHES = {
+    "_softmax": "Softmax",
+    "_log_softmax": "LogSoftmax",
+    "sigmoid": "Sigmoid",
+    "log_sigmoid_forward": "LogSigmoid",
+}
+_CARRIES = ("log", "clone", "_to_copy", "clamp", "clamp_min", "add")
+_FUSED = "_transformer_encoder_layer_fwd"
+
+
+class _Operators(TorchDispatchMode):
+    """Notes each operator under the module that runs it."""
+
+    def __init__(self, network: nn.Module, seen: Watched, stack: list[nn.Module], skip: tuple[type, ...]) -> None:
+        super().__init__()
+        self.network, self.seen, self.stack, self.skip = network, seen, stack, (nn.ReLU, *skip)
+        self.positive: dict[int, tuple[Tensor, int]] = {}  # a mask x > 0 and where x lies
+        self.squashes: dict[int, tuple[Tensor, tuple[str, str]]] = {}  # by where the result lies
+
+    def __torch_dispatch__(self, func: object, types: object, args: tuple = (), kwargs: dict | None = None) -> object:
+        inside = self.stack[-1] if self.stack else self.network
+        if isinstance(inside, self.skip):
+            return func(*args, **(kwargs or {}))
+        name, seen = name_of(func), self.seen
+        relu = is_relu(name, args) or self._masked(name, args) or (name == _FUSED and not args[7])
+        if relu and isinstance(args[0], Tensor):
+            seen.hidden[inside] = name
+        elif is_relu6(name, args):
+            seen.capped[inside] = name
+        out = func(*args, **(kwargs or {}))
+        self._follow(name, args, out, seen.names[inside])
+        found = None if relu else counted(func, args, out)
+        if found is not None and found[1]:
+            entry = seen.tally.setdefault((inside, found[0]), [0, 0])
+            entry[0] += found[1]
+            entry[1] += found[2]
+        return out
+
+    def _masked(self, name: str, args: tuple) -> bool:
+        """Whether this is `x * (x > 0)` or `where(x > 0, x, 0)`."""
+        if name == "mul":
+            pairs = [args[:2], args[1::-1]]
+        elif name == "where":
+            pairs = [args[:2]] if len(args) > 2 and not bool(torch.as_tensor(args[2]).any()) else []
+        else:
+            return False
+        for mask, x in pairs:
+            known = self.positive.get(id(mask))
+            if known is not None and isinstance(x, Tensor) and x.data_ptr() == known[1]:
+                return True
+        return False
+
+    def _follow(self, name: str, args: tuple, out: object, module: str) -> None:
+        """Follow masks `x > 0` through changes of type, and results to the step that squashed them."""
+        if name in ("gt", "ge") and len(args) > 1 and not isinstance(args[1], Tensor) and args[1] == 0:
+            self.positive[id(out)] = out, args[0].data_ptr()
+        elif name == "_to_copy" and id(args[0]) in self.positive:
+            self.positive[id(out)] = out, self.positive[id(args[0])][1]
+        if name in _SQUASHES:
+            result = out[0] if isinstance(out, tuple) else out
+            self.squashes[result.data_ptr()] = result, (_SQUASHES[name], module)
+        elif name in _CARRIES and isinstance(args[0], Tensor) and not any(isinstance(one, Tensor) for one in args[1:]):
+            known = self.squashes.get(args[0].data_ptr())
+            if known is not None and isinstance(out, Tensor):
+                self.squashes[out.data_ptr()] = out, known[1]
+
+    def squashed(self, output: object) -> tuple[str, str] | None:
+        """The step that squashed what the network returned."""
+        known = self.squashes.get(output.data_ptr()) if isinstance(output, Tensor) else None
+        return known and known[1]
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a network computes on each input.
+
+    Attributes:
+        seen: The pass on 3 inputs.
+        sites: Shape, without the batch, of the input of every call of each `nn.ReLU` module; None for a call on weights
+            alone, whose result is the same for every input: the server computes it by itself.
+        others: Every other nonlinearity, a record a kind.
+    """
+
+    seen: Watched
+    sites: dict[nn.Module, list[tuple[int, ...] | None]]
+    others: tuple[Nonlinearity, ...]
+
+
+def survey(network: nn.Module, input_shape: tuple[int, ...], *, skip: tuple[type[nn.Module], ...] = ()) -> Survey:
+    """Watch a network on 2 and on 3 inputs.
 
     Args:
-        network: The network; it is left as it is.
-        hidden: Names of the modules that hide functional ReLUs, for the error.
-
-    Returns:
-        A `torch.fx.GraphModule` that computes the same; parameters and their names are kept.
+        network: Any network; it is left as it is.
+        input_shape: Shape of one input.
+        skip: See `watch`.
 
     Raises:
-        GateError: If torch.fx cannot trace the network, or traces it differently in training and evaluation mode.
+        GateError: If it does not take both batches, or a ReLU's input does not have the batch as its first axis; the
+            message names the module.
     """
-    where = ", ".join(sorted(set(hidden)))
-    advice = f"functional ReLUs are called in the forward of {where}; use nn.ReLU modules there (one for each call)"
-    try:
-        traced, other = (fx.symbolic_trace(copy.deepcopy(network).train(mode)) for mode in (True, False))
-    except Exception as error:  # tracing runs the user's code: anything can be raised
-        raise GateError(f"{advice}: torch.fx cannot trace this network ({type(error).__name__}: {error})") from error
-    for one, two in zip_longest(traced.graph.nodes, other.graph.nodes):
-        if _line(one) != _line(two):
-            step = getattr(one.target, "__name__", one.target) if one else "its end"
+    passes = []
+    for n in (2, 3):
+        try:
+            passes.append(watch(network, examples(network, input_shape, n), skip=skip))
+        except GateError:
+            raise
+        except Exception as error:  # the user's code can raise anything
+            shape = "x".join(map(str, input_shape))
             raise GateError(
-                f"{advice}: its forward depends on the training mode at {step}, which tracing would fix; use a module "
-                "there too (nn.Dropout for F.dropout)"
+                f"{type(network).__name__} fails on a batch of {n} inputs of shape {shape} "
+                f"({type(error).__name__}: {error}); it must take any number of inputs, the batch as the first axis"
+            ) from error
+    two, three = passes
+    for relu in {**two.calls, **three.calls}:
+        one, other = (len(seen.calls.get(relu, ())) for seen in passes)
+        if one != other:
+            raise GateError(
+                f"{three.names[relu]} is called {one} times on 2 inputs and {other} times on 3: a gate belongs to one "
+                "call on the whole batch, so call it once on all inputs"
             )
-    number = 0
-    for node in list(traced.graph.nodes):
-        known = {"call_function": _FUNCTIONS, "call_method": _METHODS}.get(node.op, ())
-        if node.target in known:
-            name = f"functional_relu_{number}"
-            number += 1
-            traced.add_submodule(name, nn.ReLU())
-            with traced.graph.inserting_after(node):
-                module = traced.graph.call_module(name, (node.args[0] if node.args else node.kwargs["input"],))
-            node.replace_all_uses_with(module)
-            traced.graph.erase_node(node)
-    traced.recompile()
-    modes = {name: module.training for name, module in network.named_modules(remove_duplicate=False)}
-    for name, module in traced.named_modules():
-        module.training = modes.get(name, network.training)
-    return traced
+    sites = {
+        relu: [_site(three.names[relu], a, b) for a, b in zip(two.calls[relu], calls, strict=True)]
+        for relu, calls in three.calls.items()
+    }
+    return Survey(three, sites, _per_input(two, three))
 
 
-def _line(node: fx.Node | None) -> tuple[object, ...] | None:
-    """A step of a traced forward pass, comparable between two traces of one network."""
-    return node and (node.op, node.target, str(node.args), str(node.kwargs))
+def _site(name: str, two: Call, three: Call) -> tuple[int, ...] | None:
+    """The shape of one input of a call, from its calls on 2 and on 3 inputs."""
+    a, b = tuple(two.value.shape), tuple(three.value.shape)
+    if a[:1] == (2,) and b[:1] == (3,) and a[1:] == b[1:]:
+        return a[1:]
+    if a == b and torch.equal(two.value, three.value):
+        return None
+    if a and b and a[1:] == b[1:] and 3 * a[0] == 2 * b[0]:
+        rows = a[0] // 2
+        units = rows * torch.Size(a[1:]).numel()
+        raise GateError(
+            f"{name} sees {rows} rows for each input ({a[0]} for 2 inputs): they are folded into the batch axis, and a "
+            f"gate for each of the {units:,} units needs an axis of its own; keep the batch as the first axis, "
+            f"(n, {rows}, ...), as nn.Linear can, or unfold before the ReLU"
+        )
+    raise GateError(
+        f"the input of {name} has shape {a} for 2 inputs and {b} for 3: its first axis must be the batch, so that each "
+        "unit of an input can have a gate"
+    )
+
+
+def _per_input(two: Watched, three: Watched) -> tuple[Nonlinearity, ...]:
+    """The other nonlinearities: what a third input adds to two, by kind."""
+    kinds: dict[str, list[object]] = {}
+    for (module, kind), (units, comparisons) in three.tally.items():
+        before = two.tally.get((module, kind), (0, 0))
+        entry = kinds.setdefault(kind, [0, 0, []])
+        entry[0] += units - before[0]
+        entry[1] += comparisons - before[1]
+        if units > before[0]:
+            entry[2].append(three.names[module])
+    return tuple(Nonlinearity(kind, u, c, tuple(names)) for kind, (u, c, names) in kinds.items() if u > 0)

@@ -17,8 +17,10 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from linfair import activation
+from linfair.callsites import SharedGates, UngatedReLU, own, redirect
 from linfair.errors import GateError
-from linfair.functional import watch, with_relu_modules
+from linfair.functional import Survey, Watched, examples, survey, watch
+from linfair.nonlinear import Nonlinearity, is_relu
 
 
 class ReLUGate(nn.Module):
@@ -41,13 +43,16 @@ class ReLUGate(nn.Module):
         self.alpha = nn.Parameter(torch.ones(shape))
         self._known: tuple[object, Tensor, Tensor | None] = None, self.alpha, None
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Apply the gate to x of shape (n, *alpha.shape)."""
+    def forward(self, input: Tensor) -> Tensor:
+        """Apply the gate to an input of shape (n, *alpha.shape)."""
+        x = input
         if x.shape[1:] != self.alpha.shape:
             raise GateError(
                 f"this gate holds {tuple(self.alpha.shape)} units, its input is {tuple(x.shape[1:])}: "
                 "install the gates again with an input of that size"
             )
+        if x.ndim == 1:  # one unit, its axis squeezed away
+            return activation.gate(x.unsqueeze(1), self.alpha.flatten()).squeeze(1)
         last = x.ndim == 4 and 1 == x.stride(1) < x.shape[1] == x.stride(3)
         if not last:
             return activation.gate(x.flatten(1), self.alpha.flatten(), self._switches(x, last)).view_as(x)
@@ -75,92 +80,168 @@ def _last(alpha: Tensor) -> Tensor:
     return alpha.permute(1, 2, 0).flatten()
 
 
-class SharedGates(nn.Module):
-    """The gates of one ReLU module that a forward pass calls several times: each call is its own site."""
-
-    def __init__(self, shapes: list[tuple[int, ...]]) -> None:
-        super().__init__()
-        self.calls = nn.ModuleList(ReLUGate(shape) for shape in shapes)
-        self.position = 0
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Apply the gate whose turn it is."""
-        if self.position >= len(self.calls):
-            raise GateError(f"this ReLU was called {len(self.calls)} times when gates were installed, now more often")
-        gate = self.calls[self.position]
-        self.position += 1
-        return gate(x)
-
-
-def _restart(model: nn.Module, _args: object) -> None:
-    for module in model.modules():
-        if isinstance(module, SharedGates):
-            module.position = 0
-
-
 def install(model: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
     """Copy a network and put a gate at every ReLU it computes.
 
-    The copy is run, in evaluation mode, on one random input of the given size: before, to see the sites' shapes, and
-    after, to see that it computes the same and no ReLU outside a gate. A module that is called several times, as in
-    torchvision's ResNet, gets one site per call. Functional ReLUs (`F.relu`) are turned into modules with torch.fx
-    where the network can be traced.
+    The copy is run, in evaluation mode, on 2 and on 3 random inputs of the given size: before, to see the sites'
+    shapes, and after, to see that it computes the same and no ReLU outside a gate. ReLUs are `nn.ReLU` modules,
+    functions (`F.relu`, `torch.relu`, `x.relu()`) and their other spellings: `clamp(min=0)`, `maximum` with zeros,
+    `threshold`, `hardtanh` and `leaky_relu` with the numbers that make them one. A ReLU under several names gets a
+    gate for each name, one that a forward pass calls several times a gate for each call (`linfair.callsites`). A ReLU
+    on weights alone, the same for every input, stays as it is: the server computes it by itself.
 
     Args:
         model: Any network with ReLUs; it is left as it is.
         input_shape: Shape of one input, without the batch.
 
     Returns:
-        The copy with gates, every alpha 1: the same function.
+        The copy with gates, every alpha 1: the same function, in training mode too.
 
     Raises:
-        GateError: If the network has gates already, computes no ReLU or a ReLU6, is nothing but one ReLU, hides
-            functional ReLUs in a module that torch.fx cannot trace, or uses the input of an in-place ReLU again; the
-            message names the module.
+        GateError: If the network has gates already, computes no ReLU or a ReLU6, is nothing but one ReLU, computes
+            ReLUs where no gate can be put, folds something into the batch axis, or uses the input of an in-place ReLU
+            again; the message names the module.
     """
     if sites(model):
         raise GateError("this network has gates already; install them on the original network")
     gated = copy.deepcopy(model)
-    reference = next(gated.parameters(), torch.empty(0))
-    example = torch.randn(1, *input_shape, generator=torch.Generator().manual_seed(0)).to(reference)
-    seen = watch(gated, example)
-    original = seen.output
-    if seen.hidden:
-        gated = with_relu_modules(gated, seen.hidden)
-        seen = watch(gated, example)
+    first = survey(gated, input_shape, skip=(ReLUGate,))
+    seen = first.seen
     if seen.capped:
         raise GateError(
-            f"{', '.join(sorted(set(seen.capped)))} computes a ReLU6, whose upper bend a gate cannot express; "
-            "replace it by nn.ReLU and fine-tune"
+            f"{seen.named(seen.capped)} computes a ReLU6, whose upper bend a gate cannot express; replace it by "
+            "nn.ReLU and fine-tune"
         )
-    calls = seen.calls
-    if not calls:
-        raise GateError(f"{type(model).__name__} computes no ReLU: there is nothing to linearize")
-    if gated in calls:
+    if isinstance(gated, RELU_MODULES):
         raise GateError("this network is one bare nn.ReLU; put it into an nn.Sequential")
-
-    gates = {
-        relu: (ReLUGate(shapes[0]) if len(shapes) == 1 else SharedGates(shapes)).to(reference.device)
-        for relu, shapes in calls.items()
-    }
-    for name, module in list(gated.named_modules(remove_duplicate=False)):
-        if module in gates:
-            parent, _, child = name.rpartition(".")
-            setattr(gated.get_submodule(parent), child, gates[module])
-    if any(isinstance(gate, SharedGates) for gate in gates.values()):
-        gated.register_forward_pre_hook(_restart)
-    seen = watch(gated, example)
-    if seen.hidden:
-        raise GateError(
-            f"{', '.join(sorted(set(seen.hidden)))} computes ReLUs inside torch's own code, where no gate can be put; "
-            "write that layer with nn.ReLU modules"
-        )
-    if not _close(seen.output, original):
+    if not seen.calls and not seen.hidden:
+        others = f", only {'; '.join(map(str, first.others))}" if first.others else ""
+        raise GateError(f"{type(model).__name__} computes no ReLU{others}: there is nothing to linearize")
+    _separate(gated)
+    for module in seen.hidden:
+        if type(module).__module__.partition(".")[0] == "torch" and not isinstance(module, RELU_MODULES):
+            raise GateError(_hidden(seen))
+        if module in set(gated.modules()):
+            redirect(module, seen.names[module])
+    found = survey(gated, input_shape)
+    if found.seen.hidden:
+        raise GateError(_hidden(found.seen))
+    _check_training(gated, found, input_shape)
+    shared = _put_gates(gated, found)
+    if not sites(gated):
+        raise GateError(f"{type(model).__name__} computes ReLUs on its weights alone: there is nothing to linearize")
+    for one in shared:
+        one.learning = True
+    last = watch(gated, examples(gated, input_shape, 3), skip=(ReLUGate,))
+    for one in shared:
+        one.learning = False
+    if last.hidden:
+        raise GateError(_hidden(last))
+    if not _close(last.output, seen.output):
         raise GateError(
             f"{type(model).__name__} with gates would compute something else: the input of an in-place ReLU is used "
             "again (write x = relu(x) and use that), or a subclass of nn.ReLU is no ReLU"
         )
     return gated
+
+
+RELU_MODULES = (nn.ReLU, nn.Threshold, nn.LeakyReLU, nn.Hardtanh)
+"""Modules that are ReLUs, or are with the right numbers."""
+
+
+def _is_relu(module: nn.Module) -> bool:
+    numbers = {
+        nn.Threshold: ("threshold", "value"),
+        nn.LeakyReLU: ("negative_slope",),
+        nn.Hardtanh: ("min_val", "max_val"),
+    }
+    names = {nn.Threshold: "threshold", nn.LeakyReLU: "leaky_relu", nn.Hardtanh: "hardtanh"}
+    if type(module) in names:
+        return is_relu(names[type(module)], [None, *(getattr(module, one) for one in numbers[type(module)])])
+    return isinstance(module, nn.ReLU)
+
+
+def _separate(network: nn.Module) -> None:
+    """Give every name under which a ReLU module stands a module of its own."""
+    for parent in list(network.modules()):
+        for name, child in parent._modules.items():
+            if child is not None and _is_relu(child):
+                parent._modules[name] = UngatedReLU()
+
+
+def _hidden(seen: Watched) -> str:
+    own = {module: name for module, name in seen.hidden.items() if type(module).__module__.split(".")[0] == "torch"}
+    if own:
+        return (
+            f"{seen.named(own)} computes ReLUs inside torch's own code, where no gate can be put; write that layer "
+            "with nn.ReLU modules"
+        )
+    spelled = ", ".join(sorted(set(seen.hidden.values())))
+    return (
+        f"{seen.named(seen.hidden)} computes a ReLU in a way that no gate can replace (operator {spelled}); write it "
+        "as torch.relu or nn.ReLU in its forward"
+    )
+
+
+def _check_training(network: nn.Module, found: Survey, input_shape: tuple[int, ...]) -> None:
+    """Refuse a ReLU module that training calls more often than evaluation does: a gate belongs to one call."""
+    try:
+        training = watch(copy.deepcopy(network), examples(network, input_shape, 3), training=True)
+    except Exception:  # a forward that wants more in training, such as labels, tells nothing
+        return
+    often = {training.names[module]: len(calls) for module, calls in training.calls.items()}
+    for relu, shapes in found.sites.items():
+        name = found.seen.names[relu]
+        if often.get(name, 0) > len(shapes):
+            raise GateError(
+                f"{name} is called {len(shapes)} times in evaluation mode and {often[name]} times in training mode: a "
+                "gate belongs to one call; give the calls of training an nn.ReLU of their own"
+            )
+
+
+def _put_gates(network: nn.Module, found: Survey) -> list[SharedGates]:
+    """Replace each called ReLU by its gates; returns those that several calls share."""
+    device = next(network.parameters(), torch.empty(0)).device
+    places = {child: (parent, name) for parent in network.modules() for name, child in parent._modules.items()}
+    shared = []
+    for relu, shapes in found.sites.items():
+        parent, name = places[relu]
+        gates = [UngatedReLU() if shape is None else ReLUGate(shape).to(device) for shape in shapes]
+        if len(gates) == 1 and name != "functional_relu":
+            parent._modules[name] = gates[0]
+            continue
+        calls = found.seen.calls[relu]
+        owner = _owner([call.inside for call in calls], found.seen)
+        parent._modules[name] = SharedGates(gates, found.seen.names[owner])
+        shared.append((owner, parent._modules[name]))
+    for owner, one in shared:
+        own(owner, one)
+    return [one for _, one in shared]
+
+
+def _owner(paths: list[tuple[nn.Module, ...]], seen: Watched) -> nn.Module:
+    """The innermost module that all calls are made in and that runs once in a pass."""
+    together = [same[0] for same in zip(*paths, strict=False) if len(set(same)) == 1]
+    return [module for module in together if seen.entered[module] == 1][-1]
+
+
+def nonlinearities(model: nn.Module, input_shape: tuple[int, ...]) -> tuple[Nonlinearity, ...]:
+    """Every nonlinearity of a network but its ReLUs, counted for one input: what private inference pays for as well.
+
+    Args:
+        model: Any network, gated or not; it is left as it is.
+        input_shape: Shape of one input.
+
+    Returns:
+        A record a kind, in the order of their first use; operators on weights alone are not in it.
+
+    >>> layers = nn.Conv2d(1, 2, 3), nn.LeakyReLU(), nn.MaxPool2d(2), nn.ReLU()
+    >>> for one in nonlinearities(nn.Sequential(*layers), (1, 6, 6)):
+    ...     print(one)
+    32 LeakyReLU in 1
+    8 MaxPool outputs (3 comparisons each) in 2
+    """
+    return survey(model, input_shape, skip=(ReLUGate,)).others
 
 
 def _close(outputs: object, expected: object) -> bool:

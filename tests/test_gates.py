@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from linfair import gates
 from linfair.ensemble import Ensemble
-from linfair.gates import GateError, SharedGates, install
+from linfair.gates import GateError, install
 from linfair.models import build
 
 
@@ -208,12 +208,12 @@ def test_a_relu_called_more_often_than_at_installation_is_an_error() -> None:
         gated(x)
 
 
-def test_one_relu_under_two_names_stays_one_module() -> None:
+def test_one_relu_under_two_names_is_two_gates() -> None:
     network, x, input_shape, _ = make("one ReLU under two names")
     gated = install(network, input_shape)
-    assert isinstance(gated.first, SharedGates)
-    assert gated.first is gated.second
-    assert len(list(gated.parameters())) == len(list(network.parameters())) + 2
+    assert list(gates.sites(gated)) == ["first", "second"]
+    gated.second.alpha.data.zero_()
+    assert torch.equal(gated(x), network.three(network.two(torch.relu(network.one(x)))))
 
 
 def test_install_refuses_what_it_cannot_gate() -> None:

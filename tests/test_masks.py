@@ -125,12 +125,10 @@ def test_a_mask_for_another_width_names_the_site_and_both_shapes() -> None:
 
 def test_a_mask_for_other_sites_names_them() -> None:
     deep = install(nn.Sequential(nn.Flatten(), *[nn.Linear(4, 4), nn.ReLU()] * 3), (4,))
-    flat = install(nn.Sequential(nn.Flatten(), nn.Linear(4, 4), nn.ReLU()), (4,))
-    with pytest.raises(
-        GateError, match=r"sites missing from the mask: 2\.calls\.0, 2\.calls\.1, 2\.calls\.2"
-    ) as caught:
+    flat = install(nn.Sequential(nn.Linear(4, 4), nn.ReLU()), (4,))
+    with pytest.raises(GateError, match="sites missing from the mask: 2, 4, 6") as caught:
         apply_mask(deep, masks_of(flat)[0])
-    assert "sites only in the mask: 2" in str(caught.value)
+    assert "sites only in the mask: 1" in str(caught.value)
 
 
 def test_a_mask_for_the_same_sites_but_other_weights_names_both_structures() -> None:

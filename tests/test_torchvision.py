@@ -234,8 +234,8 @@ def test_a_relu6_network_is_refused_and_its_layers_named(torchvision: ModuleType
         install(torchvision.models.mobilenet_v2(weights=None), (3, 32, 32))
 
 
-def test_its_functional_relus_are_found_and_its_heads_for_training_refused(torchvision: ModuleType) -> None:
-    """GoogLeNet calls F.relu after each batch norm; with auxiliary heads it computes more in training mode."""
+def test_its_functional_relus_are_found_and_its_heads_for_training_left_alone(torchvision: ModuleType) -> None:
+    """GoogLeNet calls F.relu after each batch norm; auxiliary heads run in training mode only and cost no inference."""
     torch.manual_seed(0)
     plain = torchvision.models.googlenet(weights=None, aux_logits=False, init_weights=False).eval()
     x = torch.randn(1, 3, 32, 32)
@@ -243,5 +243,5 @@ def test_its_functional_relus_are_found_and_its_heads_for_training_refused(torch
     assert len(gates.sites(gated)) == sum(isinstance(module, nn.BatchNorm2d) for module in plain.modules()) > 0
     with torch.no_grad():
         assert torch.equal(gated(x), plain(x))
-    with pytest.raises(gates.GateError, match="depends on the training mode"):
-        install(torchvision.models.googlenet(weights=None, aux_logits=True, init_weights=False), (3, 32, 32))
+    heads = torchvision.models.googlenet(weights=None, aux_logits=True, init_weights=False)
+    assert gates.sites(install(heads, (3, 32, 32))).keys() == gates.sites(gated).keys()

@@ -1,0 +1,208 @@
+"""Call sites: which of its gates a ReLU uses when a forward pass calls it more than once.
+
+A ReLU module that is called several times, and a functional ReLU (`F.relu(x)`), have one gate for each call. Which one
+is meant is told by *where* the call is made: the lines of the user's own forward passes between the call and the
+*owner*, the innermost module that holds all calls and runs once in a pass. A call that is skipped, as by stochastic
+depth, leaves the others' gates where they are. Calls on one line (a loop) are told apart by their order, and a pass
+that makes another number of them is refused. Owner and caller keep their class's own methods, hooks and attributes:
+their class is a subclass made on the spot whose forward does what is needed before and after.
+"""
+
+import functools
+import sys
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from linfair.errors import GateError
+from linfair.nonlinear import is_relu
+
+_GATES = ("linfair.activation", "linfair.gates")
+_OURS = ("torch", "linfair.callsites", *_GATES)
+_SPELLINGS: dict[object, tuple[str, tuple[str, ...]]] = {}
+for _name, _more in {
+    "relu": (),
+    "clamp": ("min", "max"),
+    "clip": ("min", "max"),
+    "clamp_min": ("min",),
+    "threshold": ("threshold", "value"),
+    "hardtanh": ("min_val", "max_val"),
+    "leaky_relu": ("negative_slope",),
+    "maximum": ("other",),
+    "fmax": ("other",),
+    "max": ("other",),
+}.items():
+    _known = {"clip": "clamp", "max": "maximum"}.get(_name, _name)
+    for _place in (F, torch, Tensor):
+        for _spelled in (_name, f"{_name}_"):
+            if hasattr(_place, _spelled):
+                _SPELLINGS[getattr(_place, _spelled)] = (_known, ("input", *_more))
+
+
+class UngatedReLU(nn.ReLU):
+    """A ReLU that keeps no gate: called in training mode only, or on weights alone, which costs the client nothing."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """max(input, 0)."""
+        return torch.ops.aten.relu.default(input)  # past any `_Redirect`
+
+
+class SharedGates(nn.Module):
+    """The gates of one ReLU that a forward pass calls several times: each call is its own site.
+
+    Args:
+        gates: One for each call, in order.
+        owner: Name of the module whose forward makes all the calls.
+    """
+
+    def __init__(self, gates: Sequence[nn.Module], owner: str) -> None:
+        super().__init__()
+        self.calls = nn.ModuleList(gates)
+        self.owner = owner
+        self.places: tuple[tuple[object, ...], ...] = ()  # of each call, noted while `learning`
+        self.learning = False
+        self.inside = False
+        self.begin(False)
+
+    def begin(self, inside: bool = True) -> None:
+        """Start (or end) a pass of the owner."""
+        self.inside, self.position = inside, 0
+        self.taken: dict[tuple[object, ...], int] = {}
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Apply the gate of this call."""
+        if not self.inside:
+            raise GateError(
+                f"these gates belong to the calls that {self.owner} makes, and it is not running: call {self.owner}, "
+                "or a module that holds it, not a part of it"
+            )
+        if torch.compiler.is_compiling() or self.learning:
+            number = self.position
+            if self.learning:
+                self.places += (_place(),)
+        else:
+            number = self._number(_place())
+        if number >= len(self.calls):
+            raise self._refused(f"more than {len(self.calls)} times")
+        self.position += 1
+        return self.calls[number](input)
+
+    def _number(self, place: tuple[object, ...]) -> int:
+        same = [number for number, one in enumerate(self.places) if one == place]
+        turn = self.taken.get(place, 0)
+        if turn >= len(same):
+            raise self._refused("from another place" if not same else f"more than {len(same)} times from one place")
+        self.taken[place] = turn + 1
+        return same[turn]
+
+    def end(self) -> None:
+        """Check that no call of several on one line was left out."""
+        for place, count in self.taken.items():
+            if count != self.places.count(place):
+                raise self._refused(f"{count} times from one place")
+
+    def _refused(self, now: str) -> GateError:
+        return GateError(
+            f"a ReLU of {self.owner} was called {len(self.calls)} times when gates were installed, now {now}: a gate "
+            "belongs to one call; give each call its own nn.ReLU"
+        )
+
+
+def _place() -> tuple[object, ...]:
+    """Where in the user's code this call is made: function, line and instruction of every frame up to the owner's."""
+    frame, found = sys._getframe(2), []
+    while frame is not None and frame.f_code is not _one_pass.__code__:
+        name = str(frame.f_globals.get("__name__"))
+        if not any(name == ours or name.startswith(f"{ours}.") for ours in _OURS):
+            found.append((frame.f_code.co_name, frame.f_code.co_firstlineno, frame.f_lasti))
+        frame = frame.f_back
+    return tuple(found)
+
+
+def _one_pass(owner: nn.Module, forward: Callable[..., object], *args: object, **kwargs: object) -> object:
+    shared = owner._shared_gates
+    for one in shared:
+        one.begin()
+    try:
+        output = forward(owner, *args, **kwargs)
+        for one in shared:
+            one.end()
+    finally:
+        for one in shared:
+            one.begin(False)
+    return output
+
+
+class _Redirect(TorchFunctionMode):
+    """Sends every functional ReLU, in whatever spelling, to one module."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+
+    def __torch_function__(self, func: object, types: object, args: tuple = (), kwargs: dict | None = None) -> object:
+        kwargs = kwargs or {}
+        name, names = _SPELLINGS.get(func, ("", ()))
+        if name and sys._getframe(1).f_globals.get("__name__") not in _GATES:
+            values = dict(zip(names, args, strict=False)) | {key: kwargs[key] for key in names if key in kwargs}
+            values = [values.get(key) for key in names[: 1 + max((names.index(key) for key in values), default=0)]]
+            x = values[0] if values else None
+            if isinstance(x, Tensor) and not set(kwargs) - {*names, "inplace"} and is_relu(name, values):
+                return self.module(values[1] if len(values) > 1 and name in _PAIRS and not bool(x.any()) else x)
+        return func(*args, **kwargs)
+
+
+_PAIRS = ("maximum", "fmax")
+
+
+def _redirected(caller: nn.Module, forward: Callable[..., object], *args: object, **kwargs: object) -> object:
+    with _Redirect(caller.functional_relu):
+        return forward(caller, *args, **kwargs)
+
+
+@functools.cache
+def _subclass(base: type, around: Callable[..., object]) -> type:
+    """A subclass whose forward is `around(module, base.forward, ...)`."""
+    inner = base.forward
+
+    @functools.wraps(inner)
+    def forward(self: nn.Module, *args: object, **kwargs: object) -> object:
+        return around(self, inner, *args, **kwargs)
+
+    def reduce(self: nn.Module, _protocol: object) -> tuple[object, ...]:
+        return _empty, type(self)._made_of, self.__dict__
+
+    about = {"__module__": base.__module__, "__qualname__": base.__qualname__, "__doc__": base.__doc__}
+    made_of = (*getattr(base, "_made_of", (base,)), around)
+    own = {"forward": forward, "__reduce_ex__": reduce, "_made_of": made_of}
+    return type(base)(base.__name__, (base,), about | own)
+
+
+def _empty(base: type, *arounds: Callable[..., object]) -> nn.Module:
+    """An object for a copy or a pickle to fill."""
+    kind = functools.reduce(_subclass, arounds, base)
+    return kind.__new__(kind)
+
+
+def _adapt(module: nn.Module, around: Callable[..., object], name: str) -> None:
+    if "forward" in module.__dict__ or isinstance(module, torch.jit.ScriptModule):
+        raise GateError(f"{name} has no forward in a Python class of its own, so its ReLUs cannot be given gates")
+    module.__class__ = _subclass(type(module), around)
+
+
+def redirect(caller: nn.Module, name: str) -> None:
+    """Send the functional ReLUs of a module's own forward to its new sub-module `functional_relu`."""
+    if hasattr(caller, "functional_relu"):
+        raise GateError(f"{name} has an attribute functional_relu already: rename it")
+    caller.functional_relu = UngatedReLU()
+    _adapt(caller, _redirected, name)
+
+
+def own(owner: nn.Module, shared: SharedGates) -> None:
+    """Let an owner's forward say when a pass begins and ends."""
+    if "_shared_gates" not in owner.__dict__:
+        owner.__dict__["_shared_gates"] = []
+        _adapt(owner, _one_pass, shared.owner)
+    owner._shared_gates.append(shared)

@@ -56,7 +56,7 @@ def test_compiled_training_equals_eager_training_up_to_rounding() -> None:
     paths = []
     for compile in (False, True):
         phase = Schedule(epochs=40, batch_size=100, optimizer="adam", lr=1e-3, alpha_lr=9e-3, compile=compile)
-        options = SNL(lasso=1e-2, growth=1.5, warmup=0, exact=True, schedule=phase)
+        options = SNL(lasso=1e-2, growth=1.5, warmup=0, check_every=1, exact=True, schedule=phase)
         (one,) = snl(copy.deepcopy(networks[0]), sets[0], [0.5], seeds=[0], options=options, progress=False)
         paths.append(one)
     assert paths[1].epochs == paths[0].epochs

@@ -92,7 +92,7 @@ def control(
     """The 100 % control: one network, all its ReLUs kept, that trains exactly as the linearized ones do.
 
     It follows the method's mask phase (same epochs, batches, optimizer and distillation, alphas frozen at 1) and is
-    copied at the epoch at which each budget's mask was taken. What changes in it is training drift; what changes beyond
+    copied at the step at which each budget's mask was taken. What changes in it is training drift; what changes beyond
     it is linearization.
 
     Args:
@@ -114,20 +114,18 @@ def control(
     model = gates.freeze(map_networks(lambda network: gates.install(network, source.input_shape), teacher))
     single = not isinstance(model, Ensemble)
     taken: dict[tuple[int, int], nn.Module] = {}
+    each = schedule.steps(len(source.splits["train"])) if schedule else 0
+    stops = [one.steps or tuple(each * epoch for epoch in one.epochs) for one in linearized]
 
     def snapshot(done: int) -> None:
-        for number, one in enumerate(linearized):
-            for member, stop in enumerate(one.epochs):
+        for number, steps in enumerate(stops):
+            for member, stop in enumerate(steps):
                 if stop == done:
                     taken[number, member] = copy.deepcopy(model) if single else model.member(member)
 
     epochs = max(stop for one in linearized for stop in one.epochs)
     if epochs > (schedule.epochs if schedule else 0):
         raise ValueError(f"a mask was taken after {epochs} epochs: pass the method's own schedule, not {schedule}")
-
-    def after_epoch(epoch: int) -> bool:
-        snapshot(epoch + 1)
-        return epoch + 1 >= epochs
 
     snapshot(0)
     if epochs:
@@ -139,7 +137,8 @@ def control(
             seeds=seeds,
             stage="masks",
             label="control",
-            after_epoch=after_epoch,
+            after_epoch=lambda epoch: epoch + 1 >= epochs,
+            after_step=snapshot,
             progress=progress,
         )
     return [
@@ -151,6 +150,7 @@ def control(
             one.epochs,
             [],
             single=single,
+            steps=stops[number],
         )
         for number, one in enumerate(linearized)
     ]

@@ -8,6 +8,9 @@ from torch import nn
 from linfair.ensemble import Ensemble
 from linfair.masks import Mask, masks_of
 
+TOLERANCE = 0.05
+"""Share of a budget by which a count may differ from it before tables say that it was missed."""
+
 
 class BudgetOutOfReach(RuntimeError):
     """A method cannot meet a ReLU budget with its present options."""
@@ -23,7 +26,9 @@ class LinearizedModel:
         budget_units: The same as a count.
         model: The network (or ensemble), its gates binary and frozen.
         masks: One mask for each member.
-        epochs: Epochs each member had trained when its mask was taken; 0 for one-shot methods.
+        epochs: Epochs each member had trained, the last one perhaps in part, when its mask was taken; 0 for one-shot
+            methods.
+        steps: The same as a count of steps; None where masks are taken at the end of an epoch.
         history: Rows of the mask phase, shared by the budgets of one path.
         accuracy_before: Validation accuracy of each member before fine-tuning, where it was measured.
         accuracy_after: Likewise after it.
@@ -45,6 +50,7 @@ class LinearizedModel:
     mitigation: object | None = None
     finetuning: list[dict[str, object]] = field(default_factory=list, repr=False)
     diverged: tuple[int | None, ...] | None = None
+    steps: tuple[int, ...] | None = None
 
     @property
     def kept(self) -> tuple[int, ...]:
@@ -68,10 +74,21 @@ def record(
     history: list[dict[str, object]],
     *,
     single: bool,
+    steps: Sequence[int] | None = None,
 ) -> LinearizedModel:
     """Put one budget's networks, gates binary, into a record."""
     model = networks[0] if single else Ensemble(networks)
-    return LinearizedModel(method, budget, budget_units, model, masks_of(model), tuple(epochs), history)
+    taken = None if steps is None else tuple(steps)
+    return LinearizedModel(method, budget, budget_units, model, masks_of(model), tuple(epochs), history, steps=taken)
+
+
+def missed(kept: int, units: int) -> bool:
+    """Whether a count misses its budget by more than `TOLERANCE` of it.
+
+    >>> [missed(kept, 1000) for kept in (949, 950, 1050, 1051)]
+    [True, False, False, True]
+    """
+    return abs(kept - units) > TOLERANCE * units
 
 
 def budget_units(budget: float, total: int) -> int:

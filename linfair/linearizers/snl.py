@@ -9,6 +9,10 @@ fall below its lowest. Nothing before a budget is met depends on that budget, so
 takes its snapshot, alphas binarised and frozen, at the end of the first epoch whose count is within it. The count may
 undershoot; the record holds the actual one.
 
+Adam moves all alphas at about the same speed, so that most of them can pass the threshold within one epoch, and several
+budgets with them. Three options are ours, off by default: `check_every` looks at the count after every few steps,
+`exact` meets a budget to the unit, `pace` lets lambda grow while the count falls too slowly.
+
 *Fair selection*: with `mitigation`, the objective of that mitigation takes the place of CE + KD while the mask is
 selected: with Algorithm 1, CE + KD + sum_a lambda_a |L_a - L| + lambda * sum |alpha|, the groups' lambda_a moving
 once an epoch.
@@ -25,10 +29,13 @@ from torch import Tensor, nn
 from linfair import gates
 from linfair.ensemble import Ensemble, map_networks
 from linfair.linearizers.oneshot import top_units
-from linfair.linearizers.record import BudgetOutOfReach, LinearizedModel, budget_units, check_budgets, record
+from linfair.linearizers.record import TOLERANCE, BudgetOutOfReach, LinearizedModel, budget_units, check_budgets, record
 from linfair.masks import apply_mask, masks_of
 from linfair.mitigation import resolve
 from linfair.training import Batch, Data, Schedule, fit
+
+Snapshot = tuple[nn.Module, int, int]
+"""A network with its mask, and the epochs and steps it had trained."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,14 @@ class SNL:
         threshold: A unit is kept while its alpha is above this.
         patience: Give up after so many epochs without a new lowest count; None is twice the epochs in which Adam can
             carry an alpha from 1 to the threshold, at least 50.
-        exact: Keep the units with the largest alphas, exactly the budget, instead of those above the threshold.
+        check_every: Ours. Check the count after every so many steps, too, and take a budget's mask there; None is only
+            at the end of an epoch, as released.
+        pace: Ours. Lambda grows, too, after an epoch in which the count fell by less than this share of its lowest; 0
+            is the released rule.
+        exact: Ours. Keep exactly the budget, the units with the largest alphas at the last check at which they all were
+            above the threshold and at most 5 % more were (or one unit; 16 where every step is checked). It needs
+            `check_every`: where the count jumps over that range the last units would be drawn from the noise around
+            0, and the budget is refused.
         rewind: Take only the mask from the path: the weights go back to the teacher's, and the record says 0 epochs. It
             separates which units SNL selects from the training it does while it selects.
         mitigation: Name or options of a mitigation used while the mask is selected; None is none. A member of an
@@ -55,10 +69,20 @@ class SNL:
     warmup: int = 5
     threshold: float = 1e-2
     patience: int | None = None
+    check_every: int | None = None
+    pace: float = 0.0
     exact: bool = False
     rewind: bool = False
     mitigation: str | object | None = None
     schedule: Schedule = field(default=Schedule(epochs=2000, batch_size=128, optimizer="adam", lr=1e-3))
+
+    def __post_init__(self) -> None:
+        if self.check_every is not None and self.check_every < 1:
+            raise ValueError(
+                f"check_every is a number of steps >= 1, or None for the ends of epochs: {self.check_every}"
+            )
+        if not 0 <= self.pace < 1:
+            raise ValueError(f"pace is a share in [0, 1) of the kept units that an epoch removes, got {self.pace}")
 
 
 def snl(
@@ -84,7 +108,8 @@ def snl(
         One record per budget, before fine-tuning.
 
     Raises:
-        BudgetOutOfReach: If the count stops falling before the last budget; says how far it came and what to change.
+        BudgetOutOfReach: If the count stops falling before the last budget, or jumps over a budget that is to be met to
+            the unit; says how far it came and what to change.
         TrainingDiverged: If the loss or a multiplier of the mitigation does; names the seeds.
     """
     options = options or SNL()
@@ -99,6 +124,7 @@ def snl(
         stage="masks",
         label="snl: mask path",
         after_epoch=path.after_epoch,
+        after_step=path.after_step if options.check_every else None,
         check=path.mitigated.after_epoch,
         sampler=path.mitigated.sampler,
         clip=path.mitigated.clip,
@@ -106,12 +132,11 @@ def snl(
     )
     path.finish(history)
     single = not isinstance(path.model, Ensemble)
-    return [
-        record("snl", budget, limit, [taken[number] for taken in path.snapshots], epochs, history, single=single)
-        for number, (budget, limit, epochs) in enumerate(
-            zip(budgets, path.limits, zip(*path.epochs, strict=True), strict=True)
-        )
-    ]
+    records = []
+    for number, (budget, limit) in enumerate(zip(budgets, path.limits, strict=True)):
+        networks, epochs, steps = zip(*(taken[number] for taken in path.taken), strict=True)
+        records.append(record("snl", budget, limit, networks, epochs, history, single=single, steps=steps))
+    return records
 
 
 class _Path:
@@ -130,55 +155,92 @@ class _Path:
         self.lasso = torch.full((members,), options.lasso, device=source.splits["train"].y.device)
         self.lowest = [total] * members
         self.stale = [0] * members
-        self.snapshots: list[list[nn.Module]] = [[] for _ in self.seeds]
-        self.epochs: list[list[int]] = [[] for _ in self.seeds]
+        self.taken: list[list[Snapshot]] = [[] for _ in self.seeds]
+        self.held: list[Snapshot | None] = [None] * members
+        self.last = [(0, total)] * members  # step and count of the latest check
         self.counts: list[list[int]] = []
         self.mitigated = resolve(options.mitigation).start(self.model, teacher, data)
         schedule = options.schedule
-        steps = math.ceil(len(source.splits["train"]) / (schedule.batch_size or len(source.splits["train"])))
-        fall = (1 - options.threshold) / ((schedule.alpha_lr or schedule.lr) * steps)
+        self.steps = schedule.steps(len(source.splits["train"]))
+        fall = (1 - options.threshold) / ((schedule.alpha_lr or schedule.lr) * self.steps)
         self.patience = options.patience or max(50, math.ceil(2 * fall))
 
     def objective(self, model: nn.Module, batch: Batch) -> Tensor:
         l1 = sum(alpha.abs().flatten(1).sum(1) for alpha in gates.alphas(model).values())
         return self.mitigated(model, batch) + self.lasso * l1
 
+    def after_step(self, step: int) -> None:
+        if step % self.options.check_every == 0 and step % self.steps:
+            self.check(step)
+
     def after_epoch(self, epoch: int) -> bool:
-        counts = gates.kept_units(self.model, threshold=self.options.threshold).tolist()
+        counts = self.check((epoch + 1) * self.steps)
         self.counts.append(counts)
         for member, count in enumerate(counts):
-            taken = self.snapshots[member]
-            while len(taken) < len(self.limits) and count <= self.limits[len(taken)]:
-                taken.append(self._snapshot(member, self.limits[len(taken)]))
-                self.epochs[member].append(0 if self.options.rewind else epoch + 1)
-            fell = count < self.lowest[member]
-            self.lowest[member] = min(count, self.lowest[member])
-            self.stale[member] = 0 if fell else self.stale[member] + 1
-            if len(taken) < len(self.limits) and not fell and epoch >= self.options.warmup:
+            lowest = self.lowest[member]
+            self.lowest[member] = min(count, lowest)
+            self.stale[member] = 0 if count < lowest else self.stale[member] + 1
+            slow = count >= (1 - self.options.pace) * lowest
+            if len(self.taken[member]) < len(self.limits) and slow and epoch >= self.options.warmup:
                 self.lasso[member] *= self.options.growth
-        missing = [m for m, taken in enumerate(self.snapshots) if len(taken) < len(self.limits)]
+        missing = self.missing()
         if any(self.stale[member] >= self.patience for member in missing):
             self._give_up(missing, f"no unit left in the last {self.patience} epochs (epoch {epoch + 1})")
         return not missing
 
+    def missing(self) -> list[int]:
+        """The members that have not met their last budget."""
+        return [member for member, taken in enumerate(self.taken) if len(taken) < len(self.limits)]
+
+    def check(self, step: int) -> list[int]:
+        """Count each member's units and take the masks that are due."""
+        spare = 16 if self.options.check_every == 1 else 1
+        counts = gates.kept_units(self.model, threshold=self.options.threshold).tolist()
+        for member, count in enumerate(counts):
+            taken = self.taken[member]
+            while len(taken) < len(self.limits):
+                limit = self.limits[len(taken)]
+                if self.options.exact and 0 <= count - limit <= max(TOLERANCE * limit, spare):
+                    self.held[member] = self._snapshot(member, limit, step)
+                if count > limit:
+                    break
+                if self.options.exact and self.held[member] is None:
+                    self._refuse(member, limit, step, count)
+                taken.append(self.held[member] or self._snapshot(member, limit, step))
+                self.held[member] = None
+            self.last[member] = step, count
+        return counts
+
     def finish(self, history: list[dict[str, object]]) -> None:
-        missing = [m for m, taken in enumerate(self.snapshots) if len(taken) < len(self.limits)]
-        if missing:
+        if missing := self.missing():
             self._give_up(missing, f"all {self.options.schedule.epochs} epochs were used")
         for row, counts, logged in zip(history, self.counts, self.mitigated.rows, strict=True):
             row |= logged | {"kept": counts}
 
-    def _snapshot(self, member: int, limit: int) -> nn.Module:
+    def _snapshot(self, member: int, limit: int, step: int) -> Snapshot:
         network = _member(self.model, member)
         if self.options.exact:
             units = top_units({site: gate.alpha.detach() for site, gate in gates.sites(network).items()}, limit)
             gates.set_alphas(network, lambda site, alpha: units[site].to(alpha).unsqueeze(0))
         network = gates.binarise(network, threshold=self.options.threshold)
-        return network if self.original is None else apply_mask(_member(self.original, member), masks_of(network))
+        if self.original is None:
+            return network, math.ceil(step / self.steps), step
+        return apply_mask(_member(self.original, member), masks_of(network)), 0, 0
+
+    def _refuse(self, member: int, limit: int, step: int, count: int) -> None:
+        before, was = self.last[member]
+        alphas = torch.cat([alpha[member].flatten() for alpha in gates.alphas(self.model).values()])
+        smallest = alphas.topk(limit).values[-1].item() if limit else math.nan
+        finer = "Lower lasso or alpha_lr" if step - before == 1 else "Set check_every=1, lower lasso or alpha_lr"
+        raise BudgetOutOfReach(
+            f"snl: exact cannot keep {limit} units for seed {self.seeds[member]}: the count fell from {was} to {count} "
+            f"in {step - before} steps (step {step}), and the last unit to keep has alpha {smallest:.3g} <= "
+            f"{self.options.threshold:g}, which is noise around 0. {finer}, or take exact=False"
+        )
 
     def _give_up(self, missing: list[int], why: str) -> None:
         member = missing[0]
-        limit = self.limits[len(self.snapshots[member])]
+        limit = self.limits[len(self.taken[member])]
         rate = self.options.schedule.alpha_lr or self.options.schedule.lr
         advice = (
             f"Lower alpha_lr ({rate:g}) below the threshold ({self.options.threshold:g}): "

@@ -137,8 +137,8 @@ def test_the_teacher_is_left_bit_for_bit() -> None:
 def test_rewind_keeps_the_exact_paths_mask_and_the_teachers_weights_bit_for_bit(
     teacher: nn.Module, digits: GroupedData
 ) -> None:
-    exact = run(teacher, digits, exact=True)
-    rewound = run(teacher, digits, exact=True, rewind=True)
+    exact = run(teacher, digits, exact=True, check_every=1)
+    rewound = run(teacher, digits, exact=True, check_every=1, rewind=True)
     weights = teacher.state_dict()
     for one, other in zip(rewound, exact, strict=True):
         assert one.kept == other.kept == (budget_units(one.budget, 32),)
@@ -156,8 +156,9 @@ def test_rewind_of_an_ensemble_gives_each_member_its_own_weights_back(
     pair: tuple[Ensemble, list[GroupedData]],
 ) -> None:
     ensemble, sets = pair
+    stepwise = replace(QUICK, exact=True, check_every=1)
     exact, rewound = (
-        snl(ensemble, sets, (0.5,), seeds=[5, 6], options=replace(QUICK, exact=True, rewind=back), progress=False)[0]
+        snl(ensemble, sets, (0.5,), seeds=[5, 6], options=replace(stepwise, rewind=back), progress=False)[0]
         for back in (False, True)
     )
     assert rewound.epochs == (0, 0)

@@ -1,0 +1,100 @@
+"""How a stage is trained: epochs, batches, optimizer, rates, precision."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How a stage is trained.
+
+    Attributes:
+        epochs: Passes over the training split.
+        batch_size: Images of a batch; None is the whole split. The last batches differ by one image at most.
+        optimizer: `sgd`, `adam` or `adamw`.
+        lr: Learning rate of the weights.
+        momentum: For `sgd`.
+        nesterov: Nesterov's form of that momentum.
+        weight_decay: Of the weights; alphas have none.
+        decay: `constant`, `cosine` (to 0 over the epochs) or `step`.
+        milestones: Epochs at which `step` multiplies the rate by `gamma`.
+        gamma: See above.
+        alpha_lr: Learning rate of the alphas, where they are trained; None is `lr`.
+        augment: Shift images at random where the data set says so.
+        compile: Run the network through torch.compile; losses differ by rounding only.
+        precision: `float32`, or `bf16`: the networks, the teacher's included, run under autocast, their large products
+            in bfloat16; weights, optimizer and losses stay float32, and whatever is measured runs in float32.
+        channels_last: Images and convolutions in channels-last memory while training; ensembles keep their layout.
+        fused: The optimizer's fused form; rounding may differ.
+    """
+
+    epochs: int
+    batch_size: int | None = 128
+    optimizer: str = "sgd"
+    lr: float = 0.1
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 0.0
+    decay: str = "constant"
+    milestones: tuple[int, ...] = ()
+    gamma: float = 0.1
+    alpha_lr: float | None = None
+    augment: bool = True
+    compile: bool = False
+    precision: str = "float32"
+    channels_last: bool = False
+    fused: bool = False
+
+    def __post_init__(self) -> None:
+        if self.precision not in ("float32", "bf16"):
+            raise ValueError(f"no precision {self.precision!r}; there are float32, bf16")
+        if self.nesterov and (self.optimizer != "sgd" or not self.momentum > 0):
+            raise ValueError(
+                f"nesterov=True needs optimizer='sgd' and momentum > 0, got {self.optimizer!r} and {self.momentum}"
+            )
+
+    def steps(self, n: int) -> int:
+        """Steps of one epoch over n inputs.
+
+        >>> Schedule(epochs=1, batch_size=128).steps(1000)
+        8
+        """
+        return math.ceil(n / (self.batch_size or n))
+
+    def rate(self, epoch: int) -> float:
+        """Factor on the learning rates in an epoch (counted from 0).
+
+        >>> Schedule(epochs=160, decay="step", milestones=(80, 120)).rate(100)
+        0.1
+        """
+        if self.decay == "constant":
+            return 1.0
+        if self.decay == "cosine":
+            return 0.5 * (1 + math.cos(math.pi * epoch / self.epochs))
+        if self.decay == "step":
+            return self.gamma ** sum(epoch >= milestone for milestone in self.milestones)
+        raise ValueError(f"no decay {self.decay!r}; there are constant, cosine, step")
+
+    def make_optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
+        """The optimizer over what is trainable, the alphas in a group of their own."""
+        alphas, weights = [], []
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                (alphas if name.rpartition(".")[2] == "alpha" else weights).append(parameter)
+        alpha_lr = self.lr if self.alpha_lr is None else self.alpha_lr
+        groups = [
+            {"params": weights, "lr": self.lr, "weight_decay": self.weight_decay},
+            {"params": alphas, "lr": alpha_lr, "weight_decay": 0.0},
+        ]
+        groups = [group for group in groups if group["params"]]
+        fused = True if self.fused else None  # None leaves the choice to torch, False would not
+        if self.optimizer == "sgd":
+            return torch.optim.SGD(groups, momentum=self.momentum, nesterov=self.nesterov, fused=fused)
+        if self.optimizer == "adam":
+            return torch.optim.Adam(groups, fused=fused)
+        if self.optimizer == "adamw":
+            return torch.optim.AdamW(groups, fused=fused)
+        raise ValueError(f"no optimizer {self.optimizer!r}; there are sgd, adam, adamw")

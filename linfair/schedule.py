@@ -27,6 +27,7 @@ class Schedule:
         compile: Run the network through torch.compile; losses differ by rounding only.
         precision: `float32`, or `bf16`: the networks, the teacher's included, run under autocast, their large products
             in bfloat16; weights, optimizer and losses stay float32, and whatever is measured runs in float32.
+        tf32: On a GPU, let products of float32 numbers run in TF32, ten bits of mantissa.
         channels_last: Images and convolutions in channels-last memory while training; ensembles keep their layout.
         fused: The optimizer's fused form; rounding may differ.
     """
@@ -45,6 +46,7 @@ class Schedule:
     augment: bool = True
     compile: bool = False
     precision: str = "float32"
+    tf32: bool = False
     channels_last: bool = False
     fused: bool = False
 

@@ -20,6 +20,7 @@ from linfair import data, gates, models
 from linfair.data import GroupedData
 from linfair.ensemble import Ensemble
 from linfair.metrics import group_accuracy, mean_interval
+from linfair.precision import full_precision
 from linfair.training import Schedule, correctness, fit, supervised, threads
 
 BUDGETS = (1.0, 0.75, 0.5, 0.25, 0.1, 0.0)
@@ -82,7 +83,7 @@ class ToyStudy:
         """
         model = self.networks[seed, budget]
         points = torch.cartesian_prod(*[torch.tensor(edge, dtype=torch.float32)] * 2).flip(1)
-        with torch.no_grad():
+        with torch.no_grad(), full_precision():
             logits = model(points.to(next(model.parameters()).device))
         return logits.softmax(dim=1)[:, 1].view(len(edge), len(edge)).cpu().numpy()
 

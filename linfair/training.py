@@ -19,6 +19,7 @@ from tqdm import tqdm
 from linfair.data import GroupedData, move
 from linfair.divergence import Failure, Isolation, TrainingDiverged, clip_gradients
 from linfair.ensemble import Ensemble
+from linfair.precision import full_precision, products
 from linfair.schedule import Schedule
 
 Data = GroupedData | Sequence[GroupedData]
@@ -243,10 +244,11 @@ def fit(
             batch = source.take(index, shifts)
             if last and batch.x.ndim == 4:
                 batch = replace(batch, x=batch.x.contiguous(memory_format=torch.channels_last))
-            with torch.autocast(batch.x.device.type, torch.bfloat16, enabled=schedule.precision == "bf16"):
-                loss = objective(run, batch)
-            optimizer.zero_grad(set_to_none=True)
-            loss.sum().backward()
+            with products(tf32=schedule.tf32):
+                with torch.autocast(batch.x.device.type, torch.bfloat16, enabled=schedule.precision == "bf16"):
+                    loss = objective(run, batch)
+                optimizer.zero_grad(set_to_none=True)
+                loss.sum().backward()
             if clip is not None:
                 clip_gradients(model, members, clip)
             optimizer.step()
@@ -281,13 +283,14 @@ def fit(
     return history
 
 
+@full_precision()
 @torch.no_grad()
 def predict(
     model: nn.Module, data: Data, split: str, *, view: tuple[int, int] = (0, 0), batch_size: int = 1024
 ) -> Tensor:
     """Logits of a whole split, (n, classes) or (members, n, classes), its inputs moved by `view`.
 
-    In evaluation mode, and without autocast: a measurement is never less precise than the weights.
+    In evaluation mode, without autocast and TF32: a measurement is never less precise than the weights.
     """
     source = Source(data, split)
     if max(map(abs, view)) > source.sets[0].shift:
@@ -302,8 +305,7 @@ def predict(
         shifts = None
         if view != (0, 0):
             shifts = torch.tensor(view, device=index.device).view(2, 1, 1).expand(2, *index.shape)
-        with torch.autocast(index.device.type, enabled=False):  # a training's precision ends here
-            logits.append(model(source.take(index, shifts).x))
+        logits.append(model(source.take(index, shifts).x))
     model.train(training)
     return torch.cat(logits, dim=-2)
 

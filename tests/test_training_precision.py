@@ -179,6 +179,6 @@ def test_profiles_that_a_cpu_takes_train_in_plain_float32(profile: str) -> None:
 def test_the_gpu_profiles_differ_in_precision_alone_and_from_each_other_in_nothing_else() -> None:
     """Every stage of `fast` is tuned; `fast_float32` is what its bf16 has to be compared with."""
     for fast, reference in zip(schedules("fast"), schedules("fast_float32"), strict=True):
-        assert (fast.precision, fast.channels_last, fast.fused) == ("bf16", True, True)
-        assert replace(fast, precision="float32") == reference
+        assert (fast.precision, fast.tf32, fast.channels_last, fast.fused) == ("bf16", True, True, True)
+        assert replace(fast, precision="float32", tf32=False) == reference
     assert on_gpu(recipe("resnet18", "paper")).base.epochs == 160

@@ -140,7 +140,10 @@ def deepreduce(
         networks = [gates.freeze(network) for network in networks]
         epochs = [options.schedule.epochs] * len(networks)
         single = not isinstance(model, Ensemble)
-        records.append(record("deepreduce", budget, limit, networks, epochs, search.history, single=single))
+        steps = [options.schedule.steps(search.n) * done for done in epochs]
+        records.append(
+            record("deepreduce", budget, limit, networks, epochs, search.history, single=single, steps=steps)
+        )
     return records
 
 
@@ -151,7 +154,8 @@ class _Search:
         self, teacher: nn.Module, data: Data, seeds: Sequence[int], options: DeepReDuce, progress: bool
     ) -> None:
         self.single = not isinstance(teacher, Ensemble)
-        shape = (data if self.single else data[0]).input_shape
+        source = data if self.single else data[0]
+        shape, self.n = source.input_shape, len(source.splits["train"])
         self.gated = gates.freeze(map_networks(lambda network: gates.install(network, shape), teacher))
         self.one = self.gated if self.single else self.gated.member(0)
         self.members = 1 if self.single else self.gated.members

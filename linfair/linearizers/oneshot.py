@@ -22,6 +22,7 @@ from linfair.data import GroupedData
 from linfair.ensemble import Ensemble, map_networks
 from linfair.linearizers.record import LinearizedModel, budget_units, check_budgets, record
 from linfair.masks import Mask, apply_mask, structure_hash
+from linfair.precision import full_precision
 from linfair.training import Data, Source, supervised
 
 Scores = dict[str, Tensor]
@@ -48,6 +49,7 @@ def random_scores(network: nn.Module, data: GroupedData, seed: int, options: One
     return {site: torch.rand(gate.alpha.shape, generator=generator) for site, gate in gates.sites(network).items()}
 
 
+@full_precision()
 def magnitude_scores(network: nn.Module, data: GroupedData, seed: int, options: OneShot) -> Scores:
     """Mean of max(-x, 0) over the training split for each unit, x its input in evaluation mode."""
     sums: Scores = {}
@@ -67,6 +69,7 @@ def magnitude_scores(network: nn.Module, data: GroupedData, seed: int, options: 
     return {site: total.cpu() / len(data.splits["train"]) for site, total in sums.items()}
 
 
+@full_precision()
 def snip_scores(network: nn.Module, data: GroupedData, seed: int, options: OneShot) -> Scores:
     """|dL/dalpha| at alpha = 1 for each unit, L the mean cross entropy over the training split."""
     found = gates.sites(gates.freeze(network, frozen=False))

@@ -28,7 +28,8 @@ class LinearizedModel:
         masks: One mask for each member.
         epochs: Epochs each member had trained, the last one perhaps in part, when its mask was taken; 0 for one-shot
             methods.
-        steps: The same as a count of steps; None where masks are taken at the end of an epoch.
+        steps: The same as a count of steps; None where the method does not say, and masks are taken at the end of an
+            epoch.
         history: Rows of the mask phase, shared by the budgets of one path.
         accuracy_before: Validation accuracy of each member before fine-tuning, where it was measured.
         accuracy_after: Likewise after it.
@@ -78,6 +79,8 @@ def record(
 ) -> LinearizedModel:
     """Put one budget's networks, gates binary, into a record."""
     model = networks[0] if single else Ensemble(networks)
+    if steps is None and not any(epochs):
+        steps = epochs
     taken = None if steps is None else tuple(steps)
     return LinearizedModel(method, budget, budget_units, model, masks_of(model), tuple(epochs), history, steps=taken)
 

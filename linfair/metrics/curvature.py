@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from linfair.data import GroupedData
 from linfair.metrics.gradients import ParameterRisk, flat
+from linfair.precision import full_precision
 
 WHICH = ("LA", "LM")
 
@@ -89,6 +90,7 @@ def hessian_product(risk: ParameterRisk, index: Tensor) -> Callable[[Tensor], Te
     sizes = [parameter.numel() for parameter in risk.parameters]
     kept = risk.derivative(risk.mean_loss(index, len(index)), create_graph=True) if len(parts) == 1 else None
 
+    @full_precision()
     def product(vector: Tensor) -> Tensor:
         pieces = vector.to(risk.parameters[0]).split(sizes)
         direction = [piece.view(shape) for piece, shape in zip(pieces, shapes, strict=True)]

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from linfair.data import GroupedData
 from linfair.gates import sites
+from linfair.precision import full_precision
 from linfair.training import cross_entropy
 
 ESTIMATORS = ("exact", "per_batch")
@@ -56,8 +57,8 @@ class ParameterRisk:
         split: One of `data.splits`.
         alpha: Count the gates' alphas among the parameters, last.
         batch_size: Inputs of one pass through the network: bounds the memory, not the value.
-        dtype: Precision of the network's own arithmetic; None is its most precise parameter's. On a GPU convolutions
-            run in TF32 unless `torch.backends.cudnn.allow_tf32` is False.
+        dtype: Precision of the network's own arithmetic; None is its most precise parameter's. TF32 and autocast are
+            off while it computes.
 
     Attributes:
         n: Inputs of each group in the split.
@@ -151,6 +152,7 @@ class ParameterRisk:
         batch = found // self.batch_size
         return [found[batch == number] for number in batch.unique().tolist()]
 
+    @full_precision()
     def mean_loss(self, index: Tensor, n: int) -> Tensor:
         """Sum of the cross entropies of the inputs at positions index, over n: a scalar with a graph.
 
@@ -170,6 +172,7 @@ class ParameterRisk:
             )
         return mean
 
+    @full_precision()
     def derivative(self, value: Tensor, **options: object) -> tuple[Tensor, ...]:
         """Derivative of a scalar by the parameters, zeros for those it does not depend on."""
         return torch.autograd.grad(value, self.parameters, materialize_grads=True, **options)

@@ -106,7 +106,7 @@ def fine_tuned(
 
 
 def with_fate(rows: pd.DataFrame, one: LinearizedModel, seeds: Sequence[int]) -> pd.DataFrame:
-    """Add `diverged`, `multiplier` and `multipliers` to the rows of one fine-tuned record.
+    """Add `mask_steps`, `diverged`, `multiplier` and `multipliers` to the rows of one fine-tuned record.
 
     Whatever was measured of a seed that diverged becomes nan: it is a result, but no accuracy. `multiplier` is the
     group's last Lagrange multiplier (the last weight in group DRO), nan for arms without; `multipliers`, in the rows of
@@ -125,7 +125,9 @@ def with_fate(rows: pd.DataFrame, one: LinearizedModel, seeds: Sequence[int]) ->
         for group in range(len(logged[-1][member]) if logged and logged[-1] else 0)
     }
     at = list(zip(rows["seed"], rows["group"], rows["split"], strict=True))
+    steps = dict(zip(seeds, one.steps or [pd.NA] * len(seeds), strict=True))
     rows = rows.assign(
+        mask_steps=rows["seed"].map(steps).astype("Int64"),
         diverged=rows["seed"].isin(lost),
         multiplier=[history.get((seed, group), [math.nan])[-1] for seed, group, _ in at],
         multipliers=[

@@ -259,7 +259,8 @@ class Worker:
                     for tensor, value in one.model.state_dict().items()
                 }
                 self.path_seconds = time.perf_counter() - start
-                notes = {"epochs": [one.epochs for one in self._path], "seconds": self.path_seconds}
+                notes = {field: [getattr(one, field) for one in self._path] for field in ("epochs", "steps")}
+                notes |= {"seconds": self.path_seconds}
                 self.store.save(name, tensors, notes)
             else:
                 self._path = self._restore(*stored)
@@ -276,14 +277,15 @@ class Worker:
 
     def _restore(self, tensors: dict[str, torch.Tensor], notes: dict) -> list[LinearizedModel]:
         records = []
-        for number, (budget, epochs) in enumerate(zip(self.cell.budgets, notes["epochs"], strict=True)):
+        taken = zip(self.cell.budgets, notes["epochs"], notes["steps"], strict=True)
+        for number, (budget, epochs, steps) in enumerate(taken):
             model, start = self._gated(), f"{number}/"
             model.load_state_dict({k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)})
             networks = model.networks() if isinstance(model, Ensemble) else [model]
             units = budget_units(budget, gates.total_units(model))
             networks = [gates.freeze(network) for network in networks]
             single = not isinstance(model, Ensemble)
-            records.append(record(self.cell.method, budget, units, networks, epochs, [], single=single))
+            records.append(record(self.cell.method, budget, units, networks, epochs, [], single=single, steps=steps))
         return records
 
     def students(self, arm: str) -> Iterator[LinearizedModel]:
@@ -359,7 +361,7 @@ class Worker:
             counts = 1.0, total, [total] * each, [0] * each
             before = time.perf_counter()
             frames.append(measure(teacher, self.data, self.cell.seeds, *counts, **compared))
-            frames[0] = frames[0].assign(diverged=False, multiplier=float("nan"), multipliers="")
+            frames[0] = frames[0].assign(mask_steps=0, diverged=False, multiplier=float("nan"), multipliers="")
             self.spent["measure"] += time.perf_counter() - before
         else:
             for one in self.students(arm):

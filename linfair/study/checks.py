@@ -67,7 +67,8 @@ def teacher_notes(members: int) -> Notes:
 
 def path_notes(budgets: int, members: int) -> Notes:
     """The notes of a mask path's checkpoint."""
-    return {"epochs": list_of(list_of(_is_count, members), budgets), "seconds": is_number}
+    counts = list_of(list_of(_is_count, members), budgets)
+    return {"epochs": counts, "steps": lambda value: value == [None] * budgets or counts(value), "seconds": is_number}
 
 
 def student_notes(members: int, *, budget: float, teacher: str) -> Notes:

@@ -391,8 +391,8 @@ def checkpoint(lab: Lab) -> pd.DataFrame:
 
 
 def exact_budget(lab: Lab) -> pd.DataFrame:
-    """Budgets checked at the ends of epochs, and met exactly."""
-    exact = lab.select(lab.teacher, lab.sets, lab.options(exact=True))
+    """Budgets checked at the ends of epochs, and met exactly at the step before the count falls below."""
+    exact = lab.select(lab.teacher, lab.sets, lab.options(exact=True, check_every=1))
     parts = []
     for version, one, tuned in (("exact", exact, lab.tune(one=exact)), ("released", lab.selected, lab.tune())):
         kept = [100 * count / one.masks[0].total for count in one.kept]

@@ -37,9 +37,12 @@ class Selection:
     summary: str = ""
 
 
+STEPWISE = ("check_every", 1), ("exact", True)
+"""Options with which SNL meets a budget to the unit, like all other selections."""
+
 SELECTIONS = (
-    Selection("snl", "snl", (("exact", True),), "snl", "learned with the weights, then fine-tuned"),
-    Selection("snl mask", "snl", (("exact", True), ("rewind", True)), summary="SNL's mask on the original weights"),
+    Selection("snl", "snl", STEPWISE, "snl", "learned with the weights, then fine-tuned"),
+    Selection("snl mask", "snl", (*STEPWISE, ("rewind", True)), summary="SNL's mask on the original weights"),
     Selection("snip", "snip", summary="largest |dL/dalpha|"),
     Selection("magnitude", "magnitude", summary="largest mean of max(-x, 0)"),
     Selection("uniform", "uniform", summary="at random, the same share of every layer"),

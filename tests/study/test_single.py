@@ -142,6 +142,23 @@ def test_group_table_shows_each_arm_with_the_counts_of_the_rows(done: tuple[Path
     assert f"last training loss {table['base_loss'].iloc[0]:.3f}" in text
 
 
+def test_group_table_says_when_each_mask_was_taken_and_which_budget_was_missed(
+    done: tuple[Path, ResultStore, pd.DataFrame],
+) -> None:
+    """A count 6 % below its budget is missed, one 5 % below is not; a one-shot method has no steps to tell."""
+    table = done[2]
+    counts = {0.5: (94, 100, 3, 11), 0.1: (95, 100, 0, 0)}
+    for name, values in zip(
+        ("kept", "budget_units", "mask_epochs", "mask_steps"), zip(*counts.values(), strict=True), strict=True
+    ):
+        table = table.assign(
+            **{name: table["budget"].map(dict(zip(counts, values, strict=True))).fillna(0).astype(int)}
+        )
+    lines = group_table(table, split="test").splitlines()
+    assert "  50 %: 94 of 100, missed, mask taken after 3 epochs, 11 steps" in lines
+    assert "  10 %: 95 of 100" in lines
+
+
 def test_without_the_control_its_arm_is_left_out(
     done: tuple[Path, ResultStore, pd.DataFrame], tmp_path: Path, no_training: None
 ) -> None:

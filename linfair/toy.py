@@ -67,8 +67,7 @@ class ToyStudy:
     def boundary(self, x: np.ndarray) -> np.ndarray:
         """Height of the true boundary at x."""
         options = self.data[self.seeds[0]].provenance["options"]
-        curve = data.BOUNDARIES[options["boundary"]]
-        return curve(x, amplitude=options["amplitude"], frequency=options["frequency"])
+        return data.BOUNDARIES[options["boundary"]](x, amplitude=options["amplitude"], frequency=options["frequency"])
 
     def minority_probability(self, seed: int, budget: float, edge: np.ndarray) -> np.ndarray:
         """Probability that one network gives to the minority on a grid.

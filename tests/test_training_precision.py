@@ -173,7 +173,7 @@ def schedules(profile: str) -> list[Schedule]:
 @pytest.mark.parametrize("profile", ["smoke", "small", "quick", "paper"])
 def test_profiles_that_a_cpu_takes_train_in_plain_float32(profile: str) -> None:
     for schedule in schedules(profile):
-        assert (schedule.precision, schedule.channels_last, schedule.fused) == ("float32", False, False)
+        assert (schedule.precision, schedule.tf32, schedule.fused) == ("float32", False, False)
 
 
 def test_the_gpu_profiles_differ_in_precision_alone_and_from_each_other_in_nothing_else() -> None:

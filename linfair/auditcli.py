@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from linfair.data import DATASETS
+from linfair.data.notes import notes
+from linfair.datacli import choice_options, chosen
 from linfair.linearizers import LINEARIZERS
 from linfair.mitigatecli import numbers, significance_option, split_arms
 from linfair.models import NETWORKS
@@ -47,6 +49,8 @@ def audit(options: Namespace) -> None:
     arm_list(arms)
     recipe("", options.profile)
     subject = _subject(options)
+    for line in notes(subject.data.provenance):
+        print(f"data: {line}", file=sys.stderr)
     for text in subject.warnings:
         print(f"warning: {text}", file=sys.stderr)
     found = audit(subject, plan, announce=lambda line: print(line, file=sys.stderr, flush=True))
@@ -58,12 +62,12 @@ def audit(options: Namespace) -> None:
 def _subject(options: Namespace) -> "Subject":
     from linfair.audit import AuditError, read_own, read_user
 
-    given = {name: getattr(options, name) for name in ("label", "group", "size") if getattr(options, name) is not None}
+    given = chosen(options) | ({} if options.size is None else {"size": options.size})
     if options.teacher:
         also = [
             f"--{name}" for name in ("model", "weights", "seed", "mean", "std") if getattr(options, name) is not None
         ]
-        also += [f"--{name}" for name in given]
+        also += [f"--{name.replace('_', '-')}" for name in given]
         if also:
             raise AuditError(f"--teacher knows its network, data and split: leave out {', '.join(also)}")
         return read_own(options.teacher, network=options.network, data=options.data, device=options.device)
@@ -98,8 +102,7 @@ def audit_options(parser: ArgumentParser) -> None:
     )
     own.add_argument("--weights", metavar="FILE", help="its state dict, as safetensors")
     own.add_argument("--data", metavar="NAME", help=f"folder:PATH, or {', '.join(DATASETS)}")
-    own.add_argument("--label", metavar="NAME", help="what is predicted, for data that let you choose")
-    own.add_argument("--group", metavar="NAME", help="what is compared (default: the label)")
+    choice_options(own)
     own.add_argument("--size", type=int, metavar="PIXELS", help="side of a folder's images (default: 32)")
     own.add_argument(
         "--mean", type=numbers, metavar="M,...", help="per channel, images on [0, 1] (default: the data's)"

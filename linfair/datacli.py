@@ -1,22 +1,23 @@
 """What `linfair data status`, `describe`, `fetch` and `pack` print and do."""
 
 import contextlib
-import csv
 import json
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, Namespace, _ArgumentGroup
 from pathlib import Path
 
 import numpy as np
 
 from linfair.data import DATASETS, DataError, GroupedData, check_name, load_data
 from linfair.data.counts import as_shown, count_rows, group_table, label_table, named_counts, write_rows
-from linfair.data.folder import TABLE
+from linfair.data.folder import CONFLICTS
 from linfair.data.named import CIFAR10_NAMES, utkface_field
+from linfair.data.notes import listed, notes, skipped_line, split_line
 from linfair.data.packs import read_fields, write_pack
 from linfair.data.sheets import DIGITS, SHEETS, sheet_of
 from linfair.data.sources import checksum_state, fetch, find, read
 from linfair.data.svhn import IMAGES
+from linfair.data.table import read_table
 from linfair.data.utkface import LIMITS, fields_of, files_of
 from linfair.parameters import closest
 from linfair.paths import data_folders
@@ -25,6 +26,8 @@ SOURCES = ("cifar10", "svhn", "utkface")
 """Data sets whose files are looked for; the others are made, bundled or the user's folder."""
 SHOWN_SKIPS = 20
 """Skipped files that `describe` lists; the rest is counted (`--json` lists all)."""
+SHOWN_ALIKE = 5
+"""Files skipped for one reason that are listed each; more of them share a line."""
 
 
 def status(options: Namespace) -> None:
@@ -127,12 +130,19 @@ def describe(options: Namespace) -> None:
         print(f"\nTraining images by group and label\n{as_shown(label_table(rows)).to_string(index=False)}")
     print(f"\nsource: {asked['source']}\nsha256: {asked['source_sha256']}\nterms: {sheet.terms}")
     print(f"what the labels are not: {sheet.labels_are_not}")
-    skipped = known.get("skipped", [])
-    print(f"files skipped: {len(skipped)}")
-    for name, why in skipped[:SHOWN_SKIPS]:
-        print(f"    {name}: {why}")
-    if len(skipped) > SHOWN_SKIPS:
-        print(f"    and {len(skipped) - SHOWN_SKIPS} more: see --json")
+    if "drawn" in known:
+        print(split_line(known))
+    if not known.get("skipped"):
+        print(skipped_line(known))
+    for line in notes(known):
+        print(line)
+        files = known["skipped"] if line == skipped_line(known) else []
+        files = known["duplicates"] if line.startswith("files listed") else files
+        lines = listed(files, SHOWN_ALIKE)
+        for one in lines[:SHOWN_SKIPS]:
+            print(f"    {one}")
+        if len(lines) > SHOWN_SKIPS:
+            print(f"    and {len(lines) - SHOWN_SKIPS} more: see --json")
 
 
 def _own_label(name: str) -> str:
@@ -141,9 +151,8 @@ def _own_label(name: str) -> str:
 
 def _load(options: Namespace) -> GroupedData:
     check_name(options.name)
-    given = {"root": options.root, "label": options.label, "group": options.group}
-    given = {option: value for option, value in given.items() if value is not None}
-    data = load_data(options.name, seed=options.seed, **given)
+    root = {} if options.root is None else {"root": options.root}
+    data = load_data(options.name, seed=options.seed, **root, **chosen(options))
     _refuse_skips(data.name, data.provenance.get("skipped", []), options.strict)
     return data
 
@@ -168,13 +177,8 @@ def _source(name: str, root: str | None) -> tuple[str, str | None]:
 
 
 def _columns(folder: str) -> tuple[str, ...]:
-    """All label and group columns of a folder's table; none if there is no table to read."""
-    try:
-        with (Path(folder) / TABLE).open(encoding="utf-8-sig", newline="") as file:
-            header = next(csv.reader(file), [])
-    except (OSError, UnicodeDecodeError):
-        return ()
-    return tuple(name.strip() for name in header if name.strip() not in ("file", "split"))
+    """All label and group columns of a folder's table."""
+    return tuple(name for name in read_table(Path(folder)).header if name not in ("file", "split"))
 
 
 def fetch_data(options: Namespace) -> None:
@@ -194,6 +198,28 @@ def pack_data(options: Namespace) -> None:
     write_pack(collection, Path(options.out))
     print(f"wrote {options.out}: {len(collection):,} images, files skipped: {len(collection.skipped)}")
     print(f"checksum beside it: {options.out}.sha256")
+
+
+def chosen(options: Namespace) -> dict[str, object]:
+    """The data set's options that `choice_options` added and that were given."""
+    given = {name: getattr(options, name) for name in ("label", "group", "min_images", "conflicts")}
+    given["merge"] = ";".join(options.merge) if options.merge else None
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def choice_options(parser: ArgumentParser | _ArgumentGroup) -> None:
+    """Add the options that choose labels and groups of a data set."""
+    parser.add_argument("--label", metavar="NAME", help="what is predicted, for data that let you choose")
+    parser.add_argument(
+        "--group", metavar="NAME", help="what is compared; A,B for combinations of two columns (default: the label)"
+    )
+    parser.add_argument("--merge", metavar="A+B", action="append", help="make one group of these; may be repeated")
+    parser.add_argument("--min-images", type=int, metavar="N", help="leave out groups with fewer images than N")
+    parser.add_argument(
+        "--conflicts",
+        choices=CONFLICTS,
+        help="a folder's files that are listed with different values (default: leave-out)",
+    )
 
 
 def _root_option(parser: ArgumentParser) -> None:
@@ -216,8 +242,7 @@ def describe_options(parser: ArgumentParser) -> None:
     """Add the options of `linfair data describe`."""
     parser.add_argument("name", metavar="NAME", help=f"{', '.join(DATASETS)} or folder:PATH")
     parser.add_argument("--seed", type=int, default=0, help="decides the split (default: 0)")
-    parser.add_argument("--label", metavar="NAME", help="what is predicted, for data that let you choose")
-    parser.add_argument("--group", metavar="NAME", help="what is compared (default: the label)")
+    choice_options(parser)
     _root_option(parser)
     _strict_option(parser)
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")

@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 
-from linfair import gates
-from linfair.data import DATASETS, check_name
+from linfair import datacli, gates
+from linfair.data import DATASETS, check_name, load_data
+from linfair.data.notes import notes
 from linfair.linearizers import LINEARIZERS
 from linfair.linearizers.stages import stage_units
 from linfair.models import NETWORKS, build
@@ -52,17 +53,21 @@ def linearize(options: Namespace) -> None:
     from linfair.study.single import group_table, linearize_to
 
     network, data, width, seed = options.network, options.data, options.width, options.seed
-    chosen = {name: getattr(options, name) for name in ("label", "group") if getattr(options, name) is not None}
+    chosen = datacli.chosen(options)
     if options.teacher:
         header = load_network(options.teacher)[1]
         for name, given in {"network": network, "data": data, "width": width, "seed": seed}.items():
             found = getattr(header, name)
             if given not in (None, found):
-                raise ValueError(f"--{name} {given}, but {options.teacher} has {name} {found}; leave --{name} out")
+                raise ValueError(
+                    f"--{name.replace('_', '-')} {given}, but {options.teacher} has {name} {found}; leave --{name} out"
+                )
         found = dict(header.data_options)
         for name, given in chosen.items():
             if given != found.get(name):
-                raise ValueError(f"--{name} {given}, but {options.teacher} was trained with {found or 'none'}")
+                raise ValueError(
+                    f"--{name.replace('_', '-')} {given}, but {options.teacher} was trained with {found or 'none'}"
+                )
         chosen = found
         network, data, width, seed = header.network, header.data, header.width or None, header.seed
     network, data, seed = network or "mlp", data or "digits", seed or 0
@@ -82,6 +87,9 @@ def linearize(options: Namespace) -> None:
         teacher=options.teacher,
         data_options=chosen,
     )
+    if data.startswith("folder"):
+        for line in notes(load_data(data, seed=seed, **chosen).provenance):
+            print(f"data: {line}", file=sys.stderr)
     if options.profile != "paper":
         used = recipe(network, options.profile).method(options.method)
         print(f"Options of {options.method} in profile {options.profile} (not the paper's): {used}", file=sys.stderr)
@@ -115,8 +123,7 @@ def linearize_options(parser: ArgumentParser) -> None:
     parser.add_argument("--network", metavar="NAME", help=f"one of {', '.join(NETWORKS)} (default: mlp)")
     parser.add_argument("--width", type=int, help="width of the first stage (default: the profile's)")
     parser.add_argument("--data", metavar="NAME", help=f"{', '.join(DATASETS)} or folder:PATH (default: digits)")
-    parser.add_argument("--label", metavar="NAME", help="what to predict, for data that let you choose")
-    parser.add_argument("--group", metavar="NAME", help="what to compare (default: the label)")
+    datacli.choice_options(parser)
     parser.add_argument("--method", default="snl", metavar="NAME", help=f"one of {', '.join(LINEARIZERS)}")
     parser.add_argument("--budgets", default="0.5,0.2,0.1", help="shares of ReLUs kept, descending: 0.5,0.2,0.1")
     parser.add_argument("--seed", type=int, help="decides split, weights and training (default: 0)")

@@ -115,11 +115,14 @@ def mitigate_options(parser: ArgumentParser) -> None:
     )
     significance_option(parser)
     parser.add_argument(
+        "--judge-from",
         "--min-images",
+        dest="min_images",
         type=int,
         default=10,
         metavar="N",
-        help="groups with fewer validation images are judged together (default: 10; 1 judges each alone)",
+        help="groups with fewer validation images than N are judged together (default: 10; 1 judges each alone). "
+        "--min-images is its old name; in other commands that leaves groups out",
     )
     parser.add_argument("--profile", default="small", help="of the fine-tuning: smoke, small, quick or paper")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))

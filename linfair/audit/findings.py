@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from linfair.audit.run import Audit, Plan
+from linfair.data.notes import notes
 from linfair.metrics import Disparity, GroupMean, disparity, wilson
 from linfair.mitigation import PLAIN
 from linfair.study.choose import NOISE, Choice
@@ -383,7 +384,8 @@ def caveats(audit: Audit) -> list[tuple[str, str]]:
     skipped = data.provenance.get("skipped") or []
     if skipped:
         found.append(("Skipped files", f"{len(skipped)} lines of labels.csv could not be used and are not in here."))
-    return found
+    others = notes(data.provenance | {"skipped": []})
+    return found + [("The images", "; ".join(others) + ".")] * bool(others)
 
 
 def _groups_text(audit: Audit) -> str:
@@ -395,7 +397,11 @@ def _groups_text(audit: Audit) -> str:
             "Groups are the labels themselves: a group's accuracy is how often images of that label are recognised. "
             "For groups of people or circumstances name another column with --group."
         )
-    column = f"the column {options['group']} of labels.csv" if "group" in options else "the data's own groups"
+    column = (
+        f"the column {options['group'].replace(',', ' and ')} of labels.csv"
+        if "group" in options
+        else "the data's own groups"
+    )
     return (
         f"Groups are {column}, nothing finer: within a group, some may pay more than others, and what is not recorded "
         "cannot be seen."

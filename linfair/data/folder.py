@@ -85,7 +85,7 @@ def read_folder(
         fields[column] = np.array([numbers[value] for value in cells], dtype=np.int64)
     notes = {
         "duplicates": duplicates,
-        "found_as": [[file, spelled[file]] for file in files if file != spelled[file]],
+        "found_as": [[file, spelled[file]] for file in files if _plain(file) != spelled[file]],
         "rotated": read.rotated,
         "copies": len(same) - len(np.unique(same)),
         "lookalikes": [text for column in columns for text in _warnings(column, ordered[column])],
@@ -141,13 +141,17 @@ def _spellings(folder: Path, files: Sequence[str]) -> dict[str, str]:
         alike.setdefault(_folded(path), []).append(path)
     found = {}
     for file in dict.fromkeys(files):
-        plain = str(PurePosixPath(file.replace("\\", "/")))
+        plain = _plain(file)
         near = alike.get(_folded(plain), [])
         if file in there or plain in there:
             found[file] = file if file in there else plain
         else:
             found[file] = near[0] if len(near) == 1 else plain
     return found
+
+
+def _plain(file: str) -> str:
+    return str(PurePosixPath(file.replace("\\", "/")))
 
 
 def _folded(path: str) -> str:

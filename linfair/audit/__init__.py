@@ -4,7 +4,8 @@
 measures; `write_report` makes one HTML page of it. `linfair audit` is all three.
 """
 
-from linfair.audit.findings import answer, caveats
+from linfair.audit.caveats import caveats
+from linfair.audit.findings import answer
 from linfair.audit.network import AuditError, Subject, read_own, read_user
 from linfair.audit.report import html, write_report
 from linfair.audit.run import Audit, Plan, audit

@@ -13,7 +13,8 @@ from safetensors.torch import save_file
 
 from linfair import plots
 from linfair.audit import figures
-from linfair.audit.findings import answer, caveats, drift, explanation, gap_of, interval, overall, rows_of, share
+from linfair.audit.caveats import caveats
+from linfair.audit.findings import answer, drift, explanation, gap_of, interval, overall, rows_of, share
 from linfair.audit.page import disclosure, figure, page, section, table
 from linfair.audit.run import Audit, mask_of
 from linfair.audit.tables import accuracy_table, arm_table, cost_table, drop_table, repair_table, why_table

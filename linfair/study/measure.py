@@ -21,6 +21,7 @@ from linfair.metrics.distance import group_churn, parameter_distance
 from linfair.metrics.gradients import group_gradient_norm_pairs
 from linfair.metrics.margin import margin
 from linfair.metrics.risk import GroupMean, losses, mean_by_group
+from linfair.precision import full_precision
 from linfair.training import Data, predict
 
 MEANS = ("risk", "excess", "margin", "churn")
@@ -89,6 +90,7 @@ def answers(model: nn.Module, data: Data, split: str) -> tuple[Tensor, Tensor]:
     return right / len(sets[0].views), stored
 
 
+@full_precision()
 def measure(
     model: nn.Module,
     data: Data,

@@ -37,6 +37,7 @@ from linfair.data import GroupedData
 from linfair.metrics.accuracy import wilson
 from linfair.metrics.curvature import top_eigenvalues
 from linfair.metrics.gradients import ParameterRisk
+from linfair.precision import full_precision
 from linfair.theory.logit_curvature import LogitCurvature, dense_curvature, logit_curvature
 
 READINGS = ("printed", "logit", "corrected")
@@ -209,7 +210,8 @@ def hessian_bound(
     for group, top in zip(chosen, tops, strict=True):
         (index,) = risk.positions(group, "exact")
         x, y = data.normalise(part.x[index]).to(theta), part.y[index].to(theta)
-        found = logit_curvature(logit, theta, x, steps=steps, tol=tol, seed=seed)
+        with full_precision():
+            found = logit_curvature(logit, theta, x, steps=steps, tol=tol, seed=seed)
         printed, inside, corrected = (Terms(*(value.mean().item() for value in terms)) for terms in _terms(found, y))
         residual = found.residual.max().item()
         converged = top.converged and bool(found.converged.all())

@@ -30,7 +30,11 @@ _STUDY_PROFILE = Parameter(
 _STUDY = (_REPETITIONS, _SEED, _DEVICE, _STUDY_PROFILE)
 _NETWORK = Parameter("network", "str", "mlp", "Network.", choices=("mlp", "resnet18", "resnet34"))
 
-SWEEPS = tuple(f"fig{n:02d}" for n in (1, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15)) + ("label_group", "mitigations")
+SWEEPS = tuple(f"fig{n:02d}" for n in (1, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15)) + (
+    "label_group",
+    "mitigations",
+    "deepreduce_search",
+)
 """Figures that are grids: the files of `linfair/study/figures`."""
 
 NOTEBOOKS: dict[str, Notebook] = {

@@ -14,6 +14,7 @@ from linfair.study.cells import Worker
 from linfair.study.compare import compare
 from linfair.study.definitions import PROFILE_NAMES, QUANTITIES, DefinitionError, Job, find, find_profile, plan
 from linfair.study.gather import collect, gather, status, summary
+from linfair.study.grids import listed
 from linfair.study.store import ResultStore, Tables, code_hash
 from linfair.study.tables import text
 from linfair.study.work import StudyFailed, kind, read_pace, words
@@ -49,8 +50,10 @@ def show(options: Namespace) -> None:
     print(f"{len(jobs)} cells, {sum(len(job.arms) for job in jobs)} arms, in this order:")
     torch.set_num_threads(1)
     for job in jobs:
-        budgets = ", ".join(f"{100 * budget:g} %" for budget in job.cell.budgets)
+        budgets = ", ".join(f"{100 * budget:.4g} %" for budget in job.cell.budgets)
         print(f"{words(job.cell)}; budgets {budgets}; for {', '.join(job.figures)}")
+        for configuration, kept, total in listed(job.cell):
+            print(f"    culled {configuration:8} keeps {kept:>9,} of {total:,} units, {100 * kept / total:.4g} %")
         for arm, name in zip(job.arms, _names(job), strict=True):
             print(f"    {name}  {arm}")
     print(_cost(jobs, options.out))

@@ -75,6 +75,22 @@ def load_data(name: str, *, seed: int = 0, **options: object) -> GroupedData:
     return DATASETS[name](seed=seed, **options)
 
 
+def input_shape(name: str, **options: object) -> tuple[int, ...]:
+    """Shape of one input of a data set, without reading the images of those that lie in files.
+
+    Args:
+        name: One of `DATASETS`.
+        **options: Options of that data set.
+
+    >>> input_shape("svhn"), input_shape("digits"), input_shape("toy")
+    ((3, 32, 32), (1, 12, 12), (2,))
+    """
+    if name in EMBEDDED:
+        return load_data(name, **options).input_shape
+    size = int(options.get("size", 32))
+    return 3, size, size
+
+
 __all__ = [
     "BOUNDARIES",
     "DATASETS",
@@ -87,6 +103,7 @@ __all__ = [
     "Split",
     "check_name",
     "digits",
+    "input_shape",
     "load_data",
     "move",
     "toy",

@@ -3,7 +3,8 @@
 Start with `linearize`; `LINEARIZERS` lists the methods, `control` is the arm every comparison carries.
 """
 
-from linfair.linearizers.deepreduce import DeepReDuce, deepreduce
+from linfair.linearizers.configurations import PAPER_CONFIGURATIONS
+from linfair.linearizers.deepreduce import RELEASED_DEEPREDUCE, DeepReDuce, deepreduce
 from linfair.linearizers.finetuning import PAPER_FINETUNE, control, finetune
 from linfair.linearizers.oneshot import OneShot, even_units, one_shot, top_units
 from linfair.linearizers.record import BudgetOutOfReach, LinearizedModel
@@ -12,7 +13,9 @@ from linfair.linearizers.snl import SNL, snl
 
 __all__ = [
     "LINEARIZERS",
+    "PAPER_CONFIGURATIONS",
     "PAPER_FINETUNE",
+    "RELEASED_DEEPREDUCE",
     "SNL",
     "BudgetOutOfReach",
     "DeepReDuce",

@@ -8,74 +8,34 @@ trained for every k, and its criticality
 
 orders the stages. The candidates cull the least critical stage, the two least critical, and so on, each with and
 without thinning; those on the Pareto front of validation accuracy against units are kept, and a budget takes the
-nearest of them. Every training distils from the original network, from its weights.
+nearest of them. The search differs from seed to seed, so that seeds may average different networks.
+
+The paper (Das et al., ICML 2024) reports eight *fixed* configurations, `PAPER_CONFIGURATIONS`: of ResNet18 at 32x32
+they keep 294,912 to 32,768 of 491,520 units. A fixed list has no budgets of its own: they are the shares it keeps.
+
+Every training distils from the original network. It starts from the original's weights or, as in the code released with
+the paper, from fresh ones; there it is also the whole training, no fine-tuning follows, and a mitigation acts from its
+first epoch on.
 
 DeepReDuce's third step, *reshaping* (fewer channels, smaller images), makes another network, which no mask can express:
 it is out of scope. ResNet18 at 32x32 therefore ends at 16,384 units, 3.3 %.
 """
 
 import copy
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from linfair import gates
 from linfair.ensemble import Ensemble, map_networks
+from linfair.linearizers.configurations import PAPER_CONFIGURATIONS, Configuration, kept_counts
 from linfair.linearizers.record import LinearizedModel, budget_units, check_budgets, record
 from linfair.linearizers.stages import stages
-from linfair.training import Data, Distill, Schedule, correctness, fit
-
-
-@dataclass(frozen=True, order=True)
-class Configuration:
-    """Which stages are culled (numbered from 1, as in the paper) and whether the rest is thinned.
-
-    >>> str(Configuration.parse("1,4+thin"))
-    '1,4+thin'
-    """
-
-    culled: tuple[int, ...]
-    thinned: bool = False
-
-    @classmethod
-    def parse(cls, text: str) -> "Configuration":
-        """Read `1,4` or `1,4+thin`; an empty list of stages culls none.
-
-        Raises:
-            ValueError: If the text is no configuration.
-        """
-        found = re.fullmatch(r"([1-9]\d*(?:,[1-9]\d*)*)?(\+thin)?", text.replace(" ", ""))
-        if not found:
-            raise ValueError(f"a DeepReDuce configuration reads '1,4' or '1,4+thin' (stages from 1), got {text!r}")
-        numbers = found[1].split(",") if found[1] else []
-        return cls(tuple(sorted({int(number) for number in numbers})), bool(found[2]))
-
-    def __str__(self) -> str:
-        return ",".join(map(str, self.culled)) + "+thin" * self.thinned
-
-    def units(self, model: nn.Module) -> dict[str, Tensor]:
-        """The kept units of one network, a boolean tensor per site.
-
-        Raises:
-            ValueError: If the network has no such stage.
-        """
-        groups = stages(model)
-        if any(number > len(groups) for number in self.culled):
-            raise ValueError(f"this network has {len(groups)} stages, configuration {self} culls another one")
-        found = gates.sites(model)
-        kept = {}
-        for number, group in enumerate(groups, start=1):
-            for position, site in enumerate(group):
-                stays = number not in self.culled and not (self.thinned and position % 2 == 1)
-                kept[site] = torch.full(found[site].alpha.shape, stays)
-        return kept
-
-    def count(self, model: nn.Module) -> int:
-        """Number of ReLUs it keeps in one network."""
-        return sum(int(unit.sum()) for unit in self.units(model).values())
+from linfair.linearizers.starts import check_start, starting
+from linfair.mitigation import resolve
+from linfair.training import Data, Distill, Schedule, TrainingDiverged, correctness, fit
 
 
 @dataclass(frozen=True)
@@ -87,22 +47,57 @@ class DeepReDuce:
         exponent: w of the criticality.
         temperature: T of the distillation.
         kd_weight: Share of the distillation loss; cross entropy has the rest.
-        schedule: Training of every configuration. The released code of Das et al. has kd_weight 0.5, T = 1, lr 1e-3.
+        start: Where every training starts: `teacher`, the original's weights, or `fresh` ones, as released.
+        finetuning: Fine-tune afterwards as SNL does; as released, nothing follows.
+        mitigation: Name or options of a mitigation whose objective takes the place of the distillation loss in every
+            training; None is no mitigation.
+        schedule: Training of every configuration.
     """
 
     configurations: tuple[str, ...] | None = None
     exponent: float = 0.07
     temperature: float = 4.0
     kd_weight: float = 0.9
+    start: str = "teacher"
+    finetuning: bool = True
+    mitigation: str | object | None = None
     schedule: Schedule = field(
         default=Schedule(epochs=200, batch_size=128, lr=0.1, momentum=0.9, weight_decay=5e-4, decay="cosine")
     )
+
+    def __post_init__(self) -> None:
+        check_start(self.start)
+        resolve(self.mitigation)
+        for text in self.configurations or ():
+            Configuration.parse(text)
+        if not self.temperature > 0 or not 0 <= self.kd_weight <= 1:
+            raise ValueError(
+                f"temperature must be positive and kd_weight lie in [0, 1], got temperature = {self.temperature}, "
+                f"kd_weight = {self.kd_weight}"
+            )
+
+    def distill(self, teacher: nn.Module, data: Data) -> Distill:
+        """The distillation loss of every training."""
+        return Distill(teacher, data, temperature=self.temperature, ce=1 - self.kd_weight, kd=self.kd_weight)
+
+
+RELEASED_DEEPREDUCE = DeepReDuce(
+    configurations=PAPER_CONFIGURATIONS,
+    temperature=1.0,
+    kd_weight=0.5,
+    start="fresh",
+    finetuning=False,
+    schedule=Schedule(
+        epochs=200, batch_size=512, lr=1e-3, momentum=0.9, nesterov=True, weight_decay=5e-4, decay="cosine"
+    ),
+)
+"""DeepReDuce as the code released with the paper trains it."""
 
 
 def deepreduce(
     teacher: nn.Module,
     data: Data,
-    budgets: Sequence[float],
+    budgets: Sequence[float] | None,
     *,
     seeds: Sequence[int],
     options: DeepReDuce | None = None,
@@ -113,38 +108,55 @@ def deepreduce(
     Args:
         teacher: Trained network, or ensemble, without gates.
         data: Its data; validation accuracy ranks stages and candidates.
-        budgets: Fractions of units, descending. The nearest configuration may keep more or fewer; the record says.
+        budgets: Fractions of units, descending. The nearest configuration may keep more or fewer; the record says. None
+            takes every configuration of a fixed list, the shares it keeps as the budgets.
         seeds: One for each member.
         options: Options; the authors' by default.
         progress: Show a progress bar.
 
     Returns:
         One record per budget, its history one row per trained configuration.
+
+    Raises:
+        ValueError: For budgets that are not descending fractions, None of them without a fixed list, or a fixed list
+            that this network cannot have (see `linfair.linearizers.configurations.kept_counts`).
+        TrainingDiverged: If a training without a mitigation does. One with a mitigation is a record that says so.
     """
-    budgets, options = check_budgets(budgets), options or DeepReDuce()
+    options = options or DeepReDuce()
     search = _Search(teacher, data, seeds, options, progress)
     members = range(search.members)
     if options.configurations is None:
+        budgets = check_budgets(_given(budgets))
         candidates = search.candidates()
-        trained = [search.train([candidates[m][rank] for m in members]) for rank in range(len(candidates[0]))]
-        choices = [search.pareto(candidates[m], [accuracy[m] for _, accuracy in trained]) for m in members]
+        accuracies = [search.train([candidates[m][rank] for m in members]) for rank in range(len(candidates[0]))]
+        choices = [search.pareto(candidates[m], [accuracy[m] for accuracy in accuracies]) for m in members]
     else:
-        given = [Configuration.parse(text) for text in options.configurations]
-        choices = [given for _ in members]
+        counts = kept_counts(search.one, options.configurations)
+        budgets = check_budgets([count / search.total for count in counts.values()] if budgets is None else budgets)
+        choices = [list(counts) for _ in members]
     records = []
     for budget in budgets:
         limit = budget_units(budget, search.total)
         chosen = [min(choices[m], key=lambda one: (abs(search.count(one) - limit), search.count(one))) for m in members]
-        model, _ = search.train(chosen)
-        networks = model.networks() if isinstance(model, Ensemble) else [copy.deepcopy(model)]
-        networks = [gates.freeze(network) for network in networks]
-        epochs = [options.schedule.epochs] * len(networks)
-        single = not isinstance(model, Ensemble)
-        steps = [options.schedule.steps(search.n) * done for done in epochs]
-        records.append(
-            record("deepreduce", budget, limit, networks, epochs, search.history, single=single, steps=steps)
-        )
+        search.train(chosen)
+        records.append(search.record(chosen, budget, limit))
     return records
+
+
+def _given(budgets: Sequence[float] | None) -> Sequence[float]:
+    if budgets is None:
+        raise ValueError("a search needs budgets; without them, give a fixed list of configurations")
+    return budgets
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """One member trained under one configuration."""
+
+    network: nn.Module
+    accuracy: float
+    rows: list[dict[str, object]]
+    diverged: int | None
 
 
 class _Search:
@@ -156,59 +168,94 @@ class _Search:
         self.single = not isinstance(teacher, Ensemble)
         source = data if self.single else data[0]
         shape, self.n = source.input_shape, len(source.splits["train"])
-        self.gated = gates.freeze(map_networks(lambda network: gates.install(network, shape), teacher))
+        start = starting(teacher, options.start, seeds)
+        self.gated = gates.freeze(map_networks(lambda network: gates.install(network, shape), start))
         self.one = self.gated if self.single else self.gated.member(0)
         self.members = 1 if self.single else self.gated.members
-        self.data, self.seeds, self.options, self.progress = data, tuple(seeds), options, progress
+        self.teacher, self.data, self.seeds = teacher, data, tuple(seeds)
+        self.options, self.progress = options, progress
         self.total = gates.total_units(self.gated)
-        self.distill = Distill(
-            teacher, data, temperature=options.temperature, ce=1 - options.kd_weight, kd=options.kd_weight
-        )
+        self.distill = options.distill(teacher, data)
+        self.mitigation = resolve(options.mitigation)
         self.history: list[dict[str, object]] = []
-        self._trained: dict[tuple[Configuration, ...], tuple[nn.Module, list[float]]] = {}
-        self._alone: dict[tuple[int, Configuration], tuple[nn.Module, float]] = {}
+        self.trained: dict[tuple[int, Configuration], _Trained] = {}
 
     def count(self, configuration: Configuration) -> int:
         return configuration.count(self.one)
 
-    def train(self, chosen: Sequence[Configuration]) -> tuple[nn.Module, list[float]]:
-        """Train one configuration for each member; the model and each member's validation accuracy."""
-        key = tuple(chosen)
-        if key not in self._trained and all((member, one) in self._alone for member, one in enumerate(key)):
-            networks, accuracies = zip(*(self._alone[member, one] for member, one in enumerate(key)), strict=True)
-            self._trained[key] = Ensemble(networks), list(accuracies)
-        if key not in self._trained:
+    def train(self, chosen: Sequence[Configuration]) -> list[float]:
+        """Train one configuration for each member, if they are not yet; each member's validation accuracy."""
+        if not all((member, one) in self.trained for member, one in enumerate(chosen)):
             model = copy.deepcopy(self.gated)
             prefix = "" if self.single else "network."
-            units = [one.units(self.one) for one in key]
+            units = [one.units(self.one) for one in chosen]
             gates.set_alphas(
                 model, {prefix + site: torch.stack([u[site] for u in units]).to(self.device) for site in units[0]}
             )
-            names = sorted({str(one) for one in key})
-            label = f"deepreduce: culled {' / '.join(names)}" if len(names) < 3 else "deepreduce: candidates"
-            fit(
-                model,
-                self.data,
-                self.distill,
-                self.options.schedule,
-                seeds=self.seeds,
-                stage="masks",
-                label=label,
-                progress=self.progress,
-            )
+            rows, diverged = self._fit(model, chosen)
             accuracy = correctness(model, self.data, "val").mean(dim=1).tolist()
             self.history.append(
                 {
-                    "configuration": [str(one) for one in key],
-                    "kept": [self.count(one) for one in key],
+                    "configuration": [str(one) for one in chosen],
+                    "kept": [self.count(one) for one in chosen],
                     "val_accuracy": accuracy,
                 }
             )
-            self._trained[key] = model, accuracy
             networks = [model] if self.single else model.networks()
-            for member, (one, network) in enumerate(zip(key, networks, strict=True)):
-                self._alone[member, one] = network, accuracy[member]
-        return self._trained[key]
+            for member, (one, network) in enumerate(zip(chosen, networks, strict=True)):
+                mine = [{k: v[member] if isinstance(v, list) else v for k, v in row.items()} for row in rows]
+                self.trained[member, one] = _Trained(network, accuracy[member], mine, diverged[member])
+        return [self.trained[member, one].accuracy for member, one in enumerate(chosen)]
+
+    def _fit(
+        self, model: nn.Module, chosen: Sequence[Configuration]
+    ) -> tuple[list[dict[str, object]], Sequence[int | None]]:
+        """The rows of one training in place, and for each member the epoch in which a mitigation made it diverge."""
+        mitigated = self.options.mitigation is not None
+        objective = self.mitigation.start(model, self.teacher, self.data, distill=self.distill)
+        names, before = sorted({str(one) for one in chosen}), copy.deepcopy(model.state_dict())
+        label = f"deepreduce: culled {' / '.join(names)}" if len(names) < 3 else "deepreduce: candidates"
+        try:
+            history = fit(
+                model,
+                self.data,
+                objective,
+                self.options.schedule,
+                seeds=self.seeds,
+                stage="masks",
+                label=f"{label}, {self.mitigation.name}" if mitigated else label,
+                check=objective.after_epoch,
+                sampler=objective.sampler,
+                clip=objective.clip,
+                isolate=mitigated,
+                progress=self.progress,
+            )
+        except TrainingDiverged:
+            if not (mitigated and self.single):
+                raise
+            model.load_state_dict(before)
+            return [], [0]
+        rows = [row | logged for row, logged in zip(history, objective.rows, strict=True)]
+        return rows, rows[-1].get("diverged", [None] * self.members)
+
+    def record(self, chosen: Sequence[Configuration], budget: float, limit: int) -> LinearizedModel:
+        """The record of one trained configuration for each member."""
+        taken = [self.trained[member, one] for member, one in enumerate(chosen)]
+        networks = [gates.freeze(copy.deepcopy(one.network)) for one in taken]
+        epochs = [self.options.schedule.epochs] * len(networks)
+        steps = [self.options.schedule.steps(self.n) * done for done in epochs]
+        made = record("deepreduce", budget, limit, networks, epochs, self.history, single=self.single, steps=steps)
+        rows = [
+            {k: [row[k] for row in at] if k != "epoch" else v for k, v in at[0].items()}
+            for at in zip(*(one.rows for one in taken), strict=False)
+        ]
+        return replace(
+            made,
+            configurations=tuple(map(str, chosen)),
+            finetuning=rows,
+            diverged=tuple(one.diverged for one in taken),
+            mitigation=None if self.options.mitigation is None else self.mitigation,
+        )
 
     @property
     def device(self) -> torch.device:
@@ -217,11 +264,11 @@ class _Search:
     def order(self) -> list[list[int]]:
         """Stages from least to most critical, for each member."""
         numbers = range(1, len(stages(self.one)) + 1)
-        none = self.train([Configuration(tuple(numbers))] * self.members)[1]
+        none = self.train([Configuration(tuple(numbers))] * self.members)
         critical = {}
         for number in numbers:
             only = Configuration(tuple(other for other in numbers if other != number))
-            gained = self.train([only] * self.members)[1]
+            gained = self.train([only] * self.members)
             size = self.count(only) ** self.options.exponent
             critical[number] = [(a - b) / size for a, b in zip(gained, none, strict=True)]
         self.history.append({"criticality": critical})

@@ -87,6 +87,7 @@ def control(
     seeds: Sequence[int],
     schedule: Schedule | None,
     objective: Distill | None = None,
+    start: nn.Module | None = None,
     progress: bool = True,
 ) -> list[LinearizedModel]:
     """The 100 % control: one network, all its ReLUs kept, that trains exactly as the linearized ones do.
@@ -102,6 +103,7 @@ def control(
         seeds: One for each member.
         schedule: The method's mask phase; None for a one-shot method, whose control is the teacher.
         objective: The method's objective; CE + KD (T = 4) by default.
+        start: The network from which the method starts (see `Linearizer.start`); the teacher by default.
         progress: Show a progress bar.
 
     Returns:
@@ -111,7 +113,7 @@ def control(
         ValueError: If the schedule is shorter than the method's mask phase was.
     """
     source = data[0] if isinstance(teacher, Ensemble) else data
-    model = gates.freeze(map_networks(lambda network: gates.install(network, source.input_shape), teacher))
+    model = gates.freeze(map_networks(lambda network: gates.install(network, source.input_shape), start or teacher))
     single = not isinstance(model, Ensemble)
     taken: dict[tuple[int, int], nn.Module] = {}
     each = schedule.steps(len(source.splits["train"])) if schedule else 0

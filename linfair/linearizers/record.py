@@ -37,6 +37,7 @@ class LinearizedModel:
         finetuning: Rows of the fine-tuning: loss of each member, and what the mitigation logs (multipliers, ...).
         diverged: For each member the epoch of fine-tuning in which it diverged, or None. A member that did is as it was
             at the end of the epoch before: leave it out of comparisons.
+        configurations: Which layers each member keeps, in the words of a method that removes whole layers.
     """
 
     method: str
@@ -52,6 +53,7 @@ class LinearizedModel:
     finetuning: list[dict[str, object]] = field(default_factory=list, repr=False)
     diverged: tuple[int | None, ...] | None = None
     steps: tuple[int, ...] | None = None
+    configurations: tuple[str, ...] | None = None
 
     @property
     def kept(self) -> tuple[int, ...]:

@@ -11,6 +11,7 @@ from linfair.linearizers.finetuning import PAPER_FINETUNE, finetune
 from linfair.linearizers.oneshot import OneShot
 from linfair.linearizers.record import LinearizedModel
 from linfair.linearizers.snl import SNL, snl
+from linfair.linearizers.starts import starting
 from linfair.training import Data, Distill, Schedule, correctness
 
 
@@ -35,11 +36,22 @@ class Linearizer:
     def phase(self, options: object, teacher: nn.Module, data: Data) -> tuple[Schedule | None, Distill | None]:
         """Schedule and objective of the method's own training, for the control to follow; None without any."""
         if isinstance(options, DeepReDuce):
-            weights = {"temperature": options.temperature, "ce": 1 - options.kd_weight, "kd": options.kd_weight}
-            return options.schedule, Distill(teacher, data, **weights)
+            return options.schedule, options.distill(teacher, data)
         if isinstance(options, SNL):
             return options.schedule, Distill(teacher, data)
         return None, None
+
+    def start(self, options: object, teacher: nn.Module, seeds: Sequence[int]) -> nn.Module:
+        """What the method's own training starts from, and its control: a copy of the teacher, or fresh weights."""
+        return starting(teacher, getattr(options, "start", "teacher"), seeds)
+
+    def finetunes(self, options: object) -> bool:
+        """Whether fine-tuning follows the method's own training, which otherwise is the whole run.
+
+        >>> LINEARIZERS["deepreduce"].finetunes(DeepReDuce(finetuning=False))
+        False
+        """
+        return getattr(options, "finetuning", True)
 
 
 LINEARIZERS = {
@@ -114,7 +126,8 @@ def linearize(
         budgets: Fractions of the units to keep, descending.
         seeds: One for each member.
         options: The method's options; None is the method's own settings.
-        finetuning: Schedule of the fine-tuning (CE + KD, T = 4); the paper's by default.
+        finetuning: Schedule of the fine-tuning (CE + KD, T = 4); the paper's by default. A method whose options say
+            that its own training is the whole run has none.
         progress: Show progress bars.
 
     Returns:
@@ -130,7 +143,9 @@ def linearize(
         raise ValueError(f"{method} takes options of {one.options.__name__}, got {type(options).__name__}")
     records = []
     for before in one.run(teacher, data, budgets, seeds=seeds, options=options, progress=progress):
-        after = finetune(before, teacher, data, seeds=seeds, schedule=finetuning, progress=progress)
+        after = before
+        if one.finetunes(options):
+            after = finetune(before, teacher, data, seeds=seeds, schedule=finetuning, progress=progress)
         accuracy = [tuple(correctness(it.model, data, "val").mean(dim=1).tolist()) for it in (before, after)]
         records.append(replace(after, accuracy_before=accuracy[0], accuracy_after=accuracy[1]))
     return records

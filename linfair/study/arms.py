@@ -16,6 +16,7 @@ from torch import nn
 from linfair.linearizers import finetune
 from linfair.linearizers.record import LinearizedModel
 from linfair.mitigation import MITIGATIONS, PLAIN, check_name, resolve
+from linfair.options import checked
 from linfair.study.measure import DIAGNOSTICS
 from linfair.training import Data, Schedule, TrainingDiverged
 
@@ -61,7 +62,7 @@ def mitigation_of(arm: str) -> object | None:
     if unknown:
         allowed = f"it has {', '.join(options)}" if options else "it takes no options"
         raise ValueError(f"arm {arm!r}: {name} has no options {unknown}; {allowed}")
-    return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in given.items()})
+    return kind(**checked(given, kind, f"arm {arm!r}: {name}"))
 
 
 def canonical(arm: str) -> str:
@@ -106,9 +107,10 @@ def fine_tuned(
 
 
 def with_fate(rows: pd.DataFrame, one: LinearizedModel, seeds: Sequence[int]) -> pd.DataFrame:
-    """Add `mask_steps`, `diverged`, `multiplier` and `multipliers` to the rows of one fine-tuned record.
+    """Add `configuration`, `mask_steps`, `diverged`, `multiplier` and `multipliers` to one fine-tuned record's rows.
 
-    Whatever was measured of a seed that diverged becomes nan: it is a result, but no accuracy. `multiplier` is the
+    `configuration` says which layers a method that removes whole layers has culled, and is empty for others. Whatever
+    was measured of a seed that diverged becomes nan: it is a result, but no accuracy. `multiplier` is the
     group's last Lagrange multiplier (the last weight in group DRO), nan for arms without; `multipliers`, in the rows of
     `train` alone, is the whole history as JSON, a number for each epoch to four digits.
 
@@ -126,7 +128,9 @@ def with_fate(rows: pd.DataFrame, one: LinearizedModel, seeds: Sequence[int]) ->
     }
     at = list(zip(rows["seed"], rows["group"], rows["split"], strict=True))
     steps = dict(zip(seeds, one.steps or [pd.NA] * len(seeds), strict=True))
+    named = dict(zip(seeds, one.configurations or [""] * len(seeds), strict=True))
     rows = rows.assign(
+        configuration=rows["seed"].map(named),
         mask_steps=rows["seed"].map(steps).astype("Int64"),
         diverged=rows["seed"].isin(lost),
         multiplier=[history.get((seed, group), [math.nan])[-1] for seed, group, _ in at],

@@ -26,7 +26,7 @@ from linfair.data import EMBEDDED, GroupedData, load_data
 from linfair.device import device_name, peak_memory, watch_memory
 from linfair.ensemble import Ensemble, map_networks
 from linfair.linearizers import control
-from linfair.linearizers.record import LinearizedModel, budget_units, record
+from linfair.linearizers.record import LinearizedModel
 from linfair.linearizers.registry import find
 from linfair.models import build
 from linfair.study.arms import ARMS, canonical, fine_tuned, mitigation_of, with_fate
@@ -34,6 +34,7 @@ from linfair.study.checks import OtherTeacher, path_notes, rows_problem, student
 from linfair.study.grids import Cell, grid, pairs, width_in_file
 from linfair.study.measure import Original, measure
 from linfair.study.recipes import Recipe, recipe
+from linfair.study.records import notes_of, numbered, records_of, settings_of
 from linfair.study.store import ResultStore, code_hash, key, weights_digest
 from linfair.training import Data, fit, supervised, threads
 
@@ -110,8 +111,9 @@ class Worker:
         """Name of an arm's table: the hash of everything that determines it."""
         settings = self._settings("base") | {"arm": arm, "profile": self.cell.profile, "curved": self._curved(arm)}
         if arm != "original":
-            settings |= {"budgets": self.cell.budgets, "finetune": asdict(self.recipe.finetune)}
-            settings |= {"method": self.cell.method, "options": asdict(self.options)}
+            tuned = asdict(self.recipe.finetune) if self.linearizer.finetunes(self.options) else None
+            settings |= {"budgets": self.cell.budgets, "finetune": tuned}
+            settings |= {"method": self.cell.method, "options": settings_of(self.options)}
         if (mitigation := mitigation_of(arm)) is not None:
             settings |= {"arm": mitigation.name, "mitigation": asdict(mitigation)}
         name = key(settings)
@@ -238,61 +240,50 @@ class Worker:
     def path(self) -> list[LinearizedModel]:
         """The method's record of each budget before fine-tuning, from the checkpoint if there is one."""
         if self._path is None:
-            teacher, name = self.teacher()[0], self.path_name()
-            each, count = self._gated().state_dict(), len(self.cell.budgets)
-            like = {f"{number}/{tensor}": value for number in range(count) for tensor, value in each.items()}
-            stored = self.store.load(name, like=like, notes=path_notes(count, len(self.cell.seeds)))
-            if stored is None:
-                self.before("path")
-                start = time.perf_counter()
-                self._path = self.linearizer.run(
-                    teacher,
-                    self.data,
-                    self.cell.budgets,
-                    seeds=self.cell.seeds,
-                    options=self.options,
-                    progress=self.progress,
-                )
-                tensors = {
-                    f"{number}/{tensor}": value
-                    for number, one in enumerate(self._path)
-                    for tensor, value in one.model.state_dict().items()
-                }
-                self.path_seconds = time.perf_counter() - start
-                notes = {field: [getattr(one, field) for one in self._path] for field in ("epochs", "steps")}
-                notes |= {"seconds": self.path_seconds}
-                self.store.save(name, tensors, notes)
-            else:
-                self._path = self._restore(*stored)
-                self.path_seconds = stored[1]["seconds"]
+            self._path, self.path_seconds = self._run(self.options)
         return self._path
 
-    def path_name(self) -> str:
-        """Name of the mask path's checkpoint."""
-        settings = self._settings("path") | {"method": self.cell.method, "options": asdict(self.options)}
+    def path_name(self, options: object | None = None) -> str:
+        """Name of the mask path's checkpoint, with the cell's options or others."""
+        settings = self._settings("path")
+        settings |= {"method": self.cell.method, "options": settings_of(options or self.options)}
         return key(settings | {"budgets": self.cell.budgets, "teacher": self.teacher()[1]["digest"]})
 
     def _gated(self) -> nn.Module:
         return map_networks(lambda network: gates.install(network, self.sets[0].input_shape), self.teacher()[0])
 
-    def _restore(self, tensors: dict[str, torch.Tensor], notes: dict) -> list[LinearizedModel]:
-        records = []
-        taken = zip(self.cell.budgets, notes["epochs"], notes["steps"], strict=True)
-        for number, (budget, epochs, steps) in enumerate(taken):
-            model, start = self._gated(), f"{number}/"
-            model.load_state_dict({k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)})
-            networks = model.networks() if isinstance(model, Ensemble) else [model]
-            units = budget_units(budget, gates.total_units(model))
-            networks = [gates.freeze(network) for network in networks]
-            single = not isinstance(model, Ensemble)
-            records.append(record(self.cell.method, budget, units, networks, epochs, [], single=single, steps=steps))
-        return records
+    def _run(self, options: object) -> tuple[list[LinearizedModel], float]:
+        """The records of the method with some options, from the checkpoint if there is one, and the seconds it took."""
+        name, count = self.path_name(options), len(self.cell.budgets)
+        like = numbered([self._gated()] * count)
+        stored = self.store.load(name, like=like, notes=path_notes(count, len(self.cell.seeds)))
+        if stored is not None:
+            return records_of(*stored, self.cell, self._gated()), stored[1]["seconds"]
+        self.before("path")
+        start = time.perf_counter()
+        records = self.linearizer.run(
+            self.teacher()[0],
+            self.data,
+            self.cell.budgets,
+            seeds=self.cell.seeds,
+            options=options,
+            progress=self.progress,
+        )
+        seconds = time.perf_counter() - start
+        self.store.save(name, numbered([one.model for one in records]), notes_of(records) | {"seconds": seconds})
+        return records, seconds
 
     def students(self, arm: str) -> Iterator[LinearizedModel]:
         """The fine-tuned record of each budget, in the `plain`, the `control` or a mitigated arm."""
         teacher, _ = self.teacher()
-        path, mitigation = self.path(), mitigation_of(arm)
-        self.spent["path"] = self.path_seconds
+        mitigation = mitigation_of(arm)
+        whole = not self.linearizer.finetunes(self.options)
+        if whole and mitigation is not None:  # it acts over the method's own training, which is all there is
+            path, self.spent["path"] = self._run(replace(self.options, mitigation=mitigation))
+            path = [replace(one, mitigation=mitigation) for one in path]
+        else:
+            path = self.path()
+            self.spent["path"] = self.path_seconds
         if arm == "control":
             self.before("path")
             start = time.perf_counter()
@@ -304,9 +295,13 @@ class Worker:
                 seeds=self.cell.seeds,
                 schedule=schedule,
                 objective=objective,
+                start=self.linearizer.start(self.options, teacher, self.cell.seeds),
                 progress=self.progress,
             )
             self.spent["path"] = time.perf_counter() - start
+        if whole:
+            yield from path
+            return
         for number, one in enumerate(path):
             name = f"{self.name(arm)}-{number}"
             known = student_notes(len(self.cell.seeds), budget=one.budget, teacher=self.teacher()[1]["digest"])
@@ -341,6 +336,8 @@ class Worker:
         """Remove the kept students of an arm whose table is stored."""
         for number in range(len(self.cell.budgets)):
             self.store.discard(f"{self.name(arm)}-{number}")
+        if (mitigation := mitigation_of(arm)) is not None and not self.linearizer.finetunes(self.options):
+            self.store.discard(self.path_name(replace(self.options, mitigation=mitigation)))
 
     def _curved(self, arm: str) -> tuple[str, ...]:
         """The splits on which an arm's Hessian eigenvalues are computed."""
@@ -354,14 +351,14 @@ class Worker:
         start = time.perf_counter()
         watch_memory(self.cell.device)
         self.spent = Counter(base=notes["seconds"])
-        frames = []
+        frames, total = [], gates.total_units(self._gated())
         if arm == "original":
-            total = gates.total_units(self._gated())
             each = len(self.cell.seeds)
             counts = 1.0, total, [total] * each, [0] * each
             before = time.perf_counter()
             frames.append(measure(teacher, self.data, self.cell.seeds, *counts, **compared))
-            frames[0] = frames[0].assign(mask_steps=0, diverged=False, multiplier=float("nan"), multipliers="")
+            nothing = {"configuration": "", "mask_steps": 0, "diverged": False, "multiplier": float("nan")}
+            frames[0] = frames[0].assign(**nothing, multipliers="")
             self.spent["measure"] += time.perf_counter() - before
         else:
             for one in self.students(arm):
@@ -377,6 +374,7 @@ class Worker:
             "data": cell.data_text,
             "network": cell.network,
             "width": self.recipe.width or 0,
+            "total": total,
             "method": "original" if arm == "original" else cell.method,
             "arm": arm,
             "options": "" if arm == "original" else pairs(cell.options),

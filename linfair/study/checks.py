@@ -68,19 +68,29 @@ def teacher_notes(members: int) -> Notes:
 def path_notes(budgets: int, members: int) -> Notes:
     """The notes of a mask path's checkpoint."""
     counts = list_of(list_of(_is_count, members), budgets)
-    return {"epochs": counts, "steps": lambda value: value == [None] * budgets or counts(value), "seconds": is_number}
+    return {
+        "epochs": counts,
+        "steps": lambda value: value == [None] * budgets or counts(value),
+        "seconds": is_number,
+        "configurations": list_of(_or_none(list_of(is_text, members)), budgets),
+        "diverged": list_of(_or_none(list_of(_or_none(_is_count), members)), budgets),
+        "finetuning": list_of(list_of(lambda row: isinstance(row, dict)), budgets),
+    }
 
 
 def student_notes(members: int, *, budget: float, teacher: str) -> Notes:
     """The notes of a student's checkpoint, for one budget and one teacher's digest."""
-    fates = list_of(lambda when: when is None or _is_count(when), members)
     return {
         "budget": lambda value: value == budget,
         "teacher": lambda value: value == teacher,
         "seconds": is_number,
-        "diverged": lambda value: value is None or fates(value),
+        "diverged": _or_none(list_of(_or_none(_is_count), members)),
         "finetuning": list_of(lambda row: isinstance(row, dict)),
     }
+
+
+def _or_none(allowed: Callable[[object], bool]) -> Callable[[object], bool]:
+    return lambda value: value is None or allowed(value)
 
 
 def _is_count(value: object) -> bool:

@@ -6,20 +6,20 @@ arms they need, in the order of `queue.toml`; cells that figures share appear on
 """
 
 import difflib
-import re
-import tomllib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
-from linfair.data import DATASETS
+from linfair.data import DATASETS, input_shape
 from linfair.linearizers import LINEARIZERS
 from linfair.linearizers.record import check_budgets
 from linfair.models import NETWORKS
+from linfair.options import checked
 from linfair.study.arms import canonical
-from linfair.study.grids import Cell
+from linfair.study.grids import Cell, fixed_list, method_options, stand_in_list
 from linfair.study.recipes import recipe
+from linfair.study.sourcefile import DefinitionError, Source
 
 FIGURES = Path(__file__).parent / "figures"
 
@@ -37,10 +37,6 @@ SPLITS = ("train", "val", "test", "test_balanced")
 PROFILE_NAMES = ("smoke", "small", "thin", "fast", "paper")
 
 
-class DefinitionError(ValueError):
-    """A definition that does not hold together; the message names file, line and what is allowed."""
-
-
 @dataclass(frozen=True)
 class Panel:
     """One panel of a figure: a grid over budgets, arms and seeds.
@@ -49,7 +45,8 @@ class Panel:
         data: Name of the data set.
         network: Name of the network.
         method: Name of the linearizer.
-        budgets: ReLU budgets, descending.
+        budgets: ReLU budgets, descending; empty for a fixed list among the options (`configurations`), whose budgets
+            are the shares that it keeps of the network.
         arms: What is compared.
         options: Options of the method.
         data_options: Options of the data set.
@@ -69,8 +66,19 @@ class Panel:
     def title(self) -> str:
         """The panel in words."""
         options = "".join(f", {name} {value}" for name, value in self.data_options)
-        text = f"{self.data}{options}, {self.network}, {self.method}"
+        chosen = "".join(
+            f", {len(value)} {name}" if isinstance(value, tuple) else f", {name} {value}"
+            for name, value in self.options
+        )
+        text = f"{self.data}{options}, {self.network}, {self.method}{chosen}"
         return f"{text} (stand-in for {self.stands_for})" if self.stands_for else text
+
+    @property
+    def fixed(self) -> tuple[tuple[str, int, int], ...]:
+        """What its fixed list keeps of the full network: (configuration, kept units, all units); empty without one."""
+        configurations = dict(self.options).get("configurations")
+        shape = input_shape(self.data, **dict(self.data_options))
+        return fixed_list(self.network, shape, None, configurations) if configurations else ()
 
 
 @dataclass(frozen=True)
@@ -110,16 +118,26 @@ class Profile:
     budgets: tuple[float, ...] = ()
 
     def panel(self, panel: Panel) -> Panel:
-        """A panel under this profile: what stands in for it, if something does."""
+        """A panel under this profile: what stands in for it, if something does, and the budgets of a fixed list."""
         if not self.data:
-            kept = tuple(budget for budget in panel.budgets if budget in self.budgets)
             thin = recipe(panel.network, self.name).width is not None
-            stands_for = f"{panel.network} of full width" if thin else ""
-            return replace(panel, budgets=kept or panel.budgets, stands_for=stands_for)
-        stands_for = f"{panel.data}, {panel.network}"
-        network, budgets = self.networks.get(panel.network, panel.network), self.budgets or panel.budgets
-        changed = {"data": self.data, "network": network, "budgets": budgets, "data_options": ()}
-        return replace(panel, stands_for=stands_for, **changed)
+            used = _with_budgets(replace(panel, stands_for=f"{panel.network} of full width" if thin else ""))
+            kept = tuple(budget for budget in used.budgets if budget in self.budgets)
+            return replace(used, budgets=kept or used.budgets)
+        network = self.networks.get(panel.network, panel.network)
+        changed = {"data": self.data, "network": network, "data_options": ()}
+        used = replace(panel, stands_for=f"{panel.data}, {panel.network}", **changed)
+        if configurations := dict(panel.options).get("configurations"):
+            listed = stand_in_list(network, input_shape(self.data), configurations)
+            used = replace(used, options=tuple(sorted((dict(panel.options) | {"configurations": listed}).items())))
+        return replace(used, budgets=self.budgets or panel.budgets) if panel.budgets else _with_budgets(used)
+
+
+def _with_budgets(panel: Panel) -> Panel:
+    """A panel with the budgets of its fixed list, where it has no budgets of its own."""
+    if panel.budgets:
+        return panel
+    return replace(panel, budgets=tuple(count / total for _, count, total in panel.fixed))
 
 
 def panels_of(figure: Figure, profile: Profile) -> list[Panel]:
@@ -148,69 +166,9 @@ class Job:
     order: tuple[bool, int, int]
 
 
-class _Source:
-    """One TOML file and the lines its keys stand on, for errors."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        text = path.read_text(encoding="utf-8")
-        try:
-            self.content = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
-            raise DefinitionError(f"{path}: no valid TOML: {error}") from None
-        self.lines: dict[tuple[str, int, str], int] = {}
-        table, counts = "", {}
-        for number, line in enumerate(text.splitlines(), start=1):
-            if header := re.match(r"\s*\[\[?\s*([\w.-]+)\s*\]", line):
-                table = header[1]
-                counts[table] = counts.get(table, -1) + 1
-                self.lines[table, counts[table], ""] = number
-            elif found := re.match(r"\s*([\w-]+)\s*=", line):
-                self.lines.setdefault((table, counts.get(table, 0), found[1]), number)
-
-    def error(self, problem: str, table: str, index: int, key: str = "") -> DefinitionError:
-        """The error that names the line of a key, or of its table if the key is missing."""
-        line = self.lines.get((table, index, key)) or self.lines.get((table, index, ""), 1)
-        return DefinitionError(f"{self.path}, line {line}: {problem}")
-
-    def check(
-        self, values: Mapping[str, object], kinds: Mapping[str, type], table: str, index: int, needed: Collection[str]
-    ) -> None:
-        """Refuse unknown keys, missing ones and values of another type."""
-        for key, value in values.items():
-            if key not in kinds:
-                near = difflib.get_close_matches(key, kinds, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(kinds)}"
-                raise self.error(f"unknown key {key!r}; {hint}", table, index, key)
-            if not isinstance(value, kinds[key]) or isinstance(value, bool):
-                raise self.error(f"{key} must be a {kinds[key].__name__}, got {value!r}", table, index, key)
-            inner = (int, float) if key == "budgets" else dict if key in ("panel", "entry") else str
-            if isinstance(value, list) and not all(isinstance(one, inner) for one in value):
-                kind = "numbers" if key == "budgets" else "tables" if inner is dict else "text"
-                raise self.error(f"{key} must hold {kind}, got {value!r}", table, index, key)
-        for key in needed:
-            if key not in values:
-                raise self.error(f"{key} is missing", table, index)
-
-    def one_of(self, values: Mapping[str, object], key: str, known: Collection[str], table: str, index: int) -> None:
-        """Refuse a value that is not among the known ones."""
-        if key in values and values[key] not in known:
-            near = difflib.get_close_matches(str(values[key]), known, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            problem = f"{key} = {values[key]!r} is not known; {hint}allowed are {', '.join(known)}"
-            raise self.error(problem, table, index, key)
-
-    def called(self, function: object, value: object, table: str, index: int, key: str) -> object:
-        """What a function makes of a value, its ValueError with file and line."""
-        try:
-            return function(value)
-        except (ValueError, TypeError) as error:
-            raise self.error(str(error), table, index, key) from None
-
-
 _FIGURE = {"figure": str, "title": str, "shows": str, "split": str, "quantity": str, "claims": list, "panel": list}
-_PANEL = {"data": str, "network": str, "method": str, "budgets": list, "arms": list}
-_OPTIONAL = {"options": dict, "data_options": dict}
+_PANEL = {"data": str, "network": str, "method": str, "arms": list}
+_OPTIONAL = {"budgets": list, "options": dict, "data_options": dict}
 
 
 def read_figure(path: str | Path) -> Figure:
@@ -219,7 +177,7 @@ def read_figure(path: str | Path) -> Figure:
     Raises:
         DefinitionError: With file and line, for a key or value that is not allowed.
     """
-    source = _Source(Path(path))
+    source = Source(Path(path))
     content = source.content
     source.check(content, _FIGURE, "", 0, needed=_FIGURE)
     source.one_of(content, "split", SPLITS, "", 0)
@@ -231,14 +189,39 @@ def read_figure(path: str | Path) -> Figure:
         source.one_of(values, "data", [name for name in DATASETS if name != "folder"], *at)
         source.one_of(values, "network", NETWORKS, *at)
         source.one_of(values, "method", LINEARIZERS, *at)
-        budgets = source.called(check_budgets, values["budgets"], *at, "budgets")
         arms = tuple(source.called(canonical, arm, *at, "arms") for arm in values["arms"])
         if "original" not in arms or len(set(arms)) < len(arms):
             raise source.error(f"arms must name `original`, and each arm once; got {list(arms)}", *at, "arms")
-        options = {name: tuple(sorted(values.get(name, {}).items())) for name in _OPTIONAL}
-        panels.append(Panel(values["data"], values["network"], values["method"], budgets, arms, **options))
+        panels.append(_panel(source, index, values, arms))
     plain = {name: content[name] for name in ("figure", "title", "shows", "split", "quantity")}
     return Figure(Path(path).stem, **plain, claims=tuple(content["claims"]), panels=tuple(panels))
+
+
+def _panel(source: Source, index: int, values: Mapping[str, object], arms: tuple[str, ...]) -> Panel:
+    """One panel whose names are known: its options frozen and checked, its budgets or those of its fixed list."""
+    at = "panel", index
+    name = f"panel {index + 1} ({values['data']}, {values['network']}, {values['method']})"
+
+    def checked_with(function: Callable[[dict], dict], key: str) -> tuple[tuple[str, object], ...]:
+        try:
+            return tuple(sorted(function(values.get(key, {})).items()))
+        except ValueError as error:
+            raise source.error(f"{name}: {key}: {error}", *at, key) from None
+
+    data = values["data"]
+    options = checked_with(lambda given: method_options(values["method"], given), "options")
+    data_options = checked_with(lambda given: checked(given, DATASETS[data], data), "data_options")
+    panel = Panel(data, values["network"], values["method"], (), arms, options, data_options)
+    try:
+        fixed = panel.fixed  # refuses a list that this network cannot have
+    except ValueError as error:
+        raise source.error(f"{name}: options: configurations: {error}", *at, "options") from None
+    if "budgets" in values:
+        return replace(panel, budgets=source.called(check_budgets, values["budgets"], *at, "budgets"))
+    if not fixed:
+        problem = "budgets is missing; only a fixed list, options = { configurations = [...] }, has budgets of its own"
+        raise source.error(problem, *at)
+    return panel
 
 
 @cache
@@ -255,7 +238,7 @@ def read_profiles(path: str | Path = FIGURES / "profiles.toml") -> dict[str, Pro
     Raises:
         DefinitionError: With file and line, for a key or value that is not allowed.
     """
-    source = _Source(Path(path))
+    source = Source(Path(path))
     kinds = {"about": str, "seeds": int, "data": str, "networks": dict, "budgets": list}
     found = {}
     for name, values in source.content.items():
@@ -299,7 +282,7 @@ def read_queue(path: str | Path = FIGURES / "queue.toml") -> Queue:
     Raises:
         DefinitionError: With file and line, for a key or value that is not allowed.
     """
-    source = _Source(Path(path))
+    source = Source(Path(path))
     kinds = {"first_seeds": int, "profiles": list, "entry": list}
     source.check(source.content, kinds, "", 0, needed=kinds)
     for index, values in enumerate(source.content["entry"]):

@@ -14,7 +14,7 @@ Additions between layers, order and shift of images, evaluation, diagnostics, ev
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import pandas as pd
@@ -25,7 +25,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from linfair.cost import count_macs
 from linfair.device import device_name
+from linfair.linearizers.registry import find
 from linfair.models import build
+from linfair.study.arms import ARMS
 from linfair.study.definitions import Job, figures, plan
 from linfair.study.recipes import Recipe, recipe
 from linfair.study.work import teacher_id
@@ -237,6 +239,7 @@ def cell_floors(
     teacher: str = "cached",
     epochs: int | None = None,
     stages: int = 4,
+    options: Mapping[str, object] | None = None,
 ) -> dict[str, Work]:
     """The stages of one cell: base training, mask selection, its control, fine-tuning of every arm at every budget.
 
@@ -250,23 +253,29 @@ def cell_floors(
         teacher: `cached`, or `every step` where images are shifted anew in every epoch.
         epochs: Epochs of the mask path, if known; by default `path_epochs`.
         stages: Of the network, for DeepReDuce's search; ResNets have four.
+        options: Options of the method that differ from the plan's. A fixed list of DeepReDuce trains one network for
+            each budget; without fine-tuning every mitigated arm trains them anew.
 
     Returns:
         `base`, `path`, `control` (its mask phase) and `finetune`.
     """
-    options, path, control = plan.method(method), Work(), Work()
+    options, path, control = replace(plan.method(method), **(options or {})), Work(), Work()
     if method == "snl":
         count = path_epochs(options.growth) if epochs is None else epochs
         path = control = training_work(cost, options.schedule, images, epochs=count, teacher=teacher)
     elif method == "deepreduce":
         control = training_work(cost, options.schedule, images, teacher=teacher)
-        path = control.times(configurations(stages))
+        fixed = options.configurations is not None
+        path = control.times(budgets if fixed else configurations(stages))
+    mitigated, finetunes = [arm for arm in arms if arm not in ARMS], find(method).finetunes(options)
+    if not finetunes:
+        path = path.times(1 + len(mitigated))
     tuned = training_work(cost, plan.finetune, images, teacher=teacher)
     return {
         "base": training_work(cost, plan.base, images, teacher="none"),
         "path": path,
         "control": control if "control" in arms else Work(),
-        "finetune": tuned.times(budgets * sum(arm != "original" for arm in arms)),
+        "finetune": tuned.times(budgets * sum(arm != "original" for arm in arms)) if finetunes else Work(),
     }
 
 
@@ -296,9 +305,15 @@ def paper_cost(network: str) -> ImageCost:
 
 @cache
 def _stages(
-    network: str, profile: str, method: str, images: int, budgets: int, arms: tuple[str, ...]
+    network: str,
+    profile: str,
+    method: str,
+    images: int,
+    budgets: int,
+    arms: tuple[str, ...],
+    options: tuple[tuple[str, object], ...],
 ) -> dict[str, Work]:
-    sizes = {"images": images, "method": method, "budgets": budgets, "arms": arms}
+    sizes = {"images": images, "method": method, "budgets": budgets, "arms": arms, "options": dict(options)}
     return cell_floors(paper_cost(network), recipe(network, profile), **sizes)
 
 
@@ -336,7 +351,7 @@ def grid_floors(
 
 def _job(job: Job, images: int, taught: set[str]) -> Work:
     cell = job.cell
-    work = dict(_stages(cell.network, cell.profile, cell.method, images, len(cell.budgets), job.arms))
+    work = dict(_stages(cell.network, cell.profile, cell.method, images, len(cell.budgets), job.arms, cell.options))
     if (teacher := teacher_id(cell)) in taught:
         del work["base"]
     taught.add(teacher)

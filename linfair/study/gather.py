@@ -12,10 +12,13 @@ import numpy as np
 import pandas as pd
 
 from linfair.study.definitions import Figure, find_profile, panels_of, plan
+from linfair.study.grids import pairs
 from linfair.study.store import Tables
 from linfair.study.tables import drops, finished, over_seeds, overall
 
-KNOWN_BY = ["data", "network", "method", "arm", "profile", "seed"]
+KNOWN_BY = ["data", "network", "method", "options", "arm", "profile", "seed"]
+_NEEDED = {*KNOWN_BY, "budget", "group", "teacher", "device"} - {"options"}
+"""Columns of a result; one without `options` was computed without any."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class Found:
 
     Attributes:
         rows: Every row of every result.
-        failed: (data, network, method, arm, profile, seed) of what failed.
+        failed: What failed, by the values of `KNOWN_BY`.
     """
 
     rows: pd.DataFrame
@@ -61,13 +64,14 @@ def collect(places: Sequence[str]) -> Found:
         here = Tables(place)
         for name in here.names():
             table = here.read(name)
-            if table is not None and {*KNOWN_BY, "budget", "group", "teacher", "device"} <= set(table.columns):
-                tables.append(table)
+            if table is not None and set(table.columns) >= _NEEDED:
+                options = table["options"].fillna("") if "options" in table else ""
+                tables.append(table.assign(options=options))
         for text in here.texts("FAILED-").values():
             known = json.loads(text.splitlines()[0])
             for arm in known["arms"]:
-                method = "original" if arm == "original" else known["method"]
-                some = known["data"], known["network"], method, arm, known["profile"]
+                method = ("original", "") if arm == "original" else (known["method"], known.get("options", ""))
+                some = known["data"], known["network"], *method, arm, known["profile"]
                 failed |= {(*some, seed) for seed in known["seeds"]}
     tables = [table.dropna(axis="columns", how="all") for table in tables]
     rows = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=[*KNOWN_BY, "budget", "device"])
@@ -77,12 +81,13 @@ def collect(places: Sequence[str]) -> Found:
 
 
 def wanted(figure: Figure, profile: str, seeds: int | None = None) -> dict[tuple, frozenset[float]]:
-    """What a figure needs, (data, network, method, arm, profile, seed) -> budgets; none for original networks."""
+    """What a figure needs, by the values of `KNOWN_BY` -> budgets; no budget for original networks."""
     found: dict[tuple, frozenset[float]] = {}
     for job in plan([figure], profile, seeds=seeds):
         cell = job.cell
         for arm in job.arms:
-            some = cell.data_text, cell.network, "original" if arm == "original" else cell.method, arm, profile
+            method = ("original", "") if arm == "original" else (cell.method, pairs(cell.options))
+            some = cell.data_text, cell.network, *method, arm, profile
             budgets = frozenset() if arm == "original" else frozenset(cell.budgets)
             found |= {(*some, seed): budgets for seed in cell.seeds}
     return found
@@ -117,11 +122,12 @@ def gather(figure: Figure, profile: str, found: Found, *, seeds: int | None = No
     rows = found.rows[found.rows["profile"] == profile]
     count = chosen.seeds if seeds is None else seeds
     for panel in panels_of(figure, chosen):
-        text = ", ".join(f"{name}={value}" for name, value in panel.data_options)
+        text = pairs(panel.data_options)
         data = f"{panel.data} ({text})" if text else panel.data
         part = rows[(rows["data"] == data) & (rows["network"] == panel.network) & (rows["seed"] < count)]
         part = part[part["method"].isin(("original", panel.method)) & part["arm"].isin(panel.arms)]
-        part = part[(part["arm"] == "original") | part["budget"].isin(panel.budgets)]
+        asked = part["budget"].isin(panel.budgets) & (part["options"] == pairs(panel.options))
+        part = part[(part["arm"] == "original") | asked]
         if part.empty:
             continue
         arms = part.groupby(["seed", "teacher"])["arm"].nunique().reset_index()

@@ -1,14 +1,20 @@
 """Cells: the units of a study. Everything that shares trained teachers is one cell; `grid` makes those of a panel."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
 
 import torch
 
+from linfair import gates
 from linfair.checkpoints import CheckpointError, load_network
+from linfair.data import DATASETS, input_shape
+from linfair.linearizers.configurations import Configuration, kept_counts, possible
 from linfair.linearizers.record import check_budgets
 from linfair.linearizers.registry import find
-from linfair.study.recipes import CURVATURE
+from linfair.models import build
+from linfair.options import checked
+from linfair.study.recipes import CURVATURE, recipe
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,7 @@ def grid(
     network: str,
     *,
     method: str = "snl",
-    budgets: Sequence[float],
+    budgets: Sequence[float] | None = None,
     seeds: Sequence[int],
     profile: str = "small",
     device: str = "cpu",
@@ -70,7 +76,8 @@ def grid(
         data: Name of the data set.
         network: Name of the network.
         method: Name of the linearizer.
-        budgets: ReLU budgets below 1, descending.
+        budgets: ReLU budgets below 1, descending. None is for a fixed list in `options`,
+            `{"configurations": ("1", "2,3")}` of DeepReDuce: the shares that it keeps.
         seeds: Seeds.
         profile: `smoke`, `small` or `paper`.
         device: `cpu` or `cuda`.
@@ -81,16 +88,22 @@ def grid(
         curvature: Whose Hessian eigenvalues are computed, see `Cell`.
 
     Raises:
-        ValueError: For an unknown method or option, budgets that are none, or a device that is not there.
+        ValueError: For an unknown method or option, a value that an option does not take, budgets that are not
+            descending fractions, no budgets without a fixed list, or a device that is not there.
     """
-    unknown = sorted(set(options or {}) - {field.name for field in fields(find(method).options)})
-    if unknown:
-        raise ValueError(f"{method} has no options {unknown}; `linfair linearizers` lists them")
+    options = method_options(method, options or {})
+    data_options = checked(data_options or {}, DATASETS[data], data) if data in DATASETS else data_options
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"device {device!r} was asked for, but torch sees no GPU here; use device='cpu'")
     if curvature not in (None, *CURVATURE):
         raise ValueError(f"no curvature={curvature!r}; there are {', '.join(CURVATURE)}")
     lists = [tuple(seeds)] if network == "mlp" else [(seed,) for seed in seeds]
+    if budgets is None:
+        if not options.get("configurations"):
+            raise ValueError(f"budgets are missing: {method} has a fixed list only with the option configurations")
+        thin = width or recipe(network, profile).width
+        shape = input_shape(data, **(data_options or {}))
+        budgets = [count / total for _, count, total in fixed_list(network, shape, thin, options["configurations"])]
     budgets = check_budgets(budgets)
     changed = tuple(sorted((options or {}).items()))
     chosen = tuple(sorted((data_options or {}).items()))
@@ -98,6 +111,82 @@ def grid(
         Cell(data, network, method, budgets, one, profile, device, width, teacher, changed, chosen, curvature)
         for one in lists
     ]
+
+
+def method_options(method: str, given: Mapping[str, object]) -> dict[str, object]:
+    """Options of a method, frozen and checked: names, types, and what the method itself asks of values.
+
+    Args:
+        method: One of `LINEARIZERS`.
+        given: Name and value, as Python or a TOML file has them.
+
+    Raises:
+        ValueError: With method, option, value and what is allowed.
+    """
+    kind = find(method).options
+    found = checked(given, kind, method)
+    replace(kind(), **found)  # the method's own checks
+    return found
+
+
+@cache
+def fixed_list(
+    network: str, shape: tuple[int, ...], width: int | None, configurations: tuple[str, ...]
+) -> tuple[tuple[str, int, int], ...]:
+    """What a fixed list of configurations keeps: (configuration, kept units, all units), most units first.
+
+    Args:
+        network: Name of the network.
+        shape: Shape of one input.
+        width: Width of the network; None is the full one.
+        configurations: The list.
+
+    Raises:
+        ValueError: If the network cannot have one of them, or two keep equally many.
+
+    >>> fixed_list("resnet18", (3, 32, 32), None, ("1,4", "2,3"))
+    (('2,3', 294912, 491520), ('1,4', 196608, 491520))
+    """
+    gated = _gated(network, shape, width)
+    total = gates.total_units(gated)
+    try:
+        counts = kept_counts(gated, configurations)
+    except ValueError as error:
+        raise ValueError(f"{network}: {error}") from None
+    return tuple((str(one), count, total) for one, count in counts.items())
+
+
+def listed(cell: Cell) -> list[tuple[str, int, int]]:
+    """Of a cell with a fixed list what its budgets keep: (configuration, kept units, all units); else nothing."""
+    configurations = dict(cell.options).get("configurations")
+    if not configurations:
+        return []
+    width = cell.width or recipe(cell.network, cell.profile).width
+    kept = fixed_list(cell.network, input_shape(cell.data, **dict(cell.data_options)), width, configurations)
+    return [min(kept, key=lambda one: (abs(one[1] - round(budget * one[2])), one[1])) for budget in cell.budgets]
+
+
+def stand_in_list(network: str, shape: tuple[int, ...], configurations: Sequence[str]) -> tuple[str, ...]:
+    """Of a list made for another network those that a stand-in can have: with some units left, each count once.
+
+    Raises:
+        ValueError: If there are none.
+    """
+    gated = _gated(network, shape, None)
+    found: dict[int, Configuration] = {}
+    for one in possible(gated, [Configuration.parse(text) for text in configurations]):
+        found.setdefault(one.count(gated), one)
+    listed = tuple(str(one) for count, one in found.items() if 0 < count < gates.total_units(gated))
+    if not listed:
+        raise ValueError(
+            f"{network} cannot stand in: it can have none of the configurations {' / '.join(configurations)}"
+        )
+    return listed
+
+
+@cache
+def _gated(network: str, shape: tuple[int, ...], width: int | None) -> torch.nn.Module:
+    return gates.install(build(network, shape, 2, width=width), shape)
 
 
 def width_in_file(cell: Cell) -> int | None:
@@ -123,5 +212,9 @@ def width_in_file(cell: Cell) -> int | None:
 
 
 def pairs(options: tuple[tuple[str, object], ...]) -> str:
-    """Options in words: `label=age, group=race`."""
-    return ", ".join(f"{name}={value}" for name, value in options)
+    """Options in words: `label=age, group=race`, lists as `configurations=1,4 / 1,2`."""
+
+    def words(value: object) -> object:
+        return " / ".join(map(str, value)) if isinstance(value, tuple) else value
+
+    return ", ".join(f"{name}={words(value)}" for name, value in options)

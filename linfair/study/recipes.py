@@ -46,6 +46,7 @@ _PAPER = Recipe(
         epochs=160, batch_size=256, lr=0.1, momentum=0.9, weight_decay=5e-4, decay="step", milestones=(80, 120)
     ),
     finetune=PAPER_FINETUNE,
+    options={"deepreduce": DeepReDuce(schedule=replace(DeepReDuce().schedule, batch_size=512, nesterov=True))},
     curvature="all",
 )
 _SMALL_MLP = Recipe(
@@ -90,7 +91,7 @@ _SHORT = Recipe(
     finetune=replace(PAPER_FINETUNE, epochs=25),
     options={
         "snl": SNL(growth=1.4, schedule=replace(SNL().schedule, epochs=500, alpha_lr=4e-3)),
-        "deepreduce": DeepReDuce(schedule=replace(DeepReDuce().schedule, epochs=40)),
+        "deepreduce": DeepReDuce(schedule=replace(DeepReDuce().schedule, epochs=40, batch_size=512, nesterov=True)),
     },
     curvature="all",
 )

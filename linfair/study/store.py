@@ -48,7 +48,11 @@ def code_hash() -> str:
     flat = [package / f"{name}.py" for name in core] + [package / "metrics" / f"{name}.py" for name in measured]
     folders = [path for name in ("data", "linearizers", "mitigation") for path in sorted((package / name).glob("*.py"))]
     folders = [path for path in folders if path.stem not in ("counts", "sheets")]  # facts for people
-    files = [*flat, *folders, *(package / "study" / f"{name}.py" for name in ("arms", "cells", "grids", "measure"))]
+    files = [
+        *flat,
+        *folders,
+        *(package / "study" / f"{name}.py" for name in ("arms", "cells", "grids", "measure", "records")),
+    ]
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
 
 

@@ -15,6 +15,7 @@ from linfair.study.cells import STAGES, Cell, Worker
 from linfair.study.checks import OtherTeacher
 from linfair.study.damage import DamagedFile
 from linfair.study.definitions import Job
+from linfair.study.grids import pairs
 from linfair.study.store import DiskFull, ResultStore, Tables, key
 
 Pace = Mapping[tuple[str, ...], float]
@@ -170,7 +171,7 @@ def failure(job: Job, text: str, arms: Sequence[str], name: str, why: str) -> Ev
     """
     cell = job.cell
     known = {"data": cell.data_text, "network": cell.network, "method": cell.method, "arms": list(arms)}
-    known |= {"profile": cell.profile, "seeds": list(cell.seeds), "device": cell.device}
+    known |= {"options": pairs(cell.options), "profile": cell.profile, "seeds": list(cell.seeds), "device": cell.device}
     return Event("failed", text, len(arms), name, cell_id(cell), details=f"{json.dumps(known)}\n\n{why}")
 
 

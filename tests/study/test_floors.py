@@ -9,8 +9,7 @@ import torch
 from torch import nn
 
 from linfair.data import load_data
-from linfair.linearizers import deepreduce
-from linfair.linearizers.deepreduce import DeepReDuce
+from linfair.linearizers import PAPER_CONFIGURATIONS, DeepReDuce, deepreduce
 from linfair.models import build
 from linfair.study import recipe
 from linfair.study.floors import (
@@ -105,6 +104,12 @@ def test_methods_arms_and_budgets_enter_the_stages() -> None:
     stages = cell_floors(cost, plan, images=100, method="random", budgets=3, arms=("original", "plain"))
     assert stages["path"] == stages["control"] == Work()
     assert stages["finetune"].images == 3 * plan.finetune.epochs * 100
+    fixed = {"configurations": PAPER_CONFIGURATIONS, "finetuning": False}
+    mitigated = {"method": "deepreduce", "arms": ("original", "plain", "lagrangian"), "budgets": 8}
+    whole = cell_floors(cost, plan, images=100, options=fixed, **mitigated)
+    assert (whole["path"].images, whole["finetune"]) == (2 * 8 * 200 * 100, Work()), (
+        "the mitigated arm trains them anew"
+    )
     searched = cell_floors(cost, plan, images=100, method="deepreduce", arms=("original", "plain", "control"))
     assert searched["path"].images == 11 * 200 * 100
     assert searched["control"].images == 200 * 100
@@ -145,7 +150,8 @@ def test_the_grid_adds_up_and_counts_a_shared_teacher_once() -> None:
     assert (total["cells"], total["arms"]) == (parts["cells"].sum(), parts["arms"].sum())
     cifar = grid[(grid["data"] == "cifar10") & (grid["network"] == "resnet18")].set_index("method")
     cost, plan, arms = paper_cost("resnet18"), recipe("resnet18", "fast"), ("original", "plain", "control")
-    one = cell_floors(cost, plan, images=22_500, method="deepreduce", arms=arms)
+    fixed = {"configurations": PAPER_CONFIGURATIONS, "finetuning": False}
+    one = cell_floors(cost, plan, images=22_500, method="deepreduce", arms=arms, budgets=8, options=fixed)
     assert cifar.loc["deepreduce", "operations"] == pytest.approx(
         sum(work.operations for stage, work in one.items() if stage != "base")
     )

@@ -10,7 +10,7 @@ from linfair import plots
 from linfair.parameters import NOTEBOOKS, SWEEPS
 from linfair.plots.sweep import sweep_lines
 from linfair.study import sweeps
-from linfair.study.definitions import PROFILE_NAMES, figures, find, plan
+from linfair.study.definitions import PROFILE_NAMES, figures, find, find_profile, panels_of, plan
 from linfair.study.gather import Found, status
 
 
@@ -77,7 +77,11 @@ def test_panels_of_which_only_the_originals_are_there_are_counted_not_drawn() ->
     """Panels that share a teacher share its rows: DeepReDuce's panel is not begun because SNL's is."""
     figure = find("fig06")[0]
     title = "utkface_race, resnet18, snl (stand-in for resnet18 of full width)"
-    other = "utkface_race, resnet18, deepreduce (stand-in for resnet18 of full width)"
+    [other] = [
+        one.title
+        for one in panels_of(figure, find_profile("thin"))
+        if (one.data, one.method) == ("utkface_race", "deepreduce")
+    ]
     table = rows(("original", "plain", "control")).assign(panel=title)
     table = pd.concat([table, table[table["arm"] == "original"].assign(panel=other)])
     assert set(sweeps.by_role(table, figure)["panel"]) == {title}
@@ -142,7 +146,7 @@ def test_rows_without_what_a_figure_shows_are_none_of_its() -> None:
     """Fig. 4 shows eigenvalues: of three originals one has it, one was computed without, and one diverged."""
     figure = figures()["fig04"]
     [job] = plan([figure], "small", seeds=3)
-    known = {"data": job.cell.data, "network": job.cell.network, "method": "original", "arm": "original"}
+    known = {"data": job.cell.data, "network": job.cell.network, "method": "original", "options": "", "arm": "original"}
     found = pd.DataFrame({"seed": [0, 1, 2], "top_eigenvalue": [3.0, None, None], "diverged": [False, False, True]})
     found = found.assign(**known, profile="small", budget=1.0, device="CPU")
     state = status(figure, "small", Found(found, frozenset()), seeds=3)

@@ -1,0 +1,107 @@
+"""Configurations of DeepReDuce: which stages of a network lose all their ReLUs, and whether the others are thinned."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from linfair import gates
+from linfair.linearizers.stages import stages
+
+
+@dataclass(frozen=True, order=True)
+class Configuration:
+    """Which stages are culled (numbered from 1, as in the paper) and whether the rest is thinned.
+
+    >>> str(Configuration.parse("1,4+thin"))
+    '1,4+thin'
+    """
+
+    culled: tuple[int, ...]
+    thinned: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> "Configuration":
+        """Read `1,4` or `1,4+thin`; an empty list of stages culls none.
+
+        Raises:
+            ValueError: If the text is no configuration.
+        """
+        found = re.fullmatch(r"([1-9]\d*(?:,[1-9]\d*)*)?(\+thin)?", text.replace(" ", ""))
+        if not found:
+            raise ValueError(f"a DeepReDuce configuration reads '1,4' or '1,4+thin' (stages from 1), got {text!r}")
+        numbers = found[1].split(",") if found[1] else []
+        return cls(tuple(sorted({int(number) for number in numbers})), bool(found[2]))
+
+    def __str__(self) -> str:
+        return ",".join(map(str, self.culled)) + "+thin" * self.thinned
+
+    def units(self, model: nn.Module) -> dict[str, Tensor]:
+        """The kept units of one network, a boolean tensor per site.
+
+        Raises:
+            ValueError: If the network has no such stage.
+        """
+        groups = stages(model)
+        if any(number > len(groups) for number in self.culled):
+            raise ValueError(
+                f"this network has {len(groups)} stages, configuration {self} culls another one; "
+                f"name stages from 1 to {len(groups)}"
+            )
+        found = gates.sites(model)
+        kept = {}
+        for number, group in enumerate(groups, start=1):
+            for position, site in enumerate(group):
+                stays = number not in self.culled and not (self.thinned and position % 2 == 1)
+                kept[site] = torch.full(found[site].alpha.shape, stays)
+        return kept
+
+    def count(self, model: nn.Module) -> int:
+        """Number of ReLUs it keeps in one network."""
+        return sum(int(unit.sum()) for unit in self.units(model).values())
+
+
+PAPER_CONFIGURATIONS = ("2,3", "1", "1,4", "1,3", "1,3,4", "1,2", "1,2,4", "1,2,3")
+"""The eight networks that the paper reports, by the stages they cull."""
+
+
+def kept_counts(model: nn.Module, configurations: Sequence[str]) -> dict[Configuration, int]:
+    """The units that each configuration of a fixed list keeps in one network, descending.
+
+    Args:
+        model: One network with gates.
+        configurations: `"1,4"`, `"1,4+thin"`.
+
+    Raises:
+        ValueError: If the list is empty, a configuration culls a stage that is not there, or two keep equally many
+            units: a ReLU budget could not tell them apart.
+    """
+    if not configurations:
+        raise ValueError("configurations is an empty list; name at least one, for example '1,4'")
+    listed = list(dict.fromkeys(map(Configuration.parse, configurations)))
+    there = possible(model, listed)
+    if len(there) < len(listed):
+        missing = " / ".join(str(one) for one in listed if one not in there)
+        others = f"of the list it can have {' / '.join(map(str, there))}" if there else "it can have none of the list"
+        raise ValueError(
+            f"this network has {len(stages(model))} stages, configuration {missing} culls another one; {others}"
+        )
+    counts = {one: one.count(model) for one in listed}
+    alike: dict[int, list[str]] = {}
+    for one, count in counts.items():
+        alike.setdefault(count, []).append(str(one))
+    if len(alike) < len(counts):
+        same = "; ".join(f"{' / '.join(names)} ({count:,})" for count, names in alike.items() if len(names) > 1)
+        raise ValueError(
+            f"some configurations keep equally many units in this network, and a ReLU budget cannot tell them apart: "
+            f"{same}; leave all but one of each out"
+        )
+    return dict(sorted(counts.items(), key=lambda item: -item[1]))
+
+
+def possible(model: nn.Module, configurations: Sequence[Configuration]) -> list[Configuration]:
+    """Those whose culled stages a network with gates has."""
+    count = len(stages(model))
+    return [one for one in configurations if all(number <= count for number in one.culled)]

@@ -1,0 +1,75 @@
+"""Where a student's training starts: from the teacher's weights, or from fresh ones as the original network did."""
+
+import copy
+import hashlib
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from linfair.ensemble import Ensemble
+
+STARTS = ("teacher", "fresh")
+
+
+def check_start(start: str) -> None:
+    """Refuse a start that is not one of `STARTS`.
+
+    Raises:
+        ValueError: With the value and what is allowed.
+    """
+    if start not in STARTS:
+        raise ValueError(f"start = {start!r} is not allowed; start is one of {', '.join(STARTS)}")
+
+
+def starting(teacher: nn.Module, start: str, seeds: Sequence[int]) -> nn.Module:
+    """The network from which students of a teacher are trained, on the teacher's device.
+
+    Args:
+        teacher: Trained network, or ensemble; it is left as it is.
+        start: One of `STARTS`.
+        seeds: One for each member; a member's fresh weights depend on its seed alone and are not those from which its
+            teacher started.
+
+    Returns:
+        A copy.
+
+    Raises:
+        ValueError: For another start, or a module with weights that cannot be drawn anew.
+    """
+    check_start(start)
+    if start == "teacher":
+        return copy.deepcopy(teacher)
+    if isinstance(teacher, Ensemble):
+        networks = [fresh(network, seed) for network, seed in zip(teacher.networks(), seeds, strict=True)]
+        return Ensemble(networks)
+    return fresh(teacher, seeds[0])
+
+
+def fresh(network: nn.Module, seed: int) -> nn.Module:
+    """A copy with fresh weights, as torch draws them for each layer, leaving the global random state alone.
+
+    Args:
+        network: Any network whose weights all belong to layers with `reset_parameters`, as torch's own have.
+        seed: Decides the weights.
+
+    Raises:
+        ValueError: If a module with weights of its own has no `reset_parameters`; names it.
+
+    >>> layer = nn.Linear(1, 1)
+    >>> fresh(layer, 0).weight == fresh(layer, 0).weight, fresh(layer, 0).weight == layer.weight
+    (tensor([[True]]), tensor([[False]]))
+    """
+    place = next(network.parameters(), torch.empty(0)).device
+    drawn = copy.deepcopy(network).cpu()  # the same weights on every device
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int.from_bytes(hashlib.sha256(f"{seed}/student".encode()).digest()[:7]))
+        for name, module in drawn.named_modules():
+            if hasattr(module, "reset_parameters"):
+                module.reset_parameters()
+            elif any(True for _ in module.parameters(recurse=False)):
+                raise ValueError(
+                    f"module {name or type(module).__name__!r} holds weights and has no reset_parameters(): a fresh "
+                    "start cannot draw them anew; give it that method, or use start='teacher'"
+                )
+    return drawn.to(place)

@@ -233,8 +233,9 @@ SHEETS = {
             publication="Yours.",
             terms="Yours to know.",
             obtain="A folder with the images and a labels.csv: columns file, a label, any groups, and split if you "
-            "have one.",
-            split="As the column split says (train, test); without it a fifth is test, drawn by the seed. " + _SMALL,
+            "have one; or a folder of images for each label.",
+            split="As the column split says (train, val, test); without it a fifth is test, drawn by the seed in "
+            "proportion to label and group, or to group alone where it has too few images of each label. " + _SMALL,
             faults=("What was skipped is listed by `linfair data describe`; --strict makes it an error.",),
             labels_are_not="Checked by anybody but you.",
             shown="No.",

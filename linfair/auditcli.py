@@ -23,6 +23,7 @@ BUDGETS = shares_kept([0.5, 0.2, 0.05], "Shares of ReLUs kept.")
 def audit(options: Namespace) -> None:
     """Read network and data, check that they fit, audit, write the report, print the answer."""
     from linfair.audit import Plan, answer, audit, write_report
+    from linfair.audit.findings import besides
     from linfair.linearizers.registry import find
     from linfair.study.mitigate import DEFAULT_ARMS, arm_list
     from linfair.study.recipes import recipe
@@ -55,7 +56,7 @@ def audit(options: Namespace) -> None:
         print(f"warning: {text}", file=sys.stderr)
     found = audit(subject, plan, announce=lambda line: print(line, file=sys.stderr, flush=True))
     page = write_report(found, out, command=shlex.join(["linfair", *options.typed]))
-    print("\n".join(answer(found)))
+    print("\n".join([*answer(found), besides(found)]))
     print(f"\nwrote {page}, and beside it the tables, masks and weights; one seed, see its section on limits")
 
 

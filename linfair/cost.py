@@ -10,7 +10,9 @@ where m = (multiply-accumulates of the network) / (those of ResNet18 on 32x32 im
 were measured for ResNet18 on CIFAR on one thread; r, l and the bytes are counts and carry over to any network, the
 linear layers' seconds are scaled by m, which is an assumption: for another network, read them as an order of magnitude.
 A layer without any ReLU saves its round trip, so l falls only where a whole layer has none; one round trip, question
-and answer, is always there. The linear layers' own bytes are not in the source and not in here.
+and answer, is always there. The linear layers' own bytes are not in the source and not in here. Nor are nonlinearities
+other than ReLUs (max-pooling, GELU, softmax, ...): `linfair.gates.nonlinearities` names and counts them, `cost_table`
+has them in the column `others`, and for a network that has any, seconds and bytes are lower bounds.
 """
 
 from collections.abc import Sequence
@@ -21,7 +23,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from linfair.gates import install, sites
+from linfair.gates import install, nonlinearities, sites
 from linfair.masks import Mask
 from linfair.models import build
 
@@ -276,8 +278,9 @@ def cost_table(
         rtt: Round trip time in seconds.
 
     Returns:
-        A row per network and budget: `network`, `units`, `macs`, `budget` and the fields of `Cost`, `compute_seconds`
-        and `online_seconds` included.
+        A row per network and budget: `network`, `units`, `macs`, `others` (the other nonlinearities of one answer,
+        which the seconds and bytes leave out), `budget` and the fields of `Cost`, `compute_seconds` and
+        `online_seconds` included.
 
     Raises:
         ValueError: For an unknown network, or a share that is none.
@@ -289,6 +292,7 @@ def cost_table(
     for name in networks:
         network = build(name, (3, 32, 32), 10)
         macs = count_macs(network, (3, 32, 32))
+        others = "; ".join(map(str, nonlinearities(network, (3, 32, 32))))
         counts = [gate.alpha.numel() for gate in sites(install(network, (3, 32, 32))).values()]
         for budget in budgets:
             kept = int(budget * sum(counts) + 1e-6)
@@ -296,7 +300,7 @@ def cost_table(
             cost = private_inference_cost(
                 kept, bandwidth=bandwidth, rtt=rtt, layers=layers, units=sum(counts), macs=macs
             )
-            about = {"network": name, "units": sum(counts), "macs": macs, "budget": budget}
+            about = {"network": name, "units": sum(counts), "macs": macs, "others": others, "budget": budget}
             totals = {"compute_seconds": cost.compute_seconds, "online_seconds": cost.online_seconds}
             rows.append(about | vars(cost) | totals)
     return pd.DataFrame(rows)

@@ -11,6 +11,7 @@ from linfair.paths import whole
 
 def diagnose(options: Namespace) -> None:
     """Read teacher, mask and weights, check that they belong together, measure every group, print or write."""
+    from linfair.linearizers.record import kept_share
     from linfair.study.diagnostics import diagnose, diagnosis_text, read_pair
     from linfair.training import threads
 
@@ -41,9 +42,8 @@ def diagnose(options: Namespace) -> None:
     student = found.table[found.table["arm"] == "linearized"]
     kept, total = int(student["kept"].iloc[0]), int(found.table["kept"].max())
     whose = f"the weights of {pair.weights}" if pair.weights else "the teacher's own weights, not fine-tuned"
-    head = (
-        f"{pair.header.network} on {pair.header.data}, seed {pair.header.seed}: {kept} of {total} ReLUs kept, {whose}"
-    )
+    left = kept_share(kept, total, kept / total)
+    head = f"{pair.header.network} on {pair.header.data}, seed {pair.header.seed}: {left}, {whose}"
     if pair.beside:
         head += f"\nFine-tuned weights lie beside the mask; to diagnose those: --weights {pair.beside}"
     print(head, file=sys.stderr if options.json else sys.stdout)

@@ -20,13 +20,15 @@ BUDGETS = shares_kept([0.5, 0.2, 0.1], "Shares of ReLUs kept.")
 
 def networks(options: Namespace) -> None:
     """Print each network at full width on 32x32 images: parameters and ReLU units, in all and per stage."""
-    print(f"{'network':10s} {'width':>5s} {'parameters':>12s} {'ReLU units':>11s}  by stage   (3x32x32, 10 classes)")
+    head = f"{'network':10s} {'width':>5s} {'parameters':>12s} {'ReLU units':>11s}"
+    print(f"{head}  by stage; other nonlinearities   (3x32x32, 10 classes)")
     for name, (_, _, width) in NETWORKS.items():
         network = build(name, (3, 32, 32), 10)
         weights = sum(parameter.numel() for parameter in network.parameters())
         units = stage_units(gates.install(network, (3, 32, 32)))
         stages = " + ".join(f"{count:,}" for count in units)
-        print(f"{name:10s} {width:5d} {weights:12,d} {sum(units):11,d}  {stages}")
+        others = "".join(f"; {one}" for one in gates.nonlinearities(network, (3, 32, 32)))
+        print(f"{name:10s} {width:5d} {weights:12,d} {sum(units):11,d}  {stages}{others}")
 
 
 def linearizers(options: Namespace) -> None:
@@ -99,6 +101,10 @@ def linearize(options: Namespace) -> None:
     )
     for split in [name for name in ("test", "test_balanced") if name in set(table["split"])]:
         print(group_table(table, split=split) + "\n")
+    original, header = load_network(out / "teacher.safetensors")
+    others = "; ".join(map(str, gates.nonlinearities(original, header.input_shape)))
+    if others:
+        print(f"Nonlinearities that stay, for one input: {others}")
     print(f"Masks, weights and the table are in {out}")
 
 

@@ -263,3 +263,35 @@ def _per_input(two: Watched, three: Watched) -> tuple[Nonlinearity, ...]:
         if units > before[0]:
             entry[2].append(three.names[module])
     return tuple(Nonlinearity(kind, u, c, tuple(names)) for kind, (u, c, names) in kinds.items() if u > 0)
+
+
+def check_scores(network: nn.Module, input_shape: tuple[int, ...]) -> None:
+    """Refuse a network that returns probabilities: every loss here applies the softmax itself.
+
+    Args:
+        network: Any network.
+        input_shape: Shape of one input.
+
+    Raises:
+        GateError: If what it returns is the result of a softmax, log-softmax or sigmoid; the message names the module.
+    """
+    seen = watch(network, examples(network, input_shape, 3))
+    kind, where = seen.squashed or _probabilities(seen.output), ""
+    if isinstance(kind, tuple):
+        kind, where = kind[0], f" of {kind[1]}"
+    if kind:
+        raise GateError(
+            f"{type(network).__name__} returns probabilities, not scores: its last step is the {kind}{where}, and "
+            "training applies a softmax itself; return what goes into that step, the weights stay as they are"
+        )
+
+
+def _probabilities(output: object) -> str:
+    """Softmax or LogSoftmax, if the rows of an output are one of these."""
+    if not isinstance(output, Tensor) or output.ndim != 2 or output.shape[1] < 2 or not output.is_floating_point():
+        return ""
+    one = torch.ones(len(output))
+    for kind, rows in (("Softmax", output), ("LogSoftmax", output.exp())):
+        if bool((rows >= 0).all()) and torch.allclose(rows.sum(1).cpu().float(), one, atol=1e-4):
+            return kind
+    return ""

@@ -11,7 +11,9 @@ from linfair.paths import whole
 
 def mitigate(options: Namespace) -> None:
     """Read teacher and mask, fine-tune under every arm, choose on validation, print, write weights and table."""
+    from linfair import gates
     from linfair.checkpoints import save_network
+    from linfair.linearizers.record import kept_share
     from linfair.study.diagnostics import read_pair
     from linfair.study.mitigate import DEFAULT_ARMS, arm_list, mitigate, mitigated_text
 
@@ -42,10 +44,9 @@ def mitigate(options: Namespace) -> None:
         announce=lambda line: print(line, file=sys.stderr, flush=True),
     )
     row = found.table.iloc[0]
-    print(
-        f"{pair.header.network} on {pair.header.data}, seed {pair.header.seed}: {row['kept']} ReLUs kept, "
-        f"{100 * row['budget']:.3g} %; fine-tuned in profile {options.profile}"
-    )
+    left = kept_share(row["kept"], gates.total_units(found.model), row["budget"])
+    head = f"{pair.header.network} on {pair.header.data}, seed {pair.header.seed}: {left}"
+    print(f"{head}; fine-tuned in profile {options.profile}")
     print(mitigated_text(found))
     weights = save_network(out / "chosen.weights.safetensors", found.model, replace(pair.header, gated=True))
     with whole(out / "report.parquet") as part:

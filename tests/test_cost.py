@@ -74,6 +74,8 @@ def test_linear_seconds_of_other_networks_grow_with_their_macs_and_relu_seconds_
         assert table.loc[(network, 1.0), "kept"] == count
         assert table.loc[(network, 0.02), "kept"] == count * 2 // 100
         assert table.loc[(network, 1.0), "relu_seconds"] == pytest.approx(21.8e-6 * count)
+        pools = network == "vgg19"  # four of 2x2: 64 * 16^2 + 128 * 8^2 + 256 * 4^2 + 512 * 2^2 outputs
+        assert table.loc[(network, 1.0), "others"].startswith("30,720 MaxPool outputs (3 comparisons each)") == pools
     linear = {network: table.loc[(network, 1.0), "linear_seconds"] / 0.43 for network in units}
     assert linear["resnet18"] == 1
     assert linear["resnet34"] == pytest.approx(2.1, abs=0.05)

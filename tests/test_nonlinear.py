@@ -8,7 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from linfair import gates
+from linfair.data import GroupedData
+from linfair.functional import check_scores
 from linfair.gates import GateError, install, nonlinearities
+from linfair.linearizers import OneShot, linearize
+from linfair.models import build
 
 
 class Apply(nn.Module):
@@ -140,11 +144,8 @@ def test_attention_counts_its_softmax_and_layer_norm_its_scalars() -> None:
 
 
 def test_vggs_max_pools_count() -> None:
-    from linfair.models import build
-
-    found = counts(build("vgg19", (3, 32, 32), 10, width=4), (3, 32, 32))
-    assert found["MaxPool"][1] == 3 * found["MaxPool"][0]
-    assert set(found) == {"MaxPool"}
+    """Width 4, four pools of 2x2: 4 * 16^2 + 8 * 8^2 + 16 * 4^2 + 32 * 2^2 outputs."""
+    assert counts(build("vgg19", (3, 32, 32), 10, width=4), (3, 32, 32)) == {"MaxPool": (1920, 5760)}
 
 
 # ReLUs in other spellings
@@ -332,3 +333,41 @@ def test_a_network_without_relus_says_what_it_computes() -> None:
     network = nn.Sequential(nn.Linear(6, 5), nn.GELU(), nn.Linear(5, 2), nn.Sigmoid())
     with pytest.raises(GateError, match="no ReLU, only 5 GELU in 1; 2 Sigmoid in 3: there is nothing to linearize"):
         install(network, (6,))
+
+
+# Probabilities
+
+
+SQUASHED = {
+    "Softmax": nn.Softmax(1),
+    "LogSoftmax": lambda x: F.log_softmax(x, dim=1),
+    "Softmax, logarithm": lambda x: torch.log(x.softmax(1) + 1e-9),
+    "Sigmoid": nn.Sigmoid(),
+    "LogSigmoid": F.logsigmoid,
+}
+
+
+@pytest.mark.parametrize("last", SQUASHED)
+def test_a_network_that_returns_probabilities_is_refused_by_name(last: str) -> None:
+    network = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 6), Apply(SQUASHED[last]))
+    with pytest.raises(
+        GateError, match=rf"last step is the {last.split(',')[0]} of 3.*return what goes into that step"
+    ):
+        check_scores(network, (6,))
+
+
+def test_probabilities_that_no_known_operator_makes_are_refused() -> None:
+    network = nn.Sequential(Apply(lambda x: x.exp() / x.exp().sum(1, keepdim=True)))
+    with pytest.raises(GateError, match="last step is the Softmax, and"):
+        check_scores(network, (6,))
+
+
+def test_a_softmax_inside_a_network_is_no_last_step() -> None:
+    check_scores(nn.Sequential(Apply(lambda x: x * x.softmax(1)), nn.Linear(6, 3)), (6,))
+    check_scores(build("mlp", (6,), 3, width=4), (6,))
+
+
+def test_linearize_refuses_a_teacher_that_returns_probabilities(digits: GroupedData) -> None:
+    network = nn.Sequential(build("mlp", (1, 12, 12), 10, width=4), nn.LogSoftmax(1))
+    with pytest.raises(GateError, match="last step is the LogSoftmax of 1"):
+        linearize(network, digits, method="random", budgets=[0.5], options=OneShot(), progress=False)

@@ -1,6 +1,6 @@
 """What limits the answer of an audit: its data, its settings, and what no audit can say."""
 
-from linfair.audit.findings import FEW, drift, failed, rows_of, share
+from linfair.audit.findings import FEW, besides, drift, failed, rows_of, share
 from linfair.audit.run import Audit
 from linfair.data.notes import notes
 from linfair.mitigation import PLAIN
@@ -76,7 +76,7 @@ def caveats(audit: Audit) -> list[tuple[str, str]]:
             "Cost",
             "Seconds follow a model (Delphi, constants measured for ResNet18 on 32x32 images, linear layers "
             "scaled by their multiply-accumulates). ReLU counts and bytes carry over; read seconds as an order of "
-            "magnitude.",
+            f"magnitude. {besides(audit)}",
         ),
         (
             "What this is not",

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from linfair.audit.run import Audit, Plan
+from linfair.linearizers.record import kept_share, share
 from linfair.metrics import Disparity, GroupMean, disparity, wilson
 from linfair.mitigation import PLAIN
 from linfair.study.choose import NOISE, Choice
@@ -62,25 +63,12 @@ def overall(rows: pd.DataFrame) -> float:
     return float(100 * (rows["accuracy"] * rows["n"]).sum() / rows["n"].sum())
 
 
-def share(budget: float) -> str:
-    """A budget in words.
-
-    >>> share(0.05)
-    '5 %'
-    """
-    return f"{100 * budget:g} %"
-
-
-def kept_share(kept: int, total: int, budget: float) -> str:
-    """What is left of the ReLUs, and whether that misses the budget by more than a twentieth of it.
-
-    >>> kept_share(154, 3072, 0.05), kept_share(1063, 3072, 0.5)
-    ('5 % of the ReLUs left (154 of 3,072)', '34.6 % of the ReLUs left (1,063 of 3,072; the budget of 50 % was missed)')
-    """
-    apart = abs(kept - budget * total)
-    left = share(budget) if apart <= 1 else f"{100 * kept / total:.3g} %"
-    missed = f"; the budget of {share(budget)} was missed" if apart > max(1, 0.05 * budget * total) else ""
-    return f"{left} of the ReLUs left ({kept:,} of {total:,}{missed})"
+def besides(audit: Audit) -> str:
+    """What a private answer computes beside ReLUs, which no number of the report holds."""
+    others = audit.cost["others"].iloc[0]
+    if not others:
+        return "The network computes no nonlinearity but its ReLUs."
+    return f"Nonlinearities that stay and are in no number here, for one image: {others}."
 
 
 def interval(value: float, low: float, high: float, digits: int = 1) -> str:

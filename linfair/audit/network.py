@@ -24,6 +24,7 @@ from torch import nn
 from linfair import gates
 from linfair.checkpoints import PICKLES, Header, load_network
 from linfair.data import DataError, GroupedData, load_data
+from linfair.functional import check_scores
 from linfair.metrics import wilson
 from linfair.training import correctness
 
@@ -286,6 +287,7 @@ def _checked(subject: Subject, device: str) -> Subject:
         )
     if not torch.isfinite(outputs).all():
         raise AuditError(f"{name} answers with numbers that are not finite; are weights and --mean/--std its own?")
+    check_scores(model, data.input_shape)
     gates.install(model, data.input_shape)
     data = data.to(device)
     return replace(subject, model=model.to(device), data=data, warnings=_weak(model, data, name))

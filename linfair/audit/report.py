@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from linfair import plots
 from linfair.audit import figures
 from linfair.audit.caveats import caveats
-from linfair.audit.findings import answer, drift, explanation, gap_of, interval, overall, rows_of, share
+from linfair.audit.findings import answer, besides, drift, explanation, gap_of, interval, overall, rows_of, share
 from linfair.audit.page import disclosure, figure, page, section, table
 from linfair.audit.run import Audit, mask_of
 from linfair.audit.tables import accuracy_table, arm_table, cost_table, drop_table, repair_table, why_table
@@ -206,7 +206,7 @@ def cost_part(audit: Audit) -> str:
         + figure(figures.svg(plots.cost_parts(audit.cost), "cost", alt), "Where the seconds of one answer go")
         + table("One private answer", cost_table(audit))
         + f"<p>{escape(text)}</p><p>“MB before” is sent ahead of the question. The linear layers' own bytes are in "
-        "neither column.</p>"
+        f"neither column. {escape(besides(audit))}</p>"
     )
 
 

@@ -96,7 +96,7 @@ class Audit:
             `linfair.study.diagnostics.Diagnosis.table`; arms are `original`, `plain`, `control` and the chosen repair.
         arms: A row per (arm, group) on validation, from `linfair.study.mitigate`; None without repairs.
         cost: A row per budget, 1 included: the fields of `linfair.cost.Cost`, `online_seconds`, `freed` (names of the
-            layers without a ReLU).
+            layers without a ReLU), `others` (the other nonlinearities, which no number holds).
         mitigated: The choice; None without repairs.
         subject: What was audited.
         plan: What was asked.
@@ -310,12 +310,14 @@ def _costs(subject: Subject, networks: dict[tuple[str, float], nn.Module], plan:
     shape = subject.data.input_shape
     macs = count_macs(subject.model, shape)
     (whole,) = masks_of(gates.install(subject.model, shape))
+    others = "; ".join(map(str, gates.nonlinearities(subject.model, shape)))
     masks = {1.0: whole} | {budget: mask_of(model) for (arm, budget), model in networks.items() if arm == PLAIN}
     rows = []
     for budget, mask in masks.items():
         cost = private_inference_cost(mask, bandwidth=plan.bandwidth, rtt=plan.rtt, macs=macs)
         freed = ", ".join(site for site, count in mask.per_site.items() if not count)
         about = {"network": subject.header.network, "units": mask.total, "macs": macs, "budget": budget}
+        about["others"] = others
         totals = {"compute_seconds": cost.compute_seconds, "online_seconds": cost.online_seconds}
         rows.append(about | vars(cost) | totals | {"sites": len(mask.units), "freed": freed})
     return pd.DataFrame(rows).sort_values("budget", ascending=False, ignore_index=True)

@@ -124,3 +124,23 @@ def check_budgets(budgets: Sequence[float]) -> tuple[float, ...]:
     ):
         raise ValueError(f"budgets must be fractions in [0, 1] in descending order, got {list(budgets)}")
     return values
+
+
+def share(budget: float) -> str:
+    """A budget in words.
+
+    >>> share(0.05)
+    '5 %'
+    """
+    return f"{100 * budget:g} %"
+
+
+def kept_share(kept: int, total: int, budget: float) -> str:
+    """What is left of the ReLUs, and whether that misses the budget, see `missed`.
+
+    >>> kept_share(154, 3072, 0.05), kept_share(1063, 3072, 0.5)
+    ('5 % of the ReLUs left (154 of 3,072)', '34.6 % of the ReLUs left (1,063 of 3,072; the budget of 50 % was missed)')
+    """
+    left = share(budget) if abs(kept - budget * total) <= 1 else f"{100 * kept / total:.3g} %"
+    word = f"; the budget of {share(budget)} was missed" if missed(kept, budget_units(budget, total)) else ""
+    return f"{left} of the ReLUs left ({kept:,} of {total:,}{word})"

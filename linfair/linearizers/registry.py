@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 
+from linfair.ensemble import Ensemble
+from linfair.functional import check_scores
 from linfair.linearizers import oneshot
 from linfair.linearizers.deepreduce import DeepReDuce, deepreduce
 from linfair.linearizers.finetuning import PAPER_FINETUNE, finetune
@@ -136,11 +138,15 @@ def linearize(
 
     Raises:
         ValueError: For an unknown method, options of another method, or budgets that are none.
+        GateError: If the network has no ReLU that can be gated, or returns probabilities instead of scores.
         BudgetOutOfReach: If the method cannot meet a budget.
     """
     one = find(method)
     if options is not None and not isinstance(options, one.options):
         raise ValueError(f"{method} takes options of {one.options.__name__}, got {type(options).__name__}")
+    networks, sets = (teacher.networks(), data) if isinstance(teacher, Ensemble) else ([teacher], [data])
+    for network, own in zip(networks, sets, strict=False):
+        check_scores(network, own.input_shape)
     records = []
     for before in one.run(teacher, data, budgets, seeds=seeds, options=options, progress=progress):
         after = before

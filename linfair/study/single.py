@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from linfair.checkpoints import Header, save_network
-from linfair.linearizers.record import missed
+from linfair.linearizers.record import kept_share, share
 from linfair.paths import whole
 from linfair.study.cells import Cell, Worker
 from linfair.study.store import ResultStore
@@ -67,7 +67,7 @@ def linearize_to(
 def group_table(table: pd.DataFrame, *, split: str) -> str:
     """The table of one run for a terminal: a line per group, a column per arm and budget, with Wilson intervals.
 
-    Below it the ReLUs kept at each budget, and when the mask was taken; `missed` marks a count more than 5 % off.
+    Below it the ReLUs kept at each budget, and when the mask was taken; a count more than 5 % off is said to miss it.
     """
     part = table[table["split"] == split]
     groups = part.drop_duplicates("group").sort_values("group")
@@ -80,14 +80,13 @@ def group_table(table: pd.DataFrame, *, split: str) -> str:
             f"{100 * row.accuracy:.1f} [{100 * row.low:.0f}, {100 * row.high:.0f}]" for row in rows.itertuples()
         ]
     kept = part.drop_duplicates(["arm", "budget"])
-    counts = ""
+    counts, total = "", int(part["kept"].max())
     for row in kept[kept["arm"] == "plain"].itertuples():
         taken = f", mask taken after {row.mask_epochs} epochs, {row.mask_steps} steps" if row.mask_epochs else ""
-        word = ", missed" if missed(row.kept, row.budget_units) else ""
-        counts += f"  {100 * row.budget:g} %: {row.kept} of {row.budget_units}{word}{taken}\n"
+        counts += f"  {share(row.budget)}: {kept_share(row.kept, total, row.budget)}{taken}\n"
     loss = table["base_loss"].iloc[0]
     trained = "" if math.isnan(loss) else f"The original's last training loss {loss:.3f}"
     return (
         f"Accuracy in % on {split} with 95 % Wilson intervals (one seed: they say nothing about other seeds)\n"
-        f"{shown.to_string(index=False)}\nReLUs kept, of the budget's:\n{counts}{trained}"
+        f"{shown.to_string(index=False)}\nReLUs at each budget:\n{counts}{trained}"
     )

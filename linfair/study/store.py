@@ -42,8 +42,8 @@ from linfair.study.damage import (
 def code_hash() -> str:
     """SHA-256 (12 hex digits) over the modules that decide a result: a change in them starts a fresh cache."""
     package = Path(__file__).parent.parent
-    core = ("activation", "device", "gates", "functional", "masks", "ensemble", "models", "precision", "schedule")
-    core += ("training", "divergence")
+    core = ("activation", "callsites", "device", "gates", "functional", "nonlinear", "masks", "ensemble", "models")
+    core += ("precision", "schedule", "training", "divergence")
     measured = ("accuracy", "curvature", "distance", "gradients", "margin", "risk")
     flat = [package / f"{name}.py" for name in core] + [package / "metrics" / f"{name}.py" for name in measured]
     folders = [path for name in ("data", "linearizers", "mitigation") for path in sorted((package / name).glob("*.py"))]

@@ -133,7 +133,15 @@ def made(
     for budget in (1.0, *budgets):
         one = private_inference_cost(round(budget * UNITS), units=UNITS, layers=2, bandwidth=1e8, rtt=0.05, macs=1000)
         sums = {"compute_seconds": one.compute_seconds, "online_seconds": one.online_seconds}
-        about = {"network": "mine.py:build", "units": UNITS, "macs": 1000, "budget": budget, "sites": 2, "freed": ""}
+        about = {
+            "network": "mine.py:build",
+            "units": UNITS,
+            "macs": 1000,
+            "budget": budget,
+            "sites": 2,
+            "freed": "",
+            "others": "",
+        }
         costs.append(about | vars(one) | sums)
     header = Header("mine.py:build", 0, (1,), 2, "folder:images", 0)
     subject = Subject(nn.Identity(), data, header, own=False, files={}, drawn=True, warnings=warnings)

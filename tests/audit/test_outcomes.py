@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -234,3 +235,13 @@ def test_lines_that_were_skipped_are_counted_in_the_caveats() -> None:
     found = made()
     found.subject.data.provenance["skipped"] = [("a.png", "unreadable"), ("b.png", "unreadable")]
     assert dict(caveats(found))["Skipped files"].startswith("2 lines of labels.csv could not be used")
+
+
+def test_nonlinearities_that_no_number_holds_are_named_and_counted(house_style: None) -> None:
+    found = made()
+    others = "2,048 LeakyReLU in 1; 512 MaxPool outputs (3 comparisons each) in 2"
+    named = replace(found, cost=found.cost.assign(others=others))
+    words = f"Nonlinearities that stay and are in no number here, for one image: {others}."
+    assert words in html(named)
+    assert words in dict(caveats(named))["Cost"]
+    assert words not in html(found)

@@ -33,6 +33,11 @@ BODIES = {
         "nn.Linear(4, 2))",
         "computes no ReLU",
     ),
+    "softmax": (
+        "from torch import nn\ndef build():\n    return nn.Sequential(nn.Flatten(), nn.Linear(192, 4), nn.ReLU(), "
+        "nn.Linear(4, 2), nn.Softmax(dim=1))",
+        "returns probabilities, not scores: its last step is the Softmax of 4",
+    ),
     "dictionary": (
         "from torch import nn\nclass Net(nn.Module):\n    def forward(self, x):\n        return {'scores': x}\n"
         "def build():\n    return Net()",
@@ -61,7 +66,7 @@ def test_a_function_that_builds_no_network_for_these_data(
     body, expected = BODIES[name]
     (tmp_path / "mine.py").write_text(body)
     weights = {}
-    if name in ("classes", "shape", "relus"):
+    if name in ("classes", "shape", "relus", "softmax"):
         space: dict[str, object] = {}
         exec(body, space)
         weights = space["build"]().state_dict()

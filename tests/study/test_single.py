@@ -136,7 +136,7 @@ def test_group_table_shows_each_arm_with_the_counts_of_the_rows(done: tuple[Path
     for row in rows.itertuples():
         assert f"{100 * row.accuracy:.1f} [{100 * row.low:.0f}, {100 * row.high:.0f}]" in text
     for row in rows[rows["arm"] == "plain"].itertuples():
-        assert f"{100 * row.budget:g} %: {row.kept} of {row.budget_units}" in text
+        assert f"({row.kept:,} of {rows['kept'].max():,}" in text
     header = text.splitlines()[1]
     assert all(word in header for word in ("original", "plain 50 %", "plain 10 %", "control 50 %", "control 10 %"))
     assert f"last training loss {table['base_loss'].iloc[0]:.3f}" in text
@@ -145,18 +145,17 @@ def test_group_table_shows_each_arm_with_the_counts_of_the_rows(done: tuple[Path
 def test_group_table_says_when_each_mask_was_taken_and_which_budget_was_missed(
     done: tuple[Path, ResultStore, pd.DataFrame],
 ) -> None:
-    """A count 6 % below its budget is missed, one 5 % below is not; a one-shot method has no steps to tell."""
+    """Of 2,000: 940 are 6 % below a budget of half and miss it, 190 are 5 % below a tenth and do not."""
     table = done[2]
-    counts = {0.5: (94, 100, 3, 11), 0.1: (95, 100, 0, 0)}
+    counts = {1.0: (2000, 2000, 0, 0), 0.5: (940, 1000, 3, 11), 0.1: (190, 200, 0, 0)}
     for name, values in zip(
         ("kept", "budget_units", "mask_epochs", "mask_steps"), zip(*counts.values(), strict=True), strict=True
     ):
-        table = table.assign(
-            **{name: table["budget"].map(dict(zip(counts, values, strict=True))).fillna(0).astype(int)}
-        )
+        table = table.assign(**{name: table["budget"].map(dict(zip(counts, values, strict=True))).astype(int)})
     lines = group_table(table, split="test").splitlines()
-    assert "  50 %: 94 of 100, missed, mask taken after 3 epochs, 11 steps" in lines
-    assert "  10 %: 95 of 100" in lines
+    half = "47 % of the ReLUs left (940 of 2,000; the budget of 50 % was missed)"
+    assert f"  50 %: {half}, mask taken after 3 epochs, 11 steps" in lines
+    assert "  10 %: 9.5 % of the ReLUs left (190 of 2,000)" in lines
 
 
 def test_without_the_control_its_arm_is_left_out(

@@ -1,13 +1,15 @@
-"""Reproduced vs paper: every measurable claim, a verdict, and the number that the verdict rests on.
+"""Reproduced vs paper: every measurable claim, what became of it, and the checks that say so.
 
-`book/claims.csv` quotes the claims, each with a verdict and the keys of its evidence; `book/results/evidence.parquet`
-holds the evidence, a row per number, with interval, n and provenance. A notebook writes the rows (`Page.note`) when it
-runs with its default parameters and `LINFAIR_EVIDENCE` names a folder:
+`book/claims.csv` quotes the claims, `book/rules.toml` says by what each is judged, and `linfair.judging` computes two
+answers for each from the committed rows: agreement, and how close the setting is to the paper's. Statements that are
+computed on a notebook's page are judged by the numbers it noted, `book/results/evidence.parquet`, a row per number with
+interval, n and provenance. A notebook writes them (`Page.note`) when it runs with its default parameters and
+`LINFAIR_EVIDENCE` names a folder:
 
-    python -m linfair.claims collect            # run the notebooks that the claims rest on, replace their rows
-    python -m linfair.claims check              # every claim has a verdict, every key resolves; counts per verdict
+    python -m linfair.claims collect            # run the notebooks whose numbers judge claims, replace their rows
+    python -m linfair.claims check              # every claim has a rule, every key resolves; counts on both axes
 
-So no number of the claims page is typed. The verdicts are, and whoever collects reads them again.
+So no number of the claims page is typed, and no verdict either.
 """
 
 import argparse
@@ -17,6 +19,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from math import isnan, nan
 from pathlib import Path
 
@@ -27,18 +30,18 @@ import linfair
 from linfair import notebooks, parameters
 from linfair.book import repository
 from linfair.device import device_name
+from linfair.judging.judge import AGREEMENT, Verdict, judge
+from linfair.judging.rows import RESULTS
+from linfair.judging.rules import RULES, Rules
+from linfair.judging.rules import load as load_rules
 from linfair.paths import whole
 
 CLAIMS = Path("book/claims.csv")
 EVIDENCE = Path("book/results/evidence.parquet")
 FOLDER = "LINFAIR_EVIDENCE"
 
-VERDICTS = {
-    "reproduced": "our measurement agrees, in the claim's own setting",
-    "partly": "it agrees in part, or only on a stand-in for the paper's data",
-    "not": "our measurement does not show it, or contradicts it",
-    "not run": "its setting has not been run here",
-}
+SETTINGS = ("paper's", "thin", "stand-in")
+"""Settings from the closest to the paper's on, as `book/rules.toml` defines them."""
 
 
 class ClaimsError(ValueError):
@@ -47,23 +50,21 @@ class ClaimsError(ValueError):
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim of the paper and what became of it.
+    """One claim of the paper.
 
     Attributes:
         id: Short name, unique.
         where: Section, figure, proposition, theorem or appendix of the paper.
         claim: The paper's sentence or number.
-        verdict: One of `VERDICTS`.
-        on: What it was tested on; empty if not run.
-        evidence: Keys, `PAGE#NAME`, of rows in the evidence table.
+        pages: Notebooks that show it.
+        evidence: Keys, `PAGE#NAME`, of further numbers in the evidence table.
         note: What a reader must know beside the numbers.
     """
 
     id: str
     where: str
     claim: str
-    verdict: str
-    on: str
+    pages: tuple[str, ...]
     evidence: tuple[str, ...]
     note: str
 
@@ -190,11 +191,10 @@ def load(path: str | Path) -> list[Claim]:
     """Read the claims.
 
     Args:
-        path: CSV with the columns of `Claim`, evidence keys separated by spaces.
+        path: CSV with the columns of `Claim`, pages and evidence keys separated by spaces.
 
     Raises:
-        ClaimsError: For a missing column, an empty claim, an unknown verdict, a repeated id, or a verdict without
-            evidence; names the line.
+        ClaimsError: For a missing column, an empty claim or a repeated id; names the line.
     """
     names = [field.name for field in fields(Claim)]
     claims: list[Claim] = []
@@ -206,13 +206,9 @@ def load(path: str | Path) -> list[Claim]:
             where = f"{path}, line {reader.line_num}"
             if None in row or None in row.values() or not all(row[name].strip() for name in ("id", "where", "claim")):
                 raise ClaimsError(f"{where}: id, where and claim must be filled, and there are {len(names)} columns")
-            if row["verdict"] not in VERDICTS:
-                raise ClaimsError(f"{where}: verdict {row['verdict']!r}; allowed: {', '.join(VERDICTS)}")
-            claim = Claim(**row | {"evidence": tuple(row["evidence"].split())})
+            claim = Claim(**row | {name: tuple(row[name].split()) for name in ("pages", "evidence")})
             if claim.id in {other.id for other in claims}:
                 raise ClaimsError(f"{where}: the id {claim.id!r} is taken")
-            if claim.verdict != "not run" and not (claim.evidence and claim.on):
-                raise ClaimsError(f"{where}: verdict {claim.verdict!r} needs evidence, and what it was tested on")
             claims.append(claim)
     return claims
 
@@ -229,25 +225,43 @@ def load_evidence(path: str | Path) -> pd.DataFrame:
     return table
 
 
-def resolve(claims: Iterable[Claim], evidence: pd.DataFrame) -> dict[str, int]:
-    """Make sure that every key of every claim is in the evidence.
+def resolve(claims: Iterable[Claim], rules: Rules, evidence: pd.DataFrame) -> list[str]:
+    """Make sure that claims and rules belong together, and that every further number is in the evidence.
 
     Returns:
-        Number of claims for each verdict.
+        Keys that rules judge and no notebook has noted yet: those checks cannot be told.
 
     Raises:
-        ClaimsError: Naming the keys that are missing.
+        ClaimsError: Naming the claims without a rule, rules without a claim, or keys that are missing.
     """
     claims = list(claims)
-    missing = [f"{claim.id}: {key}" for claim in claims for key in claim.evidence if key not in evidence.index]
-    if missing:
+    if alone := {claim.id for claim in claims} ^ set(rules.claims):
+        raise ClaimsError(f"claims and rules differ in {', '.join(sorted(alone))}: every claim needs one rule")
+    if missing := [f"{claim.id}: {key}" for claim in claims for key in claim.evidence if key not in evidence.index]:
         listing = "\n  ".join(missing)
         raise ClaimsError(
-            f"claims rest on numbers that no notebook has noted:\n  {listing}\n"
+            f"claims name numbers that no notebook has noted:\n  {listing}\n"
             "Correct the key, or run: python -m linfair.claims collect"
         )
-    counts = Counter(claim.verdict for claim in claims)
-    return {verdict: counts[verdict] for verdict in VERDICTS}
+    judged = [check.of for rule in rules.claims.values() for check in rule.checks if check.of]
+    return sorted({key for key in judged if key not in evidence.index})
+
+
+@lru_cache(maxsize=1)
+def read(root: Path) -> tuple[list[Claim], pd.DataFrame, dict[str, Verdict]]:
+    """The committed claims, the evidence, and what became of each claim by the committed rules and rows."""
+    rules, evidence, claims = load_rules(root / RULES), load_evidence(root / EVIDENCE), load(root / CLAIMS)
+    resolve(claims, rules, evidence)
+    return claims, evidence, judge(rules, root / RESULTS, evidence)
+
+
+def counts(verdicts: Mapping[str, Verdict]) -> pd.DataFrame:
+    """How many claims there are on both axes: a row for each agreement, a column for each setting, and `all`."""
+    pairs = Counter((verdict.agreement, verdict.setting) for verdict in verdicts.values())
+    settings = [*dict.fromkeys(verdict.setting for verdict in verdicts.values() if verdict.setting)]
+    settings.sort(key=SETTINGS.index)
+    table = pd.DataFrame({name: [pairs[word, name] for word in AGREEMENT] for name in settings}, index=list(AGREEMENT))
+    return table.assign(all=[sum(n for (word, _), n in pairs.items() if word == row) for row in AGREEMENT])
 
 
 def collect(root: Path, pages: Iterable[str]) -> pd.DataFrame:
@@ -280,42 +294,28 @@ def collect(root: Path, pages: Iterable[str]) -> pd.DataFrame:
     return pd.read_parquet(table)
 
 
-def rows(claims: Iterable[Claim], evidence: pd.DataFrame) -> pd.DataFrame:
-    """The claims page's table: where, claim, verdict, our numbers, what they were measured on."""
-    lines = []
-    for claim in claims:
-        numbers = []
-        for key in claim.evidence:
-            numbers.append(f"{_name(key)}: {shown(evidence.loc[key])}")
-        lines.append(
-            {
-                "where": claim.where,
-                "the paper's claim": claim.claim,
-                "verdict": claim.verdict,
-                "ours": "; ".join(numbers),
-                "on": claim.on,
-                "note": claim.note,
-                "pages": sorted({key.partition("#")[0] for key in claim.evidence}),
-            }
-        )
-    return pd.DataFrame(lines)
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Collect the evidence, or check the claims."""
     parser = argparse.ArgumentParser(prog="python -m linfair.claims", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     gather = commands.add_parser("collect", help="run notebooks and keep the numbers that claims rest on")
-    gather.add_argument("pages", nargs="*", help="names of notebooks (default: all that claims name)")
-    commands.add_parser("check", help="every key resolves; counts per verdict")
+    gather.add_argument("pages", nargs="*", help="names of notebooks (default: all whose numbers judge claims)")
+    commands.add_parser("check", help="every claim has a rule, every key resolves; counts on both axes")
     options = parser.parse_args(arguments)
     root = repository()
-    claims = load(root / CLAIMS)
+    rules = load_rules(root / RULES)
+    judged = {check.of for rule in rules.claims.values() for check in rule.checks if check.of}
     if options.command == "collect":
-        named = sorted({key.partition("#")[0] for claim in claims for key in claim.evidence})
-        collect(root, options.pages or named)
-    counts = resolve(claims, load_evidence(root / EVIDENCE))
-    print(", ".join(f"{verdict}: {count}" for verdict, count in counts.items()), f"({len(claims)} claims)")
+        further = {key for claim in load(root / CLAIMS) for key in claim.evidence}
+        collect(root, options.pages or sorted({key.partition("#")[0] for key in judged | further}))
+    _, evidence, verdicts = read(root)
+    table = counts(verdicts)
+    for word, row in table.iterrows():
+        settings = ", ".join(f"{n} {name}" for name, n in row.drop("all").items() if n)
+        print(f"{word}: {row['all']}" + (f" ({settings})" if settings else ""))
+    print(f"{len(verdicts)} claims")
+    if waiting := sorted(judged - set(evidence.index)):
+        print(f"not noted by any notebook yet: {', '.join(waiting)}")
 
 
 if __name__ == "__main__":

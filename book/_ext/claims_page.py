@@ -1,10 +1,11 @@
-"""The page "Reproduced vs paper", made from `book/claims.csv` and the committed evidence when the book is built.
+"""The page "Reproduced vs paper", made from claims, rules, committed rows and evidence when the book is built.
 
-Every claim is a card: the paper's words, a verdict with a sign and a word (colour says nothing that they do not), and
-the numbers it rests on. A number opens to its settings, device, versions and seconds. The filter is five radio buttons
+Every claim is a card: the paper's words, agreement and setting in words (colour says nothing that they do not), and for
+each set of rows the table of checks that it was judged by, with where the rows come from. The filter is radio buttons
 and a style sheet (`book/_static/claims.css`); without either, every card is shown.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from html import escape
@@ -13,10 +14,12 @@ import pandas as pd
 
 from linfair import claims
 from linfair.book import repository
-from linfair.claims import VERDICTS, Claim
+from linfair.claims import Claim
+from linfair.judging.judge import AGREEMENT, Judged, Verdict
 
-SIGNS = {"reproduced": "✓", "partly": "◐", "not": "✕", "not run": "○"}
-LABELS = {"not": "not reproduced"}  # what a chip says where it is not the verdict itself
+SIGNS = {"yes": "✓", "mixed": "◐", "no": "✕", "inconclusive": "?", "not run": "○"}
+SETTING = {"paper's": "the paper's setting", "thin": "thin", "stand-in": "stand-in"}
+"""Settings as a chip writes them."""
 
 ANCHOR = "what-the-claims-page-takes-from-here"  # the section at the end of every notebook that notes numbers
 
@@ -55,15 +58,19 @@ def part_of(where: str) -> str:
     return FIGURES[figure[1]]
 
 
-def chip(verdict: str, count: int | None = None) -> str:
-    """A verdict as a sign and a word, with a count if there is one.
+def chip(agreement: str, count: int | None = None) -> str:
+    """An agreement as a sign and a word, with a count if there is one.
 
-    >>> chip("not", 4)
-    '<span class="verdict" data-verdict="not"><span aria-hidden="true">✕</span> not reproduced 4</span>'
+    >>> chip("no", 4)
+    '<span class="verdict" data-verdict="no"><span aria-hidden="true">✕</span> no 4</span>'
     """
-    words = f"{LABELS.get(verdict, verdict)}{'' if count is None else f' {count}'}"
-    sign = f'<span aria-hidden="true">{SIGNS[verdict]}</span>'
-    return f'<span class="verdict" data-verdict="{verdict}">{sign} {words}</span>'
+    words = f"{agreement}{'' if count is None else f' {count}'}"
+    sign = f'<span aria-hidden="true">{SIGNS[agreement]}</span>'
+    return f'<span class="verdict" data-verdict="{agreement}">{sign} {words}</span>'
+
+
+def _facts(facts: Mapping[str, str]) -> str:
+    return f"<dl>{''.join(f'<dt>{term}</dt><dd>{text}</dd>' for term, text in facts.items() if text)}</dl>"
 
 
 def number(key: str, row: Mapping[str, object]) -> str:
@@ -76,23 +83,112 @@ def number(key: str, row: Mapping[str, object]) -> str:
         "settings": escape(str(row["settings"])),
         "on": f"{escape(str(row['device']))}, torch {row['torch']}, linfair {row['linfair']}, {row['seconds']:.0f} s",
     }
-    listed = "".join(f"<dt>{term}</dt><dd>{text}</dd>" for term, text in facts.items())
     value = escape(claims.shown(row))
-    return f"<li><details><summary>{escape(name)}: <b>{value}</b></summary><dl>{listed}</dl></details></li>"
+    return f"<li><details><summary>{escape(name)}: <b>{value}</b></summary>{_facts(facts)}</details></li>"
 
 
-def card(claim: Claim, evidence: pd.DataFrame) -> str:
-    """One claim: where, verdict, the paper's words, on what it turns, our numbers, what they were measured on."""
-    numbers = "".join(number(key, evidence.loc[key]) for key in claim.evidence)
-    pages = sorted({key.partition("#")[0] for key in claim.evidence})
-    links = ", ".join(f'<a href="../notebooks/{page}.html">{page}</a>' for page in pages)
-    note = f"<p>Note: {escape(claim.note)}.</p>" if claim.note else ""
-    measured = f"<p>Measured on: {escape(claim.on)}. Notebook: {links}.</p>" if claim.on else ""
-    ours = f'<ul class="numbers">{numbers}</ul>' if numbers else ""
+def _shown(value: float, low: float, high: float) -> str:
+    digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
+    interval = "" if math.isnan(low) else f" [{low:.{digits}f}, {high:.{digits}f}]"
+    return f"{value:.{digits}f}{interval}"
+
+
+def _p(value: float) -> str:
+    return "" if math.isnan(value) else "&lt; 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+HEAD = ("check", "group", "ReLUs", "seeds", "estimate, plain interval", "corrected interval", "p", "Holm", "outcome")
+
+
+def checks(cells: pd.DataFrame) -> str:
+    """The table of checks of one set of rows; p is that of the claimed side, or that of a contradiction."""
+    lines = []
+    for row in cells.itertuples():
+        p, holm = (row.p_no, row.holm_no) if row.outcome == "does not" else (row.p, row.holm)
+        against = f", {row.arm} against {row.against}" if row.against else f", {row.arm}" if row.arm else ""
+        corrected = "" if math.isnan(row.corrected_low) else _shown(row.estimate, row.corrected_low, row.corrected_high)
+        values = [
+            f"{escape(row.says)}: {escape(row.threshold)} ({escape(f'{row.scale}{against}')})",
+            escape(row.group),
+            escape(row.budget),
+            str(row.n),
+            row.count or _shown(row.estimate, row.low, row.high),
+            corrected.partition(" ")[2],
+            _p(p),
+            _p(holm),
+            row.outcome,
+        ]
+        lines.append(f"<tr>{''.join(f'<td>{value}</td>' for value in values)}</tr>")
+    head = "".join(f'<th scope="col">{name}</th>' for name in HEAD)
+    body = f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody>"
+    return f'<div class="checks" tabindex="0"><table>{body}</table></div>'
+
+
+def name(judged: Judged) -> str:
+    """A set of rows in words: data, network with its width, method, profile, seeds."""
+    names = judged.names
+    width = f", width {names['width']}" if int(names["width"]) else ""
+    options = f", {names['options']}" if names["options"] else ""
+    return f"{names['data']}, {names['network']}{width}, {names['method']}{options}, profile {names['profile']}"
+
+
+def rows(judged: Judged) -> str:
+    """One set of rows under a rule: how it comes out, the table of checks, and where the rows come from."""
+    found = judged.cells["outcome"].value_counts()
+    counts = ", ".join(f"{found.get(word, 0)} {word}" for word in ("holds", "does not", "cannot tell"))
+    source = judged.source
+    facts = {
+        "rows": f"<code>{escape(str(source['files']))}</code>, seeds {source['seeds']}",
+        "on": ", ".join(
+            escape(text)
+            for text in (
+                source["device"],
+                source["precision"],
+                f"torch {source['torch']}",
+                f"linfair {source['linfair']}",
+                f"code {source['code']}" if source["code"] else "",
+                f"{source['hours']:.1f} hours",
+            )
+            if text
+        ),
+        "rule": "these rows were there before the rule" if judged.seen else "the rule was there before these rows",
+    }
+    seeds = f"{judged.seeds} seed{'s' if judged.seeds > 1 else ''}"
     return (
-        f'<li class="claim" id="claim-{escape(claim.id)}" data-verdict="{claim.verdict}">'
-        f'<div class="where"><b>{escape(claim.where)}</b> {chip(claim.verdict)}</div>'
-        f'<div class="said"><blockquote>{escape(claim.claim)}</blockquote>{note}{ours}{measured}</div></li>'
+        f"<li><details><summary>{escape(name(judged))}, {seeds}: <b>{judged.agreement}</b> "
+        f"({counts})</summary>{_facts(facts)}{checks(judged.cells)}</details></li>"
+    )
+
+
+def adverse(verdict: Verdict) -> str:
+    """Numbers of the deciding rows that speak against the claim: their whole plain interval is on the other side."""
+    said = []
+    for judged in verdict.deciding:
+        for row in judged.cells[judged.cells["adverse"]].drop_duplicates(["group", "budget", "says"]).itertuples():
+            where = " at ".join(filter(None, (row.group, row.budget)))
+            said.append(f"{row.says}: {where} {_shown(row.estimate, row.low, row.high)}")
+    return f"<p>Against it: {escape('; '.join(said))}.</p>" if said and verdict.agreement != "no" else ""
+
+
+def card(claim: Claim, verdict: Verdict, evidence: pd.DataFrame) -> str:
+    """One claim: where, agreement and setting, the paper's words, what a reader must know, how it was judged."""
+    links = ", ".join(f'<a href="../notebooks/{page}.html">{page}</a>' for page in claim.pages)
+    note = f"<p>Note: {escape(claim.note)}.</p>" if claim.note else ""
+    setting = f'<span class="setting">{SETTING[verdict.setting]}</span>' if verdict.setting else ""
+    said = []
+    if verdict.deciding and verdict.deciding[0].names:
+        said.append(f'<ul class="numbers">{"".join(map(rows, verdict.deciding))}</ul>')
+    elif verdict.deciding:
+        keys = [*verdict.deciding[0].source["keys"], *claim.evidence]
+        listed = "".join(number(key, evidence.loc[key]) for key in dict.fromkeys(keys))
+        said.append(f'{checks(verdict.deciding[0].cells)}<ul class="numbers">{listed}</ul>')
+    if verdict.beside:
+        said.append(f'<p>Beside it, not deciding:</p><ul class="numbers">{"".join(map(rows, verdict.beside))}</ul>')
+    return (
+        f'<li class="claim" id="claim-{escape(claim.id)}" data-verdict="{verdict.agreement}">'
+        f'<div class="where"><b>{escape(claim.where)}</b> {chip(verdict.agreement)}{setting}</div>'
+        f'<div class="said"><blockquote>{escape(claim.claim)}</blockquote>{note}{adverse(verdict)}{"".join(said)}'
+        f"<p>Notebook: {links}.</p></div></li>"
     )
 
 
@@ -102,45 +198,49 @@ def raw(html: str) -> str:
 
 
 def filters(counts: Mapping[str, int]) -> str:
-    """Radio buttons, one for each verdict with its count, which the style sheet reads."""
+    """Radio buttons, one for each agreement with its count, which the style sheet reads."""
     choices = [
         f'<label><input type="radio" name="verdict" id="verdict-all" checked> all {sum(counts.values())}</label>'
     ]
-    for verdict, count in counts.items():
-        name = verdict.replace(" ", "-")
-        choices.append(f'<label><input type="radio" name="verdict" id="verdict-{name}"> {chip(verdict, count)}</label>')
+    for word, count in counts.items():
+        named = f"verdict-{word.replace(' ', '-')}"
+        choices.append(f'<label><input type="radio" name="verdict" id="{named}"> {chip(word, count)}</label>')
     return raw(f'<fieldset class="verdicts"><legend>Show claims</legend>{"".join(choices)}</fieldset>')
 
 
 def meanings() -> str:
-    """The verdicts and what each says, as a definition list."""
-    said = [
-        f"{SIGNS[verdict]} {LABELS.get(verdict, verdict)}\n: {meaning[0].upper()}{meaning[1:]}."
-        for verdict, meaning in VERDICTS.items()
-    ]
+    """The words of both axes and what each says."""
+    said = [f"{SIGNS[word]} {word}\n: {meaning[0].upper()}{meaning[1:]}." for word, meaning in AGREEMENT.items()]
     return "\n\n".join(said)
 
 
-def read() -> tuple[list[Claim], pd.DataFrame]:
-    """The committed claims and their evidence."""
-    root = repository()
-    return claims.load(root / claims.CLAIMS), claims.load_evidence(root / claims.EVIDENCE)
+def table(verdicts: Mapping[str, Verdict]) -> str:
+    """Claims counted on both axes."""
+    found = claims.counts(verdicts)
+    lines = [f"| agreement | {' | '.join(found.columns)} |", f"|---|{'---:|' * len(found.columns)}"]
+    lines += [
+        f"| {word} | {' | '.join(map(str, row))} |" for word, row in zip(found.index, found.to_numpy(), strict=True)
+    ]
+    return "\n".join(lines)
 
 
 def page() -> str:
-    """Everything below the page's introduction: verdicts, filter, and a section for each part of the paper."""
-    table, evidence = read()
-    parts = [meanings(), filters(claims.resolve(table, evidence))]
+    """Everything below the page's introduction: both axes, filter, and a section for each part of the paper."""
+    listed, evidence, verdicts = claims.read(repository())
+    counts = claims.counts(verdicts)["all"].to_dict()
+    parts = [table(verdicts), meanings(), filters(counts)]
     for key, title in PARTS.items():
-        cards = [card(claim, evidence) for claim in table if part_of(claim.where) == key]
+        cards = [card(claim, verdicts[claim.id], evidence) for claim in listed if part_of(claim.where) == key]
         if cards:
             parts += [f"## {title}", raw(f'<ul class="claims">{"".join(cards)}</ul>')]
     return "\n\n".join(parts)
 
 
 def summary() -> str:
-    """The counts in one sentence, for the first page."""
-    table, evidence = read()
-    counts = claims.resolve(table, evidence)
-    said = ", ".join(f"{count} {LABELS.get(verdict, verdict)}" for verdict, count in counts.items())
-    return f"Of {len(table)} measurable claims of the paper: {said}."
+    """The counts on both axes in one sentence, for the first page."""
+    _, _, verdicts = claims.read(repository())
+    said = []
+    for word, row in claims.counts(verdicts).iterrows():
+        settings = ", ".join(f"{n} {setting}" for setting, n in row.drop("all").items() if n)
+        said.append(f"{word} {row['all']}" + (f" ({settings})" if settings else ""))
+    return f"Of {len(verdicts)} measurable claims of the paper, judged by rules: {'; '.join(said)}."

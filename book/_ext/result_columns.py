@@ -11,7 +11,7 @@ WHAT = {
     "digits_resnet18_deepreduce": "thin ResNet18 on digits: DeepReDuce, and SNL's mask and random masks at its counts",
     "released_switches": "one disagreement of the paper and its released code at a time: notebook 06",
     "performance": "floors, seconds of stages and steps, gains: the page on speed",
-    "evidence": "every number that a verdict of the claims page rests on, with interval and provenance",
+    "evidence": "numbers noted by notebooks that judge claims no rows can judge, with interval and provenance",
 }
 
 COLUMNS = {

@@ -6,8 +6,8 @@ package has it, so a switch of the mitigation is thrown in Algorithm 1 with its 
 
     difference = released version - reference,    within a seed, then a mean with a 95 % t interval;
 
-quantities in `times` are compared by their ratio, geometric means over seeds. What each switch is judged by, its
-*headline*, was fixed before the numbers were seen.
+quantities in `times` are compared by their ratio, geometric means over seeds. Each switch is judged by one quantity,
+its *headline*.
 
 `python -m linfair.study.released` computes the table of notebook 06.
 """

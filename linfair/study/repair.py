@@ -38,7 +38,7 @@ DEEPREDUCE = {
 
 BUDGETS = (0.4, 0.2, 0.02)
 HEADLINE = 0.2
-"""The comparison chosen before the numbers were seen: minority and majority at this budget, on the balanced test."""
+"""The headline: minority and majority at this budget, on the balanced test."""
 
 MUS = (0.0005, 0.001, 0.005, 0.01)
 """Fig. 15's values of mu, and 0.001, the released default, which stands for Algorithm 1 elsewhere."""

@@ -70,6 +70,123 @@ def over_seeds(table: pd.DataFrame, column: str, by: list[str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*by, "n_seeds", "mean", "low", "high"])
 
 
+SCALES = ("points", "relative", "ratio", "difference")
+"""Scales of `paired`."""
+
+
+def paired(
+    table: pd.DataFrame,
+    quantity: str = "accuracy",
+    *,
+    arm: str,
+    against: str = "",
+    scale: str = "points",
+    split: str = "test",
+    pooled: str = "group",
+    beside: str = "",
+) -> pd.DataFrame:
+    """One arm against another in the same seed, budget and group: the way from rows to the numbers of a comparison.
+
+    With a of the arm and b of the other one, 0 (for a ratio 1) without another:
+
+        points 100 (a - b),  relative 100 (a - b) / b,  difference a - b,  ratio log(a / b).
+
+    Args:
+        table: Rows of one data set, network, method and option.
+        quantity: A column.
+        arm: Whose value; `original` has budget 1 alone.
+        against: The arm compared with. The original network's value counts at every budget.
+        scale: One of `SCALES`. Means are taken of logarithms for a ratio; `exp` turns them into one.
+        split: Which split.
+        pooled: `group`, `role` (majority and minority) or `all`. Accuracies are pooled by images, other quantities are
+            means over groups.
+        beside: `majority` takes the same number of the majority off: a difference of differences.
+
+    Returns:
+        Columns budget, seed, group_name, role, n_train, value, without rows that lack either side; seeds that diverged
+        are left out.
+
+    Raises:
+        ValueError: For another word, a missing arm or column, or several rows for one number.
+    """
+    if scale not in SCALES or pooled not in ("group", "role", "all") or beside not in ("", "majority"):
+        raise ValueError(
+            f"scale={scale!r}, pooled={pooled!r}, beside={beside!r}; allowed are scales {', '.join(SCALES)}, "
+            "pooling by group, role or all, and beside the majority or nothing"
+        )
+    rows = finished(table)
+    rows = rows[rows["split"] == split]
+    for name in filter(None, (arm, against)):
+        if name not in set(rows["arm"]):
+            there = ", ".join(sorted(rows["arm"].unique()))
+            raise ValueError(f"no rows of arm {name!r} on split {split!r}; there are {there or 'none'}")
+    if quantity not in rows:
+        raise ValueError(f"the rows have no column {quantity!r}; they have {', '.join(rows.columns)}")
+    names = ["arm", "budget", "seed", "group_name", "role", "n_train", "n", quantity]
+    rows = rows.loc[rows["arm"].isin([arm, against]), names]
+    found = _compared(_pooled(rows, quantity, pooled), arm, against, scale)
+    if beside:
+        majority = _compared(_pooled(rows, quantity, "role"), arm, against, scale)
+        majority = majority[majority["role"] == "majority"].rename(columns={"value": "majority"})
+        found = found.merge(majority[["budget", "seed", "majority"]], on=["budget", "seed"], validate="many_to_one")
+        found = found.assign(value=found["value"] - found["majority"]).drop(columns="majority")
+    return found.reset_index(drop=True)
+
+
+def _pooled(rows: pd.DataFrame, quantity: str, pooled: str) -> pd.DataFrame:
+    """A row per arm, budget, seed and group, role or all: `value`, role, n_train; several of one group are refused."""
+    by = ["arm", "budget", "seed", "group_name", "role"]
+    rows = rows.dropna(subset=[quantity])
+    rows = rows.assign(**{quantity: rows[quantity].astype(float)})
+    if rows.duplicated(by).any():
+        raise ValueError("several rows of one arm, budget, seed and group: select one data set, network and method")
+    if pooled != "group":
+        rows = rows.assign(role="all") if pooled == "all" else rows
+        rows = rows.assign(group_name=rows["role"])
+    elif len(rows):
+        return rows.rename(columns={quantity: "value"})[[*by, "n_train", "value"]]
+    weight = rows["n"] if quantity == "accuracy" else 1.0
+    rows = rows.assign(weight=weight, weighted=rows[quantity] * weight)
+    sums = rows.groupby(by, as_index=False, sort=False)[["weighted", "weight", "n_train"]].sum()
+    return sums.assign(value=sums["weighted"] / sums["weight"]).drop(columns=["weighted", "weight"])
+
+
+def _compared(values: pd.DataFrame, arm: str, against: str, scale: str) -> pd.DataFrame:
+    found = values[values["arm"] == arm].drop(columns="arm")
+    on = ["seed", "group_name"] if against == "original" else ["budget", "seed", "group_name"]
+    if against:
+        reference = values[values["arm"] == against].rename(columns={"value": "reference"})
+        found = found.merge(reference[[*on, "reference"]], on=on, validate="many_to_one")
+    else:
+        found = found.assign(reference=1.0 if scale == "ratio" else 0.0)
+    a, b = found["value"], found["reference"]
+    computed = {
+        "points": lambda: 100 * (a - b),
+        "relative": lambda: 100 * (a - b) / b.where(b > 0),
+        "ratio": lambda: np.log(a.where(a > 0) / b.where(b > 0)),
+        "difference": lambda: a - b,
+    }[scale]()
+    found = found.assign(value=computed).dropna(subset=["value"])
+    return found[["budget", "seed", "group_name", "role", "n_train", "value"]]
+
+
+SIDES = ("up", "down", "no measurable change")
+
+
+def sides(means: pd.DataFrame, *, at: float = 0.0) -> pd.DataFrame:
+    """Add a column `side`: on which side of a number the whole interval lies, one of `SIDES`.
+
+    Args:
+        means: Rows with `low` and `high`, as from `over_seeds`.
+        at: The number, 1 for ratios.
+
+    >>> sides(pd.DataFrame({"low": [1.0, -2.0, -1.0], "high": [2.0, -1.0, 1.0]}))["side"].tolist()
+    ['up', 'down', 'no measurable change']
+    """
+    side = np.select([means["low"] > at, means["high"] < at], SIDES[:2], SIDES[2])
+    return means.assign(side=side)
+
+
 def disparity(table: pd.DataFrame, *, split: str, column: str = "relative_drop") -> pd.DataFrame:
     """Minority minus majority drop at each budget, over seeds, and what is left of it once the control's is taken off.
 

@@ -1,4 +1,4 @@
-"""The page "Reproduced vs paper": every claim and number of the committed tables is on it, once, with a verdict."""
+"""The page "Reproduced vs paper": every claim and number of the committed tables is on it, once, with both axes."""
 
 import importlib
 import sys
@@ -8,6 +8,7 @@ import pytest
 from bs4 import BeautifulSoup
 
 from linfair import claims
+from linfair.judging.judge import AGREEMENT, Verdict
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -32,30 +33,60 @@ def table() -> list[claims.Claim]:
     return claims.load(ROOT / claims.CLAIMS)
 
 
-def test_every_claim_is_a_card_with_its_words_and_its_verdict(soup: BeautifulSoup, table: list[claims.Claim], made):
-    """Oracle: the CSV, in its order within a part of the paper."""
+@pytest.fixture(scope="module")
+def verdicts() -> dict[str, Verdict]:
+    return claims.read(ROOT)[2]
+
+
+def found(soup: BeautifulSoup, claim: str):
+    return soup.select_one(f"#claim-{claim.replace('.', chr(92) + '.')}")
+
+
+def test_every_claim_is_a_card_with_its_words_and_both_axes(soup, table, verdicts, made):
+    """Oracle: the CSV, in its order within a part of the paper, and what the rules say."""
     cards = {card["id"].removeprefix("claim-"): card for card in soup.select("li.claim")}
     assert len(soup.select("li.claim")) == len(cards) == len(table)
     for claim in table:
-        card = cards[claim.id]
+        card, verdict = cards[claim.id], verdicts[claim.id]
         assert card.blockquote.text == claim.claim
-        assert card["data-verdict"] == claim.verdict
-        assert (
-            card.select_one(".verdict").text
-            == f"{made.SIGNS[claim.verdict]} {made.LABELS.get(claim.verdict, claim.verdict)}"
-        )
-        assert claim.where in card.text and claim.note in card.text and claim.on in card.text
+        assert card["data-verdict"] == verdict.agreement
+        assert card.select_one(".verdict").text == f"{made.SIGNS[verdict.agreement]} {verdict.agreement}"
+        settings = [made.SETTING[verdict.setting]] if verdict.setting else []
+        assert [one.text for one in card.select(".setting")] == settings
+        assert claim.where in card.text and claim.note in card.text
+        assert [link["href"] for link in card.select("p a")] == [f"../notebooks/{page}.html" for page in claim.pages]
     order = [made.part_of(claim.where) for claim in table]
     assert set(order) == set(made.PARTS) and order == sorted(order, key=list(made.PARTS).index)
 
 
-def test_every_number_stands_with_interval_n_and_provenance(soup: BeautifulSoup, table: list[claims.Claim]):
+def test_every_set_of_rows_stands_with_its_checks_and_where_it_comes_from(soup, verdicts):
+    """A line for each group and budget; file, seeds, device, versions and hours are the rows' own."""
+    for claim, verdict in verdicts.items():
+        judged = [*verdict.deciding, *verdict.beside]
+        tables = found(soup, claim).select("table")
+        assert len(tables) == len(judged)
+        for one, lines in zip(judged, tables, strict=True):
+            assert [row.select("td")[-1].text for row in lines.select("tbody tr")] == one.cells["outcome"].tolist()
+            if one.names:
+                box = lines.find_parent("details")
+                for fact in (one.names["data"], one.names["network"], one.names["profile"], one.agreement):
+                    assert fact in box.summary.text
+                for fact in (one.source["files"], one.source["seeds"], one.source["device"], one.source["torch"]):
+                    assert str(fact) in box.dl.text
+                assert ("before the rule" in box.dl.text) == one.seen
+
+
+def test_every_number_of_a_notebook_stands_with_interval_n_and_provenance(soup, table, verdicts):
     """Oracle: `claims.shown` of the committed evidence."""
     evidence = claims.load_evidence(ROOT / claims.EVIDENCE)
     for claim in table:
-        numbers = soup.select(f"#claim-{claim.id.replace('.', chr(92) + '.')} details")
-        assert len(numbers) == len(claim.evidence)
-        for key, number in zip(claim.evidence, numbers, strict=True):
+        verdict = verdicts[claim.id]
+        if not verdict.deciding or verdict.deciding[0].names:
+            continue
+        keys = list(dict.fromkeys([*verdict.deciding[0].source["keys"], *claim.evidence]))
+        numbers = found(soup, claim.id).select("details")
+        assert len(numbers) == len(keys)
+        for key, number in zip(keys, numbers, strict=True):
             row = evidence.loc[key]
             assert number.summary.b.text == claims.shown(row)
             for fact in (key, row["settings"], row["device"], row["torch"], row["linfair"], f"{row['seconds']:.0f} s"):
@@ -65,28 +96,36 @@ def test_every_number_stands_with_interval_n_and_provenance(soup: BeautifulSoup,
             assert f"## {anchor.replace('-', ' ')}" in text.lower()
 
 
-def test_counts_are_those_of_the_table(soup: BeautifulSoup, table: list[claims.Claim], made, capsys):
-    counts = {verdict: sum(claim.verdict == verdict for claim in table) for verdict in claims.VERDICTS}
+def test_numbers_against_a_claim_are_said(soup, verdicts):
+    """Wherever a deciding line speaks against a claim that is not refuted, its group stands in the text of the card."""
+    for claim, verdict in verdicts.items():
+        for judged in verdict.deciding:
+            for line in judged.cells[judged.cells["adverse"]].itertuples():
+                if verdict.agreement != "no":
+                    text = found(soup, claim).text.partition("Against it: ")[2]
+                    assert f"{line.says}: " in text and line.group in text
+
+
+def test_counts_are_those_of_the_rules(soup: BeautifulSoup, verdicts, made, capsys):
+    counts = claims.counts(verdicts)
     chips = soup.select("fieldset.verdicts .verdict")
-    assert {chip["data-verdict"]: int(chip.text.split()[-1]) for chip in chips} == counts
-    assert soup.select_one("fieldset.verdicts label").text.strip() == f"all {len(table)}"
-    assert all(str(count) in made.summary() for count in counts.values())
+    assert {chip["data-verdict"]: int(chip.text.split()[-1]) for chip in chips} == counts["all"].to_dict()
+    assert soup.select_one("fieldset.verdicts label").text.strip() == f"all {len(verdicts)}"
+    for word, row in counts.iterrows():
+        assert f"{word} {row['all']}" in made.summary()
+        for setting, n in row.drop("all").items():
+            assert n == 0 or f"{n} {setting}" in made.summary()
     with capsys.disabled():
         print(f"\n{made.summary()}")
 
 
-def test_what_stands_in_for_the_papers_data_is_at_most_partly(table: list[claims.Claim]):
-    """The page's first rule."""
-    assert [claim.id for claim in table if "stand-in" in claim.on and claim.verdict == "reproduced"] == []
-
-
-def test_style_sheet_hides_by_every_verdict(made):
+def test_style_sheet_hides_by_every_agreement(made):
     sheet = (ROOT / "book/_static/claims.css").read_text()
-    for verdict in claims.VERDICTS:
-        name = verdict.replace(" ", "-")
-        assert f'#verdict-{name}"' in made.filters({verdict: 1}).replace('id="', '"#')
-        assert f':has(#verdict-{name}:checked) .claim:not([data-verdict="{verdict}"])' in sheet
-        assert f'.verdict[data-verdict="{verdict}"]' in sheet
+    for word in AGREEMENT:
+        name = word.replace(" ", "-")
+        assert f'#verdict-{name}"' in made.filters({word: 1}).replace('id="', '"#')
+        assert f':has(#verdict-{name}:checked) .claim:not([data-verdict="{word}"])' in sheet
+        assert f'.verdict[data-verdict="{word}"]' in sheet
 
 
 def test_a_place_that_names_no_part_of_the_paper_is_refused(made):

@@ -281,6 +281,41 @@ def test_linearize_refuses_another_group_than_its_teachers_and_data_that_are_not
     assert not Path("third").exists() and not Path("fourth").exists()
 
 
+def test_every_command_that_reads_a_folder_takes_its_choices_and_says_what_was_met(
+    pictures: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """Of the 40 far images one is listed again, as near; groups of site and half occur as four combinations."""
+    text = (pictures / "labels.csv").read_text().splitlines()
+    halves = [f"{line},{'half' if i == 0 else 'low' if i <= 100 else 'high'}" for i, line in enumerate(text)]
+    (pictures / "labels.csv").write_text("\n".join([*halves, "./0.png,a,near,low"]))
+    choices = ["--label", "kind", "--group", "site,half", "--merge", "site=far, half=low+site=far, half=high"]
+    choices += ["--min-images", "80"]
+    code, out, _ = linfair(capsys, "data", "describe", "folder:mine", *choices)
+    assert code == 0 and "listed with conflicting values" in out and "groups left out" in out
+    run = ["linearize", "--data", "folder:mine", *choices, "--width", "8", "--method", "random", "--budgets", "0.5"]
+    run += ["--profile", "smoke", "--no-control", "--conflicts", "first"]
+    code, out, err = linfair(capsys, *run, "--out", "once")
+    assert code == 0, err
+    assert "data: groups left out for having too few images: 1, 40 images" in err
+    assert "data: files listed more than once: 1" in err
+    teacher = ["linearize", "--teacher", "once/teacher.safetensors", "--method", "random", "--budgets", "0.5"]
+    teacher += ["--profile", "smoke", "--no-control"]
+    code, out, err = linfair(capsys, *teacher, *choices, "--conflicts", "first", "--out", "again")
+    assert code == 0 and "site=near, half=low" in out, err
+    code, _, err = linfair(capsys, *teacher, "--min-images", "3", "--out", "third")
+    assert code == 2 and "--min-images 3" in err and "was trained with" in err
+    code, _, err = linfair(capsys, "data", "describe", "digits", "--min-images", "3")
+    assert code == 2 and "digits has no option 'min_images'" in err
+
+
+def test_files_skipped_for_one_reason_share_a_line(pictures: Path, capsys: pytest.CaptureFixture) -> None:
+    with (pictures / "labels.csv").open("a") as file:
+        file.write("".join(f"gone{i}.png,a,near\n" for i in range(120)))
+    code, out, _ = linfair(capsys, "data", "describe", "folder:mine", "--label", "kind")
+    assert code == 0 and "files skipped: 121 (121 not readable)" in out
+    assert "there is no such file: 120 files, gone0.png, gone1.png" in out and out.count("no such file") == 1
+
+
 # --- the real packs ----------------------------------------------------------------------------------------
 
 

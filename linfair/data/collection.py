@@ -36,7 +36,8 @@ class Collection:
         names: Names of a field's values, where the source has them.
         notes: What else was met on the way, where there is any: `duplicates` (lines that name a file again, as pairs of
             file and reason), `rotated` (images turned upright), `copies` (images identical to an earlier one),
-            `lookalikes` (sentences on values that look alike), `found_as` (files found under another spelling).
+            `copies_differ` (how many of them have other values), `lookalikes` (sentences on values that look alike),
+            `found_as` (files found under another spelling).
 
     Raises:
         DataError: If shapes, types or lengths do not fit.

@@ -83,11 +83,14 @@ def read_folder(
     for column, cells in values.items():
         numbers = {value: number for number, value in enumerate(ordered[column])}
         fields[column] = np.array([numbers[value] for value in cells], dtype=np.int64)
+    sets = len(np.unique(same))
     notes = {
         "duplicates": duplicates,
         "found_as": [[file, spelled[file]] for file in files if _plain(file) != spelled[file]],
         "rotated": read.rotated,
-        "copies": len(same) - len(np.unique(same)),
+        "copies": len(same) - sets,
+        "copies_differ": len(set(zip(same.tolist(), *(cells.tolist() for cells in fields.values()), strict=True)))
+        - sets,
         "lookalikes": [text for column in columns for text in _warnings(column, ordered[column])],
     }
     return Collection(

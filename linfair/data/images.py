@@ -1,6 +1,7 @@
 """Image files of any size and mode -> equally large RGB arrays, with the pictures that are identical found."""
 
 import hashlib
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +63,7 @@ def picture(path: Path, size: int) -> tuple[np.ndarray, bytes, bool]:
     try:
         if path.stat().st_size == 0:
             raise Unreadable("the file is empty")
-        with Image.open(path, formats=FORMATS) as file:
+        with warnings.catch_warnings(action="ignore", category=UserWarning), Image.open(path, formats=FORMATS) as file:
             if file.mode.split(";")[0] in _DEEP:
                 raise Unreadable(f"mode {file.mode} has more than 8 bits a pixel; save it with 8")
             turned, upright = _upright(file)

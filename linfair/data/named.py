@@ -289,17 +289,18 @@ def _nowhere(
     head = f"group{'s' * (len(names) > 1)} {some(names)} {'has' if len(names) == 1 else 'have'} no image in {split}"
     if drawn is None:
         return f"{head}; use another seed, larger fractions, or fewer groups"
-    used = np.any(list(parts.values()), axis=0)
-    images = [len(np.unique(source.same[used & (groups.numbers == number)])) for number in empty]
     needed = 1 + len(drawn)
-    if split in drawn and min(images) >= needed:
-        return f"{head}; use another seed, larger shares, or fewer groups"
-    counts = ", ".join(f"{name} {n}" for name, n in list(zip(names, images, strict=True))[:5])
+    pool = np.any([parts[one] for one in ("train", *drawn)], axis=0)
+    images = [len(np.unique(source.same[pool & (groups.numbers == number)])) for number in empty]
+    total = [int((groups.numbers == number).sum()) for number in empty]
     why = "the column split gives it nothing there"
     if split in drawn or split == "train":
-        why = f"different images: {counts}; {needed} are needed"
+        if min(images) >= needed:
+            return f"{head}; use another seed, larger shares, or fewer groups"
+        counts = ", ".join(f"{name} {n}" for name, n in list(zip(names, images, strict=True))[:5])
+        why = f"different images to draw from: {counts}; {needed} are needed"
     rest = next((one for one in groups.names if one not in names), "OTHER")
     return (
         f"{head}, and no seed can help ({why}); merge a small group with another (--merge '{names[0]}+{rest}'), leave "
-        f"small groups out (--min-images {max(needed, max(images) + 1)}), or add images"
+        f"small groups out (--min-images {max(needed, max(total) + 1)}), or add images"
     )

@@ -30,7 +30,9 @@ def notes(known: Mapping[str, object]) -> list[str]:
         listed = some([f"{file} is {there}" for file, there in known["found_as"]])
         found.append(f"files found under another spelling: {len(known['found_as'])} ({listed})")
     if known.get("copies"):
-        found.append(f"images identical to another one: {known['copies']}, kept in its split")
+        differ = known.get("copies_differ", 0)
+        but = f" ({differ} with another label or group)" * bool(differ)
+        found.append(f"images identical to another one: {known['copies']}{but}, kept in its split")
     if known.get("rotated"):
         found.append(f"images turned upright by their EXIF orientation: {known['rotated']}")
     if known.get("merged"):

@@ -56,8 +56,8 @@ def joint_part(
     """Draw a share of every group, in proportion to its labels; whole sets only.
 
     As `part` with a stratum for each label and group, but for thin groups. Of a group with n images the strata together
-    would give t; the group is thin if t is more than 1.5 * share * n; or more than 1.2 * share * n and at least two
-    images above round(share * n); or less than half of share * n. A thin group gives round(share * n) images (at least
+    would give t; the group is thin if t is above round(share * n) and takes more than 4 % of the (1 - share) * n images
+    that should stay, or if t is less than half of share * n. A thin group gives round(share * n) images (at least
     one set, and at least one stays). Its sets are taken in the order of Webster's apportionment among its labels: the
     k-th image, k = 0, 1, ..., of a label with m images comes at (k + 1/2) / m, ties in random order. A label's last set
     is never drawn. The draw of the other groups is the same as that of `part`.
@@ -87,7 +87,7 @@ def joint_part(
     for number in np.unique(group).tolist():
         mine = [order for stratum, order in orders.items() if stratum % width == number]
         drawn = np.concatenate([_drawn(order, sets.sizes, share) for order in mine])
-        if _is_thin(int(sets.sizes[drawn].sum()), share * int(sets.sizes[group == number].sum()), mine):
+        if _is_thin(int(sets.sizes[drawn].sum()), share, int(sets.sizes[group == number].sum()), len(mine)):
             thin_groups.append(number)
         else:
             chosen[drawn] = True
@@ -135,12 +135,13 @@ def _drawn(order: np.ndarray, sizes: np.ndarray, share: float) -> np.ndarray:
     return order[: int(np.clip(fits.sum(), 1, len(order) - 1)) if len(order) > 1 else 0]
 
 
-def _is_thin(drawn: int, fair: float, orders: list[np.ndarray]) -> bool:
-    """Whether drawing label by label misses a group's fair number of images by too much; see `joint_part`."""
-    if len(orders) < 2:  # one label: there is nothing to apportion
+def _is_thin(drawn: int, share: float, images: int, labels: int) -> bool:
+    """Whether drawing label by label misses a group's share by too much; see `joint_part`."""
+    fair = share * images
+    if labels < 2:  # there is nothing to apportion
         return False
     if drawn > max(1, round(fair)):
-        return drawn > 1.5 * fair or (drawn > 1.2 * fair and drawn >= round(fair) + 2)
+        return drawn - fair > 0.04 * (images - fair)
     return drawn == 0 or drawn < fair / 2
 
 

@@ -34,6 +34,7 @@ class Header:
         seed: Seed of data split, weights and training.
         gated: The file holds gates (a linearized network).
         data_options: Options of the data set that differ from its own, as (name, value) pairs.
+        init: How its weights started, see `linfair.models.INITS`.
     """
 
     network: str
@@ -44,10 +45,12 @@ class Header:
     seed: int
     gated: bool = False
     data_options: tuple[tuple[str, object], ...] = ()
+    init: str = "torch"
 
     def build(self) -> nn.Module:
         """The network before training, with frozen gates if it has any."""
-        model = build(self.network, self.input_shape, self.classes, width=self.width or None, seed=self.seed)
+        options = {"width": self.width or None, "seed": self.seed, "init": self.init}
+        model = build(self.network, self.input_shape, self.classes, **options)
         return gates.freeze(gates.install(model, self.input_shape)) if self.gated else model
 
 

@@ -12,7 +12,7 @@ from linfair.data import DATASETS, check_name, load_data
 from linfair.data.notes import notes
 from linfair.linearizers import LINEARIZERS
 from linfair.linearizers.stages import stage_units
-from linfair.models import NETWORKS, build
+from linfair.models import INITS, NETWORKS, build
 from linfair.parameters import closest, shares_kept
 
 BUDGETS = shares_kept([0.5, 0.2, 0.1], "Shares of ReLUs kept.")
@@ -88,6 +88,7 @@ def linearize(options: Namespace) -> None:
         width=width,
         teacher=options.teacher,
         data_options=chosen,
+        init=options.init,
     )
     if data.startswith("folder"):
         for line in notes(load_data(data, seed=seed, **chosen).provenance):
@@ -128,6 +129,7 @@ def linearize_options(parser: ArgumentParser) -> None:
     """Add the options of `linfair linearize`."""
     parser.add_argument("--network", metavar="NAME", help=f"one of {', '.join(NETWORKS)} (default: mlp)")
     parser.add_argument("--width", type=int, help="width of the first stage (default: the profile's)")
+    parser.add_argument("--init", choices=INITS, help="how weights start (default: torch's own way)")
     parser.add_argument("--data", metavar="NAME", help=f"{', '.join(DATASETS)} or folder:PATH (default: digits)")
     datacli.choice_options(parser)
     parser.add_argument("--method", default="snl", metavar="NAME", help=f"one of {', '.join(LINEARIZERS)}")

@@ -39,7 +39,7 @@ def trained(header: Header) -> nn.Module:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_network_comes_back_bit_for_bit_with_its_header(name: str, gated: bool, tmp_path: Path) -> None:
     """Weights, batch-norm statistics and gates, and so its function."""
-    header = Header(name, 2, SHAPE, 10, "digits", 3, gated=gated)
+    header = Header(name, 2, SHAPE, 10, "digits", 3, gated=gated, init="kaiming_normal")
     model = trained(header)
     path = save_network(tmp_path / "made" / "network.safetensors", model, header)
     loaded, found = load_network(path)

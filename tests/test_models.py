@@ -14,6 +14,7 @@ from linfair.models import NETWORKS, VGG, WideResNet, build
 from linfair.tv import torchvision
 
 IMAGE = (3, 32, 32)
+KAIMING = {"init": "kaiming_normal"}
 
 
 def parameters(model: torch.nn.Module) -> int:
@@ -193,3 +194,36 @@ def test_wrong_requests_say_what_there_is() -> None:
         build("mlp", (2,), 1)
     with pytest.raises(ValueError, match="width=0"):
         build("mlp", (2,), 2, width=0)
+
+
+# How weights start
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_kaiming_normal_weights_have_the_standard_deviation_sqrt_2_over_fan_in(name: str) -> None:
+    """Of every convolution and linear layer with 2,000 weights or more; torch's own have 1 / sqrt(3 fan_in)."""
+    for init, factor in (("kaiming_normal", 2.0), ("torch", 1 / 3)):
+        network, checked = build(name, IMAGE, 10, width=8, init=init), 0
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear) and (n := module.weight.numel()) >= 2000:
+                fan_in = module.weight[0].numel()
+                expected = (factor / fan_in) ** 0.5
+                # relative standard error of a normal sample's standard deviation: 1 / sqrt(2 n)
+                assert module.weight.std().item() == pytest.approx(expected, rel=6 / (2 * n) ** 0.5)
+                checked += 1
+        assert checked
+
+
+def test_starts_differ_in_weights_alone_and_the_default_is_torchs_own() -> None:
+    default, own, other = (build("resnet18", IMAGE, 10, width=2, seed=4, **o) for o in ({}, {"init": "torch"}, KAIMING))
+    again = build("resnet18", IMAGE, 10, width=2, seed=4, **KAIMING).state_dict()
+    for name, value in default.state_dict().items():
+        assert torch.equal(value, own.state_dict()[name])
+        assert torch.equal(other.state_dict()[name], again[name])
+        matrix = name.endswith("weight") and value.ndim > 1
+        assert torch.equal(value, other.state_dict()[name]) != matrix
+
+
+def test_an_unknown_start_is_refused_with_those_there_are() -> None:
+    with pytest.raises(ValueError, match="no init 'xavier'; there are torch, kaiming_normal"):
+        build("mlp", (2,), 2, init="xavier")

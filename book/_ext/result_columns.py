@@ -50,6 +50,7 @@ COLUMNS = {
     "data": "data set",
     "network": "network",
     "width": "channels or units of the first stage; 0 is the paper's",
+    "init": "how the original network's weights started: torch's own way or kaiming_normal",
     "method": "linearizer; original for the original network",
     "arm": "original, plain (linearized and fine-tuned), control (all ReLUs, trained as long), or a mitigation",
     "options": "options of the method that differ from its defaults",

@@ -31,7 +31,7 @@ from linfair.linearizers.registry import find
 from linfair.models import build
 from linfair.study.arms import ARMS, canonical, fine_tuned, mitigation_of, with_fate
 from linfair.study.checks import OtherTeacher, path_notes, rows_problem, student_notes, teacher_notes
-from linfair.study.grids import Cell, grid, pairs, width_in_file
+from linfair.study.grids import Cell, built_as, grid, pairs
 from linfair.study.measure import Original, measure
 from linfair.study.recipes import Recipe, recipe
 from linfair.study.records import notes_of, numbered, records_of, settings_of
@@ -95,8 +95,7 @@ class Worker:
         self.cell, self.store, self.progress, self.keep = cell, store, progress, keep
         self.before: Callable[[str], None] = lambda stage: None
         self.spent: Counter[str] = Counter()
-        plan = recipe(cell.network, cell.profile)
-        self.recipe: Recipe = replace(plan, width=width_in_file(cell) if cell.teacher else cell.width or plan.width)
+        self.recipe: Recipe = built_as(cell, recipe(cell.network, cell.profile))
         self.linearizer = find(cell.method)
         self.options = replace(self.recipe.method(cell.method), **dict(cell.options))
         self._sets: list[GroupedData] | None = None
@@ -177,6 +176,7 @@ class Worker:
             "device": cell.device,
             "base": asdict(self.recipe.base),
             "width": self.recipe.width,
+            "init": self.recipe.init,
             "teacher": sha256(Path(cell.teacher).read_bytes()).hexdigest() if cell.teacher else None,
             "torch": torch.__version__,
             "threads": self.threads if cell.device == "cpu" else 0,
@@ -230,9 +230,9 @@ class Worker:
         return model, notes
 
     def _untrained(self) -> nn.Module:
-        first, cell = self.sets[0], self.cell
+        first, cell, plan = self.sets[0], self.cell, self.recipe
         networks = [
-            build(cell.network, first.input_shape, first.classes, width=self.recipe.width, seed=seed)
+            build(cell.network, first.input_shape, first.classes, width=plan.width, seed=seed, init=plan.init)
             for seed in cell.seeds
         ]
         return (Ensemble(networks) if len(networks) > 1 else networks[0]).to(cell.device)
@@ -374,6 +374,7 @@ class Worker:
             "data": cell.data_text,
             "network": cell.network,
             "width": self.recipe.width or 0,
+            "init": self.recipe.init,
             "total": total,
             "method": "original" if arm == "original" else cell.method,
             "arm": arm,

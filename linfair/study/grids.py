@@ -12,9 +12,9 @@ from linfair.data import DATASETS, input_shape
 from linfair.linearizers.configurations import Configuration, kept_counts, possible
 from linfair.linearizers.record import check_budgets
 from linfair.linearizers.registry import find
-from linfair.models import build
+from linfair.models import INITS, build
 from linfair.options import checked
-from linfair.study.recipes import CURVATURE, recipe
+from linfair.study.recipes import CURVATURE, Recipe, recipe
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class Cell:
         options: Options of the method that differ from the recipe's, as (name, value) pairs.
         data_options: Options of the data set that differ from its own, likewise: `label`, `group`, ...
         curvature: Whose Hessian eigenvalues are computed: `none`, `original` or `all`; None is the recipe's.
+        init: How the network starts, one of `linfair.models.INITS`; None is the recipe's.
     """
 
     data: str
@@ -48,6 +49,7 @@ class Cell:
     options: tuple[tuple[str, object], ...] = ()
     data_options: tuple[tuple[str, object], ...] = ()
     curvature: str | None = None
+    init: str | None = None
 
     @property
     def data_text(self) -> str:
@@ -69,6 +71,7 @@ def grid(
     options: dict[str, object] | None = None,
     data_options: dict[str, object] | None = None,
     curvature: str | None = None,
+    init: str | None = None,
 ) -> list[Cell]:
     """The cells of one panel: the seeds of an MLP in one ensemble, larger networks one seed a cell.
 
@@ -86,6 +89,7 @@ def grid(
         options: Options of the method that differ from the recipe's, for example `{"exact": True}` for SNL.
         data_options: Options of the data set, for example `{"label": "age", "group": "race"}`.
         curvature: Whose Hessian eigenvalues are computed, see `Cell`.
+        init: How the network starts, see `Cell`.
 
     Raises:
         ValueError: For an unknown method or option, a value that an option does not take, budgets that are not
@@ -95,6 +99,8 @@ def grid(
     data_options = checked(data_options or {}, DATASETS[data], data) if data in DATASETS else data_options
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"device {device!r} was asked for, but torch sees no GPU here; use device='cpu'")
+    if init not in (None, *INITS):
+        raise ValueError(f"no init={init!r}; there are {', '.join(INITS)}")
     if curvature not in (None, *CURVATURE):
         raise ValueError(f"no curvature={curvature!r}; there are {', '.join(CURVATURE)}")
     lists = [tuple(seeds)] if network == "mlp" else [(seed,) for seed in seeds]
@@ -108,7 +114,7 @@ def grid(
     changed = tuple(sorted((options or {}).items()))
     chosen = tuple(sorted((data_options or {}).items()))
     return [
-        Cell(data, network, method, budgets, one, profile, device, width, teacher, changed, chosen, curvature)
+        Cell(data, network, method, budgets, one, profile, device, width, teacher, changed, chosen, curvature, init)
         for one in lists
     ]
 
@@ -189,26 +195,30 @@ def _gated(network: str, shape: tuple[int, ...], width: int | None) -> torch.nn.
     return gates.install(build(network, shape, 2, width=width), shape)
 
 
-def width_in_file(cell: Cell) -> int | None:
-    """The width of the network in a cell's teacher file, None if it is the full one.
+def built_as(cell: Cell, plan: Recipe) -> Recipe:
+    """A recipe with the width and the start of a cell's network: those of its teacher's file, or asked for.
 
     Args:
-        cell: A cell with a `teacher`.
+        cell: A cell.
+        plan: The recipe of its profile.
 
     Raises:
         CheckpointError: If the file belongs to another cell. Another seed has another split: that teacher would be
             tested on what it was trained on.
     """
+    if not cell.teacher:
+        return replace(plan, width=cell.width or plan.width, init=cell.init or plan.init)
     header = load_network(cell.teacher)[1]
     if header.gated:
         raise CheckpointError(f"{cell.teacher} holds a linearized network; a teacher has no gates yet")
     asked = {"network": cell.network, "data": cell.data, "seeds": cell.seeds, "width": cell.width or header.width}
     found = {"network": header.network, "data": header.data, "seeds": (header.seed,), "width": header.width}
-    asked["data options"], found["data options"] = cell.data_options, header.data_options
+    asked |= {"data options": cell.data_options, "init": cell.init or header.init}
+    found |= {"data options": header.data_options, "init": header.init}
     other = [f"{name} {found[name]}, not {asked[name]}" for name in asked if asked[name] != found[name]]
     if other:
         raise CheckpointError(f"{cell.teacher} is the teacher of another cell: it has {'; '.join(other)}")
-    return header.width or None
+    return replace(plan, width=header.width or None, init=header.init)
 
 
 def pairs(options: tuple[tuple[str, object], ...]) -> str:

@@ -27,6 +27,7 @@ class Recipe:
         finetune: Fine-tuning of every student.
         options: Options of methods that differ from the method's own settings.
         width: The network's width; None is the full network.
+        init: How networks start, one of `linfair.models.INITS`.
         curvature: Whose Hessians are looked at: one of `CURVATURE`.
     """
 
@@ -34,6 +35,7 @@ class Recipe:
     finetune: Schedule
     options: dict[str, object] = field(default_factory=dict)
     width: int | None = None
+    init: str = "torch"
     curvature: str = "original"
 
     def method(self, name: str) -> object:

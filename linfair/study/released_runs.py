@@ -83,11 +83,11 @@ class Lab:
         """SNL's network at the budget, before fine-tuning."""
         return self.worker.path()[0]
 
-    def train(self, sets: Sequence[GroupedData], **changed: object) -> nn.Module:
-        """An original network on other data, or on a changed schedule; same start and seeds."""
+    def train(self, sets: Sequence[GroupedData], *, init: str = "torch", **changed: object) -> nn.Module:
+        """An original network on other data, from another start, or on a changed schedule; same seeds."""
         first, plan = sets[0], replace(self.recipe.base, **changed)
         networks = [
-            build(self.network, first.input_shape, first.classes, width=self.recipe.width, seed=seed)
+            build(self.network, first.input_shape, first.classes, width=self.recipe.width, seed=seed, init=init)
             for seed in self.seeds
         ]
         model = (Ensemble(networks) if len(networks) > 1 else networks[0]).to(self.device)

@@ -28,6 +28,7 @@ COLUMNS = {
     "data": str,
     "network": str,
     "width": int,
+    "init": str,
     "method": str,
     "arm": str,
     "profile": str,
@@ -41,6 +42,7 @@ COLUMNS = {
     "budget_units": int,
     "kept": int,
     "mask_epochs": int,
+    "mask_steps": int,
     "seed": int,
     "split": str,
     "group": int,
@@ -272,10 +274,21 @@ def test_rows_count_images_groups_and_units_as_the_data_and_the_network_do(
     assert set(plain["budget"]) == set(control["budget"]) == set(BUDGETS)
     assert (plain["kept"] <= plain["budget_units"]).all()
     assert (plain["budget_units"] == (plain["budget"] * 128).round()).all()
-    stops = ["budget", "seed", "mask_epochs"]
+    assert (table["mask_steps"] == 4 * table["mask_epochs"]).all()  # 500 images, at the end of an epoch
+    stops = ["budget", "seed", "mask_epochs", "mask_steps"]
     ours, theirs = ({tuple(row) for row in part[stops].to_numpy()} for part in (plain, control))
     assert ours == theirs
     assert len(ours) == len(BUDGETS) * len(SEEDS)
+
+
+def test_how_weights_start_is_part_of_a_cells_names_and_of_its_network(tmp_path: Path) -> None:
+    own, other = (cells.Worker(one, ResultStore(tmp_path), False) for (one,) in (panel(), panel(init="kaiming_normal")))
+    assert (own.recipe.init, other.recipe.init) == ("torch", "kaiming_normal")
+    assert own.name("original") != other.name("original")
+    weights = [worker._untrained().state_dict()["network.1.weight"].std().item() for worker in (own, other)]
+    assert weights[1] / weights[0] == pytest.approx(6**0.5, rel=0.05)
+    with pytest.raises(ValueError, match="no init='he'; there are torch, kaiming_normal"):
+        panel(init="he")
 
 
 def test_original_rows_equal_training_and_counting_by_hand(finished: tuple[ResultStore, pd.DataFrame]) -> None:

@@ -276,6 +276,7 @@ def test_runs_with_and_without_a_teachers_file_are_kept_apart(
         ({"network": "resnet18"}, "network mlp, not resnet18"),
         ({"data": "toy"}, "data digits, not toy"),
         ({"width": 16}, "width 12, not 16"),
+        ({"init": "kaiming_normal"}, "init torch, not kaiming_normal"),
     ],
 )
 def test_a_teacher_of_another_cell_is_refused(

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from linfair import plots, toy
+from linfair.plots.style import drawn, line_with_interval
 
 pytestmark = pytest.mark.usefixtures("house_style")
 
@@ -185,3 +186,16 @@ def test_evidence_counts_the_seconds_of_every_method_once(selections):
     )
     table.loc[table["arm"] == "control", "seconds"] = 5
     assert plots.evidence_of(table, split="test_balanced").endswith("17 s")
+
+
+@pytest.mark.parametrize(("n_seeds", "bars"), [(4, 0), (5, 2)])
+def test_few_seeds_are_points_without_a_bar(n_seeds: int, bars: int) -> None:
+    """Intervals are drawn from five seeds on; the mean's point stays."""
+    rows = pd.DataFrame({"n_seeds": n_seeds, "mean": [1.0, 2.0], "low": [0.0, 1.0], "high": [2.0, 3.0]})
+    shown = drawn(rows)
+    assert shown["low"].notna().sum() == shown["high"].notna().sum() == bars
+    assert shown["mean"].tolist() == [1.0, 2.0]
+    figure, ax = plt.subplots()
+    line_with_interval(ax, [0, 1], shown["mean"], shown["low"], shown["high"], role="majority")
+    assert len(ax.lines[0].get_xdata()) == 2
+    plt.close(figure)

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from linfair.cost import RESNET18_UNITS, private_inference_cost
-from linfair.plots.style import COLORS, GREY, line_with_interval
+from linfair.plots.style import COLORS, GREY, drawn, line_with_interval
 from linfair.study.tables import by_role, over_seeds
 
 PARTS = {
@@ -83,7 +83,7 @@ def cost_against_accuracy(rows: pd.DataFrame, *, names: Sequence[str] | None = N
     figure, axes = plt.subplots(1, len(names), figsize=(5.4, 3.7), sharex=True, sharey=True, squeeze=False)
     for ax, name in zip(axes[0], names, strict=True):
         for of, (label, role) in ACCURACIES.items():
-            line = rows[(rows["selection"] == name) & (rows["of"] == of)].sort_values("online_seconds")
+            line = drawn(rows[(rows["selection"] == name) & (rows["of"] == of)].sort_values("online_seconds"))
             line_with_interval(
                 ax, line["online_seconds"], line["mean"], line["low"], line["high"], role=role, label=label
             )

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from linfair.plots.style import COLORS, MARKERS, budget_axis, line_with_interval
+from linfair.plots.style import COLORS, MARKERS, budget_axis, drawn, line_with_interval
 from linfair.study.tables import by_role, drops, over_seeds
 
 ROLES = ("majority", "minority")
@@ -26,7 +26,7 @@ def role_accuracy_bars(table: pd.DataFrame, *, split: str = "test_balanced") -> 
         The figure.
     """
     part = by_role(table[table["split"] == split])
-    means = over_seeds(part.assign(value=100 * part["accuracy"]), "value", ["arm", "budget", "group_name"])
+    means = drawn(over_seeds(part.assign(value=100 * part["accuracy"]), "value", ["arm", "budget", "group_name"]))
     budgets = sorted(means["budget"].unique(), reverse=True)
     figure, ax = plt.subplots(figsize=(5.4, 3.4))
     positions = np.array(budget_axis(ax, budgets))
@@ -71,7 +71,7 @@ def relative_drop_lines(table: pd.DataFrame, *, split: str = "test_balanced") ->
         The figure.
     """
     part = drops(by_role(table[table["split"] == split]))
-    means = over_seeds(part, "relative_drop", ["arm", "budget", "group_name"])
+    means = drawn(over_seeds(part, "relative_drop", ["arm", "budget", "group_name"]))
     budgets = sorted((b for b in means["budget"].unique() if b < 1), reverse=True)
     figure, ax = plt.subplots(figsize=(5.4, 3.4))
     positions = budget_axis(ax, budgets)
@@ -114,7 +114,7 @@ def overall_accuracy(table: pd.DataFrame, *, splits: Sequence[str] = ("test", "t
     names = {"test": "imbalanced test", "test_balanced": "balanced test"}
     for ax, split in zip(axes[0], splits, strict=True):
         part = by_role(table[table["split"] == split].assign(role="all"))
-        means = over_seeds(part.assign(value=100 * part["accuracy"]), "value", ["arm", "budget"])
+        means = drawn(over_seeds(part.assign(value=100 * part["accuracy"]), "value", ["arm", "budget"]))
         budgets = sorted(means["budget"].unique(), reverse=True)
         positions = budget_axis(ax, budgets)
         shown = means[means["arm"] != "control"].set_index("budget").loc[budgets]

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from linfair.plots.style import COLORS, GREY, MARKERS, budget_axis, dots_with_intervals, line_with_interval
+from linfair.plots.style import COLORS, GREY, MARKERS, budget_axis, dots_with_intervals, drawn, line_with_interval
 
 
 def drop_panels(means: pd.DataFrame, groups: pd.DataFrame) -> Figure:
@@ -27,7 +27,7 @@ def drop_panels(means: pd.DataFrame, groups: pd.DataFrame) -> Figure:
     for ax, group in zip(axes.flat, groups.itertuples(), strict=False):
         positions = budget_axis(ax, budgets)
         for of, role in (("control", "control"), ("plain", group.role)):
-            rows = means[(means["group_name"] == group.group_name) & (means["of"] == of)]
+            rows = drawn(means[(means["group_name"] == group.group_name) & (means["of"] == of)])
             rows = rows.set_index("budget").loc[budgets]
             line_with_interval(ax, positions, rows["mean"], rows["low"], rows["high"], role=role)
         ax.axhline(0, color=GREY, linewidth=0.8)
@@ -68,7 +68,7 @@ def change_panels(means: pd.DataFrame, groups: pd.DataFrame, names: Mapping[str,
     y = np.arange(len(groups))[::-1]
     for line, way in zip(axes, names, strict=True):
         for ax, budget in zip(line, budgets, strict=True):
-            rows = means[(means["way"] == way) & (means["budget"] == budget)].set_index("group_name")
+            rows = drawn(means[(means["way"] == way) & (means["budget"] == budget)]).set_index("group_name")
             for place, group in zip(y, groups.itertuples(), strict=True):
                 dots_with_intervals(ax, rows.reindex([group.group_name]), [place], group.role, label=None)
             ax.axvline(0, color=GREY, linewidth=1)

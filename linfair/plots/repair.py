@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from linfair.plots.style import COLORS, GREY, budget_axis, dots_with_intervals, line_with_interval
+from linfair.plots.style import COLORS, GREY, budget_axis, dots_with_intervals, drawn, line_with_interval
 from linfair.study import repair
 from linfair.study.tables import over_seeds
 from linfair.study.trade import trade
@@ -39,7 +39,7 @@ def change_chart(
     Returns:
         The figure.
     """
-    found = repair.compared(table, split=split, column=column)
+    found = drawn(repair.compared(table, split=split, column=column))
     budgets = sorted(budgets or found["budget"].unique(), reverse=True)
     fate = repair.lost_seeds(table).groupby("way")[["diverged", "n_seeds"]].sum()
     names = []
@@ -77,7 +77,7 @@ def gain_in_and_out(table: pd.DataFrame, *, ways: Sequence[str], budget: float =
     Returns:
         The figure: a panel per role.
     """
-    found = repair.in_and_out(table, budget=budget)
+    found = drawn(repair.in_and_out(table, budget=budget))
     figure, axes = plt.subplots(1, 2, figsize=(5.4, 1.3 + 0.34 * len(ways)), sharey=True)
     y = np.arange(len(ways))[::-1]
     for ax, role in zip(axes, ROLES, strict=True):
@@ -125,7 +125,7 @@ def with_and_without(
             values["value"] = np.log(values["value"])
         if column == "accuracy":
             values["value"] *= 100
-        means = over_seeds(values, "value", ["way", "budget", "role"])
+        means = drawn(over_seeds(values, "value", ["way", "budget", "role"]))
         if log:
             means[["mean", "low", "high"]] = np.exp(means[["mean", "low", "high"]])
         budgets = sorted(means["budget"].unique(), reverse=True)
@@ -162,7 +162,7 @@ def step_lines(table: pd.DataFrame, *, mus: Sequence[float] = STEPS, split: str 
         The figure; 0 on the x axis is plain fine-tuning. Counts of diverged seeds stand on top where there are any.
     """
     ways = ["lagrangian" if mu == 0.001 else f"lagrangian(mu={mu!r})" for mu in mus]
-    found = repair.compared(table, split=split)
+    found = drawn(repair.compared(table, split=split))
     fate = repair.lost_seeds(table).set_index(["way", "budget"])
     budgets = sorted(found["budget"].unique(), reverse=True)
     figure, axes = plt.subplots(1, len(budgets), figsize=(5.4, 3.2), sharey=True, squeeze=False)

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from linfair.plots.style import GREY, budget_axis, dots_with_intervals, line_with_interval
+from linfair.plots.style import GREY, budget_axis, dots_with_intervals, drawn, line_with_interval
 from linfair.study.selection import disparities, names_in
 from linfair.study.tables import by_role, drops, over_seeds
 
@@ -28,7 +28,7 @@ def selection_accuracy(table: pd.DataFrame, *, split: str = "test_balanced") -> 
     part = by_role(table[table["split"] == split])
     part = part.assign(value=100 * part["accuracy"])
     original = part[part["arm"] == "original"].drop_duplicates(["seed", "group_name"])
-    means = over_seeds(part[part["arm"] == "plain"], "value", ["budget", "selection", "group_name"])
+    means = drawn(over_seeds(part[part["arm"] == "plain"], "value", ["budget", "selection", "group_name"]))
     budgets = sorted(means["budget"].unique(), reverse=True)
     names = names_in(table)
     columns = min(3, len(budgets))
@@ -73,7 +73,7 @@ def selection_disparity(table: pd.DataFrame, *, split: str = "test_balanced") ->
     Returns:
         The figure.
     """
-    found = disparities(drops(by_role(table[table["split"] == split])), split=split)
+    found = drawn(disparities(drops(by_role(table[table["split"] == split])), split=split))
     found = found[found["of"] == "plain minus control"]
     budgets = sorted(found["budget"].unique(), reverse=True)
     figure, ax = plt.subplots(figsize=(5.4, 3.6))

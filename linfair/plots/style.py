@@ -182,6 +182,20 @@ def line_with_interval(
     )
 
 
+FEW = 5
+"""Means over fewer seeds are drawn as points: their t intervals rest on a spread that is hardly known."""
+
+
+def drawn(means: pd.DataFrame) -> pd.DataFrame:
+    """The means as a figure draws them: without `low` and `high` where they rest on fewer than `FEW` seeds.
+
+    >>> drawn(pd.DataFrame({"n_seeds": [4, 5], "low": [1.0, 1.0], "high": [2.0, 2.0]}))["low"].tolist()
+    [nan, 1.0]
+    """
+    enough = means["n_seeds"] >= FEW
+    return means.assign(low=means["low"].where(enough), high=means["high"].where(enough))
+
+
 def budget_axis(ax: Axes, budgets: Sequence[float]) -> list[int]:
     """Label the x axis with ReLU budgets, evenly spaced, all ReLUs on the left; returns the positions."""
     positions = list(range(len(budgets)))

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from linfair.metrics.margin import normalised
-from linfair.plots.style import COLORS, GREY, MARKERS, budget_axis, line_with_interval
+from linfair.plots.style import COLORS, GREY, MARKERS, budget_axis, drawn, line_with_interval
 from linfair.study.bias import inflation
 from linfair.study.explain import PREDICTORS, STATISTICS
 from linfair.study.tables import over_seeds
@@ -105,7 +105,7 @@ def _by_group_and_budget(
     per_seed = rows.groupby(["column", "budget", "seed"], sort=False, as_index=False)[value].mean()
     if log:
         per_seed[value] = np.log(per_seed[value])
-    means = over_seeds(per_seed, value, ["column", "budget"])
+    means = drawn(over_seeds(per_seed, value, ["column", "budget"]))
     if log:
         means[["mean", "low", "high"]] = np.exp(means[["mean", "low", "high"]])
     names = list(rows["column"].unique())
@@ -181,7 +181,7 @@ def distance_and_accuracy(table: pd.DataFrame, rows: pd.DataFrame) -> Figure:
     )
     ax = axes["distance"]
     part = table[table["arm"] != "original"].drop_duplicates(["arm", "budget", "seed"])
-    means = over_seeds(part, "relative_distance", ["arm", "budget"])
+    means = drawn(over_seeds(part, "relative_distance", ["arm", "budget"]))
     budgets = sorted(means["budget"].unique(), reverse=True)
     positions = budget_axis(ax, budgets)
     for arm, role, label in (("plain", "all", "linearized"), ("control", "control", "100 % control")):

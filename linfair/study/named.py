@@ -25,7 +25,7 @@ from linfair.study.definitions import find, plan
 from linfair.study.gather import collect
 from linfair.study.recipes import CURVATURE
 from linfair.study.runner import run_jobs
-from linfair.study.tables import by_role, disparity, drops, over_seeds, overall, text
+from linfair.study.tables import SIDES, by_role, disparity, drops, over_seeds, overall, paired, sides, text
 from linfair.study.work import StudyFailed
 
 FACES = "utkface_race_thin"
@@ -187,12 +187,10 @@ def group_drops(table: pd.DataFrame, *, split: str = "test") -> pd.DataFrame:
         `low`, `high`; the largest group first.
     """
     order = list(sizes(table, split=split)["group_name"])
-    part = drops(table)
-    part = part[(part["split"] == split) & part["arm"].isin(["plain", "control"])]
-    wide = part.pivot(index=["group_name", "budget", "seed"], columns="arm", values="drop")
-    wide["minus control"] = wide["plain"] - wide["control"]
-    long = wide[list(ARM_NAMES)].stack().rename("drop").rename_axis([*wide.index.names, "of"]).reset_index()
-    return _in_order(over_seeds(long, "drop", ["group_name", "of", "budget"]), order)
+    pairs = {"plain": ("plain", "original"), "control": ("control", "original"), "minus control": ("plain", "control")}
+    changes = [paired(table, arm=arm, against=other, split=split).assign(of=of) for of, (arm, other) in pairs.items()]
+    lost = pd.concat(changes).assign(drop=lambda rows: -rows["value"])
+    return _in_order(over_seeds(lost, "drop", ["group_name", "of", "budget"]), order)
 
 
 def group_changes(table: pd.DataFrame, ways: Sequence[str], *, split: str = "test") -> pd.DataFrame:
@@ -234,13 +232,11 @@ def said(means: pd.DataFrame, *, more: str, less: str) -> str:
     """
     sentences = []
     for budget, part in means.groupby("budget", sort=False):
-        kinds = {more: part["low"] > 0, less: part["high"] < 0}
-        kinds["not shown to change"] = ~(kinds[more] | kinds[less])
+        part = sides(part)
         words = []
-        for kind, chosen in kinds.items():
-            listed = [
-                f"{row.group_name} {row.mean:.1f} [{row.low:.1f}, {row.high:.1f}]" for row in part[chosen].itertuples()
-            ]
+        for kind, side in zip((more, less, SIDES[2]), SIDES, strict=True):
+            chosen = part[part["side"] == side]
+            listed = [f"{row.group_name} {row.mean:.1f} [{row.low:.1f}, {row.high:.1f}]" for row in chosen.itertuples()]
             words += [f"{kind}: {', '.join(listed)}"] * bool(listed)
         seeds = f"{part['n_seeds'].min()} seeds"
         sentences.append(f"At {100 * budget:g} % ({seeds}) {'; '.join(words)}.")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import pandas as pd
 
 from linfair.study import repair
-from linfair.study.tables import over_seeds
+from linfair.study.tables import SIDES, over_seeds
 from linfair.study.trade import trade
 
 Note = Callable[..., str]
@@ -43,7 +43,7 @@ def _head(table: pd.DataFrame, *words: str, budget: float | None = None) -> str:
 
 
 def _side(row: object, zero: float = 0.0) -> str:
-    return "up" if row.low > zero else "down" if row.high < zero else "not shown to change"
+    return "up" if row.low > zero else "down" if row.high < zero else SIDES[2]
 
 
 def _place(split: str) -> str:

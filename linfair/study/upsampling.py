@@ -254,7 +254,7 @@ def verdict(table: pd.DataFrame, *, split: str = "test_balanced", measured_on: s
         chosen = (rows["quantity"] == quantity) & (rows["what"] == what) & (rows["budget"] == budget)
         level = first[(first["quantity"] == quantity) & (first["what"] == what) & (first["budget"] == budget)]
         [row], [start] = rows[chosen].itertuples(), level.itertuples()
-        said = "falls" if row.high < 0 else "rises" if row.low > 0 else "is not shown to change"
+        said = "falls" if row.high < 0 else "rises" if row.low > 0 else "shows no measurable change"
         return f"{said} ({start.mean:.2f} at x1, {row.mean:+.2f} [{row.low:.2f}, {row.high:.2f}])"
 
     budgets = sorted(rows.loc[rows["quantity"] == "drop", "budget"].unique(), reverse=True)

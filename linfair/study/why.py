@@ -9,6 +9,7 @@ import pandas as pd
 
 from linfair.metrics import mean_interval
 from linfair.study.explain import Predictor, correlations
+from linfair.study.tables import SIDES, paired, sides
 
 OWN = (
     Predictor("gradient norm", "own_gradient_norm", -1),
@@ -44,10 +45,8 @@ def against_original(table: pd.DataFrame, column: str, *, split: str) -> pd.Data
     Returns:
         A row per (role, budget): n_seeds, mean, low, high.
     """
-    part = table[(table["split"] == split) & (table["arm"] != "control")]
-    wide = part.pivot_table(index=["role", "seed"], columns="budget", values=column)
-    ratios = np.log(wide.drop(columns=1.0).div(wide[1.0], axis=0)).stack().reset_index(name="log")
-    return _geometric(ratios, ["role", "budget"])
+    ratios = paired(table, column, arm="plain", against="original", scale="ratio", split=split, pooled="role")
+    return _geometric(ratios.rename(columns={"value": "log"}), ["role", "budget"])
 
 
 def _geometric(ratios: pd.DataFrame, by: list[str]) -> pd.DataFrame:
@@ -61,11 +60,12 @@ def _geometric(ratios: pd.DataFrame, by: list[str]) -> pd.DataFrame:
 
 def _sides(found: pd.DataFrame, above: str, below: str) -> str:
     """At which budgets a ratio is shown to be above 1, below it, or neither."""
-    names = {above: [], below: [], "not told from equal": []}
-    for row in found.itertuples():
-        side = above if row.low > 1 else below if row.high < 1 else "not told from equal"
-        names[side].append(f"{100 * row.budget:g}")
-    return ", ".join(f"{side} at {', '.join(budgets)} %" for side, budgets in names.items() if budgets)
+    shown = sides(found, at=1.0)
+    words = []
+    for word, side in zip((above, below, SIDES[2]), SIDES, strict=True):
+        budgets = [f"{100 * budget:g}" for budget in shown.loc[shown["side"] == side, "budget"]]
+        words += [f"{word} at {', '.join(budgets)} %"] * bool(budgets)
+    return ", ".join(words)
 
 
 def _span(found: pd.DataFrame) -> str:

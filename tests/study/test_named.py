@@ -77,7 +77,7 @@ def test_what_is_said_goes_by_the_interval() -> None:
     drops = named.group_drops(rows())
     text = named.said(drops[drops["of"] == "minus control"], more="lose", less="gain")
     first, second = text.split(" At 2 %")
-    assert "lose: middle 2.5 [2.3, 2.7], small 9.0" in first and "not shown to change: large 0.0" in first
+    assert "lose: middle 2.5 [2.3, 2.7], small 9.0" in first and "no measurable change: large 0.0" in first
     assert "small 18.0 [17.8, 18.2]" in second and "gain" not in text
 
 

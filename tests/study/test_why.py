@@ -30,6 +30,9 @@ def rows(*, seeds: int = 5, spread: float = 0.02) -> pd.DataFrame:
                             "budget": budget,
                             "split": "train",
                             "group": group,
+                            "group_name": str(group),
+                            "n_train": 10,
+                            "n": 10,
                             "role": "minority" if minority else "majority",
                             "gradient_norm": factor * norms[minority] * math.exp(spread * rng.standard_normal()),
                             "margin": (0.4 if minority else 0.8) * math.exp(spread * rng.standard_normal()),
@@ -66,7 +69,7 @@ def test_gradient_norms_are_said_to_be_where_they_are() -> None:
     said = why.gradient_verdict(rows())
     assert "*Higher for the minority*: yes at 100, 50, 10 %" in said and "(5 seeds, train split)" in said
     assert "majority: larger at 10 %, smaller at 50 %" in said
-    assert "minority: larger at 10 %, not told from equal at 50 %" in said
+    assert "minority: larger at 10 %, no measurable change at 50 %" in said
 
 
 def test_eigenvalues_count_the_pairs_in_the_papers_order() -> None:

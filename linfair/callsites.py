@@ -9,12 +9,13 @@ their class is a subclass made on the spot whose forward does what is needed bef
 """
 
 import functools
+import inspect
 import sys
 from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
 
 from linfair.errors import GateError
@@ -136,6 +137,39 @@ def _one_pass(owner: nn.Module, forward: Callable[..., object], *args: object, *
     return output
 
 
+def split_graph(traced: fx.GraphModule, is_relu_module: Callable[[nn.Module], bool]) -> None:
+    """Give every ReLU call of a traced network, module or function, a module of its own."""
+    seen, number = set(), 0
+    for node in list(traced.graph.nodes):
+        if node.op == "call_module":
+            if not is_relu_module(traced.get_submodule(node.target)):
+                continue
+            if node.target not in seen:
+                seen.add(node.target)
+                continue
+        elif not _is_relu_node(node):
+            continue
+        name, number = f"relu_call_{number}", number + 1
+        traced.add_submodule(name, UngatedReLU())
+        with traced.graph.inserting_after(node):
+            call = traced.graph.call_module(name, (node.args[0] if node.args else node.kwargs["input"],))
+        node.replace_all_uses_with(call)
+        traced.graph.erase_node(node)
+    traced.recompile()
+
+
+def _is_relu_node(node: fx.Node) -> bool:
+    target = getattr(Tensor, node.target, None) if node.op == "call_method" else node.target
+    name, names = _SPELLINGS.get(target, ("", ())) if node.op in ("call_function", "call_method") else ("", ())
+    return bool(name) and is_relu(name, _bound(names, node.args, node.kwargs))
+
+
+def _bound(names: tuple[str, ...], args: Sequence[object], kwargs: dict[str, object]) -> list[object]:
+    """Arguments in the order of their names, up to the last that was given."""
+    values = dict(zip(names, args, strict=False)) | {key: kwargs[key] for key in names if key in kwargs}
+    return [values.get(key) for key in names[: 1 + max((names.index(key) for key in values), default=-1)]]
+
+
 class _Redirect(TorchFunctionMode):
     """Sends every functional ReLU, in whatever spelling, to one module."""
 
@@ -146,8 +180,7 @@ class _Redirect(TorchFunctionMode):
         kwargs = kwargs or {}
         name, names = _SPELLINGS.get(func, ("", ()))
         if name and sys._getframe(1).f_globals.get("__name__") not in _GATES:
-            values = dict(zip(names, args, strict=False)) | {key: kwargs[key] for key in names if key in kwargs}
-            values = [values.get(key) for key in names[: 1 + max((names.index(key) for key in values), default=0)]]
+            values = _bound(names, args, kwargs)
             x = values[0] if values else None
             if isinstance(x, Tensor) and not set(kwargs) - {*names, "inplace"} and is_relu(name, values):
                 return self.module(values[1] if len(values) > 1 and name in _PAIRS and not bool(x.any()) else x)
@@ -158,8 +191,14 @@ _PAIRS = ("maximum", "fmax")
 
 
 def _redirected(caller: nn.Module, forward: Callable[..., object], *args: object, **kwargs: object) -> object:
-    with _Redirect(caller.functional_relu):
+    if caller.__dict__.get("_redirecting"):
         return forward(caller, *args, **kwargs)
+    caller.__dict__["_redirecting"] = True
+    try:
+        with _Redirect(caller.functional_relu):
+            return forward(caller, *args, **kwargs)
+    finally:
+        caller.__dict__["_redirecting"] = False
 
 
 @functools.cache
@@ -174,10 +213,24 @@ def _subclass(base: type, around: Callable[..., object]) -> type:
     def reduce(self: nn.Module, _protocol: object) -> tuple[object, ...]:
         return _empty, type(self)._made_of, self.__dict__
 
+    own_methods = {}
+    if around is _redirected:  # a method may be called without the forward, and must not pass by the gates
+        theirs = [vars(one) for one in reversed(base.__mro__) if not one.__module__.startswith("torch.nn.")]
+        for name, method in {name: value for one in theirs for name, value in one.items()}.items():
+            if inspect.isfunction(method) and not name.startswith("__") and name not in vars(nn.Module):
+                own_methods[name] = _method(method)
     about = {"__module__": base.__module__, "__qualname__": base.__qualname__, "__doc__": base.__doc__}
     made_of = (*getattr(base, "_made_of", (base,)), around)
     own = {"forward": forward, "__reduce_ex__": reduce, "_made_of": made_of}
-    return type(base)(base.__name__, (base,), about | own)
+    return type(base)(base.__name__, (base,), about | own_methods | own)
+
+
+def _method(method: Callable[..., object]) -> Callable[..., object]:
+    @functools.wraps(method)
+    def redirected(self: nn.Module, *args: object, **kwargs: object) -> object:
+        return _redirected(self, method, *args, **kwargs)
+
+    return redirected
 
 
 def _empty(base: type, *arounds: Callable[..., object]) -> nn.Module:
@@ -187,7 +240,7 @@ def _empty(base: type, *arounds: Callable[..., object]) -> nn.Module:
 
 
 def _adapt(module: nn.Module, around: Callable[..., object], name: str) -> None:
-    if "forward" in module.__dict__ or isinstance(module, torch.jit.ScriptModule):
+    if "forward" in module.__dict__:
         raise GateError(f"{name} has no forward in a Python class of its own, so its ReLUs cannot be given gates")
     module.__class__ = _subclass(type(module), around)
 

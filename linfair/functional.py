@@ -204,6 +204,9 @@ def survey(network: nn.Module, input_shape: tuple[int, ...], *, skip: tuple[type
         GateError: If it does not take both batches, or a ReLU's input does not have the batch as its first axis; the
             message names the module.
     """
+    for name, module in network.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise GateError(f"{name or type(module).__name__} is a TorchScript module; give the Python module it is of")
     passes = []
     for n in (2, 3):
         try:

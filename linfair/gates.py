@@ -13,11 +13,11 @@ import copy
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
 from linfair import activation
-from linfair.callsites import SharedGates, UngatedReLU, own, redirect
+from linfair.callsites import SharedGates, UngatedReLU, own, redirect, split_graph
 from linfair.errors import GateError
 from linfair.functional import Survey, Watched, examples, survey, watch
 from linfair.nonlinear import Nonlinearity, is_relu
@@ -119,10 +119,11 @@ def install(model: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
         raise GateError(f"{type(model).__name__} computes no ReLU{others}: there is nothing to linearize")
     _separate(gated)
     for module in seen.hidden:
-        if type(module).__module__.partition(".")[0] == "torch" and not isinstance(module, RELU_MODULES):
+        if isinstance(module, fx.GraphModule) or _is_relu(module):
+            continue
+        if _torchs_own(module):
             raise GateError(_hidden(seen))
-        if module in set(gated.modules()):
-            redirect(module, seen.names[module])
+        redirect(module, seen.names[module])
     found = survey(gated, input_shape)
     if found.seen.hidden:
         raise GateError(_hidden(found.seen))
@@ -162,18 +163,25 @@ def _is_relu(module: nn.Module) -> bool:
 
 
 def _separate(network: nn.Module) -> None:
-    """Give every name under which a ReLU module stands a module of its own."""
+    """Give every name under which a ReLU module stands, and every call in a traced network, a module of its own."""
+    for module in list(network.modules()):
+        if isinstance(module, fx.GraphModule):
+            split_graph(module, _is_relu)
     for parent in list(network.modules()):
         for name, child in parent._modules.items():
             if child is not None and _is_relu(child):
                 parent._modules[name] = UngatedReLU()
 
 
+def _torchs_own(module: nn.Module) -> bool:
+    return type(module).__module__.startswith("torch.nn.")
+
+
 def _hidden(seen: Watched) -> str:
-    own = {module: name for module, name in seen.hidden.items() if type(module).__module__.split(".")[0] == "torch"}
-    if own:
+    theirs = {module: name for module, name in seen.hidden.items() if _torchs_own(module)}
+    if theirs:
         return (
-            f"{seen.named(own)} computes ReLUs inside torch's own code, where no gate can be put; write that layer "
+            f"{seen.named(theirs)} computes ReLUs inside torch's own code, where no gate can be put; write that layer "
             "with nn.ReLU modules"
         )
     spelled = ", ".join(sorted(set(seen.hidden.values())))
@@ -206,6 +214,8 @@ def _put_gates(network: nn.Module, found: Survey) -> list[SharedGates]:
     shared = []
     for relu, shapes in found.sites.items():
         parent, name = places[relu]
+        if isinstance(parent, nn.TransformerEncoderLayer):
+            parent.activation_relu_or_gelu = 0  # no fused operator, which would know no gate
         gates = [UngatedReLU() if shape is None else ReLUGate(shape).to(device) for shape in shapes]
         if len(gates) == 1 and name != "functional_relu":
             parent._modules[name] = gates[0]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from linfair import gates
 from linfair.data import GroupedData
@@ -240,6 +240,61 @@ def test_a_part_whose_calls_cannot_be_told_apart_says_what_to_call() -> None:
     assert torch.equal(gated(x), network(x))
     with pytest.raises(GateError, match="calls that Sequential makes, and it is not running: call Sequential"):
         gated[0](x)
+
+
+class Encoder(nn.Module):
+    """A forward made of a method, which users call alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.head = nn.Linear(4, 4), nn.Linear(4, 2)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """The features."""
+        return F.relu(self.linear(x))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run it."""
+        return self.head(self.encode(x))
+
+
+def test_a_method_does_not_pass_by_the_gates_of_its_functional_relus() -> None:
+    network, x = Encoder(), torch.randn(3, 4)
+    gated = install(network, (4,))
+    assert torch.equal(gated(x), network(x))
+    with pytest.raises(GateError, match="call Encoder, or a module that holds it"):
+        gated.encode(x)
+
+
+# Networks that come as something else than Python modules
+
+
+def test_a_network_traced_by_fx_has_a_gate_for_each_call_through_copies() -> None:
+    """One `nn.ReLU` at three places and a function; the oracle is the network that was traced."""
+    network = Mixed()
+    gated, x = install(fx.symbolic_trace(network), (1, 12, 12)), torch.randn(3, 1, 12, 12)
+    assert gates.total_units(gated) == 439
+    assert torch.equal(gated(x), network(x))
+    gates.set_alphas(gated, lambda _, alpha: torch.rand_like(alpha))
+    assert torch.equal(copy.deepcopy(gated)(x), gated(x))
+    inner = install(nn.Sequential(fx.symbolic_trace(network), nn.Linear(10, 2)), (1, 12, 12))
+    assert gates.total_units(inner) == 439
+
+
+@pytest.mark.filterwarnings("ignore:.*deprecated:DeprecationWarning")
+def test_torchscript_is_refused_by_name() -> None:
+    with pytest.raises(GateError, match="1 is a TorchScript module; give the Python module"):
+        install(nn.Sequential(nn.Linear(4, 4), torch.jit.trace(nn.ReLU(), torch.zeros(2, 4))), (4,))
+
+
+def test_gates_in_a_transformer_layer_are_used_without_gradients_too() -> None:
+    """Without gradients torch would run the layer as one operator, past the gates."""
+    layer = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True, activation=nn.ReLU())
+    gated, x = install(nn.Sequential(layer, nn.Linear(4, 2)).eval(), (5, 4)), torch.randn(3, 5, 4)
+    gates.set_alphas(gated, lambda _, alpha: torch.zeros_like(alpha))
+    expected = gated(x)
+    with torch.no_grad():
+        torch.testing.assert_close(gated(x), expected)
 
 
 # Training mode

@@ -170,6 +170,13 @@ def _bound(names: tuple[str, ...], args: Sequence[object], kwargs: dict[str, obj
     return [values.get(key) for key in names[: 1 + max((names.index(key) for key in values), default=-1)]]
 
 
+_uncompiled = torch.compiler.disable(_one_pass)
+
+
+def _one_eager_pass(owner: nn.Module, forward: Callable[..., object], *args: object, **kwargs: object) -> object:
+    return _uncompiled(owner, forward, *args, **kwargs)
+
+
 class _Redirect(TorchFunctionMode):
     """Sends every functional ReLU, in whatever spelling, to one module."""
 
@@ -253,9 +260,7 @@ def redirect(caller: nn.Module, name: str) -> None:
     _adapt(caller, _redirected, name)
 
 
-def own(owner: nn.Module, shared: SharedGates) -> None:
-    """Let an owner's forward say when a pass begins and ends."""
-    if "_shared_gates" not in owner.__dict__:
-        owner.__dict__["_shared_gates"] = []
-        _adapt(owner, _one_pass, shared.owner)
-    owner._shared_gates.append(shared)
+def own(owner: nn.Module, shared: list[SharedGates], *, compiles: bool) -> None:
+    """Let an owner's forward say when a pass begins and ends; with functional ReLUs, torch.compile leaves it alone."""
+    owner.__dict__["_shared_gates"] = shared
+    _adapt(owner, _one_pass if compiles else _one_eager_pass, shared[0].owner)

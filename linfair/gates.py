@@ -211,7 +211,7 @@ def _put_gates(network: nn.Module, found: Survey) -> list[SharedGates]:
     """Replace each called ReLU by its gates; returns those that several calls share."""
     device = next(network.parameters(), torch.empty(0)).device
     places = {child: (parent, name) for parent in network.modules() for name, child in parent._modules.items()}
-    shared = []
+    shared: dict[nn.Module, list[tuple[str, SharedGates]]] = {}
     for relu, shapes in found.sites.items():
         parent, name = places[relu]
         if isinstance(parent, nn.TransformerEncoderLayer):
@@ -223,10 +223,10 @@ def _put_gates(network: nn.Module, found: Survey) -> list[SharedGates]:
         calls = found.seen.calls[relu]
         owner = _owner([call.inside for call in calls], found.seen)
         parent._modules[name] = SharedGates(gates, found.seen.names[owner])
-        shared.append((owner, parent._modules[name]))
-    for owner, one in shared:
-        own(owner, one)
-    return [one for _, one in shared]
+        shared.setdefault(owner, []).append((name, parent._modules[name]))
+    for owner, named in shared.items():
+        own(owner, [one for _, one in named], compiles="functional_relu" not in dict(named))
+    return [one for named in shared.values() for _, one in named]
 
 
 def _owner(paths: list[tuple[nn.Module, ...]], seen: Watched) -> nn.Module:

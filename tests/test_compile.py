@@ -39,6 +39,20 @@ def test_a_compiled_network_with_a_shared_relu_equals_the_eager_one_twice_in_a_r
         torch.testing.assert_close(compiled(x), gated(x))
 
 
+def test_a_compiled_network_with_functional_relus_equals_the_eager_one() -> None:
+    class Functional(Shared):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.relu(super().forward(x) - 0.1)
+
+    torch._dynamo.reset()
+    gated = gates.install(Functional(), (6,))
+    generator = torch.Generator().manual_seed(0)
+    gates.set_alphas(gated, lambda _, alpha: torch.rand(alpha.shape, generator=generator))
+    compiled, x = torch.compile(gated, backend="aot_eager"), torch.randn(4, 6, generator=generator)
+    torch.testing.assert_close(compiled(x), gated(x))
+    torch.testing.assert_close(compiled(x[:3]), gated(x[:3]))
+
+
 @needs_compiler
 def test_compiled_training_equals_eager_training_up_to_rounding() -> None:
     """Base training of an ensemble and SNL's mask phase of a network, epoch by epoch."""

@@ -16,6 +16,7 @@ from linfair import claims
 from linfair.book import repository
 from linfair.claims import Claim
 from linfair.judging.judge import AGREEMENT, Judged, Verdict
+from linfair.judging.rows import INIT
 
 SIGNS = {"yes": "✓", "mixed": "◐", "no": "✕", "inconclusive": "?", "not run": "○"}
 SETTING = {"paper's": "the paper's setting", "thin": "thin", "stand-in": "stand-in"}
@@ -129,6 +130,7 @@ def name(judged: Judged) -> str:
     names = judged.names
     width = f", width {names['width']}" if int(names["width"]) else ""
     options = f", {names['options']}" if names["options"] else ""
+    options += f", weights start {names['init']}" if names["init"] != INIT else ""
     return f"{names['data']}, {names['network']}{width}, {names['method']}{options}, profile {names['profile']}"
 
 

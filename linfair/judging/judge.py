@@ -37,7 +37,7 @@ class Judged:
     """One set of rows (or the numbers of notebooks) under one rule.
 
     Attributes:
-        names: data, network, width, profile, method, options; empty for numbers of notebooks.
+        names: The columns `rows.SET`; empty for numbers of notebooks.
         setting: The setting it belongs to.
         agreement: One of `AGREEMENT`.
         seeds: The largest number of seeds that a line rests on.
@@ -154,17 +154,16 @@ def _verdict(rule: Rule, deciding: list[Judged], judged: list[Judged]) -> Verdic
 
 
 def _best(one: Judged, judged: list[Judged], rules: Rules) -> Judged:
-    """Of the sets that differ from one in width, profile or options alone, in its setting: the one that decides."""
-    same = [
-        other
-        for other in judged
-        if other.setting == one.setting and all(other.names[c] == one.names[c] for c in ("data", "network", "method"))
-    ]
+    """Of the sets of one setting that share data, network and method with one: the one that decides."""
+    columns = ("data", "network", "method")
+    same = [o for o in judged if o.setting == one.setting and all(o.names[c] == one.names[c] for c in columns)]
     order = list(rules.judging["profiles"])
+    first = str(rules.judging["first"].get(one.names["method"], ""))
 
     def rank(other: Judged) -> tuple[object, ...]:
         width = int(other.names["width"]) or rules.full_width.get(str(other.names["network"]), 0)
-        return -other.seeds, -width, order.index(other.names["profile"]), str(other.names["options"])
+        options = str(other.names["options"])
+        return first not in options, -other.seeds, -width, order.index(other.names["profile"]), options
 
     return min(same, key=rank)
 
@@ -180,8 +179,8 @@ def _judge_set(
     """One set under one rule; nothing if it has no line of any check. Lines that several claims use are `known`."""
     others: dict[str, pd.DataFrame] = {}
     for key, other in sorted(sets.items(), key=lambda pair: len(str(pair[0][-1])), reverse=True):
-        if key[:4] == tuple(names[c] for c in tidy.SET[:4]):
-            others[str(key[4])] = other
+        if key[: len(tidy.SHARED)] == tuple(names[c] for c in tidy.SHARED):
+            others[str(key[tidy.SET.index("method")])] = other
     judging = rules.judging
     context = cells.Context(
         rows=table,

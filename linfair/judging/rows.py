@@ -7,11 +7,17 @@ import pandas as pd
 
 RESULTS = Path("book/results")
 
-SET = ["data", "network", "width", "profile", "method", "options"]
+INIT = "torch"
+"""How networks started before rows said it."""
+
+SHARED = ["data", "network", "width", "profile", "init"]
+"""What a linearized network has in common with its original."""
+
+SET = [*SHARED, "method", "options"]
 """What tells one set of rows from another."""
 
 _NUMBER = [*SET, "arm", "budget", "seed", "split", "group_name"]
-_NEEDED = {*_NUMBER, "group", "role", "n_train", "n", "accuracy", "teacher"}
+_NEEDED = {*_NUMBER, "group", "role", "n_train", "n", "accuracy", "teacher"} - {"init"}
 _VARIED = "upsampled_group"
 """Rows with this column were trained on changed data."""
 
@@ -36,9 +42,10 @@ def read(folder: str | Path, methods: Iterable[str]) -> pd.DataFrame:
     for path in sorted(Path(folder).glob("*.parquet")):
         table = pd.read_parquet(path)
         if set(table.columns) >= _NEEDED and _VARIED not in table:
-            tables.append(table.assign(file=path.name))
+            init = table["init"].fillna(INIT) if "init" in table else INIT
+            tables.append(table.assign(file=path.name, init=init))
     if not tables:
-        return pd.DataFrame(columns=[*_NEEDED, "file"])
+        return pd.DataFrame(columns=[*_NEEDED, "init", "file"])
     rows = pd.concat(tables, ignore_index=True)
     rows = rows[rows["method"].isin(["original", *methods])]
     by = [*_NUMBER, "teacher"]
@@ -52,9 +59,8 @@ def read(folder: str | Path, methods: Iterable[str]) -> pd.DataFrame:
 def sets(rows: pd.DataFrame) -> dict[tuple[object, ...], pd.DataFrame]:
     """Rows set by set: each method's arms beside the original networks they belong to, one teacher a seed."""
     found = {}
-    shared = ["data", "network", "width", "profile"]
     for names, arms in rows[rows["method"] != "original"].groupby(SET, sort=False):
-        same = (rows[shared] == list(names[:4])).all(axis=1) & (rows["method"] == "original")
+        same = (rows[SHARED] == list(names[: len(SHARED)])).all(axis=1) & (rows["method"] == "original")
         both = pd.concat([rows[same], arms], ignore_index=True)
         counts = both.groupby(["seed", "teacher"], as_index=False).agg(n=("arm", "size"), arms=("arm", "nunique"))
         best = counts.sort_values(["arms", "n"]).drop_duplicates("seed", keep="last")

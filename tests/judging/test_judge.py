@@ -134,6 +134,24 @@ def test_of_widths_the_one_with_the_most_seeds_decides(rules: Rules, tmp_path: P
     assert found.agreement == "yes" and [one.names["width"] for one in found.beside] == [8]
 
 
+def test_fixed_configurations_come_before_a_search_and_starts_stay_apart(rules: Rules, tmp_path: Path) -> None:
+    """fig-6-deepreduce: the paper's panel decides over a search with more seeds; teachers of two starts stay apart."""
+    fixed = made(LOSE, method="deepreduce").replace({"options": {"": "configurations=['1', '2,3'], start=fresh"}})
+    fixed.loc[fixed["arm"] == "original", "options"] = ""
+    search = made(WIN, method="deepreduce", seeds=8)
+    search = search[search["arm"] != "original"]
+    more = made(WIN, method="deepreduce", seeds=8)
+    more = more[(more["arm"] == "original") & (more["seed"] >= 6)]
+    found = verdict_of("s7-deepreduce", rules, pd.concat([fixed, search, more]), folder=tmp_path)
+    assert "configurations" in found.deciding[0].names["options"] and found.deciding[0].seeds == 6
+    assert [one.seeds for one in found.beside] == [8]
+    other = made(WIN, seeds=7).assign(init="kaiming_normal", teacher="other")
+    folder = tmp_path / "starts"
+    folder.mkdir()
+    both = verdict_of("s1-unequal", rules, made(LOSE), other, folder=folder)
+    assert both.deciding[0].names["init"] == "kaiming_normal" and both.beside[0].names["init"] == "torch"
+
+
 def test_claims_of_generality_need_several_data_sets_and_networks(rules: Rules, tmp_path: Path) -> None:
     one = made(LOSE)
     assert verdict_of("s1-present", rules, one, folder=tmp_path).agreement == "inconclusive"

@@ -32,6 +32,7 @@ for _name, _more in {
     "threshold": ("threshold", "value"),
     "hardtanh": ("min_val", "max_val"),
     "leaky_relu": ("negative_slope",),
+    "elu": ("alpha",),
     "maximum": ("other",),
     "fmax": ("other",),
     "max": ("other",),
@@ -190,8 +191,15 @@ class _Redirect(TorchFunctionMode):
             values = _bound(names, args, kwargs)
             x = values[0] if values else None
             if isinstance(x, Tensor) and not set(kwargs) - {*names, "inplace"} and is_relu(name, values):
-                return self.module(values[1] if len(values) > 1 and name in _PAIRS and not bool(x.any()) else x)
+                if name not in _PAIRS:
+                    return self.module(x)
+                if self._is_site():  # elsewhere one of two tensors is 0 by chance
+                    return self.module(x if bool(x.any()) else values[1])
         return func(*args, **kwargs)
+
+    def _is_site(self) -> bool:
+        known = isinstance(self.module, SharedGates) and not self.module.learning
+        return not known or _place() in self.module.places
 
 
 _PAIRS = ("maximum", "fmax")

@@ -112,7 +112,7 @@ def install(model: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
             f"{seen.named(seen.capped)} computes a ReLU6, whose upper bend a gate cannot express; replace it by "
             "nn.ReLU and fine-tune"
         )
-    if isinstance(gated, RELU_MODULES):
+    if _is_relu(gated):
         raise GateError("this network is one bare nn.ReLU; put it into an nn.Sequential")
     if not seen.calls and not seen.hidden:
         others = f", only {'; '.join(map(str, first.others))}" if first.others else ""
@@ -146,20 +146,18 @@ def install(model: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
     return gated
 
 
-RELU_MODULES = (nn.ReLU, nn.Threshold, nn.LeakyReLU, nn.Hardtanh)
-"""Modules that are ReLUs, or are with the right numbers."""
+_SPELLED = {
+    nn.Threshold: ("threshold", "threshold", "value"),
+    nn.LeakyReLU: ("leaky_relu", "negative_slope"),
+    nn.Hardtanh: ("hardtanh", "min_val", "max_val"),
+    nn.ELU: ("elu", "alpha"),
+}
+"""Modules that are ReLUs with the right numbers: their operator, and where the numbers are."""
 
 
 def _is_relu(module: nn.Module) -> bool:
-    numbers = {
-        nn.Threshold: ("threshold", "value"),
-        nn.LeakyReLU: ("negative_slope",),
-        nn.Hardtanh: ("min_val", "max_val"),
-    }
-    names = {nn.Threshold: "threshold", nn.LeakyReLU: "leaky_relu", nn.Hardtanh: "hardtanh"}
-    if type(module) in names:
-        return is_relu(names[type(module)], [None, *(getattr(module, one) for one in numbers[type(module)])])
-    return isinstance(module, nn.ReLU)
+    name, *numbers = _SPELLED.get(type(module), ("",))
+    return isinstance(module, nn.ReLU) or is_relu(name, [None, *(getattr(module, one) for one in numbers)])
 
 
 def _separate(network: nn.Module) -> None:

@@ -261,6 +261,8 @@ def is_relu(name: str, args: Sequence[object]) -> bool:
         return len(args) > 2 and _zero(rest[0]) and rest[1] == math.inf
     if name in ("clamp_min", "leaky_relu"):
         return len(args) > 1 and _zero(rest[0])
+    if name == "elu":
+        return _zero(rest[0]) and rest[1] in (None, 1)
     if name == "threshold":
         return _zero(rest[0]) and _zero(rest[1])
     if name in ("maximum", "fmax"):

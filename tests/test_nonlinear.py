@@ -165,6 +165,8 @@ EXACT: dict[str, Callable[[Tensor], Tensor]] = {
     "nn.Hardtanh": nn.Hardtanh(0.0, float("inf")),
     "F.leaky_relu": lambda x: F.leaky_relu(x, 0.0),
     "nn.LeakyReLU": nn.LeakyReLU(0.0),
+    "F.elu": lambda x: F.elu(x, alpha=0.0),
+    "nn.ELU": nn.ELU(0.0),
 }
 
 
@@ -201,6 +203,22 @@ def test_a_relu_made_of_a_mask_is_refused_by_name(spelling: str) -> None:
 def test_a_relu6_in_another_spelling_is_refused_by_name(capped: Callable[[Tensor], Tensor]) -> None:
     with pytest.raises(GateError, match="1 computes a ReLU6"):
         install(nn.Sequential(nn.Linear(6, 6), Apply(capped)), (6,))
+
+
+def test_the_larger_of_two_tensors_stays_so_where_one_is_zero_by_chance() -> None:
+    class Largest(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two = nn.Linear(6, 4), nn.Linear(6, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.relu(torch.maximum(self.one(x), self.two(x)) - 0.1)
+
+    gated, x = install(nn.Sequential(Largest()), (6,)), torch.randn(3, 6)
+    assert gates.total_units(gated) == 4
+    for parameter in gated[0].two.parameters():
+        parameter.data.zero_()
+    assert torch.equal(gated(x), torch.relu(gated[0].one(x).clamp_min(0) - 0.1))
 
 
 def test_other_bounds_are_no_relus() -> None:

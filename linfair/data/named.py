@@ -249,7 +249,8 @@ def _grouped(
     provenance = provenance_of(source.origin, seed, options, splits)
     provenance |= {"source_sha256": source.sha256, "skipped": [(one.name, one.why) for one in source.skipped]}
     provenance["skipped_kinds"] = dict(Counter(one.kind for one in source.skipped))
-    provenance |= source.notes | _given(merged=list(groups.merged), left_out=list(groups.left_out))
+    untested = [label_names[n] for n in sorted({*splits["train"].y.tolist()} - {*splits["test"].y.tolist()})]
+    provenance |= source.notes | _given(merged=list(groups.merged), left_out=list(groups.left_out), untested=untested)
     if drawn is not None:
         provenance["drawn"] = drawn
     return GroupedData(

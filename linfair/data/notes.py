@@ -41,6 +41,8 @@ def notes(known: Mapping[str, object]) -> list[str]:
         images = sum(n for _, n in known["left_out"])
         listed = some([f"{name} {n}" for name, n in known["left_out"]])
         found.append(f"groups left out for having too few images: {len(known['left_out'])}, {images} images ({listed})")
+    if known.get("untested"):
+        found.append(f"labels without a test image: {some(known['untested'])}")
     thin: dict[str, list[str]] = {}
     for split, groups in known.get("drawn", {}).items():
         for group in groups:

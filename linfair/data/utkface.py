@@ -113,6 +113,7 @@ def read_utkface(folder: str | Path, *, strict: bool = False) -> Collection:
         origin=f"original files, {len(images):,} images",
         sha256=content_digest(images, fields),
         skipped=tuple(skipped),
+        notes={"rotated": read.rotated} if read.rotated else {},
     )
 
 

@@ -16,6 +16,8 @@ MISSING = frozenset(
 )
 """What is taken for a missing value, in any case: what pandas takes for one, the `?` of UCI tables, Excel's errors."""
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?\s?(%?)")
+_THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?")
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 _HOMOGLYPHS = str.maketrans(
     "аеорсухіјѕԁһӏԛԝАВЕКМНОРСТУХІЈЅԌɡανορΑΒΕΖΗΙΚΜΝΟΡΤΥΧ‐‑‒–—−’‘",
     "aeopcyxijsdhlqwABEKMHOPCTYXIJSGgavopABEZHIKMNOPTYX------''",
@@ -57,13 +59,16 @@ def in_order(values: Sequence[str]) -> tuple[str, ...]:
 
 
 def number(value: str) -> Decimal | None:
-    """The number that a value writes, a per cent sign aside; None if it is none.
+    """The number that a value writes, a per cent sign aside, as `1.5`, `1,5` or `1,500`; None if it writes none.
 
-    >>> number("007"), number("2.50"), number("10%"), number("nan"), number("1-2")
-    (Decimal('7'), Decimal('2.50'), Decimal('10'), None, None)
+    >>> number("007"), number("2,50"), number("1,000"), number("10%"), number("nan"), number("1-2")
+    (Decimal('7'), Decimal('2.50'), Decimal('1000'), Decimal('10'), None, None)
     """
-    found = _NUMBER.fullmatch(value)
-    return Decimal(value.rstrip("% ")) if found else None
+    if _THOUSANDS.fullmatch(value):
+        value = value.replace(",", "")
+    elif _DECIMAL_COMMA.fullmatch(value):
+        value = value.replace(",", ".")
+    return Decimal(value.rstrip("% ")) if _NUMBER.fullmatch(value) else None
 
 
 def lookalikes(values: Sequence[str]) -> list[tuple[str, ...]]:

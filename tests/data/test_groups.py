@@ -251,6 +251,14 @@ def test_a_label_without_training_images_is_refused_with_its_counts(split: str, 
         load_data(f"folder:{folder(lines, 'label,split')}")
 
 
+def test_a_label_without_test_images_is_named(folder: Callable[..., Path], capsys: pytest.CaptureFixture) -> None:
+    """One image cannot be for training and for testing."""
+    root = folder([f"{'xy'[i % 2]},{'far' if i % 3 else 'near'}" for i in range(60)] + ["z,far"])
+    assert load_data(f"folder:{root}", group="group").provenance["untested"] == ["z"]
+    assert cli.main(["data", "describe", f"folder:{root}", "--group", "group"]) == 0
+    assert "labels without a test image: z" in capsys.readouterr().out
+
+
 # --- orientation -------------------------------------------------------------------------------------------
 
 

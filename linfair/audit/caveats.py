@@ -100,11 +100,9 @@ def _groups_text(audit: Audit) -> str:
             "Groups are the labels themselves: a group's accuracy is how often images of that label are recognised. "
             "For groups of people or circumstances name another column with --group."
         )
-    column = (
-        f"the column {options['group'].replace(',', ' and ')} of labels.csv"
-        if "group" in options
-        else "the data's own groups"
-    )
+    named = str(options.get("group", "")).split(",")
+    column = f"the column{'s' * (len(named) > 1)} {' and '.join(named)} of labels.csv"
+    column = column if "group" in options else "the data's own groups"
     return (
         f"Groups are {column}, nothing finer: within a group, some may pay more than others, and what is not recorded "
         "cannot be seen."

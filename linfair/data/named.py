@@ -182,7 +182,7 @@ def folder(
     usable = groups.numbers >= 0
     there, numbers = np.unique(source.fields[label][usable], return_inverse=True)
     y = np.full(len(a), -1)
-    y[usable] = numbers  # a label that only left-out groups have is none
+    y[usable] = numbers  # a label that only left-out groups have is dropped
     labels = y, tuple(source.names[label][number] for number in there)
     parts, drawn = _split(source, y, groups, usable, np.random.default_rng([seed, 13]), test, validation)
     options = {"label": label, "group": ",".join(columns), "size": size, "test": test, "validation": validation}

@@ -59,7 +59,7 @@ def in_order(values: Sequence[str]) -> tuple[str, ...]:
 
 
 def number(value: str) -> Decimal | None:
-    """The number that a value writes, a per cent sign aside, as `1.5`, `1,5` or `1,500`; None if it writes none.
+    """The number that a value writes, a per cent sign aside, as `1.5`, `1,5` or `1,500`; None if it is not a number.
 
     >>> number("007"), number("2,50"), number("1,000"), number("10%"), number("nan"), number("1-2")
     (Decimal('7'), Decimal('2.50'), Decimal('1000'), Decimal('10'), None, None)

@@ -1,0 +1,59 @@
+"""SNL's mask path, epoch by epoch: how the count of ReLUs falls, where each mask is taken (notebook 07)."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from linfair.linearizers import snl
+from linfair.study.cells import Cell, Worker
+from linfair.study.store import ResultStore
+from linfair.training import threads
+
+LINES = 12
+"""Epochs of a path that the table shows, beside those in which a mask is taken."""
+
+
+def path_rows(cell: Cell, *, store: ResultStore | None = None, progress: bool = True) -> pd.DataFrame:
+    """Follow a cell's SNL path once more and keep what it counts.
+
+    Args:
+        cell: A cell of SNL; its original network is read from the store if it is there.
+        store: Where; the user's cache by default.
+        progress: Show progress bars.
+
+    Returns:
+        A row per (seed, epoch): `kept` at its end, `share` of all units in %, and `masks`, the budgets in % whose masks
+        were taken in it, each with its step and count.
+    """
+    worker = Worker(cell, store or ResultStore.default(), progress)
+    options = {"seeds": cell.seeds, "options": worker.options, "progress": progress}
+    with threads(worker.threads):
+        records = snl(worker.teacher()[0], worker.data, cell.budgets, **options)
+    rows = []
+    for member, seed in enumerate(cell.seeds):
+        total = records[0].masks[member].total
+        for row in records[0].history:
+            epoch, kept = row["epoch"] + 1, row["kept"][member]
+            taken = [one for one in records if one.epochs[member] == epoch]
+            masks = [f"{100 * one.budget:g} %: {one.kept[member]} at step {one.steps[member]}" for one in taken]
+            rows.append([seed, epoch, kept, 100 * kept / total, "; ".join(masks)])
+    return pd.DataFrame(rows, columns=["seed", "epoch", "kept", "share", "masks"])
+
+
+def path_table(rows: pd.DataFrame, seed: int, *, lines: Sequence[int] | None = None) -> pd.DataFrame:
+    """One seed's path for a page: some of its epochs, evenly spaced, and all in which a mask was taken.
+
+    Args:
+        rows: From `path_rows`.
+        seed: Which seed.
+        lines: Epochs to show; None is every `len / LINES`-th.
+
+    Returns:
+        Columns `epoch`, `ReLUs kept`, `%` and `masks taken`.
+    """
+    one = rows[rows["seed"] == seed]
+    last = max([epoch for epoch, masks in zip(one["epoch"], one["masks"], strict=True) if masks], default=len(one))
+    shown = set(range(1, last + 1, max(1, round(last / LINES)))) if lines is None else set(lines)
+    part = one[(one["epoch"].isin(shown) | (one["masks"] != "")) & (one["epoch"] <= last)]
+    names = {"kept": "ReLUs kept", "share": "%", "masks": "masks taken"}
+    return part.drop(columns="seed").rename(columns=names).reset_index(drop=True)

@@ -4,6 +4,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.parquet as pq
+
+from linfair.judging.rules import QUANTITIES
 
 RESULTS = Path("book/results")
 
@@ -18,6 +21,8 @@ SET = [*SHARED, "method", "options"]
 
 _NUMBER = [*SET, "arm", "budget", "seed", "split", "group_name"]
 _NEEDED = {*_NUMBER, "group", "role", "n_train", "n", "accuracy", "teacher"} - {"init"}
+_USED = {*QUANTITIES, "init", "kept", "diverged", "top_eigenvalue_converged"}
+_USED |= {"seconds", "device", "precision", "torch", "linfair", "code"}
 _VARIED = "upsampled_group"
 """Rows with this column were trained on changed data."""
 
@@ -29,7 +34,8 @@ class RowsError(ValueError):
 def read(folder: str | Path, methods: Iterable[str]) -> pd.DataFrame:
     """All tidy rows of a folder, a number once, with the `file` they come from.
 
-    Files may hold the same rows with different columns: each column is taken from the first file that has it.
+    Files may hold the same rows with different columns: each column is taken from the first file that has it. An
+    eigenvalue whose search did not converge is left out.
 
     Args:
         folder: With parquet files; those without a study's columns are passed over.
@@ -40,8 +46,12 @@ def read(folder: str | Path, methods: Iterable[str]) -> pd.DataFrame:
     """
     tables = []
     for path in sorted(Path(folder).glob("*.parquet")):
-        table = pd.read_parquet(path)
-        if set(table.columns) >= _NEEDED and _VARIED not in table:
+        there = set(pq.read_schema(path).names)
+        if there >= _NEEDED and _VARIED not in there:
+            table = pd.read_parquet(path, columns=sorted(there & (_NEEDED | _USED)))
+            table = table.astype({name: object for name in table if pd.api.types.is_string_dtype(table[name])})
+            if "top_eigenvalue_converged" in table:
+                table["top_eigenvalue"] = table["top_eigenvalue"].where(table["top_eigenvalue_converged"].eq(True))
             init = table["init"].fillna(INIT) if "init" in table else INIT
             tables.append(table.assign(file=path.name, init=init))
     if not tables:

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from linfair import cli
+from linfair.masks import Mask
 from linfair.study import ResultStore, diagnostics, grid
 from linfair.study.single import linearize_to
 
@@ -30,6 +31,8 @@ def test_prints_every_group_and_says_whose_weights(files: Path, capsys: pytest.C
     assert cli.main(typed(files)) == 0
     text = capsys.readouterr().out
     assert "teacher's own weights, not fine-tuned" in text
+    mask = Mask.load(files / "snl-0.2.mask.safetensors")
+    assert f"{100 * mask.kept / mask.total:.3g} % of the ReLUs left ({mask.kept} of {mask.total})" in text
     assert f"--weights {weights}" in text
     for words in (
         "Wilson",

@@ -182,6 +182,16 @@ def test_a_run_prints_the_table_it_wrote(finished: tuple[Path, str, str]) -> Non
     assert "computed" in err
 
 
+def test_a_run_names_and_counts_the_nonlinearities_that_stay(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """VGG19 of width 2 on 1x12x12: pools to 6x6, 3x3 and 1x1 of 2, 4 and 8 channels are 72 + 36 + 8 outputs."""
+    monkeypatch.setenv("LINFAIR_CACHE", str(tmp_path / "cache"))
+    words = "linearize --network vgg19 --width 2 --method uniform --budgets 0.5 --profile smoke --no-control --out"
+    assert cli.main([*words.split(), str(tmp_path / "out")]) == 0
+    assert "stay, for one input: 116 MaxPool outputs (3 comparisons each) in stages.1.0" in capsys.readouterr().out
+
+
 def test_the_same_run_again_computes_nothing(finished: tuple[Path, str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     here, before, _ = finished
     monkeypatch.setenv("LINFAIR_CACHE", str(here / "cache"))

@@ -53,6 +53,7 @@ def test_prints_arms_choice_and_reason_and_writes_what_can_be_diagnosed(
     weights = out / "chosen.weights.safetensors"
     (mask,) = masks_of(load_network(weights)[0])
     given = Mask.load(files / "random-0.2.mask.safetensors")
+    assert f"{100 * given.kept / given.total:.3g} % of the ReLUs left ({given.kept} of {given.total})" in text
     assert all(torch.equal(units, given.units[site]) for site, units in mask.units.items())
     rest = typed(files)[1:7]
     assert (

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from linfair.audit.run import Audit, Plan
-from linfair.linearizers.record import kept_share, share
+from linfair.linearizers.record import budget_units, kept_share, missed, share
 from linfair.metrics import Disparity, GroupMean, disparity, wilson
 from linfair.mitigation import PLAIN
 from linfair.study.choose import NOISE, Choice
@@ -61,6 +61,14 @@ def against_control(audit: Audit, budget: float) -> pd.DataFrame:
 def overall(rows: pd.DataFrame) -> float:
     """Accuracy over all test images of one network, in per cent."""
     return float(100 * (rows["accuracy"] * rows["n"]).sum() / rows["n"].sum())
+
+
+def left(audit: Audit, budget: float) -> str:
+    """A budget in words; where the network missed it, what is left of the ReLUs and the budget."""
+    kept, total = (int(rows_of(audit, *one)["kept"].iloc[0]) for one in ((PLAIN, budget), ("original", 1.0)))
+    if not missed(kept, budget_units(budget, total)):
+        return share(budget)
+    return f"{100 * kept / total:.3g} % (budget {share(budget)})"
 
 
 def besides(audit: Audit) -> str:
@@ -162,14 +170,14 @@ def _when(audit: Audit) -> str:
         budget: overall(rows_of(audit, "original", 1.0)) - overall(rows_of(audit, PLAIN, budget)) for budget in gaps
     }
     said = "; ".join(
-        f"{share(budget)}: {number(abs(lost[budget]))} points {_way(lost[budget])} overall, "
+        f"{left(audit, budget)}: {number(abs(lost[budget]))} points {_way(lost[budget])} overall, "
         f"{gap.gap:.1f} between groups"
         for budget, gap in gaps.items()
     )
     if not gaps:
         return "The linearized network no longer works at any of the budgets."
     if clear:
-        return f"Groups fare measurably differently from {share(clear[0])} of the ReLUs downwards ({said})."
+        return f"Groups fare measurably differently from {left(audit, clear[0])} of the ReLUs downwards ({said})."
     return f"At no budget is a difference between groups larger than test noise ({said})."
 
 
@@ -184,7 +192,7 @@ def _repair(audit: Audit) -> str:
     plain, choice = rows_of(audit, PLAIN, budget), found.choice
     low = plain.loc[plain["accuracy"].idxmin()]
     stays = (
-        f"With plain fine-tuning the worst group at {share(budget)} is at {_accuracy(low)} on the test images "
+        f"With plain fine-tuning the worst group at {left(audit, budget)} is at {_accuracy(low)} on the test images "
         f"(group {low['group_name']})."
     )
     if len(choice.candidates) == 1:
@@ -203,7 +211,7 @@ def _repair(audit: Audit) -> str:
         f"noise ({p}), and it was taken because --significance is {audit.plan.significance:g}. With it "
     )
     return (
-        f"{head}the worst group at {share(budget)} goes from {_accuracy(low)} (group {low['group_name']}) to "
+        f"{head}the worst group at {left(audit, budget)} goes from {_accuracy(low)} (group {low['group_name']}) to "
         f"{_accuracy(high)} (group {high['group_name']}) on the test images, "
         f"{change_text(*change_of_worst(plain, after))}; overall accuracy changes by "
         f"{overall(after) - overall(plain):+.1f} points."
@@ -241,7 +249,7 @@ def drift(audit: Audit) -> str:
     row, rest = (row_of(rows, worst) for rows in (rows_of(audit, "control", budget), against_control(audit, budget)))
     change = interval(-row["drop"], -row["drop_high"], -row["drop_low"])
     return (
-        f"The 100 % control keeps every ReLU and is trained exactly as long. At {share(budget)}, in group "
+        f"The 100 % control keeps every ReLU and is trained exactly as long. At {left(audit, budget)}, in group "
         f"{row['group_name']}, it changes by {change} points, which comes from the training alone; the linearized "
         f"network is {_drop(rest)} points below it."
     )

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from linfair import plots
 from linfair.audit import figures
 from linfair.audit.caveats import caveats
-from linfair.audit.findings import answer, besides, drift, explanation, gap_of, interval, overall, rows_of, share
+from linfair.audit.findings import answer, besides, drift, explanation, gap_of, interval, left, overall, rows_of, share
 from linfair.audit.page import disclosure, figure, page, section, table
 from linfair.audit.run import Audit, mask_of
 from linfair.audit.tables import accuracy_table, arm_table, cost_table, drop_table, repair_table, why_table
@@ -107,9 +107,9 @@ def _data_name(audit: Audit) -> str:
 def groups_part(audit: Audit) -> str:
     """Bars and tables of every group and budget."""
     before, budgets = rows_of(audit, "original", 1.0), audit.plan.budgets
-    lines = ", ".join(f"{share(b)}: {overall(rows_of(audit, PLAIN, b)):.1f} %" for b in budgets)
+    lines = ", ".join(f"{left(audit, b)}: {overall(rows_of(audit, PLAIN, b)):.1f} %" for b in budgets)
     gaps = {budget: gap_of(rows_of(audit, PLAIN, budget)) for budget in budgets}
-    listed = "; ".join(f"{share(budget)}: {interval(gap.gap, gap.low, gap.high)}" for budget, gap in gaps.items())
+    listed = "; ".join(f"{left(audit, budget)}: {interval(gap.gap, gap.low, gap.high)}" for budget, gap in gaps.items())
     alt = (
         f"Horizontal bars of accuracy in per cent for {len(before)} groups, largest first: the original network in "
         f"grey, then {', '.join(map(share, budgets))} of the ReLUs, blue for majority and orange for minority groups, "
@@ -136,19 +136,21 @@ def why_part(audit: Audit) -> str:
     before, after, rows = rows_of(audit, "original", 1.0), rows_of(audit, PLAIN, budget), why_table(audit)
     shown = ", ".join(words for words in figures.WHY.values() if words in rows)
     alt = (
-        f"Dots for each of {len(before)} groups: {shown}, in the original network as open marks and at {share(budget)} "
-        "of the ReLUs as filled ones. The numbers are in the table below."
+        f"Dots for each of {len(before)} groups: {shown}, in the original network as open marks and at "
+        f"{left(audit, budget)} of the ReLUs as filled ones. The numbers are in the table below."
     )
     caption = (
-        f"Original → {share(budget)}, measured on the {audit.split} images; R(a) is how much the group's loss rose, in "
-        "nats"
+        f"Original → {left(audit, budget)}, measured on the {audit.split} images; R(a) is how much the group's "
+        "loss rose, in nats"
     )
     where, what, limits = explanation(audit)
     partial = rows.astype(str).apply(lambda column: column.str.contains("not converged")).to_numpy().any()
     note = "<p>An eigenvalue marked “not converged” is a lower bound of its size.</p>" if partial else ""
     return (
         f"<p>{escape(where)} {escape(what)}</p>"
-        + figure(figures.svg(figures.why_dots(before, after), "why", alt), f"Original and {share(budget)} of the ReLUs")
+        + figure(
+            figures.svg(figures.why_dots(before, after), "why", alt), f"Original and {left(audit, budget)} of the ReLUs"
+        )
         + table(caption, rows)
         + note
         + f"<p>{escape(limits)}</p>"
@@ -162,8 +164,8 @@ def repair_part(audit: Audit) -> str:
         return "<p>No repair was tried: the audit was run with <code>--no-mitigate</code>.</p>"
     chosen = found.choice.chosen
     parts = [
-        f"<p>At {share(budget)} the same masked network was fine-tuned in {len(rows) + len(found.diverged)} ways and "
-        "one was chosen on validation images: the best worst group among those that lose at most "
+        f"<p>At {left(audit, budget)} the same masked network was fine-tuned in {len(rows) + len(found.diverged)} ways "
+        "and one was chosen on validation images: the best worst group among those that lose at most "
         f"{audit.plan.max_accuracy_loss:g} points overall against plain fine-tuning (<em>{PLAIN}</em>), and plain "
         "fine-tuning itself unless the gain of the worst group is more than noise "
         f"(p at most {audit.plan.significance:g}).</p>",
@@ -180,7 +182,7 @@ def repair_part(audit: Audit) -> str:
         )
         drawing = figures.svg(figures.repair_bars(before, after, chosen), "repair", alt)
         parts += [
-            figure(drawing, f"Plain fine-tuning and repair at {share(budget)}"),
+            figure(drawing, f"Plain fine-tuning and repair at {left(audit, budget)}"),
             table(f"On the {audit.split} images, accuracy in %", repair_table(audit)),
             f"<p>Worst group: {change_text(*change_of_worst(before, after))}. All test images together: "
             f"{overall(before):.1f} % with plain fine-tuning, {overall(after):.1f} % with {escape(chosen)}.</p>",

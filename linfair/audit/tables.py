@@ -81,7 +81,7 @@ def cost_table(audit: Audit) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "ReLUs": share(row.budget),
-            "kept": f"{row.kept:,}",
+            "kept": f"{row.kept:,} ({100 * row.kept / row.units:.3g} %)",
             "layers with ReLUs": f"{row.layers} of {row.sites}",
             "seconds": f"{row.online_seconds:.3g}",
             "MB online": f"{row.online_bytes / 1e6:.3g}",

@@ -144,11 +144,16 @@ def test_from_which_budget_on_groups_differ_by_more_than_noise() -> None:
     assert "says nothing about groups" in failed[0]
 
 
-def test_the_headline_gives_the_share_kept_and_says_where_it_misses_the_budget() -> None:
+def test_every_headline_gives_the_share_kept_and_says_where_it_misses_the_budget(house_style: None) -> None:
     assert sentences()[0].startswith("With 5 % of the ReLUs left (50 of 1,000), ")
     assert sentences(kept=49)[0].startswith("With 5 % of the ReLUs left (49 of 1,000), ")
     missed = sentences(plain={0.5: (0.8, 0.5)}, kept=346)[0]
     assert missed.startswith("With 34.6 % of the ReLUs left (346 of 1,000; the budget of 50 % was missed), ")
+    when = sentences(plain={0.5: (0.8, 0.5)}, kept=346)[1]
+    assert "34.6 % (budget 50 %): " in when
+    report = html(made(plain={0.5: (0.8, 0.5)}, kept=346))
+    assert "At 34.6 % (budget 50 %) the same masked network" in report
+    assert "Original and 34.6 % (budget 50 %) of the ReLUs" in report
     near = sentences(plain={0.5: (0.8, 0.5)}, kept=490)[0]
     assert near.startswith(f"With 49 % of the ReLUs left (490 of {UNITS:,}), ")
 

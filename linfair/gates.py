@@ -117,16 +117,7 @@ def install(model: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
     if not seen.calls and not seen.hidden:
         others = f", only {'; '.join(map(str, first.others))}" if first.others else ""
         raise GateError(f"{type(model).__name__} computes no ReLU{others}: there is nothing to linearize")
-    _separate(gated)
-    for module in seen.hidden:
-        if isinstance(module, fx.GraphModule) or _is_relu(module):
-            continue
-        if _torchs_own(module):
-            raise GateError(_hidden(seen))
-        redirect(module, seen.names[module])
-    found = survey(gated, input_shape)
-    if found.seen.hidden:
-        raise GateError(_hidden(found.seen))
+    found = _separated(gated, first, input_shape) if seen.hidden or _has_other_names(gated) else first
     _check_training(gated, found, input_shape)
     shared = _put_gates(gated, found)
     if not sites(gated):
@@ -160,8 +151,16 @@ def _is_relu(module: nn.Module) -> bool:
     return isinstance(module, nn.ReLU) or is_relu(name, [None, *(getattr(module, one) for one in numbers)])
 
 
-def _separate(network: nn.Module) -> None:
-    """Give every name under which a ReLU module stands, and every call in a traced network, a module of its own."""
+def _has_other_names(network: nn.Module) -> bool:
+    """Whether a ReLU module stands under several names, or a network was traced, where calls can be told apart."""
+    children = [
+        child for parent in network.modules() for child in parent._modules.values() if isinstance(child, nn.ReLU)
+    ]
+    return len(set(children)) < len(children) or any(isinstance(one, fx.GraphModule) for one in network.modules())
+
+
+def _separated(network: nn.Module, first: Survey, input_shape: tuple[int, ...]) -> Survey:
+    """Give every name of a ReLU module, every call in a traced network and functional ReLUs a module of their own."""
     for module in list(network.modules()):
         if isinstance(module, fx.GraphModule):
             split_graph(module, _is_relu)
@@ -169,6 +168,16 @@ def _separate(network: nn.Module) -> None:
         for name, child in parent._modules.items():
             if child is not None and _is_relu(child):
                 parent._modules[name] = UngatedReLU()
+    for module in first.seen.hidden:
+        if isinstance(module, fx.GraphModule) or _is_relu(module):
+            continue
+        if _torchs_own(module):
+            raise GateError(_hidden(first.seen))
+        redirect(module, first.seen.names[module])
+    found = survey(network, input_shape)
+    if found.seen.hidden:
+        raise GateError(_hidden(found.seen))
+    return found
 
 
 def _torchs_own(module: nn.Module) -> bool:

@@ -29,6 +29,7 @@ import torch
 import linfair
 from linfair import notebooks, parameters
 from linfair.book import repository
+from linfair.data.counts import share_numbers
 from linfair.device import device_name
 from linfair.judging.judge import AGREEMENT, Verdict, judge
 from linfair.judging.rows import RESULTS
@@ -247,10 +248,16 @@ def resolve(claims: Iterable[Claim], rules: Rules, evidence: pd.DataFrame) -> li
     return sorted({key for key in judged if key not in evidence.index})
 
 
+def all_evidence(root: Path) -> pd.DataFrame:
+    """What notebooks noted, and what is counted from the committed rows of images."""
+    counted = share_numbers(pd.read_parquet(root / RESULTS / "data_counts.parquet")).set_index("key")
+    return pd.concat([load_evidence(root / EVIDENCE), counted], verify_integrity=True)
+
+
 @lru_cache(maxsize=1)
 def read(root: Path) -> tuple[list[Claim], pd.DataFrame, dict[str, Verdict]]:
     """The committed claims, the evidence, and what became of each claim by the committed rules and rows."""
-    rules, evidence, claims = load_rules(root / RULES), load_evidence(root / EVIDENCE), load(root / CLAIMS)
+    rules, evidence, claims = load_rules(root / RULES), all_evidence(root), load(root / CLAIMS)
     resolve(claims, rules, evidence)
     return claims, evidence, judge(rules, root / RESULTS, evidence)
 

@@ -183,3 +183,35 @@ def write_rows(rows: pd.DataFrame, path: str | Path) -> Path:
     with whole(path) as part:
         rows.to_parquet(part, index=False)
     return path
+
+
+def share_numbers(rows: pd.DataFrame, page: str = "06_released_code") -> pd.DataFrame:
+    """The share of every group of the faces as numbers that claims rest on, with the columns of noted ones.
+
+    Where they come from is what the counted rows say: the pack and its digest, and no network.
+
+    Args:
+        rows: Of `count_rows`, whole data sets; splits that repeat others' images (`test_balanced`) do not count.
+        page: The notebook that shows them.
+
+    Returns:
+        A row for each group of `utkface_age` and `utkface_race`, key `PAGE#share-of-GROUP-in-DATA`, in per cent.
+    """
+    lines = []
+    for name, label in (("utkface_age", "age"), ("utkface_race", "race")):
+        part = rows[(rows["data"] == name) & (rows["group"] == label) & rows["split"].isin(["train", "val", "test"])]
+        counts = part.groupby("group_name")["n"].sum()
+        for group, n in counts.items():
+            first = part.iloc[0]
+            lines.append(
+                {
+                    "key": f"{page}#share-of-{group}-in-{name}",
+                    "value": 100 * n / counts.sum(),
+                    **{"low": float("nan"), "high": float("nan"), "n": int(counts.sum()), "of": "images", "unit": "%"},
+                    "digits": 2,
+                    "settings": f"{first['source']}, sha256 {first['source_sha256'][:12]}, seed {first['seed']}",
+                    **{"device": "counted, no network", "torch": "not used", "linfair": first["linfair"]},
+                    "seconds": 0.0,
+                }
+            )
+    return pd.DataFrame(lines)

@@ -78,7 +78,7 @@ def test_every_set_of_rows_stands_with_its_checks_and_where_it_comes_from(soup, 
 
 def test_every_number_of_a_notebook_stands_with_interval_n_and_provenance(soup, table, verdicts):
     """Oracle: `claims.shown` of the committed evidence."""
-    evidence = claims.load_evidence(ROOT / claims.EVIDENCE)
+    evidence = claims.all_evidence(ROOT)
     for claim in table:
         verdict = verdicts[claim.id]
         if not verdict.deciding or verdict.deciding[0].names:

@@ -29,7 +29,7 @@ def rules() -> Rules:
 def verdicts(rules: Rules) -> dict[str, Verdict]:
     """By the rows that were there before the rules alone: what comes later does not change these."""
     old = replace(rules, judging={**rules.judging, "profiles": [name for name in rules.seen if name != "smoke"]})
-    return judge(old, ROOT / "book/results", claims.load_evidence(ROOT / claims.EVIDENCE))
+    return judge(old, ROOT / "book/results", claims.all_evidence(ROOT))
 
 
 def made(

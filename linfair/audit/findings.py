@@ -1,4 +1,4 @@
-"""What an audit says in words: the answer, what explains it and what does not, and what nobody should conclude.
+"""What an audit says in words: the answer, what explains it and what does not.
 
 Every number in a sentence is computed from the tables of the `Audit`; a difference whose interval holds 0 is called
 what it is, no more than test noise.
@@ -13,9 +13,6 @@ from linfair.metrics import Disparity, GroupMean, disparity, wilson
 from linfair.mitigation import PLAIN
 from linfair.study.choose import NOISE, Choice
 from linfair.study.mitigate import change_of_worst, change_text
-
-FEW = 30
-"""Groups with fewer test images are named in the caveats."""
 
 
 def rows_of(audit: Audit, arm: str, budget: float) -> pd.DataFrame:

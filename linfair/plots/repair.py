@@ -40,7 +40,7 @@ def change_chart(
         The figure.
     """
     found = drawn(repair.compared(table, split=split, column=column))
-    budgets = sorted(budgets or found["budget"].unique(), reverse=True)
+    budgets = sorted(budgets or _budgets(table), reverse=True)
     fate = repair.lost_seeds(table).groupby("way")[["diverged", "n_seeds"]].sum()
     names = []
     for way in ways:
@@ -164,7 +164,7 @@ def step_lines(table: pd.DataFrame, *, mus: Sequence[float] = STEPS, split: str 
     ways = ["lagrangian" if mu == 0.001 else f"lagrangian(mu={mu!r})" for mu in mus]
     found = drawn(repair.compared(table, split=split))
     fate = repair.lost_seeds(table).set_index(["way", "budget"])
-    budgets = sorted(found["budget"].unique(), reverse=True)
+    budgets = sorted(_budgets(table), reverse=True)
     figure, axes = plt.subplots(1, len(budgets), figsize=(5.4, 3.2), sharey=True, squeeze=False)
     positions = np.arange(1, len(mus) + 1)
     for ax, budget in zip(axes[0], budgets, strict=True):
@@ -187,6 +187,11 @@ def step_lines(table: pd.DataFrame, *, mus: Sequence[float] = STEPS, split: str 
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
     plt.close(figure)
     return figure
+
+
+def _budgets(table: pd.DataFrame) -> list[float]:
+    """The budgets of all rows, those of seeds that diverged too."""
+    return [float(budget) for budget in table.loc[table["arm"] != "original", "budget"].unique()]
 
 
 _SMALL = {"ha": "center", "va": "top", "fontsize": 8}

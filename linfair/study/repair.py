@@ -255,12 +255,12 @@ def lost_seeds(table: pd.DataFrame) -> pd.DataFrame:
 def agreement(one: pd.DataFrame, other: pd.DataFrame) -> tuple[int, float]:
     """How far two tables agree where they hold the same thing: rows in common, largest difference of accuracy (points).
 
-    The difference is nan where there is nothing in common, or one of the two diverged.
+    The difference is over the rows that have an accuracy in both tables, nan where there are none.
     """
     by = ["arm", "options", "budget", "seed", "split", "group", "data", "network", "profile"]
     both = one.merge(other, on=by, suffixes=("", "_other"), validate="one_to_one")
     gaps = 100 * (both["accuracy"] - both["accuracy_other"]).abs()
-    return len(both), float(gaps.max(skipna=False)) if len(both) else float("nan")
+    return len(both), float(gaps.max())
 
 
 def shares_of_groups(table: pd.DataFrame, *, split: str = "test_balanced") -> pd.DataFrame:
@@ -288,6 +288,8 @@ def in_and_out(table: pd.DataFrame, *, budget: float = HEADLINE) -> pd.DataFrame
     """
     found = changes(table)
     found = found[(found["budget"] == budget) & (found["way"] != "control")]
+    if found.empty:
+        return pd.DataFrame(columns=["way", "group_name", "of", "n_seeds", "mean", "low", "high"])
     wide = found.pivot(index=["way", "group_name", "seed"], columns="split", values="points")
     kinds = {
         "train": wide["train"],
@@ -329,10 +331,11 @@ def ratios(table: pd.DataFrame, column: str, *, split: str, way: str = "lagrangi
     """A way's quantity over plain's at the same budget and seed: geometric means, 95 % t intervals of the logarithm.
 
     Returns:
-        Columns role, budget, n_seeds, mean, low, high; 1 is no change.
+        Columns role, budget, n_seeds, mean, low, high; 1 is no change. No rows where every seed of one diverged.
     """
     values = diagnosed(table, column, split=split, ways=["plain", way])
     wide = values[values["budget"] < 1].pivot(index=["role", "budget", "seed"], columns="way", values="value")
+    wide = wide.reindex(columns=["plain", way])
     logs = np.log(wide[way] / wide["plain"]).dropna().rename("log").reset_index()
     found = over_seeds(logs, "log", ["role", "budget"])
     found[["mean", "low", "high"]] = np.exp(found[["mean", "low", "high"]])

@@ -2,21 +2,27 @@
 
 Each function takes the table and a way to keep a number (`linfair.claims.Page.note`: name, value, interval, n -> text),
 and returns one paragraph of Markdown. A change is *shown* when its whole 95 % interval, of differences within a seed,
-lies on one side of 0 (of 1 for ratios).
+lies on one side of 0 (of 1 for ratios). Where every seed of a way diverged there is no number, and that is said.
 """
 
+import math
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 
 import pandas as pd
 
 from linfair.study import repair
-from linfair.study.tables import SIDES, over_seeds
+from linfair.study.tables import SIDES, finished, over_seeds
 from linfair.study.trade import trade
 
 Note = Callable[..., str]
 
 ALGORITHM_1 = "lagrangian"
 RIVALS = ("balanced_sampling", "excess_drop", "lagrangian(kd_over_classes=True)")
+
+
+LEFT = "no number: no seed is left"
+_MISSING = SimpleNamespace(mean=math.nan, low=math.nan, high=math.nan, n_seeds=0)
 
 
 def _key(*words: str) -> str:
@@ -27,6 +33,8 @@ def _key(*words: str) -> str:
 
 
 def _noted(note: Note, row: object, *words: str, unit: str = "points", digits: int = 1) -> str:
+    if not row.n_seeds:
+        return LEFT
     return note(_key(*words), row.mean, row.low, row.high, n=row.n_seeds, unit=unit, digits=digits)
 
 
@@ -58,12 +66,26 @@ def _sentence(parts: Sequence[str]) -> str:
 def _both(found: pd.DataFrame, way: str, budget: float) -> tuple[object, object]:
     at = found[(found["way"] == way) & (found["budget"] == budget)].set_index("group_name")
     rows = {row.Index: row for row in at.itertuples()}
-    return rows["minority"], rows["majority"]
+    return rows.get("minority", _MISSING), rows.get("majority", _MISSING)
+
+
+def _nothing(head: str, way: str = "") -> str:
+    of = f" of {repair.label(way)}" if way else ""
+    return f"{head} Every seed{of} diverged: nothing is left to compare."
+
+
+def _has(table: pd.DataFrame, way: str, budget: float | None = None) -> bool:
+    """Whether a seed of a way did not diverge (at one budget)."""
+    rows = repair.with_ways(finished(table))
+    return bool(((rows["way"] == way) & (budget is None or rows["budget"] == budget)).any())
 
 
 def algorithm_1(table: pd.DataFrame, note: Note, *, way: str = ALGORITHM_1) -> str:
     """Sec. 6 and Fig. 9: does Algorithm 1 help minorities without harming majorities?"""
     note = _terse(note, table)
+    head = _head(table, "Algorithm 1 with mu 0.001", "balanced test", "change against plain within a seed")
+    if not _has(table, way):
+        return _nothing(head, way)
     points, relative = (repair.compared(table, column=column) for column in ("points", "relative"))
     lines, helped, harmed, ats = [], [], [], []
     for budget in sorted(points["budget"].unique(), reverse=True):
@@ -93,10 +115,7 @@ def algorithm_1(table: pd.DataFrame, note: Note, *, way: str = ALGORITHM_1) -> s
         else "At no budget does it do the one without the other: the paper's “without detriment to majority groups” is "
         "not what is seen here."
     )
-    return (
-        f"{_head(table, 'Algorithm 1 with mu 0.001', 'balanced test', 'change against plain within a seed')} "
-        f"{help_text}, and {harm_text}. {said} {_sentence(lines)}."
-    )
+    return f"{head} {help_text}, and {harm_text}. {said} {_sentence(lines)}."
 
 
 def all_ways(table: pd.DataFrame, note: Note, *, budget: float = repair.HEADLINE) -> str:
@@ -104,6 +123,8 @@ def all_ways(table: pd.DataFrame, note: Note, *, budget: float = repair.HEADLINE
     note = _terse(note, table)
     found = repair.compared(table)
     found = found[found["budget"] == budget]
+    if found.empty:
+        return _nothing(_head(table, "balanced test", budget=budget))
     kinds: dict[tuple[bool, bool], list[str]] = {}
     for way in found["way"].unique():
         minority, majority = _both(found, way, budget)
@@ -129,6 +150,8 @@ def all_ways(table: pd.DataFrame, note: Note, *, budget: float = repair.HEADLINE
 def rivals(table: pd.DataFrame, note: Note, *, budget: float = repair.HEADLINE, ways: Sequence[str] = RIVALS) -> str:
     """Other ways against Algorithm 1, paired over seeds."""
     note = _terse(note, table)
+    if not _has(table, ALGORITHM_1, budget):
+        return _nothing(_head(table, "balanced test", "within a seed", budget=budget), ALGORITHM_1)
     found = repair.changes(table, against=ALGORITHM_1)
     found = found[(found["split"] == "test_balanced") & (found["budget"] == budget) & found["way"].isin(ways)]
     means = over_seeds(found, "points", ["way", "budget", "group_name"])
@@ -147,6 +170,8 @@ def rivals(table: pd.DataFrame, note: Note, *, budget: float = repair.HEADLINE, 
 def released(table: pd.DataFrame, note: Note) -> str:
     """What the released mitigation trains, CE + KD / C without groups: does *it* help without harm?"""
     note = _terse(note, table)
+    if not _has(table, "kd_over_c"):
+        return _nothing(_head(table, "KD / C", "balanced test", "against plain"), "kd_over_c")
     found = repair.compared(table)
     parts, free = [], []
     for budget in sorted(found["budget"].unique(), reverse=True):
@@ -164,6 +189,8 @@ def groups(table: pd.DataFrame, note: Note, *, way: str = ALGORITHM_1) -> str:
     """*Consistently enhances accuracy across all groups*: how many single groups gain."""
     found = repair.shares_of_groups(table)
     found = found[found["way"] == way]
+    if found.empty:
+        return _nothing("**Verdict** (single groups, balanced test).", way)
     parts = []
     for row in found.itertuples():
         at = f"{100 * row.budget:g}"
@@ -177,6 +204,8 @@ def out_of_sample(table: pd.DataFrame, note: Note, *, budget: float = repair.HEA
     """Do gains shrink from the training split to the test?"""
     note = _terse(note, table)
     found = repair.in_and_out(table, budget=budget)
+    if found.empty:
+        return _nothing(_head(table, "minority", budget=budget))
     minority = found[found["group_name"] == "minority"]
     gains = minority[minority["of"] == "train"].set_index("way")
     shown = gains[gains["low"] > 0].index
@@ -191,9 +220,10 @@ def out_of_sample(table: pd.DataFrame, note: Note, *, budget: float = repair.HEA
                 f"{repair.label(way)}: {inside} on the training images, {rows['test_balanced'].mean:+.1f} "
                 f"[{rows['test_balanced'].low:.1f}, {rows['test_balanced'].high:.1f}] at test, a difference of {gap}"
             )
+    told = [f"{'; '.join(parts)}."] if parts else []
     return (
         f"{_head(table, 'minority', budget=budget)} Of the {len(shown)} ways that help the minority on "
-        f"its training images, {shrinking} help it less at test. {'; '.join(parts)}."
+        f"its training images, {' '.join([f'{shrinking} help it less at test.', *told])}"
     )
 
 
@@ -205,6 +235,9 @@ def diagnostics(table: pd.DataFrame, column: str, note: Note, *, split: str, way
     note = _terse(note, table)
     found = repair.ratios(table, column, split=split, way=way)
     name, expected = repair.QUANTITIES[column], "down" if column == "gradient_norm" else "up"
+    head = _head(table, name, _place(split), "over plain at the same budget")
+    if found.empty:
+        return _nothing(head, way)
     parts = []
     for role in ("minority", "majority"):
         texts = []
@@ -219,10 +252,7 @@ def diagnostics(table: pd.DataFrame, column: str, note: Note, *, split: str, way
     if not where[expected]:
         agreed = f"is nowhere shown to go {expected}"
     against = f"; it goes {other} at {', '.join(where[other])} %" if where[other] else ""
-    return (
-        f"{_head(table, name, _place(split), 'over plain at the same budget')} "
-        f"{'; '.join(parts)}. The minority's {name.split(' /')[0]} {agreed}{against}."
-    )
+    return f"{head} {'; '.join(parts)}. The minority's {name.split(' /')[0]} {agreed}{against}."
 
 
 def step(table: pd.DataFrame, note: Note, *, budget: float = repair.HEADLINE) -> str:
@@ -238,6 +268,8 @@ def step(table: pd.DataFrame, note: Note, *, budget: float = repair.HEADLINE) ->
         f"{row.diverged} of {row.n_seeds} at mu {repair.label(row.way).rpartition(' ')[2]} and {100 * row.budget:g} %"
         for row in lost.itertuples()
     )
+    if not _has(table, ways[0]):
+        return _nothing(f"{_head(table, 'unclipped')} Diverged: {diverged}, of {runs} fine-tunings.", ways[0])
     found = repair.changes(table, against=ways[0])
     found = found[(found["split"] == "test_balanced") & found["way"].isin(ways[1:])]
     means = over_seeds(found, "points", ["way", "budget", "group_name"])
@@ -258,7 +290,7 @@ def step(table: pd.DataFrame, note: Note, *, budget: float = repair.HEADLINE) ->
         beyond.append(f"{row.diverged} of {row.n_seeds} at {100 * row.budget:g} %")
     counts = "; ".join(f"{role} up in {one['up']}, down in {one['down']}" for role, one in moved.items())
     return (
-        f"{_head(table, 'unclipped')} Diverged: {diverged or 'none'}, of {runs} fine-tunings. Larger mu against "
+        f"{_head(table, 'unclipped')} Diverged: {diverged or '0'}, of {runs} fine-tunings. Larger mu against "
         f"0.0005, at {100 * budget:g} % of the ReLUs: {'; '.join(parts)}. Over all budgets, of {each} such "
         f"differences for each role, shown: {counts}. Diverged at mu {repair.BEYOND:g}, far above the paper's: "
         f"{'; '.join(beyond) or 'not run'}."
@@ -279,6 +311,8 @@ def selection(table: pd.DataFrame, note: Note, *, budget: float = repair.HEADLIN
         for way, when in zip(ways, ("before", "after", "both"), strict=True):
             minority, majority = _both(found, way, budget)
             texts.append(f"{when} {minority.mean:+.1f} and {majority.mean:+.1f}")
+        if not _has(table, name, budget):
+            continue
         against = repair.changes(table, against=name)
         against = against[(against["split"] == "test_balanced") & (against["way"] == ways[2])]
         means = over_seeds(against[against["budget"] == budget], "points", ["way", "budget", "group_name"])
@@ -297,8 +331,9 @@ def selection(table: pd.DataFrame, note: Note, *, budget: float = repair.HEADLIN
         if way in epochs
     )
     return (
-        f"{_head(table, 'balanced test', 'against plain', budget=budget)} {'; '.join(parts)}. Epochs of "
-        f"mask learning up to this budget: {epochs['plain']:.0f} by SNL alone, {took}."
+        f"{_head(table, 'balanced test', 'against plain', budget=budget)} "
+        f"{'; '.join(parts) or 'Every seed of one of the three diverged: nothing is left to compare'}. Epochs of mask "
+        f"learning up to this budget: {epochs['plain']:.0f} by SNL alone, {took or 'not run otherwise'}."
     )
 
 
@@ -308,6 +343,12 @@ def trade_off(table: pd.DataFrame, note: Note, *, budget: float = repair.HEADLIN
     found = trade(table, budget=budget)
     by = found.set_index("way")
     best = found[found["best"]].sort_values("violation")
+    head = (
+        f"{_head(table, 'balanced test', 'means', budget=budget)} Not beaten in both: "
+        f"{'; '.join(repair.label(way) for way in best['way'])}."
+    )
+    if not _has(table, ALGORITHM_1, budget):
+        return _nothing(head, ALGORITHM_1)
     changed = []
     for split, words in (("test_balanced", "balanced test"), ("test", "imbalanced test")):
         rows = repair.compared(table, split=split, pooled="all")
@@ -323,8 +364,7 @@ def trade_off(table: pd.DataFrame, note: Note, *, budget: float = repair.HEADLIN
     [fairer] = over_seeds(paired, "change", ["of"]).itertuples()
     narrowed = _noted(note, fairer, ALGORITHM_1, f"violation points at {100 * budget:g}")
     return (
-        f"{_head(table, 'balanced test', 'means', budget=budget)} Not beaten in both: "
-        f"{'; '.join(repair.label(way) for way in best['way'])}. The most accurate way has "
+        f"{head} The most accurate way has "
         f"{found.loc[~found['way'].isin(['original', 'control']), 'accuracy'].max():.1f} %, the original network "
         f"{first['accuracy']:.1f} %. Algorithm 1 takes the violation from "
         f"{plain['violation']:.1f} to {one['violation']:.1f} points, by {narrowed} (the original network has "

@@ -251,8 +251,11 @@ def side_by_side(table: pd.DataFrame, columns: list[str], *, digits: int = 1, li
         line: What distinguishes the lines, in the order of the table if it is not the budget.
 
     Returns:
-        Text, `mean [low, high]`, with the budget in per cent (or `line`) first; empty where there is no value.
+        Text, `mean [low, high]`, with the budget in per cent (or `line`) first; empty where there is no value, and
+        without a line where there are no means at all.
     """
+    if table.empty:
+        return pd.DataFrame(columns=["ReLUs kept" if line == "budget" else line])
     shown = text(table, digits=digits).rename(columns={"mean [95 % interval]": "shown"})
     if "budget" in columns:
         shown["budget"] = [f"{100 * budget:g} %" for budget in shown["budget"]]

@@ -61,5 +61,5 @@ def trade_text(table: pd.DataFrame, *, budget: float = HEADLINE, split: str = "t
     lines = {"": ["▲ " * row.best + names_of.get(row.way, label(row.way)) for row in found.itertuples()]}
     for column, name in names.items():
         ends = zip(found[column], found[f"{column}_low"], found[f"{column}_high"], strict=True)
-        lines[name] = [f"{mean:.1f} [{low:.1f}, {high:.1f}]" for mean, low, high in ends]
+        lines[name] = [f"{mean:.1f}" + (f" [{low:.1f}, {high:.1f}]" if low == low else "") for mean, low, high in ends]
     return pd.DataFrame(lines)

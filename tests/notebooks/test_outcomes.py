@@ -1,0 +1,87 @@
+"""Notebook 05 with every outcome forced into its rows: each cell runs, and no number is made up for what diverged."""
+
+import ast
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from linfair import study
+from linfair.book import repository
+from linfair.study import repair
+
+NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks/05_mitigation.ipynb"
+ROWS = {str(name): pd.read_parquet(repository() / name) for name in (repair.TABLE, repair.DEEPREDUCE_TABLE)}
+MEASURED = ["accuracy", "margin", "gradient_norm", "multiplier"]
+
+Force = Callable[[pd.DataFrame], pd.DataFrame]
+
+
+def mitigated(rows: pd.DataFrame) -> pd.Series:
+    return ~rows["arm"].isin(("original", "plain", "control"))
+
+
+def lost(rows: pd.DataFrame, which: pd.Series) -> pd.DataFrame:
+    """The rows, some of them of seeds that diverged."""
+    rows = rows.copy()
+    rows["diverged"] |= which
+    rows.loc[rows["diverged"], [name for name in MEASURED if name in rows]] = np.nan
+    return rows
+
+
+def accuracy(value: float, which: Callable[[pd.DataFrame], pd.Series]) -> Force:
+    return lambda rows: rows.assign(accuracy=rows["accuracy"].mask(which(rows), value))
+
+
+OUTCOMES: dict[str, Force] = {
+    "every repair diverged": lambda rows: lost(rows, mitigated(rows)),
+    "algorithm 1 diverged at the smallest budget": lambda rows: lost(
+        rows, (rows["arm"] == "lagrangian") & (rows["budget"] == rows["budget"].min())
+    ),
+    "one seed of algorithm 1 is left": lambda rows: lost(rows, (rows["arm"] == "lagrangian") & (rows["seed"] > 0)),
+    "one seed": lambda rows: rows[rows["seed"] == 0],
+    "no repair changes anything": accuracy(0.5, lambda rows: rows["arm"] != "original"),
+    "the minority is at 0 % everywhere": accuracy(0.0, lambda rows: rows["role"] == "minority"),
+    "every repair helps": accuracy(0.99, mitigated),
+    "every repair harms": accuracy(0.01, mitigated),
+}
+
+
+def shown(source: str, space: dict[str, object]) -> str:
+    """Run a cell and return what its last line shows, as text."""
+    *rest, last = ast.parse(source).body
+    exec(compile(ast.Module(rest, []), "cell", "exec"), space)
+    if not isinstance(last, ast.Expr):
+        exec(compile(ast.Module([last], []), "cell", "exec"), space)
+        return ""
+    value = eval(compile(ast.Expression(last.value), "cell", "eval"), space)
+    data = getattr(value, "data", "")
+    return data if isinstance(data, str) else data.to_string()
+
+
+@pytest.mark.parametrize("force", OUTCOMES.values(), ids=OUTCOMES)
+def test_notebook_05_shows_every_outcome(force: Force, monkeypatch: pytest.MonkeyPatch, house_style: None) -> None:
+    def read(path: Path) -> pd.DataFrame:
+        return force(ROWS[str(Path(path).relative_to(repository()))]).reset_index(drop=True)
+
+    def run(*given: object, arms: tuple[str, ...], **options: object) -> pd.DataFrame:
+        rows = read(repository() / repair.TABLE)
+        here = rows["arm"].isin([*arms, "lagrangian"]) & (rows["options"] == "") & rows["budget"].isin((0.2, 1.0))
+        return rows[here].reset_index(drop=True)
+
+    monkeypatch.setattr(study, "run", run)
+    monkeypatch.setattr(pd, "read_parquet", read)
+    monkeypatch.setitem(os.environ, "LINFAIR_PROFILE", "smoke")
+    cells = [cell for cell in json.loads(NOTEBOOK.read_text())["cells"] if cell["cell_type"] == "code"]
+    space: dict[str, object] = {}
+    texts = [shown("".join(cell["source"]), space) for cell in cells]
+    assert not [text for text in texts if re.search(r"\bnan\b", text)]
+    verdicts = [text for text in texts if text.startswith("**Verdict**")]
+    assert len(verdicts) == 13 and not [text for text in verdicts if re.search(r"\. \.|: \.|, \.", text)]
+    if force is OUTCOMES["every repair diverged"]:
+        assert "diverged: nothing is left to compare" in verdicts[0] and "10 with Alg. 1, mu 0.001" in texts[3]

@@ -156,7 +156,7 @@ class Page:
         return self.note(f"{prefix}-{key}", value, *bounds, **what)
 
     def note_means(self, name: str, means: pd.DataFrame, *, unit: str = "", digits: int = 2) -> None:
-        """Record each row of a table of means over seeds, under `NAME at BUDGET` in per cent.
+        """Record each row of a table of means over seeds, under `NAME at BUDGET` in per cent; means of no seed are not.
 
         Args:
             name: What the mean is of; spaces become hyphens, commas go.
@@ -164,7 +164,7 @@ class Page:
             unit: Its unit.
             digits: Decimals shown.
         """
-        for row in means.itertuples():
+        for row in means[means["n_seeds"] > 0].itertuples():
             key = f"{name} at {100 * row.budget:g}".replace(",", "").replace(" ", "-")
             self.note(key, row.mean, row.low, row.high, n=row.n_seeds, unit=unit, digits=digits)
 

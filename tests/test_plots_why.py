@@ -182,3 +182,9 @@ def test_only_house_colours_are_used() -> None:
     figure = why.gradient_norm_bars(rows())
     used = {to_hex(one[0].get_color()).upper() for one in figure.axes[0].containers}
     assert used == {plots.COLORS["majority"].upper(), plots.COLORS["minority"].upper()}
+
+
+def test_where_no_search_converged_the_figure_says_so() -> None:
+    table = rows().assign(top_eigenvalue_converged=False)
+    assert texts(why.eigenvalue_bars(table)) == ["no search for an eigenvalue converged"]
+    assert png(why.eigenvalue_bars(table))

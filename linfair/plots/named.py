@@ -7,7 +7,16 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from linfair.plots.style import COLORS, GREY, MARKERS, budget_axis, dots_with_intervals, drawn, line_with_interval
+from linfair.plots.style import (
+    COLORS,
+    GREY,
+    MARKERS,
+    budget_axis,
+    dots_with_intervals,
+    drawn,
+    line_with_interval,
+    only_words,
+)
 
 
 def drop_panels(means: pd.DataFrame, groups: pd.DataFrame) -> Figure:
@@ -60,8 +69,10 @@ def change_panels(means: pd.DataFrame, groups: pd.DataFrame, names: Mapping[str,
         names: The ways and how they are written.
 
     Returns:
-        The figure.
+        The figure; a line of text where no seed of any way is left.
     """
+    if means.empty or not names:
+        return only_words("no repair is left to compare")
     budgets: Sequence[float] = sorted(means["budget"].unique(), reverse=True)
     size = 5.4, (0.34 * len(groups) + 0.5) * len(names) + 0.9
     figure, axes = plt.subplots(len(names), len(budgets), figsize=size, sharey=True, sharex=True, squeeze=False)

@@ -14,6 +14,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 PAGES = {"light": "#ffffff", "dark": "#121212"}
 GREY = "#797979"
@@ -218,3 +219,12 @@ def dots_with_intervals(ax: Axes, rows: pd.DataFrame, y: Sequence[float], role: 
     usual |= {"markersize": 5, "linestyle": "none", "elinewidth": 1.4, "capsize": 2}
     spans = [rows["mean"] - rows["low"], rows["high"] - rows["mean"]]
     ax.errorbar(rows["mean"], y, xerr=spans, **usual | look)
+
+
+def only_words(text: str) -> Figure:
+    """A figure without data: a line that says why, such as `no search converged`."""
+    figure, ax = plt.subplots(figsize=(5.4, 1.0))
+    ax.set_axis_off()
+    ax.text(0.5, 0.5, text, ha="center", va="center", color=GREY)
+    plt.close(figure)
+    return figure

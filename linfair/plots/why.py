@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from linfair.metrics.margin import normalised
-from linfair.plots.style import COLORS, GREY, MARKERS, budget_axis, drawn, line_with_interval
+from linfair.plots.style import COLORS, GREY, MARKERS, budget_axis, drawn, line_with_interval, only_words
 from linfair.study.bias import inflation
 from linfair.study.explain import PREDICTORS, STATISTICS
 from linfair.study.tables import over_seeds
@@ -60,7 +60,8 @@ def margin_bars(table: pd.DataFrame, *, split: str = "test_balanced", relative: 
 def eigenvalue_bars(table: pd.DataFrame) -> Figure:
     """Top Hessian eigenvalue of each group's training risk in the original network, group sizes on top (Fig. 4).
 
-    Small points are single groups of single seeds; searches that did not converge are left out.
+    Small points are single groups of single seeds; searches that did not converge are left out, and so are eigenvalues
+    that are not above 0, which a logarithmic axis cannot show.
 
     Args:
         table: Rows of a study with the diagnostics' columns.
@@ -72,6 +73,9 @@ def eigenvalue_bars(table: pd.DataFrame) -> Figure:
     rows = rows[rows["top_eigenvalue_converged"].eq(True)] if "top_eigenvalue_converged" in rows else rows
     rows = rows.dropna(subset=["top_eigenvalue"])
     rows = rows.assign(top_eigenvalue=rows["top_eigenvalue"].astype(float))
+    rows = rows[rows["top_eigenvalue"] > 0]
+    if rows.empty:
+        return only_words("no search for an eigenvalue converged")
     figure = _by_group_and_budget(rows, "top_eigenvalue", "top Hessian eigenvalue (train)", log=True, points=True)
     figure.set_size_inches(5.4, 3.2)
     return figure
@@ -116,7 +120,7 @@ def _by_group_and_budget(
     for number, name in enumerate(names):
         part = rows[rows["column"] == name]
         role = part["role"].iloc[0]
-        shown = means[means["column"] == name].set_index("budget").loc[budgets]
+        shown = means[means["column"] == name].set_index("budget").reindex(budgets)
         if points:
             shift = np.random.default_rng(0).uniform(-0.25, 0.25, len(part))
             ax.scatter(number + shift, part[value], s=10, color=COLORS[role], alpha=0.45, linewidths=0)

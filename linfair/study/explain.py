@@ -23,9 +23,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from linfair.metrics import mean_interval
+from linfair.study.ranks import explained, partial_spearman, weakest
 from linfair.study.tables import drops
 
 
@@ -122,73 +122,6 @@ def group_rows(
     rows = rows.merge(curved[[*_KEYS, "top_eigenvalue"]], on=_KEYS, validate="many_to_one")
     rows = rows.merge(own[[*_KEYS, "budget", "own_gradient_norm", "own_margin"]], on=[*_KEYS, "budget"])
     return rows.assign(log_size=np.log(rows["n_train"])).astype({"top_eigenvalue": float})
-
-
-def partial_spearman(x: Sequence[float], y: Sequence[float], others: Sequence[Sequence[float]] = ()) -> float:
-    """Spearman's rank correlation of x and y, given others: see the module's text. Ties get their mean rank.
-
-    Args:
-        x: A value for each group, shape (n,).
-        y: Likewise.
-        others: Columns to hold fixed, each of shape (n,).
-
-    Returns:
-        The coefficient in [-1, 1]; nan where one side is constant, or the others determine its ranks.
-
-    >>> round(partial_spearman([1, 2, 3, 4], [10, 20, 30, 25]), 6)
-    0.8
-    """
-    ranks = [stats.rankdata(values) for values in (x, y)]
-    fixed = np.column_stack([np.ones(len(ranks[0])), *(stats.rankdata(column) for column in others)])
-    left = [_residual(rank, fixed) for rank in ranks]
-    norms = [np.linalg.norm(part) for part in left]
-    if any(norm < 1e-8 * np.linalg.norm(rank) for norm, rank in zip(norms, ranks, strict=True)):
-        return math.nan
-    return float(left[0] @ left[1] / (norms[0] * norms[1]))
-
-
-def explained(y: Sequence[float], columns: Sequence[Sequence[float]]) -> float:
-    """Share of the variance of rank y that a least-squares fit on the ranks of the columns explains (R2).
-
-    Returns:
-        A share in [0, 1]; nan for constant y. Pure chance explains k / (n - 1) of it on average, with k columns.
-
-    >>> round(explained([1, 2, 3], [[2, 4, 9]]), 6)
-    1.0
-    """
-    rank = stats.rankdata(y)
-    total = float(((rank - rank.mean()) ** 2).sum())
-    if total == 0:
-        return math.nan
-    fixed = np.column_stack([np.ones(len(rank)), *(stats.rankdata(column) for column in columns)])
-    return 1 - float((_residual(rank, fixed) ** 2).sum()) / total
-
-
-def _residual(rank: np.ndarray, fixed: np.ndarray) -> np.ndarray:
-    return rank - fixed @ np.linalg.lstsq(fixed, rank, rcond=None)[0]
-
-
-def weakest(n_groups: int, *, given: int = 0, level: float = 0.95) -> float:
-    """The smallest |rho| that a single seed can tell from 0.
-
-    By the t approximation, rho = t / sqrt(t^2 + df) with df = n_groups - 2 - given.
-
-    Args:
-        n_groups: Groups that are ranked.
-        given: Predictors held fixed.
-        level: Of the two-sided test.
-
-    Raises:
-        ValueError: If fewer than one degree of freedom is left.
-
-    >>> round(weakest(10), 2), round(weakest(10, given=4), 2)
-    (0.63, 0.81)
-    """
-    df = n_groups - 2 - given
-    if df < 1:
-        raise ValueError(f"{n_groups} groups leave no degree of freedom given {given} predictors; need {given + 3}")
-    t = stats.t.ppf((1 + level) / 2, df)
-    return float(t / math.sqrt(t**2 + df))
 
 
 def per_seed(
@@ -350,6 +283,13 @@ def verdict(
         One paragraph of markdown.
     """
     budget = rows["budget"].min() if budget is None else budget
+    found = per_seed(rows[rows["budget"] == budget], outcome=outcome, predictors=predictors)
+    predictors, left_out = _defined(found, predictors)
+    if not predictors:
+        return (
+            f"**Verdict** ({100 * budget:g} % of the ReLUs). No seed has a rank correlation with the "
+            f"{OUTCOMES[outcome]}: it is the same in all groups, or what is known of the groups is."
+        )
     ranked = ranking(rows, budget=budget, outcome=outcome, predictors=predictors)
     at = correlations(rows[rows["budget"] == budget], outcome=outcome, predictors=predictors)
     alone = at[at["statistic"] == "alone"].set_index("predictor")
@@ -360,6 +300,8 @@ def verdict(
     lead = [f"{row.predictor} (by {row.mean:.2f} [{row.low:.2f}, {row.high:.2f}])" for row in shown.itertuples()]
     tied = [f"{row.predictor} ({row.mean:.2f} [{row.low:.2f}, {row.high:.2f}])" for row in level.itertuples()]
     start = f"**Verdict** ({int(top['n_seeds'])} seeds, {n_groups} groups, {100 * budget:g} % of the ReLUs)."
+    if left_out:
+        start += f" Left out, as too few seeds have it: {', '.join(left_out)}."
     if sign * top["low" if sign > 0 else "high"] > 0:
         said = [
             f"{start} The {OUTCOMES[outcome]} is ranked best by **{ranked.best}**: {_number(top)}.",
@@ -386,6 +328,17 @@ def verdict(
             f"{weakest(n_groups, given=fixed):.2f}."
         )
     return " ".join(said)
+
+
+def _defined(found: pd.DataFrame, predictors: Sequence[Predictor]) -> tuple[list[Predictor], list[str]]:
+    """The predictors that some seed has all of, those with the fewest seeds left out first; and the names left out."""
+    wide = found[found["statistic"] == "alone"].pivot(index="seed", columns="predictor", values="value")
+    kept, left_out = list(predictors), []
+    while kept and wide[[one.name for one in kept]].dropna().empty:
+        fewest = min(kept, key=lambda one: wide[one.name].notna().sum())
+        kept.remove(fewest)
+        left_out.append(fewest.name)
+    return kept, left_out
 
 
 def _number(row: pd.Series) -> str:

@@ -228,3 +228,16 @@ def test_where_everything_goes_the_other_way_no_best_is_named() -> None:
     said = explain.verdict(rows, budget=0.02, predictors=(Predictor("margin", "margin", 1),))
     assert "**No property** is shown to rank the accuracy drop (points) the expected way." in said
     assert "Shown to go the other way: margin (-1.00 [-1.00, -1.00])." in said
+
+
+def test_what_no_seed_has_is_left_out_and_named_and_the_others_are_ranked() -> None:
+    """A search that converged nowhere; and one that converged in other seeds than the margin is known in."""
+    rows = explain.group_rows(study_table()).assign(top_eigenvalue=math.nan)
+    said = explain.verdict(rows, budget=0.02)
+    assert "Left out, as too few seeds have it: top eigenvalue." in said and "ranked best by **margin**" in said
+
+
+def test_a_loss_that_is_the_same_in_all_groups_is_ranked_by_nothing() -> None:
+    rows = explain.group_rows(study_table()).assign(drop=1.0)
+    said = explain.verdict(rows, budget=0.02)
+    assert said.startswith("**Verdict** (2 % of the ReLUs). No seed has a rank correlation with the accuracy drop")

@@ -1,5 +1,6 @@
 """Groups with names: drops beyond the control, changes against plain, what is said. Oracle: rows added up by hand."""
 
+import math
 import shutil
 from pathlib import Path
 
@@ -113,6 +114,17 @@ def test_figures_have_a_plot_a_group_and_a_plot_a_way_and_budget(house_style: No
     assert places == pytest.approx(list(GAINED.values()))
     figure.savefig(Path("/dev/null"), format="png", dpi=40)
     plt.close("all")
+
+
+def test_repairs_that_all_diverged_leave_a_figure_that_says_so_and_a_verdict(house_style: None) -> None:
+    table = rows()
+    table = table[table["arm"] != "kd_over_c"]
+    lost = rows()[rows()["arm"] == "kd_over_c"].assign(diverged=True, accuracy=math.nan)
+    changes = named.group_changes(pd.concat([table, lost]), ["kd_over_c"])
+    assert changes.empty
+    figure = change_panels(changes, named.sizes(table), {"kd_over_c": "KD / C"})
+    assert [text.get_text() for ax in figure.axes for text in ax.texts] == ["no repair is left to compare"]
+    assert named.repairs_verdict(changes) == "These rows have no repair."
 
 
 def test_rows_of_a_folder_come_in_one_order_whatever_the_files(tmp_path: Path) -> None:

@@ -6,7 +6,18 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from linfair.study.tables import by_role, convergence, disparity, drops, finished, over_seeds, overall, text, verdict
+from linfair.study.tables import (
+    by_role,
+    convergence,
+    disparity,
+    drops,
+    finished,
+    over_seeds,
+    overall,
+    side_by_side,
+    text,
+    verdict,
+)
 
 GROUPS = {"0": ("majority", 90, 50), "1": ("majority", 80, 30), "2": ("minority", 10, 20)}
 RIGHT = {
@@ -224,3 +235,10 @@ def test_a_verdict_says_at_which_budgets_the_minority_loses_more_less_or_neither
         "no difference is shown: +1.0 [-1.0, 3.0] at 20 %."
     )
     assert "interval). The minority loses less than in the control: -3.0" in verdict(gaps[gaps["budget"] == 0.4])
+
+
+def test_no_means_are_no_lines() -> None:
+    """Where every seed of every way diverged, nothing is left to lay out."""
+    empty = pd.DataFrame(columns=["way", "budget", "group_name", "n_seeds", "mean", "low", "high"])
+    assert list(side_by_side(empty, ["group_name"])) == ["ReLUs kept"]
+    assert list(side_by_side(empty, ["group_name"], line="way")) == ["way"]

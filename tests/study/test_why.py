@@ -108,3 +108,41 @@ def test_accuracy_is_ranked_as_claimed_or_not_shown() -> None:
     said = why.accuracy_verdict(pd.DataFrame(lines))
     assert "with the gradient norm -1.00 [-1.00, -1.00] (as claimed; -1.00" in said
     assert "with the margin +0.00" in said and "not shown" in said
+
+
+def unconverged(table: pd.DataFrame) -> pd.DataFrame:
+    return table.assign(
+        top_eigenvalue_converged=table["top_eigenvalue_converged"].where(table["arm"] != "original", False)
+    )
+
+
+@pytest.mark.parametrize("kept", [(), (0, 1), (2,)], ids=["in no group", "in the majority alone", "in one minority"])
+def test_where_no_search_converged_in_both_roles_nothing_is_said_of_eigenvalues(kept: tuple[int, ...]) -> None:
+    table = unconverged(rows())
+    table.loc[(table["arm"] == "original") & table["group"].isin(kept), "top_eigenvalue_converged"] = True
+    said = why.eigenvalue_verdict(table)
+    assert said.startswith("**Verdict**. In no seed did the search converge in a minority and in a majority group")
+
+
+def test_a_quantity_that_is_zero_or_missing_has_no_ratio() -> None:
+    table = rows(spread=0.0)
+    table.loc[table["seed"] == 1, "gradient_norm"] = 0.0
+    table.loc[table["seed"] == 2, "gradient_norm"] = math.nan
+    found = why.role_ratios(table, "gradient_norm", split="train").set_index("budget")
+    assert found["n_seeds"].tolist() == [3, 3, 3] and found["mean"].tolist() == pytest.approx([3, 6, 3])
+    assert why.role_ratios(table.assign(margin=0.0), "margin", split="train").empty
+
+
+def test_networks_that_did_not_move_have_no_share_of_training_alone() -> None:
+    said = why.distance_verdict(rows().assign(relative_distance=0.0))
+    assert "grows at every step down in 0 of 5 seeds" in said and "Training alone" not in said
+
+
+def test_accuracies_that_are_all_alike_rank_nothing() -> None:
+    lines = [
+        {"budget": 0.1, "seed": s, "group": g, "accuracy": 0.5, "own_gradient_norm": 1.0 + g, "own_margin": 0.1 * g}
+        for s in range(2)
+        for g in range(4)
+    ]
+    said = why.accuracy_verdict(pd.DataFrame(lines).assign(log_size=[0.0, 1.0, 2.0, 3.0] * 2))
+    assert said.startswith("**Verdict** (2 seeds, 10 % of the ReLUs)") and said.count("that no seed defines") == 2

@@ -1,9 +1,12 @@
 """What limits the answer of an audit: its data, its settings, and what no audit can say."""
 
-from linfair.audit.findings import FEW, besides, drift, failed, rows_of, share
+from linfair.audit.findings import besides, drift, failed, rows_of, share
 from linfair.audit.run import Audit
 from linfair.data.notes import notes
 from linfair.mitigation import PLAIN
+
+FEW = 30
+"""Groups with fewer test images are named in the caveats."""
 
 
 def caveats(audit: Audit) -> list[tuple[str, str]]:

@@ -22,7 +22,7 @@ from torch import nn
 import linfair
 from linfair import gates
 from linfair.checkpoints import load_network
-from linfair.data import EMBEDDED, GroupedData, load_data
+from linfair.data import EMBEDDED, GroupedData
 from linfair.device import device_name, peak_memory, watch_memory
 from linfair.ensemble import Ensemble, map_networks
 from linfair.linearizers import control
@@ -30,6 +30,7 @@ from linfair.linearizers.record import LinearizedModel
 from linfair.linearizers.registry import find
 from linfair.models import build
 from linfair.study.arms import ARMS, canonical, fine_tuned, mitigation_of, with_fate
+from linfair.study.base_data import found_words, load_sets
 from linfair.study.checks import OtherTeacher, path_notes, rows_problem, student_notes, teacher_notes
 from linfair.study.grids import Cell, built_as, grid, pairs
 from linfair.study.measure import Original, measure
@@ -99,6 +100,7 @@ class Worker:
         self.linearizer = find(cell.method)
         self.options = replace(self.recipe.method(cell.method), **dict(cell.options))
         self._sets: list[GroupedData] | None = None
+        self._base: list[GroupedData] | None = None
         self._teacher: tuple[nn.Module, dict] | None = None
         self._path: list[LinearizedModel] | None = None
         self._failed: Exception | None = None
@@ -166,11 +168,15 @@ class Worker:
 
     def _settings(self, stage: str) -> dict[str, object]:
         cell = self.cell
-        return {
+        sets, base = self.sets, {}
+        if cell.base_data_options:
+            content = [one.provenance["sha256"] for one in self._base or sets]
+            base = {"base_data_options": cell.base_data_options, "base_content": content}
+        return base | {
             "stage": stage,
             "data": cell.data,
             "data_options": cell.data_options,
-            "content": None if cell.data in EMBEDDED else [one.provenance["sha256"] for one in self.sets],
+            "content": None if cell.data in EMBEDDED else [one.provenance["sha256"] for one in sets],
             "network": cell.network,
             "seeds": cell.seeds,
             "device": cell.device,
@@ -187,8 +193,7 @@ class Worker:
     def sets(self) -> list[GroupedData]:
         """The data, one split for each seed."""
         if self._sets is None:
-            cell, options = self.cell, dict(self.cell.data_options)
-            self._sets = [load_data(cell.data, seed=seed, **options).to(cell.device) for seed in cell.seeds]
+            self._sets, self._base = load_sets(self.cell)
         return self._sets
 
     @property
@@ -218,9 +223,12 @@ class Worker:
         if self._failed is not None:  # it would only fail again
             raise self._failed
         self.before("base")
+        sets = self.sets
+        several = self._base or sets
+        base = several if len(several) > 1 else several[0]
         start, options = time.perf_counter(), {"stage": "base", "label": "base training", "progress": self.progress}
         try:
-            history = fit(model, self.data, supervised, self.recipe.base, seeds=self.cell.seeds, **options)
+            history = fit(model, base, supervised, self.recipe.base, seeds=self.cell.seeds, **options)
         except Exception as error:
             self._failed = error
             raise
@@ -371,7 +379,7 @@ class Worker:
         cell = self.cell
         loss = dict(zip(cell.seeds, notes["loss"], strict=True))
         provenance = {
-            "data": cell.data_text,
+            "data": found_words(cell, self.sets),
             "network": cell.network,
             "width": self.recipe.width or 0,
             "init": self.recipe.init,

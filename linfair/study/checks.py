@@ -6,6 +6,7 @@ import pandas as pd
 
 from linfair.data import GroupedData
 from linfair.study.arms import canonical
+from linfair.study.base_data import found_words
 from linfair.study.damage import is_number, is_text, list_of
 from linfair.study.grids import Cell
 
@@ -33,7 +34,7 @@ def rows_problem(rows: pd.DataFrame, cell: Cell, arm: str, sets: Sequence[Groupe
     missing = sorted({"arm", "method", "data", "network", "teacher", "budget", "seed", "split", "group"} - set(rows))
     if missing or rows.empty:
         return f"has no {'rows' if rows.empty else 'column ' + missing[0]}"
-    said = {"data": cell.data_text, "network": cell.network, "method": "original" if original else cell.method}
+    said = {"data": found_words(cell, sets), "network": cell.network, "method": "original" if original else cell.method}
     for column, value in said.items():
         if set(rows[column]) != {value}:
             return f"holds the {column} {_some(rows[column])}, not {value}"

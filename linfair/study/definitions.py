@@ -17,7 +17,7 @@ from linfair.linearizers.record import check_budgets
 from linfair.models import NETWORKS
 from linfair.options import checked
 from linfair.study.arms import canonical
-from linfair.study.grids import Cell, fixed_list, method_options, stand_in_list
+from linfair.study.grids import Cell, data_words, fixed_list, method_options, stand_in_list
 from linfair.study.recipes import recipe
 from linfair.study.sourcefile import DefinitionError, Source
 
@@ -50,6 +50,7 @@ class Panel:
         arms: What is compared.
         options: Options of the method.
         data_options: Options of the data set.
+        base_data_options: Those that differ for the original network's training.
         stands_for: What the paper has here, where something stands in for it; empty otherwise.
     """
 
@@ -60,18 +61,30 @@ class Panel:
     arms: tuple[str, ...]
     options: tuple[tuple[str, object], ...] = ()
     data_options: tuple[tuple[str, object], ...] = ()
+    base_data_options: tuple[tuple[str, object], ...] = ()
     stands_for: str = ""
 
     @property
     def title(self) -> str:
         """The panel in words."""
-        options = "".join(f", {name} {value}" for name, value in self.data_options)
+        base = ((f"base {name}", value) for name, value in self.base_data_options)
+        options = "".join(f", {name} {value}" for name, value in (*self.data_options, *base))
         chosen = "".join(
             f", {len(value)} {name}" if isinstance(value, tuple) else f", {name} {value}"
             for name, value in self.options
         )
         text = f"{self.data}{options}, {self.network}, {self.method}{chosen}"
         return f"{text} (stand-in for {self.stands_for})" if self.stands_for else text
+
+    @property
+    def data_text(self) -> str:
+        """The data set in words, as in the rows' column `data`."""
+        return data_words(self.data, self.data_options, self.base_data_options)
+
+    @property
+    def of_subset(self) -> "Panel":
+        """The same panel of a part of the data set, which says so; for reading rows, not for computing them."""
+        return replace(self, data=f"{self.data} subset")
 
     @property
     def fixed(self) -> tuple[tuple[str, int, int], ...]:
@@ -125,7 +138,7 @@ class Profile:
             kept = tuple(budget for budget in used.budgets if budget in self.budgets)
             return replace(used, budgets=kept or used.budgets)
         network = self.networks.get(panel.network, panel.network)
-        changed = {"data": self.data, "network": network, "data_options": ()}
+        changed = {"data": self.data, "network": network, "data_options": (), "base_data_options": ()}
         used = replace(panel, stands_for=f"{panel.data}, {panel.network}", **changed)
         if configurations := dict(panel.options).get("configurations"):
             listed = stand_in_list(network, input_shape(self.data), configurations)
@@ -168,7 +181,7 @@ class Job:
 
 _FIGURE = {"figure": str, "title": str, "shows": str, "split": str, "quantity": str, "claims": list, "panel": list}
 _PANEL = {"data": str, "network": str, "method": str, "arms": list}
-_OPTIONAL = {"budgets": list, "options": dict, "data_options": dict}
+_OPTIONAL = {"budgets": list, "options": dict, "data_options": dict, "base_data_options": dict}
 
 
 def read_figure(path: str | Path) -> Figure:
@@ -211,7 +224,8 @@ def _panel(source: Source, index: int, values: Mapping[str, object], arms: tuple
     data = values["data"]
     options = checked_with(lambda given: method_options(values["method"], given), "options")
     data_options = checked_with(lambda given: checked(given, DATASETS[data], data), "data_options")
-    panel = Panel(data, values["network"], values["method"], (), arms, options, data_options)
+    base = checked_with(lambda given: checked(given, DATASETS[data], data), "base_data_options")
+    panel = Panel(data, values["network"], values["method"], (), arms, options, data_options, base)
     try:
         fixed = panel.fixed  # refuses a list that this network cannot have
     except ValueError as error:
@@ -363,7 +377,7 @@ def plan(
             for some in [tuple(range(count))] if used.network == "mlp" else [(seed,) for seed in range(count)]:
                 options = {"profile": profile, "device": device, "width": width, "options": used.options}
                 cell = Cell(used.data, used.network, used.method, used.budgets, some, **options)
-                cell = replace(cell, data_options=used.data_options)
+                cell = replace(cell, data_options=used.data_options, base_data_options=used.base_data_options)
                 order = some[0] >= queue.first_seeds, entry, some[0]
                 names = wanted.setdefault((order, cell), {"arms": [], "figures": []})
                 names["arms"] += [arm for arm in used.arms if arm not in names["arms"]]

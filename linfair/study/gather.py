@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from linfair.study.definitions import Figure, find_profile, panels_of, plan
-from linfair.study.grids import pairs
+from linfair.study.grids import asked_for, pairs
 from linfair.study.store import Tables
 from linfair.study.tables import drops, finished, over_seeds, overall
 
@@ -97,6 +97,7 @@ def status(figure: Figure, profile: str, found: Found, *, seeds: int | None = No
     """How far a figure is. Rows without the quantity that it shows, such as an eigenvalue left out, are none of its."""
     needs = wanted(figure, profile, seeds)
     rows = found.rows[found.rows["profile"] == profile]
+    rows = rows.assign(data=rows["data"].map(asked_for))
     if figure.quantity in rows:
         rows = rows[rows[figure.quantity].notna() | rows.get("diverged", False)]
     have = {name: frozenset(part["budget"]) for name, part in rows.groupby(KNOWN_BY, sort=False)}
@@ -122,9 +123,11 @@ def gather(figure: Figure, profile: str, found: Found, *, seeds: int | None = No
     rows = found.rows[found.rows["profile"] == profile]
     count = chosen.seeds if seeds is None else seeds
     for panel in panels_of(figure, chosen):
-        text = pairs(panel.data_options)
-        data = f"{panel.data} ({text})" if text else panel.data
-        part = rows[(rows["data"] == data) & (rows["network"] == panel.network) & (rows["seed"] < count)]
+        for one in (panel, panel.of_subset):  # the whole data set, or else a part of it; never both
+            part = rows[(rows["data"] == one.data_text) & (rows["network"] == one.network) & (rows["seed"] < count)]
+            if not part.empty:
+                break
+        panel = one
         part = part[part["method"].isin(("original", panel.method)) & part["arm"].isin(panel.arms)]
         asked = part["budget"].isin(panel.budgets) & (part["options"] == pairs(panel.options))
         part = part[(part["arm"] == "original") | asked]

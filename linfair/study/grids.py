@@ -33,6 +33,8 @@ class Cell:
         teacher: File of a trained network to start from (one seed), instead of training one.
         options: Options of the method that differ from the recipe's, as (name, value) pairs.
         data_options: Options of the data set that differ from its own, likewise: `label`, `group`, ...
+        base_data_options: Those that differ again for the original network's training: it sees another training split
+            of the same images, never a validation or test image of the cell's.
         curvature: Whose Hessian eigenvalues are computed: `none`, `original` or `all`; None is the recipe's.
         init: How the network starts, one of `linfair.models.INITS`; None is the recipe's.
     """
@@ -50,11 +52,33 @@ class Cell:
     data_options: tuple[tuple[str, object], ...] = ()
     curvature: str | None = None
     init: str | None = None
+    base_data_options: tuple[tuple[str, object], ...] = ()
 
     @property
     def data_text(self) -> str:
-        """The data set in words, options included: what the rows' column `data` says."""
-        return f"{self.data} ({pairs(self.data_options)})" if self.data_options else self.data
+        """The data set in words, options included: what the rows' column `data` says of a whole data set."""
+        return data_words(self.data, self.data_options, self.base_data_options)
+
+
+def data_words(
+    data: str, options: tuple[tuple[str, object], ...], base: tuple[tuple[str, object], ...], *, subset: bool = False
+) -> str:
+    """A data set in words, with its options, those of the original network's training, and whether it is a part only.
+
+    >>> data_words("svhn", (), (), subset=True), data_words("utkface_age", (("group", "race"),), ())
+    ('svhn subset', 'utkface_age (group=race)')
+    """
+    chosen = pairs((*options, *((f"base {name}", value) for name, value in base)))
+    return f"{data}{' subset' * subset}" + (f" ({chosen})" if chosen else "")
+
+
+def asked_for(text: str) -> str:
+    """The data set that is asked for, from the words for the part that was found.
+
+    >>> asked_for("svhn subset")
+    'svhn'
+    """
+    return text.replace(" subset", "", 1)
 
 
 def grid(
@@ -72,6 +96,7 @@ def grid(
     data_options: dict[str, object] | None = None,
     curvature: str | None = None,
     init: str | None = None,
+    base_data_options: dict[str, object] | None = None,
 ) -> list[Cell]:
     """The cells of one panel: the seeds of an MLP in one ensemble, larger networks one seed a cell.
 
@@ -90,13 +115,15 @@ def grid(
         data_options: Options of the data set, for example `{"label": "age", "group": "race"}`.
         curvature: Whose Hessian eigenvalues are computed, see `Cell`.
         init: How the network starts, see `Cell`.
+        base_data_options: Options of the data set for the original network's training alone, see `Cell`.
 
     Raises:
         ValueError: For an unknown method or option, a value that an option does not take, budgets that are not
             descending fractions, no budgets without a fixed list, or a device that is not there.
     """
     options = method_options(method, options or {})
-    data_options = checked(data_options or {}, DATASETS[data], data) if data in DATASETS else data_options
+    given = [data_options or {}, base_data_options or {}]
+    data_options, base = [checked(one, DATASETS[data], data) if data in DATASETS else one for one in given]
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"device {device!r} was asked for, but torch sees no GPU here; use device='cpu'")
     if init not in (None, *INITS):
@@ -108,13 +135,15 @@ def grid(
         if not options.get("configurations"):
             raise ValueError(f"budgets are missing: {method} has a fixed list only with the option configurations")
         thin = width or recipe(network, profile).width
-        shape = input_shape(data, **(data_options or {}))
+        shape = input_shape(data, **data_options)
         budgets = [count / total for _, count, total in fixed_list(network, shape, thin, options["configurations"])]
     budgets = check_budgets(budgets)
     changed = tuple(sorted((options or {}).items()))
-    chosen = tuple(sorted((data_options or {}).items()))
+    chosen, base = (tuple(sorted(one.items())) for one in (data_options, base))
     return [
-        Cell(data, network, method, budgets, one, profile, device, width, teacher, changed, chosen, curvature, init)
+        Cell(
+            data, network, method, budgets, one, profile, device, width, teacher, changed, chosen, curvature, init, base
+        )
         for one in lists
     ]
 

@@ -120,7 +120,11 @@ def seeds_of_panels(table: pd.DataFrame | None, figure: Figure, profile: str) ->
     """
     found = {}
     for panel in panels_of(figure, find_profile(profile)):
-        part = table[table["panel"] == panel.title] if table is not None else pd.DataFrame({"seed": [], "arm": []})
+        part = (
+            table[table["panel"].isin([panel.title, panel.of_subset.title])]
+            if table is not None
+            else pd.DataFrame({"seed": [], "arm": []})
+        )
         found[panel.title] = sum(set(panel.arms) <= set(arms) for _, arms in part.groupby("seed")["arm"])
     return found
 

@@ -15,7 +15,7 @@ from linfair.study.cells import STAGES, Cell, Worker
 from linfair.study.checks import OtherTeacher
 from linfair.study.damage import DamagedFile
 from linfair.study.definitions import Job
-from linfair.study.grids import pairs
+from linfair.study.grids import asked_for, pairs
 from linfair.study.store import DiskFull, ResultStore, Tables, key
 
 Pace = Mapping[tuple[str, ...], float]
@@ -65,7 +65,7 @@ def cell_id(cell: Cell) -> str:
 
 def teacher_id(cell: Cell) -> str:
     """The name of what cells share that have the same teachers: they are computed one after the other."""
-    shared = ("data", "data_options", "network", "seeds", "profile", "device", "width", "teacher")
+    shared = ("data", "data_options", "base_data_options", "network", "seeds", "profile", "device", "width", "teacher")
     return key({name: getattr(cell, name) for name in shared})
 
 
@@ -190,7 +190,7 @@ def learn_pace(pace: dict[tuple[str, ...], float], table: pd.DataFrame | None) -
     row = table.iloc[0]
     for stage in ("base", "path", "finetune"):
         method = "" if stage == "base" else row["method"]
-        at = (stage, row["data"], row["network"], method, row["profile"])
+        at = (stage, asked_for(row["data"]), row["network"], method, row["profile"])
         seconds = row[f"seconds_{stage}"] / (table["budget"].nunique() if stage == "finetune" else 1)
         pace[at] = max(pace.get(at, 0.0), float(seconds))
 

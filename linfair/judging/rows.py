@@ -71,6 +71,8 @@ def sets(rows: pd.DataFrame) -> dict[tuple[object, ...], pd.DataFrame]:
     found = {}
     for names, arms in rows[rows["method"] != "original"].groupby(SET, sort=False):
         same = (rows[SHARED] == list(names[: len(SHARED)])).all(axis=1) & (rows["method"] == "original")
+        if not same.any():
+            continue  # an unfinished study: nothing to compare with
         both = pd.concat([rows[same], arms], ignore_index=True)
         counts = both.groupby(["seed", "teacher"], as_index=False).agg(n=("arm", "size"), arms=("arm", "nunique"))
         best = counts.sort_values(["arms", "n"]).drop_duplicates("seed", keep="last")

@@ -159,8 +159,25 @@ def test_claims_of_generality_need_several_data_sets_and_networks(rules: Rules, 
     assert verdict_of("s1-present", rules, one, *more, folder=tmp_path).agreement == "yes"
 
 
-def test_without_rows_a_claim_is_not_run(rules: Rules, tmp_path: Path) -> None:
-    assert verdict_of("fig-7", rules, made(LOSE), folder=tmp_path) == Verdict("fig-7", "not run", "")
+def test_without_rows_or_originals_a_claim_is_not_run(rules: Rules, tmp_path: Path) -> None:
+    nothing = Verdict("fig-7", "not run", "")
+    assert verdict_of("fig-7", rules, made(LOSE), folder=tmp_path) == nothing
+    unfinished = made(LOSE, network="vgg19")
+    assert verdict_of("fig-7", rules, unfinished[unfinished["arm"] != "original"], folder=tmp_path) == nothing
+
+
+def test_classes_of_ten_class_data_are_pooled_by_role_on_the_balanced_test(rules: Rules, tmp_path: Path) -> None:
+    """CIFAR-10: one line for the minority, from the balanced test; overall accuracy from the natural one."""
+    rows = made(LOSE, data="cifar10")
+    balanced = rows[rows["split"] == "test"].assign(split="test_balanced", n=10)
+    rows = pd.concat([rows, balanced])
+    cells = verdict_of("fig-11", rules, rows, folder=tmp_path).deciding[0].cells
+    assert set(cells["group"]) == {"minority"}
+    assert cells["estimate"].iloc[0] == pytest.approx(-7.5, abs=0.3)  # equal images: the mean of -5 and -10
+    overall = verdict_of("fig-5a", rules, rows, folder=tmp_path).deciding[0].cells
+    assert set(overall["group"]) == {"all"}
+    expected = -100 * (25 * 0.05 + 12 * 0.1) / (100 + 25 + 12)
+    assert overall["estimate"].iloc[-1] == pytest.approx(expected, abs=0.3)
 
 
 def test_deepreduce_is_compared_with_snl_at_the_nearest_count(rules: Rules, tmp_path: Path) -> None:

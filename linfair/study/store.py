@@ -47,7 +47,7 @@ def code_hash() -> str:
     measured = ("accuracy", "curvature", "distance", "gradients", "margin", "risk")
     flat = [package / f"{name}.py" for name in core] + [package / "metrics" / f"{name}.py" for name in measured]
     folders = [path for name in ("data", "linearizers", "mitigation") for path in sorted((package / name).glob("*.py"))]
-    folders = [path for path in folders if path.stem not in ("counts", "sheets")]  # facts for people
+    folders = [path for path in folders if path.stem not in ("counts", "notes", "sheets")]  # facts for people
     files = [
         *flat,
         *folders,

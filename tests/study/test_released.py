@@ -145,6 +145,16 @@ def test_exact_budgets_keep_exactly_the_budget_and_epoch_ends_do_not_exceed_it(l
     )
 
 
+def test_the_start_of_weights_is_compared_with_the_labs_own_network(tmp_path: Path) -> None:
+    """Its parameters' norm by hand; the released start is another network of the same shape."""
+    alone = Lab("mlp", (0,), profile="smoke", store=ResultStore(tmp_path), progress=False)
+    found = released_thin.initialisation(alone)
+    [own], [other] = (value(found, one, "norm of the original's parameters") for one in ("torch", "released"))
+    assert own == pytest.approx(math.sqrt(sum(float(p.double().square().sum()) for p in alone.teacher.parameters())))
+    assert own != other
+    assert value(found, "torch", ACCURACY) == value(alone.accuracies("torch", alone.tune().model), "torch", ACCURACY)
+
+
 def test_updated_statistics_are_the_average_over_batches_of_what_each_layer_sees(digits: GroupedData) -> None:
     """The first layer's input does not depend on statistics: mean over batches of its batch mean, by hand."""
     network = build("resnet18", digits.input_shape, digits.classes, width=4, seed=0)

@@ -122,7 +122,10 @@ def describe(options: Namespace) -> None:
     sheet = sheet_of(options.name)
     asked, known = rows.iloc[0], data.provenance
     paper = sheet.paper.get(data.name) if asked["label"] == asked["group"] == _own_label(data.name) else None
-    print(f"{options.name}: {sheet.title}; label {asked['label']}, group {asked['group']}, seed {asked['seed']}\n")
+    part = " subset" if data.provenance.get("subset") else ""
+    print(
+        f"{options.name}{part}: {sheet.title}; label {asked['label']}, group {asked['group']}, seed {asked['seed']}\n"
+    )
     print(as_shown(group_table(rows, paper)).to_string(index=False))
     if paper is not None:
         print(f"ours: {paper.compared}; paper: {paper.where}. {paper.why}")

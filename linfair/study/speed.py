@@ -245,9 +245,15 @@ def training_images(root: Path) -> dict[str, int]:
     return {name: int(part.iloc[0]) for name, part in train.groupby("data")}
 
 
+def parts_of_data(root: Path) -> set[str]:
+    """Data sets of which the committed counts hold a part only: `svhn`, a tenth of SVHN."""
+    counts = pd.read_parquet(root / COUNTS)
+    return set(counts.loc[counts["source"].str.contains("subset"), "data"])
+
+
 def arithmetic(root: Path) -> list[Number]:
     """The floors of the paper's cell and of the whole grid, by a fast GPU's ceilings; nothing is measured."""
-    images = training_images(root)
+    images, parts = training_images(root), parts_of_data(root)
     rest = {"n": 1, "of": "arithmetic", "device": f"{H200.name}'s ceilings, not run"}
     numbers = []
     for profile in ("fast", "paper"):
@@ -264,7 +270,8 @@ def arithmetic(root: Path) -> list[Number]:
                 Number(f"cell/{profile}/{row.stage}/by bytes", row.by_bytes, "s", settings=about, **rest),
             ]
         for row in grid_floors(profile, images).itertuples():
-            name = "/".join(part for part in (row.data, row.network, row.method) if part)
+            data = f"{row.data} subset" if row.data in parts else row.data
+            name = "/".join(part for part in (data, row.network, row.method) if part)
             about = f"{row.cells} cells, {row.arms} arms beside the original networks, 10 seeds"
             numbers.append(Number(f"grid/{profile}/{name}/hours", row.hours, "GPU-hours", settings=about, **rest))
     return numbers

@@ -8,6 +8,8 @@ import pandas as pd
 import pytest
 import torch
 
+from linfair import cli
+from linfair.book import repository
 from linfair.data import DataError, load_data
 from linfair.data.collection import Collection
 from linfair.data.svhn import IMAGES
@@ -16,6 +18,7 @@ from linfair.study.base_data import beside
 from linfair.study.cells import Worker
 from linfair.study.definitions import FIGURES, find_profile, panels_of, plan, read_figure
 from linfair.study.gather import collect, gather, status
+from linfair.study.speed import arithmetic, parts_of_data
 from linfair.study.store import Tables
 from linfair.study.sweeps import seeds_of_panels
 from linfair.study.work import learn_pace
@@ -125,6 +128,17 @@ def test_rows_of_a_part_of_a_data_set_say_so_and_a_whole_one_does_not(
     worker = Worker(cell(data_options=None, base_data_options=None), ResultStore(tmp_path), False)
     assert set(worker.table("original")["data"]) == {"svhn subset"}
     assert worker._stored("original") is not None, "what is stored is known again"
+
+
+def test_describe_says_that_it_is_a_part(svhn: Collection, capsys: pytest.CaptureFixture) -> None:
+    cli.main(["data", "describe", "svhn"])
+    assert capsys.readouterr().out.startswith("svhn subset: ")
+
+
+def test_the_floors_of_the_page_on_speed_are_those_of_the_part_that_was_counted() -> None:
+    assert parts_of_data(repository()) == {"svhn"}
+    names = {number.key for number in arithmetic(repository())}
+    assert "grid/paper/svhn subset/resnet18/snl/hours" in names and "grid/paper/svhn/resnet18/snl/hours" not in names
 
 
 def rows_of(data: str, seeds: int) -> pd.DataFrame:

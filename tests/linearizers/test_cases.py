@@ -10,6 +10,7 @@ from functools import cache
 
 import pytest
 import torch
+from staggered_gates import staggered
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -28,10 +29,7 @@ MASKS = Schedule(epochs=100, batch_size=16, optimizer="adam", lr=1e-3, alpha_lr=
 PATH = SNL(lasso=3e-3, growth=1.5, warmup=1, schedule=MASKS)
 OPTIONS: dict[str, tuple[str, object]] = {
     "snl": ("snl", PATH),
-    "snl, exact": (
-        "snl",
-        replace(PATH, lasso=1e3, exact=True, check_every=1, schedule=replace(MASKS, alpha_lr=4e-3)),
-    ),
+    "snl, exact": ("snl", replace(PATH, lasso=1e3, exact=True, check_every=1, schedule=replace(MASKS, alpha_lr=4e-3))),
     "deepreduce": ("deepreduce", DeepReDuce(schedule=Schedule(epochs=2, batch_size=32, lr=0.02))),
     "random": ("random", None),
     "uniform": ("uniform", OneShot()),
@@ -103,18 +101,6 @@ def taught(network: str) -> Taught:
     fit(model, data, supervised, schedule, seeds=seeds, stage="base", progress=False)
     model.eval()
     return Taught(model, data, seeds, bits(model))
-
-
-def staggered(network: nn.Module, shape: tuple[int, ...], install: Callable = gates.install) -> nn.Module:
-    """Gates with alphas spread over [0.5, 1): falling in step, they pass the threshold one after the other."""
-    gated = install(network, shape)
-    total, generator = gates.total_units(gated), torch.Generator().manual_seed(0)
-    values = (0.5 + 0.5 * torch.randperm(total, generator=generator) / total).split(
-        [alpha.numel() for alpha in gates.alphas(gated).values()]
-    )
-    for alpha, part in zip(gates.alphas(gated).values(), values, strict=True):
-        alpha.data.copy_(part.view_as(alpha))
-    return gated
 
 
 @cache

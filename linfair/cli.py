@@ -8,7 +8,9 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any, NoReturn
@@ -17,6 +19,8 @@ from linfair import auditcli, datacli, diagnosecli, engine, mitigatecli, noteboo
 from linfair.linearizers import BudgetOutOfReach
 from linfair.notebooks import NotebookError
 from linfair.parameters import ParameterError, closest
+from linfair.study.checks import OtherTeacher
+from linfair.study.damage import DamagedFile
 from linfair.study.work import StudyFailed
 from linfair.training import TrainingDiverged
 
@@ -169,7 +173,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.leaf.error(f"unrecognized arguments: {' '.join(unknown)}")
     options.typed = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        options.run(options)
+        with _one_line_each():
+            options.run(options)
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read the output, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -184,6 +189,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("linfair: interrupted", file=sys.stderr)
         return 130
     return 0
+
+
+@contextmanager
+def _one_line_each() -> Iterator[None]:
+    """Print what is said of damaged files and of several original networks as plain lines, each once."""
+    said: set[str] = set()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", DamagedFile)
+        warnings.simplefilter("always", OtherTeacher)
+        show = warnings.showwarning
+
+        def plainly(message: Warning | str, category: type[Warning], *where: Any) -> None:
+            if not issubclass(category, DamagedFile | OtherTeacher):
+                show(message, category, *where)
+            elif str(message) not in said:
+                said.add(str(message))
+                print(f"note: {message}", file=sys.stderr)
+
+        warnings.showwarning = plainly
+        yield
 
 
 def _assignments(texts: Sequence[str], notebook: parameters.Notebook) -> dict[str, Any]:

@@ -136,6 +136,7 @@ def run(options: Namespace) -> None:
     print(f"{options.figure}, profile {options.profile}: {find_profile(options.profile).about}")
     print(f"{len(jobs)} cells, {sum(len(job.arms) for job in jobs)} arms -> {options.out}", flush=True)
     shared = {"minutes": options.minutes, "cache": options.cache, "progress": options.progress, "say": _say}
+    shared["keep"] = options.keep_checkpoints
     if options.engine == "ray":
         from linfair.study.cluster import run_on_ray
 
@@ -159,6 +160,7 @@ def run_options(parser: ArgumentParser) -> None:
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes (default: 1)")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads of each process (default: 1)")
     parser.add_argument("--cache", metavar="DIR", help="where checkpoints go (default: LINFAIR_CACHE, or ~/.cache)")
+    parser.add_argument("--keep-checkpoints", action="store_true", help="also of mask paths that nothing missing needs")
     parser.add_argument("--engine", choices=("local", "ray"), default="local", help="this machine, or a Ray cluster")
     parser.add_argument("--address", help="the Ray cluster's (default: start Ray here)")
     parser.add_argument("--gpus", type=float, metavar="X", help="Ray: GPUs of one cell, 0.25 for four on one GPU")

@@ -105,6 +105,7 @@ class Worker:
         self._path: list[LinearizedModel] | None = None
         self._failed: Exception | None = None
         self._apart: dict[str, str] = {}
+        self._digest: str | None = None
         self.path_seconds = 0.0
         self.threads = 1 if cell.network == "mlp" else torch.get_num_threads()
 
@@ -149,6 +150,7 @@ class Worker:
             text = f"{name}: {arm} of {self.cell.data_text} was computed from the original network {other}"
             warnings.warn(f"{text}, not from {digest} as here; both are kept apart", OtherTeacher, stacklevel=3)
             return self._stored(arm)
+        self._digest = other
         names = found["group"].map(dict(enumerate(self.sets[0].group_names)))
         if not names.equals(found["group_name"]):  # they were renamed since
             found = found.assign(group_name=names)
@@ -251,11 +253,11 @@ class Worker:
             self._path, self.path_seconds = self._run(self.options)
         return self._path
 
-    def path_name(self, options: object | None = None) -> str:
-        """Name of the mask path's checkpoint, with the cell's options or others."""
+    def path_name(self, options: object | None = None, digest: str | None = None) -> str:
+        """Name of the mask path's checkpoint, with the cell's options and teacher's digest or others."""
         settings = self._settings("path")
         settings |= {"method": self.cell.method, "options": settings_of(options or self.options)}
-        return key(settings | {"budgets": self.cell.budgets, "teacher": self.teacher()[1]["digest"]})
+        return key(settings | {"budgets": self.cell.budgets, "teacher": digest or self.teacher()[1]["digest"]})
 
     def _gated(self) -> nn.Module:
         return map_networks(lambda network: gates.install(network, self.sets[0].input_shape), self.teacher()[0])
@@ -346,6 +348,12 @@ class Worker:
             self.store.discard(f"{self.name(arm)}-{number}")
         if (mitigation := mitigation_of(arm)) is not None and not self.linearizer.finetunes(self.options):
             self.store.discard(self.path_name(replace(self.options, mitigation=mitigation)))
+
+    def forget_path(self) -> None:
+        """Remove the mask path's checkpoint, which only missing arms need."""
+        digest = self._digest if self._teacher is None else self._teacher[1]["digest"]
+        if digest is not None:
+            self.store.discard(self.path_name(digest=digest))
 
     def _curved(self, arm: str) -> tuple[str, ...]:
         """The splits on which an arm's Hessian eigenvalues are computed."""

@@ -19,7 +19,19 @@ from linfair.study.definitions import DefinitionError, Job
 from linfair.study.locks import Claimed, held
 from linfair.study.runner import LOCKS, RETRY
 from linfair.study.store import ResultStore, Tables, code_hash
-from linfair.study.work import Event, Report, by_teacher, cell_id, compute, failure, read_pace, teacher_id, words
+from linfair.study.work import (
+    Broken,
+    Event,
+    Report,
+    by_teacher,
+    cell_id,
+    compute,
+    failure,
+    path_id,
+    read_pace,
+    teacher_id,
+    words,
+)
 
 RETRIES = 3
 """How often the jobs of a lost node or process are started again."""
@@ -36,6 +48,7 @@ def run_on_ray(
     threads: int = 1,
     minutes: float | None = None,
     cache: str | Path | None = None,
+    keep: bool = False,
     progress: bool = True,
     say: Callable[[str], None] = print,
 ) -> Report:
@@ -49,6 +62,7 @@ def run_on_ray(
         threads: CPU threads, and Ray's CPUs, of one task.
         minutes: Start no stage that would not end within these; None is no limit.
         cache: Where checkpoints go, on every node; the user's cache by default.
+        keep: Keep the checkpoints of mask paths that no missing arm needs any more.
         progress: Show a progress bar.
         say: Prints one line.
 
@@ -89,7 +103,7 @@ def run_on_ray(
                     waiting.append((max(due, time.time() + RETRY), group))
                     continue
                 place = str(cache) if cache else None
-                reference = task.remote(group, place, threads, deadline, pace, frozenset(tables.names()))
+                reference = task.remote(group, place, threads, deadline, pace, frozenset(tables.names()), keep)
                 running[reference], claims[reference] = group, mine
             ready, _ = ray.wait(list(running), timeout=0.5) if running else (time.sleep(0.5), [])
             for reference in ready or ():
@@ -109,14 +123,26 @@ def run_on_ray(
 
 
 def compute_all(
-    jobs: Sequence[Job], cache: str | None, threads: int, deadline: float | None, pace: dict, done: frozenset[str]
+    jobs: Sequence[Job],
+    cache: str | None,
+    threads: int,
+    deadline: float | None,
+    pace: dict,
+    done: frozenset[str],
+    keep: bool = False,
 ) -> Settled:
     """The Ray task: compute jobs on this node; the events and the new tables."""
     torch.set_num_threads(threads)
     store = ResultStore(Path(cache) if cache else cache_folder() / code_hash())
     events: list[Event] = []
-    for job in jobs:
-        compute(job, store, events.append, deadline=deadline, pace=pace, done=done)
+    for number, job in enumerate(jobs):
+        needed = keep or any(path_id(job.cell) == path_id(other.cell) for other in jobs[number + 1 :])
+        try:
+            compute(job, store, events.append, deadline=deadline, pace=pace, done=done, last=not needed)
+        except Broken as broken:  # the rest needs another process: the same command gives it one
+            left = len(broken.arms) + sum(len(other.arms) for other in jobs[number + 1 :])
+            events.append(Event("stopped", f"{words(job.cell)}: its process met a CUDA error", left))
+            break
     fresh = {one.name for one in events if one.kind in ("computed", "read")} - done
     return events, {name: store.read(name) for name in sorted(fresh)}
 

@@ -5,16 +5,18 @@ are read alike.
 """
 
 import json
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from linfair.study.definitions import Figure, find_profile, panels_of, plan
+from linfair.study.checks import OtherTeacher
+from linfair.study.definitions import Figure, Panel, find_profile, panels_of, plan
 from linfair.study.grids import asked_for, pairs
 from linfair.study.store import Tables
-from linfair.study.tables import drops, finished, over_seeds, overall
+from linfair.study.tables import check_teachers, drops, finished, one_teacher, over_seeds, overall
 
 KNOWN_BY = ["data", "network", "method", "options", "arm", "profile", "seed"]
 _NEEDED = {*KNOWN_BY, "budget", "group", "teacher", "device"} - {"options"}
@@ -94,12 +96,17 @@ def wanted(figure: Figure, profile: str, seeds: int | None = None) -> dict[tuple
 
 
 def status(figure: Figure, profile: str, found: Found, *, seeds: int | None = None) -> Status:
-    """How far a figure is. Rows without the quantity that it shows, such as an eigenvalue left out, are none of its."""
+    """How far a figure is.
+
+    Rows without the quantity that it shows, such as an eigenvalue left out, do not count, and of a seed with several
+    original networks those of one count, as in `gather`.
+    """
     needs = wanted(figure, profile, seeds)
     rows = found.rows[found.rows["profile"] == profile]
     rows = rows.assign(data=rows["data"].map(asked_for))
     if figure.quantity in rows:
         rows = rows[rows[figure.quantity].notna() | rows.get("diverged", False)]
+    rows = pd.concat([rows[:0], *(part for _, part in _by_panel(figure, profile, rows, seeds))])
     have = {name: frozenset(part["budget"]) for name, part in rows.groupby(KNOWN_BY, sort=False)}
     devices = {name: part["device"].iloc[0] for name, part in rows.groupby(KNOWN_BY, sort=False)}
     done = {name for name, budgets in needs.items() if name in have and budgets <= have[name]}
@@ -113,29 +120,14 @@ def status(figure: Figure, profile: str, found: Found, *, seeds: int | None = No
 def gather(figure: Figure, profile: str, found: Found, *, seeds: int | None = None) -> pd.DataFrame:
     """The rows of a figure, `figure` and `panel` in front, in an order that does not depend on files.
 
-    Where a seed has results of several teachers (another device, another version), those of the teacher with the most
-    arms are taken: arms of different teachers are never compared.
+    Where a seed has results of several teachers (another processor or GPU, another version), those of one are taken,
+    and an `OtherTeacher` warning says so: see `linfair.study.tables.one_teacher`.
 
     Raises:
         ValueError: If nothing of the figure is there.
     """
-    chosen, parts = find_profile(profile), []
-    rows = found.rows[found.rows["profile"] == profile]
-    count = chosen.seeds if seeds is None else seeds
-    for panel in panels_of(figure, chosen):
-        for one in (panel, panel.of_subset):  # the whole data set, or else a part of it; never both
-            part = rows[(rows["data"] == one.data_text) & (rows["network"] == one.network) & (rows["seed"] < count)]
-            if not part.empty:
-                break
-        panel = one
-        part = part[part["method"].isin(("original", panel.method)) & part["arm"].isin(panel.arms)]
-        asked = part["budget"].isin(panel.budgets) & (part["options"] == pairs(panel.options))
-        part = part[(part["arm"] == "original") | asked]
-        if part.empty:
-            continue
-        arms = part.groupby(["seed", "teacher"])["arm"].nunique().reset_index()
-        best = arms.sort_values(["seed", "arm", "teacher"], ascending=[True, False, True]).drop_duplicates("seed")
-        part = part.merge(best[["seed", "teacher"]], on=["seed", "teacher"])
+    parts = []
+    for panel, part in _by_panel(figure, profile, found.rows[found.rows["profile"] == profile], seeds):
         part = part.drop_duplicates(["method", "arm", "budget", "seed", "split", "group"])
         part = part.assign(rank=part["arm"].map({arm: number for number, arm in enumerate(panel.arms)}))
         keys, up = ["rank", "seed", "budget", "split", "group"], [True, True, False, True, True]
@@ -149,6 +141,27 @@ def gather(figure: Figure, profile: str, found: Found, *, seeds: int | None = No
     table.insert(0, "figure", figure.name)
     table.insert(1, "panel", table.pop("panel"))
     return table
+
+
+def _by_panel(
+    figure: Figure, profile: str, rows: pd.DataFrame, seeds: int | None
+) -> Iterator[tuple[Panel, pd.DataFrame]]:
+    """Each panel with its rows, those of one original network for each seed; panels without any are left out."""
+    chosen = find_profile(profile)
+    count = chosen.seeds if seeds is None else seeds
+    for panel in panels_of(figure, chosen):
+        for one in (panel, panel.of_subset):  # the whole data set, or else a part of it; never both
+            part = rows[(rows["data"] == one.data_text) & (rows["network"] == one.network) & (rows["seed"] < count)]
+            if not part.empty:
+                break
+        panel = one
+        part = part[part["method"].isin(("original", panel.method)) & part["arm"].isin(panel.arms)]
+        asked = part["budget"].isin(panel.budgets) & (part["options"] == pairs(panel.options))
+        part, others = one_teacher(part[(part["arm"] == "original") | asked])
+        for line in others:
+            warnings.warn(line, OtherTeacher, stacklevel=3)
+        if not part.empty:
+            yield panel, part
 
 
 def values(table: pd.DataFrame, quantity: str) -> pd.DataFrame:
@@ -165,6 +178,7 @@ def values(table: pd.DataFrame, quantity: str) -> pd.DataFrame:
         return found.assign(value=found[quantity])
     if quantity == "relative_change":
         by = ["seed", "split", "group_name", "budget"]
+        check_teachers(table)
         rows = finished(table)
         rows = rows[rows["arm"] != "original"]
         plain = rows.loc[rows["arm"] == "plain", [*by, "accuracy"]].rename(columns={"accuracy": "without"})

@@ -12,6 +12,7 @@ study) and writes the table that the book keeps.
 """
 
 import argparse
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,11 +22,12 @@ import pandas as pd
 from linfair.claims import Page
 from linfair.study import arms as known_arms
 from linfair.study import explain, repair, why
+from linfair.study.checks import OtherTeacher
 from linfair.study.definitions import find, plan
 from linfair.study.gather import collect
 from linfair.study.recipes import CURVATURE
 from linfair.study.runner import run_jobs
-from linfair.study.tables import SIDES, by_role, disparity, drops, over_seeds, overall, paired, sides, text
+from linfair.study.tables import SIDES, by_role, disparity, drops, one_teacher, over_seeds, overall, paired, sides, text
 from linfair.study.work import StudyFailed
 
 FACES = "utkface_race_thin"
@@ -101,6 +103,9 @@ def rows_in(out: str | Path, data: str) -> pd.DataFrame:
     rows = rows[rows["data"] == data] if len(rows) else rows
     if rows.empty:
         raise ValueError(f"{out} has no rows of {data}; `python -m linfair.study.named --out {out}` computes them")
+    rows, others = one_teacher(rows)
+    for line in others:
+        warnings.warn(line, OtherTeacher, stacklevel=2)
     by = ["seed", "method", "arm", "budget", "split", "group"]
     return rows.sort_values(by, ascending=[True, True, True, False, True, True], ignore_index=True)
 

@@ -23,7 +23,7 @@ import pandas as pd
 from linfair.metrics.margin import normalised
 from linfair.study.cells import grid, run
 from linfair.study.store import ResultStore
-from linfair.study.tables import by_role, finished, over_seeds
+from linfair.study.tables import by_role, check_teachers, finished, over_seeds
 
 TABLE = Path("book/results/digits_mlp_mitigation.parquet")
 DEEPREDUCE_TABLE = Path("book/results/digits_resnet18_mitigation.parquet")
@@ -192,6 +192,7 @@ def accuracies(table: pd.DataFrame, *, pooled: str = "role") -> pd.DataFrame:
     """
     if pooled not in ("role", "all", "group"):
         raise ValueError(f"accuracies are pooled by role, all or group, got {pooled!r}")
+    check_teachers(table)
     rows = with_ways(finished(table))
     if pooled == "all":
         rows = rows.assign(role="all")

@@ -14,6 +14,7 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
@@ -23,7 +24,19 @@ from linfair.paths import cache_folder
 from linfair.study.definitions import Job
 from linfair.study.locks import Claimed, held, started
 from linfair.study.store import ResultStore, Tables, code_hash
-from linfair.study.work import Event, Report, cell_id, compute, failure, learn_pace, read_pace, teacher_id, words
+from linfair.study.work import (
+    Broken,
+    Event,
+    Report,
+    cell_id,
+    compute,
+    failure,
+    learn_pace,
+    path_id,
+    read_pace,
+    teacher_id,
+    words,
+)
 
 LOCKS = ".locks"
 RETRY = 2.0  # seconds until a cell that another runner has is asked for again
@@ -37,6 +50,7 @@ def run_jobs(
     minutes: float | None = None,
     threads: int = 1,
     cache: str | Path | None = None,
+    keep: bool = False,
     progress: bool = True,
     say: Callable[[str], None] = print,
 ) -> Report:
@@ -45,10 +59,11 @@ def run_jobs(
     Args:
         jobs: From `linfair.study.definitions.plan`.
         out: Folder of the results.
-        workers: Processes; each computes one cell at a time.
+        workers: Processes; each computes one cell at a time. Several GPUs are given to them in turn.
         minutes: Start no stage that would not end within these, as far as the results so far tell; None is no limit.
         threads: CPU threads of each process; on a CPU the results depend on them.
         cache: Where checkpoints go; the user's cache by default.
+        keep: Keep the checkpoints of mask paths that no missing arm needs any more.
         progress: Show a progress bar.
         say: Prints one line.
 
@@ -71,7 +86,7 @@ def run_jobs(
     sweep(store.folder / "checkpoints")
     deadline = None if minutes is None else time.time() + 60 * minutes
     report = Report(tables, sum(len(job.arms) for job in jobs), say, progress)
-    _Pool(jobs, store, report, min(workers, len(jobs)), threads, deadline).run()
+    _Pool(jobs, store, report, min(workers, len(jobs)), threads, deadline, keep).run()
     report.close()
     return report
 
@@ -87,18 +102,18 @@ def sweep(folder: Path, *, older: float = 3600.0) -> None:
 class _Process:
     """A worker process, the connection to it and the job it has."""
 
-    def __init__(self, store: ResultStore, threads: int) -> None:
+    def __init__(self, store: ResultStore, threads: int, gpu: int | None) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, other = context.Pipe()
-        self.process = context.Process(target=work, args=(other, store, threads), daemon=True)
+        self.process = context.Process(target=work, args=(other, store, threads, gpu), daemon=True)
         self.process.start()
         other.close()
         self.job: Job | None = None
         self.settled = 0
 
-    def give(self, job: Job, deadline: float | None, pace: dict) -> None:
+    def give(self, job: Job, deadline: float | None, pace: dict, *, last: bool) -> None:
         self.job, self.settled = job, 0
-        self.connection.send((job, deadline, pace))
+        self.connection.send((job, deadline, pace, last))
 
     def end(self) -> None:
         self.process.terminate()
@@ -120,16 +135,23 @@ class _Pool:
         workers: int,
         threads: int,
         deadline: float | None,
+        keep: bool,
     ) -> None:
         self.waiting = deque((0.0, job) for job in jobs)
-        self.store, self.report, self.threads, self.deadline = store, report, threads, deadline
+        on_gpu = any(job.cell.device == "cuda" for job in jobs)
+        self.gpus = torch.cuda.device_count() if on_gpu else 0
+        self.store, self.report, self.threads, self.deadline, self.keep = store, report, threads, deadline, keep
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             self.pace = read_pace(report.tables)
         for one in caught:
             report.line(str(one.message))
         self.others: set[str] = set()
-        self.processes = [_Process(store, threads) for _ in range(workers)]
+        self.processes = [self._started(place) for place in range(workers)]
+
+    def _started(self, place: int) -> _Process:
+        """A new process for a place; places take the GPUs in turn."""
+        return _Process(self.store, self.threads, place % self.gpus if self.gpus else None)
 
     def run(self) -> None:
         try:
@@ -148,7 +170,8 @@ class _Pool:
 
     def _give(self, one: _Process, job: Job) -> None:
         try:
-            one.give(job, self.deadline, self.pace)
+            needed = self.keep or any(path_id(job.cell) == path_id(other.cell) for _, other in self.waiting)
+            one.give(job, self.deadline, self.pace, last=not needed)
         except OSError:  # it died while it had nothing to do
             self._died(one)
 
@@ -174,6 +197,13 @@ class _Pool:
                 learn_pace(self.pace, self.report.tables.read(message.name))
         elif message is None:
             one.job = None
+        elif isinstance(message, Broken):
+            text = "its process ends after the CUDA error and another takes its place"
+            self.report.line(f"{words(one.job.cell)}: {text}")
+            if message.arms:
+                self.waiting.appendleft((0.0, replace(one.job, arms=message.arms)))
+            one.job = None
+            self._died(one)
         else:  # somebody else's cell
             self.waiting.append((time.time() + RETRY, one.job))
             if message not in self.others:
@@ -190,7 +220,7 @@ class _Pool:
             why = f"its process ended with exit code {code}" + (" (out of memory?)" if code == -signal.SIGKILL else "")
             text = f"{words(job.cell)}, arms {', '.join(arms)}: {why}"
             self.report.tell(failure(job, text, arms, cell_id(job.cell), why))
-        self.processes[place] = _Process(self.store, self.threads)
+        self.processes[place] = self._started(place)
 
     def _time_is_up(self) -> None:
         for one in self.processes:
@@ -199,26 +229,33 @@ class _Pool:
                 self.report.tell(Event("stopped", text, len(one.job.arms) - one.settled))
 
 
-def work(connection: Connection, store: ResultStore, threads: int) -> None:
+def work(connection: Connection, store: ResultStore, threads: int, gpu: int | None = None) -> None:
     """A worker process: compute the jobs that come, one by one, until the runner ends.
 
     Args:
-        connection: Jobs come from there, events go there; None says that a job is done, a text who else has it.
+        connection: Jobs come from there, events go there; None says that a job is done, a text who else has it, and
+            `Broken` that this process ends.
         store: Where tables and checkpoints go.
         threads: CPU threads.
+        gpu: Number of the GPU that `cuda` stands for; None leaves it as it is.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the runner decides
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     threading.Thread(target=_end_with, args=(multiprocessing.parent_process(),), daemon=True).start()
     torch.set_num_threads(threads)
+    if gpu is not None:
+        torch.cuda.set_device(gpu)
     while True:
         try:
-            job, deadline, pace = connection.recv()
+            job, deadline, pace, last = connection.recv()
         except (EOFError, OSError):
             return
         try:
             with held(Path(store.results) / LOCKS, teacher_id(job.cell)):
-                compute(job, store, connection.send, deadline=deadline, pace=pace)
+                compute(job, store, connection.send, deadline=deadline, pace=pace, last=last)
+        except Broken as broken:
+            connection.send(broken)
+            return
         except Claimed as owner:
             connection.send(str(owner))
         except OSError as error:  # the claim could not be written

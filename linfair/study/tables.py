@@ -6,7 +6,57 @@ import pandas as pd
 from linfair.metrics import mean_interval
 from linfair.study.measure import DIAGNOSTICS
 
+_ORIGINAL = ["data", "network", "width", "profile", "seed"]
+"""What one original network is known by, beside its digest."""
+
 _PER_GROUP = {"group", "group_name", "n_train", "n", "accuracy", "low", "high"}
+
+
+def one_teacher(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The rows of one original network for each seed: arms of different ones are never compared.
+
+    The same settings give another network on another processor, another GPU or with another version. Where a seed has
+    several, told apart by the digest in `teacher`, that with the most arms and budgets is taken; of equal ones the
+    first by digest.
+
+    Args:
+        table: Rows of a study.
+
+    Returns:
+        The rows that are left, and a line for each seed whose others are left out.
+    """
+    by = [name for name in _ORIGINAL if name in table]
+    if table.empty or "teacher" not in table or table.groupby(by, dropna=False)["teacher"].nunique().max() <= 1:
+        return table, []
+    arms = table.drop_duplicates([*by, "teacher", "method", "arm", "budget"])
+    counts = arms.groupby([*by, "teacher"], dropna=False).agg(arms=("arm", "size"), device=("device", "first"))
+    counts = counts.reset_index().sort_values(["arms", "teacher"], ascending=[False, True])
+    lines = []
+    for names, part in counts.groupby(by, dropna=False):
+        if len(part) > 1:
+            seed = ", ".join(f"{name} {value}" for name, value in zip(by, names, strict=True) if name != "width")
+            said = [f"{row.teacher} ({row.device}, {row.arms} networks)" for row in part.itertuples()]
+            lines.append(f"{seed}: {len(part)} original networks, {'; '.join(said)}; rows of the first are used")
+    best = counts.drop_duplicates(by)[[*by, "teacher"]]
+    return table.merge(best, on=[*by, "teacher"]), lines
+
+
+def check_teachers(table: pd.DataFrame) -> None:
+    """Refuse rows in which a seed has several original networks.
+
+    Raises:
+        ValueError: Names one such seed and the digests.
+    """
+    by = [name for name in _ORIGINAL if name in table]
+    if "teacher" not in table or not by:
+        return
+    for names, digests in table.groupby(by, dropna=False)["teacher"].unique().items():
+        if len(digests) > 1:
+            seed = ", ".join(f"{name} {value}" for name, value in zip(by, np.atleast_1d(names), strict=True))
+            raise ValueError(
+                f"arms of different teachers are mixed: {seed} has the original networks {', '.join(sorted(digests))}; "
+                "take the rows of one, as `linfair.study.tables.one_teacher` does"
+            )
 
 
 def finished(table: pd.DataFrame) -> pd.DataFrame:
@@ -42,21 +92,20 @@ def drops(table: pd.DataFrame) -> pd.DataFrame:
         ValueError: If a seed's original network is missing, or arms of different teachers are mixed.
     """
     table = finished(table)
+    check_teachers(table)
     by = ["data", "network", "profile", "seed", "split", "group_name"]
     original = table[table["arm"] == "original"].drop_duplicates([*by, "teacher"])
     merged = table.merge(
-        original[[*by, "accuracy", "teacher"]].rename(columns={"accuracy": "original", "teacher": "of_teacher"}),
+        original[[*by, "accuracy"]].rename(columns={"accuracy": "original"}),
         on=by,
         how="left",
         validate="many_to_one",
     )
     if merged["original"].isna().any():
         raise ValueError(f"no original network for seeds {sorted(merged[merged['original'].isna()]['seed'].unique())}")
-    if (merged["teacher"] != merged["of_teacher"]).any():
-        raise ValueError("arms of different teachers are mixed; drops are compared only within one teacher's digest")
     drop = 100 * (merged["original"] - merged["accuracy"])
     relative = drop / merged["original"].where(merged["original"] > 0)
-    return merged.drop(columns="of_teacher").assign(drop=drop, relative_drop=relative)
+    return merged.assign(drop=drop, relative_drop=relative)
 
 
 def over_seeds(table: pd.DataFrame, column: str, by: list[str]) -> pd.DataFrame:
@@ -122,6 +171,7 @@ def paired(
             raise ValueError(f"no rows of arm {name!r} on split {split!r}; there are {there or 'none'}")
     if quantity not in rows:
         raise ValueError(f"the rows have no column {quantity!r}; they have {', '.join(rows.columns)}")
+    check_teachers(rows[rows["arm"].isin([arm, against])])
     names = ["arm", "budget", "seed", "group_name", "role", "n_train", "n", quantity]
     rows = rows.loc[rows["arm"].isin([arm, against]), names]
     found = _compared(_pooled(rows, quantity, pooled), arm, against, scale)

@@ -9,7 +9,7 @@ import pandas as pd
 
 from linfair.metrics import mean_interval
 from linfair.study.explain import Predictor, correlations
-from linfair.study.tables import SIDES, paired, sides
+from linfair.study.tables import SIDES, check_teachers, paired, sides
 
 OWN = (
     Predictor("gradient norm", "own_gradient_norm", -1),
@@ -30,6 +30,7 @@ def role_ratios(table: pd.DataFrame, column: str, *, split: str) -> pd.DataFrame
         A row per budget, the original network's 1 first: budget, n_seeds, mean, low, high. No row where no seed has
         the quantity, above 0, of both roles.
     """
+    check_teachers(table)
     part = table[(table["split"] == split) & (table["arm"] != "control")].dropna(subset=[column])
     wide = part.astype({column: float}).pivot_table(index=["budget", "seed"], columns="role", values=column)
     wide = wide.reindex(columns=["minority", "majority"])
@@ -48,6 +49,7 @@ def against_original(table: pd.DataFrame, column: str, *, split: str) -> pd.Data
     Returns:
         A row per (role, budget): n_seeds, mean, low, high.
     """
+    check_teachers(table)
     ratios = paired(table, column, arm="plain", against="original", scale="ratio", split=split, pooled="role")
     return _geometric(ratios.rename(columns={"value": "log"}), ["role", "budget"])
 

@@ -1,5 +1,6 @@
 """One job in one process: compute the missing arms of a cell, stop in time, and say what happened. For every engine."""
 
+import gc
 import json
 import time
 import traceback
@@ -9,6 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 
 import pandas as pd
+import torch
 from tqdm import tqdm
 
 from linfair.study.cells import STAGES, Cell, Worker
@@ -27,8 +29,24 @@ def kind(stage: str, cell: Cell) -> tuple[str, ...]:
     return stage, cell.data_text, cell.network, "" if stage == "base" else cell.method, cell.profile
 
 
+CUDA_SIGNS = ("CUDA error", "cuDNN error", "CUBLAS_STATUS", "CUDNN_STATUS", "CUSOLVER_STATUS", "CUDA driver error")
+"""How torch's errors begin that a GPU or its libraries raised."""
+
+
 class StudyFailed(RuntimeError):
     """Some cells of a study failed, the others are done; the message says which."""
+
+
+class Broken(RuntimeError):
+    """This process met a CUDA error: nothing that it computes on the GPU from then on can succeed.
+
+    Attributes:
+        arms: Those of its job that are neither done nor failed.
+    """
+
+    def __init__(self, arms: Sequence[str]) -> None:
+        super().__init__("a CUDA error")
+        self.arms = tuple(arms)
 
 
 class OutOfTime(RuntimeError):
@@ -69,6 +87,24 @@ def teacher_id(cell: Cell) -> str:
     return key({name: getattr(cell, name) for name in shared})
 
 
+def path_id(cell: Cell) -> str:
+    """The name of what cells share that have the same mask path."""
+    return key(asdict(cell) | {"curvature": None})
+
+
+def is_cuda_error(error: BaseException | None) -> bool:
+    """Whether an error, or one that led to it, leaves the process unable to use its GPU; too little memory does not."""
+    while error is not None:
+        text = str(error)
+        if not isinstance(error, torch.OutOfMemoryError) and (
+            isinstance(error, torch.AcceleratorError)
+            or (isinstance(error, RuntimeError) and any(sign in text for sign in CUDA_SIGNS))
+        ):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 def words(cell: Cell) -> str:
     """A cell in words."""
     seeds = f"seed {cell.seeds[0]}" if len(cell.seeds) == 1 else f"seeds {cell.seeds[0]}-{cell.seeds[-1]}"
@@ -83,6 +119,7 @@ def compute(
     deadline: float | None = None,
     pace: Pace | None = None,
     done: Collection[str] = (),
+    last: bool = False,
 ) -> None:
     """Compute what is missing of a job; whatever goes wrong is told, not raised.
 
@@ -96,6 +133,10 @@ def compute(
         deadline: When to be done, in the system's seconds; None is never. No stage is started that will not be.
         pace: How long stages take, as far as that is known.
         done: Names of tables that exist elsewhere.
+        last: No other job needs the mask path: its checkpoint is removed when all arms are there.
+
+    Raises:
+        Broken: After a CUDA error; the arm that met it is told as failed.
     """
     cell, arms = job.cell, list(job.arms)
 
@@ -105,7 +146,7 @@ def compute(
             takes = f", which takes {need:.0f} s" if need else ""
             raise OutOfTime(f"{words(cell)}: no time left for stage {stage}{takes}")
 
-    worker = None
+    worker, complete = None, True
     while arms:
         arm, name = arms.pop(0), cell_id(cell)
         try:
@@ -127,8 +168,17 @@ def compute(
             also = f", and {rest} more arm{'s' * (rest > 1)} of this cell" if rest else ""
             text = f"{name}: {arm} of {words(cell)}{also}: {type(error).__name__}: {error}"
             tell(failure(job, text, [arm, *arms[:rest]], name, traceback.format_exc()))
+            complete = False
+            if isinstance(error, torch.OutOfMemoryError):
+                traceback.clear_frames(error.__traceback__)  # they hold the tensors that did not fit
+                gc.collect()
+                torch.cuda.empty_cache()
+            elif is_cuda_error(error):
+                raise Broken(arms[rest:]) from None
             if rest:
                 return
+    if last and complete and worker is not None:
+        worker.forget_path()
 
 
 @contextmanager

@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 
 from linfair.study import cells, recipe
+from linfair.study.checks import OtherTeacher
 from linfair.study.definitions import Job, figures, find, plan
 from linfair.study.gather import collect, gather, status
 from linfair.study.grids import Cell
@@ -378,7 +379,8 @@ def test_results_of_another_teacher_are_not_mixed_in(finished: tuple[Path, Path,
     found = collect([str(finished[0])])
     other = found.rows[found.rows["arm"].isin(("original", "plain"))].assign(teacher="elsewhere")
     mixed = replace(found, rows=pd.concat([other, found.rows], ignore_index=True))
-    table = gather(figures()["fig13"], "smoke", mixed).drop(columns=list(cells.TIMING))
+    with pytest.warns(OtherTeacher, match="2 original networks, .* 14 networks.*; elsewhere .* 6 networks"):
+        table = gather(figures()["fig13"], "smoke", mixed).drop(columns=list(cells.TIMING))
     pd.testing.assert_frame_equal(table, rows(finished[0]), check_exact=True)
 
 

@@ -119,7 +119,7 @@ def test_a_missing_original_network_is_named_by_its_seed() -> None:
 def test_two_teachers_of_one_seed_are_refused() -> None:
     table = panel()
     other = table[table["arm"] == "original"].assign(teacher="another")
-    with pytest.raises(ValueError, match="many-to-one"):
+    with pytest.raises(ValueError, match="mixed: .*seed 0 has the original networks another, digest 0"):
         drops(pd.concat([table, other]))
 
 

@@ -8,7 +8,6 @@ compared only within one teacher's digest.
 
 import copy
 import time
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
@@ -31,7 +30,7 @@ from linfair.linearizers.registry import find
 from linfair.models import build
 from linfair.study.arms import ARMS, canonical, fine_tuned, mitigation_of, with_fate
 from linfair.study.base_data import found_words, load_sets
-from linfair.study.checks import OtherTeacher, path_notes, rows_problem, student_notes, teacher_notes
+from linfair.study.checks import path_notes, rows_problem, say_other_teacher, student_notes, teacher_notes
 from linfair.study.grids import Cell, built_as, grid, pairs
 from linfair.study.measure import Original, measure
 from linfair.study.recipes import Recipe, recipe
@@ -122,11 +121,10 @@ class Worker:
         return self._apart.get(name, name)
 
     def settle(self, arms: Sequence[str]) -> None:
-        """Make sure that the arms of this cell end up with one teacher, before the first of them is read.
+        """Make sure that these arms have one teacher, before the first of them is read.
 
-        The same settings can give another teacher on another processor. Where arms are missing, or stored with two
-        teachers, this cell's own is read or trained now; arms stored with another one keep their files, and this cell
-        computes them under names that hold its teacher's digest.
+        Where some are missing, or stored with two teachers, this cell's own is read or trained now. Arms stored with
+        another one keep their files; this cell computes them under names that hold its teacher's digest.
         """
         found = [self._stored(arm) for arm in arms]
         digests = {one["teacher"].iloc[0] for one in found if one is not None}
@@ -147,8 +145,7 @@ class Worker:
         digest = None if self._teacher is None else self._teacher[1]["digest"]
         if digest not in (None, other := found["teacher"].iloc[0]):
             self._apart[name] = key({"arm": name, "teacher": digest})
-            text = f"{name}: {arm} of {self.cell.data_text} was computed from the original network {other}"
-            warnings.warn(f"{text}, not from {digest} as here; both are kept apart", OtherTeacher, stacklevel=3)
+            say_other_teacher(f"{name}: {arm} of {self.cell.data_text}", other, digest)
             return self._stored(arm)
         self._digest = other
         names = found["group"].map(dict(enumerate(self.sets[0].group_names)))
@@ -270,15 +267,8 @@ class Worker:
         if stored is not None:
             return records_of(*stored, self.cell, self._gated()), stored[1]["seconds"]
         self.before("path")
-        start = time.perf_counter()
-        records = self.linearizer.run(
-            self.teacher()[0],
-            self.data,
-            self.cell.budgets,
-            seeds=self.cell.seeds,
-            options=options,
-            progress=self.progress,
-        )
+        start, given = time.perf_counter(), {"seeds": self.cell.seeds, "options": options, "progress": self.progress}
+        records = self.linearizer.run(self.teacher()[0], self.data, self.cell.budgets, **given)
         seconds = time.perf_counter() - start
         self.store.save(name, numbered([one.model for one in records]), notes_of(records) | {"seconds": seconds})
         return records, seconds
@@ -351,8 +341,7 @@ class Worker:
 
     def forget_path(self) -> None:
         """Remove the mask path's checkpoint, which only missing arms need."""
-        digest = self._digest if self._teacher is None else self._teacher[1]["digest"]
-        if digest is not None:
+        if (digest := self._teacher[1]["digest"] if self._teacher else self._digest) is not None:
             self.store.discard(self.path_name(digest=digest))
 
     def _curved(self, arm: str) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """What a cell's stored stages must hold: the rows of an arm, and the notes of a teacher, a path and a student."""
 
+import warnings
 from collections.abc import Callable, Sequence
 
 import pandas as pd
@@ -19,6 +20,12 @@ TUNED: Notes = {"arm": is_text, "seconds": is_number, "diverged": is_text}
 
 class OtherTeacher(UserWarning):
     """Rows of several original networks lie under the same settings; the message says which are used."""
+
+
+def say_other_teacher(what: str, other: str, digest: str) -> None:
+    """Warn that stored rows are of another original network than this cell's, by the digests of both."""
+    text = f"{what} was computed from the original network {other}, not from {digest} as here; both are kept apart"
+    warnings.warn(text, OtherTeacher, stacklevel=4)
 
 
 def rows_problem(rows: pd.DataFrame, cell: Cell, arm: str, sets: Sequence[GroupedData]) -> str:

@@ -379,7 +379,7 @@ def test_results_of_another_teacher_are_not_mixed_in(finished: tuple[Path, Path,
     found = collect([str(finished[0])])
     other = found.rows[found.rows["arm"].isin(("original", "plain"))].assign(teacher="elsewhere")
     mixed = replace(found, rows=pd.concat([other, found.rows], ignore_index=True))
-    with pytest.warns(OtherTeacher, match="2 original networks, .* 14 networks.*; elsewhere .* 6 networks"):
+    with pytest.warns(OtherTeacher, match="2 original networks, .* 7 networks.*; elsewhere .* 3 networks"):
         table = gather(figures()["fig13"], "smoke", mixed).drop(columns=list(cells.TIMING))
     pd.testing.assert_frame_equal(table, rows(finished[0]), check_exact=True)
 

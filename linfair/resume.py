@@ -1,0 +1,163 @@
+"""Training that goes on within a stage where it was stopped.
+
+Inside `resumable(...)` every `fit` of a single network keeps, at the end of an epoch and at most every few minutes,
+what its next epoch depends on: weights and buffers, the optimizer's state, the rows so far, and the state of those who
+hook into it (multipliers, a mask path). Started again with the same settings it goes on from there, and what it returns
+is equal to the last bit. Ensembles of small networks train for seconds and are not kept.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+Stored = tuple[dict[str, Tensor], dict[str, object]]
+"""Tensors by name, and notes that JSON can hold."""
+
+
+class Part(Protocol):
+    """Whoever hooks into a training and changes with it."""
+
+    def state(self) -> Stored:
+        """What has to be kept."""
+
+    def restore(self, tensors: dict[str, Tensor], notes: dict[str, object]) -> None:
+        """Take what was kept."""
+
+
+class Stage:
+    """What one stage keeps: the state of each `fit` in it, in the order of the calls.
+
+    Attributes:
+        earlier: Seconds that fits of this stage took before they were stopped.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[str], Stored | None],
+        save: Callable[[str, dict[str, Tensor], dict[str, object]], None],
+        discard: Callable[[str], None],
+        name: str,
+        every: float,
+    ) -> None:
+        self.load, self.save, self.discard = load, save, discard
+        self.name, self.every = name, every
+        self.calls, self.earlier = 0, 0.0
+
+    def clear(self) -> None:
+        """Remove what was kept."""
+        for number in range(self.calls):
+            self.discard(f"{self.name}-fit{number}")
+
+
+_STAGE: ContextVar[Stage | None] = ContextVar("stage", default=None)
+
+
+@contextmanager
+def resumable(
+    load: Callable[[str], Stored | None],
+    save: Callable[[str, dict[str, Tensor], dict[str, object]], None],
+    discard: Callable[[str], None],
+    *,
+    name: str,
+    every: float = 240.0,
+) -> Iterator[Stage]:
+    """Keep the state of every `fit` inside, and remove it when the block ends without an error.
+
+    Args:
+        load: Name -> what was stored under it, or None.
+        save: Name, tensors, notes -> stored.
+        discard: Name -> removed.
+        name: Of the stage; it must hold everything that decides the result.
+        every: Least seconds between two files.
+    """
+    stage = Stage(load, save, discard, name, every)
+    token = _STAGE.set(stage)
+    try:
+        yield stage
+    finally:
+        _STAGE.reset(token)
+    stage.clear()
+
+
+class Kept:
+    """The state of one `fit`.
+
+    Args:
+        about: What the fit was called with; a state kept by another call is left alone.
+        model: Its network.
+        optimizer: Its optimizer.
+        parts: Whoever hooks into it.
+
+    Attributes:
+        rows: The rows of the epochs that were done before.
+        done: Whether nothing is left to do.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        about: dict[str, object],
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        parts: Sequence[Part],
+    ) -> None:
+        self.stage, self.model, self.optimizer, self.parts = stage, model, optimizer, parts
+        self.about = json.loads(json.dumps(about, default=str))
+        self.name = f"{stage.name}-fit{stage.calls}"
+        stage.calls += 1
+        self.rows: list[dict[str, object]] = []
+        self.done, self.before = False, 0.0
+        self.start = self.saved = time.perf_counter()
+        if (stored := stage.load(self.name)) is not None and stored[1].get("about") == self.about:
+            self._restore(*stored)
+
+    def _restore(self, tensors: dict[str, Tensor], notes: dict[str, object]) -> None:
+        def under(start: str) -> dict[str, Tensor]:
+            return {name.removeprefix(start): one for name, one in tensors.items() if name.startswith(start)}
+
+        self.model.load_state_dict(under("model/"))
+        weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
+        state: dict[int, dict[str, object]] = {}
+        for name, value in under("optimizer/").items():
+            number, _, key = name.partition("/")
+            like = weights[int(number)]
+            if value.shape == like.shape:  # in the memory format of the weight, as a fused optimizer needs it
+                value = torch.empty_like(like, dtype=value.dtype).copy_(value)
+            state.setdefault(int(number), {})[key] = value
+        self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
+        for number, (part, noted) in enumerate(zip(self.parts, notes["parts"], strict=True)):
+            part.restore(under(f"part{number}/"), noted)
+        self.rows, self.done, self.before = notes["rows"], notes["done"], notes["seconds"]
+        self.stage.earlier += self.before
+
+    def epoch_done(self, rows: list[dict[str, object]], *, last: bool) -> None:
+        """Store the state if it is time, or if this epoch is the last of a fit that took long enough."""
+        now = time.perf_counter()
+        if now - self.saved < self.stage.every and not (last and self.before + now - self.start > 60):
+            return
+        tensors = {f"model/{name}": value for name, value in self.model.state_dict().items()}
+        for number, values in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer/{number}/{key}": one for key, one in values.items() if isinstance(one, Tensor)}
+        noted = []
+        for number, part in enumerate(self.parts):
+            own, notes = part.state()
+            tensors |= {f"part{number}/{name}": value for name, value in own.items()}
+            noted.append(notes)
+        about = {"about": self.about, "rows": rows, "done": last, "parts": noted}
+        copies = {name: value.detach().clone() for name, value in tensors.items()}
+        self.stage.save(self.name, copies, about | {"seconds": self.before + now - self.start})
+        self.saved = time.perf_counter()
+
+
+def kept(
+    about: dict[str, object], model: nn.Module, optimizer: torch.optim.Optimizer, parts: Sequence[Part]
+) -> Kept | None:
+    """The state of this `fit`, restored if there is one; None outside `resumable`."""
+    stage = _STAGE.get()
+    return None if stage is None else Kept(stage, about, model, optimizer, parts)

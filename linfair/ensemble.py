@@ -69,6 +69,11 @@ class Ensemble(nn.Module):
         return [self.member(index) for index in range(self.members)]
 
 
+def member_of(model: nn.Module, index: int) -> nn.Module:
+    """A copy of one member of an ensemble, or of a network on its own."""
+    return model.member(index) if isinstance(model, Ensemble) else copy.deepcopy(model)
+
+
 def map_networks(function: Callable[[nn.Module], nn.Module], model: nn.Module) -> nn.Module:
     """Apply a function to a network, or to each network of an ensemble."""
     if isinstance(model, Ensemble):

@@ -8,7 +8,7 @@ is equal to the last bit. Ensembles of small networks train for seconds and are 
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Protocol
@@ -30,6 +30,30 @@ class Part(Protocol):
         """Take what was kept."""
 
 
+def weights_of(networks: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+    """Weights and buffers of several networks, `NETWORK/TENSOR` -> tensor."""
+    return {f"{one}/{name}": value for one, network in networks.items() for name, value in network.state_dict().items()}
+
+
+def with_weights(network: nn.Module, tensors: Mapping[str, Tensor], name: str) -> nn.Module:
+    """The network with the weights that `weights_of` gave under a name."""
+    network.load_state_dict({k.removeprefix(f"{name}/"): v for k, v in tensors.items() if k.startswith(f"{name}/")})
+    return network
+
+
+class Store(Protocol):
+    """Where states are kept by name, such as `linfair.study.store.ResultStore`."""
+
+    def load(self, name: str) -> Stored | None:
+        """What was stored under a name, or None."""
+
+    def save(self, name: str, tensors: Mapping[str, Tensor], notes: Mapping[str, object]) -> None:
+        """Store tensors and notes."""
+
+    def discard(self, name: str) -> None:
+        """Remove what is stored under a name, if anything is."""
+
+
 class Stage:
     """What one stage keeps: the state of each `fit` in it, in the order of the calls.
 
@@ -37,46 +61,29 @@ class Stage:
         earlier: Seconds that fits of this stage took before they were stopped.
     """
 
-    def __init__(
-        self,
-        load: Callable[[str], Stored | None],
-        save: Callable[[str, dict[str, Tensor], dict[str, object]], None],
-        discard: Callable[[str], None],
-        name: str,
-        every: float,
-    ) -> None:
-        self.load, self.save, self.discard = load, save, discard
-        self.name, self.every = name, every
+    def __init__(self, store: Store, name: str, every: float) -> None:
+        self.store, self.name, self.every = store, name, every
         self.calls, self.earlier = 0, 0.0
 
     def clear(self) -> None:
         """Remove what was kept."""
         for number in range(self.calls):
-            self.discard(f"{self.name}-fit{number}")
+            self.store.discard(f"{self.name}-fit{number}")
 
 
 _STAGE: ContextVar[Stage | None] = ContextVar("stage", default=None)
 
 
 @contextmanager
-def resumable(
-    load: Callable[[str], Stored | None],
-    save: Callable[[str, dict[str, Tensor], dict[str, object]], None],
-    discard: Callable[[str], None],
-    *,
-    name: str,
-    every: float = 240.0,
-) -> Iterator[Stage]:
+def resumable(store: Store, *, name: str, every: float = 240.0) -> Iterator[Stage]:
     """Keep the state of every `fit` inside, and remove it when the block ends without an error.
 
     Args:
-        load: Name -> what was stored under it, or None.
-        save: Name, tensors, notes -> stored.
-        discard: Name -> removed.
+        store: Where.
         name: Of the stage; it must hold everything that decides the result.
         every: Least seconds between two files.
     """
-    stage = Stage(load, save, discard, name, every)
+    stage = Stage(store, name, every)
     token = _STAGE.set(stage)
     try:
         yield stage
@@ -114,8 +121,13 @@ class Kept:
         self.rows: list[dict[str, object]] = []
         self.done, self.before = False, 0.0
         self.start = self.saved = time.perf_counter()
-        if (stored := stage.load(self.name)) is not None and stored[1].get("about") == self.about:
+        stored = stage.store.load(self.name)
+        if stored is not None and stored[1].get("about") == self.about and self._fits(stored[0]):
             self._restore(*stored)
+
+    def _fits(self, tensors: dict[str, Tensor]) -> bool:
+        own = {f"model/{name}": value.shape for name, value in self.model.state_dict().items()}
+        return own == {name: value.shape for name, value in tensors.items() if name.startswith("model/")}
 
     def _restore(self, tensors: dict[str, Tensor], notes: dict[str, object]) -> None:
         def under(start: str) -> dict[str, Tensor]:
@@ -151,7 +163,7 @@ class Kept:
             noted.append(notes)
         about = {"about": self.about, "rows": rows, "done": last, "parts": noted}
         copies = {name: value.detach().clone() for name, value in tensors.items()}
-        self.stage.save(self.name, copies, about | {"seconds": self.before + now - self.start})
+        self.stage.store.save(self.name, copies, about | {"seconds": self.before + now - self.start})
         self.saved = time.perf_counter()
 
 

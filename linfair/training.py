@@ -9,7 +9,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,7 @@ from linfair.data import GroupedData, move
 from linfair.divergence import Failure, Isolation, TrainingDiverged, clip_gradients
 from linfair.ensemble import Ensemble
 from linfair.precision import full_precision, products
+from linfair.resume import Part, kept
 from linfair.schedule import Schedule
 
 Data = GroupedData | Sequence[GroupedData]
@@ -188,6 +189,7 @@ def fit(
     sampler: Sampler | None = None,
     clip: float | None = None,
     isolate: bool = False,
+    parts: Sequence[Part] | None = None,
     progress: bool = True,
 ) -> list[dict[str, object]]:
     """Train a network, or every member of an ensemble, in place.
@@ -209,6 +211,8 @@ def fit(
         isolate: In an ensemble, put diverged members back to the end of their last good epoch and go on with the
             others, instead of raising; rows then hold `diverged`, for each member the epoch in which it did, or None,
             and nan for its loss from then on.
+        parts: What changes with the training beside the network, hooks and objective included; a single network then
+            goes on within this stage where it was stopped, see `linfair.resume`. None keeps nothing.
         progress: Show a progress bar.
 
     Returns:
@@ -230,10 +234,14 @@ def fit(
     optimizer = schedule.make_optimizer(model)
     run = torch.compile(model) if schedule.compile else model
     rates = [group["lr"] for group in optimizer.param_groups]
-    history: list[dict[str, object]] = []
+    about = {"stage": stage, "label": label, "seeds": list(seeds), "n": source.n, "clip": clip, "how": asdict(schedule)}
+    state = kept(about, model, optimizer, parts) if parts is not None and source.single else None
+    history: list[dict[str, object]] = [] if state is None else state.rows
     isolation = Isolation(model, members) if isolate and isinstance(model, Ensemble) else None
-    steps = 0
-    bar = tqdm(range(schedule.epochs), desc=label or stage, unit="epoch", disable=not progress, leave=False)
+    steps = schedule.steps(source.n) * len(history)
+    left = range(len(history), len(history) if state is not None and state.done else schedule.epochs)
+    shown = {"initial": len(history), "total": schedule.epochs, "unit": "epoch", "disable": not progress}
+    bar = tqdm(left, desc=label or stage, leave=False, **shown)
     for epoch in bar:
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * schedule.rate(epoch)
@@ -275,7 +283,10 @@ def fit(
             bad = [seeds[member] for member, reason in sorted(failed.items()) if reason == why]
             raise TrainingDiverged(f"{label or stage}: {why.what} in epoch {epoch} for seeds {bad}; {why.advice}")
         bar.set_postfix(loss=f"{sum(losses) / members:.3f}", refresh=False)
-        if after_epoch is not None and after_epoch(epoch):
+        ends = after_epoch is not None and after_epoch(epoch)
+        if state is not None:
+            state.epoch_done(history, last=ends or epoch + 1 == schedule.epochs)
+        if ends:
             break
     bar.close()
     if last:  # so that a network is the same whether it was just trained or read from a file

@@ -4,12 +4,13 @@ import copy
 from collections.abc import Sequence
 from dataclasses import replace
 
-from torch import nn
+from torch import Tensor, nn
 
 from linfair import gates
-from linfair.ensemble import Ensemble, map_networks
+from linfair.ensemble import Ensemble, map_networks, member_of
 from linfair.linearizers.record import LinearizedModel, record
 from linfair.mitigation import Plain, resolve
+from linfair.resume import weights_of, with_weights
 from linfair.training import Data, Distill, Schedule, fit
 
 PAPER_FINETUNE = Schedule(
@@ -66,6 +67,7 @@ def finetune(
         sampler=objective.sampler,
         clip=objective.clip,
         isolate=not plain,
+        parts=(objective,),
         progress=progress,
     )
     rows = [row | logged for row, logged in zip(history, objective.rows, strict=True)]
@@ -115,21 +117,14 @@ def control(
     source = data[0] if isinstance(teacher, Ensemble) else data
     model = gates.freeze(map_networks(lambda network: gates.install(network, source.input_shape), start or teacher))
     single = not isinstance(model, Ensemble)
-    taken: dict[tuple[int, int], nn.Module] = {}
     each = schedule.steps(len(source.splits["train"])) if schedule else 0
     stops = [one.steps or tuple(each * epoch for epoch in one.epochs) for one in linearized]
-
-    def snapshot(done: int) -> None:
-        for number, steps in enumerate(stops):
-            for member, stop in enumerate(steps):
-                if stop == done:
-                    taken[number, member] = copy.deepcopy(model) if single else model.member(member)
-
+    copies = _Copies(model, stops)
     epochs = max(stop for one in linearized for stop in one.epochs)
     if epochs > (schedule.epochs if schedule else 0):
         raise ValueError(f"a mask was taken after {epochs} epochs: pass the method's own schedule, not {schedule}")
 
-    snapshot(0)
+    copies.take(0)
     if epochs:
         fit(
             model,
@@ -140,7 +135,8 @@ def control(
             stage="masks",
             label="control",
             after_epoch=lambda epoch: epoch + 1 >= epochs,
-            after_step=snapshot,
+            after_step=copies.take,
+            parts=(copies,),
             progress=progress,
         )
     return [
@@ -148,7 +144,7 @@ def control(
             "control",
             one.budget,
             one.budget_units,
-            [taken[number, member] for member in range(len(one.epochs))],
+            [copies.taken[number, member] for member in range(len(one.epochs))],
             one.epochs,
             [],
             single=single,
@@ -156,3 +152,28 @@ def control(
         )
         for number, one in enumerate(linearized)
     ]
+
+
+class _Copies:
+    """Copies of a network, or of an ensemble's members, at the steps at which masks were taken."""
+
+    def __init__(self, model: nn.Module, stops: Sequence[Sequence[int]]) -> None:
+        self.model, self.stops = model, stops
+        self.taken: dict[tuple[int, int], nn.Module] = {}
+
+    def take(self, done: int) -> None:
+        """Copy the members of which a mask was taken after so many steps."""
+        for number, steps in enumerate(self.stops):
+            for member, stop in enumerate(steps):
+                if stop == done:
+                    self.taken[number, member] = member_of(self.model, member)
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, object]]:
+        """What has to be kept for a training that goes on later."""
+        networks = {f"{number}/{member}": network for (number, member), network in self.taken.items()}
+        return weights_of(networks), {"taken": list(self.taken)}
+
+    def restore(self, tensors: dict[str, Tensor], notes: dict[str, object]) -> None:
+        """Take what was kept."""
+        for number, member in notes["taken"]:
+            self.taken[number, member] = with_weights(member_of(self.model, member), tensors, f"{number}/{member}")

@@ -27,11 +27,12 @@ import torch
 from torch import Tensor, nn
 
 from linfair import gates
-from linfair.ensemble import Ensemble, map_networks
+from linfair.ensemble import Ensemble, map_networks, member_of
 from linfair.linearizers.oneshot import top_units
 from linfair.linearizers.record import TOLERANCE, BudgetOutOfReach, LinearizedModel, budget_units, check_budgets, record
 from linfair.masks import apply_mask, masks_of
 from linfair.mitigation import resolve
+from linfair.resume import weights_of, with_weights
 from linfair.training import Batch, Data, Schedule, fit
 
 Snapshot = tuple[nn.Module, int, int]
@@ -128,6 +129,7 @@ def snl(
         check=path.mitigated.after_epoch,
         sampler=path.mitigated.sampler,
         clip=path.mitigated.clip,
+        parts=(path, path.mitigated),
         progress=progress,
     )
     path.finish(history)
@@ -211,6 +213,30 @@ class _Path:
             self.last[member] = step, count
         return counts
 
+    def state(self) -> tuple[dict[str, Tensor], dict[str, object]]:
+        """What has to be kept for a path that goes on later."""
+        snapshots = {
+            f"{member}/{number}": one
+            for member, taken in enumerate(self.taken)
+            for number, one in enumerate([*taken, self.held[member]])
+            if one is not None
+        }
+        trained = {name: (epochs, steps) for name, (_, epochs, steps) in snapshots.items()}
+        held = [one is not None for one in self.held]
+        counted = {"lowest": self.lowest, "stale": self.stale, "last": self.last, "counts": self.counts}
+        tensors = weights_of({name: network for name, (network, _, _) in snapshots.items()})
+        return tensors | {"lasso": self.lasso}, counted | {"trained": trained, "held": held}
+
+    def restore(self, tensors: dict[str, Tensor], notes: dict[str, object]) -> None:
+        """Take what was kept."""
+        self.lasso.copy_(tensors["lasso"])
+        self.lowest, self.stale, self.counts = notes["lowest"], notes["stale"], notes["counts"]
+        self.last = [tuple(one) for one in notes["last"]]
+        for name, (epochs, steps) in notes["trained"].items():
+            network = gates.freeze(with_weights(member_of(self.model, int(name.partition("/")[0])), tensors, name))
+            self.taken[int(name.partition("/")[0])].append((network, epochs, steps))
+        self.held = [self.taken[member].pop() if held else None for member, held in enumerate(notes["held"])]
+
     def finish(self, history: list[dict[str, object]]) -> None:
         if missing := self.missing():
             self._give_up(missing, f"all {self.options.schedule.epochs} epochs were used")
@@ -218,14 +244,14 @@ class _Path:
             row |= logged | {"kept": counts}
 
     def _snapshot(self, member: int, limit: int, step: int) -> Snapshot:
-        network = _member(self.model, member)
+        network = member_of(self.model, member)
         if self.options.exact:
             units = top_units({site: gate.alpha.detach() for site, gate in gates.sites(network).items()}, limit)
             gates.set_alphas(network, lambda site, alpha: units[site].to(alpha).unsqueeze(0))
         network = gates.binarise(network, threshold=self.options.threshold)
         if self.original is None:
             return network, math.ceil(step / self.steps), step
-        return apply_mask(_member(self.original, member), masks_of(network)), 0, 0
+        return apply_mask(member_of(self.original, member), masks_of(network)), 0, 0
 
     def _refuse(self, member: int, limit: int, step: int, count: int) -> None:
         before, was = self.last[member]
@@ -252,7 +278,3 @@ class _Path:
             f"snl: {limit} units are out of reach for seeds {[self.seeds[m] for m in missing]}: {why}; "
             f"the lowest count is {self.lowest[member]} at lambda {self.lasso[member].item():.3g}. {advice}"
         )
-
-
-def _member(model: nn.Module, index: int) -> nn.Module:
-    return model.member(index) if isinstance(model, Ensemble) else copy.deepcopy(model)

@@ -64,6 +64,8 @@ class ExcessDropObjective(MitigatedObjective):
     Rows hold `multipliers` (after the update), `violations` (psi) and `absent` (batches without that group).
     """
 
+    carried = ("multipliers",)
+
     def __init__(
         self, options: ExcessDrop, model: nn.Module, teacher: nn.Module, data: Data, *, distill: Distill | None = None
     ) -> None:

@@ -46,6 +46,8 @@ class GroupDRO:
 class GroupDROObjective(MitigatedObjective):
     """The weighted sum of group losses; rows hold `weights` (at the end of the epoch) and `absent`."""
 
+    carried = ("exponents",)
+
     def __init__(
         self, options: GroupDRO, model: nn.Module, teacher: nn.Module, data: Data, *, distill: Distill | None = None
     ) -> None:

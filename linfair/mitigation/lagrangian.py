@@ -80,6 +80,8 @@ class LagrangianObjective(MitigatedObjective):
     a group took no part).
     """
 
+    carried = ("multipliers",)
+
     def __init__(
         self, options: Lagrangian, model: nn.Module, teacher: nn.Module, data: Data, *, distill: Distill | None = None
     ) -> None:

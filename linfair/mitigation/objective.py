@@ -62,6 +62,8 @@ class MitigatedObjective:
 
     sampler: Sampler | None = None
     clip: float | None = None
+    carried: ClassVar[tuple[str, ...]] = ()
+    """Names of the tensors that one epoch hands to the next."""
 
     def __init__(self, model: nn.Module, teacher: nn.Module, data: Data, *, distill: Distill | None = None) -> None:
         self.model, self.data = model, data
@@ -115,6 +117,16 @@ class MitigatedObjective:
         batch = Batch(y.new_empty(0), y, a, everything, augmented=False)
         losses = self.by_member(self.distill.per_input(predict(self.model, self.data, "train"), batch)).double()
         return losses.mean(dim=1), means_by_group(losses, source.a, self.n_groups)[0]
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, object]]:
+        """What has to be kept for a training that goes on later."""
+        return {name: getattr(self, name) for name in self.carried}, {"rows": self.rows}
+
+    def restore(self, tensors: dict[str, Tensor], notes: dict[str, object]) -> None:
+        """Take what was kept."""
+        for name in self.carried:
+            setattr(self, name, tensors[name].to(self._source.y.device))
+        self.rows = list(notes["rows"])
 
     def after_epoch(self, epoch: int) -> dict[int, Failure]:
         """Update and log what changes once an epoch; say which members diverged."""

@@ -1,0 +1,162 @@
+"""Training that goes on within a stage; the oracle is always the same training without an interruption, bit for bit."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from linfair import gates
+from linfair.linearizers import SNL, control, finetune
+from linfair.linearizers.registry import LINEARIZERS, find
+from linfair.linearizers.snl import snl
+from linfair.mitigation import MITIGATIONS
+from linfair.resume import resumable
+from linfair.study.store import ResultStore
+from linfair.training import Schedule, fit, supervised
+
+
+class Stopped(Exception):
+    """The machine is taken away."""
+
+
+@pytest.fixture
+def store(tmp_path) -> ResultStore:
+    return ResultStore(tmp_path)
+
+
+@pytest.fixture
+def stop_after(monkeypatch):
+    """Let so many epochs end, over all fits, and stop before the next one."""
+
+    rate = Schedule.rate
+
+    def arm(epochs: int) -> None:
+        left = [epochs]
+
+        def counted(self, epoch):
+            left[0] -= 1
+            if left[0] < 0:
+                raise Stopped
+            return rate(self, epoch)
+
+        monkeypatch.setattr(Schedule, "rate", counted)
+
+    return arm
+
+
+def equal(one: nn.Module, two: nn.Module) -> bool:
+    states = one.state_dict(), two.state_dict()
+    return states[0].keys() == states[1].keys() and all(torch.equal(states[0][k], states[1][k]) for k in states[0])
+
+
+def interrupted(run, store, stop_after, epochs: int):
+    """Run, stopped after some epochs, and run again as another process would."""
+    stop_after(epochs)
+    with pytest.raises(Stopped), resumable(store, name="stage", every=0):
+        run()
+    stop_after(10**6)
+    with resumable(store, name="stage", every=0) as kept:
+        again = run()
+    assert kept.earlier > 0
+    assert not list((store.folder / "checkpoints").glob("*")), "nothing is left behind"
+    return again
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+@pytest.mark.parametrize("way", [{}, {"channels_last": True, "fused": True}], ids=["plain", "fused"])
+def test_base_training(optimizer, way, digits, store, stop_after):
+    how = Schedule(epochs=5, optimizer=optimizer, lr=1e-2, decay="cosine", **way)
+
+    def run():
+        network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.LazyLinear(10))
+        with torch.random.fork_rng(), torch.no_grad():
+            torch.manual_seed(0)
+            network(torch.zeros(2, *digits.input_shape))
+            for weight in network.parameters():
+                weight.normal_(0, 0.05)
+            network[1].reset_running_stats()
+        rows = fit(network, digits, supervised, how, seeds=[0], stage="base", parts=(), progress=False)
+        return network, rows
+
+    whole = run()
+    again = interrupted(run, store, stop_after, 3)
+    assert equal(whole[0], again[0]) and whole[1] == again[1]
+
+
+SETTINGS = SNL(
+    lasso=3e-3, warmup=0, check_every=3, schedule=Schedule(epochs=80, optimizer="adam", lr=1e-3, alpha_lr=8e-3)
+)
+
+
+@pytest.mark.parametrize("stop", [1, 12, 22])
+@pytest.mark.parametrize("changed", [{}, {"mitigation": "lagrangian"}, {"rewind": True}], ids=["snl", "fair", "rewind"])
+def test_a_mask_path_and_its_control(stop, changed, teacher, digits, store, stop_after):
+    options = copy.copy(SETTINGS)
+    for name, value in changed.items():
+        object.__setattr__(options, name, value)
+
+    def run():
+        path = snl(teacher, digits, [0.8, 0.5, 0.3], seeds=[0], options=options, progress=False)
+        schedule, objective = find("snl").phase(options, teacher, digits)
+        copies = control(teacher, digits, path, seeds=[0], schedule=schedule, objective=objective, progress=False)
+        return path, copies
+
+    whole = run()
+    again = interrupted(run, store, stop_after, stop)
+    for one, two in zip([*whole[0], *whole[1]], [*again[0], *again[1]], strict=True):
+        assert equal(one.model, two.model) and (one.epochs, one.steps) == (two.epochs, two.steps)
+    assert whole[0][0].history == again[0][0].history
+
+
+@pytest.mark.parametrize("arm", [None, *MITIGATIONS])
+def test_fine_tuning_under_every_mitigation(arm, teacher, digits, store, stop_after):
+    [half] = snl(teacher, digits, [0.5], seeds=[0], options=SETTINGS, progress=False)
+    how = Schedule(epochs=4, lr=1e-3, decay="cosine")
+
+    def run():
+        return finetune(half, teacher, digits, seeds=[0], schedule=how, mitigation=arm, progress=False)
+
+    whole = run()
+    again = interrupted(run, store, stop_after, 2)
+    assert equal(whole.model, again.model) and whole.finetuning == again.finetuning
+
+
+@pytest.mark.parametrize("method", LINEARIZERS)
+def test_every_method_goes_on(method, teacher, digits, store, stop_after):
+    """Fits that a method had ended before it was stopped are read, not trained again."""
+    options = find(method).options()
+    if hasattr(options, "schedule"):
+        options = SETTINGS if method == "snl" else type(options)(schedule=Schedule(epochs=2, lr=1e-2))
+
+    def run():
+        return find(method).run(teacher, digits, [0.5], seeds=[0], options=options, progress=False)
+
+    [whole] = run()
+    if not any(whole.epochs):
+        pytest.skip("one shot: nothing is trained")
+    [again] = interrupted(run, store, stop_after, 3)
+    assert equal(whole.model, again.model)
+
+
+def test_a_state_of_another_call_or_network_is_left_alone(digits, teacher, store, stop_after):
+    def run(lr: float, network: nn.Module):
+        how = Schedule(epochs=3, lr=lr)
+        return fit(network, digits, supervised, how, seeds=[0], stage="base", parts=(), progress=False), network
+
+    stop_after(2)
+    with pytest.raises(Stopped), resumable(store, name="stage", every=0):
+        run(1e-2, copy.deepcopy(teacher))
+    stop_after(10**6)
+    for lr, network in ((1e-3, teacher), (1e-2, gates.install(teacher, digits.input_shape))):
+        whole = run(lr, copy.deepcopy(network))
+        with resumable(store, name="stage", every=1e9):
+            again = run(lr, copy.deepcopy(network))
+        assert whole[0] == again[0] and equal(whole[1], again[1])
+
+
+def test_a_training_that_declares_nothing_is_not_kept(digits, teacher, store, stop_after):
+    with resumable(store, name="stage", every=0):
+        how = Schedule(epochs=1, lr=1e-3)
+        fit(copy.deepcopy(teacher), digits, supervised, how, seeds=[0], stage="base", progress=False)
+    assert not (store.folder / "checkpoints").exists()

@@ -63,7 +63,12 @@ class Stage:
 
     def __init__(self, store: Store, name: str, every: float) -> None:
         self.store, self.name, self.every = store, name, every
-        self.calls, self.earlier = 0, 0.0
+        self.calls, self.earlier, self.began = 0, 0.0, time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that the stage has taken, those before it was stopped included."""
+        return self.earlier + time.perf_counter() - self.began
 
     def clear(self) -> None:
         """Remove what was kept."""

@@ -228,6 +228,7 @@ class _Search:
                 sampler=objective.sampler,
                 clip=objective.clip,
                 isolate=mitigated,
+                parts=(objective,),
                 progress=self.progress,
             )
         except TrainingDiverged:

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from linfair.linearizers import control
 from linfair.linearizers.record import LinearizedModel
 from linfair.linearizers.registry import find
 from linfair.models import build
+from linfair.resume import resumable
 from linfair.study.arms import ARMS, canonical, fine_tuned, mitigation_of, with_fate
 from linfair.study.base_data import found_words, load_sets
 from linfair.study.checks import path_notes, rows_problem, say_other_teacher, student_notes, teacher_notes
@@ -163,6 +165,8 @@ class Worker:
             with threads(self.threads):
                 found = self.rows(arm)
             self.store.write(name, found)
+            if not self.keep:
+                self.forget(arm)
         return found
 
     def _settings(self, stage: str) -> dict[str, object]:
@@ -222,16 +226,16 @@ class Worker:
         if self._failed is not None:  # it would only fail again
             raise self._failed
         self.before("base")
-        sets = self.sets
-        several = self._base or sets
+        several = self._base or self.sets
         base = several if len(several) > 1 else several[0]
-        start, options = time.perf_counter(), {"stage": "base", "label": "base training", "progress": self.progress}
+        options = {"stage": "base", "label": "base training", "parts": (), "progress": self.progress}
         try:
-            history = fit(model, base, supervised, self.recipe.base, seeds=self.cell.seeds, **options)
+            with resumable(self.store, name=name) as stage:
+                history = fit(model, base, supervised, self.recipe.base, seeds=self.cell.seeds, **options)
         except Exception as error:
             self._failed = error
             raise
-        notes = {"seconds": time.perf_counter() - start, "loss": history[-1]["loss"]}
+        notes = {"seconds": stage.seconds, "loss": history[-1]["loss"]}
         notes["digest"] = weights_digest(model)
         self.store.save(name, model.state_dict(), notes)
         return model, notes
@@ -260,16 +264,22 @@ class Worker:
         return map_networks(lambda network: gates.install(network, self.sets[0].input_shape), self.teacher()[0])
 
     def _run(self, options: object) -> tuple[list[LinearizedModel], float]:
-        """The records of the method with some options, from the checkpoint if there is one, and the seconds it took."""
-        name, count = self.path_name(options), len(self.cell.budgets)
+        """The records of the method with some options, and the seconds it took."""
+        how = {"seeds": self.cell.seeds, "options": options, "progress": self.progress}
+        run = partial(self.linearizer.run, self.teacher()[0], self.data, self.cell.budgets, **how)
+        return self._kept(self.path_name(options), run)
+
+    def _kept(self, name: str, run: Callable[[], list[LinearizedModel]]) -> tuple[list[LinearizedModel], float]:
+        """What `run` returns, from the checkpoint of that name if there is one, and the seconds it took."""
+        count = len(self.cell.budgets)
         like = numbered([self._gated()] * count)
         stored = self.store.load(name, like=like, notes=path_notes(count, len(self.cell.seeds)))
         if stored is not None:
             return records_of(*stored, self.cell, self._gated()), stored[1]["seconds"]
         self.before("path")
-        start, given = time.perf_counter(), {"seeds": self.cell.seeds, "options": options, "progress": self.progress}
-        records = self.linearizer.run(self.teacher()[0], self.data, self.cell.budgets, **given)
-        seconds = time.perf_counter() - start
+        with resumable(self.store, name=name) as stage:
+            records = run()
+        seconds = stage.seconds
         self.store.save(name, numbered([one.model for one in records]), notes_of(records) | {"seconds": seconds})
         return records, seconds
 
@@ -285,20 +295,11 @@ class Worker:
             path = self.path()
             self.spent["path"] = self.path_seconds
         if arm == "control":
-            self.before("path")
-            start = time.perf_counter()
             schedule, objective = self.linearizer.phase(self.options, teacher, self.data)
-            path = control(
-                teacher,
-                self.data,
-                path,
-                seeds=self.cell.seeds,
-                schedule=schedule,
-                objective=objective,
-                start=self.linearizer.start(self.options, teacher, self.cell.seeds),
-                progress=self.progress,
-            )
-            self.spent["path"] = time.perf_counter() - start
+            how = {"schedule": schedule, "objective": objective, "progress": self.progress}
+            how |= {"start": self.linearizer.start(self.options, teacher, self.cell.seeds), "seeds": self.cell.seeds}
+            run = partial(control, teacher, self.data, path, **how)
+            path, self.spent["path"] = self._kept(f"{self.path_name()}-control", run)
         if whole:
             yield from path
             return
@@ -314,20 +315,12 @@ class Worker:
                 yield replace(one, model=model, mitigation=mitigation, **fate)
                 continue
             self.before("finetune")
-            start = time.perf_counter()
-            tuned = fine_tuned(
-                one,
-                teacher,
-                self.data,
-                seeds=self.cell.seeds,
-                schedule=self.recipe.finetune,
-                mitigation=mitigation,
-                progress=self.progress,
-            )
-            seconds = time.perf_counter() - start
-            self.spent["finetune"] += seconds
+            how = {"seeds": self.cell.seeds, "schedule": self.recipe.finetune, "progress": self.progress}
+            with resumable(self.store, name=name) as stage:
+                tuned = fine_tuned(one, teacher, self.data, mitigation=mitigation, **how)
+            self.spent["finetune"] += stage.seconds
             if self.keep:
-                notes = {"budget": one.budget, "seconds": seconds, "teacher": self.teacher()[1]["digest"]}
+                notes = {"budget": one.budget, "seconds": stage.seconds, "teacher": self.teacher()[1]["digest"]}
                 notes |= {"diverged": tuned.diverged, "finetuning": tuned.finetuning}
                 self.store.save(name, tuned.model.state_dict(), notes)
             yield tuned
@@ -336,6 +329,8 @@ class Worker:
         """Remove the kept students of an arm whose table is stored."""
         for number in range(len(self.cell.budgets)):
             self.store.discard(f"{self.name(arm)}-{number}")
+        if arm == "control":
+            self.store.discard(f"{self.path_name()}-control")
         if (mitigation := mitigation_of(arm)) is not None and not self.linearizer.finetunes(self.options):
             self.store.discard(self.path_name(replace(self.options, mitigation=mitigation)))
 

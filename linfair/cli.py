@@ -107,6 +107,7 @@ COMMANDS = (
     Command("study show", "show a figure's cells and arms", studycli.show, studycli.show_options),
     Command("study status", "show what is computed of every figure", studycli.show_status, studycli.status_options),
     Command("study run", "compute what is missing of a figure", studycli.run, studycli.run_options),
+    Command("study merge", "put results into a few files", studycli.merge_results, studycli.merge_options),
     Command("study table", "show a figure's numbers", studycli.show_table, studycli.table_options),
     Command(
         "study compare", "say whether two results are the same", studycli.compare_results, studycli.compare_options

@@ -1,4 +1,4 @@
-"""What `linfair study list`, `show`, `status`, `run`, `table` and `compare` print and do."""
+"""What `linfair study list`, `show`, `status`, `run`, `merge`, `table` and `compare` print and do."""
 
 import sys
 from argparse import ArgumentParser, Namespace
@@ -13,8 +13,9 @@ from linfair.study import definitions
 from linfair.study.cells import Worker
 from linfair.study.compare import compare
 from linfair.study.definitions import PROFILE_NAMES, QUANTITIES, DefinitionError, Job, find, find_profile, plan
-from linfair.study.gather import collect, gather, status, summary
+from linfair.study.gather import collect, gather, merge, missing, status, summary
 from linfair.study.grids import listed
+from linfair.study.recipes import check_precision
 from linfair.study.store import ResultStore, Tables, code_hash
 from linfair.study.tables import text
 from linfair.study.work import StudyFailed, kind, read_pace, words
@@ -132,8 +133,12 @@ def run(options: Namespace) -> None:
     """Compute what is missing of a figure."""
     if options.device == "cuda" and options.engine == "local" and not torch.cuda.is_available():
         raise DefinitionError("--device cuda was asked for, but torch sees no GPU here; use --device cpu")
+    check_precision(options.profile, options.precision, options.device)
     jobs = _jobs(options)
     print(f"{options.figure}, profile {options.profile}: {find_profile(options.profile).about}")
+    if options.known:
+        every, jobs = len(jobs), missing(jobs, collect(options.known))
+        print(f"{every - len(jobs)} of {every} cells are complete in {', '.join(options.known)}")
     print(f"{len(jobs)} cells, {sum(len(job.arms) for job in jobs)} arms -> {options.out}", flush=True)
     shared = {"minutes": options.minutes, "cache": options.cache, "progress": options.progress, "say": _say}
     shared["keep"] = options.keep_checkpoints
@@ -156,6 +161,7 @@ def run_options(parser: ArgumentParser) -> None:
     """Add the options of `linfair study run`."""
     _figure_options(parser)
     parser.add_argument("--out", metavar="DIR", required=True, help="where results go; what is there is not computed")
+    parser.add_argument("--known", metavar="DIR", action="append", help="leave out cells whose rows are there (repeat)")
     parser.add_argument("--minutes", type=float, help="start no stage that would not end within these")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes (default: 1)")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads of each process (default: 1)")
@@ -165,6 +171,18 @@ def run_options(parser: ArgumentParser) -> None:
     parser.add_argument("--address", help="the Ray cluster's (default: start Ray here)")
     parser.add_argument("--gpus", type=float, metavar="X", help="Ray: GPUs of one cell, 0.25 for four on one GPU")
     parser.add_argument("--no-progress", dest="progress", action="store_false", help="no progress bar")
+
+
+def merge_results(options: Namespace) -> None:
+    """Put the results of folders into a few files of another."""
+    changed = merge(collect(options.out), options.into)
+    print("\n".join(f"wrote {path}" for path in changed) or f"{options.into} holds these rows already")
+
+
+def merge_options(parser: ArgumentParser) -> None:
+    """Add the options of `linfair study merge`."""
+    parser.add_argument("--out", metavar="DIR", action="append", required=True, help="a results folder (repeat)")
+    parser.add_argument("--into", metavar="DIR", required=True, help="a file for each data set, network and profile")
 
 
 def show_table(options: Namespace) -> None:
@@ -238,6 +256,7 @@ def _figure_options(parser: ArgumentParser) -> None:
     parser.add_argument("--profile", default="smoke", choices=PROFILE_NAMES, help="how large (default: smoke)")
     parser.add_argument("--seeds", type=int, metavar="N", help="seeds 0 to N-1 (default: the profile's)")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--precision", choices=("float32", "bf16"), help="of every training (default: the profile's)")
     for name in _PANEL:
         parser.add_argument(f"--{name}", metavar="NAME", help=f"only panels with this {name} (default: all)")
 
@@ -247,4 +266,5 @@ _PANEL = ("data", "network", "method")
 
 def _jobs(options: Namespace) -> list[Job]:
     only = {name: getattr(options, name) for name in _PANEL if getattr(options, name)}
-    return plan(find(options.figure), options.profile, seeds=options.seeds, device=options.device, only=only)
+    how = {name: getattr(options, name) for name in ("seeds", "device", "precision")}
+    return plan(find(options.figure), options.profile, only=only, **how)

@@ -8,8 +8,9 @@ epoch draws (order, shifts) depends on seed, stage and epoch alone, whatever els
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -233,6 +234,8 @@ def fit(
         model.to(memory_format=torch.channels_last)
     optimizer = schedule.make_optimizer(model)
     run = torch.compile(model) if schedule.compile else model
+    bf16 = schedule.precision == "bf16"
+    autocast = partial(torch.autocast, source.y.device.type, torch.bfloat16, enabled=bf16)
     rates = [group["lr"] for group in optimizer.param_groups]
     about = {"stage": stage, "label": label, "seeds": list(seeds), "n": source.n, "clip": clip, "how": asdict(schedule)}
     state = kept(about, model, optimizer, parts) if parts is not None and source.single else None
@@ -253,7 +256,7 @@ def fit(
             if last and batch.x.ndim == 4:
                 batch = replace(batch, x=batch.x.contiguous(memory_format=torch.channels_last))
             with products(tf32=schedule.tf32):
-                with torch.autocast(batch.x.device.type, torch.bfloat16, enabled=schedule.precision == "bf16"):
+                with autocast():
                     loss = objective(run, batch)
                 optimizer.zero_grad(set_to_none=True)
                 loss.sum().backward()
@@ -268,7 +271,8 @@ def fit(
         advice = f"lower the learning rate ({schedule.lr})"
         failed = {m: Failure("the loss is not finite", advice) for m in range(members) if not math.isfinite(losses[m])}
         if check is not None:
-            failed |= check(epoch)
+            with products(tf32=schedule.tf32), autocast():
+                failed |= check(epoch)
         history.append({"epoch": epoch, "loss": losses})
         if isolation is not None:
             isolation.update(epoch, list(failed))
@@ -294,14 +298,20 @@ def fit(
     return history
 
 
-@full_precision()
 @torch.no_grad()
 def predict(
-    model: nn.Module, data: Data, split: str, *, view: tuple[int, int] = (0, 0), batch_size: int = 1024
+    model: nn.Module,
+    data: Data,
+    split: str,
+    *,
+    view: tuple[int, int] = (0, 0),
+    batch_size: int = 1024,
+    measured: bool = True,
 ) -> Tensor:
     """Logits of a whole split, (n, classes) or (members, n, classes), its inputs moved by `view`.
 
-    In evaluation mode, without autocast and TF32: a measurement is never less precise than the weights.
+    In evaluation mode. What is `measured` runs without autocast and TF32: it is never less precise than the weights.
+    What only steers a training runs in that training's precision.
     """
     source = Source(data, split)
     if max(map(abs, view)) > source.sets[0].shift:
@@ -311,12 +321,13 @@ def predict(
     training = model.training
     model.eval()
     logits = []
-    for index in torch.arange(source.n, device=source.y.device).split(batch_size):
-        index = index.expand(len(source.sets), -1)
-        shifts = None
-        if view != (0, 0):
-            shifts = torch.tensor(view, device=index.device).view(2, 1, 1).expand(2, *index.shape)
-        logits.append(model(source.take(index, shifts).x))
+    with full_precision() if measured else nullcontext():
+        for index in torch.arange(source.n, device=source.y.device).split(batch_size):
+            index = index.expand(len(source.sets), -1)
+            shifts = None
+            if view != (0, 0):
+                shifts = torch.tensor(view, device=index.device).view(2, 1, 1).expand(2, *index.shape)
+            logits.append(model(source.take(index, shifts).x))
     model.train(training)
     return torch.cat(logits, dim=-2)
 

@@ -14,7 +14,7 @@ from linfair.ensemble import Ensemble
 from linfair.linearizers import LINEARIZERS
 from linfair.models import build
 from linfair.study import recipe
-from linfair.study.recipes import on_gpu
+from linfair.study.recipes import in_every_stage
 from linfair.training import Batch, Distill, Schedule, cross_entropy, distillation, fit, predict, supervised
 
 QUIET = {"seeds": [0], "stage": "base", "progress": False}
@@ -181,4 +181,4 @@ def test_the_gpu_profiles_differ_in_precision_alone_and_from_each_other_in_nothi
     for fast, reference in zip(schedules("fast"), schedules("fast_float32"), strict=True):
         assert (fast.precision, fast.tf32, fast.channels_last, fast.fused) == ("bf16", True, True, True)
         assert replace(fast, precision="float32", tf32=False) == reference
-    assert on_gpu(recipe("resnet18", "paper")).base.epochs == 160
+    assert in_every_stage(recipe("resnet18", "paper"), fused=True).base.epochs == 160

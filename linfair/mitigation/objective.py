@@ -109,13 +109,15 @@ class MitigatedObjective:
     def training_losses(self) -> tuple[Tensor, Tensor]:
         """Mean loss over the whole training split (members,) and over its groups (members, groups).
 
-        In evaluation mode, images where they are (no random shifts), in float64.
+        In evaluation mode and in the training's precision, images where they are (no random shifts), averaged in
+        float64.
         """
         source = self._source
         y, a = (value[0] if source.single else value for value in (source.y, source.a))
         everything = torch.arange(source.n, device=y.device).expand(y.shape)
         batch = Batch(y.new_empty(0), y, a, everything, augmented=False)
-        losses = self.by_member(self.distill.per_input(predict(self.model, self.data, "train"), batch)).double()
+        logits = predict(self.model, self.data, "train", measured=False)
+        losses = self.by_member(self.distill.per_input(logits, batch)).double()
         return losses.mean(dim=1), means_by_group(losses, source.a, self.n_groups)[0]
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, object]]:

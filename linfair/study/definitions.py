@@ -18,7 +18,7 @@ from linfair.models import NETWORKS
 from linfair.options import checked
 from linfair.study.arms import canonical
 from linfair.study.grids import Cell, data_words, fixed_list, method_options, stand_in_list
-from linfair.study.recipes import recipe
+from linfair.study.recipes import CURVATURE, recipe
 from linfair.study.sourcefile import DefinitionError, Source
 
 FIGURES = Path(__file__).parent / "figures"
@@ -34,7 +34,7 @@ QUANTITIES = {
     "distance": "distance of the parameters to the original's",
 }
 SPLITS = ("train", "val", "test", "test_balanced")
-PROFILE_NAMES = ("smoke", "small", "thin", "fast", "paper")
+PROFILE_NAMES = ("smoke", "small", "thin", "cpu", "fast", "paper")
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,9 @@ class Panel:
         options: Options of the method.
         data_options: Options of the data set.
         base_data_options: Those that differ for the original network's training.
+        seeds: The most seeds that are computed; 0 is the profile's.
+        width: Width of the network; None is the recipe's.
+        curvature: Whose Hessian eigenvalues are computed, see `linfair.study.recipes.CURVATURE`; None is the recipe's.
         stands_for: What the paper has here, where something stands in for it; empty otherwise.
     """
 
@@ -62,6 +65,9 @@ class Panel:
     options: tuple[tuple[str, object], ...] = ()
     data_options: tuple[tuple[str, object], ...] = ()
     base_data_options: tuple[tuple[str, object], ...] = ()
+    seeds: int = 0
+    width: int | None = None
+    curvature: str | None = None
     stands_for: str = ""
 
     @property
@@ -73,7 +79,8 @@ class Panel:
             f", {len(value)} {name}" if isinstance(value, tuple) else f", {name} {value}"
             for name, value in self.options
         )
-        text = f"{self.data}{options}, {self.network}, {self.method}{chosen}"
+        size = f" of width {self.width}" if self.width else ""
+        text = f"{self.data}{options}, {self.network}{size}, {self.method}{chosen}"
         return f"{text} (stand-in for {self.stands_for})" if self.stands_for else text
 
     @property
@@ -133,12 +140,13 @@ class Profile:
     def panel(self, panel: Panel) -> Panel:
         """A panel under this profile: what stands in for it, if something does, and the budgets of a fixed list."""
         if not self.data:
-            thin = recipe(panel.network, self.name).width is not None
+            thin = (panel.width or recipe(panel.network, self.name).width) not in (None, NETWORKS[panel.network][2])
             used = _with_budgets(replace(panel, stands_for=f"{panel.network} of full width" if thin else ""))
             kept = tuple(budget for budget in used.budgets if budget in self.budgets)
             return replace(used, budgets=kept or used.budgets)
         network = self.networks.get(panel.network, panel.network)
         changed = {"data": self.data, "network": network, "data_options": (), "base_data_options": ()}
+        changed |= {"width": None, "curvature": None}
         used = replace(panel, stands_for=f"{panel.data}, {panel.network}", **changed)
         if configurations := dict(panel.options).get("configurations"):
             listed = stand_in_list(network, input_shape(self.data), configurations)
@@ -182,6 +190,7 @@ class Job:
 _FIGURE = {"figure": str, "title": str, "shows": str, "split": str, "quantity": str, "claims": list, "panel": list}
 _PANEL = {"data": str, "network": str, "method": str, "arms": list}
 _OPTIONAL = {"budgets": list, "options": dict, "data_options": dict, "base_data_options": dict}
+_OPTIONAL |= {"seeds": int, "width": int, "curvature": str}
 
 
 def read_figure(path: str | Path) -> Figure:
@@ -225,7 +234,12 @@ def _panel(source: Source, index: int, values: Mapping[str, object], arms: tuple
     options = checked_with(lambda given: method_options(values["method"], given), "options")
     data_options = checked_with(lambda given: checked(given, DATASETS[data], data), "data_options")
     base = checked_with(lambda given: checked(given, DATASETS[data], data), "base_data_options")
-    panel = Panel(data, values["network"], values["method"], (), arms, options, data_options, base)
+    source.one_of(values, "curvature", CURVATURE, *at)
+    sizes = {key: values[key] for key in ("seeds", "width", "curvature") if key in values}
+    for key in ("seeds", "width"):
+        if sizes.get(key, 1) < 1:
+            raise source.error(f"{name}: {key} must be at least 1, got {sizes[key]}", *at, key)
+    panel = Panel(data, values["network"], values["method"], (), arms, options, data_options, base, **sizes)
     try:
         fixed = panel.fixed  # refuses a list that this network cannot have
     except ValueError as error:
@@ -308,14 +322,14 @@ def read_queue(path: str | Path = FIGURES / "queue.toml") -> Queue:
 
 
 def find(name: str) -> list[Figure]:
-    """The figure of that name; `all` is every figure.
+    """The figure of that name; `all` is every figure that serves a claim, a queue is not.
 
     Raises:
         DefinitionError: With the closest name.
     """
     known = figures()
     if name == "all":
-        return list(known.values())
+        return [figure for figure in known.values() if figure.claims]
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)} and all"
@@ -342,6 +356,7 @@ def plan(
     seeds: int | None = None,
     device: str = "cpu",
     width: int | None = None,
+    precision: str | None = None,
     only: Mapping[str, str] | None = None,
 ) -> list[Job]:
     """The jobs of figures under a profile, in the queue's order; an arm that several want is in the first job only.
@@ -351,7 +366,8 @@ def plan(
         profile: `smoke`, `small`, `fast` or `paper`.
         seeds: How many seeds, from 0; None is the profile's.
         device: `cpu` or `cuda`.
-        width: Width of the networks; None is the recipe's.
+        width: Width of the networks; None is the panel's, or the recipe's.
+        precision: Of every training, `float32` or `bf16`; None is the recipe's.
         only: Panels to take, by their `data`, `network` or `method`; None is all.
 
     Raises:
@@ -368,17 +384,18 @@ def plan(
         raise DefinitionError(f"a study needs at least one seed, got {count}")
     wanted: dict[tuple[tuple[bool, int, int], Cell], dict[str, list[str]]] = {}
     for figure in which:
-        for panel in figure.panels:
+        for number, panel in enumerate(figure.panels):
             if any(getattr(panel, name) != value for name, value in only.items()):
                 continue
             used = chosen.panel(panel)
             recipe(used.network, profile)  # refuses a profile without one
-            entry = queue.entry(figure.name, panel)
-            for some in [tuple(range(count))] if used.network == "mlp" else [(seed,) for seed in range(count)]:
-                options = {"profile": profile, "device": device, "width": width, "options": used.options}
-                cell = Cell(used.data, used.network, used.method, used.budgets, some, **options)
-                cell = replace(cell, data_options=used.data_options, base_data_options=used.base_data_options)
-                order = some[0] >= queue.first_seeds, entry, some[0]
+            entry = number if used.seeds else queue.entry(figure.name, panel)
+            each = range(min(count, used.seeds or count))
+            for some in [tuple(each)] if used.network == "mlp" else [(seed,) for seed in each]:
+                how = {"profile": profile, "device": device, "width": width or used.width, "precision": precision}
+                how |= {name: getattr(used, name) for name in ("options", "data_options", "base_data_options")}
+                cell = Cell(used.data, used.network, used.method, used.budgets, some, curvature=used.curvature, **how)
+                order = (not used.seeds and some[0] >= queue.first_seeds), entry, some[0]
                 names = wanted.setdefault((order, cell), {"arms": [], "figures": []})
                 names["arms"] += [arm for arm in used.arms if arm not in names["arms"]]
                 names["figures"] += [figure.name] * (figure.name not in names["figures"])

@@ -5,22 +5,25 @@ are read alike.
 """
 
 import json
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from linfair.study.checks import OtherTeacher
-from linfair.study.definitions import Figure, Panel, find_profile, panels_of, plan
-from linfair.study.grids import asked_for, pairs
+from linfair.study.definitions import Figure, Job, Panel, find_profile, panels_of, plan
+from linfair.study.grids import asked_for, pairs, width_of
+from linfair.study.recipes import recipe
 from linfair.study.store import Tables
 from linfair.study.tables import check_teachers, drops, finished, one_teacher, over_seeds, overall
 
-KNOWN_BY = ["data", "network", "method", "options", "arm", "profile", "seed"]
-_NEEDED = {*KNOWN_BY, "budget", "group", "teacher", "device"} - {"options"}
-"""Columns of a result; one without `options` was computed without any."""
+KNOWN_BY = ["data", "network", "width", "method", "options", "arm", "profile", "seed"]
+_NEEDED = {*KNOWN_BY, "budget", "group", "teacher", "device"} - {"options", "width"}
+"""Columns of a result; one without `options` was computed without any, one without `width` at the full one, 0."""
 
 
 @dataclass(frozen=True)
@@ -68,12 +71,12 @@ def collect(places: Sequence[str]) -> Found:
             table = here.read(name)
             if table is not None and set(table.columns) >= _NEEDED:
                 options = table["options"].fillna("") if "options" in table else ""
-                tables.append(table.assign(options=options))
+                tables.append(table.assign(options=options, width=table.get("width", 0)))
         for text in here.texts("FAILED-").values():
             known = json.loads(text.splitlines()[0])
             for arm in known["arms"]:
                 method = ("original", "") if arm == "original" else (known["method"], known.get("options", ""))
-                some = known["data"], known["network"], *method, arm, known["profile"]
+                some = known["data"], known["network"], known.get("width", 0), *method, arm, known["profile"]
                 failed |= {(*some, seed) for seed in known["seeds"]}
     tables = [table.dropna(axis="columns", how="all") for table in tables]
     rows = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=[*KNOWN_BY, "budget", "device"])
@@ -82,17 +85,62 @@ def collect(places: Sequence[str]) -> Found:
     return Found(rows, frozenset(failed))
 
 
-def wanted(figure: Figure, profile: str, seeds: int | None = None) -> dict[tuple, frozenset[float]]:
-    """What a figure needs, by the values of `KNOWN_BY` -> budgets; no budget for original networks."""
+def wanted(jobs: Sequence[Job]) -> dict[tuple, frozenset[float]]:
+    """What jobs compute, by the values of `KNOWN_BY` -> budgets; no budget for original networks."""
     found: dict[tuple, frozenset[float]] = {}
-    for job in plan([figure], profile, seeds=seeds):
+    for job in jobs:
         cell = job.cell
         for arm in job.arms:
             method = ("original", "") if arm == "original" else (cell.method, pairs(cell.options))
-            some = cell.data_text, cell.network, *method, arm, profile
+            some = cell.data_text, cell.network, width_of(cell), *method, arm, cell.profile
             budgets = frozenset() if arm == "original" else frozenset(cell.budgets)
-            found |= {(*some, seed): budgets for seed in cell.seeds}
+            found |= {(*some, seed): found.get((*some, seed), frozenset()) | budgets for seed in cell.seeds}
     return found
+
+
+def missing(jobs: Sequence[Job], found: Found) -> list[Job]:
+    """The jobs of which not every arm is there with one original network for all."""
+    rows = found.rows.assign(data=found.rows["data"].map(asked_for))
+    curved = rows[rows["top_eigenvalue"].notna()] if "top_eigenvalue" in rows else rows[:0]
+    have: dict[bool, dict[tuple, dict[str, frozenset[float]]]] = {True: {}, False: {}}
+    for eigenvalues, some in ((True, curved), (False, rows)):
+        for (*name, teacher), part in some.groupby([*KNOWN_BY, "teacher"], sort=False):
+            have[eigenvalues].setdefault(tuple(name), {})[teacher] = frozenset(part["budget"])
+    left = []
+    for job in jobs:
+        there = have[job.cell.curvature in ("original", "all")]
+        whole = [
+            {teacher for teacher, found in there.get(name, {}).items() if budgets <= found}
+            for name, budgets in wanted([job]).items()
+        ]
+        seeds = len(job.cell.seeds)
+        if not all(set.intersection(*whole[number::seeds]) for number in range(seeds)):
+            left.append(job)
+    return left
+
+
+def merge(found: Found, folder: str | Path) -> list[Path]:
+    """Put results into a few files, one for each data set, network, width and profile, beside those that are there.
+
+    Args:
+        found: From `collect`.
+        folder: Holds the files; what they hold stays, and rows that are in both stand once.
+
+    Returns:
+        The files that changed.
+    """
+    changed, place = [], Tables(folder)
+    once = [*KNOWN_BY, "teacher", "budget", "split", "group"]
+    for (profile, data, network, width), rows in found.rows.groupby(["profile", "data", "network", "width"]):
+        name = re.sub(r"\W+", "_", f"{profile} {data} {network} {width or 'full'}")
+        there = place.read(name)
+        both = rows if there is None else pd.concat([there, rows.dropna(axis="columns", how="all")])
+        if "top_eigenvalue" in both:  # an original network may have been measured again, for its eigenvalues
+            both = both.sort_values("top_eigenvalue", kind="stable", na_position="last")
+        both = both.drop_duplicates(once).sort_values(once, kind="stable", ignore_index=True)
+        if there is None or both.notna().sum().sum() > there.notna().sum().sum():
+            changed.append(Path(place.write(name, both)))
+    return changed
 
 
 def status(figure: Figure, profile: str, found: Found, *, seeds: int | None = None) -> Status:
@@ -101,7 +149,7 @@ def status(figure: Figure, profile: str, found: Found, *, seeds: int | None = No
     Rows without the quantity that it shows, such as an eigenvalue left out, do not count, and of a seed with several
     original networks those of one count, as in `gather`.
     """
-    needs = wanted(figure, profile, seeds)
+    needs = wanted(plan([figure], profile, seeds=seeds))
     rows = found.rows[found.rows["profile"] == profile]
     rows = rows.assign(data=rows["data"].map(asked_for))
     if figure.quantity in rows:
@@ -155,6 +203,7 @@ def _by_panel(
             if not part.empty:
                 break
         panel = one
+        part = part[part["width"] == (panel.width or recipe(panel.network, profile).width or 0)]
         part = part[part["method"].isin(("original", panel.method)) & part["arm"].isin(panel.arms)]
         asked = part["budget"].isin(panel.budgets) & (part["options"] == pairs(panel.options))
         part, others = one_teacher(part[(part["arm"] == "original") | asked])

@@ -14,7 +14,7 @@ from linfair.linearizers.record import check_budgets
 from linfair.linearizers.registry import find
 from linfair.models import INITS, build
 from linfair.options import checked
-from linfair.study.recipes import CURVATURE, Recipe, recipe
+from linfair.study.recipes import CURVATURE, Recipe, in_precision, recipe
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Cell:
         base_data_options: Those that differ again for the original network's training: it sees another training split
             of the same images, never a validation or test image of the cell's.
         curvature: Whose Hessian eigenvalues are computed: `none`, `original` or `all`; None is the recipe's.
+        precision: Of every training, `float32` or `bf16`; None is the recipe's.
         init: How the network starts, one of `linfair.models.INITS`; None is the recipe's.
     """
 
@@ -53,6 +54,7 @@ class Cell:
     curvature: str | None = None
     init: str | None = None
     base_data_options: tuple[tuple[str, object], ...] = ()
+    precision: str | None = None
 
     @property
     def data_text(self) -> str:
@@ -97,6 +99,7 @@ def grid(
     curvature: str | None = None,
     init: str | None = None,
     base_data_options: dict[str, object] | None = None,
+    precision: str | None = None,
 ) -> list[Cell]:
     """The cells of one panel: the seeds of an MLP in one ensemble, larger networks one seed a cell.
 
@@ -107,7 +110,7 @@ def grid(
         budgets: ReLU budgets below 1, descending. None is for a fixed list in `options`,
             `{"configurations": ("1", "2,3")}` of DeepReDuce: the shares that it keeps.
         seeds: Seeds.
-        profile: `smoke`, `small` or `paper`.
+        profile: One of `linfair.study.recipes.PROFILES` or `STUDY_PROFILES`.
         device: `cpu` or `cuda`.
         width: Width of the network; None is the recipe's.
         teacher: File of a trained network, for one seed.
@@ -116,6 +119,7 @@ def grid(
         curvature: Whose Hessian eigenvalues are computed, see `Cell`.
         init: How the network starts, see `Cell`.
         base_data_options: Options of the data set for the original network's training alone, see `Cell`.
+        precision: Of every training, see `Cell`.
 
     Raises:
         ValueError: For an unknown method or option, a value that an option does not take, budgets that are not
@@ -140,12 +144,9 @@ def grid(
     budgets = check_budgets(budgets)
     changed = tuple(sorted((options or {}).items()))
     chosen, base = (tuple(sorted(one.items())) for one in (data_options, base))
-    return [
-        Cell(
-            data, network, method, budgets, one, profile, device, width, teacher, changed, chosen, curvature, init, base
-        )
-        for one in lists
-    ]
+    named = {"width": width, "teacher": teacher, "options": changed, "data_options": chosen, "base_data_options": base}
+    named |= {"curvature": curvature, "init": init, "precision": precision}
+    return [Cell(data, network, method, budgets, one, profile, device, **named) for one in lists]
 
 
 def method_options(method: str, given: Mapping[str, object]) -> dict[str, object]:
@@ -224,8 +225,13 @@ def _gated(network: str, shape: tuple[int, ...], width: int | None) -> torch.nn.
     return gates.install(build(network, shape, 2, width=width), shape)
 
 
+def width_of(cell: Cell) -> int:
+    """The width that the rows of a cell name, 0 for the full one."""
+    return cell.width or recipe(cell.network, cell.profile).width or 0
+
+
 def built_as(cell: Cell, plan: Recipe) -> Recipe:
-    """A recipe with the width and the start of a cell's network: those of its teacher's file, or asked for.
+    """A recipe in a cell's precision, with the width and the start of its network: of its teacher's file, or asked for.
 
     Args:
         cell: A cell.
@@ -235,6 +241,7 @@ def built_as(cell: Cell, plan: Recipe) -> Recipe:
         CheckpointError: If the file belongs to another cell. Another seed has another split: that teacher would be
             tested on what it was trained on.
     """
+    plan = in_precision(plan, cell.precision)
     if not cell.teacher:
         return replace(plan, width=cell.width or plan.width, init=cell.init or plan.init)
     header = load_network(cell.teacher)[1]

@@ -4,14 +4,17 @@
 them for a GPU and trains in bf16 and TF32, channels last, with fused optimizers; `fast_float32` is `fast` in float32
 (no TF32 either, like all other profiles; what is measured is float32 in all). Where one
 may stand for another has to be shown (`linfair.study.equivalence`). `thin` is for the paper's data on a CPU: a network
-of an eighth of the width, on which a seed takes an hour. `small` is for bundled data on a CPU: an MLP on
-shifted digits, or a thin ResNet. `quick` takes a thin network through real images in minutes, far from converged.
-`smoke` is `small` cut to seconds; its numbers mean nothing.
+of an eighth of the width, on which a seed takes an hour. `cpu` is for the same data in bf16 on a processor with AMX:
+a quarter of the width by default, or more, trained until nothing is gained on validation. `small` is for bundled data
+on a CPU: an MLP on shifted digits, or a thin ResNet. `quick` takes a thin network through real images in minutes, far
+from converged. `smoke` is `small` cut to seconds; its numbers mean nothing.
 """
 
 from dataclasses import dataclass, field, replace
 
+from linfair.device import bf16_is_fast, device_name
 from linfair.linearizers import LINEARIZERS, PAPER_FINETUNE, SNL, DeepReDuce
+from linfair.models import NETWORKS
 from linfair.training import Schedule
 
 CURVATURE = ("none", "original", "all")
@@ -108,24 +111,56 @@ _THIN = Recipe(
     },
     width=8,
 )
+_CPU = Recipe(
+    base=Schedule(epochs=20, batch_size=128, lr=0.1, weight_decay=5e-4, decay="cosine"),
+    finetune=Schedule(epochs=10, batch_size=128, lr=1e-2, weight_decay=5e-4, decay="cosine"),
+    options={
+        "snl": STEPWISE,
+        "deepreduce": DeepReDuce(
+            schedule=Schedule(epochs=20, batch_size=128, lr=0.05, weight_decay=5e-4, decay="cosine", nesterov=True)
+        ),
+    },
+    curvature="none",
+)
+"""Fine-tuning has a tenth of the paper's epochs: `lagrangian(mu=0.01)` takes the multipliers as far as its 0.001."""
 PROFILES = ("smoke", "small", "quick", "paper")
-STUDY_PROFILES = ("thin", "fast", "fast_float32")
+STUDY_PROFILES = ("thin", "cpu", "fast", "fast_float32")
 """For studies only, of hours on a CPU or for a GPU; notebooks take the others."""
 
 
-def on_gpu(plan: Recipe, *, precision: str = "bf16") -> Recipe:
-    """A recipe with the options of `Schedule` that are meant for a GPU, in every stage.
+def in_every_stage(plan: Recipe, **changed: object) -> Recipe:
+    """A recipe with some fields of `Schedule` changed in every stage.
 
     Args:
         plan: Any recipe.
-        precision: `bf16` or `float32`.
+        changed: The fields.
     """
+    options = {
+        name: replace(one, schedule=replace(one.schedule, **changed)) if hasattr(one, "schedule") else one
+        for name, one in plan.options.items()
+    }
+    return replace(
+        plan, base=replace(plan.base, **changed), finetune=replace(plan.finetune, **changed), options=options
+    )
 
-    def tuned(schedule: Schedule) -> Schedule:
-        return replace(schedule, precision=precision, tf32=precision == "bf16", channels_last=True, fused=True)
 
-    options = {name: replace(one, schedule=tuned(one.schedule)) for name, one in plan.options.items()}
-    return replace(plan, base=tuned(plan.base), finetune=tuned(plan.finetune), options=options)
+def in_precision(plan: Recipe, precision: str | None) -> Recipe:
+    """A recipe whose trainings run in `float32` or `bf16`; None leaves it as it is."""
+    return plan if precision is None else in_every_stage(plan, precision=precision)
+
+
+def check_precision(profile: str, precision: str | None, device: str) -> None:
+    """Refuse bf16 that a profile brings along, but the device computes no faster than float32.
+
+    Raises:
+        ValueError: Says what it would take.
+    """
+    if profile == "cpu" and precision is None and not bf16_is_fast(device):
+        raise ValueError(
+            f"profile cpu trains in bf16, for which {device_name(device)} has no hardware (AMX): a step would take "
+            "longer than in float32. Add --precision float32: a step then takes about twice as long as bf16 does with "
+            "AMX; or --precision bf16 to compute the same numbers slowly"
+        )
 
 
 def recipe(network: str, profile: str) -> Recipe:
@@ -140,8 +175,13 @@ def recipe(network: str, profile: str) -> Recipe:
         return _PAPER
     if profile == "thin":
         return _THIN
+    if profile == "cpu":
+        plan = in_every_stage(_CPU, precision="bf16", channels_last=True, fused=True)
+        return replace(plan, width=NETWORKS[network][2] // 4)
     if profile in STUDY_PROFILES:
-        return on_gpu(_SHORT, precision="bf16" if profile == "fast" else "float32")
+        fast = profile == "fast"
+        options = {"precision": "bf16" if fast else "float32", "tf32": fast, "channels_last": True, "fused": True}
+        return in_every_stage(_SHORT, **options)
     if profile == "quick" and network != "mlp":
         return _QUICK_CNN
     small = _SMALL_MLP if network == "mlp" else _SMALL_CNN

@@ -17,16 +17,16 @@ from linfair.study.cells import STAGES, Cell, Worker
 from linfair.study.checks import OtherTeacher
 from linfair.study.damage import DamagedFile
 from linfair.study.definitions import Job
-from linfair.study.grids import asked_for, pairs
+from linfair.study.grids import asked_for, pairs, width_of
 from linfair.study.store import DiskFull, ResultStore, Tables, key
 
 Pace = Mapping[tuple[str, ...], float]
 """(stage, data, network, method, profile) -> the longest it has taken, in seconds; base training has no method."""
 
 
-def kind(stage: str, cell: Cell) -> tuple[str, ...]:
+def kind(stage: str, cell: Cell) -> tuple[str | int, ...]:
     """What a cell's stage is called in a `Pace`."""
-    return stage, cell.data_text, cell.network, "" if stage == "base" else cell.method, cell.profile
+    return stage, cell.data_text, cell.network, width_of(cell), "" if stage == "base" else cell.method, cell.profile
 
 
 CUDA_SIGNS = ("CUDA error", "cuDNN error", "CUBLAS_STATUS", "CUDNN_STATUS", "CUSOLVER_STATUS", "CUDA driver error")
@@ -84,6 +84,7 @@ def cell_id(cell: Cell) -> str:
 def teacher_id(cell: Cell) -> str:
     """The name of what cells share that have the same teachers: they are computed one after the other."""
     shared = ("data", "data_options", "base_data_options", "network", "seeds", "profile", "device", "width", "teacher")
+    shared += ("init", "precision")
     return key({name: getattr(cell, name) for name in shared})
 
 
@@ -221,26 +222,27 @@ def failure(job: Job, text: str, arms: Sequence[str], name: str, why: str) -> Ev
     """
     cell = job.cell
     known = {"data": cell.data_text, "network": cell.network, "method": cell.method, "arms": list(arms)}
-    known |= {"options": pairs(cell.options), "profile": cell.profile, "seeds": list(cell.seeds), "device": cell.device}
+    known |= {"options": pairs(cell.options), "width": width_of(cell), "profile": cell.profile}
+    known |= {"seeds": list(cell.seeds), "device": cell.device}
     return Event("failed", text, len(arms), name, cell_id(cell), details=f"{json.dumps(known)}\n\n{why}")
 
 
-def read_pace(tables: Tables) -> dict[tuple[str, ...], float]:
+def read_pace(tables: Tables) -> dict[tuple[str | int, ...], float]:
     """How long stages took in the results so far, a fine-tuning per budget; unreadable tables are set aside."""
-    pace: dict[tuple[str, ...], float] = {}
+    pace: dict[tuple[str | int, ...], float] = {}
     for name in tables.names():
         learn_pace(pace, tables.read(name))
     return pace
 
 
-def learn_pace(pace: dict[tuple[str, ...], float], table: pd.DataFrame | None) -> None:
+def learn_pace(pace: dict[tuple[str | int, ...], float], table: pd.DataFrame | None) -> None:
     """Add what one result tells about the seconds of its stages, if it does."""
     if table is None or not {f"seconds_{stage}" for stage in STAGES} <= set(table.columns):
         return
     row = table.iloc[0]
     for stage in ("base", "path", "finetune"):
         method = "" if stage == "base" else row["method"]
-        at = (stage, asked_for(row["data"]), row["network"], method, row["profile"])
+        at = (stage, asked_for(row["data"]), row["network"], int(row.get("width", 0)), method, row["profile"])
         seconds = row[f"seconds_{stage}"] / (table["budget"].nunique() if stage == "finetune" else 1)
         pace[at] = max(pace.get(at, 0.0), float(seconds))
 

@@ -42,7 +42,7 @@ def test_every_grid_figure_of_the_paper_is_defined_and_names_claims_that_exist()
     with (ROOT / "book" / "claims.csv").open(newline="") as file:
         known = {row["id"] for row in csv.DictReader(file)}
     for figure in figures().values():
-        assert figure.claims and set(figure.claims) <= known, figure.name
+        assert set(figure.claims) <= known and bool(figure.claims) == (figure.name != "cpu"), figure.name
 
 
 def test_panels_are_the_papers() -> None:
@@ -74,7 +74,8 @@ def test_every_profile_is_there_and_has_a_recipe_for_every_network_it_uses() -> 
         for panel in {one for figure in figures().values() for one in panels_of(figure, profile)}:
             assert recipe(panel.network, profile.name).base.epochs > 0
             assert (panel.data == "digits") == bool(profile.data)
-            assert bool(panel.stands_for) == (profile.name in ("smoke", "small", "thin"))
+            narrow = panel.network != "mlp" and panel.width not in (None, NETWORKS[panel.network][2])
+            assert bool(panel.stands_for) == (narrow or (profile.name not in ("fast", "paper") and not panel.width))
 
 
 def test_stand_ins_are_labelled_and_merged() -> None:
@@ -97,7 +98,7 @@ def test_figures_share_cells_and_an_arm_is_in_one_job_only() -> None:
     pairs = [(job.cell, arm) for job in jobs for arm in job.arms]
     assert len(pairs) == len(set(pairs))
     alone = {
-        pair for name in figures() for job in plan(find(name), "paper") for pair in [(job.cell, a) for a in job.arms]
+        pair for figure in find("all") for job in plan([figure], "paper") for pair in [(job.cell, a) for a in job.arms]
     }
     assert set(pairs) == alone
 
@@ -228,7 +229,12 @@ def test_missing_keys_and_broken_toml_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "old", "new", "words"),
     [
-        ("profiles", "[smoke]", "[smok]", r"line \d+: no profile 'smok'; allowed are smoke, small, thin, fast, paper"),
+        (
+            "profiles",
+            "[smoke]",
+            "[smok]",
+            r"line \d+: no profile 'smok'; allowed are smoke, small, thin, cpu, fast",
+        ),
         (
             "profiles",
             'resnet18 = "mlp", resnet34 = "mlp"',
@@ -253,7 +259,7 @@ def test_wrong_profiles_and_queues_are_named(file: str, old: str, new: str, word
 def test_unknown_names_are_refused_with_the_closest() -> None:
     with pytest.raises(DefinitionError, match="no figure 'fig6'; did you mean 'fig0?6'"):
         find("fig6")
-    with pytest.raises(DefinitionError, match="no profile 'big'; there are smoke, small, thin, fast, paper"):
+    with pytest.raises(DefinitionError, match="no profile 'big'; there are smoke, small, thin, cpu, fast, paper"):
         find_profile("big")
     assert set(DATASETS) >= {panel.data for figure in find("all") for panel in figure.panels}
 

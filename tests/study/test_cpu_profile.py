@@ -1,0 +1,91 @@
+"""The profile for processors: its settings, its refusal, its queue, and what is known of results elsewhere."""
+
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+
+from linfair import cli
+from linfair.study import recipes
+from linfair.study.definitions import find, plan
+from linfair.study.gather import collect, merge, missing
+from linfair.study.recipes import check_precision, recipe
+from linfair.study.store import ResultStore
+from linfair.study.work import compute
+
+
+def test_a_processor_without_bf16_hardware_is_asked_before_anything_is_computed(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(recipes, "bf16_is_fast", lambda device: False)
+    with pytest.raises(ValueError, match="--precision float32"):
+        check_precision("cpu", None, "cpu")
+    for profile, precision in (("cpu", "float32"), ("cpu", "bf16"), ("paper", None)):
+        check_precision(profile, precision, "cpu")
+    arguments = ["study", "run", "cpu", "--profile", "cpu", "--data", "svhn", "--out", str(tmp_path / "out")]
+    assert cli.main(arguments) == 2
+    assert "AMX" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_with_the_hardware_nothing_is_asked(monkeypatch):
+    monkeypatch.setattr(recipes, "bf16_is_fast", lambda device: True)
+    check_precision("cpu", None, "cpu")
+
+
+def test_precision_reaches_every_stage_and_the_names_of_results():
+    how = recipe("resnet18", "cpu")
+    methods = [one.schedule for one in how.options.values()]
+    assert {one.precision for one in (how.base, how.finetune, *methods)} == {"bf16"}
+    slow = recipes.in_precision(how, "float32")
+    assert {one.precision for one in (slow.base, slow.finetune, *(m.schedule for m in slow.options.values()))} == {
+        "float32"
+    }
+    assert recipes.in_precision(how, None) == how
+
+
+def test_the_queue_runs_its_entries_in_order_each_to_its_own_seeds():
+    jobs = plan(find("cpu"), "cpu")
+    entries = [(job.cell.data, job.cell.network, job.cell.width, job.cell.method) for job in jobs]
+    assert entries[:20] == [("cifar10", "resnet18", 16, "snl")] * 10 + [("utkface_race", "resnet18", 16, "snl")] * 10
+    assert [job.cell.seeds for job in jobs[:10]] == [(seed,) for seed in range(10)]
+    assert jobs[0].arms == ("original", "plain", "control", "lagrangian(mu=0.01)")
+    wide = [job for job in jobs if job.cell.width == 64]
+    assert [job.cell.seeds for job in wide] == [(0,), (1,)]
+    assert {job.cell.seeds for job in plan(find("cpu"), "cpu", seeds=1)} == {(0,)}
+    assert all(job.figures != ("cpu",) for job in plan(find("all"), "fast")), "the queue is none of the paper's figures"
+
+
+@pytest.fixture(scope="module")
+def smoke(one_thread, tmp_path_factory):
+    """Fig. 1 in the smoke profile: its jobs and a folder of its results."""
+    folder = tmp_path_factory.mktemp("smoke")
+    jobs = plan(find("fig01"), "smoke")
+    for job in jobs:
+        compute(job, ResultStore(folder / "cache", folder / "out"), lambda event: None)
+    return jobs, folder / "out"
+
+
+def test_cells_whose_rows_are_elsewhere_with_one_original_network_are_known(smoke):
+    jobs, out = smoke
+    found = collect([str(out)])
+    assert missing(jobs, found) == []
+    assert missing(jobs, replace(found, rows=found.rows[found.rows["arm"] != "plain"])) == jobs
+    assert missing(jobs, replace(found, rows=found.rows[found.rows["seed"] == 0])) == jobs
+    apart = found.rows.assign(teacher=found.rows["teacher"].where(found.rows["arm"] == "plain", "other"))
+    assert missing(jobs, replace(found, rows=apart)) == jobs
+    wider = [replace(job, cell=replace(job.cell, width=7)) for job in jobs]
+    assert missing(wider, found) == wider
+
+
+def test_merged_files_hold_every_row_once_and_stand_for_the_folder(smoke, tmp_path):
+    jobs, out = smoke
+    found = collect([str(out)])
+    [path] = merge(found, tmp_path)
+    assert path.name == "smoke_digits_mlp_full.parquet"
+    assert merge(found, tmp_path) == []
+    once = collect([str(tmp_path)])
+    assert len(once.rows) == len(found.rows) and missing(jobs, once) == []
+    by = ["arm", "budget", "seed", "split", "group"]
+    one, two = (rows.sort_values(by, ignore_index=True)[[*by, "accuracy"]] for rows in (found.rows, once.rows))
+    pd.testing.assert_frame_equal(one, two)
+    other = replace(found, rows=found.rows.assign(teacher="other"))
+    assert merge(other, tmp_path) == [path]
+    assert len(collect([str(tmp_path)]).rows) == 2 * len(found.rows)

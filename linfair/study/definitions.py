@@ -18,6 +18,7 @@ from linfair.models import NETWORKS
 from linfair.options import checked
 from linfair.study.arms import canonical
 from linfair.study.grids import Cell, data_words, fixed_list, method_options, stand_in_list
+from linfair.study.queue import read_queue
 from linfair.study.recipes import CURVATURE, recipe
 from linfair.study.sourcefile import DefinitionError, Source
 
@@ -285,42 +286,6 @@ def read_profiles(path: str | Path = FIGURES / "profiles.toml") -> dict[str, Pro
     return found
 
 
-@dataclass(frozen=True)
-class Queue:
-    """The order of cells: see `queue.toml`."""
-
-    first_seeds: int
-    profiles: tuple[str, ...]
-    entries: tuple[Mapping[str, str], ...]
-
-    def entry(self, figure: str, panel: Panel) -> int:
-        """Number of the entry that names a panel: one that names its figure, else the first that matches it."""
-        named = [number for number, entry in enumerate(self.entries) if entry.get("figure") == figure]
-        matching = [
-            number
-            for number, entry in enumerate(self.entries)
-            if "figure" not in entry and all(getattr(panel, name) == value for name, value in entry.items())
-        ]
-        return min(named or matching, default=len(self.entries))
-
-
-def read_queue(path: str | Path = FIGURES / "queue.toml") -> Queue:
-    """The queue.
-
-    Raises:
-        DefinitionError: With file and line, for a key or value that is not allowed.
-    """
-    source = Source(Path(path))
-    kinds = {"first_seeds": int, "profiles": list, "entry": list}
-    source.check(source.content, kinds, "", 0, needed=kinds)
-    for index, values in enumerate(source.content["entry"]):
-        source.check(values, dict.fromkeys(("data", "network", "method", "figure"), str), "entry", index, needed=())
-        for key, known in (("data", DATASETS), ("network", NETWORKS), ("method", LINEARIZERS), ("figure", figures())):
-            source.one_of(values, key, known, "entry", index)
-    content = source.content
-    return Queue(content["first_seeds"], tuple(content["profiles"]), tuple(content["entry"]))
-
-
 def find(name: str) -> list[Figure]:
     """The figure of that name; `all` is every figure that serves a claim, a queue is not.
 
@@ -373,7 +338,7 @@ def plan(
     Raises:
         DefinitionError: For a profile that is not there, no seed, or no panel that is left.
     """
-    chosen, queue, only = find_profile(profile), read_queue(), dict(only or {})
+    chosen, queue, only = find_profile(profile), read_queue(FIGURES / "queue.toml", figures()), dict(only or {})
     panels = {panel for figure in which for panel in figure.panels}
     for name, value in only.items():
         known = sorted({getattr(panel, name) for panel in panels})

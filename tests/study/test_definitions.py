@@ -22,8 +22,8 @@ from linfair.study.definitions import (
     plan,
     read_figure,
     read_profiles,
-    read_queue,
 )
+from linfair.study.queue import read_queue
 
 ROOT = Path(__file__).parents[2]
 GRIDS = {f"fig{number:02}" for number in (1, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15)}
@@ -253,7 +253,7 @@ def test_wrong_profiles_and_queues_are_named(file: str, old: str, new: str, word
     path = tmp_path / f"{file}.toml"
     path.write_text(text.replace(old, new, 1))
     with pytest.raises(DefinitionError, match=words):
-        (read_profiles if file == "profiles" else read_queue)(path)
+        read_profiles(path) if file == "profiles" else read_queue(path, figures())
 
 
 def test_unknown_names_are_refused_with_the_closest() -> None:

@@ -300,6 +300,7 @@ class Worker:
             how |= {"start": self.linearizer.start(self.options, teacher, self.cell.seeds), "seeds": self.cell.seeds}
             run = partial(control, teacher, self.data, path, **how)
             path, self.spent["path"] = self._kept(f"{self.path_name()}-control", run)
+            path = [replace(one, method="control") for one in path]
         if whole:
             yield from path
             return

@@ -9,6 +9,7 @@ WHAT = {
     "digits_resnet18_mitigation": "thin ResNet18 on digits, DeepReDuce: fine-tuned plainly and with three mitigations",
     "digits_mlp_upsampling": "MLP on digits, one group's training images repeated",
     "digits_resnet18_deepreduce": "thin ResNet18 on digits: DeepReDuce, and SNL's mask and random masks at its counts",
+    "digits_resnet18_starts": "thin ResNet18 on digits, DeepReDuce from two starts: notebook 07",
     "released_switches": "one disagreement of the paper and its released code at a time: notebook 06",
     "performance": "floors, seconds of stages and steps, gains: the page on speed",
     "evidence": "numbers noted by notebooks that judge claims no rows can judge, with interval and provenance",

@@ -1,8 +1,8 @@
 """Where DeepReDuce's students start: the original's weights, or fresh ones as in the code released with the paper.
 
-A thin ResNet18 on digits, two of the paper's configurations, DeepReDuce's own training and nothing after it, once as
+A thin ResNet18 on digits, one of the paper's configurations, DeepReDuce's own training and nothing after it, once as
 short as a trial and once as long as the paper's 200 epochs. `python -m linfair.study.starts` computes the committed
-table, about twelve minutes on one core; `--seeds 1` is one seed of it.
+table, about ten minutes on one core; `--seeds 1` is one seed of it.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from linfair.study.cells import run
 from linfair.study.grids import grid
 from linfair.study.recipes import recipe
 from linfair.study.store import ResultStore
-from linfair.study.tables import by_role, over_seeds
+from linfair.study.tables import by_role, over_seeds, side_by_side
 
 TABLE = Path("book/results/digits_resnet18_starts.parquet")
 CONFIGURATIONS = ("1,4",)
@@ -47,8 +47,8 @@ def compute(
         progress: Show progress bars.
 
     Returns:
-        The rows of `linfair.study.run` on the test splits, with `start` and `student_epochs`; `options` is left out,
-        and so are the columns of diagnostics that were not computed.
+        The rows of `linfair.study.run` on the test splits, with `start` and `student_epochs`, which `options` repeats;
+        columns of diagnostics that were not computed are left out.
     """
     own, parts = recipe("resnet18", profile).method("deepreduce").schedule, []
     for count in epochs:
@@ -58,9 +58,9 @@ def compute(
             shared = {"method": "deepreduce", "seeds": seeds, "profile": profile, "options": options}
             cells = grid("digits", "resnet18", curvature="none", **shared)
             rows = run(cells, arms=["original", "plain", "control"], store=store, progress=progress)
-            parts.append(rows.assign(start=start, student_epochs=count))
-    table = pd.concat(parts, ignore_index=True).drop(columns=["options", "multiplier", "multipliers"])
-    table.loc[table["arm"] == "original", ["start", "student_epochs"]] = ["", 0]
+            parts.append(rows.assign(start=start, student_epochs=count, options=f"start={start}, epochs={count}"))
+    table = pd.concat(parts, ignore_index=True).drop(columns=["multiplier", "multipliers"])
+    table.loc[table["arm"] == "original", ["start", "student_epochs", "options"]] = ["", 0, ""]
     table = table[table["split"].isin(SPLITS)]
     table = table.drop_duplicates(["arm", "start", "student_epochs", "budget", "seed", "split", "group"])
     return table.dropna(axis="columns", how="all").reset_index(drop=True)
@@ -86,6 +86,21 @@ def differences(table: pd.DataFrame, *, split: str = "test_balanced") -> pd.Data
     wide["fresh minus teacher"] = wide["fresh"] - wide["teacher"]
     long = wide.melt(ignore_index=False, var_name="of", value_name="value").reset_index()
     return over_seeds(long, "value", [*by, "of"]).rename(columns={"group_name": "role"})
+
+
+def shown(table: pd.DataFrame, *, split: str = "test_balanced") -> pd.DataFrame:
+    """The table of the page: a line for each network and length of training, `mean [low, high]` for each role.
+
+    Args:
+        table: From `compute`.
+        split: Which split.
+    """
+    found = differences(table, split=split).sort_values(
+        ["student_epochs", "arm"], ascending=[True, False], kind="stable"
+    )
+    kept = ("culled " + found["configuration"]).where(found["arm"] == "plain", "every ReLU kept")
+    found = found.assign(network=kept + ", " + found["student_epochs"].astype(str) + " epochs")
+    return side_by_side(found, ["role", "of"], line="network")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -144,7 +144,7 @@ class Profile:
             thin = (panel.width or recipe(panel.network, self.name).width) not in (None, NETWORKS[panel.network][2])
             used = _with_budgets(replace(panel, stands_for=f"{panel.network} of full width" if thin else ""))
             kept = tuple(budget for budget in used.budgets if budget in self.budgets)
-            return replace(used, budgets=kept or used.budgets)
+            return used if panel.seeds else replace(used, budgets=kept or used.budgets)
         network = self.networks.get(panel.network, panel.network)
         changed = {"data": self.data, "network": network, "data_options": (), "base_data_options": ()}
         changed |= {"width": None, "curvature": None}

@@ -47,6 +47,7 @@ def test_the_queue_runs_its_entries_in_order_each_to_its_own_seeds():
     assert entries[:20] == [("cifar10", "resnet18", 16, "snl")] * 10 + [("utkface_race", "resnet18", 16, "snl")] * 10
     assert [job.cell.seeds for job in jobs[:10]] == [(seed,) for seed in range(10)]
     assert jobs[0].arms == ("original", "plain", "control", "lagrangian(mu=0.01)")
+    assert {len(job.cell.budgets) for job in jobs if job.cell.method == "deepreduce"} == {8}, "its whole list"
     wide = [job for job in jobs if job.cell.width == 64]
     assert [job.cell.seeds for job in wide] == [(0,), (1,)]
     assert {job.cell.seeds for job in plan(find("cpu"), "cpu", seeds=1)} == {(0,)}

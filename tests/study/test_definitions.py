@@ -60,7 +60,7 @@ def test_panels_are_the_papers() -> None:
     assert panels("fig11") == {(d, n, "snl") for d in ("cifar10", "svhn") for n in ("resnet18", "resnet34")}
     [fifteen] = figures()["fig15"].panels
     assert [mitigation_of(arm).mu for arm in fifteen.arms[2:]] == [0.0005, 0.005, 0.01]
-    for figure in figures().values():
+    for figure in find("all"):
         for panel in figure.panels:
             if panel.method == "deepreduce":  # culling and thinning end at 3.3 %; a fixed list has its own budgets
                 assert panel.budgets[-1:] == ((0.0333,) if figure.name == "deepreduce_search" else ()), figure.name

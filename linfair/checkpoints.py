@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from linfair import gates
+from linfair.data import GroupedData
 from linfair.models import NETWORKS, build
 from linfair.paths import whole
 
@@ -35,6 +36,7 @@ class Header:
         gated: The file holds gates (a linearized network).
         data_options: Options of the data set that differ from its own, as (name, value) pairs.
         init: How its weights started, see `linfair.models.INITS`.
+        content: `GroupedData.content` of that data set, split; empty where it is not known.
     """
 
     network: str
@@ -46,6 +48,30 @@ class Header:
     gated: bool = False
     data_options: tuple[tuple[str, object], ...] = ()
     init: str = "torch"
+    content: str = ""
+
+    def check_data(self, data: GroupedData, path: str | Path) -> None:
+        """Refuse data that are no longer those that the network was trained on.
+
+        Args:
+            data: The data set as it is now, split by the header's seed.
+            path: The network's file, for the error.
+
+        Raises:
+            CheckpointError: Says what differs.
+        """
+        known, found = (self.input_shape, self.classes), (data.input_shape, data.classes)
+        if known != found:
+            problem = f"inputs {found[0]} of {found[1]} labels, not {known[0]} of {known[1]}"
+        elif self.content and self.content != data.content:
+            problem = "other images or labels, or other splits of them"
+        else:
+            return
+        raise CheckpointError(
+            f"{self.data} has changed since {path} was trained on it: it now has {problem}. Training images might be "
+            "tested, or labels be taken for others: put the data back as they were, or train anew with "
+            "`linfair linearize`"
+        )
 
     def build(self) -> nn.Module:
         """The network before training, with frozen gates if it has any."""

@@ -2,7 +2,8 @@
 
 `fit` takes a network (or an ensemble), data, an *objective* (network, batch -> loss) and a `Schedule`. Base training,
 distillation, mask learning and fine-tuning are objectives and an end-of-epoch hook, not loops of their own. What an
-epoch draws (order, shifts) depends on seed, stage and epoch alone, whatever else shares the machine or the ensemble.
+epoch draws (order, shifts, what a network drops) depends on seed, stage and epoch alone, whatever else shares the
+machine or the ensemble.
 """
 
 import hashlib
@@ -57,6 +58,11 @@ Sampler = Callable[[Tensor, torch.Generator], Tensor]
 """Groups of the training split (n,) on the CPU and a generator -> n positions, one epoch of one member."""
 
 
+def _number(key: str) -> int:
+    """A seed of torch's generators from a text."""
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:7])
+
+
 class Source:
     """One split as batches: of one data set, or of equally large ones side by side for an ensemble."""
 
@@ -89,7 +95,7 @@ class Source:
         """Positions (and shifts) of one epoch's batches, drawn for each member from its own key."""
         orders, shifts, reach = [], [], self.sets[0].shift
         for member, key in enumerate(keys):
-            generator = torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(key.encode()).digest()[:7]))
+            generator = torch.Generator().manual_seed(_number(key))
             if sampler is None:
                 orders.append(torch.randperm(self.n, generator=generator))
             else:
@@ -175,6 +181,7 @@ class Distill:
         return per_member(self.per_input(model(batch.x), batch))
 
 
+@torch.random.fork_rng(devices=[])  # the caller's generator stays as it is
 def fit(
     model: nn.Module,
     data: Data,
@@ -251,6 +258,7 @@ def fit(
         model.train()
         total = torch.zeros(members, device=source.y.device)
         keys = [f"{seed}/{stage}/{epoch}" for seed in seeds]
+        torch.manual_seed(_number(keys[0]))  # for networks that draw numbers themselves, such as dropout
         for index, shifts in source.epoch(keys, schedule.batch_size, schedule.augment, sampler):
             batch = source.take(index, shifts)
             if last and batch.x.ndim == 4:

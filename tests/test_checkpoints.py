@@ -200,3 +200,24 @@ def test_a_pickle_is_named_as_one_and_never_read(tmp_path):
     torch.save({"weight": torch.ones(2)}, path)
     with pytest.raises(CheckpointError, match="may hold code that runs when it is read.*linfair audit --weights"):
         load_network(path)
+
+
+def test_data_that_changed_since_training_are_refused_and_renamed_groups_are_not(digits: GroupedData) -> None:
+    """Labels in another order, one other image, another split: a network would be tested on what it never learned."""
+    header = replace(MLP, content=digits.content)
+    header.check_data(digits, "teacher.safetensors")
+    header.check_data(replace(digits, group_names=tuple(f"g{name}" for name in digits.group_names)), "x")
+    train, test = digits.splits["train"], digits.splits["test"]
+    pixel = train.x.clone()
+    pixel[0, 0, 0, 0] += 1
+    changed = {
+        "label order": {"train": replace(train, y=9 - train.y)},
+        "one pixel": {"train": replace(train, x=pixel)},
+        "splits": {"train": test, "test": train},
+    }
+    for splits in changed.values():
+        with pytest.raises(CheckpointError, match="has changed.*train anew"):
+            header.check_data(replace(digits, splits=digits.splits | splits), "teacher.safetensors")
+    replace(MLP, content="").check_data(digits, "a file of an earlier version")
+    with pytest.raises(CheckpointError, match="of 9 labels"):
+        header.check_data(replace(digits, label_names=digits.label_names[:9]), "x")

@@ -371,3 +371,16 @@ def test_correctness_of_an_ensemble_is_that_of_its_networks() -> None:
     alone = [correctness(network, one, "test") for network, one in zip(networks, sets, strict=True)]
     assert torch.equal(together, torch.cat(alone))
     assert set(together.unique().tolist()) == {0.0, 1.0}
+
+
+def test_a_network_that_draws_numbers_itself_is_trained_the_same_twice_and_leaves_the_callers_generator(digits) -> None:
+    def trained(state: int) -> list[Tensor]:
+        torch.manual_seed(state)
+        network = nn.Sequential(build("mlp", digits.input_shape, digits.classes, width=8), nn.Dropout(0.5))
+        before = torch.get_rng_state()
+        fit(network, digits, supervised, Schedule(epochs=2), seeds=[0], stage="base", progress=False)
+        assert torch.equal(torch.get_rng_state(), before)
+        return list(network.parameters())
+
+    with torch.random.fork_rng():
+        assert all(torch.equal(one, two) for one, two in zip(trained(1), trained(2), strict=True))

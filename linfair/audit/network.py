@@ -79,6 +79,7 @@ def read_own(
         if asked not in (None, getattr(header, name)):
             raise AuditError(f"--{name} {asked}, but {teacher} has {getattr(header, name)}; leave --{name} out")
     found = load_data(header.data, seed=header.seed, **dict(header.data_options))
+    header.check_data(found, teacher)
     files = {Path(teacher).name: _digest(teacher)}
     return _checked(Subject(model, found, header, True, files, drawn=False), device)
 

@@ -76,6 +76,16 @@ class GroupedData:
         steps = (-self.shift, 0, self.shift) if self.shift else (0,)
         return tuple((down, right) for down in steps for right in steps)
 
+    @property
+    def content(self) -> str:
+        """SHA-256 (16 hex digits) of what a network learns and is tested on: the images and labels of every split."""
+        content = hashlib.sha256()
+        for name in sorted(self.splits):
+            content.update(name.encode())
+            content.update(self.splits[name].x.cpu().contiguous().numpy().tobytes())
+            content.update(self.splits[name].y.cpu().numpy().tobytes())
+        return content.hexdigest()[:16]
+
     def to(self, device: str | torch.device) -> "GroupedData":
         """The same data set on another device."""
         moved = {k: Split(s.x.to(device), s.y.to(device), s.a.to(device)) for k, s in self.splits.items()}

@@ -213,7 +213,9 @@ class Worker:
 
     def _found_or_trained(self) -> tuple[nn.Module, dict]:
         if self.cell.teacher:
-            model = load_network(self.cell.teacher)[0].to(self.cell.device)
+            model, header = load_network(self.cell.teacher)
+            header.check_data(self.sets[0], self.cell.teacher)
+            model = model.to(self.cell.device)
             return model, {"seconds": 0.0, "loss": [float("nan")], "digest": weights_digest(model)}
         name, model = key(self._settings("teacher")), self._untrained()
         notes = teacher_notes(len(self.cell.seeds))

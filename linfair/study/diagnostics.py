@@ -145,11 +145,7 @@ def read_pair(
     else:
         linearized = _with_weights(weights, header, units, mask)
     dataset = load_data(header.data, seed=header.seed, **trained)
-    if (dataset.input_shape, dataset.classes) != (header.input_shape, header.classes):
-        raise ValueError(
-            f"{header.data} now has inputs {dataset.input_shape} of {dataset.classes} labels; {teacher} was trained on "
-            f"inputs {header.input_shape} of {header.classes}: the data have changed since"
-        )
+    header.check_data(dataset, teacher)
     found = None if weights is None else Path(weights)
     networks = original.to(device).eval(), linearized.to(device).eval()
     return Pair(*networks, dataset.to(device), header, found, beside)

@@ -51,7 +51,7 @@ def linearize_to(
         [worker.table(arm, announce) for arm in ("original", "plain", *["control"] * with_control)], ignore_index=True
     )
     header = Header(cell.network, worker.recipe.width or 0, data.input_shape, data.classes, cell.data, cell.seeds[0])
-    header = replace(header, data_options=cell.data_options, init=worker.recipe.init)
+    header = replace(header, data_options=cell.data_options, init=worker.recipe.init, content=data.content)
     announce(f"wrote {save_network(folder / 'teacher.safetensors', worker.teacher()[0], header)}")
     for one in worker.students("plain"):
         stem = f"{cell.method}-{one.budget:g}"

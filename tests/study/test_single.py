@@ -95,7 +95,8 @@ def test_masks_and_weights_are_those_of_the_table(done: tuple[Path, ResultStore,
     for stem, budget in zip(STEMS, BUDGETS, strict=True):
         mask = Mask.load(folder / f"{stem}.mask.safetensors")
         model, header = load_network(folder / f"{stem}.weights.safetensors")
-        assert header == Header("mlp", 16, (1, 12, 12), 10, "digits", SEED, gated=True)
+        content = load_data("digits", seed=SEED).content
+        assert header == Header("mlp", 16, (1, 12, 12), 10, "digits", SEED, gated=True, content=content)
         assert masks_of(model)[0].jaccard(mask) == 1.0
         rows = table[(table["arm"] == "plain") & (table["budget"] == budget)]
         assert set(rows["kept"]) == {mask.kept} == {int(gates.kept_units(model))}

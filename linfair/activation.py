@@ -34,7 +34,7 @@ def gate(x: Tensor, alpha: Tensor, switch: Tensor | None = None) -> Tensor:
         where(x > 0, x, (1 - alpha) x), shape (n, units), in the precision of x.
 
     >>> gate(torch.tensor([[2.0, -3.0], [-2.0, 3.0]]), torch.tensor([1.0, 0.0])).tolist()
-    [[2.0, -3.0], [0.0, 3.0]]
+    [[2.0, -3.0], [-0.0, 3.0]]
     """
     if not fused(x, alpha):
         return F.prelu(x, (1 - alpha).to(x.dtype))

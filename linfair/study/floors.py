@@ -27,8 +27,9 @@ from linfair.cost import count_macs
 from linfair.device import device_name
 from linfair.linearizers.registry import find
 from linfair.models import build
+from linfair.study import definitions
 from linfair.study.arms import ARMS
-from linfair.study.definitions import Job, figures, plan
+from linfair.study.definitions import Job, plan
 from linfair.study.recipes import Recipe, recipe
 from linfair.study.work import teacher_id
 from linfair.training import Schedule
@@ -335,7 +336,7 @@ def grid_floors(
         the original networks), `operations`, `bytes`, and the floor in `hours`.
     """
     rows, taught = {}, set()
-    for job in plan(list(figures().values()), profile, seeds=seeds):
+    for job in plan(definitions.find("all"), profile, seeds=seeds):
         work = _job(job, images[job.cell.data], taught)
         at = job.cell.data, job.cell.network, job.cell.method
         cells, arms, before = rows.get(at, (0, 0, Work()))

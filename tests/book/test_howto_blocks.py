@@ -21,7 +21,7 @@ NOT_RUN = {
     "python -m linfair.book prepare": "likewise, of `make book`",
     "jupyter-book build . -W -n --keep-going": "likewise",
     "python -m linfair.book check": "likewise",
-    "pytest": "likewise, of `make test`",
+    "pytest -n 2 --dist loadfile": "likewise, of `make test`",
     "linfair audit --model mymodel.py:build --weights w.safetensors --data digits --budgets 0.5,0.2,0.05 "
     "--out report/": "tests/audit/test_readme.py runs it after the block that makes its files",
     "linfair data fetch cifar10": "needs a network; tests/data/test_sources.py downloads from a server of its own",
@@ -29,7 +29,9 @@ NOT_RUN = {
     "ghp-import --no-jekyll --push --force _build/html": "likewise",
     "make book": "what builds the book is the other half of the whole check",
     "source .venv/bin/activate": "the test runs in an environment of its own",
-    "LINFAIR_PROFILE=smoke pytest -q --nbval-lax notebooks": "the second half of `make test`",
+    "LINFAIR_PROFILE=smoke pytest -n 2 --dist loadfile -q --nbval-lax notebooks": "the second half of `make test`",
+    "linfair study run cpu --profile cpu --threads 2 --out results --known book/results": "days, with the paper's data; "
+    "tests/study/test_cpu_profile.py refuses it without the hardware and reads its queue",
     "pip install 'linfair[cluster]'": "the environment has it",
 }
 NO_GPU, NO_DATA = "torch sees no GPU here", "utkface not found in"

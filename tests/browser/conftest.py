@@ -1,12 +1,12 @@
 """One Chromium for all browser tests, and the built site they look at."""
 
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
+from probe import lacking
 
 from linfair import book
 
@@ -21,13 +21,6 @@ ARGUMENTS = [
     "--disable-sync",
     "--no-first-run",
 ]
-
-
-def lacking(reason: str) -> None:
-    """Skip, or fail where the environment says that nothing may be lacking."""
-    if os.environ.get("LINFAIR_REQUIRE_BROWSER") == "1":
-        pytest.fail(f"{reason} (LINFAIR_REQUIRE_BROWSER=1)")
-    pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")

@@ -1,10 +1,12 @@
 """Open one page in the browser and write down everything the tests ask about."""
 
 import io
+import os
 import re
 from dataclasses import dataclass, field
 
 import numpy as np
+import pytest
 from PIL import Image
 from playwright.sync_api import BrowserContext, Route
 
@@ -135,3 +137,10 @@ def surrounding_brightness(png: bytes) -> float:
     pixels = np.asarray(Image.open(io.BytesIO(png)).convert("L"), dtype=float) / 255
     edges = [pixels[:2].ravel(), pixels[-2:].ravel(), pixels[:, :2].ravel(), pixels[:, -2:].ravel()]
     return float(np.median(np.concatenate(edges)))
+
+
+def lacking(reason: str) -> None:
+    """Skip, or fail where the environment says that nothing may be lacking."""
+    if os.environ.get("LINFAIR_REQUIRE_BROWSER") == "1":
+        pytest.fail(f"{reason} (LINFAIR_REQUIRE_BROWSER=1)")
+    pytest.skip(reason)

@@ -3,9 +3,8 @@
 from pathlib import Path
 
 import pytest
-from conftest import lacking
 from playwright.sync_api import Browser, Page
-from probe import OUTSIDE, open_context
+from probe import OUTSIDE, lacking, open_context
 
 from linfair import book, explorer, vendor
 

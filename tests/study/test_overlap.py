@@ -18,7 +18,9 @@ def store(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> ResultS
 
 
 def panel(name: str) -> list[cells.Cell]:
-    return grid("digits", "mlp", method=name, options={"exact": True} if name == "snl" else None, **PANEL)
+    return grid(
+        "digits", "mlp", method=name, options={"exact": True, "check_every": 1} if name == "snl" else None, **PANEL
+    )
 
 
 @pytest.mark.parametrize(("kept", "total"), [(1, 1), (1, 4), (2, 5), (3, 4), (3, 6)])

@@ -263,7 +263,7 @@ def test_no_stage_starts_that_would_not_end_in_time(tmp_path: Path) -> None:
     store = ResultStore(tmp_path / "cache", tmp_path / "out")
     [stop] = events(JOB, store, deadline=time.time() - 1)
     assert (stop.kind, stop.arms) == ("stopped", 4) and "no time left for stage base" in stop.text
-    pace = {("path", "digits", "mlp", "snl", "smoke"): 3600.0}
+    pace = {("path", "digits", "mlp", 0, "snl", "smoke"): 3600.0}
     done, stop = events(JOB, store, deadline=time.time() + 600, pace=pace)
     assert (done.kind, stop.kind, stop.arms) == ("computed", "stopped", 3)
     assert "stage path, which takes 3600 s" in stop.text
@@ -302,8 +302,8 @@ def test_an_arm_of_a_larger_network_goes_on_with_its_next_budget_and_leaves_no_s
 def test_the_pace_is_what_the_results_say(finished: tuple[Path, Path, list[Event]]) -> None:
     table = collect([str(finished[0])]).rows
     pace = read_pace(Tables(finished[0]))
-    kind = ("digits", "mlp", "snl", "smoke")
-    assert pace["base", "digits", "mlp", "", "smoke"] == table["seconds_base"].iloc[0]
+    kind = ("digits", "mlp", 0, "snl", "smoke")
+    assert pace["base", "digits", "mlp", 0, "", "smoke"] == table["seconds_base"].iloc[0]
     assert pace["finetune", *kind] == pytest.approx(table["seconds_finetune"].max() / 2)
 
 

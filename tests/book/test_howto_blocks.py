@@ -30,8 +30,8 @@ NOT_RUN = {
     "make book": "what builds the book is the other half of the whole check",
     "source .venv/bin/activate": "the test runs in an environment of its own",
     "LINFAIR_PROFILE=smoke pytest -n 2 --dist loadfile -q --nbval-lax notebooks": "the second half of `make test`",
-    "linfair study run cpu --profile cpu --threads 2 --out results --known book/results": "days, with the paper's data; "
-    "tests/study/test_cpu_profile.py refuses it without the hardware and reads its queue",
+    "linfair study run cpu --profile cpu --threads 2 --out results --known book/results": "days, with the paper's data;"
+    " tests/study/test_cpu_profile.py refuses it without the hardware and reads its queue",
     "pip install 'linfair[cluster]'": "the environment has it",
 }
 NO_GPU, NO_DATA = "torch sees no GPU here", "utkface not found in"

@@ -221,7 +221,7 @@ def _what(stem: str, rows: pd.DataFrame) -> str:
         return WHAT[stem]
     said = [
         f"{name} {', '.join(map(str, dict.fromkeys(rows[name])))}"
-        for name in ("data", "network", "method")
+        for name in ("profile", "data", "network", "width", "method")
         if name in rows and rows[name].nunique() <= 8
     ]
     return "; ".join([*said, f"{rows['seed'].nunique()} seeds"] if "seed" in rows else said) or "see its columns"

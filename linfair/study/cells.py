@@ -383,6 +383,7 @@ class Worker:
             "arm": arm,
             "options": "" if arm == "original" else pairs(cell.options),
             "profile": cell.profile,
+            "precision": self.recipe.base.precision,
             "teacher": notes["digest"],
             "device": device_name(cell.device),
             "torch": torch.__version__,

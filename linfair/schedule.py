@@ -28,7 +28,8 @@ class Schedule:
         precision: `float32`, or `bf16`: the networks, the teacher's included, run under autocast, their large products
             in bfloat16; weights, optimizer and losses stay float32, and whatever is measured runs in float32.
         tf32: On a GPU, let products of float32 numbers run in TF32, ten bits of mantissa.
-        channels_last: Images and convolutions in channels-last memory while training; ensembles keep their layout.
+        channels_last: Images and convolutions in channels-last memory while training, where `sound_channels_last`; ensembles
+            keep their layout.
         fused: The optimizer's fused form; rounding may differ.
     """
 
@@ -57,6 +58,14 @@ class Schedule:
             raise ValueError(
                 f"nesterov=True needs optimizer='sgd' and momentum > 0, got {self.optimizer!r} and {self.momentum}"
             )
+
+    def sound_channels_last(self, device: str) -> bool:
+        """Whether channels-last memory can be relied on: not on a CPU in float32.
+
+        There torch 2.13 writes beyond an array in the gradient of a 1x1 convolution with stride 2 (8 channels, an odd
+        batch, two threads): it ends the process, or spoils other numbers.
+        """
+        return device != "cpu" or self.precision == "bf16"
 
     def steps(self, n: int) -> int:
         """Steps of one epoch over n inputs.

@@ -236,7 +236,7 @@ def fit(
             f"{members} networks need as many data sets and seeds, got {len(source.sets)} and {len(seeds)} "
             "(a plain network takes one data set, an ensemble a list)"
         )
-    last = schedule.channels_last and source.single
+    last = schedule.channels_last and source.single and schedule.sound_channels_last(source.y.device.type)
     if last:
         model.to(memory_format=torch.channels_last)
     optimizer = schedule.make_optimizer(model)

@@ -125,11 +125,14 @@ def test_fused_optimizers_take_the_steps_of_the_plain_ones(optimizer: str, data:
 
 
 @pytest.mark.parametrize("fused", [False, True])
-def test_channels_last_takes_the_same_step_and_leaves_the_memory_as_it_was(fused: bool, data: GroupedData) -> None:
+def test_channels_last_takes_the_same_step_and_leaves_the_memory_as_it_was(
+    fused: bool, data: GroupedData, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Oracle: one contiguous step; after several a perturbation of 1e-6 has grown to 1e-3, so more would say less.
 
     While it runs the convolutions lie channels last, afterwards no more.
     """
+    monkeypatch.setattr(Schedule, "sound_channels_last", lambda self, device: True)  # on one thread it is sound
     network, seen, step = cnn(data), [], replace(PLAIN, epochs=1, batch_size=None)
     hook = network.stages[1][0].conv1.register_forward_hook(
         lambda module, _inputs, out: seen.append(
@@ -146,6 +149,17 @@ def test_channels_last_takes_the_same_step_and_leaves_the_memory_as_it_was(fused
     logits = [predict(model, data, "val") for model in (first[0], second[0])]
     torch.testing.assert_close(logits[1], logits[0], rtol=1e-4, atol=1e-4)
     assert all(value.is_contiguous() for value in second[0].state_dict().values())
+
+
+def test_float32_on_a_cpu_is_never_channels_last_where_torch_writes_beyond_arrays(data: GroupedData) -> None:
+    network, seen = cnn(data), []
+    hook = network.stages[1][0].conv1.register_forward_hook(lambda _m, _i, out: seen.append(out.is_contiguous()))
+    one = trained(network, data, replace(PLAIN, epochs=1, channels_last=True))
+    hook.remove()
+    assert seen and all(seen)
+    two = trained(network, data, replace(PLAIN, epochs=1))
+    assert all(torch.equal(a, b) for a, b in zip(one[0].parameters(), two[0].parameters(), strict=True))
+    assert replace(PLAIN, precision="bf16").sound_channels_last("cpu") and PLAIN.sound_channels_last("cuda")
 
 
 def test_channels_last_changes_nothing_for_ensembles_and_flat_networks(data: GroupedData) -> None:

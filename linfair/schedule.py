@@ -28,8 +28,8 @@ class Schedule:
         precision: `float32`, or `bf16`: the networks, the teacher's included, run under autocast, their large products
             in bfloat16; weights, optimizer and losses stay float32, and whatever is measured runs in float32.
         tf32: On a GPU, let products of float32 numbers run in TF32, ten bits of mantissa.
-        channels_last: Images and convolutions in channels-last memory while training, where that is sound; ensembles keep
-            their layout.
+        channels_last: Images and convolutions in channels-last memory while training, where that is sound (see below);
+            ensembles keep their layout.
         fused: The optimizer's fused form; rounding may differ.
     """
 

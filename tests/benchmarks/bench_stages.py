@@ -3,7 +3,7 @@
 A stage trains one epoch through `fit`, as a study does: batches are drawn and normalised, and Algorithm 1 looks at the
 whole training set once. Ratio 1 is base training in float32, networks with plain ReLUs.
 
-Run: python tests/benchmarks/bench_stages.py [--width 16] [--images 1024] [--turns 5] [--threads 2]
+Run: python tests/benchmarks/bench_stages.py [--width 16] [--images 4096] [--turns 5] [--threads 2]
 """
 
 import argparse
@@ -75,7 +75,7 @@ def main() -> None:
     """Print seconds a step and ratios."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--width", type=int, default=16)
-    parser.add_argument("--images", type=int, default=1024)
+    parser.add_argument("--images", type=int, default=4096)
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()

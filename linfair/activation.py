@@ -1,8 +1,8 @@
 """The gate's activation on a processor, at nearly the price of a plain ReLU.
 
 A gate computes out = where(x > 0, x, (1 - alpha) x), a PReLU with a slope 1 - alpha for each unit. Torch's own PReLU
-takes one pass forward; its backward pass computes the slopes' gradients whether they are wanted or not, and costs ten
-times that of a ReLU. Here, with g the gradient of the output,
+takes one pass forward; its backward pass computes the slopes' gradients whether they are wanted or not, and costs
+several times that of a ReLU. Here, with g the gradient of the output,
 
     alpha in {0, 1}:  out = max(x, f),  f = 0 (ReLU) or -inf (identity);    dL/dx = g [max(out, 1 - alpha) > 0]
     otherwise:        dL/dx = g where(x > 0, 1, 1 - alpha),  dL/dalpha = -sum over the batch of g min(x, 0)

@@ -12,7 +12,7 @@ def partial_spearman(x: Sequence[float], y: Sequence[float], others: Sequence[Se
 
     Args:
         x: A value for each group, shape (n,).
-        y: Likewise.
+        y: Another value for each group, shape (n,).
         others: Columns to hold fixed, each of shape (n,).
 
     Returns:

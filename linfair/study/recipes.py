@@ -5,7 +5,7 @@ them for a GPU and trains in bf16 and TF32, channels last, with fused optimizers
 (no TF32 either, like all other profiles; what is measured is float32 in all). Where one
 may stand for another has to be shown (`linfair.study.equivalence`). `thin` is for the paper's data on a CPU: a network
 of an eighth of the width, on which a seed takes an hour. `cpu` is for the same data in bf16 on a processor with AMX:
-a quarter of the width by default, or more, trained until nothing is gained on validation. `small` is for bundled data
+a quarter of the width by default, or more, on longer schedules. `small` is for bundled data
 on a CPU: an MLP on shifted digits, or a thin ResNet. `quick` takes a thin network through real images in minutes, far
 from converged. `smoke` is `small` cut to seconds; its numbers mean nothing.
 """
@@ -77,13 +77,13 @@ STEPWISE = SNL(
     warmup=0,
     pace=0.3,
     check_every=1,
-    schedule=Schedule(epochs=60, batch_size=128, optimizer="adam", lr=1e-3, alpha_lr=4e-3, channels_last=True),
+    schedule=Schedule(epochs=60, batch_size=128, optimizer="adam", lr=1e-3, alpha_lr=4e-3),
 )
 """SNL through thin networks on real images: lambda starts so small that the units do not fall together, and grows with
 the epochs; the count is checked after every step, so that each budget has its own point of the path."""
 _QUICK_CNN = Recipe(
-    base=Schedule(epochs=4, batch_size=128, lr=0.1, weight_decay=5e-4, decay="cosine", channels_last=True),
-    finetune=Schedule(epochs=2, batch_size=128, lr=1e-2, weight_decay=5e-4, decay="cosine", channels_last=True),
+    base=Schedule(epochs=4, batch_size=128, lr=0.1, weight_decay=5e-4, decay="cosine"),
+    finetune=Schedule(epochs=2, batch_size=128, lr=1e-2, weight_decay=5e-4, decay="cosine"),
     options={
         "snl": replace(STEPWISE, growth=2.0, pace=0.4, schedule=replace(STEPWISE.schedule, alpha_lr=6e-3)),
         "deepreduce": DeepReDuce(schedule=Schedule(epochs=2, batch_size=128, lr=0.05, weight_decay=5e-4)),
@@ -101,12 +101,12 @@ _SHORT = Recipe(
     curvature="all",
 )
 _THIN = Recipe(
-    base=Schedule(epochs=15, batch_size=128, lr=0.1, weight_decay=5e-4, decay="cosine", channels_last=True),
-    finetune=Schedule(epochs=5, batch_size=128, lr=1e-2, weight_decay=5e-4, decay="cosine", channels_last=True),
+    base=Schedule(epochs=15, batch_size=128, lr=0.1, weight_decay=5e-4, decay="cosine"),
+    finetune=Schedule(epochs=5, batch_size=128, lr=1e-2, weight_decay=5e-4, decay="cosine"),
     options={
         "snl": STEPWISE,
         "deepreduce": DeepReDuce(
-            schedule=Schedule(epochs=5, batch_size=128, lr=0.05, weight_decay=5e-4, decay="cosine", channels_last=True)
+            schedule=Schedule(epochs=5, batch_size=128, lr=0.05, weight_decay=5e-4, decay="cosine")
         ),
     },
     width=8,
@@ -158,8 +158,8 @@ def check_precision(profile: str, precision: str | None, device: str) -> None:
     if profile == "cpu" and precision is None and not bf16_is_fast(device):
         raise ValueError(
             f"profile cpu trains in bf16, for which {device_name(device)} has no hardware (AMX): a step would take "
-            "longer than in float32. Add --precision float32: a step then takes about twice as long as bf16 does with "
-            "AMX; or --precision bf16 to compute the same numbers slowly"
+            "longer than in float32. Add --precision float32, which takes longer than bf16 does with AMX; or "
+            "--precision bf16 to compute slowly what such a processor computes"
         )
 
 

@@ -1,7 +1,8 @@
 """Time of a training step in each stage of a study, as a ratio to a plain float32 step; all from turns in this process.
 
 A stage trains one epoch through `fit`, as a study does: batches are drawn and normalised, and Algorithm 1 looks at the
-whole training set once. Ratio 1 is base training in float32, networks with plain ReLUs.
+whole training set once. The teacher's logits are there from before, as in all epochs of a stage but its first. Ratio 1
+is base training in float32, networks with plain ReLUs.
 
 Run: python tests/benchmarks/bench_stages.py [--width 16] [--images 4096] [--turns 5] [--threads 2]
 """
@@ -47,9 +48,10 @@ def stages(data: GroupedData, width: int) -> dict[str, Callable[[Schedule], None
     ) -> None:
         fit(model, data, objective, how, seeds=[0], stage="bench", progress=False, **hooks)
 
-    def masks(how: Schedule) -> None:
-        distill = Distill(plain, data)
+    distill = Distill(plain, data)
+    distill.teacher_logits(Batch(*[torch.arange(1)] * 4, augmented=False))
 
+    def masks(how: Schedule) -> None:
         def objective(model: nn.Module, batch: Batch) -> Tensor:
             return distill(model, batch) + 1e-5 * sum(a.abs().flatten(1).sum(1) for a in gates.alphas(model).values())
 
@@ -58,7 +60,7 @@ def stages(data: GroupedData, width: int) -> dict[str, Callable[[Schedule], None
     def tuned(arm: str) -> Callable[[Schedule], None]:
         def run(how: Schedule) -> None:
             student = gates.freeze(copy.deepcopy(half))
-            objective = resolve(arm).start(student, plain, data)
+            objective = resolve(arm).start(student, plain, data, distill=distill)
             epoch(student, objective, how, check=objective.after_epoch)
 
         return run
@@ -92,7 +94,7 @@ def main() -> None:
                     best[stage, way] = min(best[stage, way], time.perf_counter() - start)
     steps = options.images / BATCH
     print(f"{device_name('cpu')}, {options.threads} threads, bf16 in hardware: {bf16_is_fast('cpu')}")
-    print(f"ResNet18 width {options.width}, batch {BATCH}, torch {torch.__version__}; Distill's teacher pass included")
+    print(f"ResNet18 width {options.width}, batch {BATCH}, torch {torch.__version__}")
     for (stage, way), seconds in best.items():
         print(f"  {stage:14s} {way:8s} {seconds / steps:7.3f} s a step   {seconds / best['base', 'float32']:.2f}")
 

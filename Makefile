@@ -28,9 +28,9 @@ help: ## list the targets
 env: $(STAMP) ## create .venv and install the pinned versions (the targets below do so by themselves)
 
 book: $(STAMP) ## run the notebooks at their small profile, build the site, print the file to open
-	$(PY) -m linfair.book prepare
+	$(PY) -m linfair_book.build prepare
 	$(VENV)/bin/jupyter-book build . -W -n --keep-going
-	$(PY) -m linfair.book check
+	$(PY) -m linfair_book.build check
 
 test: export OMP_NUM_THREADS := 1
 test: $(STAMP) ## run every test, and every notebook at its smoke profile (browser tests are skipped without a built book and Chromium)

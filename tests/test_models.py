@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from linfair import gates
+from linfair.data.torchvision import torchvision
 from linfair.linearizers.stages import stage_units
 from linfair.models import NETWORKS, VGG, WideResNet, build
-from linfair.tv import torchvision
 
 IMAGE = (3, 32, 32)
 KAIMING = {"init": "kaiming_normal"}

@@ -7,9 +7,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from linfair_book import figures, toy
 from PIL import Image
 
-from linfair import plots, toy
+from linfair import plots
 from linfair.plots.style import drawn, line_with_interval
 
 pytestmark = pytest.mark.usefixtures("house_style")
@@ -47,7 +48,7 @@ def test_letters_are_at_least_nine_pixels_on_a_390_pixel_screen():
 
 
 def test_figures_have_no_background(study):
-    figure = plots.toy_boundaries(study, 0, [1.0, 0.5], resolution=20)
+    figure = figures.toy_boundaries(study, 0, [1.0, 0.5], resolution=20)
     file = io.BytesIO()
     figure.savefig(file, format="png")
     alpha = np.asarray(Image.open(file).convert("RGBA"))[..., 3]
@@ -55,13 +56,13 @@ def test_figures_have_no_background(study):
 
 
 def test_a_returned_figure_is_closed_so_that_a_notebook_shows_it_once(study):
-    plots.toy_boundaries(study, 0, [1.0], resolution=20)
-    plots.toy_accuracy(toy.summarise(study.rows))
+    figures.toy_boundaries(study, 0, [1.0], resolution=20)
+    figures.toy_accuracy(toy.summarise(study.rows))
     assert plt.get_fignums() == []
 
 
 def test_boundary_titles_hold_both_groups_accuracies(study):
-    figure = plots.toy_boundaries(study, 1, [1.0, 0.5], resolution=20)
+    figure = figures.toy_boundaries(study, 1, [1.0, 0.5], resolution=20)
     for ax, budget in zip(figure.axes, (1.0, 0.5), strict=True):
         right = study.accuracy(1, budget)
         expected = f"{100 * budget:g} % ReLUs\n" + "\n".join(f"{g} {100 * right[g]:.1f} %" for g in toy.GROUPS)
@@ -72,7 +73,7 @@ def test_boundary_titles_hold_both_groups_accuracies(study):
 
 def test_accuracy_lines_and_bars_are_the_tables(study):
     summary = toy.summarise(study.rows)
-    ax = plots.toy_accuracy(summary).axes[0]
+    ax = figures.toy_accuracy(summary).axes[0]
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["100", "50", "0"]
     for container, group in zip(ax.containers, toy.GROUPS, strict=True):
         rows = [toy.at(summary, budget, group) for budget in (1.0, 0.5, 0.0)]
@@ -87,12 +88,12 @@ def test_accuracy_lines_and_bars_are_the_tables(study):
 def test_labels_stand_at_the_line_ends_and_keep_apart_where_lines_meet(study):
     summary = toy.summarise(study.rows)
     ends = [toy.at(summary, 0.0, group)["accuracy"] for group in toy.GROUPS]
-    texts = plots.toy_accuracy(summary).axes[0].texts
+    texts = figures.toy_accuracy(summary).axes[0].texts
     assert [text.xy[1] for text in texts] == pytest.approx(ends)
 
     majority = summary[summary["group"] == "majority"]
     equal = pd.concat([majority, majority.assign(group="minority")])
-    ax = plots.toy_accuracy(equal, names=("below", "above")).axes[0]
+    ax = figures.toy_accuracy(equal, names=("below", "above")).axes[0]
     below, above = ax.texts
     assert (below.get_text(), above.get_text()) == ("below", "above")
     low, high = ax.get_ylim()
@@ -150,7 +151,7 @@ def selections():
 
 def test_selection_points_are_the_means_in_order_with_a_panel_per_budget(selections):
     """By hand: 40 % as given; 10 % lower by 0.1 and 0.2, so by 15 points on average; the original as dotted lines."""
-    axes = plots.selection_accuracy(selections).axes
+    axes = figures.selection_accuracy(selections).axes
     assert [ax.get_title() for ax in axes] == ["40 % ReLUs", "10 % ReLUs"]
     assert [tick.get_text() for tick in axes[0].get_yticklabels()] == ["snl", "snl mask", "random"]
     for ax, less in zip(axes, (0, 15), strict=True):
@@ -165,7 +166,7 @@ def test_selection_points_are_the_means_in_order_with_a_panel_per_budget(selecti
 
 def test_selection_disparity_lines_are_measured_minus_control(selections):
     """At 40 % the controls lose nothing: random's minority loses 2/3, its majority 2/9, so 44.4 points."""
-    ax = plots.selection_disparity(selections).axes[0]
+    ax = figures.selection_disparity(selections).axes[0]
     lines = {line.get_label(): line for line in ax.lines if not line.get_label().startswith("_")}
     lines |= {container.get_label(): container[0] for container in ax.containers}
     assert {"snl", "snl mask", "random"} <= set(lines)

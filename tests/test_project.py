@@ -17,12 +17,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from linfair_book import parameters
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 import linfair
-from linfair import cli, parameters
+from linfair.cli import main
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -270,7 +271,7 @@ def check_command(words: list[str]) -> None:
     if program == "make":
         assert {word for word in rest if "=" not in word} <= targets(), words
     elif program == "linfair":
-        options = cli.build_parser().parse_args(rest)
+        options = main.build_parser().parse_args(rest)
         if rest[:2] == ["notebook", "run"]:
             notebook = parameters.find(options.name)
             pairs = [pair.split("=", 1) for pair in options.parameters]

@@ -11,12 +11,11 @@ from collections.abc import Mapping
 from html import escape
 
 import pandas as pd
-
-from linfair import claims
-from linfair.book import repository
-from linfair.claims import Claim
-from linfair.judging.judge import AGREEMENT, Judged, Verdict
-from linfair.judging.rows import INIT
+from linfair_book import claims
+from linfair_book.build import repository
+from linfair_book.claims import Claim
+from linfair_book.judging.judge import AGREEMENT, Judged, Verdict
+from linfair_book.judging.rows import INIT
 
 SIGNS = {"yes": "✓", "mixed": "◐", "no": "✕", "inconclusive": "?", "not run": "○"}
 SETTING = {"paper's": "the paper's setting", "thin": "thin", "stand-in": "stand-in"}

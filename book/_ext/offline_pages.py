@@ -1,6 +1,6 @@
 """Sphinx extension: pages that load nothing from outside.
 
-* MathJax comes from `_build/static/` when `python -m linfair.book prepare` has put it there.
+* MathJax comes from `_build/static/` when `python -m linfair_book.build prepare` has put it there.
   (Not through `html_static_path` in `_config.yml`: the folder may be absent.)
 * The theme's live-code extension is always loaded by jupyter-book, declares the same constant twice on every
   page (an error in the browser's console) and points at a CDN. This book does not use it: its listeners go.
@@ -8,11 +8,10 @@
 
 from pathlib import Path
 
+from linfair_book import build
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.util import logging
-
-from linfair import book
 
 logger = logging.getLogger(__name__)
 
@@ -20,11 +19,11 @@ logger = logging.getLogger(__name__)
 def use_local_mathjax(app: Sphinx, config: Config) -> None:
     """Point Sphinx at the vendored MathJax, or say that pages will need a network connection."""
     root = Path(app.srcdir)
-    config.mathjax_path = book.mathjax_source(root)
-    if config.mathjax_path == book.MATHJAX_CDN:
-        logger.info("MathJax is not vendored: pages will load it from %s", book.MATHJAX_CDN)
+    config.mathjax_path = build.mathjax_source(root)
+    if config.mathjax_path == build.MATHJAX_CDN:
+        logger.info("MathJax is not vendored: pages will load it from %s", build.MATHJAX_CDN)
     else:
-        config.html_static_path.append(str(root / book.STATIC))
+        config.html_static_path.append(str(root / build.STATIC))
 
 
 def drop_live_code(app: Sphinx, config: Config) -> None:

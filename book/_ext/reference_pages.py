@@ -19,13 +19,14 @@ from pathlib import Path
 
 import claims_page
 import pandas as pd
+from linfair_book import parameters
+from linfair_book.build import repository
 from result_columns import WHAT, meaning
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 
 import linfair
-from linfair import cli, parameters
-from linfair.book import repository
+from linfair.cli import main
 
 LINE = re.compile(r"^% generated: (.+)$", re.MULTILINE)
 RESULTS = Path("book/results")
@@ -34,7 +35,7 @@ VERSIONS = ("torch", "numpy", "pandas", "scikit-learn", "matplotlib", "jupyter-b
 API = {
     "networks": ("gates", "functional", "masks", "ensemble", "models", "checkpoints", "errors"),
     "data": ("data",),
-    "training": ("training", "divergence", "cost", "toy"),
+    "training": ("training", "divergence", "cost"),
     "metrics": ("metrics",),
     "theory": ("theory",),
     "linearizers": ("linearizers",),
@@ -99,7 +100,7 @@ def parameter_lists() -> str:
 
 def commands() -> str:
     """A section for each sub-command of `linfair`, from its parser."""
-    return "\n\n".join(_command(parser) for parser in leaves(cli.build_parser()))
+    return "\n\n".join(_command(parser) for parser in leaves(main.build_parser()))
 
 
 def leaves(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:

@@ -7,12 +7,12 @@ what it is, no more than test noise.
 import numpy as np
 import pandas as pd
 
+from linfair.audit.repair import change_of_worst, change_text
 from linfair.audit.run import Audit, Plan
 from linfair.linearizers.record import budget_units, kept_share, missed, share
 from linfair.metrics import Disparity, GroupMean, disparity, wilson
 from linfair.mitigation import PLAIN
-from linfair.study.choose import NOISE, Choice
-from linfair.study.mitigate import change_of_worst, change_text
+from linfair.mitigation.choose import NOISE, Choice
 
 
 def rows_of(audit: Audit, arm: str, budget: float) -> pd.DataFrame:

@@ -16,13 +16,13 @@ from linfair.audit import figures
 from linfair.audit.caveats import caveats
 from linfair.audit.findings import answer, besides, drift, explanation, gap_of, interval, left, overall, rows_of, share
 from linfair.audit.page import disclosure, figure, page, section, table
+from linfair.audit.repair import change_of_worst, change_text
 from linfair.audit.run import Audit, mask_of
 from linfair.audit.tables import accuracy_table, arm_table, cost_table, drop_table, repair_table, why_table
 from linfair.checkpoints import save_network
 from linfair.cost import DELPHI
 from linfair.mitigation import PLAIN
 from linfair.paths import whole
-from linfair.study.mitigate import change_of_worst, change_text
 
 
 def write_report(audit: Audit, folder: str | Path, *, command: str = "") -> Path:

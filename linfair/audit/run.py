@@ -19,20 +19,20 @@ from tqdm import tqdm
 
 import linfair
 from linfair import gates
+from linfair.audit.diagnose import Pair, diagnose
 from linfair.audit.network import AuditError, Subject
+from linfair.audit.repair import DEFAULT_ARMS, Mitigated, arm_list, check_groups, fine_tune, mitigate
 from linfair.cost import count_macs, private_inference_cost
 from linfair.device import device_name
 from linfair.linearizers import LinearizedModel
 from linfair.masks import Mask, masks_of
 from linfair.mitigation import PLAIN
+from linfair.mitigation.choose import NOISE, check_limits, judged_groups
 from linfair.study.behaviour import behaviour
-from linfair.study.cells import Worker
+from linfair.study.cell import Worker
 from linfair.study.checks import student_notes
-from linfair.study.choose import NOISE, check_limits, judged_groups
 from linfair.study.damage import is_number
-from linfair.study.diagnostics import Pair, diagnose
 from linfair.study.grids import grid
-from linfair.study.mitigate import DEFAULT_ARMS, Mitigated, arm_list, check_groups, fine_tune, mitigate
 from linfair.study.recipes import Recipe, recipe
 from linfair.study.store import ResultStore, key, weights_digest
 from linfair.training import threads
@@ -93,8 +93,8 @@ class Audit:
 
     Attributes:
         groups: A row per (arm, budget, group) on the test split, with the columns of
-            `linfair.study.diagnostics.Diagnosis.table`; arms are `original`, `plain`, `control` and the chosen repair.
-        arms: A row per (arm, group) on validation, from `linfair.study.mitigate`; None without repairs.
+            `linfair.audit.diagnose.Diagnosis.table`; arms are `original`, `plain`, `control` and the chosen repair.
+        arms: A row per (arm, group) on validation, from `linfair.audit.repair`; None without repairs.
         cost: A row per budget, 1 included: the fields of `linfair.cost.Cost`, `online_seconds`, `freed` (names of the
             layers without a ReLU), `others` (the other nonlinearities, which no number holds).
         mitigated: The choice; None without repairs.

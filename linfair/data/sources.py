@@ -150,7 +150,7 @@ def fetch(name: str, folder: str | Path | None = None) -> Found:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".fetch-{name}-", dir=folder) as part:
-            from linfair.tv import torchvision
+            from linfair.data.torchvision import torchvision
 
             download(torchvision().datasets, part)
             source(Path(part) / inside)

@@ -3,7 +3,7 @@
 `grid` names the cells of a panel, `run` returns their table, `tables` turns rows into drops and means over seeds.
 """
 
-from linfair.study.cells import ARMS, Cell, grid, run
+from linfair.study.cell import ARMS, Cell, grid, run
 from linfair.study.recipes import PROFILES, Recipe, recipe
 from linfair.study.store import ResultStore
 

@@ -15,7 +15,7 @@ Notes = dict[str, Callable[[object], bool]]
 """Name of each note of a checkpoint -> whether a value can be."""
 
 TUNED: Notes = {"arm": is_text, "seconds": is_number, "diverged": is_text}
-"""The notes of an arm that `linfair.study.mitigate` has fine-tuned."""
+"""The notes of an arm that `linfair.audit.repair` has fine-tuned."""
 
 
 class OtherTeacher(UserWarning):

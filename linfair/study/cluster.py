@@ -15,8 +15,8 @@ import pandas as pd
 import torch
 
 from linfair.paths import cache_folder
-from linfair.study.definitions import DefinitionError, Job
 from linfair.study.locks import Claimed, held
+from linfair.study.plan import DefinitionError, Job
 from linfair.study.runner import LOCKS, RETRY
 from linfair.study.store import ResultStore, Tables, code_hash
 from linfair.study.work import (
@@ -55,7 +55,7 @@ def run_on_ray(
     """Compute what is missing of a study on a Ray cluster.
 
     Args:
-        jobs: From `linfair.study.definitions.plan`.
+        jobs: From `linfair.study.plan.plan`.
         out: Folder or fsspec address of the results; only the driver writes there.
         address: The cluster's; None is the one this process is connected to, or a new one on this machine.
         gpus: GPUs of one task; 0.25 puts four on one GPU.

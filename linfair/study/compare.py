@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from linfair.study.cells import TIMING
+from linfair.study.cell import TIMING
 from linfair.study.equivalence import Equivalence, equivalent
 
 LEFT_OUT = (*TIMING, "figure", "panel", "device", "torch", "linfair", "code", "profile")

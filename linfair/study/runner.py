@@ -21,8 +21,8 @@ from pathlib import Path
 import torch
 
 from linfair.paths import cache_folder
-from linfair.study.definitions import Job
 from linfair.study.locks import Claimed, held, started
+from linfair.study.plan import Job
 from linfair.study.store import ResultStore, Tables, code_hash
 from linfair.study.work import (
     Broken,
@@ -57,7 +57,7 @@ def run_jobs(
     """Compute what is missing of a study, in worker processes.
 
     Args:
-        jobs: From `linfair.study.definitions.plan`.
+        jobs: From `linfair.study.plan.plan`.
         out: Folder of the results.
         workers: Processes; each computes one cell at a time. Several GPUs are given to them in turn.
         minutes: Start no stage that would not end within these, as far as the results so far tell; None is no limit.

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from linfair.linearizers import snl
-from linfair.study.cells import Cell, Worker
+from linfair.study.cell import Cell, Worker
 from linfair.study.store import ResultStore
 from linfair.training import threads
 

@@ -47,11 +47,11 @@ def code_hash() -> str:
     measured = ("accuracy", "curvature", "distance", "gradients", "margin", "risk")
     flat = [package / f"{name}.py" for name in core] + [package / "metrics" / f"{name}.py" for name in measured]
     folders = [path for name in ("data", "linearizers", "mitigation") for path in sorted((package / name).glob("*.py"))]
-    folders = [path for path in folders if path.stem not in ("counts", "notes", "sheets")]  # facts for people
+    folders = [path for path in folders if path.stem not in ("choose", "counts", "notes", "sheets", "torchvision")]
     files = [
         *flat,
         *folders,
-        *(package / "study" / f"{name}.py" for name in ("arms", "cells", "grids", "measure", "records", "base_data")),
+        *(package / "study" / f"{name}.py" for name in ("arms", "cell", "grids", "measure", "records", "base_data")),
     ]
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
 

@@ -13,11 +13,11 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from linfair.study.cells import STAGES, Cell, Worker
+from linfair.study.cell import STAGES, Cell, Worker
 from linfair.study.checks import OtherTeacher
 from linfair.study.damage import DamagedFile
-from linfair.study.definitions import Job
 from linfair.study.grids import asked_for, pairs, width_of
+from linfair.study.plan import Job
 from linfair.study.store import DiskFull, ResultStore, Tables, key
 
 Pace = Mapping[tuple[str, ...], float]

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from linfair import cli
 from linfair.audit.network import _built
+from linfair.cli import main
 from linfair.data import load_data
 from linfair.training import Schedule, fit, supervised
 
@@ -100,7 +100,7 @@ def report(place: Path, typed: Callable[..., list[str]], tmp_path_factory: pytes
         patch.setenv("LINFAIR_CACHE", str(cache))
         os.chdir(place)
         try:
-            assert cli.main(typed("--out", str(folder / "report"))) == 0
+            assert main.main(typed("--out", str(folder / "report"))) == 0
         finally:
             os.chdir(here)
     return folder / "report"

@@ -8,12 +8,12 @@ import torch
 from torch import nn
 
 from linfair.audit import Audit, Plan, Subject
+from linfair.audit.repair import Mitigated
 from linfair.checkpoints import Header
 from linfair.cost import private_inference_cost
 from linfair.data import GroupedData, Split
 from linfair.metrics import wilson
-from linfair.study.choose import choose, judged_groups
-from linfair.study.mitigate import Mitigated
+from linfair.mitigation.choose import choose, judged_groups
 
 UNITS = 1000
 TESTED = 100

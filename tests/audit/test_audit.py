@@ -12,14 +12,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from linfair import cli, gates
+from linfair import gates
 from linfair.audit import Plan, answer, audit, caveats, network, read_own, read_user, run
+from linfair.audit.linearize import linearize_to
+from linfair.cli import main
 from linfair.cost import count_macs, private_inference_cost
 from linfair.data import load_data
 from linfair.masks import Mask, masks_of
 from linfair.metrics import wilson
 from linfair.study import ResultStore, grid
-from linfair.study.single import linearize_to
 from linfair.training import correctness
 
 
@@ -230,14 +231,14 @@ def test_linfairs_own_network_and_data(tmp_path: Path, monkeypatch: pytest.Monke
     linearize_to(tmp_path / "made", cell, with_control=False, store=ResultStore(tmp_path / "store"), progress=False)
     options = ["--method", "random", "--budgets", "0.2", "--profile", "smoke", "--no-curvature", "--no-mitigate"]
     start = ["audit", "--teacher", "made/teacher.safetensors", "--no-control", *options]
-    assert cli.main([*start, "--network", "mlp", "--out", "out"]) == 0
+    assert main.main([*start, "--network", "mlp", "--out", "out"]) == 0
     printed = capsys.readouterr().out
     assert "No repair was tried" in printed and "20 % of the ReLUs" in printed
     table = pd.read_parquet("out/groups.parquet")
     assert not Path("out/arms.parquet").exists() and set(table["arm"]) == {"original", "plain"}
     files = ["--teacher", "made/teacher.safetensors", "--mask", "out/random-0.2.mask.safetensors"]
     files += ["--weights", "out/random-0.2.weights.safetensors", "--split", "test_balanced", "--no-curvature"]
-    assert cli.main(["diagnose", *files, "--out", "d.parquet"]) == 0
+    assert main.main(["diagnose", *files, "--out", "d.parquet"]) == 0
     again = pd.read_parquet("d.parquet")
     expected = again[again["arm"] == "linearized"]["accuracy"].tolist()
     assert table[table["arm"] == "plain"]["accuracy"].tolist() == expected
@@ -245,8 +246,8 @@ def test_linfairs_own_network_and_data(tmp_path: Path, monkeypatch: pytest.Monke
     assert "Groups are the labels themselves" in text and "No control was trained" in text
     subject = read_own("made/teacher.safetensors")
     assert subject.own and subject.data.splits.keys() >= {"train", "val", "test_balanced"}
-    assert cli.main([*start, "--seed", "1"]) == 2 and "leave out --seed" in capsys.readouterr().err
-    assert cli.main([*start, "--network", "resnet18"]) == 2 and "leave --network out" in capsys.readouterr().err
+    assert main.main([*start, "--seed", "1"]) == 2 and "leave out --seed" in capsys.readouterr().err
+    assert main.main([*start, "--network", "resnet18"]) == 2 and "leave --network out" in capsys.readouterr().err
 
 
 def test_a_given_split_and_scale_change_what_is_said(inside: Path, chosen: dict, tmp_path: Path) -> None:

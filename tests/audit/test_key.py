@@ -10,9 +10,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from linfair import cli
 from linfair.audit import read_user
 from linfair.audit.network import _built
+from linfair.cli import main
 from linfair.data import load_data
 from linfair.study.behaviour import behaviour
 from linfair.study.store import weights_digest
@@ -109,7 +109,7 @@ def test_the_network_stays_as_it_is(folder: Path) -> None:
 
 def audited(typed: Callable[..., list[str]], out: str) -> pd.DataFrame:
     words = typed("--no-mitigate", "--no-curvature", "--out", out, model="net.py:build", budgets="0.5")
-    assert cli.main(words) == 0
+    assert main.main(words) == 0
     return pd.read_parquet(f"{out}/groups.parquet")
 
 
@@ -144,7 +144,7 @@ def test_after_groups_were_renamed_all_four_commands_print_the_new_names(
         new = text.replace(",bright", f",{names[0]}").replace(",dim", f",{names[1]}")
         table.write_text(new)
         for words in (made, ["diagnose", *pair, "--no-curvature"], repair):
-            assert cli.main(words) == 0, words
+            assert main.main(words) == 0, words
             said[names, words[0]] = capsys.readouterr().out
         groups = audited(typed, "report")
         said[names, "audit"] = Path("report/index.html").read_text() + capsys.readouterr().out

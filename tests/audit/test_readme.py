@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from linfair import cli
+from linfair.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -20,7 +20,7 @@ def test_the_readmes_blocks_end_in_a_report(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("LINFAIR_CACHE", str(tmp_path / "cache"))
     exec(compile(block, "README.md", "exec"), {"__name__": "readme"})
     program, *words = shlex.split(command)
-    assert program == "linfair" and cli.main([*words, "--profile", "smoke", "--no-curvature"]) == 0
+    assert program == "linfair" and main.main([*words, "--profile", "smoke", "--no-curvature"]) == 0
     assert re.match(r"With \d+(\.\d+)? % of the ReLUs left \([\d,]+ of 1,760[;)]", capsys.readouterr().out)
     assert {"index.html", "groups.parquet", "cost.parquet", "arms.parquet"} <= {
         path.name for path in (tmp_path / "report").iterdir()

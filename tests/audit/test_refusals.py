@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from linfair import cli
 from linfair.audit import AuditError, network, read_user
+from linfair.cli import main
 
 BODIES = {
     "raises": ("def build():\n    raise RuntimeError('no layers today')", "raised RuntimeError: no layers today"),
@@ -55,7 +55,7 @@ def nothing_is_trained(inside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def refused(words: list[str], capsys: pytest.CaptureFixture) -> str:
-    assert cli.main(words) == 2
+    assert main.main(words) == 2
     return capsys.readouterr().err
 
 

@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from linfair.data import GroupedData, Split
+from linfair.data.torchvision import torchvision
 from linfair.training import Source
-from linfair.tv import torchvision
 
 
 class Pictures(Dataset):

@@ -1,4 +1,4 @@
-"""Speed of training step by step, every ratio from runs that took turns in this process; see `linfair.study.speed`.
+"""Speed of training step by step, every ratio from runs that took turns in this process; see `linfair_book.speed`.
 
 Teacher's logits kept or asked for, channels last, fused optimizer, bf16, torch.compile, all that the profile `fast`
 uses, and ten small networks as an ensemble against one by one. With `--device cuda` the same on a GPU.
@@ -8,7 +8,8 @@ Run: python tests/benchmarks/bench_training.py [--device cuda] [--width 64] [--i
 
 import argparse
 
-from linfair.study.speed import STEPS, Number, ladder, side_by_side
+from linfair_book.speed import STEPS, Number, ladder, side_by_side
+
 from linfair.training import threads
 
 

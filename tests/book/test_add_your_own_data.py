@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from linfair import cli
+from linfair.cli import main
 
 PAGE = Path(__file__).resolve().parents[2] / "book/add-your-own-data.md"
 BLOCKS = re.findall(r"^```(python|bash|text)\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
@@ -28,7 +28,7 @@ def test_the_pages_blocks_run_in_order_and_print_what_it_shows(tmp_path, monkeyp
             for line in text.replace("\\\n", " ").splitlines():
                 program, *words = shlex.split(line)
                 assert program == "linfair"
-                assert cli.main(words) == 0, capsys.readouterr().err
+                assert main.main(words) == 0, capsys.readouterr().err
         printed = capsys.readouterr().out
     table = pd.read_parquet(next(tmp_path.glob("linearized/*/groups.parquet")))
     counted = table[(table["arm"] == "original")].groupby(["split", "group_name"])["n"].sum().unstack(0)
@@ -40,5 +40,5 @@ def test_the_pages_blocks_run_in_order_and_print_what_it_shows(tmp_path, monkeyp
 @pytest.mark.parametrize("word", ["--label", "--group", "--strict"])
 def test_the_page_speaks_of_options_that_exist(word, capsys):
     with pytest.raises(SystemExit):
-        cli.main(["data", "describe", "--help"])
+        main.main(["data", "describe", "--help"])
     assert word in capsys.readouterr().out

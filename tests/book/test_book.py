@@ -1,4 +1,4 @@
-"""`linfair.book`: what happens around a build, on small trees whose right answer is known."""
+"""`linfair_book.build`: what happens around a build, on small trees whose right answer is known."""
 
 import importlib.metadata
 import io
@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-
-from linfair import book, parameters
+from linfair_book import build, parameters
 
 ROOT = Path(__file__).resolve().parents[2]
 TOC = """
@@ -47,48 +46,48 @@ def write(path: Path, text: str) -> None:
 
 
 def test_pages_are_those_of_the_toc_in_order_without_suffix(tree: Path) -> None:
-    assert book.pages(tree) == ["book/index", "book/rerun", "book/deeper", "notebooks/01_toy"]
+    assert build.pages(tree) == ["book/index", "book/rerun", "book/deeper", "notebooks/01_toy"]
 
 
 def test_an_empty_toc_is_an_error(tree: Path) -> None:
     write(tree / "_toc.yml", "format: jb-book\n")
-    with pytest.raises(book.BookError, match="lists no page"):
-        book.pages(tree)
+    with pytest.raises(build.BookError, match="lists no page"):
+        build.pages(tree)
 
 
 def test_check_of_a_complete_book_gives_the_file_to_open(tree: Path) -> None:
-    assert book.check(tree) == tree.resolve() / "_build/html/index.html"
+    assert build.check(tree) == tree.resolve() / "_build/html/index.html"
 
 
 @pytest.mark.parametrize("page", ["book/deeper", "notebooks/01_toy", "index"])
 def test_check_names_the_page_that_was_not_written(tree: Path, page: str) -> None:
     (tree / f"_build/html/{page}.html").unlink()
-    with pytest.raises(book.BookError, match=f"_build/html/{page}.html was not written"):
-        book.check(tree)
+    with pytest.raises(build.BookError, match=f"_build/html/{page}.html was not written"):
+        build.check(tree)
 
 
 def test_check_names_the_page_without_a_source(tree: Path) -> None:
     (tree / "notebooks/01_toy.ipynb").unlink()
-    with pytest.raises(book.BookError, match=r"there is no notebooks/01_toy.md or notebooks/01_toy.ipynb"):
-        book.check(tree)
+    with pytest.raises(build.BookError, match=r"there is no notebooks/01_toy.md or notebooks/01_toy.ipynb"):
+        build.check(tree)
 
 
 def test_a_build_that_wrote_nothing_is_found_out(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What jupyter-book 2 does: exit status 0, and no page."""
-    book.start_afresh(tree)
-    assert book.main(["check", "--root", str(tree)]) == 1
+    build.start_afresh(tree)
+    assert build.main(["check", "--root", str(tree)]) == 1
     message = capsys.readouterr().err
-    assert all(f"_build/html/{page}.html" in message for page in book.pages(tree))
+    assert all(f"_build/html/{page}.html" in message for page in build.pages(tree))
     assert "must be 1.x" in message
 
 
 def test_the_command_prints_the_file_to_open(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert book.main(["check", "--root", str(tree)]) == 0
+    assert build.main(["check", "--root", str(tree)]) == 0
     assert capsys.readouterr().out == f"Open {tree.resolve()}/_build/html/index.html\n"
 
 
 def test_the_repository_is_found_from_a_folder_inside_it(tree: Path) -> None:
-    assert book.repository(tree / "book") == tree.resolve()
+    assert build.repository(tree / "book") == tree.resolve()
 
 
 @pytest.mark.parametrize(
@@ -108,25 +107,25 @@ def test_notebooks_run_again_exactly_when_what_they_call_has_changed(
     tree: Path, changed: str | None, executed_again: bool
 ) -> None:
     """The notebooks themselves are left to jupyter-book, which keys its cache by their code."""
-    book.start_afresh(tree)
+    build.start_afresh(tree)
     entry = tree / "_build/.jupyter_cache/executed.ipynb"
     write(entry, "outputs")
     if changed:
         write(tree / changed, "changed")
-    assert book.start_afresh(tree) is executed_again
+    assert build.start_afresh(tree) is executed_again
     assert entry.exists() is not executed_again
 
 
 def test_a_cache_of_unknown_origin_is_not_trusted(tree: Path) -> None:
     write(tree / "_build/.jupyter_cache/executed.ipynb", "outputs")
-    assert book.start_afresh(tree)
+    assert build.start_afresh(tree)
     assert not (tree / "_build/.jupyter_cache").exists()
 
 
 def test_every_build_starts_without_old_pages_and_old_warnings(tree: Path) -> None:
     """Sphinx warns about a page only when it parses it, so kept parsed pages would hide warnings."""
     write(tree / "_build/.doctrees/environment.pickle", "")
-    book.start_afresh(tree)
+    build.start_afresh(tree)
     assert not (tree / "_build/html").exists()
     assert not (tree / "_build/.doctrees").exists()
 
@@ -135,12 +134,12 @@ def test_without_npm_pages_use_the_cdn_and_the_log_says_so(
     tree: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PATH", str(tree))
-    assert book.main(["prepare", "--root", str(tree)]) == 0
+    assert build.main(["prepare", "--root", str(tree)]) == 0
     message = capsys.readouterr().err
     assert "npm is not installed" in message
     assert "CDN" in message
-    assert book.mathjax_source(tree) == book.MATHJAX_CDN
-    assert book.MATHJAX_VERSION in book.MATHJAX_CDN
+    assert build.mathjax_source(tree) == build.MATHJAX_CDN
+    assert build.MATHJAX_VERSION in build.MATHJAX_CDN
 
 
 def fake_npm(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
@@ -161,9 +160,9 @@ def test_mathjax_is_taken_from_the_npm_package_once(tree: Path, monkeypatch: pyt
     package(tree / "made.tgz", "package/es5/tex-svg-full.js")
     fake_npm(tree, monkeypatch, f"cp {tree}/made.tgz mathjax.tgz")
     for _ in range(2):
-        assert book.vendor_mathjax(tree) is None
+        assert build.vendor_mathjax(tree) is None
     assert (tree / "_build/static/mathjax/tex-svg-full.js").read_bytes() == b"mathjax"
-    assert book.mathjax_source(tree) == "mathjax/tex-svg-full.js"
+    assert build.mathjax_source(tree) == "mathjax/tex-svg-full.js"
     assert (tree / "calls").read_text() == "called\n"
 
 
@@ -180,18 +179,18 @@ def test_a_failing_npm_is_a_reason_not_a_crash(
     tree: Path, monkeypatch: pytest.MonkeyPatch, script: str, reason: str
 ) -> None:
     fake_npm(tree, monkeypatch, script)
-    assert reason in book.vendor_mathjax(tree, timeout=2)
-    assert book.mathjax_source(tree) == book.MATHJAX_CDN
+    assert reason in build.vendor_mathjax(tree, timeout=2)
+    assert build.mathjax_source(tree) == build.MATHJAX_CDN
 
 
 def test_a_package_without_the_file_is_a_reason(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package(tree / "made.tgz", "package/es5/other.js")
     fake_npm(tree, monkeypatch, f"cp {tree}/made.tgz mathjax.tgz")
-    assert "tex-svg-full.js" in book.vendor_mathjax(tree)
+    assert "tex-svg-full.js" in build.vendor_mathjax(tree)
 
 
 def test_every_page_of_the_real_toc_has_a_source() -> None:
-    assert [page for page in book.pages(ROOT) if book.source(ROOT, page) is None] == []
+    assert [page for page in build.pages(ROOT) if build.source(ROOT, page) is None] == []
 
 
 def test_the_real_book_has_its_four_parts_with_notebooks_in_order() -> None:

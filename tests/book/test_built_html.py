@@ -7,8 +7,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 from bs4 import BeautifulSoup
-
-from linfair import book
+from linfair_book import build
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -16,9 +15,9 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture(scope="module")
 def site() -> dict[Path, BeautifulSoup]:
     """Every built page, parsed."""
-    folder = ROOT / book.HTML
+    folder = ROOT / build.HTML
     if not (folder / "index.html").is_file():
-        reason = f"no built book in {book.HTML}: run 'make book'"
+        reason = f"no built book in {build.HTML}: run 'make book'"
         if os.environ.get("LINFAIR_REQUIRE_BROWSER") == "1":
             pytest.fail(f"{reason} (LINFAIR_REQUIRE_BROWSER=1)")
         pytest.skip(reason)
@@ -57,7 +56,7 @@ def test_anchors_exist_on_the_page_they_name(site: dict[Path, BeautifulSoup]) ->
 
 
 def outside(address: str) -> bool:
-    """Whether an address leaves the book. Links to follow may; what a page loads by itself may not."""
+    """Whether an address leaves the build. Links to follow may; what a page loads by itself may not."""
     parts = urlsplit(address.strip())
     return parts.scheme not in ("", "data") or bool(parts.netloc)
 
@@ -84,12 +83,12 @@ def in_style(text: str) -> list[str]:
 def test_pages_load_nothing_from_outside(site: dict[Path, BeautifulSoup]) -> None:
     """MathJax excepted where the book was built without npm; the browser tests then do not run."""
     found = {address for soup in site.values() for address in loads(soup) if outside(address)}
-    vendored = (ROOT / book.HTML / "_static" / book.MATHJAX_FILE).is_file()
-    assert found <= (set() if vendored else {book.MATHJAX_CDN})
+    vendored = (ROOT / build.HTML / "_static" / build.MATHJAX_FILE).is_file()
+    assert found <= (set() if vendored else {build.MATHJAX_CDN})
 
 
 def test_style_sheets_load_nothing_from_outside(site: dict[Path, BeautifulSoup]) -> None:
-    sheets = list((ROOT / book.HTML).rglob("*.css"))
+    sheets = list((ROOT / build.HTML).rglob("*.css"))
     assert sheets
     found = [f"{sheet.name}: {one}" for sheet in sheets for one in in_style(sheet.read_text("utf-8")) if outside(one)]
     assert found == []
@@ -107,7 +106,7 @@ def test_what_would_load_from_outside_is_seen() -> None:
 
 def test_every_page_of_the_toc_was_written(site: dict[Path, BeautifulSoup]) -> None:
     """And no other: a page that left the table of contents must not stay behind."""
-    expected = {(ROOT / book.HTML / f"{page}.html").resolve() for page in book.pages(ROOT)}
+    expected = {(ROOT / build.HTML / f"{page}.html").resolve() for page in build.pages(ROOT)}
     assert expected <= set(site)
     made = {"index.html", "genindex.html", "search.html", "py-modindex.html", "prf-prf.html"}
     extra = {page for page in site if page not in expected and page.name not in made}

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 from bs4 import BeautifulSoup
-
-from linfair import claims
-from linfair.judging.judge import AGREEMENT, Verdict
+from linfair_book import claims
+from linfair_book.judging.judge import AGREEMENT, Verdict
 
 ROOT = Path(__file__).resolve().parents[2]
 

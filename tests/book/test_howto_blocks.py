@@ -18,9 +18,9 @@ NOT_RUN = {
     ". .venv/bin/activate": "the test runs in an environment of its own",
     "python3.11 -m venv .venv": "`make env` does so, and test_project.py holds that both are the same",
     "pip install -c constraints.txt -e '.[all]'": "likewise",
-    "python -m linfair.book prepare": "likewise, of `make book`",
+    "python -m linfair_book.build prepare": "likewise, of `make book`",
     "jupyter-book build . -W -n --keep-going": "likewise",
-    "python -m linfair.book check": "likewise",
+    "python -m linfair_book.build check": "likewise",
     "pytest -n 2 --dist loadfile": "likewise, of `make test`",
     "linfair audit --model mymodel.py:build --weights w.safetensors --data digits --budgets 0.5,0.2,0.05 "
     "--out report/": "tests/audit/test_readme.py runs it after the block that makes its files",

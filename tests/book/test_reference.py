@@ -12,10 +12,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from linfair_book import build
+from linfair_book.parameters import NOTEBOOKS
 
 import linfair
-from linfair import book, cli
-from linfair.parameters import NOTEBOOKS
+from linfair.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [path for path in (ROOT / "book").rglob("*.md") if "_build" not in path.parts]
@@ -38,7 +39,7 @@ columns = extension("result_columns")
 
 def test_every_page_of_the_reference_is_in_the_toc():
     found = {str(path.relative_to(ROOT).with_suffix("")) for path in (ROOT / "book/reference").rglob("*.md")}
-    assert found | {"book/publish-your-own"} <= set(book.pages(ROOT))
+    assert found | {"book/publish-your-own"} <= set(build.pages(ROOT))
 
 
 def test_every_generator_is_asked_for_by_a_page_and_pages_ask_for_nothing_else():
@@ -81,14 +82,14 @@ def test_public_names_are_linked_to_where_they_are_defined(package):
 def test_every_command_and_option_is_described():
     """Oracle: the parser's own help, option by option."""
     text = made.commands()
-    for command in cli.COMMANDS:
+    for command in main.COMMANDS:
         section = text.split(f"## linfair {command.words}\n")[1].split("\n## ")[0]
         parser = argparse.ArgumentParser()
         command.options(parser)
         for action in parser._actions[1:]:
             shown = action.option_strings[0] if action.option_strings else action.metavar or action.dest
             assert re.search(rf"^`{re.escape(shown)}`", section, re.MULTILINE), (command.words, shown)
-    assert text.count("\n## ") + 1 == len(cli.COMMANDS)
+    assert text.count("\n## ") + 1 == len(main.COMMANDS)
 
 
 def test_every_parameter_stands_there_with_its_default_and_what_is_allowed():

@@ -5,10 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from linfair_book import build
 from playwright.sync_api import Browser, sync_playwright
 from probe import lacking
-
-from linfair import book
 
 ROOT = Path(__file__).resolve().parents[2]
 ARGUMENTS = [
@@ -38,9 +37,9 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="session")
 def site() -> Path:
     """Folder of the built book, with a vendored MathJax."""
-    folder = ROOT / book.HTML
+    folder = ROOT / build.HTML
     if not (folder / "index.html").is_file():
-        lacking(f"no built book in {book.HTML}: run 'make book'")
-    if not (folder / "_static" / book.MATHJAX_FILE).is_file():
+        lacking(f"no built book in {build.HTML}: run 'make book'")
+    if not (folder / "_static" / build.MATHJAX_FILE).is_file():
         lacking("the book was built with MathJax from a CDN: install npm, then run 'make book'")
     return folder

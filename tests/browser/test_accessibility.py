@@ -3,10 +3,9 @@
 from pathlib import Path
 
 import pytest
+from linfair_book import build, explorer, vendor
 from playwright.sync_api import Browser, Page
 from probe import OUTSIDE, lacking, open_context
-
-from linfair import book, explorer, vendor
 
 pytestmark = pytest.mark.browser
 
@@ -23,7 +22,7 @@ RULES = """async () => {
 @pytest.fixture(scope="module")
 def axe() -> Path:
     """axe-core as one script, from its npm package."""
-    target = ROOT / book.BUILD / "axe" / "axe.min.js"
+    target = ROOT / build.BUILD / "axe" / "axe.min.js"
     if reason := vendor.npm_file(AXE, "axe.min.js", target):
         lacking(f"no {AXE}: {reason}")
     return target
@@ -44,7 +43,7 @@ def test_axe_finds_nothing_serious_on_any_page(
     context = open_context(browser, scheme, width)
     page, lines = context.new_page(), []
     page.route(OUTSIDE, lambda route: route.abort())
-    for name in book.pages(ROOT):
+    for name in build.pages(ROOT):
         if width > 390 or not name.startswith("book/reference/api/"):
             lines += [f"{name}: {line}" for line in complaints(page, site / f"{name}.html", axe)]
     context.close()

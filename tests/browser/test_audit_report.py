@@ -8,8 +8,8 @@ from probe import OUTSIDE, open_context, visit
 from test_accessibility import axe, complaints
 
 from linfair.audit import Plan, audit, read_own, write_report
+from linfair.audit.linearize import linearize_to
 from linfair.study import ResultStore, grid
-from linfair.study.single import linearize_to
 
 pytestmark = pytest.mark.browser
 

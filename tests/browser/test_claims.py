@@ -3,10 +3,9 @@
 from pathlib import Path
 
 import pytest
+from linfair_book import claims
+from linfair_book.judging.judge import AGREEMENT
 from playwright.sync_api import Browser, expect
-
-from linfair import claims
-from linfair.judging.judge import AGREEMENT
 
 pytestmark = pytest.mark.browser
 

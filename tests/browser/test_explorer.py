@@ -11,13 +11,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from linfair_book import explorer
+from linfair_book.build import repository
+from linfair_book.explorer import host
+from linfair_book.explorer.grid import AXES
 from playwright.sync_api import Browser, Page, expect
 from probe import OUTSIDE, open_context, visit
-
-from linfair import explorer
-from linfair.book import repository
-from linfair.explorer import host
-from linfair.explorer.grid import AXES
 
 pytestmark = pytest.mark.browser
 

@@ -4,10 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from linfair_book import build
 from playwright.sync_api import Browser, expect
 from probe import Visit, open_context, visit
-
-from linfair import book
 
 pytestmark = pytest.mark.browser
 
@@ -40,7 +39,7 @@ def expect_none(visits: list[Visit], find: Callable[[Visit], object]) -> None:
 
 
 def test_every_page_of_the_table_of_contents_was_visited(visits: list[Visit]) -> None:
-    expected = {f"{page}.html" for page in book.pages(ROOT)}
+    expected = {f"{page}.html" for page in build.pages(ROOT)}
     for scheme in SCHEMES:
         for width in WIDTHS:
             assert expected <= {seen.page for seen in visits if (seen.scheme, seen.width) == (scheme, width)}
@@ -112,7 +111,7 @@ def test_text_and_tables_are_readable(visits: list[Visit]) -> None:
 def test_index_leads_to_the_first_page(browser: Browser, site: Path) -> None:
     tab = browser.new_page()
     tab.goto((site / "index.html").as_uri())
-    tab.wait_for_url(f"**/{book.pages(ROOT)[0]}.html")
+    tab.wait_for_url(f"**/{build.pages(ROOT)[0]}.html")
     tab.close()
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from linfair import cli
+from linfair.cli import main
 from linfair.data import DataError, GroupedData, load_data
 from linfair.data.collection import Collection
 from linfair.data.folder import read_folder
@@ -49,7 +49,7 @@ def test_a_thin_group_of_a_folder_gets_its_share_and_describe_says_so(
     data = load_data(f"folder:{root}", group="group")
     assert images(data) == {"bright": (220, 20, 60), "dark": (22, 2, 6)}
     assert data.provenance["drawn"] == {"test": ["dark"], "val": ["dark"]}
-    assert cli.main(["data", "describe", f"folder:{root}", "--group", "group"]) == 0
+    assert main.main(["data", "describe", f"folder:{root}", "--group", "group"]) == 0
     printed = capsys.readouterr().out
     assert "drawn in proportion to group alone" in printed and "dark (test, val)" in printed
 
@@ -113,7 +113,7 @@ def test_identical_pictures_are_counted_and_so_are_those_that_disagree(
     root = folder([f"{'xy'[i % 2]},{'far' if i % 3 else 'near'}" for i in range(60)])
     for number, copy in ((2, 1), (9, 3), (13, 1)):  # 2 is of another label than 1, 13 and 9 are as 1 and 3
         (root / f"{number}.png").write_bytes((root / f"{copy}.png").read_bytes())
-    assert cli.main(["data", "describe", f"folder:{root}", "--group", "group"]) == 0
+    assert main.main(["data", "describe", f"folder:{root}", "--group", "group"]) == 0
     assert "images identical to another one: 3 (1 with another label or group)" in capsys.readouterr().out
 
 
@@ -135,7 +135,7 @@ def test_small_groups_are_left_out_by_number_of_images_and_named(
     assert sum(images(data)["far"]) == 30
     assert data.provenance["left_out"] == [("few", 3), ("rare", 2)]
     assert load_data(f"folder:{root}", group="group", min_images=3).group_names == ("far", "few")
-    assert cli.main(["data", "describe", f"folder:{root}", "--group", "group", "--min-images", "4"]) == 0
+    assert main.main(["data", "describe", f"folder:{root}", "--group", "group", "--min-images", "4"]) == 0
     assert "groups left out for having too few images: 2, 5 images (few 3, rare 2)" in capsys.readouterr().out
     with pytest.raises(DataError, match="no group has 31 images .min_images.; the largest has 30"):
         load_data(f"folder:{root}", group="group", min_images=31)
@@ -159,7 +159,7 @@ def test_groups_are_merged_by_name(
     data = load_data(f"folder:{root}", group="group", merge=";".join(typed))
     assert {name: sum(counts) for name, counts in images(data).items()} == right
     words = [word for one in typed for word in ("--merge", one)]
-    assert cli.main(["data", "describe", f"folder:{root}", "--group", "group", *words]) == 0
+    assert main.main(["data", "describe", f"folder:{root}", "--group", "group", *words]) == 0
     assert f"groups merged: {data.provenance['merged'][0]}" in capsys.readouterr().out
 
 
@@ -255,7 +255,7 @@ def test_a_label_without_test_images_is_named(folder: Callable[..., Path], capsy
     """One image cannot be for training and for testing."""
     root = folder([f"{'xy'[i % 2]},{'far' if i % 3 else 'near'}" for i in range(60)] + ["z,far"])
     assert load_data(f"folder:{root}", group="group").provenance["untested"] == ["z"]
-    assert cli.main(["data", "describe", f"folder:{root}", "--group", "group"]) == 0
+    assert main.main(["data", "describe", f"folder:{root}", "--group", "group"]) == 0
     assert "labels without a test image: z" in capsys.readouterr().out
 
 

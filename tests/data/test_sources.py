@@ -19,7 +19,7 @@ from linfair.data.collection import DataError
 from linfair.data.packs import write_pack
 from linfair.data.sources import Found, checksum_state, fetch, find, read
 from linfair.data.svhn import FILES
-from linfair.tv import torchvision
+from linfair.data.torchvision import torchvision
 
 Writer = Callable[..., tuple[np.ndarray, np.ndarray]]
 

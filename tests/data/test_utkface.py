@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from linfair.data.collection import DataError, Skipped
+from linfair.data.torchvision import torchvision
 from linfair.data.utkface import fields_of, holds_faces, read_utkface
-from linfair.tv import torchvision
 
 Writer = Callable[..., np.ndarray]
 DATE = "20170116174525125"

@@ -6,9 +6,8 @@ from pathlib import Path
 import nbformat
 import papermill
 import pytest
+from linfair_book.parameters import NOTEBOOKS
 from papermill.exceptions import PapermillExecutionError
-
-from linfair.parameters import NOTEBOOKS
 
 FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
 FILES = sorted(FOLDER.glob("*.ipynb"))

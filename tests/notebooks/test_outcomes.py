@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from linfair_book import mitigation
+from linfair_book.build import repository
 
 from linfair import study
-from linfair.book import repository
-from linfair.study import repair
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks/05_mitigation.ipynb"
 ROWS = {
     str(name): pd.read_parquet(repository() / name).query("seed < 3")
-    for name in (repair.TABLE, repair.DEEPREDUCE_TABLE)
+    for name in (mitigation.TABLE, mitigation.DEEPREDUCE_TABLE)
 }
 MEASURED = ["accuracy", "margin", "gradient_norm", "multiplier"]
 
@@ -73,7 +73,7 @@ def test_notebook_05_shows_every_outcome(force: Force, monkeypatch: pytest.Monke
         return force(ROWS[str(Path(path).relative_to(repository()))]).reset_index(drop=True)
 
     def run(*given: object, arms: tuple[str, ...], **options: object) -> pd.DataFrame:
-        rows = read(repository() / repair.TABLE)
+        rows = read(repository() / mitigation.TABLE)
         here = rows["arm"].isin([*arms, "lagrangian"]) & (rows["options"] == "") & rows["budget"].isin((0.2, 1.0))
         return rows[here].reset_index(drop=True)
 

@@ -7,20 +7,20 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from linfair_book.build import repository
+from linfair_book.speed import arithmetic, parts_of_data
+from linfair_book.sweeps import seeds_of_panels
 
-from linfair import cli
-from linfair.book import repository
+from linfair.cli import main
 from linfair.data import DataError, load_data
 from linfair.data.collection import Collection
 from linfair.data.svhn import IMAGES
 from linfair.study import ResultStore, grid
 from linfair.study.base_data import beside
-from linfair.study.cells import Worker
-from linfair.study.definitions import FIGURES, find_profile, panels_of, plan, read_figure
-from linfair.study.gather import collect, gather, status
-from linfair.study.speed import arithmetic, parts_of_data
+from linfair.study.cell import Worker
+from linfair.study.plan import FIGURES, find_profile, panels_of, plan, read_figure
+from linfair.study.results import collect, gather, status
 from linfair.study.store import Tables
-from linfair.study.sweeps import seeds_of_panels
 from linfair.study.work import learn_pace
 from linfair.training import fit, supervised
 
@@ -131,7 +131,7 @@ def test_rows_of_a_part_of_a_data_set_say_so_and_a_whole_one_does_not(
 
 
 def test_describe_says_that_it_is_a_part(svhn: Collection, capsys: pytest.CaptureFixture) -> None:
-    cli.main(["data", "describe", "svhn"])
+    main.main(["data", "describe", "svhn"])
     assert capsys.readouterr().out.startswith("svhn subset: ")
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from linfair.study import cells
+from linfair.study import cell
 from linfair.study.cluster import run_on_ray
-from linfair.study.definitions import Job, find, plan
-from linfair.study.gather import collect
+from linfair.study.plan import Job, find, plan
+from linfair.study.results import collect
 from linfair.study.store import ResultStore, Tables
 from linfair.study.work import StudyFailed, compute
 
@@ -50,7 +50,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
 
 
 def rows(place: str) -> pd.DataFrame:
-    table = collect([place]).rows.drop(columns=list(cells.TIMING))
+    table = collect([place]).rows.drop(columns=list(cell.TIMING))
     return table.sort_values(["seed", "arm", "budget", "split", "group"], ignore_index=True)
 
 

@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from linfair import cli
-from linfair.study.cells import TIMING
+from linfair.cli import main
+from linfair.study.cell import TIMING
 from linfair.study.compare import compare
-from linfair.study.definitions import figures, find, plan
-from linfair.study.gather import collect, gather
+from linfair.study.plan import figures, find, plan
+from linfair.study.results import collect, gather
 from linfair.study.store import ResultStore, Tables
 from linfair.study.work import compute
 
@@ -83,14 +83,14 @@ def test_originals_that_panels_share_are_one_row(rows: pd.DataFrame) -> None:
 
 def test_the_command_says_so_and_its_status_too(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     words = ["study", "compare", "fig01", "--out", str(folder)]
-    assert cli.main([*words, "--other", str(folder)]) == 0
+    assert main.main([*words, "--other", str(folder)]) == 0
     assert "the same to the last bit" in capsys.readouterr().out
     for path in folder.glob("*.parquet"):
         table = pd.read_parquet(path)
         Tables(tmp_path).write(path.stem, table.assign(margin=table["margin"] * 1.01))
-    assert cli.main([*words, "--other", str(tmp_path)]) == 1
+    assert main.main([*words, "--other", str(tmp_path)]) == 1
     said = capsys.readouterr()
     assert "margin" in said.out and "0.0099" in said.out and "not shown to be the same" in said.err
     assert "2 pairs of seeds, and 5 are needed" in said.out
-    assert cli.main(["study", "compare", "all", "--out", str(folder)]) == 2
+    assert main.main(["study", "compare", "all", "--out", str(folder)]) == 2
     assert "name one" in capsys.readouterr().err

@@ -5,11 +5,11 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from linfair import cli
+from linfair.cli import main
 from linfair.study import recipes
-from linfair.study.definitions import find, plan
-from linfair.study.gather import collect, merge, missing
+from linfair.study.plan import find, plan
 from linfair.study.recipes import check_precision, recipe
+from linfair.study.results import collect, merge, missing
 from linfair.study.store import ResultStore
 from linfair.study.work import compute
 
@@ -21,7 +21,7 @@ def test_a_processor_without_bf16_hardware_is_asked_before_anything_is_computed(
     for profile, precision in (("cpu", "float32"), ("cpu", "bf16"), ("paper", None)):
         check_precision(profile, precision, "cpu")
     arguments = ["study", "run", "cpu", "--profile", "cpu", "--data", "svhn", "--out", str(tmp_path / "out")]
-    assert cli.main(arguments) == 2
+    assert main.main(arguments) == 2
     assert "AMX" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 

@@ -6,22 +6,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from linfair import cli
+from linfair.cli import main
 from linfair.data import DATASETS, input_shape, load_data
 from linfair.linearizers import PAPER_CONFIGURATIONS
 from linfair.study import ResultStore, grid, run
-from linfair.study.definitions import (
-    FIGURES,
-    DefinitionError,
-    figures,
-    find,
-    find_profile,
-    panels_of,
-    plan,
-    read_figure,
-)
-from linfair.study.gather import collect, gather, status
 from linfair.study.grids import fixed_list, listed, pairs
+from linfair.study.plan import FIGURES, DefinitionError, figures, find, find_profile, panels_of, plan, read_figure
+from linfair.study.results import collect, gather, status
 from linfair.study.store import Tables
 
 COUNTS = {
@@ -57,7 +48,7 @@ def written(tmp_path: Path, options: str, *, network: str = "resnet18", budgets:
 def test_study_show_prints_the_eight_counts_of_the_papers_deepreduce(name: str, capsys, monkeypatch, tmp_path) -> None:
     monkeypatch.setenv("LINFAIR_DATA", str(tmp_path))  # names need the data, counts do not
     monkeypatch.setenv("LINFAIR_CACHE", str(tmp_path))
-    cli.main(["study", "show", name, "--profile", "paper", "--seeds", "1", "--method", "deepreduce"])
+    main.main(["study", "show", name, "--profile", "paper", "--seeds", "1", "--method", "deepreduce"])
     shown = capsys.readouterr().out
     for configuration, count in COUNTS.items():
         assert f"culled {configuration:8} keeps {count:>9,} of 491,520 units" in shown

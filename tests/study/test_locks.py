@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from linfair.study.definitions import find, plan
 from linfair.study.locks import Claimed, claim, held, started
+from linfair.study.plan import find, plan
 from linfair.study.runner import sweep
 from linfair.study.work import by_teacher, cell_id, teacher_id
 

@@ -16,11 +16,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from linfair.study import cells, recipe
+from linfair.study import cell, recipe
 from linfair.study.checks import OtherTeacher
-from linfair.study.definitions import Job, figures, find, plan
-from linfair.study.gather import collect, gather, status
 from linfair.study.grids import Cell
+from linfair.study.plan import Job, figures, find, plan
+from linfair.study.results import collect, gather, status
 from linfair.study.runner import run_jobs
 from linfair.study.store import ResultStore, Tables
 from linfair.study.work import Event, StudyFailed, cell_id, compute, read_pace, teacher_id
@@ -40,7 +40,7 @@ def files(folder: Path) -> dict[str, tuple[int, bytes]]:
 
 
 def rows(folder: Path) -> pd.DataFrame:
-    return gather(figures()["fig13"], "smoke", collect([str(folder)])).drop(columns=list(cells.TIMING))
+    return gather(figures()["fig13"], "smoke", collect([str(folder)])).drop(columns=list(cell.TIMING))
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +150,7 @@ def test_a_full_disk_names_the_file_and_what_to_free_and_the_other_cells_go_on(
 ) -> None:
     """A writer that fails as the system does; the tables of the other cell have room."""
     store, write = ResultStore(tmp_path / "cache", tmp_path / "out"), pd.DataFrame.to_parquet
-    victim = cells.Worker(JOB.cell, store, progress=False).name("original")
+    victim = cell.Worker(JOB.cell, store, progress=False).name("original")
 
     def full(self: pd.DataFrame, path: Path, **options: object) -> None:
         if victim in str(path):
@@ -209,7 +209,7 @@ def test_a_failing_cell_is_reported_with_its_traceback_and_the_others_go_on(
 
 
 def test_one_arm_that_fails_leaves_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = cells.fine_tuned
+    original = cell.fine_tuned
 
     def fine_tuned(*args: object, **options: object) -> object:
         if getattr(options["mitigation"], "name", "") == "lagrangian":
@@ -217,7 +217,7 @@ def test_one_arm_that_fails_leaves_the_others(tmp_path: Path, monkeypatch: pytes
         return original(*args, **options)
 
     store = ResultStore(tmp_path / "cache", tmp_path / "out")
-    monkeypatch.setattr(cells, "fine_tuned", fine_tuned)
+    monkeypatch.setattr(cell, "fine_tuned", fine_tuned)
     assert [one.kind for one in events(JOB, store)] == ["computed", "computed", "failed", "computed"]
     monkeypatch.undo()
     assert [one.kind for one in events(JOB, store)] == ["read", "read", "computed", "read"]
@@ -228,11 +228,11 @@ def test_a_mask_path_that_fails_is_tried_once_and_fails_the_arms_that_need_it(
 ) -> None:
     tried: list[int] = []
 
-    def path(self: cells.Worker) -> None:
+    def path(self: cell.Worker) -> None:
         tried.append(1)
         raise RuntimeError("no luck")
 
-    monkeypatch.setattr(cells.Worker, "path", path)
+    monkeypatch.setattr(cell.Worker, "path", path)
     first, second = events(JOB, ResultStore(tmp_path / "cache", tmp_path / "out"))
     assert (first.kind, second.kind, second.arms, len(tried)) == ("computed", "failed", 3, 1)
     assert "plain of snl" in second.text and "and 2 more arms of this cell: RuntimeError: no luck" in second.text
@@ -275,7 +275,7 @@ def test_an_arm_of_a_larger_network_goes_on_with_its_next_budget_and_leaves_no_s
 ) -> None:
     """Oracle: the same arm without interruption, multipliers included; fine-tunings are counted."""
     cell = Cell("digits", "resnet18", "random", (0.5, 0.2), (0,), "smoke", width=2)
-    job, tuned, original = Job(cell, ("lagrangian",), (), (False, 0, 0)), [], cells.fine_tuned
+    job, tuned, original = Job(cell, ("lagrangian",), (), (False, 0, 0)), [], cell.fine_tuned
 
     def fine_tuned(one: object, *args: object, **options: object) -> object:
         tuned.append(one.budget)
@@ -283,7 +283,7 @@ def test_an_arm_of_a_larger_network_goes_on_with_its_next_budget_and_leaves_no_s
             raise KeyboardInterrupt
         return original(one, *args, **options)
 
-    monkeypatch.setattr(cells, "fine_tuned", fine_tuned)
+    monkeypatch.setattr(cell, "fine_tuned", fine_tuned)
     store = ResultStore(tmp_path / "cache", tmp_path / "out")
     with pytest.raises(KeyboardInterrupt):
         events(job, store)
@@ -291,9 +291,7 @@ def test_an_arm_of_a_larger_network_goes_on_with_its_next_budget_and_leaves_no_s
     assert said.kind == "computed" and tuned == [0.5, 0.2, 0.2]
     assert not [path for path in (tmp_path / "cache").rglob("*.safetensors") if said.name in path.name]
     [alone] = events(job, ResultStore(tmp_path / "cache2", tmp_path / "out2"))
-    one, other = (
-        Tables(tmp_path / place).read(said.name).drop(columns=list(cells.TIMING)) for place in ("out", "out2")
-    )
+    one, other = (Tables(tmp_path / place).read(said.name).drop(columns=list(cell.TIMING)) for place in ("out", "out2"))
     assert one["multiplier"].notna().all()
     pd.testing.assert_frame_equal(one, other, check_exact=True)
     assert alone.name == said.name
@@ -380,7 +378,7 @@ def test_results_of_another_teacher_are_not_mixed_in(finished: tuple[Path, Path,
     other = found.rows[found.rows["arm"].isin(("original", "plain"))].assign(teacher="elsewhere")
     mixed = replace(found, rows=pd.concat([other, found.rows], ignore_index=True))
     with pytest.warns(OtherTeacher, match="2 original networks, .* 7 networks.*; elsewhere .* 3 networks"):
-        table = gather(figures()["fig13"], "smoke", mixed).drop(columns=list(cells.TIMING))
+        table = gather(figures()["fig13"], "smoke", mixed).drop(columns=list(cell.TIMING))
     pd.testing.assert_frame_equal(table, rows(finished[0]), check_exact=True)
 
 

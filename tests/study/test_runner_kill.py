@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from linfair.study import cells
-from linfair.study.definitions import figures, find, plan
-from linfair.study.gather import collect, gather
+from linfair.study import cell
+from linfair.study.plan import figures, find, plan
+from linfair.study.results import collect, gather
 from linfair.study.runner import run_jobs
 from linfair.study.store import ResultStore, code_hash
 from linfair.study.work import compute
@@ -23,7 +23,7 @@ KILLS = int(os.environ.get("LINFAIR_TEST_KILLS", "3"))
 
 def rows(folder: Path) -> pd.DataFrame:
     table = gather(figures()[FIGURE], "smoke", collect([str(folder)]))
-    return table.drop(columns=list(cells.TIMING))
+    return table.drop(columns=list(cell.TIMING))
 
 
 def state(folder: Path) -> dict[str, tuple[int, bytes]]:

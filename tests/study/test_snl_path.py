@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from linfair.study import ResultStore, grid
-from linfair.study.cells import Worker
+from linfair.study.cell import Worker
 from linfair.study.snl_path import path_rows, path_table
 
 BUDGETS = (0.5, 0.2)

@@ -14,15 +14,15 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from linfair.study import ResultStore, cells, grid, run
-from linfair.study.cells import Worker
+from linfair.study import ResultStore, cell, grid, run
+from linfair.study.cell import Worker
 from linfair.study.damage import DamagedFile
 from linfair.study.store import Tables
 
 ARMS = ("original", "plain")
 
 
-def cell(seed: int = 0) -> cells.Cell:
+def cell(seed: int = 0) -> cell.Cell:
     return grid("digits", "mlp", method="random", budgets=(0.5, 0.2), seeds=[seed], profile="smoke")[0]
 
 
@@ -72,7 +72,7 @@ def expect_anew(store: ResultStore, path: Path, finished: pd.DataFrame, words: s
     assert len(lines) == 1 and "\n" not in lines[0], lines
     assert words in lines[0] and f"set aside as {path.name}.damaged-1" in lines[0]
     assert path.with_name(f"{path.name}.damaged-1").read_bytes() == damaged
-    timing = list(cells.TIMING)
+    timing = list(cell.TIMING)
     pd.testing.assert_frame_equal(table.drop(columns=timing), finished.drop(columns=timing), check_exact=True)
 
 

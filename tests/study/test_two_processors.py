@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 import torch
 
-from linfair.study import ResultStore, cells, grid, run
-from linfair.study.cells import Worker
+from linfair.study import ResultStore, cell, grid, run
+from linfair.study.cell import Worker
 from linfair.study.checks import OtherTeacher
 from linfair.study.tables import check_teachers, drops, one_teacher
 
@@ -28,7 +28,7 @@ def first(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
 
 @pytest.fixture
 def other_roundings(monkeypatch: pytest.MonkeyPatch) -> None:
-    fit = cells.fit
+    fit = cell.fit
 
     def rounded(model: torch.nn.Module, *args: object, **options: object) -> object:
         history = fit(model, *args, **options)
@@ -37,7 +37,7 @@ def other_roundings(monkeypatch: pytest.MonkeyPatch) -> None:
                 parameter.mul_(1 + 2**-20)
         return history
 
-    monkeypatch.setattr(cells, "fit", rounded)
+    monkeypatch.setattr(cell, "fit", rounded)
 
 
 def test_an_arm_added_on_another_processor_is_not_mixed_with_what_was_there(

@@ -11,7 +11,7 @@ from linfair.ensemble import Ensemble
 from linfair.linearizers import deepreduce
 from linfair.mitigation import BalancedSampling, KDOverC, resolve
 from linfair.study import ResultStore, grid
-from linfair.study.cells import TIMING, Worker
+from linfair.study.cell import TIMING, Worker
 from linfair.study.grids import Cell
 from linfair.study.records import settings_of
 

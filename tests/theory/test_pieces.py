@@ -8,10 +8,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from linfair_book import toy
 from torch import nn
 
 import linfair
-from linfair import gates, toy
+from linfair import gates
 from linfair.theory import networks
 from linfair.theory.pieces import (
     counts_on_lines,

@@ -1,0 +1,329 @@
+"""Reproduced vs paper: every measurable claim, what became of it, and the checks that say so.
+
+`book/claims.csv` quotes the claims, `book/rules.toml` says by what each is judged, and `linfair_book.judging` computes
+two answers for each from the committed rows: agreement, and how close the setting is to the paper's. Statements that
+are computed on a notebook's page are judged by the numbers it noted, `book/results/evidence.parquet`, a row per number
+with interval, n and provenance. A notebook writes them (`Page.note`) when it runs with its default parameters and
+`LINFAIR_EVIDENCE` names a folder:
+
+    python -m linfair_book.claims collect            # run the notebooks whose numbers judge claims, replace their rows
+    python -m linfair_book.claims check              # every claim has a rule, every key resolves; counts on both axes
+
+So no number of the claims page is typed, and no verdict either.
+"""
+
+import argparse
+import csv
+import os
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from math import isnan, nan
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+import linfair
+from linfair.data.counts import share_numbers
+from linfair.device import device_name
+from linfair.paths import whole
+from linfair_book import notebooks, parameters
+from linfair_book.build import repository
+from linfair_book.judging.judge import AGREEMENT, Verdict, judge
+from linfair_book.judging.rows import RESULTS
+from linfair_book.judging.rules import RULES, Rules
+from linfair_book.judging.rules import load as load_rules
+
+CLAIMS = Path("book/claims.csv")
+EVIDENCE = Path("book/results/evidence.parquet")
+FOLDER = "LINFAIR_EVIDENCE"
+
+SETTINGS = ("paper's", "thin", "stand-in")
+"""Settings from the closest to the paper's on, as `book/rules.toml` defines them."""
+
+
+class ClaimsError(ValueError):
+    """A claims table that does not hold together; the message names the line."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim of the paper.
+
+    Attributes:
+        id: Short name, unique.
+        where: Section, figure, proposition, theorem or appendix of the paper.
+        claim: The paper's sentence or number.
+        pages: Notebooks that show it.
+        evidence: Keys, `PAGE#NAME`, of further numbers in the evidence table.
+        note: What a reader must know beside the numbers.
+    """
+
+    id: str
+    where: str
+    claim: str
+    pages: tuple[str, ...]
+    evidence: tuple[str, ...]
+    note: str
+
+
+def text(value: float, low: float = nan, high: float = nan, *, n: int, unit: str = "", digits: int = 2) -> str:
+    """A number as the book prints it.
+
+    >>> text(1.234, 1.0, 1.5, n=10, unit="points")
+    '1.23 [1.00, 1.50] points (n = 10)'
+    >>> text(400, n=400, digits=0)
+    '400 (n = 400)'
+    """
+    interval = "" if isnan(low) or isnan(high) else f" [{low:.{digits}f}, {high:.{digits}f}]"
+    return f"{value:.{digits}f}{interval}{' ' + unit if unit else ''} (n = {n})"
+
+
+class Page:
+    """Keeps the numbers of one notebook that claims rest on.
+
+    Args:
+        name: The notebook's name, such as `04_why`.
+        settings: Its parameters, as `parameters.from_namespace` returned them.
+    """
+
+    def __init__(self, name: str, settings: Mapping[str, object]) -> None:
+        self.name = name
+        self.settings = dict(settings)
+        self.start = time.perf_counter()
+        self.rows: list[dict[str, object]] = []
+
+    def note(
+        self,
+        key: str,
+        value: float,
+        low: float = nan,
+        high: float = nan,
+        *,
+        n: int,
+        unit: str = "",
+        of: str = "seeds",
+        digits: int = 2,
+        seconds: float | None = None,
+        device: str | None = None,
+    ) -> str:
+        """Record one number and return it as text, with its interval and n.
+
+        Args:
+            key: Name of the number, unique on the page.
+            value: The number.
+            low: Lower end of its 95 % interval, nan where there is none (an exact computation).
+            high: Upper end.
+            n: How many seeds, cases or networks it rests on.
+            unit: Its unit.
+            of: What n counts.
+            digits: Decimals shown.
+            seconds: What it cost; by default the time since the page began.
+            device: Where it was computed, in words; this machine's CPU by default.
+
+        Raises:
+            ClaimsError: If the page already has a number of that name.
+        """
+        if any(row["key"] == f"{self.name}#{key}" for row in self.rows):
+            raise ClaimsError(f"{self.name} notes {key!r} twice; name the second one differently")
+        self.rows.append(
+            {
+                "key": f"{self.name}#{key}",
+                "value": float(value),
+                "low": float(low),
+                "high": float(high),
+                "n": int(n),
+                "of": of,
+                "unit": unit,
+                "digits": digits,
+                "settings": ", ".join(f"{name}={value}" for name, value in self.settings.items()),
+                "device": device or device_name("cpu"),
+                "torch": torch.__version__,
+                "linfair": linfair.__version__,
+                "seconds": time.perf_counter() - self.start if seconds is None else float(seconds),
+            }
+        )
+        if os.environ.get(FOLDER):
+            with whole(Path(os.environ[FOLDER]) / f"{self.name}.parquet") as part:
+                pd.DataFrame(self.rows).to_parquet(part, index=False)
+        return text(value, low, high, n=n, unit=unit, digits=digits)
+
+    def note_under(self, prefix: str, key: str, value: float, *bounds: float, **what: object) -> str:
+        """As `note`, for several tables that have numbers of one name: the key is `PREFIX-KEY`."""
+        return self.note(f"{prefix}-{key}", value, *bounds, **what)
+
+    def note_means(self, name: str, means: pd.DataFrame, *, unit: str = "", digits: int = 2) -> None:
+        """Record each row of a table of means over seeds, under `NAME at BUDGET` in per cent; means of no seed are not.
+
+        Args:
+            name: What the mean is of; spaces become hyphens, commas go.
+            means: Rows with `budget`, `n_seeds`, `mean`, `low` and `high`, as from `tables.over_seeds`.
+            unit: Its unit.
+            digits: Decimals shown.
+        """
+        for row in means[means["n_seeds"] > 0].itertuples():
+            key = f"{name} at {100 * row.budget:g}".replace(",", "").replace(" ", "-")
+            self.note(key, row.mean, row.low, row.high, n=row.n_seeds, unit=unit, digits=digits)
+
+    def table(self) -> pd.DataFrame:
+        """The numbers noted so far, for reading: name, value with interval, what n counts."""
+        return pd.DataFrame({"number": _name(row["key"]), "value": shown(row)} for row in self.rows)
+
+
+def _name(key: str) -> str:
+    return key.partition("#")[2].replace("-", " ")
+
+
+def shown(row: Mapping[str, object]) -> str:
+    """A row of the evidence as text.
+
+    >>> shown({"value": 2.0, "low": nan, "high": nan, "n": 400, "of": "networks", "unit": "violations", "digits": 0})
+    '2 violations (networks: 400)'
+    """
+    n, digits = row["n"], row["digits"]
+    number = text(row["value"], row["low"], row["high"], n=n, unit=row["unit"], digits=digits)
+    return number.replace(f"(n = {n})", f"({row['of']}: {n})")
+
+
+def load(path: str | Path) -> list[Claim]:
+    """Read the claims.
+
+    Args:
+        path: CSV with the columns of `Claim`, pages and evidence keys separated by spaces.
+
+    Raises:
+        ClaimsError: For a missing column, an empty claim or a repeated id; names the line.
+    """
+    names = [field.name for field in fields(Claim)]
+    claims: list[Claim] = []
+    with open(path, newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file, strict=True)
+        if reader.fieldnames != names:
+            raise ClaimsError(f"{path} has the columns {reader.fieldnames}; they must be {names}")
+        for row in reader:
+            where = f"{path}, line {reader.line_num}"
+            if None in row or None in row.values() or not all(row[name].strip() for name in ("id", "where", "claim")):
+                raise ClaimsError(f"{where}: id, where and claim must be filled, and there are {len(names)} columns")
+            claim = Claim(**row | {name: tuple(row[name].split()) for name in ("pages", "evidence")})
+            if claim.id in {other.id for other in claims}:
+                raise ClaimsError(f"{where}: the id {claim.id!r} is taken")
+            claims.append(claim)
+    return claims
+
+
+def load_evidence(path: str | Path) -> pd.DataFrame:
+    """Read the evidence, indexed by key.
+
+    Raises:
+        ClaimsError: If a key occurs twice.
+    """
+    table = pd.read_parquet(path).set_index("key")
+    if not table.index.is_unique:
+        raise ClaimsError(f"{path} has several rows of {sorted(set(table.index[table.index.duplicated()]))}")
+    return table
+
+
+def resolve(claims: Iterable[Claim], rules: Rules, evidence: pd.DataFrame) -> list[str]:
+    """Make sure that claims and rules belong together, and that every further number is in the evidence.
+
+    Returns:
+        Keys that rules judge and no notebook has noted yet: those checks cannot be told.
+
+    Raises:
+        ClaimsError: Naming the claims without a rule, rules without a claim, or keys that are missing.
+    """
+    claims = list(claims)
+    if alone := {claim.id for claim in claims} ^ set(rules.claims):
+        raise ClaimsError(f"claims and rules differ in {', '.join(sorted(alone))}: every claim needs one rule")
+    if missing := [f"{claim.id}: {key}" for claim in claims for key in claim.evidence if key not in evidence.index]:
+        listing = "\n  ".join(missing)
+        raise ClaimsError(
+            f"claims name numbers that no notebook has noted:\n  {listing}\n"
+            "Correct the key, or run: python -m linfair_book.claims collect"
+        )
+    judged = [check.of for rule in rules.claims.values() for check in rule.checks if check.of]
+    return sorted({key for key in judged if key not in evidence.index})
+
+
+def all_evidence(root: Path) -> pd.DataFrame:
+    """What notebooks noted, and what is counted from the committed rows of images."""
+    counted = share_numbers(pd.read_parquet(root / RESULTS / "data_counts.parquet")).set_index("key")
+    return pd.concat([load_evidence(root / EVIDENCE), counted], verify_integrity=True)
+
+
+@lru_cache(maxsize=1)
+def read(root: Path) -> tuple[list[Claim], pd.DataFrame, dict[str, Verdict]]:
+    """The committed claims, the evidence, and what became of each claim by the committed rules and rows."""
+    rules, evidence, claims = load_rules(root / RULES), all_evidence(root), load(root / CLAIMS)
+    resolve(claims, rules, evidence)
+    return claims, evidence, judge(rules, root / RESULTS, evidence)
+
+
+def counts(verdicts: Mapping[str, Verdict]) -> pd.DataFrame:
+    """How many claims there are on both axes: a row for each agreement, a column for each setting, and `all`."""
+    pairs = Counter((verdict.agreement, verdict.setting) for verdict in verdicts.values())
+    settings = [*dict.fromkeys(verdict.setting for verdict in verdicts.values() if verdict.setting)]
+    settings.sort(key=SETTINGS.index)
+    table = pd.DataFrame({name: [pairs[word, name] for word in AGREEMENT] for name in settings}, index=list(AGREEMENT))
+    return table.assign(all=[sum(n for (word, _), n in pairs.items() if word == row) for row in AGREEMENT])
+
+
+def collect(root: Path, pages: Iterable[str]) -> pd.DataFrame:
+    """Run notebooks with their default parameters and replace their rows in the evidence table.
+
+    Args:
+        root: Repository root.
+        pages: Names of notebooks.
+
+    Returns:
+        The whole table, as written.
+
+    Raises:
+        ClaimsError: If the environment asks every notebook for another profile.
+    """
+    if parameters.PROFILE in os.environ:
+        raise ClaimsError(f"{parameters.PROFILE} is set: claims rest on default parameters only. Unset it")
+    table = root / EVIDENCE
+    folder = root / "_build" / "evidence"
+    for page in pages:
+        (folder / f"{page}.parquet").unlink(missing_ok=True)
+        os.environ[FOLDER] = str(folder)
+        notebooks.run(page, {}, out=root / "_build" / "notebooks", notebooks=root / "notebooks")
+        fresh = pd.read_parquet(folder / f"{page}.parquet")
+        if table.is_file():
+            old = pd.read_parquet(table)
+            fresh = pd.concat([old[~old["key"].str.startswith(f"{page}#")], fresh])
+        with whole(table) as part:
+            fresh.sort_values("key").to_parquet(part, index=False)
+    return pd.read_parquet(table)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Collect the evidence, or check the claims."""
+    parser = argparse.ArgumentParser(prog="python -m linfair_book.claims", description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    gather = commands.add_parser("collect", help="run notebooks and keep the numbers that claims rest on")
+    gather.add_argument("pages", nargs="*", help="names of notebooks (default: all whose numbers judge claims)")
+    commands.add_parser("check", help="every claim has a rule, every key resolves; counts on both axes")
+    options = parser.parse_args(arguments)
+    root = repository()
+    rules = load_rules(root / RULES)
+    judged = {check.of for rule in rules.claims.values() for check in rule.checks if check.of}
+    if options.command == "collect":
+        further = {key for claim in load(root / CLAIMS) for key in claim.evidence}
+        collect(root, options.pages or sorted({key.partition("#")[0] for key in judged | further}))
+    _, evidence, verdicts = read(root)
+    table = counts(verdicts)
+    for word, row in table.iterrows():
+        settings = ", ".join(f"{n} {name}" for name, n in row.drop("all").items() if n)
+        print(f"{word}: {row['all']}" + (f" ({settings})" if settings else ""))
+    print(f"{len(verdicts)} claims")
+    if waiting := sorted(judged - set(evidence.index)):
+        print(f"not noted by any notebook yet: {', '.join(waiting)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""How an explorer gets on a page: the same ES module, live in Jupyter or inlined beside its state.
+
+A module exports `render({model, el})`, the interface of anywidget. In a live notebook anywidget calls it and keeps
+`model` in step with Python. On a page without a kernel a few lines stand in for anywidget: they read the state from a
+JSON script element next to them. Nothing is fetched, so the page works over http and from disk.
+"""
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from html import escape
+from importlib.resources import files
+
+EXPORT = "export default { render };"
+_ALONE = """:root { color-scheme: light dark; }
+body { background: Canvas; color: CanvasText; font-family: sans-serif; margin: 1rem; }"""
+_HOST = """
+{
+  const el = document.getElementById(%(id)s);
+  const values = JSON.parse(document.getElementById(%(state_id)s).textContent);
+  const get = (name) => values[name];
+  const set = (name, value) => void (values[name] = value);
+  render({ model: { get, set, save_changes() {}, on() {}, off() {} }, el });
+}
+"""
+
+
+def module(name: str) -> str:
+    """Source of one explorer's ES module, the shared helpers first.
+
+    Args:
+        name: `boundary` or `results`.
+
+    Returns:
+        JavaScript that ends with `export default { render };`.
+    """
+    return _read("common.js") + "\n" + _read(f"{name}.js")
+
+
+def css() -> str:
+    """The explorers' style sheet."""
+    return _read("explorer.css")
+
+
+def _read(name: str) -> str:
+    return (files("linfair_book.explorer") / name).read_text(encoding="utf-8")
+
+
+def is_live() -> bool:
+    """Whether this kernel belongs to a Jupyter session with a front end, which can show widgets.
+
+    Jupyter's server names the session in the environment of the kernels it starts. A book build, papermill and plain
+    Python do not; neither do some other front ends, which then get the static form. It works there too.
+    """
+    return "JPY_SESSION_NAME" in os.environ
+
+
+@dataclass(frozen=True)
+class StaticExplorer:
+    """An explorer that needs no kernel: a notebook's last expression, or a page of its own.
+
+    Attributes:
+        name: `boundary` or `results`.
+        state: What the module reads, ready for JSON.
+        choice: What is selected at first.
+    """
+
+    name: str
+    state: Mapping
+    choice: Mapping
+
+    def html(self) -> str:
+        """A fragment with style, state and module; its element's id is `linfair-NAME`, the same in every build.
+
+        Raises:
+            ValueError: If the state holds a value that JSON does not know, as nan.
+
+        >>> StaticExplorer("results", {"note": "</script>"}, {}).html().count("</script>")
+        2
+        """
+        source = module(self.name)
+        body, found, rest = source.rpartition(EXPORT)
+        if not found or rest.strip() or re.search(r"</script|<!--", source, re.IGNORECASE):
+            raise ValueError(f"{self.name}.js must end with {EXPORT!r} and hold neither </script nor <!--")
+        state = json.dumps({"state": self.state, "choice": self.choice}, allow_nan=False, separators=(",", ":"))
+        element, state_id = f"linfair-{self.name}", f"linfair-{self.name}-state"
+        host = _HOST % {"id": json.dumps(element), "state_id": json.dumps(state_id)}
+        return (
+            f"<style>{css()}</style>\n"
+            f'<div id="{element}"><p>This explorer needs JavaScript; the figures of the book do not.</p></div>\n'
+            f'<script type="application/json" id="{state_id}">{state.replace("<", chr(92) + "u003c")}</script>\n'
+            f'<script type="module">\n{body}{host}</script>\n'
+        )
+
+    def page(self, title: str) -> str:
+        """A complete HTML document with this explorer alone, to save and send.
+
+        Args:
+            title: The document's title and heading.
+        """
+        return (
+            '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+            f"<title>{escape(title)}</title>\n"
+            f"<style>{_ALONE}</style>\n"
+            f"</head>\n<body>\n<main>\n<h1>{escape(title)}</h1>\n{self.html()}</main>\n</body>\n</html>\n"
+        )
+
+    def _repr_html_(self) -> str:
+        return self.html()

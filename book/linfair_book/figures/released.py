@@ -1,0 +1,55 @@
+"""What the released code's switches do to the accuracy of majority and minority: one chart, and tables that wrap."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from pandas.io.formats.style import Styler
+
+from linfair.plots.style import GREY, dots_with_intervals
+from linfair_book import released
+
+ROLES = ("majority", "minority")
+
+
+def switch_chart(table: pd.DataFrame) -> Figure:
+    """Accuracy under the released version minus that under the reference, a line per switch, majority and minority.
+
+    Means over seeds of differences within a seed, with 95 % t intervals. Switches without two networks to compare are
+    left out.
+
+    Args:
+        table: From `linfair_book.released.compute`.
+
+    Returns:
+        The figure.
+    """
+    found = released.effects(table).set_index(["switch", "version", "quantity", "who"])
+    switches = [
+        one
+        for one in released.SWITCHES.values()
+        if one.charted and (one.name, one.other, one.charted, "minority") in found.index
+    ]
+    figure, ax = plt.subplots(figsize=(5.4, 1.3 + 0.36 * len(switches)))
+    y = np.arange(len(switches))[::-1]
+    for offset, role in zip((0.15, -0.15), ROLES, strict=True):
+        rows = found.loc[[(one.name, one.other, one.charted, role) for one in switches]]
+        dots_with_intervals(ax, rows, y + offset, role)
+    ax.axvline(0, color=GREY, linewidth=1)
+    ax.set_yticks(y, [one.title for one in switches])
+    ax.set_ylim(-0.6, len(switches) - 0.4)
+    ax.grid(visible=True, axis="both")
+    ax.set_xlabel("accuracy, released minus reference (points)")
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=2)
+    plt.close(figure)
+    return figure
+
+
+def wrapped(table: pd.DataFrame) -> Styler:
+    """A table of words for a page: lines break inside its cells instead of running out of the column.
+
+    Args:
+        table: From `linfair_book.released.summary` or `detail`.
+    """
+    look = {"white-space": "normal", "vertical-align": "top", "text-align": "left", "min-width": "3em"}
+    return table.style.set_properties(**look).hide(axis="index")

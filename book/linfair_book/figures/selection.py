@@ -1,0 +1,95 @@
+"""Figures of notebook 07: equally many ReLUs, chosen in different ways."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from linfair.plots.style import GREY, budget_axis, dots_with_intervals, drawn, line_with_interval
+from linfair.study.tables import by_role, drops, over_seeds
+from linfair_book.selection import disparities, names_in
+
+ROLES = ("minority", "majority")
+
+
+def selection_accuracy(table: pd.DataFrame, *, split: str = "test_balanced") -> Figure:
+    """Accuracy of minority and majority for every selection, a panel per budget, mean and 95 % t interval over seeds.
+
+    Dotted grey lines mark where the two stood in the original network. What is left between a pair of points is the gap
+    between the groups.
+
+    Args:
+        table: Rows of `linfair_book.selection.run_selections`, or some of its selections.
+        split: Which split.
+
+    Returns:
+        The figure.
+    """
+    part = by_role(table[table["split"] == split])
+    part = part.assign(value=100 * part["accuracy"])
+    original = part[part["arm"] == "original"].drop_duplicates(["seed", "group_name"])
+    means = drawn(over_seeds(part[part["arm"] == "plain"], "value", ["budget", "selection", "group_name"]))
+    budgets = sorted(means["budget"].unique(), reverse=True)
+    names = names_in(table)
+    columns = min(3, len(budgets))
+    lines = -(-len(budgets) // columns)
+    height = 0.95 + 0.38 * len(names)
+    figure, axes = plt.subplots(
+        lines, columns, figsize=(5.4, 0.35 + height * lines), sharex=True, sharey=True, squeeze=False
+    )
+    y = np.arange(len(names))[::-1]
+    for ax in axes.flat[len(budgets) :]:
+        ax.set_axis_off()
+    for ax, budget in zip(axes.flat, budgets, strict=False):
+        for role in ROLES:
+            rows = means[(means["budget"] == budget) & (means["group_name"] == role)].set_index("selection").loc[names]
+            before = original.loc[original["group_name"] == role, "value"].mean()
+            ax.axvline(before, color=GREY, linestyle=":", linewidth=1.4, label="original network" * (role == ROLES[1]))
+            dots_with_intervals(ax, rows, y, role)
+        ax.set_title(f"{100 * budget:g} % ReLUs")
+        ax.set_yticks(y, names)
+        ax.set_ylim(-0.6, len(names) - 0.4)
+        ax.set_xlim(0, 102)
+        ax.set_xticks([0, 50, 100])
+    figure.get_layout_engine().set(wspace=0.06)
+    figure.supxlabel("accuracy (%)", color=GREY, fontsize=11)
+    found = dict(zip(*axes[0, 0].get_legend_handles_labels()[::-1], strict=True))
+    order = ["minority", "majority", "original network"]
+    figure.legend([found[name] for name in order], order, loc="outside upper center", ncols=3)
+    plt.close(figure)
+    return figure
+
+
+def selection_disparity(table: pd.DataFrame, *, split: str = "test_balanced") -> Figure:
+    """Minority minus majority relative drop against the budget, a line per selection, less its 100 % control.
+
+    Down a line only the count changes; from line to line, at one budget, only the selection does. `snl mask` and
+    `random` stand out, the others are thin; intervals are 95 % t intervals over seeds.
+
+    Args:
+        table: Rows of `linfair_book.selection.run_selections`.
+        split: Which split.
+
+    Returns:
+        The figure.
+    """
+    found = drawn(disparities(drops(by_role(table[table["split"] == split])), split=split))
+    found = found[found["of"] == "plain minus control"]
+    budgets = sorted(found["budget"].unique(), reverse=True)
+    figure, ax = plt.subplots(figsize=(5.4, 3.6))
+    positions = budget_axis(ax, budgets)
+    styles = {"random": "other", "snl mask": "all"}
+    dashes = {"snl": ":", "snip": "--", "magnitude": "-.", "uniform": (0, (1, 1))}
+    names = names_in(table)
+    for name in reversed(names):
+        rows = found[found["selection"] == name].set_index("budget").loc[budgets]
+        if name in styles:
+            line_with_interval(ax, positions, rows["mean"], rows["low"], rows["high"], role=styles[name], label=name)
+        else:
+            ax.plot(positions, rows["mean"], color=GREY, linestyle=dashes[name], linewidth=1.4, label=name)
+    ax.axhline(0, color=GREY, linewidth=0.8)
+    ax.set_ylabel("minority minus majority\nrelative drop (points)")
+    handles = dict(zip(*ax.get_legend_handles_labels()[::-1], strict=True))
+    figure.legend([handles[name] for name in names[::-1]], names[::-1], loc="outside upper center", ncols=3)
+    plt.close(figure)
+    return figure

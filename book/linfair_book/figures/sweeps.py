@@ -1,0 +1,62 @@
+"""The figure of any grid: a row for each panel, in it a plot for each arm, majority and minority as two lines."""
+
+import textwrap
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.figure import Figure
+
+from linfair.plots.style import GREY, budget_axis, line_with_interval
+
+ROLES = ("majority", "minority")
+
+
+def sweep_lines(means: pd.DataFrame, *, label: str, note: str = "") -> Figure:
+    """Means of each role at each budget, arm by arm; the original network's are drawn as 100 % in every arm.
+
+    Args:
+        means: From `linfair_book.sweeps.by_role`: `panel`, `arm`, `budget`, `role`, `n_seeds`, `mean`, `low`, `high`.
+        label: What is shown, written above the figure.
+        note: What to say above the figure, for example that it is incomplete; empty is nothing.
+
+    Returns:
+        The figure. A panel of which only the original networks are there has one plot, `original`.
+    """
+    panels = list(dict.fromkeys(means["panel"]))
+    arms = {panel: _arms(means[means["panel"] == panel]) for panel in panels}
+    columns = max(map(len, arms.values()))
+    size = max(5.4, 2.2 * columns + 0.6), 2.5 * len(panels) + 1.1
+    figure, axes = plt.subplots(len(panels), columns, figsize=size, sharey="row", squeeze=False)
+    for panel, line in zip(panels, axes, strict=True):
+        part = means[means["panel"] == panel]
+        budgets = sorted(part["budget"].unique(), reverse=True)
+        for arm, ax in zip(arms[panel], line, strict=False):
+            rows = part[part["arm"].isin((arm, "original"))]
+            positions = dict(zip(budgets, budget_axis(ax, budgets), strict=True))
+            for role in ROLES:
+                of_role = rows[rows["role"] == role].sort_values("budget", ascending=False)
+                x = [positions[budget] for budget in of_role["budget"]]
+                line_with_interval(ax, x, of_role["mean"], of_role["low"], of_role["high"], role=role, label=role)
+            seeds = rows["n_seeds"]
+            count = f"{seeds.min()}" if seeds.min() == seeds.max() else f"{seeds.min()} to {seeds.max()}"
+            ax.set_title(f"{arm}\n{count} seed{'s' * (count != '1')}", fontsize=10)
+        for ax in line[len(arms[panel]) :]:
+            ax.set_axis_off()
+        line[0].set_ylabel(_short(panel), fontsize=10)
+    width = int(13 * size[0])  # letters of 10 points
+    above = [line for text in (label, note) for line in textwrap.wrap(text, width)]
+    figure.suptitle("\n".join(above), fontsize=10, color=GREY)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2)
+    plt.close(figure)
+    return figure
+
+
+def _arms(part: pd.DataFrame) -> list[str]:
+    found = [arm for arm in dict.fromkeys(part["arm"]) if arm != "original"]
+    return found or ["original"]
+
+
+def _short(panel: str) -> str:
+    """A panel's title without what it stands for, a line for each part."""
+    return panel.partition(" (stand-in")[0].replace(", ", "\n")

@@ -1,0 +1,313 @@
+"""Figures of the theory page: one for each statement, drawn from the tables and records of `linfair.theory`."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from torch import nn
+
+from linfair.plots.style import COLORS, GREY, MARKERS, budget_axis, line_with_interval
+from linfair.theory.approximation import FUNCTIONS, approximate
+from linfair.theory.pieces import pieces
+
+LINES = (
+    (COLORS["majority"], "o"),
+    (COLORS["minority"], "s"),
+    (COLORS["all"], "^"),
+    (COLORS["other"], "D"),
+    ("#56811F", "v"),
+    ("#9467BD", "P"),
+)
+"""Colour and marker of things that are no groups, in the order they appear."""
+
+
+def best_segments(function: str, n: Sequence[int]) -> Figure:
+    """A convex function and its best approximations, one panel for each number of segments (Prop. 4.1).
+
+    Below each, the gap f_n - f: it swings between -E_n (grey, dashed) at the knots and E_n inside.
+
+    Args:
+        function: A key of `linfair.theory.approximation.FUNCTIONS`.
+        n: Numbers of segments.
+
+    Returns:
+        The figure.
+    """
+    target = FUNCTIONS[function]
+    x = np.linspace(target.low, target.high, 601)
+    y = np.array([target.value(point) for point in x.tolist()])
+    found = [approximate(target, count) for count in n]
+    figure, axes = plt.subplots(
+        2, len(n), figsize=(5.4, 3.6), sharex=True, sharey="row", height_ratios=(2, 1), squeeze=False
+    )
+    for (top, low), best in zip(axes.T, found, strict=True):
+        top.plot(x, y, color=GREY, linestyle=":", label=f"${target.name}$")
+        top.plot(best.knots, best.values, color=COLORS["majority"], marker="o", markersize=4, label="best")
+        top.set_title(f"n = {best.n}, $E_n$ = {best.error:.2g}")
+        low.plot(x, best(x) - y, color=COLORS["minority"], linewidth=1.5)
+        for level in (-best.error, best.error):
+            low.axhline(level, color=GREY, linestyle="--", linewidth=1)
+        low.set_xlabel("x")
+    axes[0, 0].legend()
+    axes[1, 0].set_ylabel("$f_n - f$")
+    plt.close(figure)
+    return figure
+
+
+def approximation_rates(table: pd.DataFrame) -> Figure:
+    """Error of the best approximation against the number of segments, one line for each function (Prop. 4.1).
+
+    A function whose error with equally spaced knots falls at another rate has a second, dashed line for them; the grey
+    line falls as n^-2.
+
+    Args:
+        table: Rows of `linfair.theory.approximation.rate_table`.
+
+    Returns:
+        The figure.
+    """
+    figure, ax = plt.subplots(figsize=(5.0, 3.6))
+    for (color, marker), (key, part) in zip(LINES, table.groupby("function", sort=False), strict=False):
+        ax.loglog(part["n"], part["error"], color=color, marker=marker, markersize=4, label=f"${part['name'].iloc[0]}$")
+        if key == "root":
+            ax.loglog(part["n"], part["even"], color=color, linestyle="--", label=f"${part['name'].iloc[0]}$, even")
+    n = np.sort(table["n"].unique())
+    ax.loglog(n, 0.5 * table["error"].min() * (n.max() / n) ** 2.0, color=GREY, linestyle=":", label="$n^{-2}$")
+    ax.set(xlabel="segments n", ylabel="largest error")
+    ax.set_xticks(n, [str(count) for count in n])
+    ax.minorticks_off()
+    figure.legend(loc="outside right upper")
+    plt.close(figure)
+    return figure
+
+
+def two_units(networks: Sequence[nn.Module], titles: Sequence[str], *, reach: float = 3.0) -> Figure:
+    """Networks with one hidden layer of two units: what each unit adds, and their sum (Fig. 10).
+
+    Args:
+        networks: Linear, gate, linear, one input and one output.
+        titles: One for each.
+        reach: Half the width of the picture.
+
+    Returns:
+        The figure.
+    """
+    figure, axes = plt.subplots(1, len(networks), figsize=(5.4, 3.2), sharey=True, squeeze=False)
+    x = np.linspace(-reach, reach, 601)
+    for ax, network, title in zip(axes[0], networks, titles, strict=True):
+        for unit, color in enumerate((COLORS["minority"], COLORS["majority"])):
+            out = network[2].weight[0].detach().clone()
+            out[1 - unit] = 0
+            alone = nn.Sequential(*network[:2], nn.Linear(2, 1, bias=False, dtype=out.dtype))
+            alone[2].weight.data[0] = out
+            ax.plot(x, pieces(alone)(x), color=color, linestyle="--", linewidth=1.5, label=f"unit {unit + 1}")
+        whole = pieces(network)
+        ax.plot(x, whole(x), color=COLORS["all"], label="sum")
+        breaks = np.array([float(b) for b in whole.breaks])
+        ax.plot(breaks, whole(breaks), color=COLORS["all"], linestyle="", marker="^")
+        ax.set(title=f"{title}\n{whole.count} pieces", xlabel="x")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    plt.close(figure)
+    return figure
+
+
+def piece_counts(table: pd.DataFrame) -> Figure:
+    """Pieces of random networks against the share of ReLUs kept, with both bounds, one panel for each architecture.
+
+    Blue: mean over seeds, band from the fewest to the most pieces. Green: the product of (1 + kept), mean over masks.
+    Grey, dashed: the printed bound for all units.
+
+    Args:
+        table: Rows of `linfair.theory.networks.counts_of_random_networks`.
+
+    Returns:
+        The figure.
+    """
+    names = table["widths"].unique()
+    figure, axes = plt.subplots(1, len(names), figsize=(5.4, 3.4), sharey=True, sharex=True, squeeze=False)
+    for ax, name in zip(axes[0], names, strict=True):
+        by_share = table[table["widths"] == name].groupby("share")
+        x = 100 * np.array(sorted(by_share.groups))
+        counts = by_share["pieces"]
+        ax.fill_between(x, counts.min(), counts.max(), color=COLORS["majority"], alpha=0.25, linewidth=0)
+        ax.semilogy(x, counts.mean(), color=COLORS["majority"], marker="o", label="pieces")
+        ax.semilogy(x, by_share["bound_kept"].mean(), color=COLORS["all"], marker="^", label="product of (1 + kept)")
+        ax.semilogy(x, by_share["bound"].mean(), color=GREY, linestyle="--", label="printed bound")
+        ax.set(title=f"layers {name}", xlabel="ReLUs kept (%)", xticks=(0, 50, 100))
+    axes[0, 0].invert_xaxis()  # shared
+    axes[0, 0].set_ylabel("linear pieces")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    plt.close(figure)
+    return figure
+
+
+def pieces_of_trained(table: pd.DataFrame) -> Figure:
+    """Pieces of trained networks on segments between inputs against the share of ReLUs kept: mean, 10 to 90 % of them.
+
+    Args:
+        table: Rows of `linfair_book.theory.line_table`.
+
+    Returns:
+        The figure.
+    """
+    figure, ax = plt.subplots(figsize=(5.0, 3.0))
+    by_budget = table.groupby("budget")["pieces"]
+    x = 100 * np.array(sorted(by_budget.groups))
+    low, high = by_budget.quantile(0.1), by_budget.quantile(0.9)
+    ax.fill_between(x, low, high, color=COLORS["majority"], alpha=0.25, linewidth=0)
+    ax.plot(x, by_budget.mean(), color=COLORS["majority"], marker="o")
+    ax.set(xlabel="ReLUs kept (%)", ylabel="pieces on a segment", ylim=(0, None))
+    ax.invert_xaxis()
+    plt.close(figure)
+    return figure
+
+
+def excess_shares(shares: pd.DataFrame) -> Figure:
+    """How often R(a) >= 0 against the ReLUs kept, a panel for each split (Prop. 4.3).
+
+    Majority and minority: share of their groups, mean over seeds with t interval. Green: share of seeds in which no
+    group gains, with Wilson interval.
+
+    Args:
+        shares: Rows of `linfair_book.theory.loss_shares`.
+
+    Returns:
+        The figure.
+    """
+    splits = shares["split"].unique()
+    figure, axes = plt.subplots(1, len(splits), figsize=(5.4, 3.2), sharey=True, squeeze=False)
+    for ax, split in zip(axes[0], splits, strict=True):
+        part = shares[shares["split"] == split]
+        budgets = sorted(part["budget"].unique(), reverse=True)
+        positions = budget_axis(ax, budgets)
+        for role, name in (("majority", "majority"), ("minority", "minority"), ("all", "no group gains")):
+            rows = 100 * part[part["who"] == role].set_index("budget").loc[budgets, ["mean", "low", "high"]]
+            ends = rows["low"].clip(upper=rows["mean"]), rows["high"].clip(lower=rows["mean"])  # Wilson rounds at 0, 1
+            line_with_interval(ax, positions, rows["mean"], *ends, role=role, label=name)
+        ax.set_title(split)
+        ax.set_ylim(-4, 104)
+    axes[0, 0].set_ylabel("R(a) ≥ 0 (%)")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    plt.close(figure)
+    return figure
+
+
+def excess_bounds(table: pd.DataFrame, names: Mapping[str, str]) -> Figure:
+    """Right side of Theorem 4.4 against R(a), a point for each group and seed that loses; on the line they are equal.
+
+    Args:
+        table: Rows of `linfair_book.theory.bound_table`.
+        names: Readings to draw and what to call them. A right side of 0 cannot be drawn on a logarithmic axis.
+
+    Returns:
+        The figure.
+    """
+    losing = table[(table["excess"] > 0) & (table["bound"] > 0)]
+    figure, ax = plt.subplots(figsize=(5.0, 4.0))
+    for (color, marker), (variant, name) in zip(LINES, names.items(), strict=False):
+        part = losing[losing["variant"] == variant]
+        ax.loglog(
+            part["excess"], part["bound"], marker, color=color, markersize=4, alpha=0.7, markeredgewidth=0, label=name
+        )
+    ends = [losing["excess"].min(), losing["excess"].max()]
+    ax.plot(ends, ends, color=GREY, linestyle="--", label="right side = R(a)")
+    ax.set(xlabel="R(a), nats", ylabel="right side")
+    figure.legend(loc="outside upper center", ncols=1)
+    plt.close(figure)
+    return figure
+
+
+def remainder_orders(steps: pd.DataFrame) -> Figure:
+    """Size of the remainder against the length of the step, one line for each group, with lines of order 1 and 3.
+
+    Args:
+        steps: A row for each group and step: fields of `linfair.theory.bound.Step`.
+
+    Returns:
+        The figure.
+    """
+    figure, ax = plt.subplots(figsize=(5.0, 3.4))
+    for _, part in steps.groupby("group"):
+        ax.loglog(part["t"], part["remainder"].abs(), color=COLORS["majority"], marker="o", markersize=3, linewidth=1)
+    t = np.sort(steps["t"].unique())
+    top = steps.loc[steps["t"] == t.max(), "remainder"].abs().median()
+    for order, dashes in ((1, ":"), (3, "--")):
+        ax.loglog(t, top * (t / t.max()) ** order, color=GREY, linestyle=dashes, label=f"order {order}")
+    ax.set(xlabel="part t of the way", ylabel="|remainder|, nats")
+    ax.legend()
+    plt.close(figure)
+    return figure
+
+
+def hessian_violations(table: pd.DataFrame) -> Figure:
+    """Share of networks that break each reading of Prop. 4.5, with Wilson intervals.
+
+    Args:
+        table: Rows of `linfair.theory.hessian.violations`.
+
+    Returns:
+        The figure.
+    """
+    figure, ax = plt.subplots(figsize=(5.0, 2.2))
+    y = np.arange(len(table))[::-1]
+    ax.hlines(y, 100 * table["low"], 100 * table["high"], color=COLORS["minority"], linewidth=1.5)
+    ax.plot(100 * table["share"], y, "s", color=COLORS["minority"])
+    ax.set_yticks(y, table["reading"])
+    ax.grid(axis="x")
+    ax.set(xlabel="networks that break it (%)", xlim=(-3, 103), ylim=(-0.6, len(table) - 0.4))
+    plt.close(figure)
+    return figure
+
+
+def hessian_terms(table: pd.DataFrame, readings: Sequence[str]) -> Figure:
+    """Right side of Prop. 4.5 against the group's top eigenvalue; on the line they are equal, below it it fails.
+
+    Args:
+        table: A row for each network and group: `eigenvalue` and a column for each reading's right side.
+        readings: Columns to draw. Right sides that are not positive cannot be drawn.
+
+    Returns:
+        The figure.
+    """
+    figure, ax = plt.subplots(figsize=(5.0, 3.8))
+    for (color, marker), reading in zip(LINES, readings, strict=False):
+        part = table[(table[reading] > 0) & (table["eigenvalue"] > 0)]
+        ax.loglog(part["eigenvalue"], part[reading], marker, color=color, markersize=5, alpha=0.8, label=reading)
+    ends = [table["eigenvalue"].clip(lower=1e-12).min(), table["eigenvalue"].max()]
+    ax.plot(ends, ends, color=GREY, linestyle="--", label="equal")
+    ax.set(xlabel="top eigenvalue of the group", ylabel="right side, $Z_1 + Z_2$")
+    figure.legend(loc="outside upper center", ncols=4)
+    plt.close(figure)
+    return figure
+
+
+def gradient_ratios(table: pd.DataFrame) -> Figure:
+    """Ratio of the smaller to the larger group's gradient norm, measured and as App. A.1 has it, a line per case.
+
+    Args:
+        table: Rows of `linfair.theory.stationarity.stationarity_table`.
+
+    Returns:
+        The figure.
+    """
+    names = [row.variant if np.isnan(row.setting) else f"{row.variant}, {row.setting:g}" for row in table.itertuples()]
+    figure, ax = plt.subplots(figsize=(5.4, 0.3 * len(table) + 1.2))
+    y = np.arange(len(table))[::-1]
+    applies = table["applies"].to_numpy(dtype=bool)
+    lowest = 0.1  # what is below stands here, as an arrow to the left
+    for chosen, role, name in ((applies, "all", "assumptions hold"), (~applies, "minority", "one does not hold")):
+        ratio = table["ratio"].to_numpy()[chosen]
+        inside = ratio >= lowest
+        ax.plot(ratio[inside], y[chosen][inside], MARKERS[role], color=COLORS[role], label=name)
+        ax.plot(np.full((~inside).sum(), lowest), y[chosen][~inside], "<", color=COLORS[role])
+    ax.plot(table["predicted"], y, "|", color=GREY, markersize=13, markeredgewidth=2.5, label="predicted", zorder=1)
+    ax.set_xscale("log")
+    ax.set_yticks(y, names)
+    ax.axvline(1, color=GREY, linestyle=":", linewidth=1)
+    ax.set_xlabel("gradient norm, smaller group / larger group")
+    ax.grid(axis="x")
+    figure.legend(loc="outside upper center", ncols=3)
+    plt.close(figure)
+    return figure

@@ -1,0 +1,103 @@
+"""Figures of the toy study: the paper's Fig. 2."""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from linfair.plots.style import COLORS, GREY, MARKERS, budget_axis, line_with_interval
+from linfair_book.toy import ToyStudy
+
+
+def toy_boundaries(study: ToyStudy, seed: int, budgets: Sequence[float], *, resolution: int = 240) -> Figure:
+    """The networks of one seed at several budgets: training points, true boundary, learned boundary.
+
+    The ground is coloured by what the network predicts; the titles give the accuracy of both groups on the
+    balanced test.
+
+    Args:
+        study: A trained toy study.
+        seed: One of its seeds.
+        budgets: Some of its budgets, one panel each.
+        resolution: Pixels of the prediction along each axis.
+
+    Returns:
+        The figure, closed for pyplot, so that a notebook shows it once.
+    """
+    roles = ("majority", "minority")
+    figure, axes = plt.subplots(1, len(budgets), figsize=(5.0, 3.3), sharex=True, sharey=True, squeeze=False)
+    train = study.data[seed].splits["train"]
+    edge = np.linspace(-1, 1, resolution)
+    for ax, budget in zip(axes[0], budgets, strict=True):
+        share = study.minority_probability(seed, budget, edge)
+        colors = [COLORS[role] for role in roles]
+        ax.contourf(edge, edge, share, levels=[0, 0.5, 1], colors=colors, alpha=0.16)
+        for group, role in enumerate(roles):
+            points = train.x[train.a == group].cpu()
+            ax.scatter(*points.T, s=5, marker=MARKERS[role], color=COLORS[role], linewidths=0, alpha=0.75)
+        ax.contour(edge, edge, share, levels=[0.5], colors=[GREY], linewidths=2.2)
+        ax.plot(edge, study.boundary(edge), color=GREY, linestyle=":", linewidth=1.8)
+        right = study.accuracy(seed, budget)
+        ax.set_title(f"{100 * budget:g} % ReLUs\n" + "\n".join(f"{role} {100 * right[role]:.1f} %" for role in roles))
+        ax.set(xlim=(-1, 1), ylim=(-1, 1), aspect="equal", xticks=[-1, 0, 1], yticks=[-1, 0, 1])
+        ax.grid(False)
+    plt.close(figure)
+    return figure
+
+
+def toy_accuracy(
+    summary: pd.DataFrame,
+    *,
+    split: str = "test_balanced",
+    names: tuple[str, str] = ("majority", "minority"),
+) -> Figure:
+    """Accuracy of majority and minority against the ReLU budget, mean and 95 % t interval over seeds.
+
+    A dashed grey line marks where the minority stood with all ReLUs.
+
+    Args:
+        summary: The table of `linfair_book.toy.summarise`.
+        split: Which test to draw.
+        names: What to write at the lines of `majority` and `minority`.
+
+    Returns:
+        The figure, closed for pyplot, so that a notebook shows it once.
+    """
+    figure, ax = plt.subplots()
+    chosen = summary[summary["split"] == split]
+    budgets = sorted(chosen["budget"].unique(), reverse=True)
+    positions = budget_axis(ax, budgets)
+    ends = []
+    for role in ("majority", "minority"):
+        rows = chosen[chosen["group"] == role].set_index("budget").loc[budgets]
+        line_with_interval(ax, positions, rows["accuracy"], rows["low"], rows["high"], role=role)
+        ends.append(rows["accuracy"].iloc[-1])
+        if role == "minority":
+            ax.axhline(rows["accuracy"].iloc[0], color=COLORS["control"], linestyle="--", linewidth=1.2)
+    ax.set_ylabel("accuracy (%)")
+    ax.set_ylim(min(50, ax.get_ylim()[0]), 101)  # one scale for figures that are compared; 50 is guessing
+    _label_ends(ax, positions[-1], ends, names)
+    plt.close(figure)
+    return figure
+
+
+def _label_ends(ax: Axes, x: float, ends: Sequence[float], names: tuple[str, str]) -> None:
+    """Write the groups' names at the right ends of their lines, apart from each other where the lines meet."""
+    bottom, top = ax.get_ylim()
+    apart = 0.08 * (top - bottom)
+    push = max(0.0, apart - abs(ends[0] - ends[1])) / 2
+    signs = (1, -1) if ends[0] >= ends[1] else (-1, 1)
+    for role, name, end, sign in zip(("majority", "minority"), names, ends, signs, strict=True):
+        ax.annotate(
+            name,
+            (x, end + sign * push),
+            xytext=(8, 0),
+            textcoords="offset points",
+            va="center",
+            color=COLORS[role],
+            fontweight="bold",
+            annotation_clip=False,
+        )

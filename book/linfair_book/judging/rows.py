@@ -1,0 +1,107 @@
+"""The committed result rows that rules may judge, set by set, and where each set comes from."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as pq
+
+from linfair_book.judging.rules import QUANTITIES
+
+RESULTS = Path("book/results")
+
+INIT = "torch"
+"""How networks started before rows said it."""
+
+SHARED = ["data", "network", "width", "profile", "init"]
+"""What a linearized network has in common with its original."""
+
+SET = [*SHARED, "method", "options"]
+"""What tells one set of rows from another."""
+
+_NUMBER = [*SET, "arm", "budget", "seed", "split", "group_name"]
+_NEEDED = {*_NUMBER, "group", "role", "n_train", "n", "accuracy", "teacher"} - {"init"}
+_USED = {*QUANTITIES, "init", "kept", "diverged", "top_eigenvalue_converged"}
+_USED |= {"seconds", "device", "precision", "torch", "linfair", "code"}
+_VARIED = "upsampled_group"
+"""Rows with this column were trained on changed data."""
+
+
+class RowsError(ValueError):
+    """Committed rows that contradict each other."""
+
+
+def read(folder: str | Path, methods: Iterable[str]) -> pd.DataFrame:
+    """All tidy rows of a folder, a number once, with the `file` they come from.
+
+    Files may hold the same rows with different columns: each column is taken from the first file that has it. An
+    eigenvalue whose search did not converge is left out.
+
+    Args:
+        folder: With parquet files; those without a study's columns are passed over.
+        methods: Linearizers whose rows are wanted; the original networks' come along.
+
+    Raises:
+        RowsError: If two files give one network's accuracy differently.
+    """
+    tables = []
+    for path in sorted(Path(folder).glob("*.parquet")):
+        there = set(pq.read_schema(path).names)
+        if there >= _NEEDED and _VARIED not in there:
+            table = pd.read_parquet(path, columns=sorted(there & (_NEEDED | _USED)))
+            table = table.astype({name: object for name in table if pd.api.types.is_string_dtype(table[name])})
+            if "top_eigenvalue_converged" in table:
+                table["top_eigenvalue"] = table["top_eigenvalue"].where(table["top_eigenvalue_converged"].eq(True))
+            init = table["init"].fillna(INIT) if "init" in table else INIT
+            tables.append(table.assign(file=path.name, init=init))
+    if not tables:
+        return pd.DataFrame(columns=[*_NEEDED, "init", "file"])
+    rows = pd.concat(tables, ignore_index=True)
+    rows = rows[rows["method"].isin(["original", *methods])]
+    by = [*_NUMBER, "teacher"]
+    known = rows.groupby(by, sort=False)["accuracy"]
+    gaps = known.max() - known.min()
+    if (gaps > 1e-9).any():
+        raise RowsError(f"files disagree about {gaps.idxmax()}: accuracies differ by {gaps.max():g}")
+    return rows.groupby(by, as_index=False, sort=False).first()
+
+
+def sets(rows: pd.DataFrame) -> dict[tuple[object, ...], pd.DataFrame]:
+    """Rows set by set: each method's arms beside the original networks they belong to, one teacher a seed."""
+    found = {}
+    for names, arms in rows[rows["method"] != "original"].groupby(SET, sort=False):
+        same = (rows[SHARED] == list(names[: len(SHARED)])).all(axis=1) & (rows["method"] == "original")
+        if not same.any():
+            continue  # an unfinished study: nothing to compare with
+        both = pd.concat([rows[same], arms], ignore_index=True)
+        counts = both.groupby(["seed", "teacher"], as_index=False).agg(n=("arm", "size"), arms=("arm", "nunique"))
+        best = counts.sort_values(["arms", "n"]).drop_duplicates("seed", keep="last")
+        found[names] = both.merge(best[["seed", "teacher"]], on=["seed", "teacher"], validate="many_to_one")
+    return found
+
+
+def shared(rows: pd.DataFrame) -> float:
+    """n_test / n_train of a set of rows, from the images of the natural test split and of the training split."""
+    original = rows[rows["arm"] == "original"].drop_duplicates(["seed", "split", "group_name"])
+    counts = original.groupby(["split", "seed"])["n"].sum().groupby("split").mean()
+    train = original[original["split"] == "test"].groupby("seed")["n_train"].sum().mean()
+    return float(counts["test"] / train)
+
+
+def provenance(rows: pd.DataFrame) -> dict[str, object]:
+    """Where a set of rows comes from: files, seeds, arms, device, versions, and the hours that its arms took."""
+    cost = rows.drop_duplicates(["arm", "seed", "seconds"])["seconds"].sum() / 3600 if "seconds" in rows else 0.0
+
+    def listed(column: str) -> str:
+        return ", ".join(sorted({str(value) for value in rows[column].dropna()})) if column in rows else ""
+
+    return {
+        "files": listed("file"),
+        "seeds": ", ".join(str(seed) for seed in sorted(rows["seed"].unique())),
+        "device": listed("device"),
+        "precision": listed("precision"),
+        "torch": listed("torch"),
+        "linfair": listed("linfair"),
+        "code": listed("code"),
+        "hours": float(cost),
+    }

@@ -1,0 +1,84 @@
+"""Overlap of masks: is what a method selects a property of the network, or of the seed?
+
+The Jaccard index of two masks is the number of units that both keep over the number that either keeps.
+"""
+
+from collections.abc import Sequence
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from linfair.study.cell import Cell, Worker
+from linfair.study.store import ResultStore, key
+from linfair.training import threads
+
+MASK_SEED_STEP = 1_000_000_007
+"""Between two mask seeds of one teacher: far from every seed a study uses."""
+
+
+def mask_overlap(
+    cells: Sequence[Cell], *, n_masks: int = 3, store: ResultStore | None = None, progress: bool = True
+) -> pd.DataFrame:
+    """How alike the masks are that one method finds on the same teacher with other mask seeds.
+
+    The first mask is the study's own; the others follow from seeds that differ by multiples of `MASK_SEED_STEP`, which
+    change the order and the shifts of the batches, and nothing else. Stored like an arm, and read if it is there.
+
+    Args:
+        cells: From `grid` or `linfair_book.selection.selection_cells`.
+        n_masks: Masks of each teacher, at least 2.
+        store: Where; the user's cache by default.
+        progress: Show progress bars.
+
+    Returns:
+        A row per (method, budget, seed): `jaccard`, the mean over all pairs of masks, and the units `kept` and `total`.
+    """
+    if n_masks < 2:
+        raise ValueError(f"overlap is that of at least two masks, got n_masks={n_masks}")
+    store = store or ResultStore.default()
+    tables = []
+    for cell in cells:
+        worker = Worker(cell, store, progress)
+        name = key({"stage": "overlap", "n_masks": n_masks, "step": MASK_SEED_STEP, "arm": worker.name("plain")})
+        table = store.read(name)
+        if table is None:
+            table = _overlap(worker, n_masks)
+            store.write(name, table)
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True)
+
+
+def _overlap(worker: Worker, n_masks: int) -> pd.DataFrame:
+    cell = worker.cell
+    with threads(worker.threads):
+        teacher, _ = worker.teacher()
+        paths = [worker.path()]
+        for number in range(1, n_masks):
+            seeds = [seed + number * MASK_SEED_STEP for seed in cell.seeds]
+            options = {"seeds": seeds, "options": worker.options, "progress": worker.progress}
+            paths.append(worker.linearizer.run(teacher, worker.data, cell.budgets, **options))
+    rows = []
+    for at_budget in zip(*paths, strict=True):
+        for seed, *masks in zip(cell.seeds, *(one.masks for one in at_budget), strict=True):
+            found = [a.jaccard(b) for a, b in combinations(masks, 2)]
+            rows.append([cell.method, at_budget[0].budget, seed, masks[0].kept, masks[0].total, np.mean(found)])
+    return pd.DataFrame(rows, columns=["method", "budget", "seed", "kept", "total", "jaccard"])
+
+
+def expected_jaccard(kept: int, total: int) -> float:
+    """Expected Jaccard index of two independent random masks that keep `kept` of `total` units.
+
+    They share X units, hypergeometric, and J = X / (2 kept - X). For many units this is b / (2 - b), b = kept / total.
+
+    Raises:
+        ValueError: If `kept` is not between 1 and `total`.
+
+    >>> round(expected_jaccard(1, 4), 6), round(expected_jaccard(40_000, 100_000), 4)
+    (0.25, 0.25)
+    """
+    if not 1 <= kept <= total:
+        raise ValueError(f"need 1 <= kept <= total, got kept={kept}, total={total}")
+    shared = np.arange(max(0, 2 * kept - total), kept + 1)
+    return float(np.sum(stats.hypergeom(total, kept, kept).pmf(shared) * shared / (2 * kept - shared)))

@@ -1,0 +1,118 @@
+"""Where DeepReDuce's students start: the original's weights, or fresh ones as in the code released with the paper.
+
+A thin ResNet18 on digits, one of the paper's configurations, DeepReDuce's own training and nothing after it, once as
+short as a trial and once as long as the paper's 200 epochs. `python -m linfair_book.starts` computes the committed
+table, about ten minutes on one core; `--seeds 1` is one seed of it.
+"""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from linfair.linearizers.starts import STARTS
+from linfair.paths import whole
+from linfair.study.cell import run
+from linfair.study.grids import grid
+from linfair.study.recipes import recipe
+from linfair.study.store import ResultStore
+from linfair.study.tables import by_role, over_seeds, side_by_side
+from linfair_book.build import repository
+
+TABLE = Path("book/results/digits_resnet18_starts.parquet")
+CONFIGURATIONS = ("1,4",)
+EPOCHS = (20, 200)
+SPLITS = ("test", "test_balanced")
+
+
+def compute(
+    seeds: Sequence[int] = (0, 1, 2),
+    *,
+    epochs: Sequence[int] = EPOCHS,
+    configurations: Sequence[str] = CONFIGURATIONS,
+    profile: str = "small",
+    store: ResultStore | None = None,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Both starts with their controls, for each seed from one original network.
+
+    Args:
+        seeds: Seeds.
+        epochs: Epochs of the students' training.
+        configurations: Which networks.
+        profile: Recipe of the original network and of the students, but for their epochs.
+        store: Where finished arms are kept; the user's cache by default.
+        progress: Show progress bars.
+
+    Returns:
+        The rows of `linfair.study.run` on the test splits, with `start` and `student_epochs`, which `options` repeats;
+        columns of diagnostics that were not computed are left out.
+    """
+    own, parts = recipe("resnet18", profile).method("deepreduce").schedule, []
+    for count in epochs:
+        for start in STARTS:
+            options = {"configurations": tuple(configurations), "start": start, "finetuning": False}
+            options["schedule"] = replace(own, epochs=count)
+            shared = {"method": "deepreduce", "seeds": seeds, "profile": profile, "options": options}
+            cells = grid("digits", "resnet18", curvature="none", **shared)
+            rows = run(cells, arms=["original", "plain", "control"], store=store, progress=progress)
+            parts.append(rows.assign(start=start, student_epochs=count, options=f"start={start}, epochs={count}"))
+    table = pd.concat(parts, ignore_index=True).drop(columns=["multiplier", "multipliers"])
+    table.loc[table["arm"] == "original", ["start", "student_epochs", "options"]] = ["", 0, ""]
+    table = table[table["split"].isin(SPLITS)]
+    table = table.drop_duplicates(["arm", "start", "student_epochs", "budget", "seed", "split", "group"])
+    return table.dropna(axis="columns", how="all").reset_index(drop=True)
+
+
+def differences(table: pd.DataFrame, *, split: str = "test_balanced") -> pd.DataFrame:
+    """Accuracy of both roles from either start, and fresh minus teacher within each seed, means over seeds.
+
+    Args:
+        table: From `compute`.
+        split: Which split.
+
+    Returns:
+        A row for each `arm`, `configuration`, `student_epochs`, `role` and `of` (`teacher`, `fresh`, `fresh minus
+        teacher`), with `n_seeds`, `mean`, `low`, `high`: per cent, the difference in points, 95 % t intervals. A
+        control has no configuration: it keeps every ReLU.
+    """
+    part = table[(table["split"] == split) & (table["arm"] != "original")]
+    part = part[(part["arm"] == "plain") | (part["budget"] == part["budget"].max())]  # one control serves all budgets
+    pooled = by_role(part.drop(columns=["budget", "budget_units", "kept"]))
+    by = ["arm", "configuration", "student_epochs", "group_name"]
+    wide = 100 * pooled.pivot_table(index=[*by, "seed"], columns="start", values="accuracy")
+    wide["fresh minus teacher"] = wide["fresh"] - wide["teacher"]
+    long = wide.melt(ignore_index=False, var_name="of", value_name="value").reset_index()
+    return over_seeds(long, "value", [*by, "of"]).rename(columns={"group_name": "role"})
+
+
+def shown(table: pd.DataFrame, *, split: str = "test_balanced") -> pd.DataFrame:
+    """The table of the page: a line for each network and length of training, `mean [low, high]` for each role.
+
+    Args:
+        table: From `compute`.
+        split: Which split.
+    """
+    found = differences(table, split=split).sort_values(
+        ["student_epochs", "arm"], ascending=[True, False], kind="stable"
+    )
+    kept = ("culled " + found["configuration"]).where(found["arm"] == "plain", "every ReLU kept")
+    found = found.assign(network=kept + ", " + found["student_epochs"].astype(str) + " epochs")
+    return side_by_side(found, ["role", "of"], line="network")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Compute the committed table."""
+    parser = argparse.ArgumentParser(prog="python -m linfair_book.starts", description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds (default: 3)")
+    place = repository() / TABLE
+    table = compute(range(parser.parse_args(arguments).seeds))
+    with whole(place) as part:
+        table.to_parquet(part, index=False)
+    print(place)
+
+
+if __name__ == "__main__":
+    main()

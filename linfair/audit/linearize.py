@@ -1,0 +1,92 @@
+"""One network, one method, written to a folder: what `linfair linearize` does."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from linfair.checkpoints import Header, save_network
+from linfair.linearizers.record import kept_share, share
+from linfair.paths import whole
+from linfair.study.cell import Cell, Worker
+from linfair.study.store import ResultStore
+from linfair.training import threads
+
+
+def linearize_to(
+    folder: str | Path,
+    cell: Cell,
+    *,
+    with_control: bool = True,
+    store: ResultStore | None = None,
+    progress: bool = True,
+    announce: Callable[[str], None] = lambda line: None,
+) -> pd.DataFrame:
+    """Train (or load) a teacher, linearize it to every budget, measure every group, write everything down.
+
+    Writes `teacher.safetensors`, `METHOD-BUDGET.mask.safetensors` and `METHOD-BUDGET.weights.safetensors` (gates and
+    fine-tuned weights) for each budget, and `groups.parquet`. Finished stages are kept in the store: interrupted, the
+    same call goes on where it was.
+
+    Args:
+        folder: Where to write; made if missing.
+        cell: What to run, with one seed.
+        with_control: Train the 100 % control too.
+        store: Where finished stages are kept; the user's cache by default.
+        progress: Show progress bars.
+        announce: Told what is read, computed and written.
+
+    Returns:
+        The rows of all arms, as in `groups.parquet`.
+    """
+    worker = Worker(cell, store or ResultStore.default(), progress, keep=True)
+    data = worker.sets[0]  # refused data leave nothing behind
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with threads(worker.threads):
+        worker.teacher()  # it is written below, and only rows of this very network belong beside it
+    table = pd.concat(
+        [worker.table(arm, announce) for arm in ("original", "plain", *["control"] * with_control)], ignore_index=True
+    )
+    header = Header(cell.network, worker.recipe.width or 0, data.input_shape, data.classes, cell.data, cell.seeds[0])
+    header = replace(header, data_options=cell.data_options, init=worker.recipe.init, content=data.content)
+    announce(f"wrote {save_network(folder / 'teacher.safetensors', worker.teacher()[0], header)}")
+    for one in worker.students("plain"):
+        stem = f"{cell.method}-{one.budget:g}"
+        announce(f"wrote {one.mask.save(folder / f'{stem}.mask.safetensors')}")
+        weights = folder / f"{stem}.weights.safetensors"
+        announce(f"wrote {save_network(weights, one.model, replace(header, gated=True))}")
+    with whole(folder / "groups.parquet") as part:
+        table.to_parquet(part, index=False)
+    announce(f"wrote {folder / 'groups.parquet'}")
+    return table
+
+
+def group_table(table: pd.DataFrame, *, split: str) -> str:
+    """The table of one run for a terminal: a line per group, a column per arm and budget, with Wilson intervals.
+
+    Below it the ReLUs kept at each budget, and when the mask was taken; a count more than 5 % off is said to miss it.
+    """
+    part = table[table["split"] == split]
+    groups = part.drop_duplicates("group").sort_values("group")
+    lines = {"group": groups["group_name"], "role": groups["role"], "n_train": groups["n_train"], "n": groups["n"]}
+    shown = pd.DataFrame({name: column.to_numpy() for name, column in lines.items()})
+    for (arm, budget), rows in part.groupby(["arm", "budget"], sort=False):
+        rows = rows.sort_values("group")
+        name = "original" if arm == "original" else f"{arm} {100 * budget:g} %"
+        shown[name] = [
+            f"{100 * row.accuracy:.1f} [{100 * row.low:.0f}, {100 * row.high:.0f}]" for row in rows.itertuples()
+        ]
+    kept = part.drop_duplicates(["arm", "budget"])
+    counts, total = "", int(part["kept"].max())
+    for row in kept[kept["arm"] == "plain"].itertuples():
+        taken = f", mask taken after {row.mask_epochs} epochs, {row.mask_steps} steps" if row.mask_epochs else ""
+        counts += f"  {share(row.budget)}: {kept_share(row.kept, total, row.budget)}{taken}\n"
+    loss = table["base_loss"].iloc[0]
+    trained = "" if math.isnan(loss) else f"The original's last training loss {loss:.3f}"
+    return (
+        f"Accuracy in % on {split} with 95 % Wilson intervals (one seed: they say nothing about other seeds)\n"
+        f"{shown.to_string(index=False)}\nReLUs at each budget:\n{counts}{trained}"
+    )

@@ -1,0 +1,399 @@
+"""Repair a masked network: fine-tune it under several mitigations, choose on validation data, report once on test.
+
+The rule of the choice is `linfair.mitigation.choose`'s. Every arm starts from the same masked network and sees the same
+schedule and seed; test images are looked at after the choice, for `plain` and the chosen arm.
+"""
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from time import perf_counter
+
+import pandas as pd
+import torch
+from torch import nn
+
+import linfair
+from linfair import gates
+from linfair.audit.diagnose import Pair
+from linfair.data import EMBEDDED, GroupedData
+from linfair.device import device_name
+from linfair.linearizers import LinearizedModel, finetune
+from linfair.linearizers.record import record
+from linfair.metrics import GroupAccuracy, wilson
+from linfair.mitigation import PLAIN, Lagrangian, check_name, resolve
+from linfair.mitigation.choose import FEW, NOISE, Choice, Judged, check_limits, choose, judged_groups
+from linfair.study.arms import canonical, mitigation_of
+from linfair.study.behaviour import behaviour
+from linfair.study.checks import TUNED
+from linfair.study.measure import DIAGNOSTICS, Original, measure
+from linfair.study.recipes import recipe
+from linfair.study.store import ResultStore, key, weights_digest
+from linfair.training import Schedule, TrainingDiverged, correctness, threads
+
+DEFAULT_ARMS = (
+    PLAIN,
+    "lagrangian",
+    "lagrangian(clip=5.0)",
+    "kd_over_c",
+    "excess_drop",
+    "balanced_sampling",
+    "group_dro",
+)
+"""What is tried unless told otherwise."""
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """One arm's network, or why there is none.
+
+    Attributes:
+        arm: Its name.
+        model: The fine-tuned network, gates frozen; None if training diverged.
+        seconds: Of its training, when it was trained.
+        diverged: What `TrainingDiverged` said, or empty.
+    """
+
+    arm: str
+    model: nn.Module | None
+    seconds: float
+    diverged: str = ""
+
+
+@dataclass(frozen=True)
+class Mitigated:
+    """What `mitigate` found.
+
+    Attributes:
+        choice: The choice on validation data.
+        judged: The groups it was judged by.
+        diverged: Arms that were left out, and what was said of each.
+        model: The chosen network.
+        table: A row for each (arm, split, group) with the columns of `linfair.study.measure.measure`, `arm`, `judged`,
+            `allowed`, `chosen`, `diverged`, `p`, `seconds_finetune` and provenance. Validation rows of every arm; test
+            rows of `plain` and the chosen arm only.
+        warnings: What people should know before they believe it.
+    """
+
+    choice: Choice
+    judged: tuple[Judged, ...]
+    diverged: dict[str, str]
+    model: nn.Module = field(repr=False)
+    table: pd.DataFrame = field(repr=False)
+    warnings: tuple[str, ...] = ()
+
+
+def arm_list(arms: Sequence[str] = DEFAULT_ARMS, mu: Sequence[float] = ()) -> list[str]:
+    """Arms as they are written, `plain` first, each once; `lagrangian` arms without a `mu` of their own at every `mu`.
+
+    Raises:
+        ValueError: For an unknown arm or option.
+
+    >>> arm_list(["group_dro", "lagrangian(clip=5.0)"], mu=[0.005, 0.01])
+    ['plain', 'group_dro', 'lagrangian(mu=0.005, clip=5.0)', 'lagrangian(mu=0.01, clip=5.0)']
+    """
+    found = [PLAIN]
+    for arm in arms:
+        name, bracket, rest = arm.strip().partition("(")
+        if name.strip() == PLAIN and not bracket:
+            continue
+        check_name(name.strip())
+        options = mitigation_of(arm.strip())
+        if isinstance(options, Lagrangian) and mu and "mu" not in rest.replace("=", " ").split():
+            found += [canonical(f"{name}(mu={float(one)!r}, {rest or ')'}") for one in mu]
+        else:
+            found.append(canonical(arm.strip()))
+    return list(dict.fromkeys(found))
+
+
+def check_groups(data: GroupedData) -> None:
+    """Refuse data with a split on which a group cannot be measured, before anything is trained.
+
+    Raises:
+        ValueError: Names the split and its groups without images.
+    """
+    for name, part in data.splits.items():
+        there = set(part.a.unique().tolist())
+        empty = [group for number, group in enumerate(data.group_names) if number not in there]
+        if empty:
+            raise ValueError(
+                f"groups {empty} of {data.name} have no image in the split {name}, so nothing can be said of them "
+                "there: merge them with others, leave them out, or split the data otherwise"
+            )
+
+
+def fine_tune(
+    pair: Pair,
+    arm: str,
+    schedule: Schedule,
+    *,
+    store: ResultStore | None = None,
+    progress: bool = True,
+    announce: Callable[[str], None] = lambda line: None,
+) -> Tuned:
+    """Fine-tune the masked network under one arm, or read it from the store if that was done before.
+
+    Args:
+        pair: From `linfair.audit.diagnose.read_pair`.
+        arm: `plain` or a mitigation, `lagrangian(mu=0.005)`.
+        schedule: Epochs and rates.
+        store: Where finished arms are kept; the user's cache by default.
+        progress: Show a progress bar.
+        announce: Told whether the arm was read or trained.
+
+    Raises:
+        TrainingDiverged: If `plain` does; a mitigation that does is a record that says so.
+    """
+    store, options, header = store or ResultStore.default(), resolve(mitigation_of(arm)), pair.header
+    device = str(pair.data.splits["train"].y.device)
+    settings = {
+        "stage": "mitigate",
+        "teacher": weights_digest(pair.original),
+        "computes": pair.computes or behaviour(pair.original, pair.data),
+        "masked": weights_digest(pair.linearized),
+        "data": [header.data, header.data_options, header.seed],
+        "content": None if header.data in EMBEDDED else pair.data.provenance.get("sha256"),
+        "mitigation": [options.name, asdict(options)],
+        "finetune": asdict(schedule),
+        "device": device,
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads() if device == "cpu" else 0,
+    }
+    name = key(settings)
+    masked = pair.linearized.state_dict()
+    stored = store.load(name, like=lambda notes: {} if notes["diverged"] else masked, notes=TUNED)
+    announce(f"{name}: {arm} of {header.network} on {header.data}: {'computed' if stored is None else 'read'}")
+    if stored is not None:
+        tensors, notes = stored
+        if notes["diverged"]:
+            return Tuned(arm, None, notes["seconds"], notes["diverged"])
+        model = copy.deepcopy(pair.linearized)
+        model.load_state_dict(tensors)
+        return Tuned(arm, model.to(device).eval(), notes["seconds"])
+    start = perf_counter()
+    try:
+        model = finetune(
+            masked_record(pair),
+            pair.original,
+            pair.data,
+            seeds=[header.seed],
+            schedule=schedule,
+            mitigation=options,
+            progress=progress,
+        ).model.eval()
+        tuned = Tuned(arm, model, perf_counter() - start)
+    except TrainingDiverged as error:
+        if arm == PLAIN:
+            raise
+        tuned = Tuned(arm, None, perf_counter() - start, str(error))
+    tensors = {} if tuned.model is None else tuned.model.state_dict()
+    store.save(name, tensors, {"arm": arm, "seconds": tuned.seconds, "diverged": tuned.diverged})
+    return tuned
+
+
+def masked_record(pair: Pair) -> LinearizedModel:
+    """A pair's linearized network as the record that `linfair.linearizers.finetune` takes."""
+    total, kept = gates.total_units(pair.linearized), int(gates.kept_units(pair.linearized)[0])
+    return record("mask", kept / total, kept, [pair.linearized], [0], [], single=True)
+
+
+def mitigate(
+    pair: Pair,
+    *,
+    arms: Sequence[str] = DEFAULT_ARMS,
+    mu: Sequence[float] = (),
+    max_accuracy_loss: float = 1.0,
+    significance: float = NOISE,
+    min_images: int = FEW,
+    profile: str = "small",
+    schedule: Schedule | None = None,
+    store: ResultStore | None = None,
+    progress: bool = True,
+    announce: Callable[[str], None] = lambda line: None,
+) -> Mitigated:
+    """Fine-tune a masked network under every arm, choose on validation data, report `plain` and the choice on test.
+
+    Interrupted, finished arms stay in the store and the same call goes on with the others.
+
+    Args:
+        pair: From `linfair.audit.diagnose.read_pair`: original, masked network, data.
+        arms: `plain` (always compared) and mitigations, `lagrangian(mu=0.005)`.
+        mu: Steps at which `lagrangian` arms without their own are tried.
+        max_accuracy_loss: See `choose`.
+        significance: See `choose`.
+        min_images: Groups with fewer validation images are judged together; 1 judges each alone.
+        profile: Whose fine-tuning schedule, `linfair.study.recipe`.
+        schedule: Another one in its place.
+        store: Where finished arms are kept; the user's cache by default.
+        progress: Show progress bars.
+        announce: Told each arm's name and whether it was read or trained.
+
+    Raises:
+        ValueError: For an unknown arm or profile, limits outside their range, or a group without images in a split.
+        TrainingDiverged: If plain fine-tuning does.
+    """
+    arms, planned = arm_list(arms, mu), recipe(pair.header.network, profile).finetune
+    schedule = schedule or planned
+    data, header = pair.data, pair.header
+    check_groups(data)
+    judged = judged_groups(data, min_images=min_images)
+    check_limits(max_accuracy_loss, significance)
+    with threads(1 if header.network == "mlp" else torch.get_num_threads()):
+        pair = replace(pair, computes=pair.computes or behaviour(pair.original, data))
+        tuned = [fine_tune(pair, arm, schedule, store=store, progress=progress, announce=announce) for arm in arms]
+        models = {one.arm: one.model for one in tuned if one.model is not None}
+        belongs = torch.empty(len(data.group_names), dtype=torch.int64)
+        for number, one in enumerate(judged):
+            belongs[list(one.groups)] = number
+        groups = belongs[data.splits["val"].a.cpu()]
+        correct = {arm: correctness(model, data, "val")[0].cpu() for arm, model in models.items()}
+        names = [one.name for one in judged]
+        choice = choose(correct, groups, names, max_accuracy_loss=max_accuracy_loss, significance=significance)
+        table = _table(pair, tuned, choice, [names[number] for number in belongs.tolist()], profile)
+    lost = {one.arm: one.diverged for one in tuned if one.diverged}
+    return Mitigated(choice, tuple(judged), lost, models[choice.chosen], table, tuple(_warnings(judged, min_images)))
+
+
+def _table(pair: Pair, tuned: Sequence[Tuned], choice: Choice, judged: Sequence[str], profile: str) -> pd.DataFrame:
+    data, header, original = pair.data, pair.header, Original(pair.original, pair.data)
+    one = masked_record(pair)
+    counts = [header.seed], one.budget, one.budget_units, one.kept, [0]
+    tests = [name for name in data.splits if name.startswith("test")]
+    frames, lost = [], []
+    for arm in tuned:
+        splits = ["val", *(tests if arm.arm in (PLAIN, choice.chosen) else [])]
+        model = pair.linearized if arm.model is None else arm.model
+        rows = measure(model, data, *counts, original=original, splits=splits, gradients=())
+        rows = rows.assign(arm=arm.arm, diverged=arm.model is None, seconds_finetune=arm.seconds)
+        found = next((c for c in choice.candidates if c.arm == arm.arm), None)
+        rows = rows.assign(allowed=found is not None and found.allowed, p=found.p if found else math.nan)
+        frames.append(rows)
+        lost.append(arm.model is None)
+    table = pd.concat(frames, ignore_index=True).drop(columns="mask_epochs")
+    numbers = ["accuracy", "low", "high", *DIAGNOSTICS, "distance", "relative_distance"]
+    if any(lost):
+        table.loc[table["diverged"], [name for name in numbers if name in table]] = None
+    return table.assign(
+        judged=table["group"].map(dict(enumerate(judged))),
+        chosen=table["arm"] == choice.chosen,
+        data=header.data,
+        network=header.network,
+        profile=profile,
+        teacher=weights_digest(pair.original),
+        device=device_name(str(data.splits["val"].y.device)),
+        torch=torch.__version__,
+        linfair=linfair.__version__,
+    )
+
+
+def _warnings(judged: Sequence[Judged], min_images: int) -> list[str]:
+    found = []
+    for one in judged:
+        low, high = (100 * end for end in one.width)
+        width = f"an accuracy of 50 % has an interval from {low:.0f} to {high:.0f} %"
+        if len(one.groups) > 1:
+            found.append(
+                f"{one.name} have fewer than {min_images} validation images each and are judged together on {one.n}, "
+                f"where {width}; one of them may still lose"
+            )
+        elif one.n < FEW:
+            images = f"{one.n} validation image{'s' * (one.n > 1)}"
+            found.append(f"{one.name} has {images}, where {width}: what is chosen on it is a guess")
+    return found
+
+
+def mitigated_text(found: Mitigated) -> str:
+    """What `mitigate` found for a terminal: the arms on validation, the choice and its reason, both arms on test."""
+    names, plain = [one.name for one in found.judged], found.choice[PLAIN]
+    lines = []
+    for one in found.choice.candidates:
+        worst = one.worst
+        lines.append(
+            {
+                "arm": one.arm,
+                "overall": _percent(one.overall),
+                "loss": f"{100 * (plain.overall.accuracy - one.overall.accuracy):.1f}",
+                "worst group": _percent(worst),
+                "which": names[worst.group],
+                "n": worst.n,
+                "gain": f"{100 * (worst.accuracy - plain.worst.accuracy):+.1f}",
+                "p": "" if math.isnan(one.p) else f"{one.p:.2g}",
+                "": found.choice.mark(one.arm),
+            }
+        )
+    parts = [
+        f"Validation, n = {plain.overall.n}: accuracy in % with 95 % Wilson intervals; loss and gain in points against "
+        "plain, p times the arms compared",
+        pd.DataFrame(lines).to_string(index=False),
+        *(f"{arm}: left out, {words}" for arm, words in found.diverged.items()),
+        *(f"warning: {text}" for text in found.warnings),
+        f"\n{found.choice.verdict}\nChosen: {found.choice.chosen}\nReason: {found.choice.reason}",
+    ]
+    for split in [name for name in found.table["split"].unique() if name.startswith("test")]:
+        parts.append(_test_text(found, split))
+    return "\n".join(parts)
+
+
+def _test_text(found: Mitigated, split: str) -> str:
+    rows, arms = found.table[found.table["split"] == split], list(dict.fromkeys([PLAIN, found.choice.chosen]))
+    of = {arm: _with_all(rows[rows["arm"] == arm].sort_values("group")) for arm in arms}
+    plain, last = of[PLAIN], of[arms[-1]]
+    shown = {name: plain[name].tolist() for name in ("group_name", "role", "n")}
+    for arm, part in of.items():
+        ends = part[["group", "n", "accuracy", "low", "high"]].itertuples(index=False)
+        shown[arm] = [_percent(GroupAccuracy(*row)) for row in ends]
+    worst = ", ".join(f"{arm} {100 * part['accuracy'].min():.1f} %" for arm, part in of.items())
+    if len(arms) > 1:
+        change = 100 * (last["accuracy"].to_numpy() - plain["accuracy"].to_numpy())
+        shown["change"] = [f"{one:+.1f}" for one in change]
+        worst += f"; {change_text(*change_of_worst(plain, last))}"
+    return (
+        f"\n{split}, looked at after the choice: accuracy in % with 95 % Wilson intervals\n"
+        f"{pd.DataFrame(shown).rename(columns={'group_name': 'group'}).to_string(index=False)}\n"
+        f"worst group: {worst}"
+    )
+
+
+def change_of_worst(before: pd.DataFrame, after: pd.DataFrame) -> tuple[float, float, float]:
+    """Points by which the accuracy of the worst group changes from one network to another, with its 95 % interval.
+
+    The two worst groups may be different ones. The ends are put together from both Wilson intervals (MOVER), which
+    takes the two accuracies as independent: rather too wide where they are of the same images.
+
+    Args:
+        before: Rows of one network on one split, with `accuracy`, `low` and `high`.
+        after: Rows of the other.
+
+    >>> one, two = ([{"accuracy": a, "low": a - 0.3, "high": a + 0.4}] for a in (0.4, 0.5))
+    >>> [round(float(value), 6) for value in change_of_worst(pd.DataFrame(one), pd.DataFrame(two))]
+    [10.0, -40.0, 60.0]
+    """
+    one, two = (rows.loc[rows["accuracy"].idxmin()] for rows in (before, after))
+    change = two["accuracy"] - one["accuracy"]
+    low = change - math.hypot(two["accuracy"] - two["low"], one["high"] - one["accuracy"])
+    high = change + math.hypot(two["high"] - two["accuracy"], one["accuracy"] - one["low"])
+    return 100 * change, 100 * low, 100 * high
+
+
+def change_text(change: float, low: float, high: float) -> str:
+    """A change in points and whether it is more than test noise.
+
+    >>> change_text(5.0, -1.0, 11.0), change_text(-5.0, -9.0, -1.0)
+    ('+5.0 points [-1.0, +11.0], within test noise', '-5.0 points [-9.0, -1.0], a loss')
+    """
+    found = "a gain" if low > 0 else "a loss" if high < 0 else "within test noise"
+    return f"{change:+.1f} points [{low:+.1f}, {high:+.1f}], {found}"
+
+
+def _with_all(part: pd.DataFrame) -> pd.DataFrame:
+    """The rows of one arm's groups and one for all images."""
+    n = int(part["n"].sum())
+    accuracy = float((part["accuracy"] * part["n"]).sum() / n)
+    low, high = wilson(min(accuracy, 1.0), n)
+    whole = {"group": -1, "group_name": "all", "role": "", "n": n, "accuracy": accuracy, "low": low, "high": high}
+    return pd.concat([part[list(whole)], pd.DataFrame([whole])], ignore_index=True)
+
+
+def _percent(one: GroupAccuracy) -> str:
+    return f"{100 * one.accuracy:.1f} [{100 * one.low:.0f}, {100 * one.high:.0f}]"

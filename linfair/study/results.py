@@ -1,0 +1,254 @@
+"""What has been computed of a figure, in whatever folders: counts for `status`, rows for `table`.
+
+A result is known by its rows, not by its file's name: a table of the book, a folder copied from a GPU box and a cache
+are read alike.
+"""
+
+import json
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from linfair.study.checks import OtherTeacher
+from linfair.study.grids import asked_for, pairs, width_of
+from linfair.study.plan import Figure, Job, Panel, find_profile, panels_of, plan
+from linfair.study.recipes import recipe
+from linfair.study.store import Tables
+from linfair.study.tables import check_teachers, drops, finished, one_teacher, over_seeds, overall
+
+KNOWN_BY = ["data", "network", "width", "method", "options", "arm", "profile", "seed"]
+_NEEDED = {*KNOWN_BY, "budget", "group", "teacher", "device"} - {"options", "width"}
+"""Columns of a result; one without `options` was computed without any, one without `width` at the full one, 0."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """How far one figure is under one profile; an arm of one seed counts as one.
+
+    Attributes:
+        figure: Name of the figure.
+        profile: Name of the profile.
+        done: Arms that are there.
+        missing: Arms that are not, failed ones left out.
+        failed: Arms that were tried and failed.
+        seeds: Seeds of which every arm is there.
+        devices: What they were computed on.
+    """
+
+    figure: str
+    profile: str
+    done: int
+    missing: int
+    failed: int
+    seeds: tuple[int, ...]
+    devices: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Found:
+    """All results and failures of some folders.
+
+    Attributes:
+        rows: Every row of every result.
+        failed: What failed, by the values of `KNOWN_BY`.
+    """
+
+    rows: pd.DataFrame
+    failed: frozenset[tuple]
+
+
+def collect(places: Sequence[str]) -> Found:
+    """Read all result tables of some folders or fsspec addresses; other tables there are left alone."""
+    tables, failed = [], set()
+    for place in places:
+        here = Tables(place)
+        for name in here.names():
+            table = here.read(name)
+            if table is not None and set(table.columns) >= _NEEDED:
+                options = table["options"].fillna("") if "options" in table else ""
+                tables.append(table.assign(options=options, width=table.get("width", 0)))
+        for text in here.texts("FAILED-").values():
+            known = json.loads(text.splitlines()[0])
+            for arm in known["arms"]:
+                method = ("original", "") if arm == "original" else (known["method"], known.get("options", ""))
+                some = known["data"], known["network"], known.get("width", 0), *method, arm, known["profile"]
+                failed |= {(*some, seed) for seed in known["seeds"]}
+    tables = [table.dropna(axis="columns", how="all") for table in tables]
+    rows = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=[*KNOWN_BY, "budget", "device"])
+    if "diverged" in rows:  # a table without the column holds none
+        rows = rows.assign(diverged=rows["diverged"].eq(True))
+    return Found(rows, frozenset(failed))
+
+
+def wanted(jobs: Sequence[Job]) -> dict[tuple, frozenset[float]]:
+    """What jobs compute, by the values of `KNOWN_BY` -> budgets; no budget for original networks."""
+    found: dict[tuple, frozenset[float]] = {}
+    for job in jobs:
+        cell = job.cell
+        for arm in job.arms:
+            method = ("original", "") if arm == "original" else (cell.method, pairs(cell.options))
+            some = cell.data_text, cell.network, width_of(cell), *method, arm, cell.profile
+            budgets = frozenset() if arm == "original" else frozenset(cell.budgets)
+            found |= {(*some, seed): found.get((*some, seed), frozenset()) | budgets for seed in cell.seeds}
+    return found
+
+
+def missing(jobs: Sequence[Job], found: Found) -> list[Job]:
+    """The jobs of which not every arm is there with one original network for all."""
+    rows = found.rows.assign(data=found.rows["data"].map(asked_for))
+    curved = rows[rows["top_eigenvalue"].notna()] if "top_eigenvalue" in rows else rows[:0]
+    have: dict[bool, dict[tuple, dict[str, frozenset[float]]]] = {True: {}, False: {}}
+    for eigenvalues, some in ((True, curved), (False, rows)):
+        for (*name, teacher), part in some.groupby([*KNOWN_BY, "teacher"], sort=False):
+            have[eigenvalues].setdefault(tuple(name), {})[teacher] = frozenset(part["budget"])
+    left = []
+    for job in jobs:
+        there = have[job.cell.curvature in ("original", "all")]
+        whole = [
+            {teacher for teacher, found in there.get(name, {}).items() if budgets <= found}
+            for name, budgets in wanted([job]).items()
+        ]
+        seeds = len(job.cell.seeds)
+        if not all(set.intersection(*whole[number::seeds]) for number in range(seeds)):
+            left.append(job)
+    return left
+
+
+def merge(found: Found, folder: str | Path) -> list[Path]:
+    """Put results into a few files, one for each data set, network, width and profile, beside those that are there.
+
+    Args:
+        found: From `collect`.
+        folder: Holds the files; what they hold stays, and rows that are in both stand once.
+
+    Returns:
+        The files that changed.
+    """
+    changed, place = [], Tables(folder)
+    once = [*KNOWN_BY, "teacher", "budget", "split", "group"]
+    for (profile, data, network, width), rows in found.rows.groupby(["profile", "data", "network", "width"]):
+        name = re.sub(r"\W+", "_", f"{profile} {data} {network} {width or 'full'}")
+        there = place.read(name)
+        both = rows if there is None else pd.concat([there, rows.dropna(axis="columns", how="all")])
+        if "top_eigenvalue" in both:  # an original network may have been measured again, for its eigenvalues
+            both = both.sort_values("top_eigenvalue", kind="stable", na_position="last")
+        both = both.drop_duplicates(once).sort_values(once, kind="stable", ignore_index=True)
+        if there is None or both.notna().sum().sum() > there.notna().sum().sum():
+            changed.append(Path(place.write(name, both)))
+    return changed
+
+
+def status(figure: Figure, profile: str, found: Found, *, seeds: int | None = None) -> Status:
+    """How far a figure is.
+
+    Rows without the quantity that it shows, such as an eigenvalue left out, do not count, and of a seed with several
+    original networks those of one count, as in `gather`.
+    """
+    needs = wanted(plan([figure], profile, seeds=seeds))
+    rows = found.rows[found.rows["profile"] == profile]
+    rows = rows.assign(data=rows["data"].map(asked_for))
+    if figure.quantity in rows:
+        rows = rows[rows[figure.quantity].notna() | rows.get("diverged", False)]
+    rows = pd.concat([rows[:0], *(part for _, part in _by_panel(figure, profile, rows, seeds))])
+    have = {name: frozenset(part["budget"]) for name, part in rows.groupby(KNOWN_BY, sort=False)}
+    devices = {name: part["device"].iloc[0] for name, part in rows.groupby(KNOWN_BY, sort=False)}
+    done = {name for name, budgets in needs.items() if name in have and budgets <= have[name]}
+    failed = {name for name in needs if name not in done and name in found.failed}
+    every = sorted({name[-1] for name in needs})
+    complete = tuple(seed for seed in every if all(name in done for name in needs if name[-1] == seed))
+    used = tuple(sorted({devices[name] for name in done}))
+    return Status(figure.name, profile, len(done), len(needs) - len(done) - len(failed), len(failed), complete, used)
+
+
+def gather(figure: Figure, profile: str, found: Found, *, seeds: int | None = None) -> pd.DataFrame:
+    """The rows of a figure, `figure` and `panel` in front, in an order that does not depend on files.
+
+    Where a seed has results of several teachers (another processor or GPU, another version), those of one are taken,
+    and an `OtherTeacher` warning says so: see `linfair.study.tables.one_teacher`.
+
+    Raises:
+        ValueError: If nothing of the figure is there.
+    """
+    parts = []
+    for panel, part in _by_panel(figure, profile, found.rows[found.rows["profile"] == profile], seeds):
+        part = part.drop_duplicates(["method", "arm", "budget", "seed", "split", "group"])
+        part = part.assign(rank=part["arm"].map({arm: number for number, arm in enumerate(panel.arms)}))
+        keys, up = ["rank", "seed", "budget", "split", "group"], [True, True, False, True, True]
+        parts.append(part.sort_values(keys, ascending=up).drop(columns="rank").assign(panel=panel.title))
+    if not parts:
+        raise ValueError(
+            f"nothing of {figure.name} in profile {profile} is there; compute it with "
+            f"`linfair study run {figure.name} --profile {profile} --out DIR`"
+        )
+    table = pd.concat(parts, ignore_index=True)
+    table.insert(0, "figure", figure.name)
+    table.insert(1, "panel", table.pop("panel"))
+    return table
+
+
+def _by_panel(
+    figure: Figure, profile: str, rows: pd.DataFrame, seeds: int | None
+) -> Iterator[tuple[Panel, pd.DataFrame]]:
+    """Each panel with its rows, those of one original network for each seed; panels without any are left out."""
+    chosen = find_profile(profile)
+    count = chosen.seeds if seeds is None else seeds
+    for panel in panels_of(figure, chosen):
+        for one in (panel, panel.of_subset):  # the whole data set, or else a part of it; never both
+            part = rows[(rows["data"] == one.data_text) & (rows["network"] == one.network) & (rows["seed"] < count)]
+            if not part.empty:
+                break
+        panel = one
+        part = part[part["width"] == (panel.width or recipe(panel.network, profile).width or 0)]
+        part = part[part["method"].isin(("original", panel.method)) & part["arm"].isin(panel.arms)]
+        asked = part["budget"].isin(panel.budgets) & (part["options"] == pairs(panel.options))
+        part, others = one_teacher(part[(part["arm"] == "original") | asked])
+        for line in others:
+            warnings.warn(line, OtherTeacher, stacklevel=3)
+        if not part.empty:
+            yield panel, part
+
+
+def values(table: pd.DataFrame, quantity: str) -> pd.DataFrame:
+    """Add the column `value`: what a figure shows, a number for each seed, budget, arm and group.
+
+    Args:
+        table: Rows of one panel.
+        quantity: One of `linfair.study.plan.QUANTITIES`.
+    """
+    if quantity == "accuracy":
+        return finished(table).assign(value=lambda rows: 100 * rows["accuracy"])
+    if quantity in ("drop", "relative_drop"):
+        found = drops(table)
+        return found.assign(value=found[quantity])
+    if quantity == "relative_change":
+        by = ["seed", "split", "group_name", "budget"]
+        check_teachers(table)
+        rows = finished(table)
+        rows = rows[rows["arm"] != "original"]
+        plain = rows.loc[rows["arm"] == "plain", [*by, "accuracy"]].rename(columns={"accuracy": "without"})
+        rows = rows[rows["arm"] != "plain"].merge(plain, on=by)
+        change = 100 * (rows["without"] - rows["accuracy"]) / rows["without"].where(rows["without"] > 0, np.nan)
+        return rows.assign(value=change)
+    return finished(table).assign(value=lambda rows: rows[quantity])
+
+
+def summary(table: pd.DataFrame, figure: Figure) -> dict[str, pd.DataFrame]:
+    """What a figure shows, a table for each panel: mean over seeds with its 95 % interval.
+
+    Seeds of which a number does not exist are left out of it, and `n_seeds` says so: what is relative to an accuracy of
+    0, an eigenvalue that was not computed.
+    """
+    found = {}
+    for title, part in table.groupby("panel", sort=False):
+        part = part[part["split"] == figure.split]
+        if figure.quantity == "accuracy":
+            part = pd.concat([part, overall(part)])
+        shown = values(part, figure.quantity).dropna(subset=["value"])
+        means = over_seeds(shown, "value", ["arm", "budget", "group_name"])
+        found[title] = means.sort_values(["arm", "budget"], ascending=[True, False], kind="stable", ignore_index=True)
+    return found

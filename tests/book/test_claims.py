@@ -1,0 +1,131 @@
+"""`linfair_book.claims`: the table holds together, its numbers resolve, and nothing the paper measures is left out."""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from linfair_book import claims
+from linfair_book.claims import Claim, ClaimsError, Page
+from linfair_book.judging.judge import AGREEMENT, Verdict
+from linfair_book.judging.rules import RULES, load
+
+ROOT = Path(__file__).resolve().parents[2]
+HEAD = "id,where,claim,pages,evidence,note\n"
+
+
+@pytest.fixture(scope="module")
+def table() -> list[Claim]:
+    return claims.load(ROOT / claims.CLAIMS)
+
+
+def write(path: Path, *lines: str) -> Path:
+    path.write_text(HEAD + "".join(line + "\n" for line in lines), encoding="utf-8")
+    return path
+
+
+def test_every_figure_proposition_and_section_of_the_paper_has_a_row(table: list[Claim]) -> None:
+    """The paper's own numbering: Figs. 1 to 15, its five numbered statements, App. A.1 to A.3, and each section."""
+    places = " ".join(claim.where for claim in table)
+    figures = {int(number) for number in re.findall(r"Fig\. (\d+)", places)}
+    assert figures == set(range(1, 16))
+    for name in ("Prop. 4.1", "Prop. 4.2", "Prop. 4.3", "Theorem 4.4", "Prop. 4.5", "App. A.1", "App. A.2", "App. A.3"):
+        assert name in places
+    for section in ("Sec. 1", "Sec. 4", "Sec. 5", "Sec. 6", "Sec. 7", "Sec. 8", "App. B", "App. C", "App. D"):
+        assert section in places
+
+
+def test_check_counts_every_claim_on_both_axes(table: list[Claim], capsys: pytest.CaptureFixture[str]) -> None:
+    claims.main(["check"])
+    said = capsys.readouterr().out.splitlines()
+    found = {line.partition(":")[0]: line.partition(": ")[2] for line in said}
+    assert list(found)[: len(AGREEMENT)] == list(AGREEMENT)
+    assert sum(int(found[word].split()[0]) for word in AGREEMENT) == len(table)
+    assert f"{len(table)} claims" in said
+    with capsys.disabled():
+        print("\nclaims: " + "; ".join(said))
+
+
+def test_counts_have_a_row_for_each_agreement_and_a_column_for_each_setting() -> None:
+    verdicts = {"a": ("yes", "thin"), "b": ("yes", "stand-in"), "c": ("yes", "thin"), "d": ("not run", "")}
+    found = claims.counts({name: Verdict(name, *said) for name, said in verdicts.items()})
+    assert found.loc["yes"].to_dict() == {"thin": 2, "stand-in": 1, "all": 3}
+    assert found.loc["not run", "all"] == 1 and found["all"].sum() == 4
+
+
+def test_numbers_that_a_claim_or_its_rule_names_are_noted(table: list[Claim]) -> None:
+    """Only all of SVHN, which is not here, is waited for."""
+    evidence = claims.all_evidence(ROOT)
+    waiting = claims.resolve(table, load(ROOT / RULES), evidence)
+    assert waiting == ["06_released_code#largest-error-of-a-share-in-svhn"]
+
+
+def test_every_number_names_its_provenance() -> None:
+    evidence = claims.all_evidence(ROOT)
+    for column in ("settings", "device", "torch", "linfair"):
+        assert evidence[column].str.len().min() > 0
+    assert (evidence["n"] >= 1).all() and (evidence["seconds"] >= 0).all()
+    bounded = evidence.dropna(subset=["low", "high"])
+    rounding = 1e-9 * bounded["value"].abs().max()
+    assert (bounded["low"] - rounding <= bounded["value"]).all()
+    assert (bounded["value"] <= bounded["high"] + rounding).all()
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("a,Sec. 1,,,,", "line 2: id, where and claim must be filled"),
+        ("a,Sec. 1,It helps,04_why", "line 2: id, where and claim must be filled, and there are 6 columns"),
+    ],
+)
+def test_a_bad_line_is_named(tmp_path: Path, line: str, said: str) -> None:
+    with pytest.raises(ClaimsError, match=re.escape(said)):
+        claims.load(write(tmp_path / "claims.csv", line))
+
+
+def test_an_id_is_used_once(tmp_path: Path) -> None:
+    path = write(tmp_path / "claims.csv", "a,Sec. 1,One,,,", "a,Sec. 1,Two,,,")
+    with pytest.raises(ClaimsError, match="line 3: the id 'a' is taken"):
+        claims.load(path)
+
+
+def test_a_key_that_no_notebook_noted_and_a_claim_without_a_rule_are_named(table: list[Claim]) -> None:
+    evidence = pd.DataFrame({"key": ["04_why#something"]}).set_index("key")
+    rules = load(ROOT / RULES)
+    with pytest.raises(ClaimsError, match="prop-4.1: 03_theory#exponent-root-even"):
+        claims.resolve(table, rules, evidence)
+    with pytest.raises(ClaimsError, match="claims and rules differ in fig-1:"):
+        claims.resolve([claim for claim in table if claim.id != "fig-1"], rules, evidence)
+
+
+def test_a_page_writes_what_it_notes_and_only_when_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(claims.FOLDER, raising=False)
+    said = Page("04_why", {"seed": 0}).note("gap", 1.5, 1.0, 2.0, n=10, unit="points")
+    assert said == "1.50 [1.00, 2.00] points (n = 10)"
+    assert not list(tmp_path.iterdir())
+
+    monkeypatch.setenv(claims.FOLDER, str(tmp_path))
+    page = Page("04_why", {"seed": 0})
+    page.note("gap", 1.5, 1.0, 2.0, n=10, unit="points")
+    evidence = claims.load_evidence(tmp_path / "04_why.parquet")
+    assert evidence.loc["04_why#gap", "value"] == 1.5
+    assert evidence.loc["04_why#gap", "settings"] == "seed=0"
+
+    assert claims.shown(evidence.loc["04_why#gap"]) == "1.50 [1.00, 2.00] points (seeds: 10)"
+    with pytest.raises(ClaimsError, match="notes 'gap' twice"):
+        page.note("gap", 1.0, n=1)
+
+
+def test_numbers_of_another_profile_are_not_collected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LINFAIR_PROFILE", "smoke")
+    with pytest.raises(ClaimsError, match="LINFAIR_PROFILE is set"):
+        claims.collect(tmp_path, ["01_toy_boundary"])
+
+
+def test_shares_of_groups_are_counted_from_the_committed_rows() -> None:
+    """Oracle: plain pandas on the counts; where they come from is the pack, not a page."""
+    rows = pd.read_parquet(ROOT / "book/results/data_counts.parquet")
+    part = rows[(rows["data"] == "utkface_race") & (rows["group"] == "race")]
+    row = claims.all_evidence(ROOT).loc["06_released_code#share-of-Others-in-utkface_race"]
+    assert row["value"] == pytest.approx(100 * part[part["group_name"] == "Others"]["n"].sum() / part["n"].sum())
+    assert row["n"] == part["n"].sum() == 23705 and "utkface32.npz" in row["settings"]

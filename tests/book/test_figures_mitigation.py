@@ -1,0 +1,121 @@
+"""Figures of mitigation: what is drawn against means by hand and the tables it comes from."""
+
+import io
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from linfair_book import mitigation
+from linfair_book.figures import mitigation as figures
+from linfair_book.trade import trade
+
+WAYS = ("lagrangian", "kd_over_c")
+
+
+pytestmark = pytest.mark.usefixtures("house_style")
+
+
+def table(*, lost: bool = False) -> pd.DataFrame:
+    """Two groups, two seeds: plain 0.8 and 0.4; Algorithm 1 takes 0.08 from one and gives 0.1; KD / C gives 0.04."""
+    change = {"original": (0.1, 0.3), "plain": (0, 0), "lagrangian": (-0.08, 0.1), "kd_over_c": (0, 0.04)}
+    change["lagrangian(mu=0.01)"] = (-0.16, 0.12)
+    lines = []
+    for arm, changed in change.items():
+        for budget in (1.0,) if arm == "original" else (0.4, 0.2):
+            for seed in (0, 1):
+                for split in mitigation.SPLITS:
+                    for group, (base, role) in enumerate(((0.8, "majority"), (0.4, "minority"))):
+                        gone = lost and arm == "lagrangian(mu=0.01)" and seed == 1
+                        accuracy = base + changed[group] + 0.02 * (split == "train")
+                        lines.append(
+                            {
+                                **{"arm": arm, "options": "", "budget": budget, "seed": seed, "split": split},
+                                **{"group": group, "group_name": f"group {group}", "role": role, "n": 10},
+                                **{"n_train": (90, 10)[group], "diverged": gone, "multiplier": np.nan},
+                                **{"accuracy": np.nan if gone else accuracy, "margin": accuracy / 2},
+                                **{"gradient_norm": (seed + 1.0) ** 2 / accuracy, "data": "d", "teacher": f"t{seed}"},
+                            }
+                        )
+    return pd.DataFrame(lines)
+
+
+def across(ax: plt.Axes, number: int) -> list[float]:
+    """Horizontal positions of the dots drawn as that number."""
+    return ax.containers[number][0].get_xdata().tolist()
+
+
+def up(ax: plt.Axes, number: int) -> list[float]:
+    return ax.containers[number][0].get_ydata().tolist()
+
+
+def png(figure: plt.Figure) -> bytes:
+    """The figure drawn in full: constrained layout warns, and warnings are errors, where things do not fit."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=50)
+    return file.getvalue()
+
+
+def test_fig_9_draws_the_relative_change_of_both_roles_negative_for_a_gain() -> None:
+    figure = figures.change_chart(table(), ways=WAYS)
+    assert [ax.get_title() for ax in figure.axes] == ["40 % ReLUs", "20 % ReLUs"]
+    assert across(figure.axes[1], 0) == pytest.approx([10, 0], abs=1e-9)
+    assert across(figure.axes[1], 1) == pytest.approx([-25, -10])
+    assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == ["Alg. 1, mu 0.001", "KD / C"]
+    points = figures.change_chart(table(), ways=WAYS, budgets=(0.2,), column="points")
+    assert across(points.axes[0], 1) == pytest.approx([10, 4]) and png(figure) and png(points)
+
+
+def test_diverged_seeds_stand_beside_the_name_of_their_way_and_above_their_mu() -> None:
+    rows = table(lost=True)
+    figure = figures.change_chart(rows, ways=("lagrangian(mu=0.01)", "lagrangian"))
+    names = [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
+    assert names == ["Alg. 1, mu 0.01\n(2 of 4 diverged)", "Alg. 1, mu 0.001"]
+    steps = figures.step_lines(rows, mus=(0.001, 0.01))
+    assert [[text.get_text() for text in ax.texts] for ax in steps.axes] == [["1/2\nlost"]] * 2
+
+
+def test_fig_15_starts_at_plain_and_has_a_point_per_mu() -> None:
+    figure = figures.step_lines(table(), mus=(0.001, 0.01))
+    for ax in figure.axes:
+        assert up(ax, 0) == pytest.approx([0, -8, -16]) and up(ax, 1) == pytest.approx([0, 10, 12])
+        assert [tick.get_text() for tick in ax.get_xticklabels()] == ["0", "0.001", "0.01"] and not ax.texts
+    assert png(figure)
+
+
+def test_gain_in_and_out_of_sample_is_drawn_open_and_filled() -> None:
+    rows = table()
+    rows.loc[(rows["arm"] == "lagrangian") & (rows["split"] == "train"), "accuracy"] += 0.05
+    figure = figures.gain_in_and_out(rows, ways=WAYS)
+    _, minority = figure.axes
+    assert across(minority, 0) == pytest.approx([15, 4]) and across(minority, 1) == pytest.approx([10, 4])
+    assert minority.containers[0][0].get_markerfacecolor() == "none"
+    assert png(figure)
+
+
+def test_figs_13_and_14_begin_with_the_original_on_both_sides_and_gradient_norms_are_geometric() -> None:
+    figure = figures.with_and_without(table(), (("gradient_norm", "train"), ("accuracy", "test")))
+    without, mitigated, accuracy, _ = figure.axes
+    assert up(without, 1) == pytest.approx([2 / 0.72, 2 / 0.42, 2 / 0.42])
+    assert up(mitigated, 1) == pytest.approx([2 / 0.72, 2 / 0.52, 2 / 0.52])
+    assert up(accuracy, 0) == pytest.approx([90, 80, 80])
+    assert [ax.get_title() for ax in figure.axes[:2]] == ["without mitigation", "with Alg. 1, mu 0.001"]
+    margins = figures.with_and_without(table(), (("margin", "test"), ("relative_margin", "test")))
+    assert up(margins.axes[1], 1) == pytest.approx([0.35, 0.25, 0.25])
+    assert up(margins.axes[3], 0) == pytest.approx([1, 1, 1])
+    assert up(margins.axes[3], 1) == pytest.approx([7 / 9, 0.5 / 0.72, 0.5 / 0.72])
+    assert png(figure) and png(margins)
+
+
+def test_the_pareto_picture_numbers_ways_by_violation_and_joins_the_unbeaten() -> None:
+    rows = table()
+    figure = figures.pareto_picture(rows)
+    ax, key = figure.axes
+    found = trade(rows).sort_values("violation")
+    line, *dots = ax.lines
+    assert line.get_xdata().tolist() == found.loc[found["best"], "violation"].tolist()
+    assert [dot.get_xdata()[0] for dot in dots] == found["violation"].tolist()
+    names = [text.get_text() for text in key.texts]
+    numbers = [text.get_text() for text in ax.texts]
+    assert names[::2] == numbers == [str(number + 1) for number in range(5)]
+    assert names[1] == "Alg. 1, mu 0.01" and "original network" in names and png(figure)

@@ -1,0 +1,242 @@
+"""Rank correlations against scipy, closed formulas and all permutations; rows and words by hand."""
+
+import math
+from itertools import permutations
+
+import numpy as np
+import pandas as pd
+import pytest
+from linfair_book import predictors
+from linfair_book.predictors import PREDICTORS, Predictor, explained, partial_spearman
+from scipy import stats
+
+SIZES = (900, 700, 500, 90, 70, 50)
+
+
+def study_table(*, seeds: int = 6, noise: float = 0.0, budgets: tuple[float, ...] = (0.2, 0.02)) -> pd.DataFrame:
+    """A made-up study of six groups: the drop at each budget follows the original's margin, plus noise.
+
+    Gradient norm and eigenvalue are drawn at random, the original accuracy is one for all but group 0.
+    """
+    rng = np.random.default_rng(0)
+    lines = []
+    for seed in range(seeds):
+        margin, norm, top = rng.permutation(6) / 10 + 0.3, rng.uniform(1, 2, 6), rng.uniform(1, 9, 6)
+        for arm, budget in [("original", 1.0), *(("plain", b) for b in budgets), ("control", budgets[0])]:
+            lost = 0.0 if arm != "plain" else (1 - margin) / 3 + noise * rng.standard_normal(6)
+            accuracy = 0.9 - lost - 0.01 * (np.arange(6) == 0)
+            for split in ("train", "test", "test_balanced"):
+                for group in range(6):
+                    measured = split != "test_balanced"
+                    lines.append(
+                        {
+                            "data": "made up",
+                            "network": "none",
+                            "profile": "small",
+                            "teacher": f"t{seed}",
+                            "seed": seed,
+                            "arm": arm,
+                            "budget": budget,
+                            "split": split,
+                            "group": group,
+                            "group_name": f"g{group}",
+                            "role": "majority" if group < 3 else "minority",
+                            "n_train": SIZES[group],
+                            "accuracy": accuracy[group],
+                            "excess": 0.0 if arm == "original" else 2.0 * (0.9 - accuracy[group]),
+                            "margin": margin[group] * (1 if arm == "original" else 0.5),
+                            "gradient_norm": norm[group] * (2 if split == "test" else 1) if measured else math.nan,
+                            "top_eigenvalue": top[group] if arm == "original" and split == "train" else math.nan,
+                            "top_eigenvalue_converged": True if arm == "original" and split == "train" else None,
+                            "distance": 3.0,
+                            "relative_distance": 0.5,
+                        }
+                    )
+    return pd.DataFrame(lines)
+
+
+# Coefficients
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_alone_it_is_scipys_spearman_ties_included(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    x, y = rng.integers(0, 6, 12), rng.standard_normal(12)
+    assert partial_spearman(x, y) == pytest.approx(stats.spearmanr(x, y).statistic, abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_given_one_other_it_is_the_closed_formula_for_three_variables(seed: int) -> None:
+    x, y, z = np.random.default_rng(seed).standard_normal((3, 10)) + np.arange(10) / 4
+    xy, xz, yz = (stats.spearmanr(*pair).statistic for pair in ((x, y), (x, z), (y, z)))
+    assert partial_spearman(x, y, [z]) == pytest.approx((xy - xz * yz) / math.sqrt((1 - xz**2) * (1 - yz**2)))
+
+
+def test_given_several_it_is_read_off_the_inverse_of_the_rank_correlation_matrix() -> None:
+    data = np.random.default_rng(3).standard_normal((12, 5))
+    inverse = np.linalg.inv(stats.spearmanr(data).statistic)
+    expected = -inverse[0, 1] / math.sqrt(inverse[0, 0] * inverse[1, 1])
+    assert partial_spearman(data[:, 0], data[:, 1], data[:, 2:].T) == pytest.approx(expected)
+
+
+def test_r2_lost_is_the_squared_partial_correlation_times_what_the_others_leave() -> None:
+    data = np.random.default_rng(4).standard_normal((12, 4)).T
+    y, x, others = data[0], data[1], list(data[2:])
+    left = 1 - explained(y, others)
+    assert explained(y, [x, *others]) - explained(y, others) == pytest.approx(
+        partial_spearman(x, y, others) ** 2 * left
+    )
+
+
+def test_over_all_permutations_mean_and_variance_are_those_of_pure_chance() -> None:
+    """Exact null distribution for n = 6: E rho = 0, Var rho = 1 / (n - 1), E R2 = k / (n - 1)."""
+    columns = [[1, 2, 3, 4, 5, 6], [2, 6, 1, 5, 4, 3]]
+    every = list(permutations(range(6)))
+    rho = [partial_spearman(columns[0], y) for y in every]
+    assert np.mean(rho) == pytest.approx(0, abs=1e-12)
+    assert np.var(rho) == pytest.approx(1 / 5)
+    assert np.mean([explained(y, columns) for y in every]) == pytest.approx(2 / 5)
+
+
+def test_what_is_not_defined_is_nan() -> None:
+    x = [1.0, 2.0, 3.0, 4.0]
+    assert math.isnan(partial_spearman(x, [5.0] * 4))
+    assert math.isnan(partial_spearman(x, [4.0, 1.0, 3.0, 2.0], [[10.0, 20.0, 30.0, 40.0]]))  # x is known given z
+    assert math.isnan(explained([5.0] * 4, [x]))
+
+
+@pytest.mark.parametrize(("n", "given"), [(10, 0), (10, 4), (5, 0)])
+def test_weakest_is_where_the_exact_normal_theory_gives_five_per_cent(n: int, given: int) -> None:
+    """Oracle: under independence r of m = n - given normal pairs is beta distributed on [-1, 1]."""
+    r, half = predictors.weakest(n, given=given), (n - given) / 2 - 1
+    assert 2 * stats.beta(half, half, loc=-1, scale=2).sf(r) == pytest.approx(0.05)
+
+
+def test_too_few_groups_are_refused() -> None:
+    with pytest.raises(ValueError, match="6 groups leave no degree of freedom given 4 predictors; need 7"):
+        predictors.weakest(6, given=4)
+    table = study_table(seeds=2)
+    rows = predictors.group_rows(table[table["group"] < 2])
+    with pytest.raises(ValueError, match="ranks of 2 groups say nothing"):
+        predictors.correlations(rows)
+
+
+# Rows
+
+
+def test_rows_hold_the_drop_and_what_the_group_was_in_the_original() -> None:
+    table = study_table(seeds=2)
+    rows = predictors.group_rows(table)
+    assert len(rows) == 2 * 2 * 6
+    one = rows[(rows["seed"] == 1) & (rows["group"] == 4) & (rows["budget"] == 0.02)].iloc[0]
+    before = table[(table["seed"] == 1) & (table["group"] == 4) & (table["arm"] == "original")].set_index("split")
+    assert one["drop"] == pytest.approx(100 * (1 - before.loc["train", "margin"]) / 3)
+    assert one["relative_drop"] == pytest.approx(one["drop"] / 0.9)
+    assert one["gradient_norm"] == before.loc["train", "gradient_norm"]
+    assert one["own_margin"] == pytest.approx(before.loc["train", "margin"] / 2)
+    assert one["log_size"] == pytest.approx(math.log(70))
+    doubled = predictors.group_rows(table, predictors_on="test")
+    assert doubled["gradient_norm"].tolist() == pytest.approx((2 * rows["gradient_norm"]).tolist())
+    assert doubled["top_eigenvalue"].tolist() == rows["top_eigenvalue"].tolist()
+
+
+def test_the_control_arm_lost_nothing_here() -> None:
+    rows = predictors.group_rows(study_table(seeds=2), arm="control")
+    assert rows["drop"].abs().max() == pytest.approx(0)
+    assert predictors.correlations(rows)["n_seeds"].eq(0).all(), "a constant drop has no rank correlation"
+
+
+def test_net_of_the_control_the_drop_is_what_linearization_costs() -> None:
+    table = study_table(seeds=2, budgets=(0.2,))
+    worse = (table["arm"] == "control") & (table["group"] == 3)
+    table.loc[worse, "accuracy"] -= 0.05
+    plain, net = (predictors.group_rows(table, net=net).set_index(["seed", "group"])["drop"] for net in (False, True))
+    assert (plain - net).groupby("group").mean().tolist() == pytest.approx([0, 0, 0, 5, 0, 0])
+
+
+def test_an_eigenvalue_that_did_not_converge_counts_as_missing() -> None:
+    table = study_table(seeds=3)
+    hit = (table["seed"] == 0) & (table["group"] == 0) & (table["top_eigenvalue_converged"].eq(True))
+    table.loc[hit, "top_eigenvalue_converged"] = False
+    found = predictors.correlations(predictors.group_rows(table)).set_index(["budget", "predictor", "statistic"])
+    assert found.loc[(0.02, "top eigenvalue", "alone"), "n_seeds"] == 2
+    assert found.loc[(0.02, "margin", "alone"), "n_seeds"] == 3
+    without = study_table(seeds=3).drop(columns=["top_eigenvalue", "top_eigenvalue_converged"])
+    assert predictors.group_rows(without)["top_eigenvalue"].isna().all(), "none computed is all missing"
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "words"),
+    [
+        (lambda t: t.drop(columns="margin"), {}, r"no columns \['margin'\].*run its study again"),
+        (lambda t: t, {"split": "exam"}, "no split 'exam'; there are"),
+        (lambda t: t, {"arm": "fair"}, "no arm 'fair'; there are"),
+        (lambda t: pd.concat([t, t.assign(method="other")]), {}, "several methods"),
+    ],
+)
+def test_tables_that_cannot_be_explained_are_refused(change: object, options: dict, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        predictors.group_rows(change(study_table(seeds=2)), **options)
+
+
+def test_an_unknown_outcome_names_the_known_ones() -> None:
+    with pytest.raises(ValueError, match="no outcome 'loss'; there are drop, relative_drop, excess, accuracy"):
+        predictors.per_seed(predictors.group_rows(study_table(seeds=2)), outcome="loss")
+
+
+# Summaries
+
+
+def test_the_interval_is_scipys_one_sample_t_interval_over_seeds() -> None:
+    rows = predictors.group_rows(study_table(noise=0.03))
+    at = predictors.correlations(rows).set_index(["budget", "predictor", "statistic"]).loc[(0.2, "margin", "alone")]
+    each = [stats.spearmanr(p["margin"], p["drop"]).statistic for _, p in rows[rows["budget"] == 0.2].groupby("seed")]
+    expected = stats.ttest_1samp(each, 0).confidence_interval()
+    assert [at["mean"], at["low"], at["high"]] == pytest.approx([np.mean(each), expected.low, expected.high])
+    assert (at["n_seeds"], at["n_groups"]) == (6, 6)
+
+
+def test_the_predictor_that_makes_the_drop_wins_and_the_text_says_so() -> None:
+    rows = predictors.group_rows(study_table())
+    ranked = predictors.ranking(rows, budget=0.02)
+    assert ranked.best == "margin"
+    assert (ranked.lead["mean"] > 0).all() and len(ranked.lead) == 4
+    said = predictors.verdict(rows, budget=0.02)
+    assert "ranked best by **margin**: -1.00 [-1.00, -1.00]." in said
+    assert "gradient norm (by" in said.split("shown to be better than")[1]
+
+
+def test_two_predictors_that_say_the_same_are_not_told_apart() -> None:
+    rows = predictors.group_rows(study_table(noise=0.02))
+    twin = (*PREDICTORS[:2], Predictor("twin", "own_margin", -1))
+    said = predictors.verdict(rows, predictors=twin)
+    assert "No lead is shown over" in said and "(0.00 [0.00, 0.00])" in said
+    pairs = predictors.collinearity(rows, twin).set_index(["predictor", "with"])["mean"]
+    assert pairs[("margin", "twin")] == pytest.approx(1) and pairs[("twin", "all others (R2)")] == pytest.approx(1)
+
+
+def test_with_six_groups_five_predictors_leave_nothing_to_hold_fixed() -> None:
+    found = predictors.correlations(predictors.group_rows(study_table()))
+    by = found.set_index(["statistic"])["n_seeds"]
+    assert by["given all others"].eq(0).all() and by["alone"].max() == 6
+
+
+def test_where_everything_goes_the_other_way_no_best_is_named() -> None:
+    """Signs turned around: what ranked the drop perfectly now ranks it perfectly wrongly."""
+    rows = predictors.group_rows(study_table())
+    said = predictors.verdict(rows, budget=0.02, predictors=(Predictor("margin", "margin", 1),))
+    assert "**No property** is shown to rank the accuracy drop (points) the expected way." in said
+    assert "Shown to go the other way: margin (-1.00 [-1.00, -1.00])." in said
+
+
+def test_what_no_seed_has_is_left_out_and_named_and_the_others_are_ranked() -> None:
+    """A search that converged nowhere; and one that converged in other seeds than the margin is known in."""
+    rows = predictors.group_rows(study_table()).assign(top_eigenvalue=math.nan)
+    said = predictors.verdict(rows, budget=0.02)
+    assert "Left out, as too few seeds have it: top eigenvalue." in said and "ranked best by **margin**" in said
+
+
+def test_a_loss_that_is_the_same_in_all_groups_is_ranked_by_nothing() -> None:
+    rows = predictors.group_rows(study_table()).assign(drop=1.0)
+    said = predictors.verdict(rows, budget=0.02)
+    assert said.startswith("**Verdict** (2 % of the ReLUs). No seed has a rank correlation with the accuracy drop")

@@ -1,0 +1,147 @@
+"""What the paper says of its figures against made-up rows with known ratios."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from linfair_book import why
+from scipy import stats
+
+NORMS = {1.0: (1.0, 3.0), 0.5: (0.5, 3.0), 0.1: (4.0, 12.0)}
+"""Gradient norm of majority and minority at each budget."""
+
+
+def rows(*, seeds: int = 5, spread: float = 0.02) -> pd.DataFrame:
+    """Two groups of each role; norms as above times a factor of the seed, margins 0.8 and 0.4."""
+    rng = np.random.default_rng(0)
+    lines = []
+    for seed in range(seeds):
+        factor = 2.0**seed
+        for budget, norms in NORMS.items():
+            for arm in ("original",) if budget == 1 else ("plain", "control"):
+                for group in range(4):
+                    minority = group >= 2
+                    lines.append(
+                        {
+                            "seed": seed,
+                            "arm": arm,
+                            "budget": budget,
+                            "split": "train",
+                            "group": group,
+                            "group_name": str(group),
+                            "n_train": 10,
+                            "n": 10,
+                            "role": "minority" if minority else "majority",
+                            "gradient_norm": factor * norms[minority] * math.exp(spread * rng.standard_normal()),
+                            "margin": (0.4 if minority else 0.8) * math.exp(spread * rng.standard_normal()),
+                            "top_eigenvalue": [1.0, 5.0, 4.0, 20.0][group] if arm == "original" else None,
+                            "top_eigenvalue_converged": True if arm == "original" else None,
+                            "relative_distance": {"original": 0.0, "plain": 0.1 / budget, "control": 0.05}[arm],
+                        }
+                    )
+    return pd.DataFrame(lines)
+
+
+def test_ratios_are_taken_within_a_seed_whatever_the_seeds_differ_by() -> None:
+    """Factors of 1 to 16 between seeds cancel; without noise the interval is a point."""
+    found = why.role_ratios(rows(spread=0.0), "gradient_norm", split="train").set_index("budget")
+    assert found.index.tolist() == [1.0, 0.5, 0.1]
+    for column in ("mean", "low", "high"):
+        assert found[column].tolist() == pytest.approx([3, 6, 3])
+    moved = why.against_original(rows(spread=0.0), "gradient_norm", split="train").set_index(["role", "budget"])
+    assert moved["mean"].to_dict() == pytest.approx(
+        {("majority", 0.5): 0.5, ("majority", 0.1): 4, ("minority", 0.5): 1, ("minority", 0.1): 4}
+    )
+
+
+def test_the_interval_is_scipys_t_interval_of_the_logarithm() -> None:
+    table = rows(spread=0.3)
+    part = table[(table["arm"] == "plain") & (table["budget"] == 0.5)]
+    wide = part.groupby(["seed", "role"])["gradient_norm"].mean().unstack()
+    interval = stats.ttest_1samp(np.log(wide["minority"] / wide["majority"]), 0).confidence_interval()
+    row = why.role_ratios(table, "gradient_norm", split="train").set_index("budget").loc[0.5]
+    assert [row["low"], row["high"]] == pytest.approx(np.exp([interval.low, interval.high]).tolist())
+
+
+def test_gradient_norms_are_said_to_be_where_they_are() -> None:
+    said = why.gradient_verdict(rows())
+    assert "*Higher for the minority*: yes at 100, 50, 10 %" in said and "(5 seeds, train split)" in said
+    assert "majority: larger at 10 %, smaller at 50 %" in said
+    assert "minority: larger at 10 %, no measurable change at 50 %" in said
+
+
+def test_eigenvalues_count_the_pairs_in_the_papers_order() -> None:
+    """Of 1, 5 against 4, 20 three pairs of four are; means 3 and 12."""
+    said = why.eigenvalue_verdict(rows())
+    assert "Minority over majority is 4.0 [4.0, 4.0]: higher on average is shown" in said and "75 %" in said
+
+
+def test_distance_names_what_training_alone_moves() -> None:
+    said = why.distance_verdict(rows())
+    assert "in 5 of 5 seeds, from 0.200 at 50 % to 1.000 at 10 %" in said
+    assert "as far as 25 % [25, 25] and 5 % [5, 5]" in said
+    assert "control" not in why.distance_verdict(rows().query("arm != 'control'"))
+
+
+def test_margins_say_who_is_nearer_the_boundary() -> None:
+    said = why.margin_verdict(rows(), split="train")
+    assert "*Minority nearer the boundary*: yes at 100, 50, 10 %" in said
+
+
+def test_accuracy_is_ranked_as_claimed_or_not_shown() -> None:
+    """Four groups: norm and accuracy in opposite order in every seed; margin in an order without relation."""
+    lines = [
+        {
+            "budget": 0.1,
+            "seed": seed,
+            "group": group,
+            "accuracy": 0.9 - 0.2 * group,
+            "own_gradient_norm": 1.0 + group,
+            "own_margin": margin,
+            "log_size": math.log([90, 90, 10, 10][group]),
+        }
+        for seed, order in enumerate(([3, 1, 4, 2], [2, 4, 1, 3]))
+        for group, margin in enumerate(order)
+    ]
+    said = why.accuracy_verdict(pd.DataFrame(lines))
+    assert "with the gradient norm -1.00 [-1.00, -1.00] (as claimed; -1.00" in said
+    assert "with the margin +0.00" in said and "not shown" in said
+
+
+def unconverged(table: pd.DataFrame) -> pd.DataFrame:
+    return table.assign(
+        top_eigenvalue_converged=table["top_eigenvalue_converged"].where(table["arm"] != "original", False)
+    )
+
+
+@pytest.mark.parametrize("kept", [(), (0, 1), (2,)], ids=["in no group", "in the majority alone", "in one minority"])
+def test_where_no_search_converged_in_both_roles_nothing_is_said_of_eigenvalues(kept: tuple[int, ...]) -> None:
+    table = unconverged(rows())
+    table.loc[(table["arm"] == "original") & table["group"].isin(kept), "top_eigenvalue_converged"] = True
+    said = why.eigenvalue_verdict(table)
+    assert said.startswith("**Verdict**. In no seed did the search converge in a minority and in a majority group")
+
+
+def test_a_quantity_that_is_zero_or_missing_has_no_ratio() -> None:
+    table = rows(spread=0.0)
+    table.loc[table["seed"] == 1, "gradient_norm"] = 0.0
+    table.loc[table["seed"] == 2, "gradient_norm"] = math.nan
+    found = why.role_ratios(table, "gradient_norm", split="train").set_index("budget")
+    assert found["n_seeds"].tolist() == [3, 3, 3] and found["mean"].tolist() == pytest.approx([3, 6, 3])
+    assert why.role_ratios(table.assign(margin=0.0), "margin", split="train").empty
+
+
+def test_networks_that_did_not_move_have_no_share_of_training_alone() -> None:
+    said = why.distance_verdict(rows().assign(relative_distance=0.0))
+    assert "grows at every step down in 0 of 5 seeds" in said and "Training alone" not in said
+
+
+def test_accuracies_that_are_all_alike_rank_nothing() -> None:
+    lines = [
+        {"budget": 0.1, "seed": s, "group": g, "accuracy": 0.5, "own_gradient_norm": 1.0 + g, "own_margin": 0.1 * g}
+        for s in range(2)
+        for g in range(4)
+    ]
+    said = why.accuracy_verdict(pd.DataFrame(lines).assign(log_size=[0.0, 1.0, 2.0, 3.0] * 2))
+    assert said.startswith("**Verdict** (2 seeds, 10 % of the ReLUs)") and said.count("that no seed defines") == 2

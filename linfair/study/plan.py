@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
-from linfair.data import DATASETS, input_shape
+from linfair.data import DATASETS, EMBEDDED, input_shape
 from linfair.linearizers import LINEARIZERS
 from linfair.linearizers.record import check_budgets
 from linfair.models import NETWORKS
@@ -140,6 +140,8 @@ class Profile:
 
     def panel(self, panel: Panel) -> Panel:
         """A panel under this profile: what stands in for it, if something does, and the budgets of a fixed list."""
+        if panel.data in EMBEDDED:  # bundled data are everywhere: nothing stands in for them
+            return _with_budgets(panel)
         if not self.data:
             thin = (panel.width or recipe(panel.network, self.name).width) not in (None, NETWORKS[panel.network][2])
             used = _with_budgets(replace(panel, stands_for=f"{panel.network} of full width" if thin else ""))

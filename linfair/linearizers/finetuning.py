@@ -6,8 +6,7 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
-from linfair import gates
-from linfair.ensemble import Ensemble, map_networks, member_of
+from linfair.ensemble import Ensemble, member_of
 from linfair.linearizers.record import LinearizedModel, record
 from linfair.mitigation import Plain, resolve
 from linfair.resume import weights_of, with_weights
@@ -51,7 +50,7 @@ def finetune(
         TrainingDiverged: If a network on its own diverges (a loss or multiplier that is not finite, or too large).
     """
     options = resolve(mitigation)
-    model = gates.freeze(copy.deepcopy(linearized.model))
+    model = linearized.reduction.fixed(copy.deepcopy(linearized.model))
     label = f"{linearized.method}: fine-tuning at {100 * linearized.budget:g} %"
     plain = isinstance(options, Plain)
     objective = options.start(model, teacher, data)
@@ -115,7 +114,8 @@ def control(
         ValueError: If the schedule is shorter than the method's mask phase was.
     """
     source = data[0] if isinstance(teacher, Ensemble) else data
-    model = gates.freeze(map_networks(lambda network: gates.install(network, source.input_shape), start or teacher))
+    reduction = linearized[0].reduction
+    model = reduction.fixed(reduction.install(start or teacher, source.input_shape))
     single = not isinstance(model, Ensemble)
     each = schedule.steps(len(source.splits["train"])) if schedule else 0
     stops = [one.steps or tuple(each * epoch for epoch in one.epochs) for one in linearized]
@@ -149,6 +149,7 @@ def control(
             [],
             single=single,
             steps=stops[number],
+            reduction=reduction,
         )
         for number, one in enumerate(linearized)
     ]

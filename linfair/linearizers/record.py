@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from linfair.ensemble import Ensemble
-from linfair.masks import Mask, masks_of
+from linfair.masks import Mask
+from linfair.reduction import RELUS, Reduction
 
 TOLERANCE = 0.05
 """Share of a budget by which a count may differ from it before tables say that it was missed."""
@@ -38,6 +39,7 @@ class LinearizedModel:
         diverged: For each member the epoch of fine-tuning in which it diverged, or None. A member that did is as it was
             at the end of the epoch before: leave it out of comparisons.
         configurations: Which layers each member keeps, in the words of a method that removes whole layers.
+        reduction: What was removed.
     """
 
     method: str
@@ -54,6 +56,7 @@ class LinearizedModel:
     diverged: tuple[int | None, ...] | None = None
     steps: tuple[int, ...] | None = None
     configurations: tuple[str, ...] | None = None
+    reduction: Reduction = RELUS
 
     @property
     def kept(self) -> tuple[int, ...]:
@@ -78,13 +81,15 @@ def record(
     *,
     single: bool,
     steps: Sequence[int] | None = None,
+    reduction: Reduction = RELUS,
 ) -> LinearizedModel:
-    """Put one budget's networks, gates binary, into a record."""
+    """Put one budget's networks, their switches set, into a record."""
     model = networks[0] if single else Ensemble(networks)
     if steps is None and not any(epochs):
         steps = epochs
     taken = None if steps is None else tuple(steps)
-    return LinearizedModel(method, budget, budget_units, model, masks_of(model), tuple(epochs), history, steps=taken)
+    about = {"steps": taken, "reduction": reduction}
+    return LinearizedModel(method, budget, budget_units, model, reduction.masks(model), tuple(epochs), history, **about)
 
 
 def missed(kept: int, units: int) -> bool:

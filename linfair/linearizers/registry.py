@@ -14,6 +14,7 @@ from linfair.linearizers.oneshot import OneShot
 from linfair.linearizers.record import LinearizedModel
 from linfair.linearizers.snl import SNL, snl
 from linfair.linearizers.starts import starting
+from linfair.reduction import RELUS, Reduction
 from linfair.training import Data, Distill, Schedule, correctness
 
 
@@ -27,6 +28,7 @@ class Linearizer:
         source: Where it is from.
         options: Dataclass of its options; its defaults are the method's own settings.
         run: teacher, data, budgets, seeds, options, progress -> one record per budget, before fine-tuning.
+        reduction: What it removes.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Linearizer:
     source: str
     options: type
     run: Callable[..., list[LinearizedModel]]
+    reduction: Reduction = RELUS
 
     def phase(self, options: object, teacher: nn.Module, data: Data) -> tuple[Schedule | None, Distill | None]:
         """Schedule and objective of the method's own training, for the control to follow; None without any."""

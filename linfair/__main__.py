@@ -2,6 +2,6 @@
 
 import sys
 
-from linfair.cli import main
+from linfair.cli.main import main
 
 sys.exit(main())

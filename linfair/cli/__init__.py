@@ -1,5 +1,1 @@
 """The commands: each reads its options, calls one function of the package and prints what it returns."""
-
-from linfair.cli.main import main
-
-__all__ = ["main"]

@@ -10,7 +10,7 @@ from pathlib import Path
 from linfair_book.parameters import closest, shares_kept
 
 from linfair import gates
-from linfair.cli import data
+from linfair.cli import data as data_options
 from linfair.data import DATASETS, check_name, load_data
 from linfair.data.notes import notes
 from linfair.linearizers import LINEARIZERS
@@ -57,7 +57,7 @@ def linearize(options: Namespace) -> None:
     from linfair.study.recipes import PROFILES, recipe
 
     network, data, width, seed = options.network, options.data, options.width, options.seed
-    chosen = data.chosen(options)
+    chosen = data_options.chosen(options)
     if options.teacher:
         header = load_network(options.teacher)[1]
         for name, given in {"network": network, "data": data, "width": width, "seed": seed}.items():
@@ -133,7 +133,7 @@ def linearize_options(parser: ArgumentParser) -> None:
     parser.add_argument("--width", type=int, help="width of the first stage (default: the profile's)")
     parser.add_argument("--init", choices=INITS, help="how weights start (default: torch's own way)")
     parser.add_argument("--data", metavar="NAME", help=f"{', '.join(DATASETS)} or folder:PATH (default: digits)")
-    data.choice_options(parser)
+    data_options.choice_options(parser)
     parser.add_argument("--method", default="snl", metavar="NAME", help=f"one of {', '.join(LINEARIZERS)}")
     parser.add_argument("--budgets", default="0.5,0.2,0.1", help="shares of ReLUs kept, descending: 0.5,0.2,0.1")
     parser.add_argument("--seed", type=int, help="decides split, weights and training (default: 0)")

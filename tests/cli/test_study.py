@@ -43,7 +43,7 @@ def test_list_names_every_figure_its_panels_and_how_many_cells_each_profile_has(
         assert f"{figure.name}  {figure.figure}: {figure.title}" in text
         for profile in PROFILE_NAMES:
             jobs = plan([figure], profile)
-            assert f"{profile} {len(jobs)} cell, {sum(len(job.arms) for job in jobs)} arms" in text
+            assert f"{profile} {len(jobs)} cells, {sum(len(job.arms) for job in jobs)} arms" in text
     assert "utkface_age, group race, resnet18, snl" in text
 
 
@@ -52,7 +52,7 @@ def test_show_prints_the_names_under_which_results_are_stored(capsys: pytest.Cap
     for path in out.glob("*.parquet"):
         arm = pd.read_parquet(path, columns=["arm"])["arm"].iloc[0]
         assert f"    {path.stem}  {arm}\n" in text
-    assert "1 cell, 5 arms" in text and "a stand-in for the paper's data" in text
+    assert "1 cells, 5 arms" in text and "a stand-in for the paper's data" in text
     assert f"Cost, from the results in {out}:" in text
     assert "not measured for 1 of 1 cells" in said(capsys, "show", "fig15")
 
@@ -172,7 +172,7 @@ def test_run_prints_cells_arms_and_digests_and_goes_on_where_it_was(out: Path, t
     command = [sys.executable, "-m", "linfair", "study", "run", "fig15", "--profile", "smoke", "--out", str(here)]
     done = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert f"1 cell, 5 arms -> {here}" in done.stdout
+    assert f"1 cells, 5 arms -> {here}" in done.stdout
     for path in out.glob("*.parquet"):
         row = pd.read_parquet(path, columns=["arm", "teacher", "code"]).iloc[0]
         assert f"{path.stem}: {row['arm']} of snl, mlp on digits, seeds 0-1: read" in done.stdout

@@ -1,4 +1,4 @@
-"""When training leaves the finite numbers: clip gradients before, say so after, lose no other member of an ensemble."""
+"""When training leaves the finite numbers: say so, and lose no other member of an ensemble."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,28 +17,6 @@ class Failure:
 
     what: str
     advice: str
-
-
-def clip_gradients(model: nn.Module, members: int, max_norm: float) -> None:
-    """Shorten each member's gradient g, over all its parameters, to g * min(1, max_norm / (|g| + 1e-6)).
-
-    Args:
-        model: Network, or ensemble (every parameter with a leading members axis), after `backward`.
-        members: Number of networks; 1 for a plain network.
-        max_norm: Largest norm allowed.
-
-    >>> layer = nn.Linear(2, 1, bias=False)
-    >>> layer.weight.grad = torch.tensor([[3.0, 4.0]])
-    >>> clip_gradients(layer, 1, 1.0)
-    >>> layer.weight.grad.norm().round(decimals=5).item()
-    1.0
-    """
-    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-    square = sum(gradient.reshape(members, -1).pow(2).sum(dim=1) for gradient in gradients)
-    scale = (max_norm / (square.sqrt() + 1e-6)).clamp(max=1.0)
-    for gradient in gradients:
-        factor = scale[0] if members == 1 else scale.view(-1, *[1] * (gradient.ndim - 1))
-        gradient.mul_(factor)
 
 
 class Isolation:

@@ -1,9 +1,10 @@
 """One training loop for every stage.
 
 `fit` takes a network (or an ensemble), data, an *objective* (network, batch -> loss) and a `Schedule`. Base training,
-distillation, mask learning and fine-tuning are objectives and an end-of-epoch hook, not loops of their own. What an
-epoch draws (order, shifts, what a network drops) depends on seed, stage and epoch alone, whatever else shares the
-machine or the ensemble.
+distillation, mask learning and fine-tuning are objectives and an end-of-epoch hook; another way to compute gradients is
+a *rule* (`linfair.gradients`), other batches are a *plan* (`Batches`). None is a loop of its own. What an epoch draws
+(order, shifts, what a network drops) depends on seed, stage and epoch alone, whatever else shares the machine or the
+ensemble.
 """
 
 import hashlib
@@ -19,11 +20,12 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from linfair.data import GroupedData, move
-from linfair.divergence import Failure, Isolation, TrainingDiverged, clip_gradients
+from linfair.divergence import Failure, Isolation, TrainingDiverged
 from linfair.ensemble import Ensemble
+from linfair.gradients import Gradient, plain
 from linfair.precision import full_precision, products
 from linfair.resume import Part, kept
-from linfair.schedule import Schedule
+from linfair.schedule import SMALL, Schedule
 
 Data = GroupedData | Sequence[GroupedData]
 
@@ -54,8 +56,23 @@ class Batch:
 
 
 Objective = Callable[[nn.Module, Batch], Tensor]
-Sampler = Callable[[Tensor, torch.Generator], Tensor]
-"""Groups of the training split (n,) on the CPU and a generator -> n positions, one epoch of one member."""
+Batches = Callable[[Tensor, int | None, torch.Generator], Sequence[Tensor]]
+"""Groups of the training split (n,) on the CPU, the schedule's batch size and a generator -> the positions of each
+batch of one epoch of one member."""
+
+
+def evenly(order: Tensor, batch_size: int | None) -> Sequence[Tensor]:
+    """Positions as batches of at most `batch_size` that differ by one image at most; None makes one batch of all.
+
+    >>> [part.tolist() for part in evenly(torch.arange(5), 3)]
+    [[0, 1, 2], [3, 4]]
+    """
+    return order.tensor_split(math.ceil(len(order) / (batch_size or len(order))))
+
+
+def shuffled(groups: Tensor, batch_size: int | None, generator: torch.Generator) -> Sequence[Tensor]:
+    """Every image once, in random order."""
+    return evenly(torch.randperm(len(groups), generator=generator), batch_size)
 
 
 def _number(key: str) -> int:
@@ -90,23 +107,25 @@ class Source:
         return Batch(*(value[0] if self.single else value for value in fields), augmented=shifts is not None)
 
     def epoch(
-        self, keys: Sequence[str], batch_size: int | None, augment: bool, sampler: Sampler | None = None
+        self, keys: Sequence[str], batch_size: int | None, augment: bool, batches: Batches = shuffled
     ) -> "list[tuple[Tensor, Tensor | None]]":
         """Positions (and shifts) of one epoch's batches, drawn for each member from its own key."""
-        orders, shifts, reach = [], [], self.sets[0].shift
+        orders, shifts, sizes, reach = [], [], [], self.sets[0].shift
         for member, key in enumerate(keys):
             generator = torch.Generator().manual_seed(_number(key))
-            if sampler is None:
-                orders.append(torch.randperm(self.n, generator=generator))
-            else:
-                orders.append(sampler(self.a[member].cpu(), generator))
+            parts = batches(self.a[member].cpu(), batch_size, generator)
+            orders.append(torch.cat(list(parts)))
+            sizes.append([len(part) for part in parts])
             if augment and reach:
-                shifts.append(torch.randint(-reach, reach + 1, (2, self.n), generator=generator))
-        count = math.ceil(self.n / (batch_size or self.n))
-        order = torch.stack(orders).to(self.y.device).tensor_split(count, dim=1)
+                shifts.append(torch.randint(-reach, reach + 1, (2, len(orders[-1])), generator=generator))
+        if any(other != sizes[0] for other in sizes):
+            raise ValueError(
+                "this plan gives members of an ensemble batches of other sizes: train one network at a time"
+            )
+        order = torch.stack(orders).to(self.y.device).split(sizes[0], dim=1)
         if not shifts:
             return [(part, None) for part in order]
-        moved = torch.stack(shifts, dim=1).to(self.y.device).tensor_split(count, dim=2)
+        moved = torch.stack(shifts, dim=1).to(self.y.device).split(sizes[0], dim=2)
         return list(zip(order, moved, strict=True))
 
 
@@ -185,17 +204,17 @@ class Distill:
 def fit(
     model: nn.Module,
     data: Data,
-    objective: Objective,
-    schedule: Schedule,
+    objective: Objective = supervised,
+    schedule: Schedule = SMALL,
     *,
-    seeds: Sequence[int],
-    stage: str,
+    seeds: Sequence[int] | None = None,
+    stage: str = "base",
     label: str | None = None,
     after_epoch: Callable[[int], bool] | None = None,
     after_step: Callable[[int], None] | None = None,
     check: Callable[[int], dict[int, Failure]] | None = None,
-    sampler: Sampler | None = None,
-    clip: float | None = None,
+    gradient: Gradient | None = None,
+    batches: Batches | None = None,
     isolate: bool = False,
     parts: Sequence[Part] | None = None,
     progress: bool = True,
@@ -205,17 +224,17 @@ def fit(
     Args:
         model: Network with `data` one data set, or `Ensemble` with `data` one data set for each member.
         data: See above; on the network's device.
-        objective: Network and batch -> loss, one number for each member.
-        schedule: How.
-        seeds: One seed for each member (one for a plain network): order and shifts.
+        objective: Network and batch -> loss, one number for each member; cross entropy by default.
+        schedule: How; by default as the small networks of this package are trained on bundled data.
+        seeds: One seed for each member (one for a plain network): order and shifts; 0, 1, ... by default.
         stage: Name of the stage, part of what the seeds draw: two arms with the same stage see the same batches.
         label: Shown in the progress bar and in errors; the stage's name by default.
         after_epoch: Called with the epoch's number after it; training ends early when it returns True.
         after_step: Called after each step with the number of steps done, before `check` and `after_epoch`.
         check: Called with the epoch's number before `after_epoch`; says which members diverged, beyond a loss that is
             not finite, and why.
-        sampler: Draws what an epoch visits; None is every image once, in random order.
-        clip: Largest norm of each member's gradient; None is unbounded.
+        gradient: Rule that computes the gradients of a batch, see `linfair.gradients`; None is backpropagation.
+        batches: Plan of an epoch's batches, see `Batches`; None is every image once, in random order.
         isolate: In an ensemble, put diverged members back to the end of their last good epoch and go on with the
             others, instead of raising; rows then hold `diverged`, for each member the epoch in which it did, or None,
             and nan for its loss from then on.
@@ -230,6 +249,8 @@ def fit(
         TrainingDiverged: If a member's loss is no longer finite or `check` says so; names epoch and seeds.
     """
     members = model.members if isinstance(model, Ensemble) else 1
+    seeds = range(members) if seeds is None else seeds
+    gradient, batches = gradient or plain, batches or shuffled
     source = Source(data, "train")
     if isinstance(model, Ensemble) == source.single or len(seeds) != members or len(source.sets) != members:
         raise ValueError(
@@ -244,11 +265,28 @@ def fit(
     bf16 = schedule.precision == "bf16"
     autocast = partial(torch.autocast, source.y.device.type, torch.bfloat16, enabled=bf16)
     rates = [group["lr"] for group in optimizer.param_groups]
-    about = {"stage": stage, "label": label, "seeds": list(seeds), "n": source.n, "clip": clip, "how": asdict(schedule)}
+    rules = [getattr(rule, "__qualname__", repr(rule)) for rule in (gradient, batches)]
+    about = {
+        "stage": stage,
+        "label": label,
+        "seeds": list(seeds),
+        "n": source.n,
+        "how": asdict(schedule),
+        "rules": rules,
+    }
     state = kept(about, model, optimizer, parts) if parts is not None and source.single else None
     history: list[dict[str, object]] = [] if state is None else state.rows
     isolation = Isolation(model, members) if isolate and isinstance(model, Ensemble) else None
-    steps = schedule.steps(source.n) * len(history)
+
+    def plan(epoch: int) -> list[tuple[Tensor, Tensor | None]]:
+        keys = [f"{seed}/{stage}/{epoch}" for seed in seeds]
+        return source.epoch(keys, schedule.batch_size, schedule.augment, batches)
+
+    def loss_of(batch: Batch, network: Callable[..., Tensor] = run) -> Tensor:
+        with autocast():
+            return objective(network, batch)
+
+    steps = sum(len(plan(epoch)) for epoch in range(len(history)))
     left = range(len(history), len(history) if state is not None and state.done else schedule.epochs)
     shown = {"initial": len(history), "total": schedule.epochs, "unit": "epoch", "disable": not progress}
     bar = tqdm(left, desc=label or stage, leave=False, **shown)
@@ -256,26 +294,20 @@ def fit(
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * schedule.rate(epoch)
         model.train()
-        total = torch.zeros(members, device=source.y.device)
-        keys = [f"{seed}/{stage}/{epoch}" for seed in seeds]
-        torch.manual_seed(_number(keys[0]))  # for networks that draw numbers themselves, such as dropout
-        for index, shifts in source.epoch(keys, schedule.batch_size, schedule.augment, sampler):
+        total, visited = torch.zeros(members, device=source.y.device), 0
+        torch.manual_seed(_number(f"{seeds[0]}/{stage}/{epoch}"))  # for networks that draw numbers, such as dropout
+        for index, shifts in plan(epoch):
             batch = source.take(index, shifts)
             if last and batch.x.ndim == 4:
                 batch = replace(batch, x=batch.x.contiguous(memory_format=torch.channels_last))
             with products(tf32=schedule.tf32):
-                with autocast():
-                    loss = objective(run, batch)
-                optimizer.zero_grad(set_to_none=True)
-                loss.sum().backward()
-            if clip is not None:
-                clip_gradients(model, members, clip)
+                loss = gradient(model, loss_of, batch)
             optimizer.step()
-            total += loss.detach() * index.shape[1]
-            steps += 1
+            total += loss * index.shape[1]
+            steps, visited = steps + 1, visited + index.shape[1]
             if after_step is not None:
                 after_step(steps)
-        losses = (total / source.n).tolist()
+        losses = (total / visited).tolist()
         advice = f"lower the learning rate ({schedule.lr})"
         failed = {m: Failure("the loss is not finite", advice) for m in range(members) if not math.isfinite(losses[m])}
         if check is not None:

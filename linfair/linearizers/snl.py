@@ -127,8 +127,8 @@ def snl(
         after_epoch=path.after_epoch,
         after_step=path.after_step if options.check_every else None,
         check=path.mitigated.after_epoch,
-        sampler=path.mitigated.sampler,
-        clip=path.mitigated.clip,
+        gradient=path.mitigated.gradient,
+        batches=path.mitigated.batches,
         parts=(path, path.mitigated),
         progress=progress,
     )

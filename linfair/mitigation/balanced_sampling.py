@@ -8,6 +8,7 @@ and the objective stays L^KD. The simplest repair there is, and one that others 
 seed, stage and epoch alone, as every epoch's order does.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,23 +16,25 @@ import torch
 from torch import Tensor, nn
 
 from linfair.mitigation.objective import MitigatedObjective
-from linfair.training import Data, Distill
+from linfair.training import Data, Distill, evenly
 
 
-def draw_balanced(groups: Tensor, generator: torch.Generator) -> Tensor:
-    """As many positions as there are images, every group equally likely.
+def balanced(groups: Tensor, batch_size: int | None, generator: torch.Generator) -> Sequence[Tensor]:
+    """Batches of as many positions as there are images, every group equally likely.
 
     Args:
         groups: Group of each image, int64 (n,), on the CPU.
+        batch_size: Images of a batch; None is one batch of all.
         generator: Decides what is drawn.
 
     >>> groups = torch.tensor([0] * 999 + [1])
-    >>> drawn = draw_balanced(groups, torch.Generator().manual_seed(0))
+    >>> [drawn] = balanced(groups, None, torch.Generator().manual_seed(0))
     >>> len(drawn), bool(450 < groups[drawn].sum() < 550)
     (1000, True)
     """
     counts = torch.bincount(groups)
-    return torch.multinomial(1 / counts[groups].double(), len(groups), replacement=True, generator=generator)
+    drawn = torch.multinomial(1 / counts[groups].double(), len(groups), replacement=True, generator=generator)
+    return evenly(drawn, batch_size)
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class BalancedSampling:
     def start(
         self, model: nn.Module, teacher: nn.Module, data: Data, *, distill: Distill | None = None
     ) -> MitigatedObjective:
-        """The objective of one stage, its sampler set."""
+        """The objective of one stage, its batches set."""
         objective = MitigatedObjective(model, teacher, data, distill=distill)
-        objective.sampler = draw_balanced
+        objective.batches = balanced
         return objective

@@ -22,6 +22,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from linfair.divergence import Failure
+from linfair.gradients import clipped
 from linfair.mitigation.objective import MitigatedObjective, beyond, means_by_group
 from linfair.training import Batch, Data, Distill, correctness, cross_entropy, per_member
 
@@ -70,7 +71,7 @@ class ExcessDropObjective(MitigatedObjective):
         self, options: ExcessDrop, model: nn.Module, teacher: nn.Module, data: Data, *, distill: Distill | None = None
     ) -> None:
         super().__init__(model, teacher, data, distill=distill)
-        self.options, self.clip = options, options.clip
+        self.options, self.gradient = options, clipped(options.clip)
         self.multipliers = self.zeros()
         self.dense, self.dense_by_group = self._errors(teacher)
         self.has_images = means_by_group(self._source.a.double(), self._source.a, self.n_groups)[1] > 0

@@ -14,6 +14,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from linfair.divergence import Failure
+from linfair.gradients import clipped
 from linfair.mitigation.objective import MitigatedObjective
 from linfair.training import Batch, Data, Distill
 
@@ -52,7 +53,7 @@ class GroupDROObjective(MitigatedObjective):
         self, options: GroupDRO, model: nn.Module, teacher: nn.Module, data: Data, *, distill: Distill | None = None
     ) -> None:
         super().__init__(model, teacher, data, distill=distill)
-        self.options, self.clip = options, options.clip
+        self.options, self.gradient = options, clipped(options.clip)
         self.exponents = self.zeros()
 
     @property

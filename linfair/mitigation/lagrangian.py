@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from linfair.divergence import Failure
+from linfair.gradients import clipped
 from linfair.mitigation.kd_over_c import over_classes
 from linfair.mitigation.objective import MitigatedObjective, beyond
 from linfair.training import Batch, Data, Distill
@@ -90,7 +91,7 @@ class LagrangianObjective(MitigatedObjective):
             raise ValueError(f"groups {options.groups} were asked for, the data has groups 0 to {self.n_groups - 1}")
         if options.kd_over_classes:
             self.distill = over_classes(self.distill, self.classes)
-        self.options, self.clip = options, options.clip
+        self.options, self.gradient = options, clipped(options.clip)
         self.multipliers, self.summed = self.zeros(), self.zeros()
         self.constrained = self.zeros(dtype=torch.bool)
         self.constrained[:, slice(None) if options.groups is None else list(options.groups)] = True

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from linfair.data import GroupedData
 from linfair.divergence import Failure
-from linfair.training import Batch, Data, Distill, Sampler, Source, per_member, predict
+from linfair.gradients import Gradient
+from linfair.training import Batch, Batches, Data, Distill, Source, per_member, predict
 
 
 def means_by_group(values: Tensor, groups: Tensor, n_groups: int) -> tuple[Tensor, Tensor]:
@@ -55,13 +56,13 @@ class MitigatedObjective:
         distill: The stage's distillation loss; CE + KD (T = 4) by default.
 
     Attributes:
-        sampler: What `fit` draws epochs with; None is every image once.
-        clip: Largest gradient norm; None is unbounded.
+        gradient: How `fit` computes gradients; None is backpropagation.
+        batches: What `fit` visits in an epoch; None is every image once.
         rows: One row for each epoch so far: what the mitigation logs.
     """
 
-    sampler: Sampler | None = None
-    clip: float | None = None
+    gradient: Gradient | None = None
+    batches: Batches | None = None
     carried: ClassVar[tuple[str, ...]] = ()
     """Names of the tensors that one epoch hands to the next."""
 

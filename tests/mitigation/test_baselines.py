@@ -13,7 +13,7 @@ from torch import nn
 from linfair.data import GroupedData, Split
 from linfair.linearizers import LinearizedModel, finetune
 from linfair.mitigation import BalancedSampling, ExcessDrop, GroupDRO, KDOverC, resolve
-from linfair.mitigation.balanced_sampling import draw_balanced
+from linfair.mitigation.balanced_sampling import balanced
 from linfair.training import Distill, Schedule, Source, correctness, cross_entropy, fit, predict
 
 SEED = 3
@@ -58,7 +58,7 @@ def test_kd_over_c_scales_the_stages_own_distillation(teacher: nn.Module, digits
 def test_balanced_draws_are_uniform_over_groups_and_over_the_images_of_each() -> None:
     """Chi-squared at a fixed seed, 120,000 draws of 3 groups with 9 : 2 : 1 images, p above 1e-3; unbalanced fails."""
     groups = torch.cat([torch.zeros(90), torch.ones(20), torch.full((10,), 2)]).long().repeat(1000)
-    drawn = draw_balanced(groups, torch.Generator().manual_seed(0))
+    [drawn] = balanced(groups, None, torch.Generator().manual_seed(0))
     assert drawn.shape == groups.shape
     assert chisquare(torch.bincount(groups[drawn])).pvalue > 1e-3
     for group in range(3):
@@ -69,17 +69,17 @@ def test_balanced_draws_are_uniform_over_groups_and_over_the_images_of_each() ->
 
 def test_balanced_draws_leave_a_group_without_images_alone() -> None:
     groups = torch.tensor([0] * 500 + [2] * 500)
-    drawn = groups[draw_balanced(groups, torch.Generator().manual_seed(0))]
+    drawn = groups[torch.cat(balanced(groups, 64, torch.Generator().manual_seed(0)))]
     assert set(drawn.tolist()) == {0, 2}
 
 
 def test_balanced_draws_depend_on_seed_stage_and_epoch_alone(digits: GroupedData) -> None:
     """Whatever the other members are; as many images and batches as without."""
-    sampler = BalancedSampling().start(nn.Identity(), nn.Identity(), digits).sampler
+    plan = BalancedSampling().start(nn.Identity(), nn.Identity(), digits).batches
     source = Source([digits, digits], "train")
 
     def epoch(*keys: str) -> list[list[int]]:
-        batches = source.epoch(keys, 64, True, sampler)
+        batches = source.epoch(keys, 64, True, plan)
         plain = source.epoch(keys, 64, True)
         assert [index.shape for index, _ in batches] == [index.shape for index, _ in plain]
         return torch.cat([index for index, _ in batches], dim=1).tolist()

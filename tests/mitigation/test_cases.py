@@ -11,6 +11,7 @@ from torch import nn
 from linfair import gates
 from linfair.data import GroupedData, Split, load_data
 from linfair.ensemble import Ensemble
+from linfair.gradients import Clipped
 from linfair.linearizers import SNL, LinearizedModel, finetune, snl
 from linfair.linearizers.registry import LINEARIZERS
 from linfair.mitigation import MITIGATIONS, BalancedSampling, ExcessDrop, GroupDRO, Lagrangian
@@ -170,7 +171,7 @@ def test_selections_objective_is_the_mitigations_plus_the_lasso(
         return mitigated(network, batch) + lasso * sum(alpha.abs().sum() for alpha in alphas)
 
     fit(model, digits, objective, schedule, seeds=[3], stage="masks", check=mitigated.after_epoch,
-        sampler=mitigated.sampler, clip=options.clip if isinstance(options, Lagrangian) else None,
+        batches=mitigated.batches, gradient=Clipped(0.05) if getattr(options, "clip", None) else None,
         progress=False)  # fmt: skip
     alphas = torch.cat([gate.alpha.detach().flatten() for gate in gates.sites(model).values()])
     mask = alphas > float(alphas.median())

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from linfair.data import GroupedData, load_data
-from linfair.divergence import clip_gradients
 from linfair.ensemble import Ensemble
+from linfair.gradients import Clipped
 from linfair.linearizers import SNL, LinearizedModel, finetune, snl
 from linfair.linearizers.registry import LINEARIZERS
 from linfair.mitigation import ExcessDrop, GroupDRO, Lagrangian
@@ -53,15 +53,13 @@ def test_clipping_equals_torchs_for_each_member(norm: float) -> None:
     networks = [build("mlp", (5,), 3, width=4, seed=seed) for seed in range(3)]
     ensemble = Ensemble(networks)
     x = torch.randn(3, 7, 5, generator=torch.Generator().manual_seed(0))
-    (ensemble(x) ** 2).sum().backward()
-    clip_gradients(ensemble, 3, norm)
+    loss = Clipped(norm)(ensemble, lambda batch: (ensemble(batch) ** 2).flatten(1).sum(1), x)
+    torch.testing.assert_close(loss, (ensemble(x) ** 2).flatten(1).sum(1).detach())
     for member, network in enumerate(networks):
-        (network(x[member]) ** 2).sum().backward()
         other = copy.deepcopy(network)
-        for ours, theirs in zip(other.parameters(), network.parameters(), strict=True):
-            ours.grad = theirs.grad.clone()
+        (network(x[member]) ** 2).sum().backward()
         before = torch.nn.utils.clip_grad_norm_(network.parameters(), norm)
-        clip_gradients(other, 1, norm)
+        Clipped(norm)(other, lambda batch, other=other: (other(batch) ** 2).sum(), x[member])
         stacked = [parameter.grad[member] for parameter in ensemble.parameters()]
         for ours, alone, theirs in zip(stacked, other.parameters(), network.parameters(), strict=True):
             torch.testing.assert_close(ours, theirs.grad, rtol=1e-4, atol=1e-7)
@@ -74,7 +72,7 @@ def test_fit_clips_every_step(digits: GroupedData, teacher: nn.Module) -> None:
     """Plain SGD at rate 1 without momentum: one full-batch step is as long as the clipped gradient."""
     model = copy.deepcopy(teacher)
     step = Schedule(epochs=1, batch_size=None, lr=1.0, momentum=0.0)
-    fit(model, digits, supervised, step, seeds=[SEED], stage="base", clip=0.01, progress=False)
+    fit(model, digits, supervised, step, seeds=[SEED], stage="base", gradient=Clipped(0.01), progress=False)
     moved = [a - b for a, b in zip(model.parameters(), teacher.parameters(), strict=True)]
     assert torch.cat([m.flatten() for m in moved]).norm().item() == pytest.approx(0.01, rel=1e-2)
 

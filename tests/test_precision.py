@@ -103,7 +103,7 @@ ENTRIES: dict[str, Callable[[nn.Module, GroupedData], object]] = {
     "gradient_ratio": lambda model, data: stationarity.gradient_ratio(model, data),
     "descend": lambda model, data: stationarity.descend(model, data, 1),
     "settle": lambda model, data: stationarity.settle(model, data, decay=0.1, iterations=2),
-    "magnitude": lambda model, data: oneshot.magnitude_scores(gated(model), data, 0, OneShot()),
+    "negative_part": lambda model, data: oneshot.negative_part_scores(gated(model), data, 0, OneShot()),
     "snip": lambda model, data: oneshot.snip_scores(gated(model), data, 0, OneShot()),
 }
 

@@ -44,7 +44,7 @@ SELECTIONS = (
     Selection("snl", "snl", STEPWISE, "snl", "learned with the weights, then fine-tuned"),
     Selection("snl mask", "snl", (*STEPWISE, ("rewind", True)), summary="SNL's mask on the original weights"),
     Selection("snip", "snip", summary="largest |dL/dalpha|"),
-    Selection("magnitude", "magnitude", summary="largest mean of max(-x, 0)"),
+    Selection("negative_part", "negative_part", summary="largest mean of max(-x, 0)"),
     Selection("uniform", "uniform", summary="at random, the same share of every layer"),
     Selection("random", "random", summary="at random"),
 )

@@ -22,8 +22,9 @@ it is out of scope. ResNet18 at 32x32 therefore ends at 16,384 units, 3.3 %.
 """
 
 import copy
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -36,6 +37,24 @@ from linfair.linearizers.stages import stages
 from linfair.linearizers.starts import check_start, starting
 from linfair.mitigation import resolve
 from linfair.training import Data, Distill, Schedule, TrainingDiverged, correctness, fit
+
+_OWN = Schedule(epochs=200, batch_size=128, lr=0.1, momentum=0.9, weight_decay=5e-4, decay="cosine")
+_LARGE = replace(_OWN, batch_size=512, nesterov=True)
+_MLP = Schedule(epochs=100, optimizer="adamw", lr=1e-3, decay="cosine")
+_CNN = Schedule(epochs=40, lr=0.02, weight_decay=5e-4, decay="cosine")
+PROFILES = {
+    "smoke": {"schedule": replace(_CNN, epochs=2)},
+    "smoke, mlp": {"schedule": replace(_MLP, epochs=2)},
+    "small": {"schedule": _CNN},
+    "small, mlp": {"schedule": _MLP},
+    "quick": {"schedule": Schedule(epochs=2, batch_size=128, lr=0.05, weight_decay=5e-4)},
+    "quick, mlp": {"schedule": _MLP},
+    "thin": {"schedule": replace(_OWN, epochs=5, lr=0.05)},
+    "cpu": {"schedule": replace(_OWN, epochs=20, lr=0.05, nesterov=True)},
+    "fast": {"schedule": replace(_LARGE, epochs=40)},
+    "fast_float32": {"schedule": replace(_LARGE, epochs=40)},
+    "paper": {"schedule": _LARGE},
+}
 
 
 @dataclass(frozen=True)
@@ -52,7 +71,10 @@ class DeepReDuce:
         mitigation: Name or options of a mitigation whose objective takes the place of the distillation loss in every
             training; None is no mitigation.
         schedule: Training of every configuration.
+        profiles: What a profile changes.
     """
+
+    profiles: ClassVar[Mapping[str, Mapping[str, object]]] = PROFILES
 
     configurations: tuple[str, ...] | None = None
     exponent: float = 0.07
@@ -61,9 +83,7 @@ class DeepReDuce:
     start: str = "teacher"
     finetuning: bool = True
     mitigation: str | object | None = None
-    schedule: Schedule = field(
-        default=Schedule(epochs=200, batch_size=128, lr=0.1, momentum=0.9, weight_decay=5e-4, decay="cosine")
-    )
+    schedule: Schedule = _OWN
 
     def __post_init__(self) -> None:
         check_start(self.start)

@@ -16,6 +16,8 @@ PAPER_FINETUNE = Schedule(
     epochs=100, batch_size=128, optimizer="sgd", lr=1e-3, momentum=0.9, weight_decay=5e-4, decay="cosine"
 )
 """SNL's fine-tuning as released: SGD 1e-3, cosine, 100 epochs."""
+SMALL_FINETUNE = Schedule(epochs=100, optimizer="adamw", lr=1e-3, decay="cosine")
+"""Fine-tuning of small networks on bundled data."""
 
 
 def finetune(

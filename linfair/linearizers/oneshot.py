@@ -4,7 +4,7 @@ They tell whether the *selection* of the units or only their *count* drives a di
 
 random: units drawn uniformly over the network.
 uniform: the same share in every site, drawn at random (largest remainders make the total exact).
-magnitude: what linearizing a unit would change, the mean of |relu(x) - x| = max(-x, 0) over the training split.
+negative_part: what linearizing a unit would change, the mean of |relu(x) - x| = max(-x, 0) over the training split.
 snip: how much the loss would feel it, |dL/dalpha| at alpha = 1 over the training split, after SNIP (Lee, Ajanthan,
 Torr; ICLR 2019), which SNL's authors use as a baseline for gates.
 """
@@ -50,7 +50,7 @@ def random_scores(network: nn.Module, data: GroupedData, seed: int, options: One
 
 
 @full_precision()
-def magnitude_scores(network: nn.Module, data: GroupedData, seed: int, options: OneShot) -> Scores:
+def negative_part_scores(network: nn.Module, data: GroupedData, seed: int, options: OneShot) -> Scores:
     """Mean of max(-x, 0) over the training split for each unit, x its input in evaluation mode."""
     sums: Scores = {}
 
@@ -168,5 +168,5 @@ def one_shot(
 
 random = one_shot("random", random_scores, top_units)
 uniform = one_shot("uniform", random_scores, even_units)
-magnitude = one_shot("magnitude", magnitude_scores, top_units)
+negative_part = one_shot("negative_part", negative_part_scores, top_units)
 snip = one_shot("snip", snip_scores, top_units)

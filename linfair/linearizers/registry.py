@@ -14,6 +14,7 @@ from linfair.linearizers.oneshot import OneShot
 from linfair.linearizers.record import LinearizedModel
 from linfair.linearizers.snl import SNL, snl
 from linfair.linearizers.starts import starting
+from linfair.names import unknown
 from linfair.reduction import RELUS, Reduction
 from linfair.training import Data, Distill, Schedule, correctness
 
@@ -38,13 +39,23 @@ class Linearizer:
     run: Callable[..., list[LinearizedModel]]
     reduction: Reduction = RELUS
 
+    def settings(self, profile: str, network: str = "") -> object:
+        """The options of the method under a profile: its own settings, but for what `options.profiles` changes.
+
+        Args:
+            profile: One of `linfair.study.recipes.PROFILES` or `STUDY_PROFILES`.
+            network: Name of the network.
+
+        >>> LINEARIZERS["snl"].settings("small", "mlp").lasso, LINEARIZERS["snl"].settings("paper").lasso
+        (0.001, 1e-05)
+        """
+        known = getattr(self.options, "profiles", {})
+        return self.options(**known.get(f"{profile}, {network}", known.get(profile, {})))
+
     def phase(self, options: object, teacher: nn.Module, data: Data) -> tuple[Schedule | None, Distill | None]:
         """Schedule and objective of the method's own training, for the control to follow; None without any."""
-        if isinstance(options, DeepReDuce):
-            return options.schedule, options.distill(teacher, data)
-        if isinstance(options, SNL):
-            return options.schedule, Distill(teacher, data)
-        return None, None
+        objective = options.distill(teacher, data) if hasattr(options, "distill") else None
+        return getattr(options, "schedule", None), objective
 
     def start(self, options: object, teacher: nn.Module, seeds: Sequence[int]) -> nn.Module:
         """What the method's own training starts from, and its control: a copy of the teacher, or fresh weights."""
@@ -83,11 +94,11 @@ LINEARIZERS = {
             "uniform", "keeps the same random share of every site", "one-shot control", OneShot, oneshot.uniform
         ),
         Linearizer(
-            "magnitude",
+            "negative_part",
             "keeps the units whose linearization would change activations most, by the mean of max(-x, 0)",
             "one-shot control",
             OneShot,
-            oneshot.magnitude,
+            oneshot.negative_part,
         ),
         Linearizer(
             "snip",
@@ -100,14 +111,22 @@ LINEARIZERS = {
 }
 
 
+ALIASES = {"magnitude": "negative_part"}
+"""Names that methods had before, as in older rows and commands."""
+
+
 def find(method: str) -> Linearizer:
-    """The method of that name.
+    """The method of that name, or of a name that it had before.
 
     Raises:
         ValueError: If there is none.
+
+    >>> find("magnitude").name
+    'negative_part'
     """
+    method = ALIASES.get(method, method)
     if method not in LINEARIZERS:
-        raise ValueError(f"no linearizer {method!r}; there are {', '.join(LINEARIZERS)}")
+        raise ValueError(unknown("no linearizer", method, LINEARIZERS))
     return LINEARIZERS[method]
 
 

@@ -20,8 +20,9 @@ once an epoch.
 
 import copy
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +38,27 @@ from linfair.training import Batch, Data, Schedule, fit
 
 Snapshot = tuple[nn.Module, int, int]
 """A network with its mask, and the epochs and steps it had trained."""
+
+
+_SMALL = Schedule(epochs=1000, optimizer="adam", lr=1e-3)
+_SHORT = {"growth": 1.4, "schedule": Schedule(epochs=500, optimizer="adam", lr=1e-3, alpha_lr=4e-3)}
+_STEPWISE = {"lasso": 3e-5, "growth": 1.5, "warmup": 0, "pace": 0.3, "check_every": 1}
+_STEPWISE |= {"schedule": Schedule(epochs=60, optimizer="adam", lr=1e-3, alpha_lr=4e-3)}
+"""Through thin networks on real images: lambda starts so small that the units do not fall together, and grows with the
+epochs; the count is checked after every step, so that each budget has its own point of the path."""
+_HASTY = {"growth": 1.3, "warmup": 0, "schedule": replace(_SMALL, alpha_lr=6e-3)}
+PROFILES = {
+    "smoke": {"lasso": 1e-4} | _HASTY,
+    "smoke, mlp": {"lasso": 1e-3} | _HASTY,
+    "small": {"lasso": 1e-4, "growth": 1.2, "schedule": replace(_SMALL, alpha_lr=5e-3)},
+    "small, mlp": {"lasso": 1e-3, "schedule": replace(_SMALL, alpha_lr=3e-3)},
+    "quick": _STEPWISE | {"growth": 2.0, "pace": 0.4, "schedule": replace(_STEPWISE["schedule"], alpha_lr=6e-3)},
+    "thin": _STEPWISE,
+    "cpu": _STEPWISE,
+    "fast": _SHORT,
+    "fast_float32": _SHORT,
+}
+PROFILES["quick, mlp"] = PROFILES["small, mlp"]
 
 
 @dataclass(frozen=True)
@@ -63,7 +85,10 @@ class SNL:
         mitigation: Name or options of a mitigation used while the mask is selected; None is none. A member of an
             ensemble that diverges here ends the path for all.
         schedule: Training of weights and alphas; its epochs are the most that are tried.
+        profiles: What a profile changes.
     """
+
+    profiles: ClassVar[Mapping[str, Mapping[str, object]]] = PROFILES
 
     lasso: float = 1e-5
     growth: float = 1.1

@@ -146,7 +146,7 @@ def grid(
     chosen, base = (tuple(sorted(one.items())) for one in (data_options, base))
     named = {"width": width, "teacher": teacher, "options": changed, "data_options": chosen, "base_data_options": base}
     named |= {"curvature": curvature, "init": init, "precision": precision}
-    return [Cell(data, network, method, budgets, one, profile, device, **named) for one in lists]
+    return [Cell(data, network, find(method).name, budgets, one, profile, device, **named) for one in lists]
 
 
 def method_options(method: str, given: Mapping[str, object]) -> dict[str, object]:

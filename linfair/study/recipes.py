@@ -13,9 +13,10 @@ from converged. `smoke` is `small` cut to seconds; its numbers mean nothing.
 from dataclasses import dataclass, field, replace
 
 from linfair.device import bf16_is_fast, device_name
-from linfair.linearizers import LINEARIZERS, PAPER_FINETUNE, SNL, DeepReDuce
+from linfair.linearizers import LINEARIZERS, PAPER_FINETUNE, SMALL_FINETUNE
+from linfair.linearizers.registry import find
 from linfair.models import NETWORKS
-from linfair.training import Schedule
+from linfair.schedule import SMALL, Schedule
 
 CURVATURE = ("none", "original", "all")
 """Networks whose top Hessian eigenvalues a study computes: none, the original ones, the linearized ones too."""
@@ -28,7 +29,7 @@ class Recipe:
     Attributes:
         base: The teacher's training.
         finetune: Fine-tuning of every student.
-        options: Options of methods that differ from the method's own settings.
+        options: Options of each method.
         width: The network's width; None is the full network.
         init: How networks start, one of `linfair.models.INITS`.
         curvature: Whose Hessians are looked at: one of `CURVATURE`.
@@ -43,7 +44,7 @@ class Recipe:
 
     def method(self, name: str) -> object:
         """The options of a method."""
-        return self.options.get(name) or LINEARIZERS[name].options()
+        return self.options[find(name).name]
 
 
 _PAPER = Recipe(
@@ -51,75 +52,33 @@ _PAPER = Recipe(
         epochs=160, batch_size=256, lr=0.1, momentum=0.9, weight_decay=5e-4, decay="step", milestones=(80, 120)
     ),
     finetune=PAPER_FINETUNE,
-    options={"deepreduce": DeepReDuce(schedule=replace(DeepReDuce().schedule, batch_size=512, nesterov=True))},
     curvature="all",
 )
-_SMALL_MLP = Recipe(
-    base=Schedule(epochs=400, optimizer="adamw", lr=3e-3),
-    finetune=Schedule(epochs=100, optimizer="adamw", lr=1e-3, decay="cosine"),
-    options={
-        "snl": SNL(lasso=1e-3, schedule=Schedule(epochs=1000, optimizer="adam", lr=1e-3, alpha_lr=3e-3)),
-        "deepreduce": DeepReDuce(schedule=Schedule(epochs=100, optimizer="adamw", lr=1e-3, decay="cosine")),
-    },
-)
+_SMALL_MLP = Recipe(base=SMALL, finetune=SMALL_FINETUNE)
 _SMALL_CNN = Recipe(
     base=Schedule(epochs=60, lr=0.05, weight_decay=5e-4, decay="cosine"),
     finetune=Schedule(epochs=40, lr=1e-2, weight_decay=5e-4, decay="cosine"),
-    options={
-        "snl": SNL(lasso=1e-4, growth=1.2, schedule=Schedule(epochs=1000, optimizer="adam", lr=1e-3, alpha_lr=5e-3)),
-        "deepreduce": DeepReDuce(schedule=Schedule(epochs=40, lr=0.02, weight_decay=5e-4, decay="cosine")),
-    },
     width=8,
 )
-STEPWISE = SNL(
-    lasso=3e-5,
-    growth=1.5,
-    warmup=0,
-    pace=0.3,
-    check_every=1,
-    schedule=Schedule(epochs=60, batch_size=128, optimizer="adam", lr=1e-3, alpha_lr=4e-3),
-)
-"""SNL through thin networks on real images: lambda starts so small that the units do not fall together, and grows with
-the epochs; the count is checked after every step, so that each budget has its own point of the path."""
 _QUICK_CNN = Recipe(
     base=Schedule(epochs=4, batch_size=128, lr=0.1, weight_decay=5e-4, decay="cosine"),
     finetune=Schedule(epochs=2, batch_size=128, lr=1e-2, weight_decay=5e-4, decay="cosine"),
-    options={
-        "snl": replace(STEPWISE, growth=2.0, pace=0.4, schedule=replace(STEPWISE.schedule, alpha_lr=6e-3)),
-        "deepreduce": DeepReDuce(schedule=Schedule(epochs=2, batch_size=128, lr=0.05, weight_decay=5e-4)),
-    },
     width=8,
     curvature="none",  # a search costs about a hundred epochs
 )
 _SHORT = Recipe(
     base=replace(_PAPER.base, epochs=40, decay="cosine", milestones=()),
     finetune=replace(PAPER_FINETUNE, epochs=25),
-    options={
-        "snl": SNL(growth=1.4, schedule=replace(SNL().schedule, epochs=500, alpha_lr=4e-3)),
-        "deepreduce": DeepReDuce(schedule=replace(DeepReDuce().schedule, epochs=40, batch_size=512, nesterov=True)),
-    },
     curvature="all",
 )
 _THIN = Recipe(
     base=Schedule(epochs=15, batch_size=128, lr=0.1, weight_decay=5e-4, decay="cosine"),
     finetune=Schedule(epochs=5, batch_size=128, lr=1e-2, weight_decay=5e-4, decay="cosine"),
-    options={
-        "snl": STEPWISE,
-        "deepreduce": DeepReDuce(
-            schedule=Schedule(epochs=5, batch_size=128, lr=0.05, weight_decay=5e-4, decay="cosine")
-        ),
-    },
     width=8,
 )
 _CPU = Recipe(
     base=Schedule(epochs=20, batch_size=128, lr=0.1, weight_decay=5e-4, decay="cosine"),
     finetune=Schedule(epochs=10, batch_size=128, lr=1e-2, weight_decay=5e-4, decay="cosine"),
-    options={
-        "snl": STEPWISE,
-        "deepreduce": DeepReDuce(
-            schedule=Schedule(epochs=20, batch_size=128, lr=0.05, weight_decay=5e-4, decay="cosine", nesterov=True)
-        ),
-    },
     curvature="none",
 )
 """Fine-tuning has a tenth of the paper's epochs: `lagrangian(mu=0.01)` takes the multipliers as far as its 0.001."""
@@ -171,29 +130,33 @@ def recipe(network: str, profile: str) -> Recipe:
     """
     if profile not in (*PROFILES, *STUDY_PROFILES):
         raise ValueError(f"no profile {profile!r}; there are {', '.join((*PROFILES, *STUDY_PROFILES))}")
-    if profile == "paper":
-        return _PAPER
-    if profile == "thin":
-        return _THIN
+    plan = replace(
+        _stages(network, profile), options={n: one.settings(profile, network) for n, one in LINEARIZERS.items()}
+    )
     if profile == "cpu":
-        plan = in_every_stage(_CPU, precision="bf16", channels_last=True, fused=True)
+        plan = in_every_stage(plan, precision="bf16", channels_last=True, fused=True)
         return replace(plan, width=NETWORKS[network][2] // 4)
-    if profile in STUDY_PROFILES:
+    if profile in ("fast", "fast_float32"):
         fast = profile == "fast"
         options = {"precision": "bf16" if fast else "float32", "tf32": fast, "channels_last": True, "fused": True}
-        return in_every_stage(_SHORT, **options)
+        return in_every_stage(plan, **options)
+    return plan
+
+
+def _stages(network: str, profile: str) -> Recipe:
+    """Training and fine-tuning; what a method does in between, its options say for each profile."""
+    known = {"paper": _PAPER, "thin": _THIN, "cpu": _CPU, "fast": _SHORT, "fast_float32": _SHORT}
+    if profile in known:
+        return known[profile]
     if profile == "quick" and network != "mlp":
         return _QUICK_CNN
     small = _SMALL_MLP if network == "mlp" else _SMALL_CNN
     if profile in ("small", "quick"):
         return small
-    snl, deepreduce = small.options["snl"], small.options["deepreduce"]
-    hasty = replace(snl, growth=1.3, warmup=0, schedule=replace(snl.schedule, alpha_lr=6e-3))
-    brief = replace(deepreduce, schedule=replace(deepreduce.schedule, epochs=2))
-    return Recipe(
-        base=replace(small.base, epochs=40 if network == "mlp" else 3),
-        finetune=replace(small.finetune, epochs=5 if network == "mlp" else 2),
-        options={"snl": hasty, "deepreduce": brief},
-        width=small.width,
+    base, tuned = (40, 5) if network == "mlp" else (3, 2)
+    return replace(
+        small,
+        base=replace(small.base, epochs=base),
+        finetune=replace(small.finetune, epochs=tuned),
         curvature="original" if network == "mlp" else "none",
     )

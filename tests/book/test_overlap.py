@@ -44,7 +44,7 @@ def test_expected_jaccard_of_an_empty_or_impossible_mask_is_refused(kept: int, t
         overlap.expected_jaccard(kept, total)
 
 
-@pytest.mark.parametrize(("name", "alike"), [("random", False), ("snl", False), ("magnitude", True)])
+@pytest.mark.parametrize(("name", "alike"), [("random", False), ("snl", False), ("negative_part", True)])
 def test_overlap_is_the_mean_jaccard_of_runs_with_other_seeds(name: str, alike: bool, store: ResultStore) -> None:
     """Recomputed with the linearizer itself; a method without randomness finds the same mask every time."""
     found = overlap.mask_overlap(panel(name), store=store, progress=False)

@@ -33,7 +33,7 @@ OPTIONS: dict[str, tuple[str, object]] = {
     "deepreduce": ("deepreduce", DeepReDuce(schedule=Schedule(epochs=2, batch_size=32, lr=0.02))),
     "random": ("random", None),
     "uniform": ("uniform", OneShot()),
-    "magnitude": ("magnitude", OneShot(batch_size=50)),
+    "negative_part": ("negative_part", OneShot(batch_size=50)),
     "snip": ("snip", OneShot(batch_size=50)),
 }
 CASES = [(network, method) for network in NETWORKS for method in OPTIONS]

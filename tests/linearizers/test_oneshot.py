@@ -15,10 +15,10 @@ from linfair.data import GroupedData, Split, load_data
 from linfair.ensemble import Ensemble
 from linfair.gates import install
 from linfair.linearizers import oneshot
-from linfair.linearizers.oneshot import OneShot, even_units, magnitude_scores, snip_scores, top_units
+from linfair.linearizers.oneshot import OneShot, even_units, negative_part_scores, snip_scores, top_units
 from linfair.models import build
 
-METHODS = ("random", "uniform", "magnitude", "snip")
+METHODS = ("random", "uniform", "negative_part", "snip")
 BUDGETS = (0.9, 0.5, 0.1)
 
 
@@ -67,7 +67,7 @@ def run(method: str, teacher: nn.Module, data: object, budgets: tuple[float, ...
 # Scores
 
 
-def test_magnitude_equals_a_loop_over_recorded_pre_activations(thin: nn.Module, images: GroupedData) -> None:
+def test_negative_part_equals_a_loop_over_recorded_pre_activations(thin: nn.Module, images: GroupedData) -> None:
     """One image at a time through the ungated network, whose ReLUs write down what they are given."""
     recorded: dict[str, list[Tensor]] = {}
     handles = [
@@ -82,7 +82,7 @@ def test_magnitude_equals_a_loop_over_recorded_pre_activations(thin: nn.Module, 
             thin(images.normalise(image[None]))
     for handle in handles:
         handle.remove()
-    scores = magnitude_scores(install(thin, images.input_shape), images, 0, OneShot())
+    scores = negative_part_scores(install(thin, images.input_shape), images, 0, OneShot())
     assert set(scores) == set(recorded)
     for site, inputs in recorded.items():
         total = torch.zeros_like(inputs[0], dtype=torch.float64)
@@ -125,7 +125,7 @@ def test_snip_equals_autograd_through_the_two_term_formula(points: nn.Module, sm
         torch.testing.assert_close(score, gradient.abs())
 
 
-@pytest.mark.parametrize("score", [magnitude_scores, snip_scores])
+@pytest.mark.parametrize("score", [negative_part_scores, snip_scores])
 @pytest.mark.parametrize("batch_size", [1, 7, 59, 1000])
 def test_the_batch_size_changes_no_score(
     score: object, batch_size: int, thin: nn.Module, images: GroupedData, small: GroupedData, points: nn.Module
@@ -249,9 +249,9 @@ def test_random_keeps_sites_in_proportion_only_on_average_and_uniform_exactly(
     assert any(abs(drawn.mask.per_site[site] - unit.numel() * share) > 1 for site, unit in drawn.mask.units.items())
 
 
-@pytest.mark.parametrize("method", ["magnitude", "snip"])
+@pytest.mark.parametrize("method", ["negative_part", "snip"])
 def test_kept_units_score_at_least_as_high_as_all_others(method: str, thin: nn.Module, images: GroupedData) -> None:
-    score = {"magnitude": magnitude_scores, "snip": snip_scores}[method]
+    score = {"negative_part": negative_part_scores, "snip": snip_scores}[method]
     scores = score(install(thin, images.input_shape), images, 0, OneShot())
     (one,) = run(method, thin, images, (0.4,))
     kept = torch.cat([scores[site][unit] for site, unit in one.mask.units.items()])

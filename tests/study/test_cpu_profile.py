@@ -32,12 +32,11 @@ def test_with_the_hardware_nothing_is_asked(monkeypatch):
 
 def test_precision_reaches_every_stage_and_the_names_of_results():
     how = recipe("resnet18", "cpu")
-    methods = [one.schedule for one in how.options.values()]
+    methods = [how.method(name).schedule for name in ("snl", "deepreduce")]
     assert {one.precision for one in (how.base, how.finetune, *methods)} == {"bf16"}
     slow = recipes.in_precision(how, "float32")
-    assert {one.precision for one in (slow.base, slow.finetune, *(m.schedule for m in slow.options.values()))} == {
-        "float32"
-    }
+    methods = [slow.method(name).schedule for name in ("snl", "deepreduce")]
+    assert {one.precision for one in (slow.base, slow.finetune, *methods)} == {"float32"}
     assert recipes.in_precision(how, None) == how
 
 

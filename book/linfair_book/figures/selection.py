@@ -79,7 +79,7 @@ def selection_disparity(table: pd.DataFrame, *, split: str = "test_balanced") ->
     figure, ax = plt.subplots(figsize=(5.4, 3.6))
     positions = budget_axis(ax, budgets)
     styles = {"random": "other", "snl mask": "all"}
-    dashes = {"snl": ":", "snip": "--", "magnitude": "-.", "uniform": (0, (1, 1))}
+    dashes = {"snl": ":", "snip": "--", "negative_part": "-.", "uniform": (0, (1, 1))}
     names = names_in(table)
     for name in reversed(names):
         rows = found[found["selection"] == name].set_index("budget").loc[budgets]

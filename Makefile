@@ -20,7 +20,7 @@ RECENT := import sys; sys.exit(sys.version_info < (3, 11))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env book test lint clean
+.PHONY: help env book test slow lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -32,10 +32,13 @@ book: $(STAMP) ## run the notebooks at their small profile, build the site, prin
 	$(VENV)/bin/jupyter-book build . -W -n --keep-going
 	$(PY) -m linfair_book.build check
 
-test: export OMP_NUM_THREADS := 1
-test: $(STAMP) ## run every test, and every notebook at its smoke profile (browser tests are skipped without a built book and Chromium)
-	$(TEST) $(PYTEST_OPTIONS)
+test slow: export OMP_NUM_THREADS := 1
+test: $(STAMP) ## run the tests, and every notebook at its smoke profile (browser tests are skipped without a built book and Chromium)
+	$(TEST) -m "not slow" $(PYTEST_OPTIONS)
 	LINFAIR_PROFILE=smoke $(TEST) -q --nbval-lax notebooks
+
+slow: $(STAMP) ## run the tests that kill processes, start a cluster or run a how-to page
+	$(TEST) -m slow $(PYTEST_OPTIONS)
 
 lint: $(STAMP) ## check the style of code, docstrings and notebooks
 	$(VENV)/bin/ruff check .

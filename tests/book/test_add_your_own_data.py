@@ -9,6 +9,8 @@ import pytest
 
 from linfair.cli import main
 
+pytestmark = pytest.mark.slow
+
 PAGE = Path(__file__).resolve().parents[2] / "book/add-your-own-data.md"
 BLOCKS = re.findall(r"^```(python|bash|text)\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
 

@@ -9,6 +9,8 @@ import pytest
 from linfair.linearizers import LINEARIZERS
 from linfair.mitigation import MITIGATIONS
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "book/add-your-own-method.md"
 BLOCKS = re.findall(r"^```(python|text)\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)

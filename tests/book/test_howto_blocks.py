@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 PAGES = ("README.md", "book/rerun.md", "book/run-a-study.md", "book/data/index.md", "book/publish-your-own.md")

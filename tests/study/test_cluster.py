@@ -22,6 +22,7 @@ ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'linf
 JOBS = [replace(PANEL, cell=replace(PANEL.cell, seeds=(seed,)), arms=("original", "plain")) for seed in range(3)]
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # Ray's own
     pytest.mark.filterwarnings("ignore::FutureWarning"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
 from linfair.study import cell
 from linfair.study.plan import figures, find, plan
@@ -16,6 +17,8 @@ from linfair.study.results import collect, gather
 from linfair.study.runner import run_jobs
 from linfair.study.store import ResultStore, code_hash
 from linfair.study.work import compute
+
+pytestmark = pytest.mark.slow
 
 FIGURE = "fig01"  # original, plain, control of one MLP cell
 KILLS = int(os.environ.get("LINFAIR_TEST_KILLS", "3"))

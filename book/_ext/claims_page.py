@@ -240,8 +240,5 @@ def page() -> str:
 def summary() -> str:
     """The counts on both axes in one sentence, for the first page."""
     _, _, verdicts = claims.read(repository())
-    said = []
-    for word, row in claims.counts(verdicts).iterrows():
-        settings = ", ".join(f"{n} {setting}" for setting, n in row.drop("all").items() if n)
-        said.append(f"{word} {row['all']}" + (f" ({settings})" if settings else ""))
+    said = [f"{word} {claims.listed(row)}" for word, row in claims.counts(verdicts).iterrows()]
     return f"Of {len(verdicts)} measurable claims of the paper, judged by rules: {'; '.join(said)}."

@@ -16,7 +16,6 @@ import argparse
 import csv
 import os
 import time
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from functools import lru_cache
@@ -38,7 +37,7 @@ from linfair_book.judging.rules import RULES, Rules
 from linfair_book.judging.rules import load as load_rules
 
 CLAIMS = Path("book/claims.csv")
-EVIDENCE = Path("book/results/evidence.parquet")
+EVIDENCE = RESULTS / "evidence.parquet"
 FOLDER = "LINFAIR_EVIDENCE"
 
 SETTINGS = ("paper's", "thin", "stand-in")
@@ -51,16 +50,7 @@ class ClaimsError(ValueError):
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim of the paper.
-
-    Attributes:
-        id: Short name, unique.
-        where: Section, figure, proposition, theorem or appendix of the paper.
-        claim: The paper's sentence or number.
-        pages: Notebooks that show it.
-        evidence: Keys, `PAGE#NAME`, of further numbers in the evidence table.
-        note: What a reader must know beside the numbers.
-    """
+    """One claim: its place in the paper and words, pages that show it, keys `PAGE#NAME` of further numbers, a note."""
 
     id: str
     where: str
@@ -82,13 +72,19 @@ def text(value: float, low: float = nan, high: float = nan, *, n: int, unit: str
     return f"{value:.{digits}f}{interval}{' ' + unit if unit else ''} (n = {n})"
 
 
-class Page:
-    """Keeps the numbers of one notebook that claims rest on.
+def shown(row: Mapping[str, object]) -> str:
+    """A row of the evidence as text.
 
-    Args:
-        name: The notebook's name, such as `04_why`.
-        settings: Its parameters, as `parameters.from_namespace` returned them.
+    >>> shown({"value": 2.0, "low": nan, "high": nan, "n": 400, "of": "networks", "unit": "violations", "digits": 0})
+    '2 violations (networks: 400)'
     """
+    n, digits = row["n"], row["digits"]
+    number = text(row["value"], row["low"], row["high"], n=n, unit=row["unit"], digits=digits)
+    return number.replace(f"(n = {n})", f"({row['of']}: {n})")
+
+
+class Page:
+    """Keeps the numbers of one notebook that claims rest on, with its settings as `parameters` returned them."""
 
     def __init__(self, name: str, settings: Mapping[str, object]) -> None:
         self.name = name
@@ -110,22 +106,10 @@ class Page:
         seconds: float | None = None,
         device: str | None = None,
     ) -> str:
-        """Record one number and return it as text, with its interval and n.
+        """Record one number under a key that the page uses once, and return it as text with its interval and n.
 
-        Args:
-            key: Name of the number, unique on the page.
-            value: The number.
-            low: Lower end of its 95 % interval, nan where there is none (an exact computation).
-            high: Upper end.
-            n: How many seeds, cases or networks it rests on.
-            unit: Its unit.
-            of: What n counts.
-            digits: Decimals shown.
-            seconds: What it cost; by default the time since the page began.
-            device: Where it was computed, in words; this machine's CPU by default.
-
-        Raises:
-            ClaimsError: If the page already has a number of that name.
+        An exact number has no interval; `of` says what n counts; `seconds` is the time since the page began and
+        `device` this machine's CPU where they are not given.
         """
         if any(row["key"] == f"{self.name}#{key}" for row in self.rows):
             raise ClaimsError(f"{self.name} notes {key!r} twice; name the second one differently")
@@ -156,49 +140,21 @@ class Page:
         return self.note(f"{prefix}-{key}", value, *bounds, **what)
 
     def note_means(self, name: str, means: pd.DataFrame, *, unit: str = "", digits: int = 2) -> None:
-        """Record each row of a table of means over seeds, under `NAME at BUDGET` in per cent; means of no seed are not.
-
-        Args:
-            name: What the mean is of; spaces become hyphens, commas go.
-            means: Rows with `budget`, `n_seeds`, `mean`, `low` and `high`, as from `tables.over_seeds`.
-            unit: Its unit.
-            digits: Decimals shown.
-        """
+        """Record each mean over at least one seed, as from `tables.over_seeds`, under `NAME at BUDGET` in per cent."""
         for row in means[means["n_seeds"] > 0].itertuples():
             key = f"{name} at {100 * row.budget:g}".replace(",", "").replace(" ", "-")
             self.note(key, row.mean, row.low, row.high, n=row.n_seeds, unit=unit, digits=digits)
 
     def table(self) -> pd.DataFrame:
         """The numbers noted so far, for reading: name, value with interval, what n counts."""
-        return pd.DataFrame({"number": _name(row["key"]), "value": shown(row)} for row in self.rows)
-
-
-def _name(key: str) -> str:
-    return key.partition("#")[2].replace("-", " ")
-
-
-def shown(row: Mapping[str, object]) -> str:
-    """A row of the evidence as text.
-
-    >>> shown({"value": 2.0, "low": nan, "high": nan, "n": 400, "of": "networks", "unit": "violations", "digits": 0})
-    '2 violations (networks: 400)'
-    """
-    n, digits = row["n"], row["digits"]
-    number = text(row["value"], row["low"], row["high"], n=n, unit=row["unit"], digits=digits)
-    return number.replace(f"(n = {n})", f"({row['of']}: {n})")
+        names = (row["key"].partition("#")[2].replace("-", " ") for row in self.rows)
+        return pd.DataFrame({"number": name, "value": shown(row)} for name, row in zip(names, self.rows, strict=True))
 
 
 def load(path: str | Path) -> list[Claim]:
-    """Read the claims.
-
-    Args:
-        path: CSV with the columns of `Claim`, pages and evidence keys separated by spaces.
-
-    Raises:
-        ClaimsError: For a missing column, an empty claim or a repeated id; names the line.
-    """
+    """Read the claims: a CSV with the columns of `Claim`, pages and evidence keys separated by spaces."""
     names = [field.name for field in fields(Claim)]
-    claims: list[Claim] = []
+    claims: dict[str, Claim] = {}
     with open(path, newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file, strict=True)
         if reader.fieldnames != names:
@@ -207,19 +163,14 @@ def load(path: str | Path) -> list[Claim]:
             where = f"{path}, line {reader.line_num}"
             if None in row or None in row.values() or not all(row[name].strip() for name in ("id", "where", "claim")):
                 raise ClaimsError(f"{where}: id, where and claim must be filled, and there are {len(names)} columns")
-            claim = Claim(**row | {name: tuple(row[name].split()) for name in ("pages", "evidence")})
-            if claim.id in {other.id for other in claims}:
-                raise ClaimsError(f"{where}: the id {claim.id!r} is taken")
-            claims.append(claim)
-    return claims
+            if row["id"] in claims:
+                raise ClaimsError(f"{where}: the id {row['id']!r} is taken; choose another one")
+            claims[row["id"]] = Claim(**row | {name: tuple(row[name].split()) for name in ("pages", "evidence")})
+    return list(claims.values())
 
 
 def load_evidence(path: str | Path) -> pd.DataFrame:
-    """Read the evidence, indexed by key.
-
-    Raises:
-        ClaimsError: If a key occurs twice.
-    """
+    """Read the evidence, indexed by key, each of which it has once."""
     table = pd.read_parquet(path).set_index("key")
     if not table.index.is_unique:
         raise ClaimsError(f"{path} has several rows of {sorted(set(table.index[table.index.duplicated()]))}")
@@ -227,14 +178,7 @@ def load_evidence(path: str | Path) -> pd.DataFrame:
 
 
 def resolve(claims: Iterable[Claim], rules: Rules, evidence: pd.DataFrame) -> list[str]:
-    """Make sure that claims and rules belong together, and that every further number is in the evidence.
-
-    Returns:
-        Keys that rules judge and no notebook has noted yet: those checks cannot be told.
-
-    Raises:
-        ClaimsError: Naming the claims without a rule, rules without a claim, or keys that are missing.
-    """
+    """Keys that rules judge and no notebook has noted yet; other missing keys, claims and rules are a `ClaimsError`."""
     claims = list(claims)
     if alone := {claim.id for claim in claims} ^ set(rules.claims):
         raise ClaimsError(f"claims and rules differ in {', '.join(sorted(alone))}: every claim needs one rule")
@@ -244,8 +188,7 @@ def resolve(claims: Iterable[Claim], rules: Rules, evidence: pd.DataFrame) -> li
             f"claims name numbers that no notebook has noted:\n  {listing}\n"
             "Correct the key, or run: python -m linfair_book.claims collect"
         )
-    judged = [check.of for rule in rules.claims.values() for check in rule.checks if check.of]
-    return sorted({key for key in judged if key not in evidence.index})
+    return sorted(rules.numbers() - set(evidence.index))
 
 
 def all_evidence(root: Path) -> pd.DataFrame:
@@ -264,30 +207,26 @@ def read(root: Path) -> tuple[list[Claim], pd.DataFrame, dict[str, Verdict]]:
 
 def counts(verdicts: Mapping[str, Verdict]) -> pd.DataFrame:
     """How many claims there are on both axes: a row for each agreement, a column for each setting, and `all`."""
-    pairs = Counter((verdict.agreement, verdict.setting) for verdict in verdicts.values())
-    settings = [*dict.fromkeys(verdict.setting for verdict in verdicts.values() if verdict.setting)]
-    settings.sort(key=SETTINGS.index)
-    table = pd.DataFrame({name: [pairs[word, name] for word in AGREEMENT] for name in settings}, index=list(AGREEMENT))
-    return table.assign(all=[sum(n for (word, _), n in pairs.items() if word == row) for row in AGREEMENT])
+    both = pd.DataFrame([(one.agreement, one.setting) for one in verdicts.values()], columns=["agreement", "setting"])
+    table = pd.crosstab(both["agreement"], both["setting"]).reindex(list(AGREEMENT), fill_value=0)
+    return table[[name for name in SETTINGS if name in table]].assign(all=table.sum(axis=1))
+
+
+def listed(row: pd.Series) -> str:
+    """One row of `counts` in words.
+
+    >>> listed(pd.Series({"paper's": 0, "thin": 2, "all": 3}))
+    '3 (2 thin)'
+    """
+    settings = ", ".join(f"{n} {name}" for name, n in row.drop("all").items() if n)
+    return f"{row['all']}" + (f" ({settings})" if settings else "")
 
 
 def collect(root: Path, pages: Iterable[str]) -> pd.DataFrame:
-    """Run notebooks with their default parameters and replace their rows in the evidence table.
-
-    Args:
-        root: Repository root.
-        pages: Names of notebooks.
-
-    Returns:
-        The whole table, as written.
-
-    Raises:
-        ClaimsError: If the environment asks every notebook for another profile.
-    """
+    """Run notebooks with their default parameters and replace their rows in the evidence table, which is returned."""
     if parameters.PROFILE in os.environ:
         raise ClaimsError(f"{parameters.PROFILE} is set: claims rest on default parameters only. Unset it")
-    table = root / EVIDENCE
-    folder = root / "_build" / "evidence"
+    table, folder = root / EVIDENCE, root / "_build" / "evidence"
     for page in pages:
         (folder / f"{page}.parquet").unlink(missing_ok=True)
         os.environ[FOLDER] = str(folder)
@@ -311,17 +250,15 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     root = repository()
     rules = load_rules(root / RULES)
-    judged = {check.of for rule in rules.claims.values() for check in rule.checks if check.of}
     if options.command == "collect":
-        further = {key for claim in load(root / CLAIMS) for key in claim.evidence}
-        collect(root, options.pages or sorted({key.partition("#")[0] for key in judged | further}))
-    _, evidence, verdicts = read(root)
-    table = counts(verdicts)
-    for word, row in table.iterrows():
-        settings = ", ".join(f"{n} {name}" for name, n in row.drop("all").items() if n)
-        print(f"{word}: {row['all']}" + (f" ({settings})" if settings else ""))
+        keys = rules.numbers().union(*(claim.evidence for claim in load(root / CLAIMS)))
+        collect(root, options.pages or sorted({key.partition("#")[0] for key in keys}))
+        read.cache_clear()
+    claims, evidence, verdicts = read(root)
+    for word, row in counts(verdicts).iterrows():
+        print(f"{word}: {listed(row)}")
     print(f"{len(verdicts)} claims")
-    if waiting := sorted(judged - set(evidence.index)):
+    if waiting := resolve(claims, rules, evidence):
         print(f"not noted by any notebook yet: {', '.join(waiting)}")
 
 

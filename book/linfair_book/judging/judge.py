@@ -1,18 +1,17 @@
 """Agreement and setting of every claim, computed from rows, numbers of notebooks, and rules."""
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
-from scipy import stats
 
 from linfair_book.judging import cells
 from linfair_book.judging import rows as tidy
 from linfair_book.judging.rules import Check, Rule, Rules
-from linfair_book.judging.statistics import Estimate, holm
+from linfair_book.judging.statistics import holm
 
 AGREEMENT = {
     "yes": "every check holds",
@@ -23,18 +22,18 @@ AGREEMENT = {
 }
 """What became of a claim, and what each word means."""
 
-OUTCOMES = ("holds", "does not", "cannot tell")
-
 CELLS = [
     *("check", "says", "arm", "against", "group", "budget", "n", "estimate", "low", "high", "corrected_low"),
     *("corrected_high", "count", "p", "holm", "p_no", "holm_no", "threshold", "scale", "adverse", "outcome"),
 ]
 """Columns of the table of checks."""
 
+Lines = dict[tuple[object, ...], list[dict[str, object]]]
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Judged:
-    """One set of rows (or the numbers of notebooks) under one rule.
+    """One set of rows under one rule; or the numbers of notebooks, which have no names.
 
     Attributes:
         names: The columns `rows.SET`; empty for numbers of notebooks.
@@ -66,16 +65,54 @@ class Verdict:
     beside: tuple[Judged, ...] = ()
 
 
-def outcomes(lines: Sequence[dict[str, object]], level: float) -> pd.DataFrame:
-    """Add Holm's correction over all lines, and each line's outcome."""
-    table = pd.DataFrame(lines)
-    for name in ("p", "p_no"):
-        table[name.replace("p", "holm", 1)] = holm(table[name].tolist())
-    wanted, against = table["holm"] < 1 - level, table["holm_no"] < 1 - level
-    table["outcome"] = [
-        "holds" if one else "does not" if two else "cannot tell" for one, two in zip(wanted, against, strict=True)
-    ]
-    return table[CELLS]
+def judge(rules: Rules, results: str | Path, evidence: pd.DataFrame) -> dict[str, Verdict]:
+    """Every claim of the rules, from a folder of committed rows and from notebooks' numbers by key."""
+    methods = {method for rule in rules.claims.values() for one in rule.rows for method in one["method"]}
+    sets, known = tidy.sets(tidy.read(results, methods)), {}
+    return {
+        claim: judge_rows(rule, rules, sets, known) if rule.rows else judge_numbers(rule, rules, evidence)
+        for claim, rule in rules.claims.items()
+    }
+
+
+def judge_rows(
+    rule: Rule, rules: Rules, sets: Mapping[tuple[object, ...], pd.DataFrame], known: Lines | None = None
+) -> Verdict:
+    """A claim that rows judge; lines that several claims use are `known`."""
+    judged = []
+    for key, table in sets.items():
+        names = dict(zip(tidy.SET, key, strict=True))
+        if rules.counts(rule, names) and "mitigation=" not in str(names["options"]):
+            judged += _judge_set(rule, rules, names, table, sets, {} if known is None else known)
+    chosen = _closest(judged, rules)
+    for setting in rules.settings:
+        ready = [one for one in chosen if one.setting == setting["name"] and one.seeds >= setting["seeds"]]
+        if ready:
+            agreement = together([one.agreement for one in ready])
+            for column, least in (rule.least or {}).items():
+                if agreement == "yes" and len({one.names[column] for one in ready}) < least:
+                    agreement = "inconclusive"
+            beside = tuple(one for one in judged if one not in ready)
+            return Verdict(rule.claim, agreement, str(setting["name"]), tuple(ready), beside)
+    if judged:
+        closest = next(s["name"] for s in rules.settings if any(one.setting == s["name"] for one in judged))
+        return Verdict(rule.claim, "inconclusive", closest, beside=tuple(judged))
+    return Verdict(rule.claim, "not run", "")
+
+
+def judge_numbers(rule: Rule, rules: Rules, evidence: pd.DataFrame) -> Verdict:
+    """A claim that notebooks' numbers judge; one that was not noted cannot be told."""
+    keys, lines = [check.of for check in rule.checks if check.of in evidence.index], []
+    for check in rule.checks:
+        if check.of in keys:
+            row = evidence.loc[check.of]
+            nowhere = dict.fromkeys(("arm", "against", "group", "budget"), "")
+            lines.append(_shown(check, row["unit"]) | nowhere | cells.noted(check, row, rules.judging))
+    if not lines:
+        return Verdict(rule.claim, "not run", "")
+    found = _corrected(lines, rules.judging["level"])
+    one = Judged({}, rule.setting, agreement_of(rule, found), int(found["n"].max()), found, {"keys": keys}, seen=True)
+    return Verdict(rule.claim, one.agreement, one.setting, (one,))
 
 
 def outcome_of(check: Check, found: Sequence[str]) -> str:
@@ -84,22 +121,21 @@ def outcome_of(check: Check, found: Sequence[str]) -> str:
     >>> outcome_of(Check("a", "", above=0.0, need="most"), ["holds", "holds", "does not"])
     'holds'
     """
-    holds, fails = found.count("holds"), found.count("does not")
-    if not found:
-        return "cannot tell"
-    if check.need == "every":
-        return "holds" if holds == len(found) else "does not" if fails else "cannot tell"
-    if check.need == "most":
-        return "holds" if 2 * holds > len(found) else "does not" if 2 * fails > len(found) else "cannot tell"
-    return "holds" if holds else "does not" if fails == len(found) else "cannot tell"
+    holds, fails, n = found.count("holds"), found.count("does not"), len(found)
+    enough, too_many = {
+        "every": (holds == n, fails > 0),
+        "most": (2 * holds > n, 2 * fails > n),
+        "some": (holds > 0, fails == n),
+    }[check.need]
+    return "holds" if n and enough else "does not" if n and too_many else "cannot tell"
 
 
 def agreement_of(rule: Rule, table: pd.DataFrame) -> str:
     """Of one set of rows, from its table of checks: see the words in `book/rules.toml`."""
-    each = {check: table.loc[table["check"] == check.name, "outcome"].tolist() for check in rule.checks}
-    found = {check.name: outcome_of(check, lines) for check, lines in each.items()}
+    by = table.groupby("check")["outcome"].agg(list)
+    found = {check.name: outcome_of(check, by.get(check.name, [])) for check in rule.checks}
     fails = {name for name, outcome in found.items() if outcome == "does not"}
-    if all(outcome == "holds" for outcome in found.values()):
+    if set(found.values()) == {"holds"}:
         return "yes"
     if fails & rule.vital:
         return "no"
@@ -120,52 +156,19 @@ def together(agreements: Sequence[str]) -> str:
     return next((word for word in ("yes", "no") if 2 * found[word] > len(agreements)), "inconclusive")
 
 
-def judge_rows(
-    rule: Rule,
-    rules: Rules,
-    sets: Mapping[tuple[object, ...], pd.DataFrame],
-    known: dict[tuple[object, ...], list[dict[str, object]]] | None = None,
-) -> Verdict:
-    """A claim that rows judge."""
-    known = {} if known is None else known
-    judged = []
-    for key, table in sets.items():
-        names = dict(zip(tidy.SET, key, strict=True))
-        if rules.counts(rule, names) and "mitigation=" not in str(names["options"]):
-            judged += _judge_set(rule, rules, names, table, sets, known)
-    chosen = [one for one in judged if one is _best(one, judged, rules)]
-    for setting in rules.settings:
-        ready = [one for one in chosen if one.setting == setting["name"] and one.seeds >= setting["seeds"]]
-        if ready:
-            return _verdict(rule, ready, judged)
-    if judged:
-        closest = next(s["name"] for s in rules.settings if any(one.setting == s["name"] for one in judged))
-        return Verdict(rule.claim, "inconclusive", closest, beside=tuple(judged))
-    return Verdict(rule.claim, "not run", "")
+def _closest(judged: Sequence[Judged], rules: Rules) -> list[Judged]:
+    """Of the sets of one setting that share data, network and method: the one that may decide."""
 
+    def rank(one: Judged) -> tuple[object, ...]:
+        width = int(one.names["width"]) or rules.full_width.get(str(one.names["network"]), 0)
+        options, first = str(one.names["options"]), str(rules.judging["first"].get(one.names["method"], ""))
+        profile = list(rules.judging["profiles"]).index(one.names["profile"])
+        return first not in options, -one.seeds, -width, profile, options
 
-def _verdict(rule: Rule, deciding: list[Judged], judged: list[Judged]) -> Verdict:
-    agreement = together([one.agreement for one in deciding])
-    for column, least in (rule.least or {}).items():
-        if agreement == "yes" and len({one.names[column] for one in deciding}) < least:
-            agreement = "inconclusive"
-    beside = tuple(one for one in judged if one not in deciding)
-    return Verdict(rule.claim, agreement, deciding[0].setting, tuple(deciding), beside)
-
-
-def _best(one: Judged, judged: list[Judged], rules: Rules) -> Judged:
-    """Of the sets of one setting that share data, network and method with one: the one that decides."""
-    columns = ("data", "network", "method")
-    same = [o for o in judged if o.setting == one.setting and all(o.names[c] == one.names[c] for c in columns)]
-    order = list(rules.judging["profiles"])
-    first = str(rules.judging["first"].get(one.names["method"], ""))
-
-    def rank(other: Judged) -> tuple[object, ...]:
-        width = int(other.names["width"]) or rules.full_width.get(str(other.names["network"]), 0)
-        options = str(other.names["options"])
-        return first not in options, -other.seeds, -width, order.index(other.names["profile"]), options
-
-    return min(same, key=rank)
+    best: dict[tuple[object, ...], Judged] = {}
+    for one in sorted(judged, key=rank):
+        best.setdefault((one.setting, *(one.names[column] for column in ("data", "network", "method"))), one)
+    return [one for one in judged if one in best.values()]
 
 
 def _judge_set(
@@ -174,86 +177,36 @@ def _judge_set(
     names: Mapping[str, object],
     table: pd.DataFrame,
     sets: Mapping[tuple[object, ...], pd.DataFrame],
-    known: dict[tuple[object, ...], list[dict[str, object]]],
+    known: Lines,
 ) -> list[Judged]:
-    """One set under one rule; nothing if it has no line of any check. Lines that several claims use are `known`."""
-    others: dict[str, pd.DataFrame] = {}
-    for key, other in sorted(sets.items(), key=lambda pair: len(str(pair[0][-1])), reverse=True):
-        if key[: len(tidy.SHARED)] == tuple(names[c] for c in tidy.SHARED):
-            others[str(key[tidy.SET.index("method")])] = other
-    judging = rules.judging
-    context = cells.Context(
-        rows=table,
-        others=others,
-        shared=tidy.shared(table),
-        one_by_one=names["data"] in judging["one_by_one"],
-        level=judging["level"],
-        min_seeds=judging["min_seeds"],
-        seeds_share=judging["seeds_share"],
-    )
+    """One set under one rule; nothing if it has no line of any check."""
+    beside = [key for key in sets if key[: len(tidy.SHARED)] == tuple(names[c] for c in tidy.SHARED)]
+    beside.sort(key=lambda key: len(str(key[-1])), reverse=True)  # of one method, that with the fewest options stays
+    others = {str(key[tidy.SET.index("method")]): sets[key] for key in beside}
+    context = cells.Context(table, others, tidy.shared(table), rules.judging)
     lines = []
     for check in rule.checks:
-        if (check.name, *names.values()) not in known:
-            known[check.name, *names.values()] = cells.evaluate(check, context)
+        at = check.name, *names.values()
+        if at not in known:
+            known[at] = cells.evaluate(check, context)
         scale = "signs over seeds" if check.value.rank else check.value.scale
-        shown = {"check": check.name, "says": check.says, "threshold": check.threshold(), "scale": scale}
-        lines += [shown | line for line in known[check.name, *names.values()]]
+        lines += [_shown(check, scale) | line for line in known[at]]
     if not lines:
         return []
-    found = outcomes(lines, judging["level"])
-    arms = {"original", *found["arm"], *found["against"]}
-    source = tidy.provenance(table[table["arm"].isin(arms)])
+
+    found = _corrected(lines, rules.judging["level"])
+    source = tidy.provenance(table[table["arm"].isin({"original", *found["arm"], *found["against"]})])
     agreement, seeds = agreement_of(rule, found), int(found["n"].max())
     return [Judged(names, rules.setting_of(names), agreement, seeds, found, source, names["profile"] in rules.seen)]
 
 
-def judge_numbers(rule: Rule, rules: Rules, evidence: pd.DataFrame) -> Verdict:
-    """A claim that notebooks' numbers judge; one that was not noted cannot be told."""
-    judging = rules.judging
-    lines, keys = [], []
-    for check in rule.checks:
-        if check.of not in evidence.index:
-            continue
-        row = evidence.loc[check.of]
-        keys.append(check.of)
-        shown = {"check": check.name, "says": check.says, "threshold": check.threshold(), "scale": row["unit"]}
-        shown |= {"arm": "", "against": "", "group": "", "budget": ""}
-        lines.append(shown | _number(check, row, judging))
-    if not lines:
-        return Verdict(rule.claim, "not run", "")
-    found = outcomes(lines, judging["level"])
-    one = Judged({}, rule.setting, agreement_of(rule, found), int(found["n"].max()), found, {"keys": keys}, seen=True)
-    return Verdict(rule.claim, one.agreement, one.setting, (one,))
+def _shown(check: Check, scale: str) -> dict[str, object]:
+    return {"check": check.name, "says": check.says, "threshold": check.threshold(), "scale": scale}
 
 
-def _number(check: Check, row: pd.Series, judging: Mapping[str, object]) -> dict[str, object]:
-    """A noted number, exact without an interval."""
-    page = str(row.name).partition("#")[0]
-    n = int(row["n"])
-    context = cells.Context(pd.DataFrame(), {}, 0.0, True, judging["level"], 1, 0.0)
-    if math.isnan(row["low"]):
-        exact = Estimate(n, row["value"], 0.0, 0.0, 1)
-        found = cells.tested(check, exact, context)
-        if check.within is not None and abs(row["value"] - check.within[0]) <= check.within[1]:
-            found |= {"p": 0.0, "p_no": 1.0}
-        return found | dict.fromkeys(("low", "high", "corrected_low", "corrected_high"), math.nan)
-    error = (row["high"] - row["low"]) / 2 / stats.t.ppf((1 + judging["level"]) / 2, n - 1)
-    shared = judging["shared"].get(page, 0.0)
-    return cells.tested(check, Estimate(n, row["value"], error, error * math.sqrt(1 + n * shared), n - 1), context)
-
-
-def judge(rules: Rules, results: str | Path, evidence: pd.DataFrame) -> dict[str, Verdict]:
-    """Every claim of the rules.
-
-    Args:
-        rules: From `rules.load`.
-        results: Folder of the committed rows.
-        evidence: Notebooks' numbers by key.
-    """
-    methods = {method for rule in rules.claims.values() for one in rule.rows for method in one["method"]}
-    sets = tidy.sets(tidy.read(results, methods))
-    known: dict[tuple[object, ...], list[dict[str, object]]] = {}
-    return {
-        claim: judge_rows(rule, rules, sets, known) if rule.rows else judge_numbers(rule, rules, evidence)
-        for claim, rule in rules.claims.items()
-    }
+def _corrected(lines: Sequence[dict[str, object]], level: float) -> pd.DataFrame:
+    """The table of checks: p values corrected by Holm over all lines, and each line's outcome."""
+    table = pd.DataFrame(lines)
+    table = table.assign(holm=holm(table["p"]), holm_no=holm(table["p_no"]))
+    clear = [table["holm"] < 1 - level, table["holm_no"] < 1 - level]
+    return table.assign(outcome=np.select(clear, ["holds", "does not"], "cannot tell"))[CELLS]

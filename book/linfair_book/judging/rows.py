@@ -21,8 +21,8 @@ SET = [*SHARED, "method", "options"]
 
 _NUMBER = [*SET, "arm", "budget", "seed", "split", "group_name"]
 _NEEDED = {*_NUMBER, "group", "role", "n_train", "n", "accuracy", "teacher"} - {"init"}
-_USED = {*QUANTITIES, "init", "kept", "diverged", "top_eigenvalue_converged"}
-_USED |= {"seconds", "device", "precision", "torch", "linfair", "code"}
+_SOURCE = ("device", "precision", "torch", "linfair", "code")
+_USED = {*QUANTITIES, *_SOURCE, "init", "kept", "diverged", "top_eigenvalue_converged", "seconds"}
 _VARIED = "upsampled_group"
 """Rows with this column were trained on changed data."""
 
@@ -32,17 +32,10 @@ class RowsError(ValueError):
 
 
 def read(folder: str | Path, methods: Iterable[str]) -> pd.DataFrame:
-    """All tidy rows of a folder, a number once, with the `file` they come from.
+    """All tidy rows of a folder, a number once, with the `file` they come from: of methods and original networks.
 
-    Files may hold the same rows with different columns: each column is taken from the first file that has it. An
-    eigenvalue whose search did not converge is left out.
-
-    Args:
-        folder: With parquet files; those without a study's columns are passed over.
-        methods: Linearizers whose rows are wanted; the original networks' come along.
-
-    Raises:
-        RowsError: If two files give one network's accuracy differently.
+    Files without a study's columns are passed over. Files may hold the same rows with different columns: each column is
+    taken from the first file that has it. An eigenvalue whose search did not converge is left out.
     """
     tables = []
     for path in sorted(Path(folder).glob("*.parquet")):
@@ -57,13 +50,11 @@ def read(folder: str | Path, methods: Iterable[str]) -> pd.DataFrame:
     if not tables:
         return pd.DataFrame(columns=[*_NEEDED, "init", "file"])
     rows = pd.concat(tables, ignore_index=True)
-    rows = rows[rows["method"].isin(["original", *methods])]
-    by = [*_NUMBER, "teacher"]
-    known = rows.groupby(by, sort=False)["accuracy"]
-    gaps = known.max() - known.min()
+    found = rows[rows["method"].isin(["original", *methods])].groupby([*_NUMBER, "teacher"], sort=False)
+    gaps = found["accuracy"].max() - found["accuracy"].min()
     if (gaps > 1e-9).any():
         raise RowsError(f"files disagree about {gaps.idxmax()}: accuracies differ by {gaps.max():g}")
-    return rows.groupby(by, as_index=False, sort=False).first()
+    return found.first().reset_index()
 
 
 def sets(rows: pd.DataFrame) -> dict[tuple[object, ...], pd.DataFrame]:
@@ -83,25 +74,16 @@ def sets(rows: pd.DataFrame) -> dict[tuple[object, ...], pd.DataFrame]:
 def shared(rows: pd.DataFrame) -> float:
     """n_test / n_train of a set of rows, from the images of the natural test split and of the training split."""
     original = rows[rows["arm"] == "original"].drop_duplicates(["seed", "split", "group_name"])
-    counts = original.groupby(["split", "seed"])["n"].sum().groupby("split").mean()
-    train = original[original["split"] == "test"].groupby("seed")["n_train"].sum().mean()
-    return float(counts["test"] / train)
+    test = original[original["split"] == "test"].groupby("seed")[["n", "n_train"]].sum().mean()
+    return float(test["n"] / test["n_train"])
 
 
 def provenance(rows: pd.DataFrame) -> dict[str, object]:
     """Where a set of rows comes from: files, seeds, arms, device, versions, and the hours that its arms took."""
-    cost = rows.drop_duplicates(["arm", "seed", "seconds"])["seconds"].sum() / 3600 if "seconds" in rows else 0.0
-
-    def listed(column: str) -> str:
-        return ", ".join(sorted({str(value) for value in rows[column].dropna()})) if column in rows else ""
-
-    return {
-        "files": listed("file"),
-        "seeds": ", ".join(str(seed) for seed in sorted(rows["seed"].unique())),
-        "device": listed("device"),
-        "precision": listed("precision"),
-        "torch": listed("torch"),
-        "linfair": listed("linfair"),
-        "code": listed("code"),
-        "hours": float(cost),
+    took = rows.drop_duplicates(["arm", "seed", "seconds"])["seconds"].sum() if "seconds" in rows else 0.0
+    listed = {
+        name: ", ".join(sorted({str(value) for value in rows[name].dropna()})) if name in rows else ""
+        for name in ("file", *_SOURCE)
     }
+    seeds = ", ".join(str(seed) for seed in sorted(rows["seed"].unique()))
+    return {"files": listed.pop("file"), "seeds": seeds, **listed, "hours": float(took / 3600)}

@@ -2,16 +2,12 @@
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Literal, get_args, get_origin
 
 RULES = Path("book/rules.toml")
-
 QUANTITIES = ("accuracy", "gradient_norm", "margin", "top_eigenvalue", "relative_distance")
-SCALES = ("points", "relative", "ratio", "difference", "spread")
-GROUPS = ("minorities", "majority", "smallest", "each", "all")
-BUDGETS = ("each", "low", "lowest", "original", "steps", "trend")
-NEEDS = ("every", "most", "some")
 LOW = 0.2
 """The largest budget that counts as low."""
 
@@ -20,50 +16,60 @@ class RulesError(ValueError):
     """A rule that cannot be applied; the message names it, what it has and what is allowed."""
 
 
+class _Words:
+    """Refuses a word that the `Literal` of its field does not list."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            given, allowed = getattr(self, field.name), get_args(field.type)
+            if get_origin(field.type) is Literal and given not in allowed:
+                raise RulesError(f"{field.name} {given!r}; allowed: {', '.join(filter(None, allowed))}")
+
+
 @dataclass(frozen=True)
-class Value:
+class Value(_Words):
     """What is computed for each seed, budget and group."""
 
-    quantity: str
+    quantity: Literal[QUANTITIES]
     arm: str
     against: str = ""
     other: str = ""
-    scale: str = ""
-    beside: str = ""
-    rank: str = ""
-    split: str = "test"
+    scale: Literal["", "points", "relative", "ratio", "difference", "spread"] = ""
+    beside: Literal["", "majority"] = ""
+    rank: Literal["", *QUANTITIES, *(f"own {name}" for name in QUANTITIES)] = ""
+    split: Literal["train", "test"] = "test"
 
     def __post_init__(self) -> None:
-        column = self.rank.removeprefix("own ")
-        _one_of("quantity", self.quantity, QUANTITIES)
-        _one_of("scale", self.scale, SCALES if not self.rank else ("",))
-        _one_of("rank", column, ("", *QUANTITIES))
-        _one_of("split", self.split, ("train", "test"))
-        _one_of("beside", self.beside, ("", "majority"))
+        super().__post_init__()
+        if bool(self.scale) is bool(self.rank):
+            raise RulesError(f"scale {self.scale!r} and rank {self.rank!r}: give exactly one of them")
 
 
 @dataclass(frozen=True)
-class Check:
+class Check(_Words):
     """A number and where it has to lie: of a value in rows (`value`), or noted by a notebook (`of`)."""
 
     name: str
     says: str
     value: Value | None = None
     of: str = ""
-    groups: str = "all"
-    budgets: str = "each"
-    need: str = "every"
+    groups: Literal["minorities", "majority", "smallest", "each", "all"] = "all"
+    budgets: Literal["each", "low", "lowest", "original", "steps", "trend"] = "each"
+    need: Literal["every", "most", "some"] = "every"
     above: float | None = None
     below: float | None = None
     within: tuple[float, float] | None = None
     margin: float = 0.0
 
     def __post_init__(self) -> None:
-        _one_of("groups", self.groups, GROUPS)
-        _one_of("budgets", self.budgets, BUDGETS)
-        _one_of("need", self.need, NEEDS)
+        super().__post_init__()
         if sum(side is not None for side in (self.above, self.below, self.within)) != 1:
             raise RulesError(f"check {self.name}: give exactly one of above, below and within")
+
+    @property
+    def side(self) -> int:
+        """1 if the number has to lie above its threshold, -1 if below."""
+        return 1 if self.above is not None else -1
 
     def threshold(self) -> str:
         """As the claims page writes it: `above 0`, `within 0 ± 1`."""
@@ -74,17 +80,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Rule:
-    """By what one claim is judged.
-
-    Attributes:
-        claim: Its id.
-        checks: Its checks.
-        rows: Rows that count, alternatives of data, network and method; empty where notebooks' numbers are judged.
-        settings: Who may decide, in order.
-        setting: The setting of numbers that notebooks noted.
-        vital: Names of checks whose failure alone is a no.
-        least: Fewest different values of a column that a yes rests on.
-    """
+    """By what one claim is judged: checks of rows, or of numbers that notebooks noted and that have one setting."""
 
     claim: str
     checks: tuple[Check, ...]
@@ -105,12 +101,12 @@ class Rules:
     full_width: Mapping[str, int]
     claims: Mapping[str, Rule]
 
-    def setting_of(self, row: Mapping[str, object]) -> str:
-        """The closest setting that a set of rows belongs to, empty if it belongs to none.
+    def numbers(self) -> set[str]:
+        """Keys of the notebooks' numbers that rules judge."""
+        return {check.of for rule in self.claims.values() for check in rule.checks if check.of}
 
-        Args:
-            row: Its `data`, `network`, `method`, `width` and `profile`.
-        """
+    def setting_of(self, row: Mapping[str, object]) -> str:
+        """The closest setting that a set of rows belongs to by its names, empty if it belongs to none."""
         if row["profile"] not in self.judging["profiles"]:
             return ""
         full = int(row["width"]) in (0, self.full_width.get(str(row["network"])))
@@ -133,65 +129,48 @@ class Rules:
         return setting in rule.settings and any(all(row[c] in one[c] for c in columns) for one in rule.rows)
 
 
-def _one_of(what: str, given: str, allowed: tuple[str, ...]) -> None:
-    if given not in allowed:
-        raise RulesError(f"{what} {given!r}; allowed: {', '.join(filter(None, allowed))}")
-
-
 def load(path: str | Path) -> Rules:
-    """Read the rules.
+    """Read the rules; a name that is not defined or a word that is not allowed is a `RulesError`."""
+    found = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    settings = {str(setting["name"]): str(setting["name"]) for setting in found["setting"]}
+    values = {name: _made(Value, f"{path}, value {name}", given) for name, given in found["value"].items()}
 
-    Raises:
-        RulesError: For a name that is not defined, or a word that is not in the vocabulary.
-    """
-    with open(path, "rb") as file:
-        found = tomllib.load(file)
-    names = tuple(str(setting["name"]) for setting in found["setting"])
-    values = {}
-    for name, fields in found["value"].items():
-        try:
-            values[name] = Value(**fields)
-        except (TypeError, RulesError) as error:
-            raise RulesError(f"{path}, value {name}: {error}") from error
-    checks = {name: _check(path, name, fields, values, found["margin"]) for name, fields in found["check"].items()}
-    claims = {}
-    for claim, fields in found["claim"].items():
-        if "numbers" in fields:
-            numbers = [_check(path, f"{claim}-{i}", one, values, {}) for i, one in enumerate(fields["numbers"], 1)]
-            claims[claim] = Rule(claim, tuple(numbers), setting=fields["setting"])
-            _named(path, claim, "setting", [fields["setting"]], names)
+    def check(name: str, given: Mapping[str, object]) -> Check:
+        given, place = dict(given), f"{path}, check {name}"
+        if "value" in given:
+            value = given["value"] = _named(place, "value", given["value"], values)
+            given.setdefault("margin", found["margin"]["rank" if value.rank else value.scale])
+        if "within" in given:
+            given["within"] = tuple(given["within"])
+        return _made(Check, place, {"name": name, **given})
+
+    checks, claims = {name: check(name, given) for name, given in found["check"].items()}, {}
+    for claim, given in found["claim"].items():
+        place = f"{path}, {claim}"
+        if "numbers" in given:
+            numbers = tuple(check(f"{claim}-{i}", one) for i, one in enumerate(given["numbers"], 1))
+            claims[claim] = Rule(claim, numbers, setting=_named(place, "setting", given["setting"], settings))
             continue
-        _named(path, claim, "check", fields["checks"], checks)
-        _named(path, claim, "rows", [fields["rows"]], found["rows"])
-        _named(path, claim, "setting", fields.get("settings", names), names)
-        _named(path, claim, "vital check", fields.get("vital", ()), fields["checks"])
+        own = {name: _named(place, "check", name, checks) for name in given["checks"]}
         claims[claim] = Rule(
             claim,
-            tuple(checks[name] for name in fields["checks"]),
-            tuple(found["rows"][fields["rows"]]),
-            tuple(fields.get("settings", names)),
-            vital=frozenset(fields.get("vital", ())),
-            least=fields.get("least"),
+            tuple(own.values()),
+            tuple(_named(place, "rows", given["rows"], found["rows"])),
+            tuple(_named(place, "setting", name, settings) for name in given.get("settings", settings)),
+            vital=frozenset(_named(place, "vital check", name, own).name for name in given.get("vital", ())),
+            least=given.get("least"),
         )
     return Rules(tuple(found["seen"]), found["judging"], tuple(found["setting"]), found["full_width"], claims)
 
 
-def _check(
-    path: str | Path, name: str, fields: dict[str, object], values: Mapping[str, Value], margins: Mapping[str, float]
-) -> Check:
-    given = dict(fields)
-    if "value" in given:
-        _named(path, name, "value", [given["value"]], values)
-        given["value"] = values[given["value"]]
-        given.setdefault("margin", margins["rank" if given["value"].rank else given["value"].scale])
-    if "within" in given:
-        given["within"] = tuple(given["within"])
+def _made(kind: type, place: str, given: Mapping[str, object]) -> object:
     try:
-        return Check(name, **given)
+        return kind(**given)
     except (TypeError, RulesError) as error:
-        raise RulesError(f"{path}, check {name}: {error}") from error
+        raise RulesError(f"{place}: {error}") from error
 
 
-def _named(path: str | Path, user: str, what: str, given: object, known: object) -> None:
-    if missing := [one for one in given if one not in known]:
-        raise RulesError(f"{path}, {user}: no {what} {', '.join(missing)}; there are {', '.join(known)}")
+def _named(place: str, what: str, name: str, known: Mapping[str, object]) -> object:
+    if name not in known:
+        raise RulesError(f"{place}: no {what} {name}; there are {', '.join(known)}")
+    return known[name]

@@ -21,14 +21,9 @@ from scipy import stats
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number over seeds and how sure it is.
+    """A mean over n seeds (of logarithms for a ratio), its standard errors, degrees of freedom of its t distribution.
 
-    Attributes:
-        n: Seeds.
-        value: The mean (of logarithms for ratios), or the logarithm of a ratio of spreads.
-        error: Standard error, seeds taken as independent; nan for one seed.
-        corrected: Standard error for seeds that share data.
-        df: Degrees of freedom of the t distribution.
+    `error` takes seeds as independent, `corrected` as sharing data.
     """
 
     n: int
@@ -47,12 +42,7 @@ class Estimate:
     def p(self, threshold: float, side: int) -> float:
         """Twice the one-sided p of the claim that the number lies above (side 1) or below (side -1) a threshold.
 
-        Args:
-            threshold: Where the null hypothesis ends.
-            side: 1 or -1.
-
-        Returns:
-            At most 1; below 1 - level exactly where `interval(level)` lies on that side of the threshold.
+        It is below 1 - level exactly where `interval(level)` lies on that side.
         """
         gap = side * (self.value - threshold)
         if self.df < 1:
@@ -63,14 +53,7 @@ class Estimate:
 
 
 def mean(values: Sequence[float], *, shared: float = 0.0) -> Estimate:
-    """Mean over seeds that share data.
-
-    Args:
-        values: One for each seed, shape (n,).
-        shared: n_test / n_train, 0 for seeds that draw their own data.
-
-    Raises:
-        ValueError: Without values, or for a negative ratio.
+    """Mean over seeds that share data; `shared` is n_test / n_train, 0 for seeds that draw their own data.
 
     >>> found = mean([1.0, 2.0, 3.0], shared=1.0)
     >>> round(found.corrected / found.error, 6)  # the square root of (1/3 + 1) / (1/3)
@@ -85,20 +68,14 @@ def mean(values: Sequence[float], *, shared: float = 0.0) -> Estimate:
 
 
 def spreads(first: Sequence[float], second: Sequence[float]) -> tuple[float, float, float, float]:
-    """Ratio of two standard deviations over the same seeds, by the exact test of Pitman and Morgan.
+    """Ratio of two standard deviations over the same seeds: s1 / s2, ends of its 95 % interval, p of equal spreads.
 
-    Their sum and difference are uncorrelated exactly if both spread alike. With r the correlation of first and second
-    and t the quantile with n - 2 degrees of freedom, the squared ratio's interval is
+    By the exact test of Pitman and Morgan: sum and difference are uncorrelated exactly if both spread alike. With r the
+    correlation of first and second and t the quantile with n - 2 degrees of freedom, the squared ratio's interval is
 
         (s1 / s2)^2 (k -+ sqrt(k^2 - 1)),    k = 1 + 2 (1 - r^2) t^2 / (n - 2).
 
-    Args:
-        first: One for each seed, shape (n,).
-        second: Of the same seeds.
-
-    Returns:
-        The ratio s1 / s2, ends of its 95 % interval, and the two-sided p of equal spreads; nan for fewer than three
-        seeds, and where one side does not vary.
+    All four are nan for fewer than three seeds, and where one side does not vary.
 
     >>> [round(float(x), 3) for x in spreads([0.0, 1.0, 2.0, 4.0], [0.0, 1.0, 2.0, 4.0])]
     [1.0, 1.0, 1.0, 1.0]
@@ -109,8 +86,7 @@ def spreads(first: Sequence[float], second: Sequence[float]) -> tuple[float, flo
         return (math.nan,) * 4
     ratio = float(one.std(ddof=1) / two.std(ddof=1))
     rest = max(0.0, 1 - float(np.corrcoef(one, two)[0, 1]) ** 2)
-    t = stats.t.ppf(0.975, n - 2)
-    k = 1 + 2 * rest * t**2 / (n - 2)
+    k = 1 + 2 * rest * stats.t.ppf(0.975, n - 2) ** 2 / (n - 2)
     ends = [ratio * math.sqrt(max(0.0, k + sign * math.sqrt(k**2 - 1))) for sign in (-1, 1)]
     total, gap = one + two, one - two
     if np.ptp(gap) == 0:
@@ -135,10 +111,8 @@ def holm(ps: Sequence[float]) -> list[float]:
     >>> [round(p, 3) for p in holm([0.01, 0.04, 0.03])]
     [0.03, 0.06, 0.06]
     """
-    found = [math.nan] * len(ps)
-    order = sorted((p, place) for place, p in enumerate(ps) if not math.isnan(p))
-    largest = 0.0
-    for rank, (p, place) in enumerate(order):
-        largest = max(largest, min(1.0, (len(order) - rank) * p))
-        found[place] = largest
-    return found
+    found = np.asarray(ps, dtype=float)
+    order = np.argsort(found, kind="stable")[: np.isfinite(found).sum()]
+    corrected = np.full(found.shape, math.nan)
+    corrected[order] = np.minimum(1.0, np.maximum.accumulate(found[order] * np.arange(order.size, 0, -1)))
+    return corrected.tolist()

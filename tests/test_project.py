@@ -283,7 +283,7 @@ def check_command(words: list[str]) -> None:
         parameters.check(source.stem, {name: ast.literal_eval(value) for name, value in pairs})
     elif rest[:1] == ["-m"]:
         module = rest[1].replace(".", "/")
-        assert rest[1] == "venv" or (ROOT / f"{module}.py").is_file(), words
+        assert rest[1] == "venv" or any((root / f"{module}.py").is_file() for root in (ROOT, ROOT / "book")), words
     else:
         assert program in {"git", "cd", ".", "pip", "pytest", "jupyter-book", "conda"}, words
 

@@ -147,13 +147,13 @@ def run_bias(
         table = store.read(name)
         if table is None:
             options = {"split": split, "batch_sizes": batch_sizes, "quantities": quantities, "shuffles": shuffles}
-            with threads(worker.threads):
-                teacher, notes = worker.teacher()
+            teacher, digest = worker.teacher.model, worker.teacher.digest
+            with threads(worker.stages.threads):
                 trained = teacher.networks() if isinstance(teacher, Ensemble) else [teacher]
                 measured = list(zip(trained, worker.sets, cell.seeds, strict=True))[:networks]
                 table = pd.concat(
                     [
-                        estimator_bias(network, data, **options).assign(seed=seed, teacher=notes["digest"])
+                        estimator_bias(network, data, **options).assign(seed=seed, teacher=digest)
                         for network, data, seed in measured
                     ],
                     ignore_index=True,

@@ -20,7 +20,7 @@ from pathlib import Path
 import pandas as pd
 
 from linfair.study import arms as known_arms
-from linfair.study.checks import OtherTeacher
+from linfair.study.cell import OtherTeacher
 from linfair.study.plan import find, plan
 from linfair.study.recipes import CURVATURE
 from linfair.study.results import collect

@@ -19,10 +19,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from linfair.data import GroupedData, Split, load_data
+from linfair.data import GroupedData, Split
 from linfair.data.core import provenance_of
 from linfair.metrics import mean_interval
-from linfair.study.cell import Cell, Worker, grid
+from linfair.study.cell import Cell, Setting, Worker, grid, setting_of
 from linfair.study.store import ResultStore
 from linfair.study.tables import drops
 from linfair.training import Schedule
@@ -57,6 +57,7 @@ def upsample(data: GroupedData, group: int, times: int) -> GroupedData:
     Raises:
         ValueError: For times < 1, or a group without training images.
 
+    >>> from linfair.data import load_data
     >>> load_data("digits").counts[1], upsample(load_data("digits"), 1, 5).counts[1]
     (10, 50)
     """
@@ -90,48 +91,35 @@ def chosen_group(data: GroupedData, seed: int) -> int:
     return int(np.random.default_rng([seed, 53]).choice(minority))
 
 
-class UpsampledWorker(Worker):
-    """A cell whose training data hold one group several times; see `linfair.study.cell.Worker`.
+def upsampled(cell: Cell, times: int, group: int | None = None) -> tuple[Setting, list[int]]:
+    """How a cell is trained whose training data hold one group several times, and that group in each seed.
 
     Args:
         cell: The cell.
-        store: Where results go.
-        progress: Show progress bars.
         times: How often the group is repeated.
         group: Number of the group; None draws a minority group for each seed.
+
+    Raises:
+        ValueError: If the group is not equally large in all seeds, which an ensemble needs.
     """
-
-    def __init__(self, cell: Cell, store: ResultStore, progress: bool, *, times: int, group: int | None = None) -> None:
-        super().__init__(cell, store, progress)
-        plain = [load_data(cell.data, seed=seed, **dict(cell.data_options)) for seed in cell.seeds]
-        self.groups = [
-            chosen_group(one, seed) if group is None else group for one, seed in zip(plain, cell.seeds, strict=True)
-        ]
-        larger = [upsample(one, number, times) for one, number in zip(plain, self.groups, strict=True)]
-        sizes = sorted({len(one.splits["train"]) for one in larger})
-        if len(sizes) > 1:
-            raise ValueError(
-                f"group {group} is not equally large in all seeds (training splits of {sizes}), and an ensemble needs "
-                "that: leave group=None, which takes a minority group of each seed"
-            )
-        self.times = times
-        self._sets = [one.to(cell.device) for one in larger]
-        before, after = len(plain[0].splits["train"]), sizes[0]
-        self.recipe = replace(
-            self.recipe,
-            base=_as_many_steps(self.recipe.base, before, after),
-            finetune=_as_many_steps(self.recipe.finetune, before, after),
+    own = setting_of(cell)
+    groups = [
+        chosen_group(one, seed) if group is None else group for one, seed in zip(own.sets, cell.seeds, strict=True)
+    ]
+    larger = [upsample(one, number, times) for one, number in zip(own.sets, groups, strict=True)]
+    before, sizes = len(own.sets[0].splits["train"]), sorted({len(one.splits["train"]) for one in larger})
+    if len(sizes) > 1:
+        raise ValueError(
+            f"group {group} is not equally large in all seeds (training splits of {sizes}), and an ensemble needs "
+            "that: leave group=None, which takes a minority group of each seed"
         )
-        schedule = getattr(self.options, "schedule", None)
-        if isinstance(schedule, Schedule):
-            self.options = replace(self.options, schedule=_as_many_steps(schedule, before, after))
-
-    def _settings(self, stage: str) -> dict[str, object]:
-        settings = super()._settings(stage)
-        if self.times == 1:  # nothing is repeated: the arms are those of the plain study
-            return settings
-        content = [one.provenance["sha256"] for one in self.sets]
-        return settings | {"content": content, "upsampled": self.groups, "times": self.times}
+    plan, options = own.recipe, own.options
+    changed = {"base": _as_many_steps(plan.base, before, sizes[0])}
+    changed["finetune"] = _as_many_steps(plan.finetune, before, sizes[0])
+    if isinstance(schedule := getattr(options, "schedule", None), Schedule):
+        options = replace(options, schedule=_as_many_steps(schedule, before, sizes[0]))
+    named = (("upsampled", tuple(groups)), ("times", times)) if times > 1 else ()  # else the plain study's arms
+    return Setting(replace(plan, **changed), options, larger, larger, named), groups
 
 
 def _as_many_steps(schedule: Schedule, before: int, after: int) -> Schedule:
@@ -163,7 +151,7 @@ def run_upsampling(
         `other minority` for groups that are as rare and stay so, `majority`. `n_train` counts repeated images.
 
     Raises:
-        ValueError: If 1 is not among the times, or as `UpsampledWorker`.
+        ValueError: If 1 is not among the times, or as `upsampled`.
     """
     if 1 not in times:
         raise ValueError(f"times = {list(times)} has no 1, and there is nothing to compare with; add it")
@@ -171,10 +159,9 @@ def run_upsampling(
     tables = []
     for cell in cells:
         for count in sorted(times):
-            worker = UpsampledWorker(cell, store, progress, times=count, group=group)
-            worker.settle(arms := ("original", "plain"))
-            found = pd.concat([worker.table(arm) for arm in arms], ignore_index=True)
-            target = found["seed"].map(dict(zip(cell.seeds, worker.groups, strict=True)))
+            setting, groups = upsampled(cell, count, group)
+            found = Worker(cell, store, progress, setting=setting).tables(("original", "plain"))
+            target = found["seed"].map(dict(zip(cell.seeds, groups, strict=True)))
             tables.append(found.assign(times=count, upsampled_group=target))
     table = pd.concat(tables, ignore_index=True)
     rare = table[(table["times"] == 1) & (table["role"] == "minority")]

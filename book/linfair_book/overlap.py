@@ -52,13 +52,12 @@ def mask_overlap(
 
 def _overlap(worker: Worker, n_masks: int) -> pd.DataFrame:
     cell = worker.cell
-    with threads(worker.threads):
-        teacher, _ = worker.teacher()
-        paths = [worker.path()]
+    with threads(worker.stages.threads):
+        paths = [worker.path.records]
         for number in range(1, n_masks):
             seeds = [seed + number * MASK_SEED_STEP for seed in cell.seeds]
-            options = {"seeds": seeds, "options": worker.options, "progress": worker.progress}
-            paths.append(worker.linearizer.run(teacher, worker.data, cell.budgets, **options))
+            options = {"seeds": seeds, "options": worker.options, "progress": worker.stages.progress}
+            paths.append(worker.linearizer.run(worker.teacher.model, worker.stages.data, cell.budgets, **options))
     rows = []
     for at_budget in zip(*paths, strict=True):
         for seed, *masks in zip(cell.seeds, *(one.masks for one in at_budget), strict=True):

@@ -16,16 +16,15 @@ import torch
 from torch import nn
 
 from linfair.data import GroupedData, Split, load_data
-from linfair.ensemble import Ensemble
 from linfair.linearizers import SNL, control, finetune, snl
 from linfair.linearizers.record import LinearizedModel
 from linfair.mitigation import Lagrangian
 from linfair.mitigation.lagrangian import LagrangianObjective
-from linfair.models import build
 from linfair.study.cell import Worker, grid
 from linfair.study.recipes import Recipe
+from linfair.study.stages import Stages
 from linfair.study.store import ResultStore
-from linfair.training import Data, Distill, correctness, fit, supervised
+from linfair.training import Data, Distill, correctness, fit
 
 ACCURACY = "accuracy of the linearized network"
 ORIGINAL = "accuracy of the original network"
@@ -76,24 +75,18 @@ class Lab:
     @property
     def teacher(self) -> nn.Module:
         """The original network, or ensemble."""
-        return self.worker.teacher()[0]
+        return self.worker.teacher.model
 
     @property
     def selected(self) -> LinearizedModel:
         """SNL's network at the budget, before fine-tuning."""
-        return self.worker.path()[0]
+        return self.worker.path.records[0]
 
     def train(self, sets: Sequence[GroupedData], *, init: str = "torch", **changed: object) -> nn.Module:
         """An original network on other data, from another start, or on a changed schedule; same seeds."""
-        first, plan = sets[0], replace(self.recipe.base, **changed)
-        networks = [
-            build(self.network, first.input_shape, first.classes, width=self.recipe.width, seed=seed, init=init)
-            for seed in self.seeds
-        ]
-        model = (Ensemble(networks) if len(networks) > 1 else networks[0]).to(self.device)
-        options = {"seeds": self.seeds, "stage": "base", "label": "base training", "progress": self.progress}
-        fit(model, _one(sets), supervised, plan, **options)
-        return model.eval()
+        stages = Stages(sets, self.seeds, self.worker.store, progress=self.progress)
+        plan = replace(self.recipe.base, **changed)
+        return stages.teacher(self.network, plan, width=self.recipe.width, init=init).model
 
     def options(self, *, augment: bool = True, **changed: object) -> SNL:
         """The recipe's options of SNL, some changed."""

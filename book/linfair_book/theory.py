@@ -69,9 +69,8 @@ def trained(
         One record for each seed.
     """
     worker = Worker(cell, store or ResultStore.default(), progress, keep=True)
-    with threads(worker.threads):
-        students = list(worker.students("plain"))
-    originals = _members(worker.teacher()[0])
+    students = list(worker.students("plain"))
+    originals = _members(worker.teacher.model)
     tuned = {one.budget: _members(one.model) for one in students}
     found = []
     for number, seed in enumerate(cell.seeds[:networks]):

@@ -12,7 +12,6 @@ from linfair.linearizers.record import kept_share, share
 from linfair.paths import whole
 from linfair.study.cell import Cell, Worker
 from linfair.study.store import ResultStore
-from linfair.training import threads
 
 
 def linearize_to(
@@ -42,17 +41,15 @@ def linearize_to(
         The rows of all arms, as in `groups.parquet`.
     """
     worker = Worker(cell, store or ResultStore.default(), progress, keep=True)
-    data = worker.sets[0]  # refused data leave nothing behind
-    folder = Path(folder)
+    data, folder = worker.sets[0], Path(folder)  # refused data leave nothing behind
     folder.mkdir(parents=True, exist_ok=True)
-    with threads(worker.threads):
-        worker.teacher()  # it is written below, and only rows of this very network belong beside it
+    teacher = worker.teacher.model  # it is written below, and only rows of this very network belong beside it
     table = pd.concat(
         [worker.table(arm, announce) for arm in ("original", "plain", *["control"] * with_control)], ignore_index=True
     )
     header = Header(cell.network, worker.recipe.width or 0, data.input_shape, data.classes, cell.data, cell.seeds[0])
     header = replace(header, data_options=cell.data_options, init=worker.recipe.init, content=data.content)
-    announce(f"wrote {save_network(folder / 'teacher.safetensors', worker.teacher()[0], header)}")
+    announce(f"wrote {save_network(folder / 'teacher.safetensors', teacher, header)}")
     for one in worker.students("plain"):
         stem = f"{cell.method}-{one.budget:g}"
         announce(f"wrote {one.mask.save(folder / f'{stem}.mask.safetensors')}")

@@ -4,11 +4,9 @@ The rule of the choice is `linfair.mitigation.choose`'s. Every arm starts from t
 schedule and seed; test images are looked at after the choice, for `plain` and the chosen arm.
 """
 
-import copy
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from time import perf_counter
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 import torch
@@ -17,20 +15,20 @@ from torch import nn
 import linfair
 from linfair import gates
 from linfair.audit.diagnose import Pair
-from linfair.data import EMBEDDED, GroupedData
+from linfair.data import GroupedData
 from linfair.device import device_name
-from linfair.linearizers import LinearizedModel, finetune
+from linfair.linearizers import LinearizedModel
 from linfair.linearizers.record import record
 from linfair.metrics import GroupAccuracy, wilson
-from linfair.mitigation import PLAIN, Lagrangian, check_name, resolve
+from linfair.mitigation import PLAIN, Lagrangian, check_name
 from linfair.mitigation.choose import FEW, NOISE, Choice, Judged, check_limits, choose, judged_groups
 from linfair.study.arms import canonical, mitigation_of
 from linfair.study.behaviour import behaviour
-from linfair.study.checks import TUNED
 from linfair.study.measure import DIAGNOSTICS, Original, measure
 from linfair.study.recipes import recipe
-from linfair.study.store import ResultStore, key, weights_digest
-from linfair.training import Schedule, TrainingDiverged, correctness, threads
+from linfair.study.stages import Stages
+from linfair.study.store import ResultStore, weights_digest
+from linfair.training import Schedule, correctness, threads
 
 DEFAULT_ARMS = (
     PLAIN,
@@ -145,51 +143,13 @@ def fine_tune(
     Raises:
         TrainingDiverged: If `plain` does; a mitigation that does is a record that says so.
     """
-    store, options, header = store or ResultStore.default(), resolve(mitigation_of(arm)), pair.header
-    device = str(pair.data.splits["train"].y.device)
-    settings = {
-        "stage": "mitigate",
-        "teacher": weights_digest(pair.original),
-        "computes": pair.computes or behaviour(pair.original, pair.data),
-        "masked": weights_digest(pair.linearized),
-        "data": [header.data, header.data_options, header.seed],
-        "content": None if header.data in EMBEDDED else pair.data.provenance.get("sha256"),
-        "mitigation": [options.name, asdict(options)],
-        "finetune": asdict(schedule),
-        "device": device,
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads() if device == "cpu" else 0,
-    }
-    name = key(settings)
-    masked = pair.linearized.state_dict()
-    stored = store.load(name, like=lambda notes: {} if notes["diverged"] else masked, notes=TUNED)
-    announce(f"{name}: {arm} of {header.network} on {header.data}: {'computed' if stored is None else 'read'}")
-    if stored is not None:
-        tensors, notes = stored
-        if notes["diverged"]:
-            return Tuned(arm, None, notes["seconds"], notes["diverged"])
-        model = copy.deepcopy(pair.linearized)
-        model.load_state_dict(tensors)
-        return Tuned(arm, model.to(device).eval(), notes["seconds"])
-    start = perf_counter()
-    try:
-        model = finetune(
-            masked_record(pair),
-            pair.original,
-            pair.data,
-            seeds=[header.seed],
-            schedule=schedule,
-            mitigation=options,
-            progress=progress,
-        ).model.eval()
-        tuned = Tuned(arm, model, perf_counter() - start)
-    except TrainingDiverged as error:
-        if arm == PLAIN:
-            raise
-        tuned = Tuned(arm, None, perf_counter() - start, str(error))
-    tensors = {} if tuned.model is None else tuned.model.state_dict()
-    store.save(name, tensors, {"arm": arm, "seconds": tuned.seconds, "diverged": tuned.diverged})
-    return tuned
+    header = pair.header
+    stages = Stages(pair.data, [header.seed], store, progress=progress)
+    teacher = stages.given(pair.original, computes=pair.computes or behaviour(pair.original, pair.data))
+    student = stages.student(teacher, masked_record(pair), schedule, arm)
+    announce(f"{student.name}: {arm} of {header.network} on {header.data}: {'read' if student.read else 'computed'}")
+    model = None if student.said else student.record.model.eval()
+    return Tuned(arm, model, student.seconds, student.said)
 
 
 def masked_record(pair: Pair) -> LinearizedModel:

@@ -6,9 +6,8 @@ are given a data set without its test split. Every finished stage lies in the re
 goes on where it was.
 """
 
-import copy
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from time import perf_counter
 
@@ -24,16 +23,13 @@ from linfair.audit.network import AuditError, Subject
 from linfair.audit.repair import DEFAULT_ARMS, Mitigated, arm_list, check_groups, fine_tune, mitigate
 from linfair.cost import count_macs, private_inference_cost
 from linfair.device import device_name
-from linfair.linearizers import LinearizedModel
+from linfair.linearizers.record import check_budgets
 from linfair.masks import Mask, masks_of
 from linfair.mitigation import PLAIN
 from linfair.mitigation.choose import NOISE, check_limits, judged_groups
 from linfair.study.behaviour import behaviour
-from linfair.study.cell import Worker
-from linfair.study.checks import student_notes
-from linfair.study.damage import is_number
-from linfair.study.grids import grid
 from linfair.study.recipes import Recipe, recipe
+from linfair.study.stages import Stages
 from linfair.study.store import ResultStore, key, weights_digest
 from linfair.training import threads
 
@@ -142,31 +138,6 @@ def recipe_for(subject: Subject, plan: Plan) -> tuple[Recipe, object]:
     return replace(plan_of, finetune=tuning), options
 
 
-class _GivenTeacher(Worker):
-    """A cell's worker whose teacher and data are given, not made."""
-
-    def __init__(self, subject: Subject, plan: Plan, store: ResultStore, progress: bool) -> None:
-        header = subject.header
-        (cell,) = grid(
-            header.data,
-            header.network,
-            method=plan.method,
-            budgets=plan.budgets,
-            seeds=[header.seed],
-            profile=plan.profile,
-            device=str(subject.data.splits["val"].y.device),
-            data_options=dict(header.data_options),
-        )
-        super().__init__(cell, store, progress, keep=True)
-        self.recipe, self.options = recipe_for(subject, plan)
-        self.digest, self.computes = weights_digest(subject.model), behaviour(subject.model, subject.data)
-        self._sets = [subject.data]
-        self._teacher = subject.model, {"seconds": 0.0, "loss": [float("nan")], "digest": self.digest}
-
-    def _settings(self, stage: str) -> dict[str, object]:
-        return super()._settings(stage) | {"teacher": self.digest, "computes": self.computes, "audit": True}
-
-
 def audit(
     subject: Subject,
     plan: Plan | None = None,
@@ -200,22 +171,25 @@ def audit(
     check_groups(subject.data)
     blind = replace(subject.data, splits={name: subject.data.splits[name] for name in ("train", "val")})
     judged_groups(blind)
-    worker = _GivenTeacher(replace(subject, data=blind), plan, store, progress)
+    schedules, options = recipe_for(subject, plan)
+    header, computes = subject.header, behaviour(subject.model, blind)
+    how = {"count": 1 if header.network == "mlp" else None, "progress": progress}
+    stages = Stages(blind, [header.seed], store, **how)
+    teacher = stages.given(subject.model, computes=computes)
     said = {"store": store, "progress": progress, "announce": announce}
-    with threads(worker.threads):
+    with threads(stages.threads):
         announce(f"{plan.method}: masks at {', '.join(f'{100 * b:g} %' for b in plan.budgets)}")
-        path = worker.path()
-        pairs = {
-            one.budget: Pair(subject.model, one.model, blind, subject.header, computes=worker.computes) for one in path
-        }
-        tuned = {budget: fine_tune(pair, PLAIN, worker.recipe.finetune, **said) for budget, pair in pairs.items()}
+        path = stages.path(teacher, plan.method, check_budgets(plan.budgets), options)
+        pairs = {one.budget: Pair(subject.model, one.model, blind, header, computes=computes) for one in path.records}
+        tuned = {budget: fine_tune(pair, PLAIN, schedules.finetune, **said) for budget, pair in pairs.items()}
         networks = {(PLAIN, budget): one.model for budget, one in tuned.items()}
-        spent = worker.path_seconds + sum(one.seconds for one in tuned.values())
+        spent = path.seconds + sum(one.seconds for one in tuned.values())
         if plan.control:
             announce("100 % control")
-            controls, seconds = _controls(worker, path)
-            networks |= {("control", one.budget): model for one, model in zip(path, controls, strict=True)}
-            spent += seconds
+            control = stages.control(teacher, path)
+            students = [stages.student(teacher, one, schedules.finetune) for one in control.records]
+            networks |= {("control", one.record.budget): one.record.model for one in students}
+            spent += control.seconds + sum(one.seconds for one in students)
         found = None
         if plan.mitigate:
             found = mitigate(
@@ -224,7 +198,7 @@ def audit(
                 max_accuracy_loss=plan.max_accuracy_loss,
                 significance=plan.significance,
                 profile=plan.profile,
-                schedule=worker.recipe.finetune,
+                schedule=schedules.finetune,
                 **said,
             )
             trained = found.table[found.table["arm"] != PLAIN].drop_duplicates("arm")
@@ -233,7 +207,7 @@ def audit(
                 networks[found.choice.chosen, named] = found.model
         split = "test_balanced" if "test_balanced" in subject.data.splits else "test"
         announce(f"{split}: looked at now, for the first time")
-        groups = _tested(subject, networks, split, plan, worker.computes, store, progress)
+        groups = _tested(subject, networks, split, plan, computes, store, progress)
     return Audit(
         groups,
         None if found is None else found.table,
@@ -247,25 +221,6 @@ def audit(
         spent,
         _facts(subject, networks),
     )
-
-
-def _controls(worker: _GivenTeacher, path: Sequence[LinearizedModel]) -> tuple[list[nn.Module], float]:
-    """The fine-tuned control of each budget and their seconds, read if all are stored."""
-    names = [f"{worker.name('control')}-{number}" for number in range(len(path))]
-    done = worker.store.load(f"{names[0]}-all", notes={"seconds": is_number})
-    stored = []
-    for name, one in zip(names, path, strict=True):
-        notes = student_notes(1, budget=one.budget, teacher=worker.digest)
-        stored.append(worker.store.load(name, like=one.model.state_dict(), notes=notes))
-    if done is None or None in stored:
-        models = [one.model for one in worker.students("control")]
-        seconds = float(worker.spent["path"] + worker.spent["finetune"])
-        worker.store.save(f"{names[0]}-all", {"n": torch.tensor(len(path))}, {"seconds": seconds})
-        return models, seconds
-    models = [copy.deepcopy(one.model) for one in path]
-    for model, (tensors, _) in zip(models, stored, strict=True):
-        model.load_state_dict(tensors)
-    return models, float(done[1]["seconds"])
 
 
 def _tested(

@@ -21,7 +21,7 @@ from linfair_book.parameters import ParameterError, closest
 
 from linfair.cli import audit, data, diagnose, methods, mitigate, study
 from linfair.linearizers import BudgetOutOfReach
-from linfair.study.checks import OtherTeacher
+from linfair.study.cell import OtherTeacher
 from linfair.study.damage import DamagedFile
 from linfair.study.work import StudyFailed
 from linfair.training import TrainingDiverged

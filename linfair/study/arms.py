@@ -8,17 +8,14 @@ import ast
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 
 import pandas as pd
-from torch import nn
 
-from linfair.linearizers import finetune
 from linfair.linearizers.record import LinearizedModel
 from linfair.mitigation import MITIGATIONS, PLAIN, check_name, resolve
 from linfair.options import checked
 from linfair.study.measure import DIAGNOSTICS
-from linfair.training import Data, Schedule, TrainingDiverged
 
 ARMS = ("original", PLAIN, "control")
 """Arms without a mitigation; those with one are `linfair.mitigation.MITIGATIONS`."""
@@ -81,29 +78,6 @@ def canonical(arm: str) -> str:
         if getattr(options, one.name) != getattr(own, one.name)
     ]
     return f"{options.name}({', '.join(changed)})" if changed else options.name
-
-
-def fine_tuned(
-    one: LinearizedModel,
-    teacher: nn.Module,
-    data: Data,
-    *,
-    seeds: Sequence[int],
-    schedule: Schedule,
-    mitigation: object | None,
-    progress: bool,
-) -> LinearizedModel:
-    """`linfair.linearizers.finetune`, but a single network that a mitigation drives apart is a record that says so.
-
-    Its `diverged` names the seed, its weights are those from before; without a mitigation the error stands.
-    """
-    options = {"seeds": seeds, "schedule": schedule, "mitigation": mitigation, "progress": progress}
-    try:
-        return finetune(one, teacher, data, **options)
-    except TrainingDiverged:
-        if mitigation is None or len(one.masks) > 1:
-            raise
-        return replace(one, mitigation=mitigation, diverged=(0,))
 
 
 def with_fate(rows: pd.DataFrame, one: LinearizedModel, seeds: Sequence[int]) -> pd.DataFrame:

@@ -17,6 +17,9 @@ class DamagedFile(UserWarning):
     """A file did not hold what its name and digest say; the message names it and where it was set aside."""
 
 
+Notes = Mapping[str, Callable[[object], bool]]
+"""Name of each note of a checkpoint -> whether a value can be."""
+
 MARK = "linfair"
 """Where a table's own name and digest stand in its Parquet metadata: in the attributes of pandas."""
 
@@ -68,7 +71,7 @@ def unlike_digest(name: str, tensors: Mapping[str, torch.Tensor], about: Mapping
     return "" if about["name"] == name else f"holds the checkpoint {about['name']}"
 
 
-def wrong_notes(notes: object, fields: Mapping[str, Callable[[object], bool]]) -> str:
+def wrong_notes(notes: object, fields: Notes) -> str:
     """What is wrong with the notes of a checkpoint, or nothing.
 
     >>> wrong_notes({"seconds": "soon"}, {"seconds": is_number})
@@ -97,6 +100,16 @@ def is_text(value: object) -> bool:
 def list_of(can_be: Callable[[object], bool], length: int | None = None) -> Callable[[object], bool]:
     """Whether a note is a list of a length whose entries can be."""
     return lambda value: isinstance(value, list) and length in (None, len(value)) and all(map(can_be, value))
+
+
+def or_none(can_be: Callable[[object], bool]) -> Callable[[object], bool]:
+    """Whether a note is null or what it can be."""
+    return lambda value: value is None or can_be(value)
+
+
+def is_count(value: object) -> bool:
+    """Whether a note is a whole number."""
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def unlike(tensors: Mapping[str, torch.Tensor], like: Mapping[str, torch.Tensor]) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from linfair.study.checks import OtherTeacher
+from linfair.study.cell import OtherTeacher
 from linfair.study.grids import asked_for, pairs, width_of
 from linfair.study.plan import Figure, Job, Panel, find_profile, panels_of, plan
 from linfair.study.recipes import recipe

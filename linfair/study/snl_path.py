@@ -27,8 +27,8 @@ def path_rows(cell: Cell, *, store: ResultStore | None = None, progress: bool = 
     """
     worker = Worker(cell, store or ResultStore.default(), progress)
     options = {"seeds": cell.seeds, "options": worker.options, "progress": progress}
-    with threads(worker.threads):
-        records = snl(worker.teacher()[0], worker.data, cell.budgets, **options)
+    with threads(worker.stages.threads):
+        records = snl(worker.teacher.model, worker.stages.data, cell.budgets, **options)
     rows = []
     for member, seed in enumerate(cell.seeds):
         total = records[0].masks[member].total

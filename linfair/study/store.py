@@ -51,7 +51,7 @@ def code_hash() -> str:
     files = [
         *flat,
         *folders,
-        *(package / "study" / f"{name}.py" for name in ("arms", "cell", "grids", "measure", "records", "base_data")),
+        *(package / "study" / f"{name}.py" for name in ("arms", "cell", "grids", "measure", "stages")),
     ]
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
 

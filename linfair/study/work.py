@@ -13,8 +13,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from linfair.study.cell import STAGES, Cell, Worker
-from linfair.study.checks import OtherTeacher
+from linfair.study.cell import STAGES, Cell, OtherTeacher, Worker
 from linfair.study.damage import DamagedFile
 from linfair.study.grids import asked_for, pairs, width_of
 from linfair.study.plan import Job
@@ -154,7 +153,7 @@ def compute(
             with _noted(tell):
                 if worker is None:
                     worker = Worker(cell, store, progress=False, keep=cell.network != "mlp")
-                    worker.before = before
+                    worker.stages.before = before
                     with suppress(Exception):  # said below, of the arms that need what failed
                         worker.settle([arm, *arms])
                 name = worker.name(arm)
@@ -164,7 +163,7 @@ def compute(
             tell(Event("stopped", str(stop), 1 + len(arms)))
             return
         except Exception as error:  # every failure of a cell is reported, and none stops the study
-            shared = arm != "original" and (worker is None or worker._path is None)
+            shared = arm != "original" and (worker is None or "path" not in vars(worker))
             rest = len(arms) if shared or worker is None or isinstance(error, DiskFull) or arm == "original" else 0
             also = f", and {rest} more arm{'s' * (rest > 1)} of this cell" if rest else ""
             text = f"{name}: {arm} of {words(cell)}{also}: {type(error).__name__}: {error}"

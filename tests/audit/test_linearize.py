@@ -18,18 +18,19 @@ from linfair.gates import install
 from linfair.linearizers.record import budget_units
 from linfair.masks import Mask, apply_mask, masks_of
 from linfair.models import build
-from linfair.study import ResultStore, cell, grid
+from linfair.study import ResultStore, grid, stages
+from linfair.study.cell import TIMING, Cell
 from linfair.study.store import weights_digest
 
 SEED = 4
 BUDGETS = (0.5, 0.1)
 UNITS = 2 * 16
-TRAINERS = [cell] + [importlib.import_module(f"linfair.linearizers.{name}") for name in ("snl", "finetuning")]
+TRAINERS = [stages] + [importlib.import_module(f"linfair.linearizers.{name}") for name in ("snl", "finetuning")]
 """Modules that call `fit`: base training, mask paths, controls and fine-tunings."""
 STEMS = [f"snl-{budget:g}" for budget in BUDGETS]
 
 
-def cell(**changes: object) -> cell.Cell:
+def cell(**changes: object) -> Cell:
     (one,) = grid("digits", "mlp", budgets=BUDGETS, seeds=[SEED], profile="smoke", width=16)
     return replace(one, **changes)
 
@@ -216,7 +217,7 @@ def test_interrupted_after_any_stage_the_next_call_ends_with_the_same_table(
         except KeyboardInterrupt:
             continue
     assert table is not None
-    timing = list(cell.TIMING)
+    timing = list(TIMING)
     pd.testing.assert_frame_equal(table.drop(columns=timing), done[2].drop(columns=timing))
     tuned = [f"{arm}: fine-tuning at {100 * budget:g} %" for arm in ("snl", "control") for budget in BUDGETS]
     assert sorted(finished) == sorted(["base training", "snl: mask path", "control", *tuned])
@@ -242,7 +243,7 @@ def test_a_teachers_file_is_used_instead_of_training(
 ) -> None:
     """Its digest is in every row, its weights are written out again, and base training would raise."""
     path, model = own_teacher
-    monkeypatch.setattr(cell, "fit", None)
+    monkeypatch.setattr(stages, "fit", None)
     store = ResultStore(tmp_path / "store")
     one = cell(width=None, teacher=str(path))
     table = linearize_to(tmp_path / "out", one, store=store, with_control=False, progress=False)

@@ -14,7 +14,7 @@ from linfair.data import Split
 from linfair.linearizers import finetune
 from linfair.metrics import group_accuracy
 from linfair.mitigation import Lagrangian
-from linfair.study import ResultStore, grid, recipe
+from linfair.study import ResultStore, grid, recipe, stages
 from linfair.training import TrainingDiverged, correctness
 
 ARMS = ("plain", "balanced_sampling", "group_dro", "lagrangian(limit=1e-09)")
@@ -140,7 +140,7 @@ def test_interrupted_it_goes_on_with_the_missing_arms(
         trained.append(mitigation.name)
         return finetune(*args, mitigation=mitigation, **options)
 
-    monkeypatch.setattr(module, "finetune", stopping)
+    monkeypatch.setattr(stages, "finetune", stopping)
     resumed = False
     with pytest.raises(KeyboardInterrupt):
         run(pair, store)
@@ -163,7 +163,7 @@ def test_plain_fine_tuning_that_diverges_is_an_error(
     def diverging(*_args: object, **_options: object) -> None:
         raise TrainingDiverged("the loss is not finite")
 
-    monkeypatch.setattr(module, "finetune", diverging)
+    monkeypatch.setattr(stages, "finetune", diverging)
     with pytest.raises(TrainingDiverged):
         run(pair, tmp_path)
 
@@ -204,7 +204,7 @@ def test_a_group_without_images_in_a_split_is_refused_before_training(
     pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, split: str
 ) -> None:
     """The test split too: it would end the run after everything was trained."""
-    monkeypatch.setattr(module, "finetune", None)
+    monkeypatch.setattr(stages, "finetune", None)
     part = pair.data.splits[split]
     keep = part.a != 4
     cut = Split(part.x[keep], part.y[keep], part.a[keep])

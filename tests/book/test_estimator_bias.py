@@ -100,12 +100,12 @@ def test_the_study_measures_each_seeds_original_and_keeps_the_table(
     cells = grid("digits", "mlp", budgets=(0.2,), seeds=(0, 1), profile="smoke")
     options = {"batch_sizes": (64, 500), "quantities": ["gradient norm"], "store": store, "progress": False}
     found = estimator_bias.run_bias(cells, **options)
-    teacher, notes = Worker(cells[0], store, progress=False).teacher()
+    teacher = Worker(cells[0], store, progress=False).teacher
     own = estimator_bias.estimator_bias(
-        teacher.member(1), load_data("digits", seed=1), batch_sizes=(64, 500), quantities=["gradient norm"]
+        teacher.model.member(1), load_data("digits", seed=1), batch_sizes=(64, 500), quantities=["gradient norm"]
     )
     assert found[found["seed"] == 1]["value"].tolist() == own["value"].tolist()
-    assert set(found["teacher"]) == {notes["digest"]}
+    assert set(found["teacher"]) == {teacher.digest}
     monkeypatch.setattr(estimator_bias, "estimator_bias", None)
     pd.testing.assert_frame_equal(estimator_bias.run_bias(cells, **options), found)
     monkeypatch.undo()

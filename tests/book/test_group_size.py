@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import torch
 from linfair_book import group_size
-from linfair_book.group_size import UpsampledWorker, upsample
+from linfair_book.group_size import upsample, upsampled
 from scipy import stats
 from torch import nn
 
@@ -138,19 +138,18 @@ def test_a_second_call_computes_nothing(
 
 def test_another_group_or_count_has_tables_of_its_own(cells: list[study.Cell], store: ResultStore) -> None:
     one = grid("digits", "mlp", budgets=(0.2,), seeds=(0,), profile="smoke")[0]
-    names = {
-        UpsampledWorker(one, store, False, times=times, group=group).name("plain")
-        for times, group in ((1, None), (5, None), (20, None), (5, 0), (5, 1))
-    }
+    tried = ((1, None), (5, None), (20, None), (5, 0), (5, 1))
+    settings = [upsampled(one, times, group)[0] for times, group in tried]
+    names = {Worker(one, store, False, setting=setting).name("plain") for setting in settings}
     assert len(names) == 5 - (group_size.chosen_group(load_data("digits", seed=0), 0) in (0, 1))
-    assert UpsampledWorker(one, store, False, times=1).name("plain") == Worker(one, store, False).name("plain")
+    assert Worker(one, store, False, setting=settings[0]).name("plain") == Worker(one, store, False).name("plain")
 
 
 def test_a_group_that_is_rare_in_one_seed_only_is_refused(cells: list[study.Cell], store: ResultStore) -> None:
     roles = [load_data("digits", seed=seed).roles for seed in (0, 1)]
     group = next(g for g in range(10) if roles[0][g] != roles[1][g])
     with pytest.raises(ValueError, match=f"group {group} is not equally large in all seeds"):
-        UpsampledWorker(cells[0], store, False, times=5, group=group)
+        upsampled(cells[0], 5, group)
 
 
 def test_without_once_there_is_nothing_to_compare(cells: list[study.Cell]) -> None:

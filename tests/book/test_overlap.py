@@ -51,8 +51,8 @@ def test_overlap_is_the_mean_jaccard_of_runs_with_other_seeds(name: str, alike: 
     worker = Worker(panel(name)[0], store, progress=False)
     runs = [
         worker.linearizer.run(
-            worker.teacher()[0],
-            worker.data,
+            worker.teacher.model,
+            worker.stages.data,
             PANEL["budgets"],
             seeds=[seed + step * overlap.MASK_SEED_STEP for seed in PANEL["seeds"]],
             options=worker.options,

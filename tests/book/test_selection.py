@@ -67,7 +67,9 @@ def test_the_shared_control_is_the_one_the_snl_mask_would_have_of_its_own(
 
 
 def test_snl_and_the_snl_mask_hold_the_same_units_and_uniform_is_even(store: ResultStore) -> None:
-    paths = {name: Worker(cells_of(name)[0], store, progress=False).path() for name in ("snl", "snl mask", "uniform")}
+    paths = {
+        name: Worker(cells_of(name)[0], store, progress=False).path.records for name in ("snl", "snl mask", "uniform")
+    }
     for ours, theirs, even in zip(*paths.values(), strict=True):
         for a, b, c in zip(ours.masks, theirs.masks, even.masks, strict=True):
             assert a.jaccard(b) == 1

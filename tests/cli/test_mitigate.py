@@ -6,13 +6,12 @@ import pandas as pd
 import pytest
 import torch
 
-from linfair.audit import repair
 from linfair.audit.linearize import linearize_to
 from linfair.checkpoints import load_network
 from linfair.cli import main
 from linfair.cli.mitigate import split_arms
 from linfair.masks import Mask, masks_of
-from linfair.study import ResultStore, grid
+from linfair.study import ResultStore, grid, stages
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +95,7 @@ def test_a_wrong_request_exits_2_before_anything_is_trained(
     def fail(*_args: object, **_options: object) -> None:
         raise AssertionError("something was trained")
 
-    monkeypatch.setattr(repair, "finetune", fail)
+    monkeypatch.setattr(stages, "finetune", fail)
     places = {"WIDER": files / "wider" / "random-0.2.mask.safetensors", "FILE": files / "groups.parquet"}
     assert main.main(typed(files, *(str(places.get(word, word)) for word in more))) == 2
     out, err = capsys.readouterr()

@@ -16,8 +16,8 @@ from linfair.data import DataError, load_data
 from linfair.data.collection import Collection
 from linfair.data.svhn import IMAGES
 from linfair.study import ResultStore, grid
-from linfair.study.base_data import beside
 from linfair.study.cell import Worker
+from linfair.study.grids import beside
 from linfair.study.plan import FIGURES, find_profile, panels_of, plan, read_figure
 from linfair.study.results import collect, gather, status
 from linfair.study.store import Tables
@@ -87,9 +87,9 @@ def test_the_original_is_trained_on_its_own_part_and_measured_on_the_students(
     worker = Worker(cell(), ResultStore(tmp_path), False)
     rows = worker.table("original")
     natural = load_data("svhn", seed=3)
-    alone = worker._untrained()
+    alone = worker.base.untrained("mlp")
     fit(alone, natural, supervised, worker.recipe.base, seeds=[3], stage="base", progress=False)
-    ours = worker.teacher()[0].state_dict()
+    ours = worker.teacher.model.state_dict()
     assert all(torch.equal(value, ours[name]) for name, value in alone.state_dict().items())
     assert rows.drop_duplicates("group")["n_train"].tolist() == [32] * 5 + [11] * 5
     fractions = "fractions=0.9 / 0.9 / 0.9 / 0.9 / 0.9 / 0.3 / 0.3 / 0.3 / 0.3 / 0.3"
@@ -127,7 +127,7 @@ def test_rows_of_a_part_of_a_data_set_say_so_and_a_whole_one_does_not(
     monkeypatch.setitem(__import__("linfair.data.named", fromlist=["FULL"]).FULL, "svhn", IMAGES)
     worker = Worker(cell(data_options=None, base_data_options=None), ResultStore(tmp_path), False)
     assert set(worker.table("original")["data"]) == {"svhn subset"}
-    assert worker._stored("original") is not None, "what is stored is known again"
+    assert worker.stored("original") is not None, "what is stored is known again"
 
 
 def test_describe_says_that_it_is_a_part(svhn: Collection, capsys: pytest.CaptureFixture) -> None:

@@ -17,8 +17,7 @@ from linfair.ensemble import Ensemble
 from linfair.linearizers.snl import _Path
 from linfair.metrics import wilson
 from linfair.models import build
-from linfair.study import ARMS, ResultStore, cell, grid, recipe, run
-from linfair.study import arms as arms_module
+from linfair.study import ARMS, ResultStore, cell, grid, recipe, run, stages
 from linfair.study.cell import Worker
 from linfair.training import fit, predict, supervised
 
@@ -91,10 +90,10 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Counter:
 
         monkeypatch.setattr(owner, name, call)
 
-    counted(cell, "fit", "teacher")
+    counted(stages, "fit", "teacher")
     counted(_Path, "__init__", "path")
-    counted(cell, "control", "control")
-    counted(arms_module, "finetune", "finetune")
+    counted(stages, "control", "control")
+    counted(stages, "finetune", "finetune")
     return counts
 
 
@@ -111,7 +110,7 @@ def stop_in_the_teacher(monkeypatch: pytest.MonkeyPatch) -> None:
     def objective(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cell, "supervised", objective)
+    monkeypatch.setattr(stages, "supervised", objective)
 
 
 def stop_in_the_mask_path(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,7 +125,7 @@ def stop_in_the_mask_path(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def stop_in_the_second_fine_tuning(monkeypatch: pytest.MonkeyPatch) -> None:
-    original, seen = arms_module.finetune, []
+    original, seen = stages.finetune, []
 
     def finetune(*args: object, **options: object) -> object:
         seen.append(1)
@@ -134,14 +133,14 @@ def stop_in_the_second_fine_tuning(monkeypatch: pytest.MonkeyPatch) -> None:
             raise KeyboardInterrupt
         return original(*args, **options)
 
-    monkeypatch.setattr(arms_module, "finetune", finetune)
+    monkeypatch.setattr(stages, "finetune", finetune)
 
 
 def stop_in_the_control(monkeypatch: pytest.MonkeyPatch) -> None:
     def control(*_args: object, **_options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cell, "control", control)
+    monkeypatch.setattr(stages, "control", control)
 
 
 @pytest.mark.parametrize(
@@ -285,7 +284,10 @@ def test_how_weights_start_is_part_of_a_cells_names_and_of_its_network(tmp_path:
     own, other = (cell.Worker(one, ResultStore(tmp_path), False) for (one,) in (panel(), panel(init="kaiming_normal")))
     assert (own.recipe.init, other.recipe.init) == ("torch", "kaiming_normal")
     assert own.name("original") != other.name("original")
-    weights = [worker._untrained().state_dict()["network.1.weight"].std().item() for worker in (own, other)]
+    weights = [
+        worker.base.untrained("mlp", init=worker.recipe.init).state_dict()["network.1.weight"].std().item()
+        for worker in (own, other)
+    ]
     assert weights[1] / weights[0] == pytest.approx(6**0.5, rel=0.05)
     with pytest.raises(ValueError, match="no init='he'; there are torch, kaiming_normal"):
         panel(init="he")

@@ -16,8 +16,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from linfair.study import cell, recipe
-from linfair.study.checks import OtherTeacher
+from linfair.study import recipe, stages
+from linfair.study.cell import TIMING, OtherTeacher, Worker
 from linfair.study.grids import Cell
 from linfair.study.plan import Job, figures, find, plan
 from linfair.study.results import collect, gather, status
@@ -40,7 +40,7 @@ def files(folder: Path) -> dict[str, tuple[int, bytes]]:
 
 
 def rows(folder: Path) -> pd.DataFrame:
-    return gather(figures()["fig13"], "smoke", collect([str(folder)])).drop(columns=list(cell.TIMING))
+    return gather(figures()["fig13"], "smoke", collect([str(folder)])).drop(columns=list(TIMING))
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +150,7 @@ def test_a_full_disk_names_the_file_and_what_to_free_and_the_other_cells_go_on(
 ) -> None:
     """A writer that fails as the system does; the tables of the other cell have room."""
     store, write = ResultStore(tmp_path / "cache", tmp_path / "out"), pd.DataFrame.to_parquet
-    victim = cell.Worker(JOB.cell, store, progress=False).name("original")
+    victim = Worker(JOB.cell, store, progress=False).name("original")
 
     def full(self: pd.DataFrame, path: Path, **options: object) -> None:
         if victim in str(path):
@@ -209,15 +209,15 @@ def test_a_failing_cell_is_reported_with_its_traceback_and_the_others_go_on(
 
 
 def test_one_arm_that_fails_leaves_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = cell.fine_tuned
+    original = stages.finetune
 
-    def fine_tuned(*args: object, **options: object) -> object:
+    def finetune(*args: object, **options: object) -> object:
         if getattr(options["mitigation"], "name", "") == "lagrangian":
             raise RuntimeError("no luck")
         return original(*args, **options)
 
     store = ResultStore(tmp_path / "cache", tmp_path / "out")
-    monkeypatch.setattr(cell, "fine_tuned", fine_tuned)
+    monkeypatch.setattr(stages, "finetune", finetune)
     assert [one.kind for one in events(JOB, store)] == ["computed", "computed", "failed", "computed"]
     monkeypatch.undo()
     assert [one.kind for one in events(JOB, store)] == ["read", "read", "computed", "read"]
@@ -228,11 +228,11 @@ def test_a_mask_path_that_fails_is_tried_once_and_fails_the_arms_that_need_it(
 ) -> None:
     tried: list[int] = []
 
-    def path(self: cell.Worker) -> None:
+    def path(self: stages.Stages, *_: object) -> None:
         tried.append(1)
         raise RuntimeError("no luck")
 
-    monkeypatch.setattr(cell.Worker, "path", path)
+    monkeypatch.setattr(stages.Stages, "path", path)
     first, second = events(JOB, ResultStore(tmp_path / "cache", tmp_path / "out"))
     assert (first.kind, second.kind, second.arms, len(tried)) == ("computed", "failed", 3, 1)
     assert "plain of snl" in second.text and "and 2 more arms of this cell: RuntimeError: no luck" in second.text
@@ -275,15 +275,15 @@ def test_an_arm_of_a_larger_network_goes_on_with_its_next_budget_and_leaves_no_s
 ) -> None:
     """Oracle: the same arm without interruption, multipliers included; fine-tunings are counted."""
     cell = Cell("digits", "resnet18", "random", (0.5, 0.2), (0,), "smoke", width=2)
-    job, tuned, original = Job(cell, ("lagrangian",), (), (False, 0, 0)), [], cell.fine_tuned
+    job, tuned, original = Job(cell, ("lagrangian",), (), (False, 0, 0)), [], stages.finetune
 
-    def fine_tuned(one: object, *args: object, **options: object) -> object:
+    def finetune(one: object, *args: object, **options: object) -> object:
         tuned.append(one.budget)
         if len(tuned) == 2:
             raise KeyboardInterrupt
         return original(one, *args, **options)
 
-    monkeypatch.setattr(cell, "fine_tuned", fine_tuned)
+    monkeypatch.setattr(stages, "finetune", finetune)
     store = ResultStore(tmp_path / "cache", tmp_path / "out")
     with pytest.raises(KeyboardInterrupt):
         events(job, store)
@@ -291,7 +291,7 @@ def test_an_arm_of_a_larger_network_goes_on_with_its_next_budget_and_leaves_no_s
     assert said.kind == "computed" and tuned == [0.5, 0.2, 0.2]
     assert not [path for path in (tmp_path / "cache").rglob("*.safetensors") if said.name in path.name]
     [alone] = events(job, ResultStore(tmp_path / "cache2", tmp_path / "out2"))
-    one, other = (Tables(tmp_path / place).read(said.name).drop(columns=list(cell.TIMING)) for place in ("out", "out2"))
+    one, other = (Tables(tmp_path / place).read(said.name).drop(columns=list(TIMING)) for place in ("out", "out2"))
     assert one["multiplier"].notna().all()
     pd.testing.assert_frame_equal(one, other, check_exact=True)
     assert alone.name == said.name
@@ -378,7 +378,7 @@ def test_results_of_another_teacher_are_not_mixed_in(finished: tuple[Path, Path,
     other = found.rows[found.rows["arm"].isin(("original", "plain"))].assign(teacher="elsewhere")
     mixed = replace(found, rows=pd.concat([other, found.rows], ignore_index=True))
     with pytest.warns(OtherTeacher, match="2 original networks, .* 7 networks.*; elsewhere .* 3 networks"):
-        table = gather(figures()["fig13"], "smoke", mixed).drop(columns=list(cell.TIMING))
+        table = gather(figures()["fig13"], "smoke", mixed).drop(columns=list(TIMING))
     pd.testing.assert_frame_equal(table, rows(finished[0]), check_exact=True)
 
 

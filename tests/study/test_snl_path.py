@@ -18,7 +18,7 @@ def followed(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> tupl
     store = ResultStore(tmp_path_factory.mktemp("store"))
     [cell] = grid("digits", "mlp", budgets=BUDGETS, seeds=(0, 1), profile="smoke", options={"check_every": 1})
     worker = Worker(cell, store, False)
-    worker.path()
+    assert worker.path.records
     return worker, path_rows(cell, store=store, progress=False)
 
 
@@ -26,7 +26,7 @@ def test_masks_are_those_of_the_studys_own_path(followed: tuple[Worker, pd.DataF
     worker, rows = followed
     for member, seed in enumerate((0, 1)):
         one = rows[rows["seed"] == seed].set_index("epoch")
-        for record in worker.path():
+        for record in worker.path.records:
             said = one.loc[record.epochs[member], "masks"].split("; ")
             assert f"{100 * record.budget:g} %: {record.kept[member]} at step {record.steps[member]}" in said
         assert one.index.tolist() == list(range(1, len(one) + 1))
@@ -37,10 +37,12 @@ def test_the_page_shows_the_epochs_of_the_masks_and_some_between(followed: tuple
     worker, rows = followed
     table = path_table(rows, 1)
     assert list(table.columns) == ["epoch", "ReLUs kept", "%", "masks taken"]
-    assert {record.epochs[1] for record in worker.path()} <= set(table["epoch"])
-    assert table["epoch"].iloc[-1] == worker.path()[-1].epochs[1]
+    assert {record.epochs[1] for record in worker.path.records} <= set(table["epoch"])
+    assert table["epoch"].iloc[-1] == worker.path.records[-1].epochs[1]
     assert table["epoch"].is_monotonic_increasing
-    assert path_table(rows, 1, lines=[2])["epoch"].tolist() == sorted({2, *(one.epochs[1] for one in worker.path())})
+    assert path_table(rows, 1, lines=[2])["epoch"].tolist() == sorted(
+        {2, *(one.epochs[1] for one in worker.path.records)}
+    )
 
 
 def test_a_store_is_left_with_what_it_had(followed: tuple[Worker, pd.DataFrame], tmp_path: Path) -> None:

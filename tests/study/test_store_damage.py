@@ -14,15 +14,15 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from linfair.study import ResultStore, cell, grid, run
-from linfair.study.cell import Worker
+from linfair.study import ResultStore, grid, run
+from linfair.study.cell import TIMING, Cell, Worker
 from linfair.study.damage import DamagedFile
 from linfair.study.store import Tables
 
 ARMS = ("original", "plain")
 
 
-def cell(seed: int = 0) -> cell.Cell:
+def cell(seed: int = 0) -> Cell:
     return grid("digits", "mlp", method="random", budgets=(0.5, 0.2), seeds=[seed], profile="smoke")[0]
 
 
@@ -45,9 +45,9 @@ def store(finished: tuple[ResultStore, pd.DataFrame], tmp_path: Path) -> ResultS
 
 def checkpoints(store: ResultStore) -> dict[str, Path]:
     """The files of both teachers and of the path, by what they are."""
-    found = {"path": store.folder / "checkpoints" / f"{worker(store).path_name()}.safetensors"}
+    found = {"path": store.folder / "checkpoints" / f"{worker(store).path.name}.safetensors"}
     for name, seed in (("teacher", 0), ("other", 1)):
-        digest = worker(store, seed).teacher()[1]["digest"]
+        digest = worker(store, seed).teacher.digest
         for path in (store.folder / "checkpoints").glob("*.safetensors"):
             with safe_open(path, framework="pt") as file:
                 if f'"digest": "{digest}"' in file.metadata()["notes"]:
@@ -72,7 +72,7 @@ def expect_anew(store: ResultStore, path: Path, finished: pd.DataFrame, words: s
     assert len(lines) == 1 and "\n" not in lines[0], lines
     assert words in lines[0] and f"set aside as {path.name}.damaged-1" in lines[0]
     assert path.with_name(f"{path.name}.damaged-1").read_bytes() == damaged
-    timing = list(cell.TIMING)
+    timing = list(TIMING)
     pd.testing.assert_frame_equal(table.drop(columns=timing), finished.drop(columns=timing), check_exact=True)
 
 
@@ -127,7 +127,7 @@ def test_a_second_damage_of_one_file_keeps_the_first(store: ResultStore) -> None
     for number in (1, 2):
         flipped(path)
         with pytest.warns(DamagedFile, match=f"damaged-{number}"):
-            worker(store).teacher()
+            worker(store).teacher  # noqa: B018
     assert len(list(path.parent.glob(f"{path.name}.damaged-*"))) == 2
 
 
@@ -179,7 +179,7 @@ def test_weights_that_are_not_those_of_the_noted_digest_are_computed_anew(
 def test_a_kept_student_that_is_damaged_is_computed_anew(change: str, store: ResultStore) -> None:
     kept = Worker(cell(), store, progress=False, keep=True)
     before = [one.model.state_dict() for one in kept.students("plain")]
-    name = f"{kept.name('plain')}-1"
+    name = kept._kept["plain"][1]
     path = store.folder / "checkpoints" / f"{name}.safetensors"
     if change == "flipped":
         flipped(path)

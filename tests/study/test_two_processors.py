@@ -11,9 +11,8 @@ import pandas as pd
 import pytest
 import torch
 
-from linfair.study import ResultStore, cell, grid, run
-from linfair.study.cell import Worker
-from linfair.study.checks import OtherTeacher
+from linfair.study import ResultStore, grid, run, stages
+from linfair.study.cell import OtherTeacher, Worker
 from linfair.study.tables import check_teachers, drops, one_teacher
 
 [CELL] = grid("digits", "mlp", method="random", budgets=(0.5,), seeds=[0], profile="smoke")
@@ -28,7 +27,7 @@ def first(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
 
 @pytest.fixture
 def other_roundings(monkeypatch: pytest.MonkeyPatch) -> None:
-    fit = cell.fit
+    fit = stages.fit
 
     def rounded(model: torch.nn.Module, *args: object, **options: object) -> object:
         history = fit(model, *args, **options)
@@ -37,7 +36,7 @@ def other_roundings(monkeypatch: pytest.MonkeyPatch) -> None:
                 parameter.mul_(1 + 2**-20)
         return history
 
-    monkeypatch.setattr(cell, "fit", rounded)
+    monkeypatch.setattr(stages, "fit", rounded)
 
 
 def test_an_arm_added_on_another_processor_is_not_mixed_with_what_was_there(

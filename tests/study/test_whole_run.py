@@ -13,7 +13,7 @@ from linfair.mitigation import BalancedSampling, KDOverC, resolve
 from linfair.study import ResultStore, grid
 from linfair.study.cell import TIMING, Worker
 from linfair.study.grids import Cell
-from linfair.study.records import settings_of
+from linfair.study.stages import settings_of
 
 OPTIONS = {"configurations": ("1",), "start": "fresh", "finetuning": False}
 ARMS = ("plain", "control", "kd_over_c", "lagrangian", "balanced_sampling")
@@ -33,10 +33,10 @@ def worker(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Worker
 
 def test_every_arm_is_the_methods_own_training_under_that_arms_objective(worker: Worker) -> None:
     """Oracle: DeepReDuce called with the arm's mitigation."""
-    teacher, _ = worker.teacher()
+    teacher = worker.teacher.model
     for arm in ("plain", "kd_over_c", "balanced_sampling"):
         options = replace(worker.options, mitigation=None if arm == "plain" else arm)
-        expected = deepreduce(teacher, worker.data, [0.5], seeds=(0, 1), options=options, progress=False)
+        expected = deepreduce(teacher, worker.stages.data, [0.5], seeds=(0, 1), options=options, progress=False)
         for one, other in zip(worker.students(arm), expected, strict=True):
             ours, theirs = one.model.state_dict(), other.model.state_dict()
             assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
@@ -46,7 +46,9 @@ def test_every_arm_is_the_methods_own_training_under_that_arms_objective(worker:
 def test_the_control_starts_where_the_students_do(worker: Worker) -> None:
     """Oracle: DeepReDuce with a configuration that culls nothing."""
     options = replace(worker.options, configurations=("",))
-    [expected] = deepreduce(worker.teacher()[0], worker.data, [1.0], seeds=(0, 1), options=options, progress=False)
+    [expected] = deepreduce(
+        worker.teacher.model, worker.stages.data, [1.0], seeds=(0, 1), options=options, progress=False
+    )
     [one] = worker.students("control")
     assert isinstance(one.model, Ensemble)
     ours, theirs = one.model.state_dict(), expected.model.state_dict()

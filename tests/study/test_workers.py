@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from linfair.study import cell, runner
+from linfair.study import runner, stages
 from linfair.study.plan import Job, find, plan
 from linfair.study.store import ResultStore, Tables
 from linfair.study.work import Broken, Event, Report, compute, is_cuda_error
@@ -50,19 +50,19 @@ def test_which_errors_leave_a_process_without_its_gpu(error: Exception, broken: 
 
 
 def failing(error: Exception) -> Callable[..., object]:
-    original = cell.fine_tuned
+    original = stages.finetune
 
-    def fine_tuned(*args: object, **options: object) -> object:
+    def finetune(*args: object, **options: object) -> object:
         if getattr(options["mitigation"], "name", "") == "lagrangian":
             raise error
         return original(*args, **options)
 
-    return fine_tuned
+    return finetune
 
 
 def test_a_cuda_error_fails_its_arm_and_hands_the_others_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[Event] = []
-    monkeypatch.setattr(cell, "fine_tuned", failing(RuntimeError("CUDA error: device-side assert triggered")))
+    monkeypatch.setattr(stages, "finetune", failing(RuntimeError("CUDA error: device-side assert triggered")))
     with pytest.raises(Broken) as stopped:
         compute(JOB, ResultStore(tmp_path), said.append)
     assert [one.kind for one in said] == ["computed", "computed", "failed"]
@@ -74,7 +74,7 @@ def test_after_too_little_memory_the_cache_is_emptied_and_the_other_arms_go_on(
 ) -> None:
     said: list[Event] = []
     emptied: list[int] = []
-    monkeypatch.setattr(cell, "fine_tuned", failing(OOM))
+    monkeypatch.setattr(stages, "finetune", failing(OOM))
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(1))
     compute(JOB, ResultStore(tmp_path), said.append)
     assert [one.kind for one in said] == ["computed", "computed", "failed", "computed"] and emptied == [1]
@@ -149,7 +149,7 @@ def test_a_mask_path_is_removed_when_no_missing_arm_needs_it_and_the_teacher_sta
 ) -> None:
     store, job = ResultStore(tmp_path), replace(JOB, arms=("original", "plain", "lagrangian"))
     with monkeypatch.context() as patch:
-        patch.setattr(cell, "fine_tuned", failing(RuntimeError("no luck")))
+        patch.setattr(stages, "finetune", failing(RuntimeError("no luck")))
         compute(job, store, lambda event: None, last=True)
         assert files(store) == 2, "an arm is missing"
     compute(job, store, lambda event: None)

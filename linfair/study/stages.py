@@ -1,0 +1,318 @@
+"""The one engine: whatever is trained is a stage, computed once and read from then on.
+
+A stage is known by what determines it: the images and labels it learns from, seeds, settings, the digest of the teacher
+it starts from, and how this machine computes. Studies, audits, repairs and pages call the same four:
+
+    stages = Stages(data, seeds=[0], store=store)
+    teacher = stages.teacher("mlp", schedule)      # or given(model), for a network that somebody has trained
+    path = stages.path(teacher, "snl", (0.5, 0.1))
+    control = stages.control(teacher, path)
+    student = stages.student(teacher, path.records[0], schedule, "lagrangian(mu=0.005)")
+
+Every other data set or seed is another `Stages`; a teacher may come from any of them. What is finished lies in the
+store: interrupted, the same calls go on where they were.
+"""
+
+import copy
+import hashlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from linfair.data import GroupedData
+from linfair.ensemble import Ensemble
+from linfair.linearizers import control, finetune
+from linfair.linearizers.record import LinearizedModel, budget_units, record
+from linfair.linearizers.registry import find
+from linfair.mitigation import PLAIN, resolve
+from linfair.models import build
+from linfair.resume import resumable
+from linfair.study.arms import mitigation_of
+from linfair.study.damage import Notes, is_count, is_number, is_text, list_of, or_none
+from linfair.study.store import ResultStore, key, weights_digest
+from linfair.training import Data, Schedule, TrainingDiverged, fit, supervised, threads
+
+_TOLD = ("epochs", "steps", "configurations", "finetuning", "diverged")
+_LISTS = ("epochs", "steps", "configurations", "diverged")
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A trained network (or ensemble), and what it is known by.
+
+    Attributes:
+        model: The network, without gates, in evaluation mode.
+        digest: Of its weights.
+        computes: Of what it computes (`linfair.study.behaviour`), for a network whose code is a user's.
+        loss: Last training loss of each member; nan where it was not trained here.
+        seconds: Of its training.
+    """
+
+    model: nn.Module
+    digest: str
+    computes: str = ""
+    loss: tuple[float, ...] = (math.nan,)
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Path:
+    """A method's records before fine-tuning, one for each budget; `name` and `seconds` are those of the stage."""
+
+    method: str
+    options: object
+    records: list[LinearizedModel]
+    name: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Student:
+    """A record after fine-tuning.
+
+    Attributes:
+        record: With the fine-tuned network. One that diverged has the weights it started from, and `diverged` says so.
+        name: Of the stage.
+        seconds: Of its training.
+        said: What `TrainingDiverged` said, or empty.
+        read: It was in the store.
+    """
+
+    record: LinearizedModel
+    name: str
+    seconds: float
+    said: str = ""
+    read: bool = False
+
+
+class Stages:
+    """The stages of one data set, or of one for each seed of an ensemble, over one store.
+
+    Attributes:
+        before: Called with a stage's name (`base`, `path`, `finetune`) before it is trained. It may raise to stop
+            there; what is finished stays.
+
+    Args:
+        data: A data set, or one for each seed.
+        seeds: Several are trained as one ensemble.
+        store: Where stages are kept; the user's cache by default.
+        count: CPU threads; None is the present number. A sum's order depends on it.
+        keep: Keep students too.
+        progress: Show progress bars.
+    """
+
+    def __init__(
+        self,
+        data: Data,
+        seeds: Sequence[int] = (0,),
+        store: ResultStore | None = None,
+        *,
+        count: int | None = None,
+        keep: bool = True,
+        progress: bool = True,
+    ) -> None:
+        self.sets = [data] if isinstance(data, GroupedData) else list(data)
+        self.data: Data = self.sets if len(self.sets) > 1 else self.sets[0]
+        self.seeds, self.store = tuple(seeds), store or ResultStore.default()
+        self.threads = count or torch.get_num_threads()
+        self.keep, self.progress = keep, progress
+        self.before: Callable[[str], None] = lambda stage: None
+
+    @cached_property
+    def content(self) -> list[str]:
+        """SHA-256 of what is learned from and chosen on: images, labels and groups of each set's `train` and `val`."""
+        found = []
+        for one in self.sets:
+            digest = hashlib.sha256(repr((one.mean, one.std, one.shift)).encode())
+            for part in (one.splits[name] for name in ("train", "val") if name in one.splits):
+                for field in (part.x, part.y, part.a):
+                    digest.update(field.cpu().contiguous().numpy().tobytes())
+            found.append(digest.hexdigest())
+        return found
+
+    def _name(self, stage: str, **settings: object) -> str:
+        """The name of a stage: every key of a checkpoint is made here."""
+        device = self.sets[0].splits["train"].y.device.type
+        where = machine(device, self.threads) | {"device": device}
+        return key(where | {"stage": stage, "content": self.content, "seeds": self.seeds} | settings)
+
+    def given(self, model: nn.Module, *, computes: str = "") -> Teacher:
+        """A teacher that was trained elsewhere."""
+        return Teacher(model.eval(), weights_digest(model), computes)
+
+    def untrained(self, network: str, *, width: int | None = None, init: str = "torch") -> nn.Module:
+        """A network (an ensemble for several seeds) as it is before training."""
+        first = self.sets[0]
+        how = {"width": width, "init": init}
+        networks = [build(network, first.input_shape, first.classes, seed=seed, **how) for seed in self.seeds]
+        model = Ensemble(networks) if len(networks) > 1 else networks[0]
+        return model.to(first.splits["train"].y.device)
+
+    def teacher(self, network: str, schedule: Schedule, *, width: int | None = None, init: str = "torch") -> Teacher:
+        """The trained teacher of that architecture, one of `linfair.models.NETWORKS`."""
+        how = {"width": width, "init": init}
+        name = self._name("teacher", network=network, base=asdict(schedule), **how)
+        model = self.untrained(network, **how)
+        known = {"seconds": is_number, "loss": list_of(is_number, len(self.seeds)), "digest": is_text}
+        if (stored := self.store.load(name, like=model.state_dict(), notes=known)) is not None:
+            tensors, notes = stored
+            model.load_state_dict(tensors)
+            if weights_digest(model) == notes["digest"]:
+                return Teacher(model.eval(), notes["digest"], "", tuple(notes["loss"]), notes["seconds"])
+            self.store.set_aside(name, "does not hold the weights that its notes name")
+            model = self.untrained(network, **how)
+        self.before("base")
+        options = {"seeds": self.seeds, "stage": "base", "label": "base training", "progress": self.progress}
+        with threads(self.threads), resumable(self.store, name=name) as stage:
+            history = fit(model, self.data, supervised, schedule, parts=(), **options)
+        found = Teacher(model.eval(), weights_digest(model), "", tuple(history[-1]["loss"]), stage.seconds)
+        self.store.save(
+            name, model.state_dict(), {"seconds": found.seconds, "loss": found.loss, "digest": found.digest}
+        )
+        return found
+
+    def path_name(
+        self, digest: str, method: str, budgets: Sequence[float], options: object, *, computes: str = ""
+    ) -> str:
+        """The name of the mask path that a teacher's digest and a method's options determine."""
+        about = {"method": method, "options": settings_of(options), "budgets": tuple(budgets)}
+        return self._name("path", teacher=digest, computes=computes, **about)
+
+    def path(self, teacher: Teacher, method: str, budgets: Sequence[float], options: object | None = None) -> Path:
+        """A method's record of each budget, before fine-tuning."""
+        linearizer = find(method)
+        options = linearizer.options() if options is None else options
+        name = self.path_name(teacher.digest, method, budgets, options, computes=teacher.computes)
+        how = {"seeds": self.seeds, "options": options, "progress": self.progress}
+        return self._path(
+            teacher, method, options, budgets, name, lambda: linearizer.run(teacher.model, self.data, budgets, **how)
+        )
+
+    def control(self, teacher: Teacher, path: Path) -> Path:
+        """The 100 % control of a path: its training, with every unit kept."""
+        linearizer, name = find(path.method), key({"control": path.name})
+
+        def run() -> list[LinearizedModel]:
+            schedule, objective = linearizer.phase(path.options, teacher.model, self.data)
+            start = linearizer.start(path.options, teacher.model, self.seeds)
+            how = {"schedule": schedule, "objective": objective, "start": start, "progress": self.progress}
+            return control(teacher.model, self.data, path.records, seeds=self.seeds, **how)
+
+        budgets = [one.budget for one in path.records]
+        found = self._path(teacher, path.method, path.options, budgets, name, run)
+        return replace(found, method="control", records=[replace(one, method="control") for one in found.records])
+
+    def _path(
+        self,
+        teacher: Teacher,
+        method: str,
+        options: object,
+        budgets: Sequence[float],
+        name: str,
+        run: Callable[[], list[LinearizedModel]],
+    ) -> Path:
+        reduction, count = find(method).reduction, len(budgets)
+        switched = reduction.install(teacher.model, self.sets[0].input_shape)
+        stored = self.store.load(name, like=_numbered([switched] * count), notes=_path_notes(count, len(self.seeds)))
+        if stored is None:
+            self.before("path")
+            with threads(self.threads), resumable(self.store, name=name) as stage:
+                records = run()
+            notes = {told: [getattr(one, told) for one in records] for told in _TOLD} | {"seconds": stage.seconds}
+            self.store.save(name, _numbered([one.model for one in records]), notes)
+            return Path(method, options, records, name, stage.seconds)
+        tensors, notes = stored
+        records = []
+        for number, budget in enumerate(budgets):
+            told = {name: notes[name][number] for name in _TOLD}
+            told |= {name: tuple(told[name]) for name in _LISTS if told[name] is not None}
+            model, start = copy.deepcopy(switched), f"{number}/"
+            model.load_state_dict({k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)})
+            model, units = reduction.fixed(model), budget_units(budget, reduction.total(model))
+            single = not isinstance(model, Ensemble)
+            networks = [model] if single else model.networks()
+            one = record(method, budget, units, networks, told["epochs"], [], single=single, reduction=reduction)
+            records.append(replace(one, **told))
+        return Path(method, options, records, name, notes["seconds"])
+
+    def student(
+        self, teacher: Teacher, one: LinearizedModel, schedule: Schedule, mitigation: str | object | None = None
+    ) -> Student:
+        """A record fine-tuned: plainly, or under a mitigation (an arm's name, or options).
+
+        Raises:
+            TrainingDiverged: If a single network does without a mitigation; with one, the student says so.
+        """
+        options = resolve(mitigation_of(mitigation) if isinstance(mitigation, str) else mitigation)
+        plain = options.name == PLAIN
+        about = {"mitigation": [type(options).__qualname__, asdict(options)], "finetune": asdict(schedule)}
+        about |= {"teacher": teacher.digest, "computes": teacher.computes, "start": weights_digest(one.model)}
+        name = self._name("student", **about)
+        known = {
+            "seconds": is_number,
+            "diverged": or_none(list_of(or_none(is_count), len(self.seeds))),
+            "finetuning": list_of(lambda row: isinstance(row, dict)),
+            "said": is_text,
+        }
+        stored = self.store.load(name, like=one.model.state_dict(), notes=known) if self.keep else None
+        if stored is not None:
+            tensors, notes = stored
+            model = copy.deepcopy(one.model)
+            model.load_state_dict(tensors)
+            fate = {"diverged": notes["diverged"] and tuple(notes["diverged"]), "finetuning": notes["finetuning"]}
+            tuned = replace(one, model=model, mitigation=None if plain else options, **fate)
+            return Student(tuned, name, notes["seconds"], notes["said"], read=True)
+        self.before("finetune")
+        how = {"seeds": self.seeds, "schedule": schedule, "mitigation": options, "progress": self.progress}
+        said = ""
+        with threads(self.threads), resumable(self.store, name=name) as stage:
+            try:
+                tuned = finetune(one, teacher.model, self.data, **how)
+            except TrainingDiverged as error:
+                if plain or len(self.seeds) > 1:
+                    raise
+                tuned, said = replace(one, mitigation=options, diverged=(0,)), str(error)
+        if self.keep:
+            notes = {"seconds": stage.seconds, "diverged": tuned.diverged, "finetuning": tuned.finetuning, "said": said}
+            self.store.save(name, tuned.model.state_dict(), notes)
+        return Student(tuned, name, stage.seconds, said)
+
+
+def machine(device: str, count: int) -> dict[str, object]:
+    """What decides how this machine rounds."""
+    cpu = device == "cpu"
+    return {
+        "torch": torch.__version__,
+        "threads": count if cpu else 0,
+        "processor": torch.backends.cpu.get_cpu_capability() if cpu else "",
+    }
+
+
+def settings_of(options: object) -> dict[str, object]:
+    """Options of a method for the name of a result; a mitigation among them by its name and options."""
+    found = asdict(options)
+    if getattr(options, "mitigation", None) is not None:
+        mitigation = resolve(options.mitigation)
+        found["mitigation"] = [type(mitigation).__qualname__, asdict(mitigation)]
+    return found
+
+
+def _numbered(models: Sequence[nn.Module]) -> Mapping[str, Tensor]:
+    """The tensors of several networks under one roof: `0/head.weight`."""
+    return {f"{number}/{name}": value for number, one in enumerate(models) for name, value in one.state_dict().items()}
+
+
+def _path_notes(budgets: int, members: int) -> Notes:
+    counts = list_of(list_of(is_count, members), budgets)
+    return {
+        "epochs": counts,
+        "steps": lambda value: value == [None] * budgets or counts(value),
+        "seconds": is_number,
+        "configurations": list_of(or_none(list_of(is_text, members)), budgets),
+        "diverged": list_of(or_none(list_of(or_none(is_count), members)), budgets),
+        "finetuning": list_of(list_of(lambda row: isinstance(row, dict)), budgets),
+    }

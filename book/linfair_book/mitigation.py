@@ -9,11 +9,9 @@ A *way* is what is compared: a mitigation while fine-tuning (*after* the mask wa
 `lagrangian(mu=0.005)`), in SNL's mask phase alone (`lagrangian, before`), or in both (`lagrangian, both`). A seed that
 diverged has no accuracy: it is counted, left out of that way's means, and its plain partner with it.
 
-`python -m linfair_book.mitigation` computes the table of notebook 05 (digits, MLP, ten seeds), with `--deepreduce` its
-second one (thin ResNet18, five seeds).
+The rows are those of the figure `repair`: `linfair study run repair --profile small --out DIR` computes them.
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,22 +19,12 @@ import numpy as np
 import pandas as pd
 
 from linfair.metrics.margin import normalised
-from linfair.study.cell import grid, run
-from linfair.study.store import ResultStore
-from linfair.study.tables import by_role, check_teachers, finished, over_seeds
+from linfair.study.arms import ARMS
+from linfair.study.tables import check_teachers, finished, over_seeds, paired
 
 TABLE = Path("book/results/digits_mlp_mitigation.parquet")
 DEEPREDUCE_TABLE = Path("book/results/digits_resnet18_mitigation.parquet")
-DEEPREDUCE = {
-    "network": "resnet18",
-    "method": "deepreduce",
-    "budgets": (0.4, 0.2, 0.1),
-    "after": ("lagrangian", "kd_over_c", "balanced_sampling"),
-    "selected": (),
-}
-"""What the second table holds: DeepReDuce on a thin ResNet18, which takes minutes a seed."""
 
-BUDGETS = (0.4, 0.2, 0.02)
 HEADLINE = 0.2
 """The headline: minority and majority at this budget, on the balanced test."""
 
@@ -46,44 +34,11 @@ MUS = (0.0005, 0.001, 0.005, 0.01)
 BEYOND = 1.0
 """A mu far above the paper's, to see Algorithm 1 diverge."""
 
-AFTER = (
-    "lagrangian(mu=0.0005)",
-    "lagrangian",
-    "lagrangian(mu=0.005)",
-    "lagrangian(mu=0.01)",
-    "lagrangian(mu=1.0)",
-    "lagrangian(mu=0.005, clip=5.0)",
-    "lagrangian(one_sided=True)",
-    "lagrangian(kd_over_classes=True)",
-    "kd_over_c",
-    "excess_drop",
-    "group_dro",
-    "balanced_sampling",
-)
-"""Ways of fine-tuning; `mu=1.0` and `kd_over_classes` were added after a first look at the others."""
+RIVALS = ("balanced_sampling", "excess_drop", "lagrangian(kd_over_classes=True)")
+"""What is compared with Algorithm 1 itself."""
 
 SELECTED = ("lagrangian", "balanced_sampling")
 """Mitigations that are used in the mask phase too."""
-
-COLUMNS = (
-    *(
-        "budget",
-        "budget_units",
-        "kept",
-        "mask_epochs",
-        "seed",
-        "split",
-        "group",
-        "group_name",
-        "role",
-        "n_train",
-        "n",
-        "accuracy",
-    ),
-    *("margin", "gradient_norm", "diverged", "multiplier", "base_loss", "data", "network", "width", "method", "arm"),
-    *("options", "profile", "teacher", "device", "torch", "linfair", "code", "seconds"),
-)
-"""Columns that the committed table keeps."""
 
 SPLITS = ("train", "test", "test_balanced")
 
@@ -96,51 +51,6 @@ QUANTITIES = {
 
 MEASURES = {"points": "points", "relative": "%, negative is a gain"}
 """The two measures of a change, and their units."""
-
-_BY = ["budget", "seed", "split", "group_name"]
-
-
-def compute(
-    *,
-    seeds: Sequence[int] = range(10),
-    budgets: Sequence[float] = BUDGETS,
-    after: Sequence[str] = AFTER,
-    selected: Sequence[str] = SELECTED,
-    data: str = "digits",
-    network: str = "mlp",
-    method: str = "snl",
-    profile: str = "small",
-    device: str = "cpu",
-    store: ResultStore | None = None,
-    progress: bool = True,
-) -> pd.DataFrame:
-    """The study's rows: originals, plain, control, every way of mitigating; what is stored is read, the rest computed.
-
-    Args:
-        seeds: Seeds.
-        budgets: ReLU budgets, descending.
-        after: Arms with a mitigation while fine-tuning.
-        selected: Mitigations in SNL's mask phase, each with plain fine-tuning and with itself.
-        data: Name of the data set.
-        network: Name of the network.
-        method: Name of the linearizer.
-        profile: Profile of the recipes.
-        device: Where to train.
-        store: Where rows are kept; the user's cache by default.
-        progress: Show progress bars.
-
-    Returns:
-        Rows of `linfair.study.run` on `SPLITS`, with `COLUMNS`.
-    """
-    shared = {"method": method, "budgets": budgets, "seeds": seeds}
-    shared |= {"profile": profile, "device": device, "curvature": "none"}
-    options = {"store": store, "progress": progress}
-    tables = [run(grid(data, network, **shared), arms=("original", "plain", "control", *after), **options)]
-    for name in selected:
-        cells = grid(data, network, options={"mitigation": name}, **shared)
-        tables.append(run(cells, arms=("plain", name), **options))
-    table = pd.concat(tables, ignore_index=True)
-    return table.loc[table["split"].isin(SPLITS), list(COLUMNS)].reset_index(drop=True)
 
 
 def way_of(arm: str, options: str) -> str:
@@ -172,78 +82,80 @@ def label(way: str) -> str:
         key, _, value = option.partition("=")
         words.append(key.replace("_", "-") if value == "True" else f"{key} {float(value):g}")
     known = {"lagrangian": "Alg. 1", "kd_over_c": "KD / C", "group_dro": "group DRO"}
+    known |= {"original": "original network", "control": "100 % control"}
     if name == "lagrangian" and not any(word.startswith("mu") for word in words) and not when:
         words = ["mu 0.001", *words]
     return ", ".join([known.get(name, name.replace("_", " ")), *words, *([when] if when else [])])
 
 
+def of_mu(mu: float) -> str:
+    """The way of Algorithm 1 with a step.
+
+    >>> of_mu(0.001), of_mu(0.005)
+    ('lagrangian', 'lagrangian(mu=0.005)')
+    """
+    return "lagrangian" if mu == 0.001 else f"lagrangian(mu={mu!r})"
+
+
 def with_ways(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows with a column `way`."""
+    """The rows with a column `way`, those of an original network that several panels share once."""
     pairs = table[["arm", "options"]].drop_duplicates()
     names = pairs.assign(way=[way_of(arm, options) for arm, options in pairs.itertuples(index=False)])
-    return table.merge(names, on=["arm", "options"], how="left", validate="many_to_one")
+    rows = table.merge(names, on=["arm", "options"], how="left", validate="many_to_one")
+    return rows.drop_duplicates(["way", "budget", "seed", "split", "group"])
 
 
-def accuracies(table: pd.DataFrame, *, pooled: str = "role") -> pd.DataFrame:
-    """Accuracy of each way, pooled by `role`, over all images (`all`), or per `group`; seeds that diverged left out.
-
-    Returns:
-        Columns way, budget, seed, split, group_name and accuracy (a share).
-    """
-    if pooled not in ("role", "all", "group"):
-        raise ValueError(f"accuracies are pooled by role, all or group, got {pooled!r}")
-    check_teachers(table)
-    rows = with_ways(finished(table))
-    if pooled == "all":
-        rows = rows.assign(role="all")
-    rows = rows if pooled == "group" else by_role(rows)
-    return rows[["way", *_BY, "accuracy"]]
+def mitigated(table: pd.DataFrame) -> list[str]:
+    """The ways of a table that mitigate, in its order."""
+    return [way for way in with_ways(table)["way"].unique() if way not in ARMS]
 
 
-def changes(table: pd.DataFrame, *, pooled: str = "role", against: str = "plain") -> pd.DataFrame:
-    """Every way's accuracy against that of another one at the same budget and seed.
+def _values(table: pd.DataFrame, quantity: str, ways: Sequence[str], *, split: str, **how: str) -> pd.DataFrame:
+    """`tables.paired` of several ways; one of which every seed diverged has no rows."""
+    rows = with_ways(table)
+    rows = rows[rows["split"] == split].assign(arm=lambda found: found["way"])
+    left = set(finished(rows)["arm"])
+    against = how.get("against", "")
+    there = [way for way in ways if way in left and (against in left or against not in set(rows["arm"]))]
+    parts = [paired(rows, quantity, arm=way, split=split, **how).assign(way=way) for way in there]
+    columns = ["way", "budget", "seed", "group_name", "role", "n_train", "value"]
+    return pd.concat(parts)[columns] if parts else pd.DataFrame(columns=columns).astype({"value": float})
+
+
+def changes(
+    table: pd.DataFrame,
+    *,
+    split: str = "test_balanced",
+    scale: str = "points",
+    pooled: str = "role",
+    against: str = "plain",
+    ways: Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """Every way's change against another one at the same budget and seed; columns way, budget, ..., value.
 
     Args:
-        table: From `compute`, or rows of `linfair.study.run`.
+        table: Rows of the figure `repair`, or of `linfair.study.run`.
+        split: Which split.
+        scale: `points`, positive for a gain, or `relative`, Fig. 9's per cent, negative for a gain.
         pooled: `role`, `all` or `group`.
         against: The way to compare with.
-
-    Returns:
-        Columns way, budget, seed, split, group_name, accuracy, reference, points (positive = gain) and relative (per
-        cent, negative = gain; nan where the reference is 0).
+        ways: Which ways; all that mitigate by default.
 
     Raises:
         ValueError: If the rows lack the way to compare with.
     """
-    rows = accuracies(table, pooled=pooled)
-    reference = rows[rows["way"] == against].drop(columns="way").rename(columns={"accuracy": "reference"})
-    if reference.empty:
-        raise ValueError(f"no rows of {against!r} to compare with; there are {sorted(rows['way'].unique())}")
-    found = rows[~rows["way"].isin([against, "original"])].merge(reference, on=_BY, validate="many_to_one")
-    points = 100 * (found["accuracy"] - found["reference"])
-    return found.assign(points=points, relative=-points / found["reference"].where(found["reference"] > 0))
+    check_teachers(finished(table))
+    ways = [way for way in mitigated(table) if way != against and (ways is None or way in ways)]
+    found = _values(table, "accuracy", ways, split=split, scale=scale, pooled=pooled, against=against)
+    return found.assign(value=-found["value"]) if scale == "relative" else found
 
 
-def compared(
-    table: pd.DataFrame, *, split: str = "test_balanced", column: str = "points", pooled: str = "role"
-) -> pd.DataFrame:
-    """Mean change of every way against plain with its 95 % t interval, paired over seeds.
-
-    Args:
-        table: From `compute`.
-        split: Which split.
-        column: `points` or `relative`.
-        pooled: `role` or `all`.
-
-    Returns:
-        Columns way, budget, group_name, n_seeds, mean, low, high.
-    """
-    found = changes(table, pooled=pooled)
-    found = found[(found["split"] == split) & (found["way"] != "control")]
-    found = found.dropna(subset=[column]).sort_values("budget", ascending=False, kind="stable")
-    means = over_seeds(found, column, ["way", "budget", "group_name"])
-    order = list(with_ways(table)["way"].unique())
-    return means.sort_values("way", key=lambda ways: ways.map(order.index), kind="stable", ignore_index=True)
+def compared(table: pd.DataFrame, **how: object) -> pd.DataFrame:
+    """Mean of `changes` with its 95 % t interval: columns way, budget, group_name, n_seeds, mean, low, high."""
+    found = over_seeds(changes(table, **how), "value", ["way", "budget", "group_name"])
+    order = mitigated(table)
+    found = found.sort_values("budget", ascending=False, kind="stable")
+    return found.sort_values("way", key=lambda ways: ways.map(order.index), kind="stable", ignore_index=True)
 
 
 def lost_seeds(table: pd.DataFrame) -> pd.DataFrame:
@@ -254,14 +166,10 @@ def lost_seeds(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def agreement(one: pd.DataFrame, other: pd.DataFrame) -> tuple[int, float]:
-    """How far two tables agree where they hold the same thing: rows in common, largest difference of accuracy (points).
-
-    The difference is over the rows that have an accuracy in both tables, nan where there are none.
-    """
+    """How many rows two tables share, and the largest difference of accuracy there (points; nan without any)."""
     by = ["arm", "options", "budget", "seed", "split", "group", "data", "network", "profile"]
     both = one.merge(other, on=by, suffixes=("", "_other"), validate="one_to_one")
-    gaps = 100 * (both["accuracy"] - both["accuracy_other"]).abs()
-    return len(both), float(gaps.max())
+    return len(both), float(100 * (both["accuracy"] - both["accuracy_other"]).abs().max())
 
 
 def shares_of_groups(table: pd.DataFrame, *, split: str = "test_balanced") -> pd.DataFrame:
@@ -270,34 +178,26 @@ def shares_of_groups(table: pd.DataFrame, *, split: str = "test_balanced") -> pd
     Returns:
         Columns way, budget, role, n (groups times seeds), gain, same, lose.
     """
-    found = changes(table, pooled="group")
-    found = found[found["split"] == split]
-    roles = table.drop_duplicates(["seed", "group_name"])[["seed", "group_name", "role"]]
-    found = found.merge(roles, on=["seed", "group_name"], validate="many_to_one")
-    lines = [
-        [*names, len(part), int((part > 1e-9).sum()), int((part.abs() <= 1e-9).sum()), int((part < -1e-9).sum())]
-        for names, part in found.groupby(["way", "budget", "role"], sort=False)["points"]
-    ]
-    return pd.DataFrame(lines, columns=["way", "budget", "role", "n", "gain", "same", "lose"])
+    found = changes(table, split=split, pooled="group")
+    points = found["value"]
+    kinds = {"n": 1, "gain": points > 1e-9, "same": points.abs() <= 1e-9, "lose": points < -1e-9}
+    by = found.assign(**kinds).groupby(["way", "budget", "role"], sort=False)
+    return by[list(kinds)].sum().reset_index()
 
 
-def in_and_out(table: pd.DataFrame, *, budget: float = HEADLINE) -> pd.DataFrame:
+def in_and_out(table: pd.DataFrame, *, budget: float = HEADLINE, ways: Sequence[str] | None = None) -> pd.DataFrame:
     """Gain on the training split, on the balanced test, and what is lost between them, all within a seed.
 
     Returns:
         Columns way, group_name, of (`train`, `test_balanced`, `train minus test`), n_seeds, mean, low, high.
     """
-    found = changes(table)
-    found = found[(found["budget"] == budget) & (found["way"] != "control")]
-    if found.empty:
-        return pd.DataFrame(columns=["way", "group_name", "of", "n_seeds", "mean", "low", "high"])
-    wide = found.pivot(index=["way", "group_name", "seed"], columns="split", values="points")
-    kinds = {
-        "train": wide["train"],
-        "test_balanced": wide["test_balanced"],
-        "train minus test": wide["train"] - wide["test_balanced"],
-    }
-    long = pd.concat([values.rename("points").reset_index().assign(of=of) for of, values in kinds.items()])
+    values = {}
+    for split in ("train", "test_balanced"):
+        found = changes(table, split=split, ways=ways)
+        values[split] = found[found["budget"] == budget].set_index(["way", "group_name", "seed"])["value"]
+    wide = pd.DataFrame(values)
+    wide["train minus test"] = wide["train"] - wide["test_balanced"]
+    long = wide.melt(ignore_index=False, var_name="of", value_name="points").reset_index()
     return over_seeds(long, "points", ["way", "group_name", "of"])
 
 
@@ -305,7 +205,7 @@ def diagnosed(table: pd.DataFrame, column: str, *, split: str, ways: Sequence[st
     """A quantity of each role's mean group, one number a seed; the original network counts as budget 1 of every way.
 
     Args:
-        table: From `compute`.
+        table: Rows as for `changes`.
         column: A key of `QUANTITIES`; `relative_margin` divides by the largest groups' of the same network (Fig. 14).
         split: Where it is measured; gradient norms are on `train` and `test`.
         ways: Which ways.
@@ -313,19 +213,15 @@ def diagnosed(table: pd.DataFrame, column: str, *, split: str, ways: Sequence[st
     Returns:
         Columns way, budget, seed, role, value.
     """
-    if column not in QUANTITIES:
-        raise ValueError(f"no quantity {column!r}; there are {', '.join(QUANTITIES)}")
-    rows = with_ways(finished(table))
-    rows = rows[(rows["split"] == split) & rows["way"].isin(["original", *ways])]
+    rows = finished(table)
+    rows = rows[rows["split"] == split]
     if column == "relative_margin":
-        rows = rows.copy()
-        for _, index in rows.groupby(["way", "budget", "seed"]).groups.items():
-            part = rows.loc[index]
-            rows.loc[index, column] = normalised(part["margin"].tolist(), part["n_train"].tolist())
-    means = rows.groupby(["way", "budget", "seed", "role"], as_index=False, sort=False)[column].mean()
-    first = means[means["way"] == "original"]
-    copies = [first.assign(way=way) for way in ways]
-    return pd.concat([*copies, means[means["way"] != "original"]], ignore_index=True).rename(columns={column: "value"})
+        each = rows.groupby(["arm", "options", "budget", "seed"])
+        parts = [one.assign(relative_margin=normalised(list(one["margin"]), list(one["n_train"]))) for _, one in each]
+        rows = pd.concat(parts)
+    found = _values(rows, column, ["original", *ways], split=split, scale="difference", pooled="role")
+    first = found[found["way"] == "original"]
+    return pd.concat([*(first.assign(way=way) for way in ways), found[found["way"] != "original"]], ignore_index=True)
 
 
 def ratios(table: pd.DataFrame, column: str, *, split: str, way: str = "lagrangian") -> pd.DataFrame:
@@ -334,29 +230,46 @@ def ratios(table: pd.DataFrame, column: str, *, split: str, way: str = "lagrangi
     Returns:
         Columns role, budget, n_seeds, mean, low, high; 1 is no change. No rows where every seed of one diverged.
     """
-    values = diagnosed(table, column, split=split, ways=["plain", way])
-    wide = values[values["budget"] < 1].pivot(index=["role", "budget", "seed"], columns="way", values="value")
-    wide = wide.reindex(columns=["plain", way])
-    logs = np.log(wide[way] / wide["plain"]).dropna().rename("log").reset_index()
-    found = over_seeds(logs, "log", ["role", "budget"])
-    found[["mean", "low", "high"]] = np.exp(found[["mean", "low", "high"]])
-    return found.sort_values(["role", "budget"], ascending=[True, False], ignore_index=True)
+    found = _values(table, column, [way], split=split, scale="ratio", pooled="role", against="plain")
+    found = over_seeds(found, "value", ["role", "budget"])
+    found[["mean", "low", "high"]] = np.exp(found[["mean", "low", "high"]].astype(float))
+    return found.sort_values(["role", "budget"], ascending=False, ignore_index=True)
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Compute a table of notebook 05."""
-    parser = argparse.ArgumentParser(prog="python -m linfair_book.mitigation", description=main.__doc__)
-    parser.add_argument("--deepreduce", action="store_true", help="DeepReDuce on a thin ResNet18 instead")
-    parser.add_argument("--seeds", type=int, help="number of seeds (default: 10, with --deepreduce 5)")
-    parser.add_argument("--to", type=Path, help="file to write (default: the book's)")
-    given = parser.parse_args(arguments)
-    chosen, seeds, place = (DEEPREDUCE, 5, DEEPREDUCE_TABLE) if given.deepreduce else ({}, 10, TABLE)
-    place = given.to or place
-    place.parent.mkdir(parents=True, exist_ok=True)
-    table = compute(seeds=range(seeds if given.seeds is None else given.seeds), **chosen)
-    table.to_parquet(place, index=False, compression="zstd")
-    print(place)
+def trade(
+    table: pd.DataFrame, *, budget: float = HEADLINE, split: str = "test_balanced", against: str = ""
+) -> pd.DataFrame:
+    """Accuracy against fairness violation of every way at one budget, or its change against one way within a seed.
+
+    The violation is the largest minus the smallest accuracy of a group (the pruning paper's); `gap` is majority minus
+    minority, `worst` the smallest accuracy.
+
+    Returns:
+        Columns way, of (`accuracy`, `violation`, `gap`, `worst`), n_seeds, mean, low, high, in per cent or points.
+    """
+    rows = with_ways(finished(table))
+    rows = rows[(rows["split"] == split) & ((rows["budget"] == budget) | (rows["way"] == "original"))]
+    rows = rows.assign(right=rows["accuracy"] * rows["n"])
+    groups, sums = rows.groupby(["way", "seed"], sort=False)["accuracy"], ["right", "n"]
+    whole = rows.groupby(["way", "seed"], sort=False)[sums].sum().eval("right / n")
+    roles = rows.groupby(["way", "seed", "role"], sort=False)[sums].sum().eval("right / n").unstack("role")
+    values = {"accuracy": whole, "violation": groups.max() - groups.min()}
+    values = 100 * pd.DataFrame(values | {"gap": roles["majority"] - roles["minority"], "worst": groups.min()})
+    if against:
+        reference = values.xs(against, level="way").reindex(values.index, level="seed")
+        values = (values - reference).drop(index=[against, "original"], level="way")
+    long = values.melt(ignore_index=False, var_name="of", value_name="value").dropna().reset_index()
+    return over_seeds(long, "value", ["way", "of"])
 
 
-if __name__ == "__main__":
-    main()
+def unbeaten(means: pd.DataFrame) -> list[str]:
+    """Ways that no other one beats in both mean accuracy and mean violation, the fairest first.
+
+    Args:
+        means: From `trade`.
+    """
+    wide = means.pivot(index="way", columns="of", values="mean").drop(index=["original", "control"], errors="ignore")
+    best = [
+        not ((wide["accuracy"] > one.accuracy) & (wide["violation"] < one.violation)).any() for one in wide.itertuples()
+    ]
+    return wide[best].sort_values("violation").index.tolist()

@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 from linfair_book import mitigation
 from linfair_book.figures import mitigation as figures
-from linfair_book.trade import trade
 
 WAYS = ("lagrangian", "kd_over_c")
 
@@ -62,7 +61,7 @@ def test_fig_9_draws_the_relative_change_of_both_roles_negative_for_a_gain() -> 
     assert across(figure.axes[1], 0) == pytest.approx([10, 0], abs=1e-9)
     assert across(figure.axes[1], 1) == pytest.approx([-25, -10])
     assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == ["Alg. 1, mu 0.001", "KD / C"]
-    points = figures.change_chart(table(), ways=WAYS, budgets=(0.2,), column="points")
+    points = figures.change_chart(table(), ways=WAYS, budgets=(0.2,), scale="points")
     assert across(points.axes[0], 1) == pytest.approx([10, 4]) and png(figure) and png(points)
 
 
@@ -111,10 +110,11 @@ def test_the_pareto_picture_numbers_ways_by_violation_and_joins_the_unbeaten() -
     rows = table()
     figure = figures.pareto_picture(rows)
     ax, key = figure.axes
-    found = trade(rows).sort_values("violation")
+    means = mitigation.trade(rows)
+    found = means[means["of"] == "violation"].set_index("way")["mean"].sort_values()
     line, *dots = ax.lines
-    assert line.get_xdata().tolist() == found.loc[found["best"], "violation"].tolist()
-    assert [dot.get_xdata()[0] for dot in dots] == found["violation"].tolist()
+    assert line.get_xdata().tolist() == found[mitigation.unbeaten(means)].tolist()
+    assert [dot.get_xdata()[0] for dot in dots] == found.tolist()
     names = [text.get_text() for text in key.texts]
     numbers = [text.get_text() for text in ax.texts]
     assert names[::2] == numbers == [str(number + 1) for number in range(5)]

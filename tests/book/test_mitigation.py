@@ -1,16 +1,16 @@
-"""Mitigations compared: changes, divergence, trade-offs and words against sums by hand; a real study at smoke size."""
+"""Mitigations compared: changes, divergence and trade-offs against sums by hand; the grid; what the page says."""
 
 import math
-from functools import partial
-from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
-from linfair_book import claims, mitigation, repair_verdicts
-from linfair_book.trade import trade
+from linfair_book import mitigation
+from linfair_book.build import repository
+from linfair_book.mitigation import of_mu
+from linfair_book.reading import NOTHING, readable, without_harm
 
-from linfair.study import ResultStore
+from linfair.study import grid
+from linfair.study.plan import find, plan
 
 ROLE = {0: "majority", 1: "majority", 2: "minority"}
 TRAINED = {0: 90, 1: 90, 2: 10}
@@ -51,25 +51,18 @@ ORIGINAL, PLAIN, ALG = ("original", ""), ("plain", ""), ("lagrangian", "")
 BASE = {ORIGINAL: {0: 0.9, 1: 0.9, 2: 0.7}, PLAIN: {0: 0.8, 1: 0.8, 2: 0.4}}
 
 
-def note(key: str, value: float, low: float, high: float, **what: object) -> str:
-    """A number as a page would print it, not kept."""
-    return keep({}, key, value, low, high, **what)
-
-
-def keep(kept: dict, key: str, value: float, low: float = math.nan, high: float = math.nan, **what: object) -> str:
-    assert key not in kept, f"{key} is noted twice"
-    kept[key] = value
-    return claims.text(value, low, high, **{name: what[name] for name in ("n", "unit", "digits") if name in what})
+def change(rows: pd.DataFrame, **how: str) -> pd.Series:
+    found = mitigation.changes(rows, split="test", **how)
+    return found[found["seed"] == 0].set_index("group_name")["value"]
 
 
 def test_a_change_is_in_points_of_gain_and_in_per_cent_of_plain_negative_for_a_gain_closed_form() -> None:
-    found = mitigation.changes(table(BASE | {ALG: {0: 0.8, 1: 0.74, 2: 0.5}}))
-    at = found[(found["split"] == "test") & (found["seed"] == 0)].set_index("group_name")
-    assert at.loc["minority", ["points", "relative"]].tolist() == pytest.approx([10, -25])
+    rows = table(BASE | {ALG: {0: 0.8, 1: 0.74, 2: 0.5}})
     majority = (10 * 0.8 + 20 * 0.74) / 30  # every image counts once
-    assert at.loc["majority", "points"] == pytest.approx(100 * (majority - 0.8))
-    assert at.loc["majority", "relative"] == pytest.approx(100 * (0.8 - majority) / 0.8)
-    assert set(found["way"]) == {"lagrangian"}
+    points, relative = change(rows), change(rows, scale="relative")
+    assert points.to_dict() == pytest.approx({"minority": 10, "majority": 100 * (majority - 0.8)})
+    assert relative.to_dict() == pytest.approx({"minority": -25, "majority": 100 * (0.8 - majority) / 0.8})
+    assert set(mitigation.changes(rows)["way"]) == {"lagrangian"}
 
 
 def test_means_are_paired_so_that_what_seeds_share_cancels() -> None:
@@ -102,12 +95,20 @@ def test_ways_before_and_both_are_told_from_after_though_they_share_the_arm() ->
 
 
 def test_without_plain_there_is_nothing_to_compare_with_and_the_error_says_what_there_is() -> None:
-    with pytest.raises(ValueError, match=r"no rows of 'plain'.*'lagrangian', 'original'"):
+    with pytest.raises(ValueError, match="'plain'.*lagrangian, original"):
         mitigation.changes(table({ORIGINAL: BASE[ORIGINAL], ALG: {2: 0.5}}))
-    with pytest.raises(ValueError, match="pooled by role, all or group, got 'roles'"):
-        mitigation.accuracies(table(BASE), pooled="roles")
-    with pytest.raises(ValueError, match="no quantity 'risk'; there are gradient_norm"):
+    with pytest.raises(ValueError, match="'roles'.*role"):
+        mitigation.changes(table(BASE | {ALG: {2: 0.5}}), pooled="roles")
+    with pytest.raises(ValueError, match="'risk'"):
         mitigation.diagnosed(table(BASE), "risk", split="test", ways=["plain"])
+
+
+def test_where_every_seed_diverged_there_are_no_means_and_tables_say_so() -> None:
+    rows = table(BASE | {ALG: {2: 0.5}}, lost=[("lagrangian", seed) for seed in SEEDS])
+    for found in (mitigation.compared(rows), mitigation.compared(rows, against="lagrangian")):
+        assert found.empty and readable(found) is NOTHING and without_harm(found) is NOTHING
+    assert mitigation.ratios(rows, "margin", split="test").empty and mitigation.in_and_out(rows).empty
+    assert set(mitigation.trade(rows)["way"]) == {"original", "plain"}
 
 
 def test_single_groups_are_counted_once_a_seed() -> None:
@@ -130,18 +131,15 @@ def test_trade_has_the_violation_by_hand_and_the_ways_that_no_other_beats() -> N
         ("kd_over_c", ""): {0: 0.95, 1: 0.95, 2: 0.45},
         ("group_dro", ""): {0: 0.7, 1: 0.8, 2: 0.5},
     }
-    found = trade(table(BASE | ways)).set_index("way")
-    assert found.loc["lagrangian", ["violation", "gap", "worst"]].tolist() == pytest.approx(
-        [20, 100 * (23 / 30 - 0.6), 61]
-    )
-    assert found.loc["plain", "accuracy"] == pytest.approx(100 * (0.8 * 30 + 0.4 * 30) / 60 + 1)
-    assert found["best"].to_dict() == {  # group_dro has less accuracy and more violation than lagrangian
-        "original": False,
-        "plain": False,
-        "lagrangian": True,
-        "kd_over_c": True,
-        "group_dro": False,
-    }
+    rows = table(BASE | ways)
+    means = mitigation.trade(rows).pivot(index="way", columns="of", values="mean")
+    expected = [20, 100 * (23 / 30 - 0.6), 61]
+    assert means.loc["lagrangian", ["violation", "gap", "worst"]].tolist() == pytest.approx(expected)
+    assert means.loc["plain", "accuracy"] == pytest.approx(100 * (0.8 * 30 + 0.4 * 30) / 60 + 1)
+    best = mitigation.unbeaten(mitigation.trade(rows))
+    assert best == ["lagrangian", "kd_over_c"], "group_dro has less accuracy and more violation than lagrangian"
+    changed = mitigation.trade(rows, against="plain").set_index(["way", "of"])
+    assert changed.loc[("lagrangian", "violation"), ["mean", "low", "high"]].tolist() == pytest.approx([20 - 40] * 3)
 
 
 def test_ratios_of_diagnostics_are_geometric_and_the_original_stands_for_all_ways_at_100() -> None:
@@ -159,35 +157,24 @@ def test_ratios_of_diagnostics_are_geometric_and_the_original_stands_for_all_way
 
 
 @pytest.mark.parametrize(
-    ("accuracy", "words"),
+    ("minority", "majority", "check"),
     [
-        (
-            {0: 0.8, 1: 0.8, 2: 0.5},
-            "no loss of the majority is shown. The paper's “without detriment to majority groups” holds",
-        ),
-        ({0: 0.7, 1: 0.7, 2: 0.5}, "It helps the minority at 20 %, and it costs the majority at 20 %. At no budget"),
-        ({0: 0.7, 1: 0.7, 2: 0.3}, "No gain of the minority is shown, and it costs the majority at 20 %."),
+        ((1, 2), (-1, 1), "holds"),
+        ((1, 2), (-2, -1), "does not hold"),
+        ((-1, 1), (1, 2), "cannot tell"),
+        ((-2, -1), (1, 2), "does not hold"),
+        ((math.nan, math.nan), (math.nan, math.nan), "cannot tell"),
     ],
 )
-def test_the_verdict_follows_the_signs_of_both_intervals(accuracy: dict, words: str) -> None:
-    assert words in repair_verdicts.algorithm_1(table(BASE | {ALG: accuracy}), note)
-
-
-def test_the_verdict_on_all_ways_counts_the_intervals_it_rests_on() -> None:
-    ways = {ALG: {0: 0.7, 1: 0.7, 2: 0.5}, ("kd_over_c", ""): {0: 0.8, 1: 0.8, 2: 0.45}}
-    said = repair_verdicts.all_ways(table(BASE | ways), note)
-    assert "Of 2 ways, 1 help the minority, and no loss of the majority is shown (KD / C)" in said
-    assert "1 help the minority and cost the majority (Alg. 1, mu 0.001)" in said and "These are 4 intervals" in said
-
-
-def test_claims_of_figs_13_and_14_are_told_by_the_side_of_1() -> None:
-    rows = table(BASE | {ALG: {0: 0.8, 1: 0.8, 2: 0.5}})
-    assert "goes down, as the paper says, at 20 %." in repair_verdicts.diagnostics(
-        rows, "gradient_norm", note, split="train"
-    )
-    worse = table(BASE | {ALG: {0: 0.8, 1: 0.8, 2: 0.3}})
-    said = repair_verdicts.diagnostics(worse, "margin", note, split="test")
-    assert "is nowhere shown to go up; it goes down at 20 %." in said
+def test_help_without_harm_follows_the_sides_of_both_intervals(minority: tuple, majority: tuple, check: str) -> None:
+    """Truth table; one seed has no interval."""
+    lines = [
+        {"group_name": name, "low": low, "high": high}
+        for name, (low, high) in (("minority", minority), ("majority", majority))
+    ]
+    means = pd.DataFrame(lines).assign(way="kd_over_c", budget=0.2, n_seeds=3, mean=1.5)
+    [row] = without_harm(means).itertuples(index=False)
+    assert (row[0], row[1], row[-1]) == ("KD / C", "20 %", check)
 
 
 def test_agreement_counts_rows_in_common_and_finds_the_largest_difference() -> None:
@@ -199,42 +186,101 @@ def test_agreement_counts_rows_in_common_and_finds_the_largest_difference() -> N
     assert none == 0 and math.isnan(difference)
 
 
-def test_every_verdict_of_the_committed_table_can_be_noted_without_a_repeated_key() -> None:
-    """The table in the repository: complete, all ten seeds, and no number noted twice by the page's verdicts."""
-    path = Path(__file__).parents[2] / mitigation.TABLE
-    rows = pd.read_parquet(path)
-    assert path.stat().st_size < 1.5e6
-    assert set(mitigation.AFTER) <= set(mitigation.with_ways(rows)["way"]) and rows["seed"].nunique() == 10
-    assert rows.groupby("seed")["teacher"].nunique().eq(1).all()
-    kept: dict[str, float] = {}
-    words = partial(keep, kept)
-    verdicts = repair_verdicts
-    for verdict in (verdicts.algorithm_1, verdicts.released, verdicts.all_ways, verdicts.rivals, verdicts.groups):
-        assert verdict(rows, words).startswith("**Verdict**")
-    for verdict in (verdicts.out_of_sample, verdicts.step, verdicts.selection, verdicts.trade_off):
-        assert verdict(rows, words).startswith("**Verdict**")
-    for column, split in (("gradient_norm", "train"), ("gradient_norm", "test"), ("margin", "test_balanced")):
-        assert verdicts.diagnostics(rows, column, words, split=split).startswith("**Verdict**")
-    plain = rows[(rows["split"] == "test_balanced") & (rows["budget"] == 0.2) & (rows["role"] == "minority")]
-    plain = plain[(plain["options"] == "") & plain["arm"].isin(["plain", "lagrangian"])]
-    by_seed = plain.assign(right=plain["accuracy"] * plain["n"]).groupby(["arm", "seed"])[["right", "n"]].sum()
-    accuracy = (by_seed["right"] / by_seed["n"]).unstack("arm")
-    gain = 100 * np.mean(accuracy["lagrangian"] - accuracy["plain"])
-    assert kept["lagrangian-minority-points-at-20"] == pytest.approx(gain)
+def test_the_grid_is_every_way_while_fine_tuning_two_in_the_mask_phase_and_deepreduce_on_a_thin_resnet() -> None:
+    """The cells and arms that the committed tables were computed with, written out."""
+    shared = {"profile": "small", "curvature": "none"}
+    snl = shared | {"method": "snl", "budgets": (0.4, 0.2, 0.02), "seeds": range(10)}
+    [cell] = grid("digits", "mlp", **snl)
+    steps = [f"lagrangian(mu={mu})" for mu in (0.0005, 0.005, 0.01, 1.0)]
+    other = ["lagrangian(mu=0.005, clip=5.0)", "lagrangian(one_sided=True)", "lagrangian(kd_over_classes=True)"]
+    after = {"lagrangian", *steps, *other, "kd_over_c", "excess_drop", "group_dro", "balanced_sampling"}
+    expected = {cell: {"original", "plain", "control", *after}}
+    for name in mitigation.SELECTED:
+        [cell] = grid("digits", "mlp", options={"mitigation": name}, **snl)
+        expected[cell] = {"original", "plain", name}
+    for cell in grid("digits", "resnet18", method="deepreduce", budgets=(0.4, 0.2, 0.1), seeds=range(5), **shared):
+        expected[cell] = {"original", "plain", "control", "lagrangian", "kd_over_c", "balanced_sampling"}
+    assert {job.cell: set(job.arms) for job in plan(find("repair"), "small")} == expected
 
 
-def test_compute_runs_every_way_and_keeps_the_columns_of_the_table(tmp_path: Path) -> None:
-    rows = mitigation.compute(
-        seeds=(0, 1),
-        budgets=(0.4,),
-        after=("kd_over_c",),
-        selected=("balanced_sampling",),
-        profile="smoke",
-        store=ResultStore(tmp_path),
-        progress=False,
+@pytest.fixture(scope="module")
+def committed() -> dict[str, pd.DataFrame]:
+    return {name: pd.read_parquet(repository() / name) for name in (mitigation.TABLE, mitigation.DEEPREDUCE_TABLE)}
+
+
+def test_the_committed_rows_are_whole(committed: dict) -> None:
+    for name, (network, panels, seeds) in {
+        mitigation.TABLE: ("mlp", slice(0, 3), 10),
+        mitigation.DEEPREDUCE_TABLE: ("resnet18", slice(3, 4), 5),
+    }.items():
+        rows, arms = committed[name], {arm for panel in find("repair")[0].panels[panels] for arm in panel.arms}
+        assert set(rows["arm"]) == arms and set(rows["network"]) == {network}
+        assert rows["seed"].nunique() == seeds and rows.groupby("seed")["teacher"].nunique().eq(1).all()
+
+
+def sides_of(means: pd.DataFrame, way: str, by: str = "group_name") -> dict[tuple[str, float], str]:
+    found = readable(means[means["way"] == way].rename(columns={by: "group_name"}))
+    return {(row.group, row.budget): row.side for row in found.itertuples()}
+
+
+def test_what_the_page_says_of_algorithm_1_and_its_rivals_holds_in_the_committed_rows(committed: dict) -> None:
+    rows, deep = committed.values()
+    means = mitigation.compared(rows)
+    checks = without_harm(means).set_index(["way", "budget"])["helps without harm"]
+    assert checks["Alg. 1, mu 0.001"].to_dict() == {"40 %": "holds", "20 %": "does not hold", "2 %": "does not hold"}
+    assert set(checks["KD / C"]) == {"holds"}
+    at = checks.xs("20 %", level="budget")
+    assert set(at.index[at == "holds"]) == {"KD / C", "Alg. 1, before"}
+    minority = means[(means["group_name"] == "minority") & (means["budget"] == mitigation.HEADLINE)]
+    assert set(readable(minority)["side"]) == {"up"}
+    checks = without_harm(mitigation.compared(deep)).set_index(["way", "budget"])["helps without harm"]
+    for way in ("Alg. 1, mu 0.001", "balanced sampling"):
+        assert checks[way].to_dict() == {"40 %": "holds", "20 %": "does not hold", "10 %": "does not hold"}
+    assert set(checks["KD / C"]) == {"does not hold"}
+    rival = {
+        way: sides_of(mitigation.compared(rows, against="lagrangian", ways=[way]), way) for way in mitigation.RIVALS
+    }
+    same = "no measurable change"
+    for way, sides in zip(mitigation.RIVALS, ((same, same), ("up", "down"), ("up", same)), strict=True):
+        assert (rival[way]["minority", "20 %"], rival[way]["majority", "20 %"]) == sides, way
+
+
+def test_what_the_page_says_of_groups_norms_margins_and_steps_holds_in_the_committed_rows(committed: dict) -> None:
+    rows, _ = committed.values()
+    shares = mitigation.shares_of_groups(rows).query("way == 'lagrangian' and budget < 0.4").set_index("role")
+    assert (shares.loc["minority", "gain"] > 45).all() and (shares.loc["majority", "lose"] >= 40).all()
+    out = mitigation.in_and_out(rows).query("of == 'train minus test' and group_name == 'minority'")
+    assert (readable(out)["side"] == "up").sum() >= len(out) - 2
+
+    def ratio(column: str, split: str) -> dict[tuple[str, str], str]:
+        found = readable(mitigation.ratios(rows, column, split=split), at=1)
+        return {(row.role, row.budget): row.side for row in found.itertuples()}
+
+    norms, tested, margins = (
+        ratio("gradient_norm", "train"),
+        ratio("gradient_norm", "test"),
+        ratio("margin", "test_balanced"),
     )
-    assert tuple(rows.columns) == mitigation.COLUMNS and set(rows["split"]) == set(mitigation.SPLITS)
-    ways = {"original", "plain", "control", "kd_over_c", "balanced_sampling, before", "balanced_sampling, both"}
-    assert set(mitigation.with_ways(rows)["way"]) == ways
-    assert rows.loc[rows["split"] != "test_balanced", "gradient_norm"].notna().all()
-    assert rows.groupby("seed")["teacher"].nunique().eq(1).all()
+    budgets = ("40 %", "20 %", "2 %")
+    assert all(norms["minority", one] == "down" and norms["majority", one] == "up" for one in budgets)
+    assert [one for one in budgets if tested["minority", one] == "down"] == ["20 %"]
+    assert [margins["minority", one] for one in budgets] == ["up", "up", "down"] and margins[
+        "majority", "2 %"
+    ] == "down"
+    lost = mitigation.lost_seeds(rows).set_index(["way", "budget"])["diverged"]
+    assert all(lost[of_mu(mu)].sum() == 0 for mu in mitigation.MUS) and lost[of_mu(mitigation.BEYOND), 0.02] > 5
+    steps = mitigation.compared(rows, against=of_mu(0.0005), ways=[of_mu(mu) for mu in mitigation.MUS])
+    for mu in mitigation.MUS[1:]:
+        sides = sides_of(steps, of_mu(mu))
+        assert sides["majority", "20 %"] == sides["majority", "2 %"] == "down", mu
+
+
+def test_what_the_page_says_of_selection_and_trade_off_holds_in_the_committed_rows(committed: dict) -> None:
+    rows, _ = committed.values()
+    for name in mitigation.SELECTED:
+        sides = sides_of(mitigation.compared(rows, against=name, ways=[f"{name}, both"]), f"{name}, both")
+        assert sides["minority", "20 %"] == "up", name
+    trade = readable(mitigation.trade(rows, against="plain").query("way == 'lagrangian'")).set_index("of")["side"]
+    assert trade["violation"] == "down" and trade["accuracy"] == "up"
+    overall = mitigation.compared(rows, split="test", pooled="all", ways=["lagrangian"])
+    assert sides_of(overall, "lagrangian")["all", "20 %"] == "down"

@@ -11,10 +11,11 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from linfair.plots.style import COLORS, GREY, budget_axis, dots_with_intervals, drawn, line_with_interval
 from linfair.study.tables import over_seeds
 from linfair_book import mitigation
-from linfair_book.trade import trade
 
 ROLES = ("majority", "minority")
 STEPS = (*mitigation.MUS, mitigation.BEYOND)
+_SMALL = {"ha": "center", "va": "top", "fontsize": 8}
+_NUMBER = {"textcoords": "offset points", "fontsize": 9}
 
 
 def change_chart(
@@ -22,78 +23,38 @@ def change_chart(
     *,
     ways: Sequence[str],
     budgets: Sequence[float] | None = None,
-    column: str = "relative",
+    scale: str = "relative",
     split: str = "test_balanced",
 ) -> Figure:
-    """Change of majority and minority against plain fine-tuning, a line per way, a panel per budget (Figs. 9, 12).
-
-    Means with 95 % t intervals of differences within a seed. How many seeds diverged stands beside a way's name.
-
-    Args:
-        table: From `linfair_book.mitigation.compute`.
-        ways: Which ways, from top to bottom.
-        budgets: Which budgets; all by default.
-        column: `relative`, Fig. 9's measure, negative for a gain; or `points`, positive for a gain.
-        split: Which split.
-
-    Returns:
-        The figure.
-    """
-    found = drawn(mitigation.compared(table, split=split, column=column))
+    """Change of both roles against plain, a line per way, a panel per budget (Figs. 9, 12); diverged seeds are told."""
+    found = drawn(mitigation.compared(table, split=split, scale=scale, ways=ways))
     budgets = sorted(budgets or _budgets(table), reverse=True)
     fate = mitigation.lost_seeds(table).groupby("way")[["diverged", "n_seeds"]].sum()
     names = []
     for way in ways:
         lost, runs = fate.loc[way] if way in fate.index else (0, 0)
         names.append(mitigation.label(way) + (f"\n({lost} of {runs} diverged)" if lost else ""))
-    figure, axes = plt.subplots(
-        1, len(budgets), figsize=(5.4, 1.3 + 0.34 * len(ways)), sharey=True, squeeze=False, sharex=False
-    )
-    y = np.arange(len(ways))[::-1]
-    for ax, budget in zip(axes[0], budgets, strict=True):
+    figure, axes, y = _lines(len(budgets), names)
+    for ax, budget in zip(axes, budgets, strict=True):
         for offset, role in zip((0.14, -0.14), ROLES, strict=True):
             rows = found[(found["budget"] == budget) & (found["group_name"] == role)].set_index("way").reindex(ways)
             dots_with_intervals(ax, rows, y + offset, role, label=role)
-        ax.axvline(0, color=GREY, linewidth=1)
         ax.set_title(f"{100 * budget:g} % ReLUs")
-        ax.set_yticks(y, names)
-        ax.set_ylim(-0.6, len(ways) - 0.4)
-        ax.grid(visible=True, axis="both")
-    words = "relative change (%), negative: gain" if column == "relative" else "change (points), positive: gain"
-    figure.supxlabel(words, color=GREY, fontsize=11)
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
-    plt.close(figure)
-    return figure
+    words = "relative change (%), negative: gain" if scale == "relative" else "change (points), positive: gain"
+    return _finished(figure, axes[0], across=words)
 
 
 def gain_in_and_out(table: pd.DataFrame, *, ways: Sequence[str], budget: float = mitigation.HEADLINE) -> Figure:
-    """The minority's gain on its training images (open) and on the balanced test (filled), a line per way.
-
-    Args:
-        table: From `linfair_book.mitigation.compute`.
-        ways: Which ways.
-        budget: At which budget.
-
-    Returns:
-        The figure: a panel per role.
-    """
-    found = drawn(mitigation.in_and_out(table, budget=budget))
-    figure, axes = plt.subplots(1, 2, figsize=(5.4, 1.3 + 0.34 * len(ways)), sharey=True)
-    y = np.arange(len(ways))[::-1]
+    """Gain on the training images (open) and on the balanced test (filled), a line per way, a panel per role."""
+    found = drawn(mitigation.in_and_out(table, budget=budget, ways=ways))
+    figure, axes, y = _lines(2, [mitigation.label(way) for way in ways])
     for ax, role in zip(axes, ROLES, strict=True):
         kinds = (("train", 0.14, "none", "training images"), ("test_balanced", -0.14, COLORS[role], "balanced test"))
         for of, offset, face, words in kinds:
             rows = found[(found["of"] == of) & (found["group_name"] == role)].set_index("way").reindex(ways)
             dots_with_intervals(ax, rows, y + offset, role, markerfacecolor=face, label=words)
-        ax.axvline(0, color=GREY, linewidth=1)
         ax.set_title(role)
-        ax.set_yticks(y, [mitigation.label(way) for way in ways])
-        ax.set_ylim(-0.6, len(ways) - 0.4)
-        ax.grid(visible=True, axis="both")
-    figure.supxlabel("change against plain (points)", color=GREY, fontsize=11)
-    figure.legend(*axes[1].get_legend_handles_labels(), loc="outside upper center", ncols=2)
-    plt.close(figure)
-    return figure
+    return _finished(figure, axes[1], across="change against plain (points)")
 
 
 def with_and_without(
@@ -102,22 +63,15 @@ def with_and_without(
     *,
     ways: tuple[str, str] = ("plain", "lagrangian"),
 ) -> Figure:
-    """Quantities of the mean group of each role against the budget, without (left) and with a mitigation (right).
-
-    Figs. 13 and 14. The first point is the original network, the same on both sides. Means over seeds with 95 % t
-    intervals, those of gradient norms geometric.
+    """Quantities of each role's mean group against the budget, without and with a mitigation (Figs. 13 and 14).
 
     Args:
-        table: From `linfair_book.mitigation.compute`.
+        table: Rows of the figure `repair`.
         columns: A line of panels each: a key of `linfair_book.mitigation.QUANTITIES`, and the split it is measured on.
-        ways: Left and right.
-
-    Returns:
-        The figure.
+        ways: Left and right; the first point of both is the original network. Means of gradient norms are geometric.
     """
-    figure, axes = plt.subplots(
-        len(columns), 2, figsize=(5.4, 0.8 + 2.2 * len(columns)), sharex=True, sharey="row", squeeze=False
-    )
+    size = 5.4, 0.8 + 2.2 * len(columns)
+    figure, axes = plt.subplots(len(columns), 2, figsize=size, sharex=True, sharey="row", squeeze=False)
     for line, (column, split) in zip(axes, columns, strict=True):
         values = mitigation.diagnosed(table, column, split=split, ways=ways)
         log = column == "gradient_norm"
@@ -141,28 +95,16 @@ def with_and_without(
             if ax not in axes[-1]:
                 ax.set_xlabel("")
         words = "accuracy (%)" if column == "accuracy" else mitigation.QUANTITIES[column].replace(" / ", " /\n")
-        where = {"test_balanced": "balanced test"}.get(split, split)
-        line[0].set_ylabel(f"{words}\n({where})")
+        line[0].set_ylabel(f"{words}\n({'balanced test' if split == 'test_balanced' else split})")
     for ax, way in zip(axes[0], ways, strict=True):
         ax.set_title("without mitigation" if way == "plain" else f"with {mitigation.label(way)}")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
-    plt.close(figure)
-    return figure
+    return _finished(figure, axes[0, 0])
 
 
 def step_lines(table: pd.DataFrame, *, mus: Sequence[float] = STEPS, split: str = "test_balanced") -> Figure:
-    """Change against plain for each mu of Algorithm 1, a panel per budget (Fig. 15), and how many seeds diverged.
-
-    Args:
-        table: From `linfair_book.mitigation.compute`.
-        mus: Values of mu.
-        split: Which split.
-
-    Returns:
-        The figure; 0 on the x axis is plain fine-tuning. Counts of diverged seeds stand on top where there are any.
-    """
-    ways = ["lagrangian" if mu == 0.001 else f"lagrangian(mu={mu!r})" for mu in mus]
-    found = drawn(mitigation.compared(table, split=split))
+    """Change against plain for each mu of Algorithm 1, a panel per budget (Fig. 15); on top, seeds that diverged."""
+    ways = [mitigation.of_mu(mu) for mu in mus]
+    found = drawn(mitigation.compared(table, split=split, ways=ways))
     fate = mitigation.lost_seeds(table).set_index(["way", "budget"])
     budgets = sorted(_budgets(table), reverse=True)
     figure, axes = plt.subplots(1, len(budgets), figsize=(5.4, 3.2), sharey=True, squeeze=False)
@@ -183,8 +125,50 @@ def step_lines(table: pd.DataFrame, *, mus: Sequence[float] = STEPS, split: str 
         low, high = axes[0, 0].get_ylim()
         axes[0, 0].set_ylim(low, high + 0.18 * (high - low))
     axes[0, 0].set_ylabel("change against plain\n(points)")
-    figure.supxlabel("mu", color=GREY, fontsize=11)
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
+    return _finished(figure, axes[0, 0], across="mu")
+
+
+def pareto_picture(table: pd.DataFrame, *, budget: float = mitigation.HEADLINE, split: str = "test_balanced") -> Figure:
+    """Mean accuracy against mean fairness violation; triangles, joined, are ways that no other one beats in both."""
+    means = mitigation.trade(table, budget=budget, split=split)
+    best = mitigation.unbeaten(means)
+    found = means.pivot(index="way", columns="of", values="mean").drop(index="control", errors="ignore")
+    found = found.sort_values("violation")
+    figure, (ax, key) = plt.subplots(1, 2, figsize=(5.4, 4.2), width_ratios=[1.55, 1])
+    key.set_axis_off()
+    ax.plot(found.loc[best, "violation"], found.loc[best, "accuracy"], color=COLORS["all"], linewidth=1.2)
+    for number, row in enumerate(found.itertuples()):
+        kind = "all" if row.Index in best else "control" if row.Index in ("original", "plain") else "other"
+        ax.plot(row.violation, row.accuracy, color=COLORS[kind], marker={"all": "^"}.get(kind, "o"), markersize=7)
+        shift, side = ((5, 3), "left") if number % 2 else ((-5, 3), "right")
+        ax.annotate(f"{number + 1}", (row.violation, row.accuracy), shift, **_NUMBER, ha=side)
+        height = 1 - (number + 0.5) / max(len(found), 12)
+        key.text(-0.12, height, f"{number + 1}", fontsize=8, ha="right", va="center", color=COLORS[kind])
+        key.text(-0.06, height, mitigation.label(row.Index), fontsize=8, ha="left", va="center", color=COLORS[kind])
+    ax.set_xlabel("fairness violation (points)")
+    ax.set_ylabel(f"accuracy (%), {'balanced test' if split == 'test_balanced' else split}")
+    ax.grid(visible=True, axis="both")
+    plt.close(figure)
+    return figure
+
+
+def _lines(panels: int, names: Sequence[str]) -> tuple[Figure, np.ndarray, np.ndarray]:
+    """Panels side by side with a line per name and a line at 0: figure, axes, heights of the names."""
+    figure, axes = plt.subplots(1, panels, figsize=(5.4, 1.3 + 0.34 * len(names)), sharey=True, squeeze=False)
+    y = np.arange(len(names))[::-1]
+    for ax in axes[0]:
+        ax.axvline(0, color=GREY, linewidth=1)
+        ax.set_yticks(y, names)
+        ax.set_ylim(-0.6, len(names) - 0.4)
+        ax.grid(visible=True, axis="both")
+    return figure, axes[0], y
+
+
+def _finished(figure: Figure, ax: plt.Axes, *, across: str = "") -> Figure:
+    """A figure with the legend of one panel on top and words below all."""
+    if across:
+        figure.supxlabel(across, color=GREY, fontsize=11)
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=2)
     plt.close(figure)
     return figure
 
@@ -192,45 +176,3 @@ def step_lines(table: pd.DataFrame, *, mus: Sequence[float] = STEPS, split: str 
 def _budgets(table: pd.DataFrame) -> list[float]:
     """The budgets of all rows, those of seeds that diverged too."""
     return [float(budget) for budget in table.loc[table["arm"] != "original", "budget"].unique()]
-
-
-_SMALL = {"ha": "center", "va": "top", "fontsize": 8}
-
-
-def pareto_picture(table: pd.DataFrame, *, budget: float = mitigation.HEADLINE, split: str = "test_balanced") -> Figure:
-    """Accuracy against fairness violation of every way at one budget; up and to the left is better.
-
-    The violation is the largest minus the smallest accuracy of a group; means over seeds, whose intervals
-    `linfair_book.trade.trade` has. Triangles, joined by a line, are ways that no other one beats in both.
-
-    Args:
-        table: From `linfair_book.mitigation.compute`.
-        budget: At which budget.
-        split: Which split.
-
-    Returns:
-        The figure; numbers are those of the list beside it.
-    """
-    found = trade(table, budget=budget, split=split)
-    found = found[found["way"] != "control"].sort_values("violation", ignore_index=True)
-    figure, (ax, key) = plt.subplots(1, 2, figsize=(5.4, 4.2), width_ratios=[1.55, 1])
-    key.set_axis_off()
-    best = found[found["best"]]
-    ax.plot(best["violation"], best["accuracy"], color=COLORS["all"], linewidth=1.2)
-    for number, row in enumerate(found.itertuples()):
-        kind = "all" if row.best else "control" if row.way in ("original", "plain") else "other"
-        ax.plot(row.violation, row.accuracy, color=COLORS[kind], marker={"all": "^"}.get(kind, "o"), markersize=7)
-        shift, side = ((5, 3), "left") if number % 2 else ((-5, 3), "right")
-        ax.annotate(f"{number + 1}", (row.violation, row.accuracy), shift, **_NUMBER, ha=side)
-        text = "original network" if row.way == "original" else mitigation.label(row.way)
-        height = 1 - (number + 0.5) / max(len(found), 12)
-        key.text(-0.12, height, f"{number + 1}", fontsize=8, ha="right", va="center", color=COLORS[kind])
-        key.text(-0.06, height, text, fontsize=8, ha="left", va="center", color=COLORS[kind])
-    ax.set_xlabel("fairness violation (points)")
-    ax.set_ylabel(f"accuracy (%), {split.replace('_', ' ').replace('test balanced', 'balanced test')}")
-    ax.grid(visible=True, axis="both")
-    plt.close(figure)
-    return figure
-
-
-_NUMBER = {"textcoords": "offset points", "fontsize": 9}

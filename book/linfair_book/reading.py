@@ -1,0 +1,48 @@
+"""Tables of means for a page: the side of every interval in words, and the check that a repair does no harm."""
+
+import pandas as pd
+
+from linfair.study.tables import SIDES, sides, text
+from linfair_book.mitigation import label
+
+UP, DOWN, OPEN = SIDES
+NOTHING = pd.DataFrame({"": ["no seed is left to compare"]})
+
+
+def readable(means: pd.DataFrame, *, at: float = 0.0, digits: int = 1) -> pd.DataFrame:
+    """Means over seeds for reading, one a line, with the side of `at` on which the whole interval lies.
+
+    >>> means = pd.DataFrame({"group_name": ["a"], "n_seeds": [5], "mean": [2.0], "low": [1.0], "high": [3.0]})
+    >>> readable(means).iloc[0].tolist()
+    ['a', 5, 'up', '2.0 [1.0, 3.0]']
+    """
+    if means.empty:
+        return NOTHING
+    found = text(sides(means, at=at), digits=digits).rename(columns={"group_name": "group", "n_seeds": "seeds"})
+    if "budget" in found:
+        found["budget"] = [f"{100 * budget:g} %" for budget in found["budget"]]
+    return found.assign(way=found["way"].map(label)) if "way" in found else found
+
+
+def without_harm(means: pd.DataFrame) -> pd.DataFrame:
+    """Whether each way and budget helps the minority without a measurable loss of the majority.
+
+    Args:
+        means: Changes of both roles, from `linfair_book.mitigation.compared`.
+
+    Returns:
+        Columns way, budget, seeds, minority, majority (mean, interval and side) and `helps without harm`: `holds`,
+        `does not hold` or `cannot tell`.
+    """
+    if means.empty:
+        return NOTHING
+    found = readable(means)
+    found["shown"] = found["mean [95 % interval]"] + ", " + found["side"]
+    wide = found.pivot(index=["way", "budget"], columns="group", values=["side", "shown"])
+    wide = wide.reindex(columns=pd.MultiIndex.from_product([["side", "shown"], ["minority", "majority"]])).fillna(OPEN)
+    harm = (wide["side"] == DOWN).any(axis=1)
+    holds = (wide["side", "minority"] == UP) & ~harm
+    lines = wide["shown"].assign(check="cannot tell")
+    lines["check"] = lines["check"].mask(holds, "holds").mask(harm, "does not hold")
+    order = found.drop_duplicates(["way", "budget"])[["way", "budget", "seeds"]]
+    return order.join(lines, on=["way", "budget"]).rename(columns={"check": "helps without harm"})

@@ -1,12 +1,14 @@
-"""The propositions on trained networks: pieces along lines, shares of groups that lose, both sides of two bounds.
+"""The propositions on trained networks: tables of what was counted, and the named checks of each statement.
 
 Networks come from a study's cell, so they are those whose accuracies the other pages show; `linfair.theory` holds the
-statements. Tables are tidy, a row per seed, budget and what is counted.
+statements. Tables are tidy, a row per seed, budget and what is counted. The last six functions turn them into rows of
+`linfair_book.checks`.
 """
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 import pandas as pd
@@ -17,14 +19,17 @@ from linfair.data import GroupedData
 from linfair.ensemble import Ensemble
 from linfair.gates import install
 from linfair.masks import apply_mask
-from linfair.metrics import mean_interval
 from linfair.study.cell import Cell, Worker
 from linfair.study.store import ResultStore
-from linfair.theory.bound import BoundRow, excess_bound, ranking
+from linfair.study.tables import over_seeds
+from linfair.theory.bound import excess_bound, ranking
 from linfair.theory.hessian import READINGS, hessian_bound
-from linfair.theory.optimality import optimality_shares
+from linfair.theory.optimality import Counterexample, optimality_shares
 from linfair.theory.pieces import counts_on_lines
 from linfair.training import threads
+from linfair_book.checks import check
+
+Checks = list[dict[str, object]]
 
 VARIANTS = {
     "weights": "fine-tuned, weights",
@@ -37,15 +42,7 @@ VARIANTS = {
 
 @dataclass(frozen=True)
 class Trained:
-    """One network of a study with its linearized forms.
-
-    Attributes:
-        seed: Its seed.
-        data: Its data set.
-        original: The network with all its ReLUs, no gates.
-        linearized: The fine-tuned network of each budget, with gates.
-        masked: The original's weights under each budget's mask, nothing fine-tuned.
-    """
+    """One network of a study, its fine-tuned forms by budget, and its own weights under their masks, not fine-tuned."""
 
     seed: int
     data: GroupedData
@@ -57,17 +54,7 @@ class Trained:
 def trained(
     cell: Cell, *, networks: int | None = None, store: ResultStore | None = None, progress: bool = True
 ) -> list[Trained]:
-    """The networks of a cell, from the store where they are there, else trained.
-
-    Args:
-        cell: From `study.grid`.
-        networks: How many, the first seeds; all by default.
-        store: Where networks are kept; the user's cache by default.
-        progress: Show progress bars.
-
-    Returns:
-        One record for each seed.
-    """
+    """The networks of a cell's first seeds, from the store where they are there, else trained."""
     worker = Worker(cell, store or ResultStore.default(), progress, keep=True)
     students = list(worker.students("plain"))
     originals = _members(worker.teacher.model)
@@ -88,25 +75,12 @@ def _members(model: nn.Module) -> list[nn.Module]:
 
 
 def line_table(networks: Sequence[Trained], *, lines: int, split: str = "test", seed: int = 0) -> pd.DataFrame:
-    """Linear pieces of each network on segments between two random inputs of different labels.
-
-    What is counted is the difference of the two labels' logits: the two-class decision along the segment.
-
-    Args:
-        networks: From `trained`; networks of linear layers.
-        lines: Segments for each seed, the same for all its budgets.
-        split: Where the inputs are from.
-        seed: Of the choice.
-
-    Returns:
-        A row for each seed, budget (1.0 the original) and line: `seed`, `budget`, `line`, `pieces`.
-    """
+    """Pieces of the difference of two labels' logits between two inputs of them, by seed, budget (1.0 all) and line."""
     rows = []
     for one in networks:
         part = one.data.splits[split]
         x = one.data.normalise(part.x).flatten(1)
-        generator = torch.Generator().manual_seed(seed)
-        pairs = list(_pairs_of_labels(part.y, lines, generator))
+        pairs = list(_pairs_of_labels(part.y, lines, torch.Generator().manual_seed(seed)))
         for budget, network in {1.0: one.original, **one.linearized}.items():
             for line, (i, j) in enumerate(pairs):
                 weights = np.zeros(one.data.classes)
@@ -125,64 +99,38 @@ def _pairs_of_labels(labels: torch.Tensor, count: int, generator: torch.Generato
 
 
 def loss_shares(table: pd.DataFrame, *, splits: Sequence[str] = ("train", "test")) -> pd.DataFrame:
-    """How often R(a) >= 0, as Prop. 4.3 says of every group.
+    """How often R(a) >= 0, as Prop. 4.3 says of every group, from a study's rows of one linearized arm.
 
-    Args:
-        table: Rows of `study.run`, one linearized arm.
-        splits: Where R(a) was measured.
-
-    Returns:
-        A row for each split, budget and `who`: for `majority` and `minority` the mean over seeds of the share of groups
-        with R(a) >= 0, with a 95 % t interval; for `all` the share of seeds in which no group gains, with a Wilson
-        interval. Columns `split`, `budget`, `who`, `mean`, `low`, `high`, `n` (seeds).
+    For `majority` and `minority` the mean over seeds of the share of groups with R(a) >= 0, with a 95 % t interval; for
+    `all` the share of seeds in which no group gains, with a Wilson interval. Columns split, budget, who, mean, low,
+    high, n (seeds).
     """
     part = table[table["split"].isin(splits)].assign(loses=lambda rows: (rows["excess"] >= 0).astype(float))
-    rows = []
-    for (split, budget, role), found in part.groupby(["split", "budget", "role"]):
-        share = mean_interval(found.groupby("seed")["loses"].mean().tolist())
-        ends = {"mean": share.mean, "low": max(0.0, share.low), "high": min(1.0, share.high), "n": share.n}
-        rows.append({"split": split, "budget": budget, "who": role, **ends})
+    shares = part.groupby(["split", "budget", "role", "seed"], as_index=False)["loses"].mean()
+    roles = over_seeds(shares, "loses", ["split", "budget", "role"]).rename(columns={"role": "who", "n_seeds": "n"})
+    roles = roles.assign(low=roles["low"].clip(lower=0), high=roles["high"].clip(upper=1))
     worst = part.groupby(["split", "budget", "seed"], as_index=False)["excess"].min()
     every = optimality_shares(worst, by=("split", "budget")).assign(mean=lambda rows: rows["share"], who="all")
-    found = pd.concat([pd.DataFrame(rows), every[["split", "budget", "who", "mean", "low", "high", "n"]]])
+    found = pd.concat([roles, every])[["split", "budget", "who", "mean", "low", "high", "n"]]
     return found.sort_values("split", key=lambda names: names.map(list(splits).index), kind="stable", ignore_index=True)
 
 
 def hessian_table(networks: Mapping[str, nn.Module], data: GroupedData, *, split: str = "train") -> pd.DataFrame:
-    """Both sides of Prop. 4.5 for every group of some binary classifiers.
-
-    Args:
-        networks: Classifiers by name.
-        data: Their data set, two labels.
-        split: Where the Hessians are taken.
-
-    Returns:
-        A row for each network and group: `network`, `group`, `n`, `eigenvalue`, `converged`, and each of
-        `linfair.theory.hessian.READINGS` with its right side.
-    """
+    """Both sides of Prop. 4.5 by binary classifier and group: network, group, n, eigenvalue, converged, `READINGS`."""
     rows = []
     for name, network in networks.items():
         with threads(1):
             found = hessian_bound(network, data, split)
         for row in found:
-            sides = {reading: getattr(row, reading).total for reading in READINGS}
             known = {"network": name, "group": data.group_names[row.group], "n": row.n}
+            sides = {reading: getattr(row, reading).total for reading in READINGS}
             rows.append({**known, "eigenvalue": row.eigenvalue, "converged": row.converged, **sides})
     return pd.DataFrame(rows)
 
 
 def bound_table(networks: Sequence[Trained], budgets: Sequence[float], *, split: str = "train") -> pd.DataFrame:
-    """Both sides of Theorem 4.4 for every group, in the four readings of `VARIANTS`.
-
-    Args:
-        networks: From `trained`.
-        budgets: Some of the budgets.
-        split: Where the risks are measured.
-
-    Returns:
-        A row for each reading, seed, budget and group: `variant`, `seed`, `budget` and the fields and properties of
-        `linfair.theory.bound.BoundRow`.
-    """
+    """Both sides of Theorem 4.4 by `VARIANTS`, seed, budget and group: what a `BoundRow` holds and derives."""
+    derived = ("first", "second", "bound", "holds", "looseness")
     rows = []
     for one in networks:
         for budget in budgets:
@@ -190,66 +138,182 @@ def bound_table(networks: Sequence[Trained], budgets: Sequence[float], *, split:
                 model = (one.masked if variant.startswith("mask") else one.linearized)[budget]
                 with threads(1):  # small networks: more threads wait for each other
                     found = excess_bound(model, one.original, one.data, split, alpha=variant.endswith("gates"))
-                rows += [{"variant": variant, "seed": one.seed, "budget": budget, **_columns(row)} for row in found]
+                known = {"variant": variant, "seed": one.seed, "budget": budget}
+                rows += [{**known, **vars(row)} | {name: getattr(row, name) for name in derived} for row in found]
     return pd.DataFrame(rows)
-
-
-def _columns(row: BoundRow) -> dict[str, object]:
-    derived = ("first", "second", "second_absolute", "bound", "bound_absolute", "holds", "holds_absolute", "looseness")
-    return asdict(row) | {name: getattr(row, name) for name in derived}
 
 
 def bound_summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Theorem 4.4 in numbers: a row for each reading and budget.
+    """Theorem 4.4 by reading and budget, from `bound_table`.
 
-    Args:
-        table: From `bound_table`.
-
-    Returns:
-        `variant`, `budget`, `seeds`, `rows` (groups times seeds), `violated` (R(a) above the right side), `losing`
-        (R(a) > 0), `looseness` (median of bound / R(a) over the losing), `remainder` (median of |remainder| / |R(a)|).
+    Columns variant, budget, seeds, rows (groups times seeds), violated (R(a) above the right side), losing (R(a) > 0),
+    looseness (median of bound / R(a) over the losing), remainder (median of |remainder| / |R(a)|).
     """
-    rows = []
-    for (variant, budget), part in table.groupby(["variant", "budget"], sort=False):
-        losing = part["excess"] > 0
-        rows.append(
-            {
-                "variant": variant,
-                "budget": budget,
-                "seeds": part["seed"].nunique(),
-                "rows": len(part),
-                "violated": int((~part["holds"].astype(bool)).sum()),
-                "losing": int(losing.sum()),
-                "looseness": part.loc[losing, "looseness"].median(),
-                "remainder": (part["remainder"].abs() / part["excess"].abs()).median(),
-            }
-        )
-    return pd.DataFrame(rows)
+    by = ["variant", "budget"]
+    losing = table["excess"] > 0
+    rows = table[[*by, "seed"]].assign(
+        violated=~table["holds"].astype(bool),
+        losing=losing,
+        looseness=table["looseness"].where(losing),
+        remainder=table["remainder"].abs() / table["excess"].abs(),
+    )
+    return rows.groupby(by, sort=False, as_index=False).agg(
+        seeds=("seed", "nunique"),
+        rows=("seed", "size"),
+        violated=("violated", "sum"),
+        losing=("losing", "sum"),
+        looseness=("looseness", "median"),
+        remainder=("remainder", "median"),
+    )
 
 
 def rank_table(table: pd.DataFrame, terms: Sequence[str] = ("bound", "first", "second")) -> pd.DataFrame:
-    """Whether the bound and its terms order the groups as R(a) does: Spearman within each seed, then over seeds.
+    """Spearman between R(a) and the bound or its terms over groups: mean over the seeds that have one, t interval.
 
-    Args:
-        table: From `bound_table`.
-        terms: Attributes of `BoundRow`.
-
-    Returns:
-        A row for each reading, budget and term: `variant`, `budget`, `term`, `mean` with its 95 % t interval `low`,
-        `high`, cut at -1 and 1, and `n` seeds with a defined correlation.
+    Columns variant, budget, term, n_seeds, mean, low and high, cut at -1 and 1.
     """
-    rows = []
-    names = BoundRow.__dataclass_fields__
-    for (variant, budget), part in table.groupby(["variant", "budget"], sort=False):
-        for term in terms:
-            by_seed = [
-                ranking([BoundRow(**{name: row[name] for name in names}) for row in group.to_dict("records")], term)
-                for _, group in part.groupby("seed")
-            ]
-            known = [one.spearman for one in by_seed if not np.isnan(one.spearman)]
-            if known:
-                found = mean_interval(known)
-                ends = {"low": max(-1.0, found.low), "high": min(1.0, found.high)} if found.n > 1 else {}
-                numbers = {"mean": found.mean, "low": np.nan, "high": np.nan, "n": found.n} | ends
-                rows.append({"variant": variant, "budget": budget, "term": term, **numbers})
-    return pd.DataFrame(rows)
+    by = ["variant", "budget"]
+    rows = [
+        (*names, term, seed, ranking(list(group.itertuples()), term).spearman)
+        for (*names, seed), group in table.groupby([*by, "seed"], sort=False)
+        for term in terms
+    ]
+    known = pd.DataFrame(rows, columns=[*by, "term", "seed", "spearman"]).dropna()
+    found = over_seeds(known, "spearman", [*by, "term"])
+    return found.assign(low=found["low"].clip(lower=-1), high=found["high"].clip(upper=1))
+
+
+def check_approximation(rates: pd.DataFrame) -> Checks:
+    """Prop. 4.1, from `linfair.theory.approximation.rates`."""
+    by = rates.set_index("function")
+    square = by.loc["square"]
+    fit = {"n": int(square["points"]), "of": "numbers of segments", "digits": 3}
+    ends = {"n": len(rates), "of": "functions", "digits": 3, "within": (-2.2, -1.8)}
+    off = 100 * (rates["scaled"] / rates["limit"] - 1).abs().max()
+    lowest, highest = rates["last_order"].min(), rates["last_order"].max()
+    return [
+        check("exponent for x²", square["order"], key="exponent-of-square", within=(-2.05, -1.95), **fit),
+        check("8 n² Eₙ for x²", 8 * square["scaled"], within=(1 - 1e-6, 1 + 1e-6), **fit | {"digits": 6}),
+        check("lowest exponent at the largest n", lowest, key="exponent-lowest", **ends),
+        check("highest exponent at the largest n", highest, key="exponent-highest", **ends),
+        check("largest distance of n² Eₙ from its limit", off, n=len(rates), of="functions", unit="%", digits=1),
+        check("exponent for -√x, equally spaced", by.loc["root", "even_order"], key="exponent-root-even", **fit),
+    ]
+
+
+def check_pieces(
+    counts: pd.DataFrame, reached: pd.DataFrame, example: Sequence[int], lines: pd.DataFrame, budget: float
+) -> Checks:
+    """Prop. 4.2, from both tables of `linfair.theory.networks`, the pieces of Fig. 10's networks, and `line_table`."""
+    pieces = counts["pieces"]
+    full = counts[counts["share"] == 1.0]
+    deepest = full[full["bound"] == full["bound"].max()]
+    of_lines = lines.groupby("budget")["pieces"].agg(["mean", "size"])
+    each, built = (
+        {"n": len(rows), "of": of, "digits": 0} for rows, of in ((counts, "networks"), (reached, "constructions"))
+    )
+    one = {"n": 1, "of": "networks", "digits": 0}
+    above = ((pieces > counts["bound_kept"]) | (pieces > counts["bound"])).sum()
+    at_product = (reached["pieces"] == reached["bound_kept"]).sum()
+    misused = (pieces > counts["printed_with_kept"]).sum()
+    typical = {"n": len(deepest), "of": "networks", "digits": 1, "key": "mean-pieces-of-the-deepest"}
+    rows = [
+        check("counts above one of the bounds", above, key="counts-above-a-bound", within=(0, 0), **each),
+        check("constructions at ∏ (1 + w)", at_product, key="constructions-at-the-product", **built),
+        check("constructions at the printed bound", (reached["pieces"] == reached["bound"]).sum(), **built),
+        check(f"mean pieces, random {deepest['widths'].iloc[0]}", deepest["pieces"].mean(), **typical),
+        check("printed bound for these", deepest["bound"].iloc[0], **one),
+        check(
+            "counts raised by linearizing units", (pieces > counts["pieces_full"]).sum(), key="counts-raised", **each
+        ),
+        check("counts above the printed formula of kept ReLUs", misused, key="counts-above-printed-with-kept", **each),
+        check("Fig. 10, two ReLUs", example[0], key="fig-10-pieces", within=(3, 3), **one),
+        check("Fig. 10, one of them linearized", example[1], key="fig-10-pieces-linearized", within=(2, 2), **one),
+    ]
+    for share in (1.0, budget):
+        name, key = (
+            f"trained networks, pieces on a segment at {100 * share:g} %",
+            f"pieces-on-a-segment-at-{100 * share:g}",
+        )
+        mean, size = of_lines.loc[share]
+        rows.append(check(name, mean, n=int(size), of="segments", digits=1, key=key))
+    return rows
+
+
+def check_losing(shares: pd.DataFrame, example: Counterexample) -> Checks:
+    """Prop. 4.3, from `loss_shares` and the closed-form counterexample."""
+    every = shares[shares["who"] == "all"]
+    ends = every[every["budget"].isin([every["budget"].max(), every["budget"].min()])]
+    rows = [
+        check(
+            f"networks in which no group gains, {row.split}, at {100 * row.budget:g} %",
+            *(100 * row.mean, 100 * row.low, 100 * row.high),
+            **{"n": row.n, "unit": "%", "digits": 0, "within": (100, 100)},
+            key=f"no-group-gains-{row.split}-at-{100 * row.budget:g}",
+        )
+        for row in ends.sort_values("budget", ascending=False, kind="stable").itertuples()
+    ]
+    exact = {"n": 1, "of": "constructions", "unit": "nats", "within": (0, inf)}
+    return [
+        *rows,
+        check("counterexample, R of the whole sample", example.overall, key="counterexample-all", **exact),
+        check("counterexample, R of the minority", min(example.excess), key="counterexample-minority", **exact),
+    ]
+
+
+def check_excess(summary: pd.DataFrame, ranks: pd.DataFrame) -> Checks:
+    """Theorem 4.4, from `bound_summary` and `rank_table`."""
+    by = summary.groupby("variant")[["violated", "rows"]].sum()
+    rows = [
+        check(
+            f"right sides below R(a), {name}",
+            by.loc[variant, "violated"],
+            **{"n": int(by.loc[variant, "rows"]), "of": "groups times networks times budgets", "digits": 0},
+            **{"key": f"violated-{variant}".replace(" ", "-"), "within": (0, 0)},
+        )
+        for variant, name in VARIANTS.items()
+    ]
+    lowest = summary["budget"].min()
+    last = summary[(summary["variant"] == "weights") & (summary["budget"] == lowest)].iloc[0]
+    loose = {"n": int(last["losing"]), "of": "groups times networks", "unit": "times", "digits": 0}
+    at = f"at {100 * lowest:g} %"
+    rows.append(check(f"median right side over R(a), {at}", last["looseness"], key="looseness-weights", **loose))
+    rank = ranks[(ranks["variant"] == "weights") & (ranks["budget"] == lowest) & (ranks["term"] == "bound")]
+    for row in rank.itertuples():
+        found = {"n": row.n_seeds, "of": "networks", "key": "rank-of-the-bound", "within": (1e-9, 1)}
+        rows.append(check(f"the bound orders the groups as R(a), {at}", row.mean, row.low, row.high, **found))
+    return rows
+
+
+def check_hessian(broken: pd.DataFrame, both: pd.DataFrame) -> Checks:
+    """Prop. 4.5, from `linfair.theory.hessian.violations` and `hessian_table`."""
+    rows = [
+        check(
+            f"random networks that break it, {row.reading}",
+            row.violations,
+            **{"n": row.n, "of": "networks", "digits": 0, "within": (0, 0)},
+            key=f"violations-{row.reading}".replace(" ", "-"),
+        )
+        for row in broken.itertuples()
+    ]
+    networks = [part.sort_values("n")["eigenvalue"] for _, part in both.groupby("network")]
+    larger = sum(eigenvalues.iloc[0] > eigenvalues.iloc[-1] for eigenvalues in networks)
+    found = {"n": len(networks), "of": "networks", "digits": 0, "key": "minority-has-the-larger-eigenvalue"}
+    return [*rows, check("toy networks whose smaller group has the larger eigenvalue", larger, **found)]
+
+
+def check_stationarity(table: pd.DataFrame) -> Checks:
+    """App. A.1, from `linfair.theory.stationarity.stationarity_table`."""
+    off = 100 * (table["ratio"] / table["predicted"] - 1).abs()
+    applies = table["applies"].astype(bool)
+    exact, other = ({"n": int(chosen.sum()), "of": "cases"} for chosen in (applies, ~applies))
+    reversed_ = int((~applies & ~table["holds"].astype(bool)).sum())
+    where = {"unit": "%", "digits": 4, "within": (0, 0.01), "key": "ratio-error-where-it-applies"}
+    elsewhere = {"unit": "%", "digits": 0, "key": "ratio-error-elsewhere"}
+    return [
+        check("largest error of the ratio where the assumptions hold", off[applies].max(), **exact, **where),
+        check("median error of the ratio where one does not", off[~applies].median(), **other, **elsewhere),
+        check(
+            "cases where one does not and the order is reversed", reversed_, **other, digits=0, key="reversed-elsewhere"
+        ),
+    ]

@@ -5,14 +5,7 @@ Start with `group_accuracy` (one network, Wilson intervals) and `mean_interval` 
 a network and data, the others logits.
 """
 
-from linfair.metrics.accuracy import (
-    GroupAccuracy,
-    MeanInterval,
-    group_accuracy,
-    mean_interval,
-    relative_drop,
-    wilson,
-)
+from linfair.metrics.accuracy import GroupAccuracy, MeanInterval, group_accuracy, mean_interval, relative_drop, wilson
 from linfair.metrics.bootstrap import PairedDifference, paired_bootstrap
 from linfair.metrics.curvature import TopEigenvalue, top_eigenvalue_pairs, top_eigenvalues
 from linfair.metrics.distance import ParameterDistance, churn_of, group_churn, parameter_distance

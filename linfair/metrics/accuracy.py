@@ -66,6 +66,25 @@ def wilson(accuracy: float, n: int, *, level: float = 0.95) -> tuple[float, floa
     return max(0.0, float((centre - half) / scale)), min(1.0, float((centre + half) / scale))
 
 
+def check_groups(values: Tensor, groups: Tensor, n_groups: int) -> Tensor:
+    """Inputs of each group, int64, after checking that values of shape (n,) have a mean in every group.
+
+    Raises:
+        ValueError: If shapes differ, a value is not finite, a group number is outside 0 to n_groups - 1, or a group has
+            no inputs.
+    """
+    if values.shape != groups.shape or values.ndim != 1:
+        raise ValueError(f"values {tuple(values.shape)} and groups {tuple(groups.shape)} must both have shape (n,)")
+    if bad := int((~torch.isfinite(values)).sum()):
+        raise ValueError(f"values of {bad} of {len(values)} inputs are not finite")
+    if groups.numel() and not 0 <= int(groups.min()) <= int(groups.max()) < n_groups:
+        raise ValueError(f"groups must be numbered 0 to {n_groups - 1}, got {groups.unique().tolist()}")
+    n = torch.bincount(groups, minlength=n_groups)
+    if empty := (n == 0).nonzero().flatten().tolist():
+        raise ValueError(f"groups {empty} have no inputs here; a mean over an empty group is not defined")
+    return n
+
+
 def group_accuracy(correct: Tensor, groups: Tensor, n_groups: int) -> list[GroupAccuracy]:
     """Accuracy of each group, a row for every group of the data set.
 
@@ -75,21 +94,12 @@ def group_accuracy(correct: Tensor, groups: Tensor, n_groups: int) -> list[Group
         n_groups: Number of groups.
 
     Raises:
-        ValueError: If shapes differ, a value is not finite, a group number is none, or a group has no inputs.
+        ValueError: As `check_groups`.
 
     >>> group_accuracy(torch.tensor([1.0, 0.0, 1.0]), torch.tensor([0, 0, 1]), 2)[0].accuracy
     0.5
     """
-    if correct.shape != groups.shape or correct.ndim != 1:
-        raise ValueError(f"correct {tuple(correct.shape)} and groups {tuple(groups.shape)} must both have shape (n,)")
-    if not torch.isfinite(correct).all():
-        raise ValueError("correct holds values that are not finite")
-    if groups.numel() and not 0 <= int(groups.min()) <= int(groups.max()) < n_groups:
-        raise ValueError(f"groups must be numbered 0 to {n_groups - 1}, got {groups.unique().tolist()}")
-    n = torch.bincount(groups, minlength=n_groups)
-    empty = (n == 0).nonzero().flatten().tolist()
-    if empty:
-        raise ValueError(f"groups {empty} have no inputs here; an accuracy of an empty group is not defined")
+    n = check_groups(correct, groups, n_groups)
     total = torch.zeros(len(n), dtype=torch.float64, device=correct.device).index_add_(0, groups, correct.double())
     rows = []
     for group, (count, right) in enumerate(zip(n.tolist(), total.tolist(), strict=True)):

@@ -15,42 +15,27 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from linfair.metrics.accuracy import MeanInterval
+
 BLOCK = 2_000_000
 """Differences drawn at once: bounds the memory."""
 
 
 @dataclass(frozen=True)
-class PairedDifference:
-    """Mean difference over seeds with its bootstrap interval.
+class PairedDifference(MeanInterval):
+    """Mean of first - second over n seeds with its percentile interval; both ends are nan for n = 1.
 
     Attributes:
-        n: Seeds.
-        mean: Mean of first - second.
-        low: Lower end of the percentile interval; nan for n = 1.
-        high: Upper end.
         draws: Bootstrap draws behind the interval.
         level: Its level.
     """
 
-    n: int
-    mean: float
-    low: float
-    high: float
     draws: int
     level: float
 
-    def __format__(self, spec: str) -> str:
-        spec = spec or ".1f"
-        return f"{self.mean:{spec}} [{self.low:{spec}}, {self.high:{spec}}], n = {self.n}"
-
 
 def paired_bootstrap(
-    first: Sequence[float],
-    second: Sequence[float],
-    *,
-    draws: int = 10_000,
-    level: float = 0.95,
-    seed: int = 0,
+    first: Sequence[float], second: Sequence[float], *, draws: int = 10_000, level: float = 0.95, seed: int = 0
 ) -> PairedDifference:
     """Percentile interval of the mean of first - second, seeds drawn as pairs.
 
@@ -65,7 +50,7 @@ def paired_bootstrap(
         seed: Of the draws.
 
     Raises:
-        ValueError: If the arms have not as many values each, at least one, all finite, or for draws < 1 or a level
+        ValueError: If the arms differ in length, have no values or one that is not finite, for draws < 1 or a level
             outside (0, 1).
 
     >>> f"{paired_bootstrap([3.0, 5.0, 7.0], [1.0, 3.0, 5.0])}"  # every seed differs by 2

@@ -16,7 +16,7 @@ max_b lambda_max(H_a,b) >= lambda_max(mean_b H_a,b) = lambda_max(H_a): it is bia
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -59,10 +59,7 @@ class TopEigenvalue:
     batches: int
 
 
-@dataclass(frozen=True)
-class _Found:
-    """One search: value, residual, whether it converged, products taken."""
-
+class _Found(NamedTuple):
     value: float
     residual: float
     converged: bool
@@ -72,18 +69,9 @@ class _Found:
 def hessian_product(risk: ParameterRisk, index: Tensor) -> Callable[[Tensor], Tensor]:
     """The product v -> H v with the Hessian of the mean cross entropy of the inputs at positions index.
 
-    Inputs that fit into one batch keep their graph between products, which saves half of the work and takes no more
-    memory than one product does.
-
-    Args:
-        risk: Network and data.
-        index: Positions in its split, int64, shape (n,).
-
-    Returns:
-        A function from vectors of shape (risk.size,) to float64 vectors of that shape.
-
-    Raises:
-        ValueError: If a loss is not finite, or (when called) a product is not.
+    It takes vectors of shape (risk.size,) to float64 vectors of that shape, and refuses a loss or a product that is not
+    finite. Inputs that fit into one batch keep their graph between products, which saves half of the work and takes no
+    more memory than one product does.
     """
     parts = index.split(risk.batch_size)
     shapes = [parameter.shape for parameter in risk.parameters]
@@ -108,27 +96,11 @@ def hessian_product(risk: ParameterRisk, index: Tensor) -> Callable[[Tensor], Te
     return product
 
 
+@ThreadpoolController().wrap(limits=1, user_api="blas")  # the order of BLAS' sums depends on how many threads there are
 def _search(
     product: Callable[[Tensor], Tensor], size: int, *, which: str, tol: float, max_iterations: int, seed: int
 ) -> _Found:
-    """Top eigenvalue of a symmetric matrix of size (size, size) given by its product with a vector.
-
-    Lanczos' own sums run on one BLAS thread: their order, and with it the last digits, would depend on how many there
-    are, which torch's setting does not decide.
-    """
-    with _blas().limit(limits=1, user_api="blas"):
-        return _lanczos(product, size, which=which, tol=tol, max_iterations=max_iterations, seed=seed)
-
-
-@cache
-def _blas() -> ThreadpoolController:
-    """The BLAS libraries that numpy and scipy have loaded."""
-    return ThreadpoolController()
-
-
-def _lanczos(
-    product: Callable[[Tensor], Tensor], size: int, *, which: str, tol: float, max_iterations: int, seed: int
-) -> _Found:
+    """Top eigenvalue of a symmetric matrix of size (size, size) given by its product with a vector."""
     products = 0
 
     def times(vector: np.ndarray) -> np.ndarray:
@@ -211,16 +183,9 @@ def top_eigenvalues(
     """
     if which not in WHICH:
         raise ValueError(f"no which={which!r}; there are LA (algebraically largest) and LM (largest in absolute value)")
-    options = _options(tol, max_iterations, seed)
     risk = ParameterRisk(model, data, split, alpha=alpha, batch_size=batch_size, dtype=dtype)
-    rows = []
-    for group in risk.check_groups(groups):
-        found = [
-            _search(hessian_product(risk, index), risk.size, which=which, **options)
-            for index in risk.positions(group, estimator)
-        ]
-        rows.append(_row(group, risk.n[group], found, which))
-    return rows
+    options = {"tol": tol, "max_iterations": max_iterations, "seed": seed}
+    return [row for (row,) in _rows(risk, groups, estimator, (which,), **options)]
 
 
 def top_eigenvalue_pairs(
@@ -240,18 +205,7 @@ def top_eigenvalue_pairs(
 
     The eigenvalue of largest absolute value is the algebraically largest too where it is positive, as it is for trained
     networks: then one search gives both. Where it is negative, or was not found to `tol`, a second one follows.
-
-    Args:
-        model: A network, gated or not; it is left as it is.
-        data: Its data set.
-        split: One of `data.splits`.
-        alpha: Count the gates' alphas among the parameters.
-        estimator: As in `top_eigenvalues`.
-        tol: Likewise.
-        max_iterations: Likewise.
-        batch_size: Likewise.
-        seed: Likewise.
-        dtype: Likewise.
+    Arguments are those of `top_eigenvalues`.
 
     Returns:
         For each group the rows of `LA` and of `LM`.
@@ -259,26 +213,36 @@ def top_eigenvalue_pairs(
     Raises:
         ValueError: As `top_eigenvalues`.
     """
-    options = _options(tol, max_iterations, seed)
     risk = ParameterRisk(model, data, split, alpha=alpha, batch_size=batch_size, dtype=dtype)
-    pairs = []
-    for group in risk.check_groups(None):
-        algebraic, absolute = [], []
-        for index in risk.positions(group, estimator):
-            product = hessian_product(risk, index)
-            largest = _search(product, risk.size, which="LM", **options)
-            shared = largest.converged and largest.value >= 0
-            absolute.append(largest)
-            algebraic.append(largest if shared else _search(product, risk.size, which="LA", **options))
-        n = risk.n[group]
-        pairs.append((_row(group, n, algebraic, "LA"), _row(group, n, absolute, "LM")))
-    return pairs
+    options = {"tol": tol, "max_iterations": max_iterations, "seed": seed}
+    return [(largest, absolute) for absolute, largest in _rows(risk, None, estimator, ("LM", "LA"), **options)]
 
 
-def _options(tol: float, max_iterations: int, seed: int) -> dict[str, float | int]:
+def _rows(
+    risk: ParameterRisk,
+    groups: Sequence[int] | None,
+    estimator: str,
+    which: Sequence[str],
+    *,
+    tol: float,
+    max_iterations: int,
+    seed: int,
+) -> list[list[TopEigenvalue]]:
+    """For each group a row for each of `which`; a search whose eigenvalue is not negative serves those after it."""
     if tol <= 0 or max_iterations < 1:
         raise ValueError(f"need tol > 0 and max_iterations >= 1, got tol={tol}, max_iterations={max_iterations}")
-    return {"tol": tol, "max_iterations": max_iterations, "seed": seed}
+    options = {"tol": tol, "max_iterations": max_iterations, "seed": seed}
+    rows = []
+    for group in risk.check_groups(groups):
+        found = {name: [] for name in which}
+        for index in risk.positions(group, estimator):
+            product, last = hessian_product(risk, index), None
+            for name in which:
+                if last is None or not last.converged or last.value < 0:
+                    last = _search(product, risk.size, which=name, **options)
+                found[name].append(last)
+        rows.append([_row(group, risk.n[group], found[name], name) for name in which])
+    return rows
 
 
 def _row(group: int, n: int, found: Sequence[_Found], which: str) -> TopEigenvalue:

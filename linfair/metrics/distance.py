@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from linfair.data import GroupedData
 from linfair.gates import sites
 from linfair.metrics.accuracy import wilson
-from linfair.metrics.risk import GroupMean, checked_logits, logits_on, mean_by_group
+from linfair.metrics.risk import GroupMean, check_shapes, checked_logits, logits_on, mean_by_group
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,7 @@ def group_churn(
     >>> group_churn(one, two, torch.tensor([0, 0]), 1)[0].mean
     0.5
     """
-    if logits.shape != other.shape:
-        raise ValueError(f"logits of two networks must have one shape, got {tuple(logits.shape)}, {tuple(other.shape)}")
+    check_shapes(logits, other)
     changed = checked_logits(logits).argmax(dim=1) != checked_logits(other).argmax(dim=1)
     rows = mean_by_group(changed, groups, n_groups)
     return [GroupMean(row.group, row.n, row.mean, *wilson(row.mean, row.n, level=level)) for row in rows]

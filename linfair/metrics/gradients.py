@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from linfair.data import GroupedData
 from linfair.gates import sites
+from linfair.metrics.risk import check_one
 from linfair.precision import full_precision
 from linfair.training import cross_entropy
 
@@ -81,12 +82,7 @@ class ParameterRisk:
         batch_size: int = 512,
         dtype: torch.dtype | None = None,
     ) -> None:
-        if getattr(model, "members", None) is not None:
-            raise ValueError(
-                f"one network is measured at a time, got an ensemble of {model.members}: use member(index)"
-            )
-        if split not in data.splits:
-            raise ValueError(f"{data.name} has no split {split!r}; there are {', '.join(data.splits)}")
+        check_one(model, data, split)
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         for name, module in model.named_modules():
@@ -102,8 +98,7 @@ class ParameterRisk:
         if alpha and not gates:
             raise ValueError(f"{type(model).__name__} has no gates, so alpha=True has nothing to add; use alpha=False")
         weights = [parameter for parameter in self.model.parameters() if id(parameter) not in gates]
-        slopes = [parameter for parameter in self.model.parameters() if id(parameter) in gates]
-        self.parameters = weights + (slopes if alpha else [])
+        self.parameters = weights + [one for one in self.model.parameters() if alpha and id(one) in gates]
         if not self.parameters:
             raise ValueError(f"{type(model).__name__} has no parameters to differentiate by")
         self.model.requires_grad_(False)
@@ -111,23 +106,15 @@ class ParameterRisk:
             parameter.requires_grad_(True)
         self.size = sum(parameter.numel() for parameter in self.parameters)
         self.weights = sum(parameter.numel() for parameter in weights)
-        self.data = data
-        self.split = split
-        self.batch_size = batch_size
+        self.data, self.split, self.batch_size = data, split, batch_size
         self.n = torch.bincount(data.splits[split].a, minlength=len(data.group_names)).tolist()
 
     def check_groups(self, groups: Sequence[int] | None) -> list[int]:
-        """The groups asked for, None being all.
-
-        Raises:
-            ValueError: If one does not exist or has no inputs in the split.
-        """
+        """The groups asked for, None being all; one that does not exist or has no inputs is an error."""
         chosen = list(range(len(self.n))) if groups is None else list(groups)
-        unknown = [group for group in chosen if not 0 <= group < len(self.n)]
-        if unknown:
+        if unknown := [group for group in chosen if not 0 <= group < len(self.n)]:
             raise ValueError(f"{self.data.name} has no groups {unknown}; they are numbered 0 to {len(self.n) - 1}")
-        empty = [group for group in chosen if not self.n[group]]
-        if empty:
+        if empty := [group for group in chosen if not self.n[group]]:
             raise ValueError(
                 f"groups {empty} have no inputs in split {self.split!r}, so no risk; choose others with groups=..."
             )
@@ -136,13 +123,8 @@ class ParameterRisk:
     def positions(self, group: int, estimator: str) -> list[Tensor]:
         """Positions in the split of the inputs whose risks an estimator looks at, one tensor for each risk.
 
-        Args:
-            group: Number of the group.
-            estimator: `exact`: one risk, of the whole group. `per_batch`: the split in stored order, cut into batches
-                of `batch_size`; one risk for each batch that holds the group.
-
-        Raises:
-            ValueError: For another estimator.
+        `exact` has one risk, of the whole group; `per_batch` one for each batch of `batch_size` inputs, in stored
+        order, that holds the group.
         """
         if estimator not in ESTIMATORS:
             raise ValueError(f"no estimator {estimator!r}; there are {', '.join(ESTIMATORS)}")
@@ -154,11 +136,7 @@ class ParameterRisk:
 
     @full_precision()
     def mean_loss(self, index: Tensor, n: int) -> Tensor:
-        """Sum of the cross entropies of the inputs at positions index, over n: a scalar with a graph.
-
-        Raises:
-            ValueError: If a loss is not finite.
-        """
+        """Sum of the cross entropies of the inputs at positions index, over n: a scalar with a graph."""
         part, like = self.data.splits[self.split], self.parameters[0]
         with torch.enable_grad():
             logits = self.model(self.data.normalise(part.x[index]).to(like))
@@ -259,15 +237,8 @@ def group_gradient_norm_pairs(
 ) -> list[tuple[GroupGradient, GroupGradient]]:
     """Gradient norms of every group without and with the gates' alphas, both from one pass over the split.
 
-    The weights' gradient is part of the one by weights and alphas, so the second norm costs nothing.
-
-    Args:
-        model: A network with gates; it is left as it is.
-        data: Its data set.
-        split: One of `data.splits`.
-        estimator: As in `group_gradient_norms`.
-        batch_size: Likewise.
-        dtype: Likewise.
+    The weights' gradient is part of the one by weights and alphas, so the second norm costs nothing. Arguments are
+    those of `group_gradient_norms`; the network must have gates.
 
     Returns:
         For each group two rows, equal to those of `group_gradient_norms` with alpha=False and alpha=True.

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from linfair.data import GroupedData
-from linfair.metrics.accuracy import GroupAccuracy, mean_interval
+from linfair.metrics.accuracy import GroupAccuracy, check_groups, mean_interval
 from linfair.training import cross_entropy, predict
 
 
@@ -67,24 +67,21 @@ class Disparity:
     high: float
 
 
+def check_one(model: nn.Module, data: GroupedData, split: str) -> None:
+    """Refuse an ensemble, of which one member is measured at a time, and a split that the data set does not have."""
+    if getattr(model, "members", None) is not None:
+        raise ValueError(f"one network is measured at a time, got an ensemble of {model.members}: use member(index)")
+    if split not in data.splits:
+        raise ValueError(f"{data.name} has no split {split!r}; there are {', '.join(data.splits)}")
+
+
 def logits_on(model: nn.Module, data: GroupedData, split: str) -> Tensor:
-    """Logits of one network on a split, inputs at their stored position, not moved to the data set's other views.
-
-    Args:
-        model: One network; it is run in evaluation mode.
-        data: Its data set.
-        split: One of `data.splits`.
-
-    Returns:
-        Logits (n, classes), float64, on the CPU.
+    """Logits (n, classes) of one network on a split, float64 on the CPU, inputs at their stored position.
 
     Raises:
         ValueError: If there is no such split, the model is an ensemble, or a logit is not finite.
     """
-    if split not in data.splits:
-        raise ValueError(f"{data.name} has no split {split!r}; there are {', '.join(data.splits)}")
-    if getattr(model, "members", None) is not None:
-        raise ValueError(f"one network is measured at a time, got an ensemble of {model.members}: use member(index)")
+    check_one(model, data, split)
     return checked_logits(predict(model, data, split))
 
 
@@ -111,32 +108,24 @@ def checked_logits(logits: Tensor) -> Tensor:
     return logits
 
 
-def values_by_group(values: Tensor, groups: Tensor, n_groups: int) -> list[np.ndarray]:
-    """The values of each group, float64: one array for every group of the data set.
+def check_shapes(one: Tensor, two: Tensor) -> None:
+    """Refuse logits of two networks that do not belong to the same inputs and classes."""
+    if one.shape != two.shape:
+        raise ValueError(f"logits of two networks must have one shape, got {tuple(one.shape)}, {tuple(two.shape)}")
 
-    Args:
-        values: One number for each input, shape (n,).
-        groups: Group of each input, int64, shape (n,).
-        n_groups: Number of groups.
+
+def values_by_group(values: Tensor, groups: Tensor, n_groups: int) -> list[np.ndarray]:
+    """The values (n,) of each group, float64: one array for every group of the data set.
 
     Raises:
-        ValueError: If shapes differ, a value is not finite, a group number is none, or a group has no inputs.
+        ValueError: As `linfair.metrics.accuracy.check_groups`.
 
     >>> [part.tolist() for part in values_by_group(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([1, 0, 1]), 2)]
     [[2.0], [1.0, 3.0]]
     """
-    if values.shape != groups.shape or values.ndim != 1:
-        raise ValueError(f"values {tuple(values.shape)} and groups {tuple(groups.shape)} must both have shape (n,)")
+    check_groups(values, groups, n_groups)
     numbers, a = values.detach().cpu().double().numpy(), groups.cpu().numpy()
-    if not np.isfinite(numbers).all():
-        raise ValueError(f"values of {int((~np.isfinite(numbers)).sum())} of {len(numbers)} inputs are not finite")
-    if len(a) and not 0 <= a.min() <= a.max() < n_groups:
-        raise ValueError(f"groups must be numbered 0 to {n_groups - 1}, got {np.unique(a).tolist()}")
-    parts = [numbers[a == group] for group in range(n_groups)]
-    empty = [group for group, part in enumerate(parts) if not len(part)]
-    if empty:
-        raise ValueError(f"groups {empty} have no inputs here; a mean over an empty group is not defined")
-    return parts
+    return [numbers[a == group] for group in range(n_groups)]
 
 
 def mean_by_group(values: Tensor, groups: Tensor, n_groups: int, *, level: float = 0.95) -> list[GroupMean]:
@@ -165,11 +154,7 @@ def mean_by_group(values: Tensor, groups: Tensor, n_groups: int, *, level: float
 
 
 def losses(logits: Tensor, y: Tensor) -> Tensor:
-    """Cross entropy of each input in nats: float64, (n,).
-
-    Args:
-        logits: Class scores, shape (n, classes), classes >= 2.
-        y: Labels, int64, shape (n,).
+    """Cross entropy of each input in nats, float64, (n,), from logits (n, classes) and labels (n,).
 
     Raises:
         ValueError: For logits that `checked_logits` refuses, or labels that do not fit them.
@@ -226,10 +211,7 @@ def excessive_loss(
     >>> [row.mean for row in excessive_loss(z, z, torch.tensor([0, 0]), torch.tensor([0, 1]), 2)]
     [0.0, 0.0]
     """
-    if logits.shape != original.shape:
-        raise ValueError(
-            f"logits of two networks must have one shape, got {tuple(logits.shape)}, {tuple(original.shape)}"
-        )
+    check_shapes(logits, original)
     return mean_by_group(losses(logits, y) - losses(original, y), groups, n_groups, level=level)
 
 

@@ -17,11 +17,12 @@ Knots are free here. Equally spaced ones need a bounded f'': for -sqrt(x) on [0,
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy.optimize import brentq
-from torch import nn
 
 _HUGE = 1e300  # stands for an infinite slope at an end
 
@@ -105,7 +106,7 @@ def line_error(function: ConvexFunction, low: float, high: float) -> float:
     """
     f, slope = function.value, function.slope
     chord = (f(high) - f(low)) / (high - low)
-    if not slope(low) < chord < slope(high):  # so short a piece that float64 sees a straight one
+    if not slope(low) < chord < slope(high):  # a piece so short that it is straight in float64
         return 0.0
     t = brentq(lambda x: _finite(slope(x) - chord), low, high, xtol=1e-16 * max(1.0, abs(high)))
     return max(0.0, (f(low) + chord * (t - low) - f(t)) / 2)
@@ -133,8 +134,13 @@ def approximate(function: ConvexFunction, n: int) -> Approximation:
     """
     if n < 1:
         raise ValueError(f"an approximation has n >= 1 segments, got n = {n}")
-    _need_strictly_convex(function)
     f, high = function.value, function.high
+    values = np.array([f(x) for x in np.linspace(function.low, high, 65).tolist()])
+    if not (np.diff(values, 2) > 0).all():
+        raise ValueError(
+            f"{function.name} is not strictly convex on [{function.low:g}, {high:g}]: Prop. 4.1 is about strictly "
+            "convex functions; cut the interval where the curvature changes sign"
+        )
     error = line_error(function, function.low, high)
     if n > 1:
         error = brentq(lambda e: _left_over(function, n, e), error * 1e-4 / n**2, error, xtol=1e-18, rtol=1e-14)
@@ -149,15 +155,6 @@ def approximate(function: ConvexFunction, n: int) -> Approximation:
         values=tuple(f(knot) - error for knot in knots),
         spread=(error - min(errors)) / error,
     )
-
-
-def _need_strictly_convex(function: ConvexFunction) -> None:
-    values = np.array([function.value(x) for x in np.linspace(function.low, function.high, 65).tolist()])
-    if not (np.diff(values, 2) > 0).all():
-        raise ValueError(
-            f"{function.name} is not strictly convex on [{function.low:g}, {function.high:g}]: Prop. 4.1 is about "
-            "strictly convex functions; cut the interval where the curvature changes sign"
-        )
 
 
 def _finite(value: float) -> float:
@@ -205,16 +202,8 @@ def even_error(function: ConvexFunction, n: int) -> float:
     return max(line_error(function, u, v) for u, v in zip(knots, knots[1:], strict=False))
 
 
-@dataclass(frozen=True)
-class Rate:
-    """A power law error = constant * n^order fitted to logarithms by least squares.
-
-    Attributes:
-        order: The exponent.
-        constant: The factor.
-        residual: Largest absolute residual of log(error).
-        n: How many points it rests on.
-    """
+class Rate(NamedTuple):
+    """A power law error = constant * n^order fitted to n points' logarithms; residual is the largest of log(error)."""
 
     order: float
     constant: float
@@ -253,23 +242,11 @@ def rate_table(n: Sequence[int], *, functions: Sequence[str] = tuple(FUNCTIONS))
         `scaled`), `even` (error with equally spaced knots), `spread` (see `Approximation`).
     """
     rows = []
-    for key in functions:
-        function = FUNCTIONS[key]
-        for count in n:
-            best = approximate(function, count)
-            rows.append(
-                {
-                    "function": key,
-                    "name": function.name,
-                    "n": count,
-                    "error": best.error,
-                    "scaled": count**2 * best.error,
-                    "limit": function.limit,
-                    "even": even_error(function, count),
-                    "spread": best.spread,
-                }
-            )
-    return pd.DataFrame(rows)
+    for key, count in product(functions, n):
+        function, best = FUNCTIONS[key], approximate(FUNCTIONS[key], count)
+        found = (best.error, count**2 * best.error, function.limit, even_error(function, count), best.spread)
+        rows.append((key, function.name, count, *found))
+    return pd.DataFrame(rows, columns=["function", "name", "n", "error", "scaled", "limit", "even", "spread"])
 
 
 def rates(table: pd.DataFrame) -> pd.DataFrame:
@@ -281,43 +258,11 @@ def rates(table: pd.DataFrame) -> pd.DataFrame:
         the constant of the O(1/n^2) over these n) and `limit`.
     """
     rows = []
-    for key, part in table.groupby("function", sort=False):
+    for key, part in table.sort_values("n", kind="stable").groupby("function", sort=False):
         free, even = (fit_rate(part["n"], part[column]) for column in ("error", "even"))
-        part = part.sort_values("n")
         last = part.iloc[-1]
-        rows.append(
-            {
-                "function": key,
-                "name": last["name"],
-                "order": free.order,
-                "residual": free.residual,
-                "last_order": fit_rate(part["n"].iloc[-2:], part["error"].iloc[-2:]).order,
-                "even_order": even.order,
-                "points": free.n,
-                "scaled": last["scaled"],
-                "largest": part["scaled"].max(),
-                "limit": last["limit"],
-            }
-        )
+        last_order = fit_rate(part["n"].iloc[-2:], part["error"].iloc[-2:]).order
+        found = {"order": free.order, "residual": free.residual, "last_order": last_order, "even_order": even.order}
+        of_n = {"points": free.n, "scaled": last["scaled"], "largest": part["scaled"].max(), "limit": last["limit"]}
+        rows.append({"function": key, "name": last["name"]} | found | of_n)
     return pd.DataFrame(rows)
-
-
-def relu_network(best: Approximation) -> nn.Sequential:
-    """The approximation as a ReLU network with one hidden layer of n units.
-
-    Unit i is relu(x - knot_i); its outgoing weight is the change of slope there, so
-
-        f_n(x) = value_0 + sum over i of (slope_i - slope_(i - 1)) relu(x - knot_i),    slope_(-1) = 0,
-
-    on [low, high]; to the left of it the network is constant. Every unit but the first is one bend.
-
-    Returns:
-        Linear, ReLU, linear, in float64.
-    """
-    network = nn.Sequential(nn.Linear(1, best.n), nn.ReLU(), nn.Linear(best.n, 1)).double()
-    first, _, last = network
-    nn.init.ones_(first.weight)
-    first.bias.data.copy_(-first.bias.new_tensor(best.knots[:-1]))
-    last.weight.data.copy_(last.weight.new_tensor(np.diff([0.0, *best.slopes])))
-    last.bias.data.fill_(best.values[0])
-    return network

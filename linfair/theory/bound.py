@@ -28,22 +28,9 @@ from torch.nn.utils import vector_to_parameters
 
 from linfair.data import GroupedData
 from linfair.gates import install, sites
-from linfair.metrics.curvature import hessian_product, top_eigenvalues
+from linfair.metrics.curvature import hessian_product, top_eigenvalue_pairs
 from linfair.metrics.gradients import ParameterRisk, flat
-from linfair.theory.folding import Affine, fold_batch_norm
-
-__all__ = [
-    "Affine",
-    "BoundRow",
-    "Expansion",
-    "Ranking",
-    "Step",
-    "excess_bound",
-    "expand",
-    "fold_batch_norm",
-    "ranking",
-    "remainders",
-]
+from linfair.theory.folding import fold_batch_norm
 
 
 @dataclass(frozen=True)
@@ -63,18 +50,16 @@ class Expansion:
     remainder: float
 
 
-@dataclass(frozen=True)
-class BoundRow:
-    """Both sides of Theorem 4.4 for one group, and the expansion they come from.
+@dataclass(frozen=True, kw_only=True)
+class BoundRow(Expansion):
+    """Both sides of Theorem 4.4 for one group, and the expansion of its R(a) that they come from.
+
+    Without alpha the remainder holds the effect of the mask as well.
 
     Attributes:
         group: Number of the group.
         n: Inputs of the group.
         alpha: Whether the gates' alphas count among the parameters.
-        excess: R(a), measured: J of the linearized network minus J of the original.
-        linear: d . g_a.
-        quadratic: 1/2 d . H_a d.
-        remainder: R(a) - linear - quadratic. Without alpha it holds the effect of the mask as well.
         gradient_norm: |g_a|.
         distance: |d|.
         eigenvalue: Algebraically largest eigenvalue of H_a, the one printed.
@@ -86,10 +71,6 @@ class BoundRow:
     group: int
     n: int
     alpha: bool
-    excess: float
-    linear: float
-    quadratic: float
-    remainder: float
     gradient_norm: float
     distance: float
     eigenvalue: float
@@ -118,19 +99,9 @@ class BoundRow:
         return self.first + self.second
 
     @property
-    def bound_absolute(self) -> float:
-        """Right side with the largest absolute eigenvalue, without the remainder."""
-        return self.first + self.second_absolute
-
-    @property
     def holds(self) -> bool:
         """Whether R(a) <= bound."""
         return self.excess <= self.bound
-
-    @property
-    def holds_absolute(self) -> bool:
-        """Whether R(a) <= bound_absolute."""
-        return self.excess <= self.bound_absolute
 
     @property
     def looseness(self) -> float:
@@ -138,27 +109,21 @@ class BoundRow:
         return self.bound / self.excess if self.excess > 0 else math.nan
 
 
-@dataclass(frozen=True)
-class Step:
+@dataclass(frozen=True, kw_only=True)
+class Step(Expansion):
     """The expansion of one group's excess at a part of the way from the original to the linearized network.
+
+    The remainder is of order t^3 where no unit switches on the way, else of a lower one.
 
     Attributes:
         group: Number of the group.
         n: Inputs of the group.
         t: Part of the way.
-        excess: J(theta + t d) - J(theta).
-        linear: t d . g_a.
-        quadratic: 1/2 t^2 d . H_a d.
-        remainder: What the two leave. Of order t^3 where no unit switches on the way, else of a lower one.
     """
 
     group: int
     n: int
     t: float
-    excess: float
-    linear: float
-    quadratic: float
-    remainder: float
 
 
 @dataclass(frozen=True)
@@ -181,13 +146,7 @@ class Ranking:
 
 
 def expand(excess: float, gradient: Tensor, product: Callable[[Tensor], Tensor], step: Tensor) -> Expansion:
-    """Taylor's expansion of an excess to second order, from a gradient and one Hessian-vector product.
-
-    Args:
-        excess: J(theta + d) - J(theta), measured.
-        gradient: g at theta, shape (size,).
-        product: v -> H v at theta.
-        step: d, shape (size,).
+    """Taylor's expansion of a measured excess to second order, from g, v -> H v (both at theta) and the step d.
 
     A quadratic is its own expansion: J(t) = t^2 from t = 1 to t = 3 has excess 8 = 2 * 2 + 1/2 * 2 * 2^2:
 
@@ -206,11 +165,8 @@ def excess_bound(
     split: str = "train",
     *,
     alpha: bool = False,
-    groups: Sequence[int] | None = None,
     tol: float = 1e-4,
-    max_iterations: int = 200,
     batch_size: int = 512,
-    seed: int = 0,
     dtype: torch.dtype | None = torch.float64,
 ) -> list[BoundRow]:
     """Both sides of Theorem 4.4 for every group, batch norm folded first.
@@ -221,11 +177,8 @@ def excess_bound(
         data: Data set of both.
         split: One of `data.splits`.
         alpha: Count the gates' alphas among the parameters; the original's are 1.
-        groups: Numbers of the groups; None is all.
         tol: An eigenvalue has converged once its residual is at most tol times its size.
-        max_iterations: Restarts of Lanczos.
         batch_size: Inputs of one pass: bounds the memory, not the value.
-        seed: Of Lanczos' random start.
         dtype: Precision of the networks' arithmetic; None is their own. An inequality deserves float64.
 
     Returns:
@@ -249,29 +202,18 @@ def excess_bound(
     """
     options = {"alpha": alpha, "batch_size": batch_size, "dtype": dtype}
     before, after = _both(model, original, data, split, **options)
-    chosen = before.check_groups(groups)
     step = flat(after.parameters) - flat(before.parameters)
-    start = before.model
-    search = {"groups": chosen, "tol": tol, "max_iterations": max_iterations, "seed": seed, **options}
-    absolute = {row.group: row for row in top_eigenvalues(start, data, split, which="LM", **search)}
-    # a positive eigenvalue that is the largest in absolute value is the largest: only the others need a second search
-    search["groups"] = [group for group, far in absolute.items() if far.value < 0]
-    largest = absolute | {row.group: row for row in top_eigenvalues(start, data, split, which="LA", **search)}
     rows = []
-    for group in chosen:
-        top, far = largest[group], absolute[group]
-        (index,) = before.positions(group, "exact")
+    for top, far in top_eigenvalue_pairs(before.model, data, split, tol=tol, **options):
+        (index,) = before.positions(top.group, "exact")
         gradient = before.gradient(index)
         found = expand(_risk(after, index) - _risk(before, index), gradient, hessian_product(before, index), step)
         rows.append(
             BoundRow(
-                group=group,
+                **vars(found),
+                group=top.group,
                 n=len(index),
                 alpha=alpha,
-                excess=found.excess,
-                linear=found.linear,
-                quadratic=found.quadratic,
-                remainder=found.remainder,
                 gradient_norm=gradient.norm().item(),
                 distance=step.norm().item(),
                 eigenvalue=top.value,
@@ -290,7 +232,6 @@ def remainders(
     split: str = "train",
     *,
     steps: Sequence[float] = (1.0, 0.3, 0.1, 0.03, 0.01),
-    groups: Sequence[int] | None = None,
     batch_size: int = 512,
 ) -> list[Step]:
     """The expansion on the way from the original to the linearized network, alphas among the parameters, in float64.
@@ -304,7 +245,6 @@ def remainders(
         data: Data set of both.
         split: One of `data.splits`.
         steps: Parts t of the way.
-        groups: Numbers of the groups; None is all.
         batch_size: Inputs of one pass.
 
     Returns:
@@ -317,7 +257,7 @@ def remainders(
     before, after = _both(model, original, data, split, **options)
     start, end = flat(before.parameters), flat(after.parameters)
     rows = []
-    for group in before.check_groups(groups):
+    for group in before.check_groups(None):
         (index,) = before.positions(group, "exact")
         gradient, product, risk = before.gradient(index), hessian_product(before, index), _risk(before, index)
         for t in steps:
@@ -325,7 +265,7 @@ def remainders(
             with torch.no_grad():
                 vector_to_parameters(start + t * (end - start), after.parameters)
             found = expand(_risk(after, index) - risk, gradient, product, t * (end - start))
-            rows.append(Step(group, len(index), t, found.excess, found.linear, found.quadratic, found.remainder))
+            rows.append(Step(**vars(found), group=group, n=len(index), t=t))
     return rows
 
 
@@ -336,7 +276,7 @@ def ranking(rows: Sequence[BoundRow], term: str = "bound") -> Ranking:
 
     Args:
         rows: Rows of `excess_bound`, one for each group.
-        term: An attribute of the rows: `bound`, `bound_absolute`, `first`, `second`, `gradient_norm`, `eigenvalue`, ...
+        term: An attribute of the rows: `bound`, `first`, `second`, `gradient_norm`, `eigenvalue`, ...
 
     Raises:
         ValueError: For fewer than two groups or an unknown term.
@@ -364,31 +304,22 @@ def _both(
         original = install(original, data.input_shape)
     folded = [fold_batch_norm(one) for one in (original, model)]
     before, after = (ParameterRisk(one, data, split, alpha=alpha, **options) for one in folded)
-    _check_same(before, after)
+    one, two = _names(before), _names(after)
+    if one != two:
+        differ = sorted(set(one) ^ set(two)) or one[:1]
+        raise ValueError(
+            "the two networks, batch norm folded, have no common parameter space, so no distance: they differ at "
+            f"{', '.join(differ[:4])}; compare a network with the one it was linearized from"
+        )
     return before, after
+
+
+def _names(risk: ParameterRisk) -> list[str]:
+    """Name and shape of each parameter, in the order of flat vectors."""
+    by_id = {id(value): name for name, value in risk.model.named_parameters()}
+    return [f"{by_id[id(value)]} {tuple(value.shape)}" for value in risk.parameters]
 
 
 def _risk(risk: ParameterRisk, index: Tensor) -> float:
     """J over the inputs at positions index."""
     return sum(risk.mean_loss(part, len(index)).item() for part in index.split(risk.batch_size))
-
-
-def _check_same(before: ParameterRisk, after: ParameterRisk) -> None:
-    """Whether the parameters of two networks can be subtracted.
-
-    Raises:
-        ValueError: If not; names the first difference.
-    """
-
-    def names(risk: ParameterRisk) -> list[tuple[str, tuple[int, ...]]]:
-        by_id = {id(value): name for name, value in risk.model.named_parameters()}
-        return [(by_id[id(value)], tuple(value.shape)) for value in risk.parameters]
-
-    one, two = names(before), names(after)
-    if one != two:
-        differ = sorted(set(one) ^ set(two)) or [(one[0][0], one[0][1])]
-        raise ValueError(
-            "the two networks, batch norm folded, have no common parameter space, so no distance: they differ at "
-            f"{', '.join(f'{name} {shape}' for name, shape in differ[:4])}; compare a network with the one it was "
-            "linearized from"
-        )

@@ -23,10 +23,6 @@ _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 class Affine(nn.Module):
     """One scale and one shift for each channel, x of shape (n, channels, ...) -> scale x + shift.
 
-    Args:
-        scale: Shape (channels,).
-        shift: Shape (channels,).
-
     >>> import torch
     >>> Affine(torch.tensor([2.0]), torch.tensor([1.0]))(torch.tensor([[3.0]])).tolist()
     [[7.0]]
@@ -83,18 +79,14 @@ def fold_batch_norm(network: nn.Module) -> nn.Module:
     for name, norm in norms.items():
         layer = before.get(name)
         if layer is None:
-            scale = (norm.running_var + norm.eps).rsqrt()
-            if norm.weight is not None:
-                scale = scale * norm.weight.detach()
-            shift = -norm.running_mean * scale
-            if norm.bias is not None:
-                shift = shift + norm.bias.detach()
-            _replace(folded, name, Affine(scale, shift))
+            scale = (norm.running_var + norm.eps).rsqrt() * (1 if norm.weight is None else norm.weight.detach())
+            shift = -norm.running_mean * scale + (0 if norm.bias is None else norm.bias.detach())
+            folded.set_submodule(name, Affine(scale, shift))
         else:
             module = folded.get_submodule(layer)
             fuse = fuse_linear_bn_eval if isinstance(module, nn.Linear) else fuse_conv_bn_eval
-            _replace(folded, layer, fuse(module, norm))
-            _replace(folded, name, nn.Identity())
+            folded.set_submodule(layer, fuse(module, norm))
+            folded.set_submodule(name, nn.Identity())
     return folded
 
 
@@ -119,8 +111,3 @@ def _layers_before(network: nn.Module) -> dict[str, str]:
         if fits and once:
             found[node.target] = source.target
     return found
-
-
-def _replace(network: nn.Module, name: str, module: nn.Module) -> None:
-    parent, _, child = name.rpartition(".")
-    setattr(network.get_submodule(parent), child, module)

@@ -24,7 +24,8 @@ Check, three readings of the right side against the group's top eigenvalue:
     corrected   h inside, lambda largest in absolute value: proved above, a violation would be an error in the code.
 """
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pandas as pd
@@ -83,22 +84,10 @@ class HessianRow:
     corrected: Terms
 
     def holds(self, reading: str = "corrected") -> bool:
-        """Whether the eigenvalue is within a reading's right side, to `TOLERANCE`.
-
-        Args:
-            reading: One of `READINGS`.
-
-        Raises:
-            ValueError: For another reading.
-        """
+        """Whether the eigenvalue is within the right side of a reading, one of `READINGS`, to `TOLERANCE`."""
         if reading not in READINGS:
             raise ValueError(f"no reading {reading!r}; there are {', '.join(READINGS)}")
         return bool(_holds(self.eigenvalue, getattr(self, reading).total))
-
-    @property
-    def holds_as_sum(self) -> bool:
-        """Whether it holds as printed in the main text, sums over the group without 1/|S|."""
-        return bool(_holds(self.eigenvalue, self.n * self.printed.total))
 
 
 class SingleLogit(nn.Module):
@@ -106,10 +95,6 @@ class SingleLogit(nn.Module):
 
     Softmax over two logits is the sigmoid of their difference, so probabilities and cross entropy stay as they are.
 
-    Args:
-        network: A network with output (n,), (n, 1) or (n, 2).
-
-    >>> import torch
     >>> SingleLogit(nn.Identity())(torch.tensor([[1.0, 4.0]])).tolist()
     [3.0]
     """
@@ -148,11 +133,9 @@ def hessian_bound(
     data: GroupedData,
     split: str = "train",
     *,
-    groups: Sequence[int] | None = None,
     steps: int = 80,
     tol: float = 1e-3,
     batch_size: int = 512,
-    seed: int = 0,
 ) -> list[HessianRow]:
     """Both sides of Prop. 4.5 for each group, in float64.
 
@@ -164,11 +147,9 @@ def hessian_bound(
         model: A binary classifier with one logit or two.
         data: Its data set, two labels.
         split: One of `data.splits`.
-        groups: Numbers of the groups; None is all.
         steps: Lanczos steps at most for each input.
         tol: The eigenvalues of an input have converged once their residuals are at most tol times the largest.
         batch_size: Inputs of one pass for the group's eigenvalue.
-        seed: Of Lanczos' random starts.
 
     Returns:
         One row for each group.
@@ -190,10 +171,9 @@ def hessian_bound(
     if data.classes != 2:
         raise ValueError(f"Prop. 4.5 is about binary tasks, {data.name} has {data.classes} labels")
     two = _TwoLogits(SingleLogit(model))
-    risk = ParameterRisk(two, data, split, batch_size=batch_size, dtype=torch.float64)
-    chosen = risk.check_groups(groups)
-    options = {"groups": chosen, "tol": 1e-6, "batch_size": batch_size, "seed": seed, "dtype": torch.float64}
-    tops = top_eigenvalues(two, data, split, max_iterations=600, **options)
+    options = {"batch_size": batch_size, "dtype": torch.float64}
+    risk = ParameterRisk(two, data, split, **options)
+    tops = top_eigenvalues(two, data, split, tol=1e-6, max_iterations=600, **options)
     single = risk.model.single
     names = {id(value): name for name, value in single.named_parameters()}
     free = {names[id(value)]: value.detach() for value in risk.parameters}
@@ -207,31 +187,26 @@ def hessian_bound(
         return functional_call(single, values, (x.unsqueeze(0),))[0]
 
     rows = []
-    for group, top in zip(chosen, tops, strict=True):
-        (index,) = risk.positions(group, "exact")
+    for top in tops:
+        (index,) = risk.positions(top.group, "exact")
         x, y = data.normalise(part.x[index]).to(theta), part.y[index].to(theta)
         with full_precision():
-            found = logit_curvature(logit, theta, x, steps=steps, tol=tol, seed=seed)
+            found = logit_curvature(logit, theta, x, steps=steps, tol=tol)
         printed, inside, corrected = (Terms(*(value.mean().item() for value in terms)) for terms in _terms(found, y))
         residual = found.residual.max().item()
         converged = top.converged and bool(found.converged.all())
-        rows.append(HessianRow(group, len(index), top.value, converged, residual, printed, inside, corrected))
+        rows.append(HessianRow(top.group, len(index), top.value, converged, residual, printed, inside, corrected))
     return rows
 
 
-def violations(
-    networks: int = 400, *, inputs: int = 20, hidden: tuple[int, int] = (3, 3), scale: float = 1.0, seed: int = 0
-) -> pd.DataFrame:
+def violations(networks: int = 400, *, inputs: int = 20, seed: int = 0) -> pd.DataFrame:
     """How many random networks 2-3-3-1 break each reading of Prop. 4.5, by dense Hessians in float64.
 
-    Weights and biases are normal with standard deviation `scale`, inputs standard normal in the plane, labels fair
-    coins: one group for each network.
+    Weights, biases and inputs are standard normal, labels fair coins: one group for each network.
 
     Args:
         networks: Number of networks.
         inputs: Inputs of each.
-        hidden: Widths of the two hidden ReLU layers.
-        scale: Standard deviation of every weight and bias.
         seed: Of everything random.
 
     Returns:
@@ -243,11 +218,10 @@ def violations(
     ['printed', 20]
     """
     generator = torch.Generator().manual_seed(seed)
-    widths = [2, *hidden, 1]
-    shapes = [shape for a, b in zip(widths, widths[1:], strict=False) for shape in ((b, a), (b,))]
-    sizes = [torch.Size(shape).numel() for shape in shapes]
+    shapes = [(3, 2), (3,), (3, 3), (3,), (1, 3), (1,)]
+    sizes = [math.prod(shape) for shape in shapes]
     options = {"generator": generator, "dtype": torch.float64}
-    theta = scale * torch.randn(networks, sum(sizes), **options)
+    theta = torch.randn(networks, sum(sizes), **options)
     x = torch.randn(networks, inputs, 2, **options)
     y = torch.randint(0, 2, (networks, inputs), generator=generator).double()
 
@@ -272,8 +246,7 @@ def violations(
     for reading, total in totals.items():
         broken = int((~_holds(top, total)).sum())
         worst = torch.where(total > 0, top / total, torch.inf).max().item()
-        share = broken / networks
-        rows.append((reading, networks, broken, share, *wilson(share, networks), worst))
+        rows.append((reading, networks, broken, broken / networks, *wilson(broken / networks, networks), worst))
     return pd.DataFrame(rows, columns=["reading", "n", "violations", "share", "low", "high", "worst"])
 
 
@@ -287,11 +260,7 @@ def _terms(found: LogitCurvature, y: Tensor) -> list[tuple[Tensor, Tensor]]:
     spread, error = p * (1 - p), (p - y).abs()
     near = spread * found.squared
     largest = torch.maximum(found.top, -found.bottom)
-    return [
-        (spread**2 * near, error * found.probability_top),
-        (near, error * found.top),
-        (near, error * largest),
-    ]
+    return [(spread**2 * near, error * found.probability_top), (near, error * found.top), (near, error * largest)]
 
 
 def _holds(eigenvalue: float | Tensor, total: float | Tensor) -> bool | Tensor:

@@ -9,8 +9,8 @@ products H v, one Krylov space for each input, every step for all inputs of a ch
 has a Hessian of low rank (about the number of its units), so the space is exhausted early; what is left is measured.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,8 +26,7 @@ MEMORY = 40_000_000
 """Numbers that the Krylov spaces of one chunk of inputs may hold, in float64 320 MB."""
 
 
-@dataclass(frozen=True)
-class LogitCurvature:
+class LogitCurvature(NamedTuple):
     """One number for each input, float64, shape (n,).
 
     Attributes:
@@ -49,19 +48,11 @@ class LogitCurvature:
     converged: Tensor
 
 
-def logit_curvature(
-    logit: Logit, theta: Tensor, x: Tensor, *, steps: int = 80, tol: float = 1e-3, seed: int = 0
-) -> LogitCurvature:
-    """Curvature of the logit of every input.
+def logit_curvature(logit: Logit, theta: Tensor, x: Tensor, *, steps: int = 80, tol: float = 1e-3) -> LogitCurvature:
+    """Curvature of the logit of every input x, shape (n, ...), at float64 parameters theta, shape (size,).
 
-    Args:
-        logit: See `Logit`.
-        theta: Parameters, float64, shape (size,).
-        x: Inputs, shape (n, ...).
-        steps: Lanczos steps at most.
-        tol: An eigenvalue has converged once its residual is at most tol times the largest of its search. Away from the
-            next eigenvalue its own error is then of the order of tol squared.
-        seed: Of the random starts.
+    An eigenvalue has converged once its residual is at most tol times the largest of its search. Away from the next
+    eigenvalue its own error is then of the order of tol squared.
 
     A product of two parameters, h = a b x, has Hessian x ((0, 1), (1, 0)):
 
@@ -85,7 +76,7 @@ def logit_curvature(
             along = (gradient * v).sum(1, keepdim=True)
             return p * (1 - p) * (times(v) + (1 - 2 * p) * along * gradient)
 
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(0)
         random = torch.randn(len(part), len(theta), generator=generator, dtype=torch.float64).to(theta)
         # products lean to the large eigenvalues, the random part leaves none out
         starts = [_unit(image) + 0.1 * _unit(random) for image in (times(random), of_probability(random))]
@@ -93,8 +84,7 @@ def logit_curvature(
         _, probability, other, fine = extremes(of_probability, starts[1], steps=steps, tol=tol)
         squared = gradient.square().sum(1)
         found.append(LogitCurvature(h, squared, top, bottom, probability, torch.maximum(residual, other), good & fine))
-    names = [field.name for field in fields(LogitCurvature)]
-    return LogitCurvature(*(torch.cat([getattr(part, name) for part in found]) for name in names))
+    return LogitCurvature(*map(torch.cat, zip(*found, strict=True)))
 
 
 def dense_curvature(h: Tensor, gradient: Tensor, matrix: Tensor) -> LogitCurvature:
@@ -103,10 +93,8 @@ def dense_curvature(h: Tensor, gradient: Tensor, matrix: Tensor) -> LogitCurvatu
     outer = gradient[:, :, None] * gradient[:, None, :]
     values = torch.linalg.eigvalsh(matrix)
     probability = torch.linalg.eigvalsh(p * (1 - p) * (matrix + (1 - 2 * p) * outer))[:, -1]
-    exact = torch.zeros_like(h)
-    return LogitCurvature(
-        h, gradient.square().sum(1), values[:, -1], values[:, 0], probability, exact, torch.ones_like(h).bool()
-    )
+    ends = values[:, -1], values[:, 0], probability
+    return LogitCurvature(h, gradient.square().sum(1), *ends, torch.zeros_like(h), torch.ones_like(h).bool())
 
 
 def _unit(vectors: Tensor) -> Tensor:
@@ -128,15 +116,10 @@ def extremes(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Both ends of the spectra of many symmetric matrices, by Lanczos with full reorthogonalisation.
 
-    Args:
-        times: Product of each matrix with its vector, (n, size) -> (n, size).
-        start: Starting vectors, (n, size), not 0.
-        steps: Steps at most.
-        tol: Stop once all residuals are at most tol times the largest eigenvalue in absolute value.
-
-    Returns:
-        Smallest eigenvalues, largest eigenvalues, the larger of their residuals, and whether it is within tolerance,
-        each of shape (n,). Where not converged the values lie inside the spectrum.
+    `times` takes the product of each matrix with its vector, (n, size) -> (n, size); starts are not 0. The search stops
+    once all residuals are at most tol times the largest eigenvalue in absolute value. It returns, each of shape (n,),
+    the smallest and the largest eigenvalues (inside the spectrum where not converged), the larger of their residuals,
+    and whether it is within tolerance.
 
     >>> matrix = torch.diag(torch.tensor([5.0, 1.0, -2.0])).double()
     >>> low, high, residual, converged = extremes(lambda v: v @ matrix, torch.ones(1, 3).double(), steps=3, tol=1e-9)
@@ -173,7 +156,7 @@ def extremes(
     return low, high, residual, residual <= tol * large
 
 
-def _ends(diagonal: list[Tensor], off: list[Tensor]) -> Iterator[Tensor]:
+def _ends(diagonal: list[Tensor], off: list[Tensor]) -> tuple[Tensor, ...]:
     """Smallest and largest eigenvalue of tridiagonal matrices, their residuals' maximum, the largest absolute one."""
     matrix = torch.diag_embed(torch.stack(diagonal, 1))
     if len(diagonal) > 1:
@@ -181,4 +164,4 @@ def _ends(diagonal: list[Tensor], off: list[Tensor]) -> Iterator[Tensor]:
         matrix = matrix + torch.diag_embed(beside, 1) + torch.diag_embed(beside, -1)
     values, vectors = torch.linalg.eigh(matrix)
     ends = off[-1][:, None] * vectors[:, -1, [0, -1]].abs()
-    yield from (values[:, 0], values[:, -1], ends.amax(1), values[:, [0, -1]].abs().amax(1))
+    return values[:, 0], values[:, -1], ends.amax(1), values[:, [0, -1]].abs().amax(1)

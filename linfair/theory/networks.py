@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import product
 
 import pandas as pd
 import torch
@@ -12,15 +13,9 @@ from linfair.theory.pieces import layer_counts, pieces, pieces_bound, pieces_bou
 
 
 def fig_10(*, linearized: bool = False) -> nn.Sequential:
-    """The example of Fig. 10: x -> relu(x + 1) - 2 relu(x - 1), one hidden layer of two units behind a gate.
+    """The example of Fig. 10: x -> relu(x + 1) - 2 relu(x - 1), float64, one hidden layer of two gated units.
 
     Slopes 0, 1, -1. With the second unit linearized, relu(x + 1) - 2 (x - 1): slopes -2, -1.
-
-    Args:
-        linearized: Replace the second ReLU by the identity.
-
-    Returns:
-        The network, float64, with its gates.
     """
     network = _hidden([1.0, 1.0], [1.0, -1.0], [1.0, -2.0], 0.0)
     gated = gates.install(network, (1,))
@@ -44,15 +39,8 @@ def zigzag(widths: Sequence[int]) -> nn.Sequential:
     unit looks to the left, relu(b - x), the others to the right. The next layer's bends lie between its lowest and its
     highest turn, so each piece of the one meets each bend of the other.
 
-    Args:
-        widths: Units of the hidden layers, each at least 3: with fewer a layer has a flat piece or two slopes of one
-            sign.
-
-    Returns:
-        The network, float64.
-
     Raises:
-        ValueError: If a layer has fewer than 3 units.
+        ValueError: If a layer has fewer than 3 units: it has a flat piece or two slopes of one sign.
 
     >>> pieces(zigzag([3, 4])).count, pieces_bound_kept([3, 4]), pieces_bound([3, 4])
     (20, 20, 32)
@@ -113,39 +101,25 @@ def counts_of_random_networks(
         for the widths), `pieces_full` (of the same network with all ReLUs).
     """
     rows = []
-    for layers in widths:
-        for seed in seeds:
-            gated = gates.install(random_network(layers, seed=seed), (1,))
-            order = torch.randperm(sum(layers), generator=torch.Generator().manual_seed(seed))
-            full = pieces(gated).count
-            for share in shares:
-                kept = round(share * sum(layers))
-                alphas = torch.zeros(sum(layers), dtype=torch.float64).index_fill_(0, order[:kept], 1.0).split(layers)
-                for gate, alpha in zip(gates.sites(gated).values(), alphas, strict=True):
-                    gate.alpha.data.copy_(alpha)
-                by_layer = layer_counts(gated)[1]
-                rows.append(
-                    {
-                        "widths": "-".join(map(str, layers)),
-                        "seed": seed,
-                        "share": share,
-                        "kept": kept,
-                        "pieces": pieces(gated).count,
-                        "bound_kept": pieces_bound_kept(by_layer),
-                        "bound": pieces_bound(layers),
-                        "printed_with_kept": 2 ** (len(layers) - 1) * (by_layer[0] + 1) * math.prod(by_layer[1:]),
-                        "pieces_full": full,
-                    }
-                )
-    return pd.DataFrame(rows)
+    for layers, seed in product(widths, seeds):
+        gated = gates.install(random_network(layers, seed=seed), (1,))
+        order = torch.randperm(sum(layers), generator=torch.Generator().manual_seed(seed))
+        full = pieces(gated).count
+        for share in shares:
+            kept = round(share * sum(layers))
+            alphas = torch.zeros(sum(layers), dtype=torch.float64).index_fill_(0, order[:kept], 1.0).split(layers)
+            for gate, alpha in zip(gates.sites(gated).values(), alphas, strict=True):
+                gate.alpha.data.copy_(alpha)
+            by_layer = layer_counts(gated)[1]
+            misused = 2 ** (len(layers) - 1) * (by_layer[0] + 1) * math.prod(by_layer[1:])
+            known = ("-".join(map(str, layers)), seed, share, kept, pieces(gated).count)
+            rows.append((*known, pieces_bound_kept(by_layer), pieces_bound(layers), misused, full))
+    columns = ["widths", "seed", "share", "kept", "pieces", "bound_kept", "bound", "printed_with_kept", "pieces_full"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def random_network(widths: Sequence[int], *, seed: int) -> nn.Sequential:
     """A ReLU network R -> R, weights normal with variance 2 / inputs, biases standard normal, float64.
-
-    Args:
-        widths: Units of the hidden layers.
-        seed: Decides the weights.
 
     >>> layer_counts(random_network([4, 2], seed=0))[0]
     [4, 2]

@@ -26,17 +26,16 @@ and its accuracy rises from 0 to 1, while the sample as a whole loses: the full 
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from linfair.data import GroupedData, Split
 from linfair.gates import binarise, install, set_alphas
 from linfair.metrics.accuracy import wilson
-from linfair.metrics.risk import GroupMean
 
 
 @dataclass(frozen=True)
@@ -59,34 +58,17 @@ class Counterexample:
     excess: tuple[float, float]
 
 
-def excess_table(excess: Mapping[int, Sequence[GroupMean]], split: str) -> pd.DataFrame:
-    """Excessive losses of several seeds as a tidy table with columns seed, split, group, excess.
-
-    Args:
-        excess: Rows of `linfair.metrics.excess_of` by seed.
-        split: Split they were measured on.
-
-    >>> excess_table({0: [GroupMean(0, 9, 0.5, 0.4, 0.6)]}, "test").to_dict("records")
-    [{'seed': 0, 'split': 'test', 'group': 0, 'excess': 0.5}]
-    """
-    rows = [(seed, split, row.group, row.mean) for seed, found in excess.items() for row in found]
-    return pd.DataFrame(rows, columns=["seed", "split", "group", "excess"])
-
-
-def optimality_shares(
-    table: pd.DataFrame, *, by: Sequence[str] = ("split", "group"), level: float = 0.95
-) -> pd.DataFrame:
+def optimality_shares(table: pd.DataFrame, *, by: Sequence[str] = ("split", "group")) -> pd.DataFrame:
     """How often R(a) >= 0, over seeds.
 
     Args:
         table: Columns `seed`, `excess` and those of `by`; a study's table has them. Rows without an excess are left
             out. Drop the original and the control first: their R(a) is 0, or the effect of training alone.
         by: Columns that say what is one group: add `budget`, `arm` or `method` where the table holds several.
-        level: Of the Wilson interval of the share.
 
     Returns:
-        A row for each combination: the columns of `by`, `n` seeds, `count` of them with R(a) >= 0, `share`, `low`,
-        `high`, and the mean excess `mean`.
+        A row for each combination: the columns of `by`, `n` seeds, `count` of them with R(a) >= 0, `share` with its
+        Wilson interval `low`, `high`, and the mean excess `mean`.
 
     Raises:
         ValueError: If a column is missing, a seed appears twice in a combination, or nothing is left to count.
@@ -96,16 +78,14 @@ def optimality_shares(
     [[2.0, 1.0, 0.5]]
     """
     by = list(by)
-    missing = [name for name in [*by, "seed", "excess"] if name not in table]
-    if missing:
+    if missing := [name for name in [*by, "seed", "excess"] if name not in table]:
         raise ValueError(f"the table has no columns {missing}; it has {', '.join(map(str, table.columns))}")
     known = table.dropna(subset=["excess"])
     if known.empty:
         raise ValueError("no row of the table has an excess, so there is nothing to count")
-    twice = known.duplicated([*by, "seed"])
-    if twice.any():
+    if twice := int(known.duplicated([*by, "seed"]).sum()):
         raise ValueError(
-            f"{int(twice.sum())} rows repeat a seed within {by}; name in by=... the columns that tell them apart "
+            f"{twice} rows repeat a seed within {by}; name in by=... the columns that tell them apart "
             "(budget, arm, method, ...)"
         )
     found = known.groupby(by, sort=False, observed=True)["excess"].agg(
@@ -113,8 +93,7 @@ def optimality_shares(
     )
     found = found.reset_index()
     found["share"] = found["count"] / found["n"]
-    ends = [wilson(share, n, level=level) for share, n in zip(found["share"], found["n"], strict=True)]
-    found["low"], found["high"] = ([end[side] for end in ends] for side in (0, 1))
+    found[["low", "high"]] = [wilson(share, n) for share, n in zip(found["share"], found["n"], strict=True)]
     return found[[*by, "n", "count", "share", "low", "high", "mean"]]
 
 
@@ -137,22 +116,16 @@ def counterexample() -> Counterexample:
     peak = _logit(middle)
     slope = _logit(outer) - peak
     original = nn.Sequential(nn.Linear(1, 2, bias=False), nn.ReLU(), nn.Linear(2, 2)).double()
-    with torch.no_grad():
-        original[0].weight.copy_(torch.tensor([[1.0], [-1.0]]))
-        original[2].weight.copy_(torch.tensor([[0.0, 0.0], [slope, slope]], dtype=torch.float64))
-        original[2].bias.copy_(torch.tensor([0.0, peak], dtype=torch.float64))
-    linearized = binarise(set_alphas(install(original, (1,)).double(), _identity))
-    with torch.no_grad():
-        linearized[2].bias.copy_(torch.tensor([0.0, _logit(overall)], dtype=torch.float64))
+    weights = [[1.0], [-1.0]], [[0.0, 0.0], [slope, slope]], [0.0, peak]
+    for parameter, values in zip(original.parameters(), weights, strict=True):
+        parameter.data.copy_(parameter.new_tensor(values))
+    linearized = binarise(set_alphas(install(original, (1,)).double(), lambda _, alpha: torch.zeros_like(alpha)))
+    linearized[2].bias.data[1] = _logit(overall)
     majority = (6 * _loss(outer, 0) + 7 * _loss(middle, 1) + _loss(middle, 0)) / 14
     minority = _loss(outer, 1)
     after = (7 * _loss(overall, 0) + 7 * _loss(overall, 1)) / 14, _loss(overall, 1)
     excess = after[0] - majority, after[1] - minority
     return Counterexample(data, original, linearized, (14 * excess[0] + 2 * excess[1]) / 16, excess)
-
-
-def _identity(_site: str, alpha: Tensor) -> Tensor:
-    return torch.zeros_like(alpha)
 
 
 def _logit(p: float) -> float:

@@ -31,6 +31,8 @@ from torch import Tensor, nn
 
 from linfair.gates import ReLUGate
 
+_Ends = tuple[Fraction | None, Fraction | None]
+
 
 @dataclass(frozen=True)
 class PiecewiseLinear:
@@ -59,10 +61,7 @@ class PiecewiseLinear:
 
 
 def pieces_bound(widths: Sequence[int]) -> int:
-    """The bound as printed in Prop. 4.2: 2^(k - 1) (w_1 + 1) w_2 ... w_k.
-
-    Args:
-        widths: Units w_1, ..., w_k of the hidden layers, each at least 1.
+    """The bound as printed in Prop. 4.2, for hidden layers of w_1, ..., w_k units: 2^(k - 1) (w_1 + 1) w_2 ... w_k.
 
     Raises:
         ValueError: If there is no layer, or one without units.
@@ -76,10 +75,7 @@ def pieces_bound(widths: Sequence[int]) -> int:
 
 
 def pieces_bound_kept(kept: Sequence[int]) -> int:
-    """The product of (1 + kept ReLUs) over the hidden layers.
-
-    Args:
-        kept: Kept ReLUs of each hidden layer (those with alpha != 0); 0 for a layer linearized altogether.
+    """The product of (1 + kept ReLUs) over the hidden layers; a layer linearized altogether keeps 0.
 
     Raises:
         ValueError: If a count is negative.
@@ -157,15 +153,12 @@ def pieces(
 
 
 def on_line(network: nn.Module, start: Tensor, end: Tensor) -> nn.Sequential:
-    """A network of several inputs along the line start + t (end - start), as a network of t.
+    """A network of flat inputs (n, d) along the line start + t (end - start), as a network of t.
 
     Args:
-        network: Takes flat inputs of shape (n, d).
+        network: Takes flat inputs; a linear layer is put in front of it.
         start: The input at t = 0, shape (d,).
         end: The input at t = 1.
-
-    Returns:
-        A linear layer in front of the network.
     """
     first = nn.Linear(1, len(start), dtype=start.dtype, device=start.device)
     with torch.no_grad():
@@ -222,12 +215,7 @@ def _negative_slopes(layer: nn.Module, width: int) -> Tensor:
 
 
 def _relu(
-    breaks: list[Fraction],
-    slope: np.ndarray,
-    intercept: np.ndarray,
-    exponent: int,
-    negative: Tensor,
-    ends: tuple[Fraction | None, Fraction | None],
+    breaks: list[Fraction], slope: np.ndarray, intercept: np.ndarray, exponent: int, negative: Tensor, ends: _Ends
 ) -> tuple[list[Fraction], np.ndarray, np.ndarray, int]:
     """Break the pieces where a unit crosses 0 and multiply the negative sides."""
     bending = (negative != 1).nonzero()[:, 0].tolist()
@@ -270,16 +258,13 @@ def _merged(breaks: list[Fraction], slope: np.ndarray, intercept: np.ndarray, sc
 def counts_on_lines(
     network: nn.Module, starts: Tensor, ends: Tensor, *, output: Sequence[float] | None = None
 ) -> list[int]:
-    """Pieces of a network of several inputs along segments.
+    """Number of pieces of a network of flat inputs on each of some segments.
 
     Args:
-        network: As for `pieces`, with flat inputs.
+        network: As for `pieces`.
         starts: Where each segment begins, shape (lines, d).
         ends: Where it ends.
         output: Weights of the outputs.
-
-    Returns:
-        The number of pieces on each segment.
     """
     return [
         pieces(on_line(network, start, end), (0.0, 1.0), output=output).count

@@ -12,7 +12,7 @@ separable classes does not have), and every input weighs the same.
 Check: |g_b| / |g_a| against |S^a| / |S^b|, where the assumptions hold and where one of them does not:
 
     weight decay     the gradient of J is -decay theta, not 0: a part of g_a and g_b need not cancel;
-    early stopping   likewise, with whatever gradient is left;
+    early stopping   the gradient of J is what is left of it;
     ReLU network     its minima lie on kinks, where a gradient jumps and none is 0;
     three groups     only the sum of three vectors is 0, which says nothing about the lengths of two. One group against
                      all others is two groups again: |g_a| = (|S| - |S^a|) / |S^a| |g_rest|;
@@ -38,6 +38,9 @@ from linfair.metrics.gradients import ParameterRisk, flat
 STATIONARY = 1e-6
 """Up to this share of the smaller group's gradient norm, that of the whole risk counts as 0."""
 
+SETTLED = 1e-10
+"""Gradient norm at which `settle` stops."""
+
 
 @dataclass(frozen=True)
 class GradientRatio:
@@ -47,7 +50,7 @@ class GradientRatio:
         small: Number of the smaller group.
         large: Number of the larger group.
         n_small: Its inputs.
-        n_large: Likewise.
+        n_large: Inputs of the larger group.
         norm_small: Gradient norm |g_b| of the smaller group's risk.
         norm_large: |g_a| of the larger.
         total: Gradient norm of the risk of the whole split: 0 at a stationary point.
@@ -82,52 +85,33 @@ class GradientRatio:
 
 
 def gradient_ratio(
-    model: nn.Module,
-    data: GroupedData,
-    split: str = "train",
-    *,
-    small: int | None = None,
-    large: int | None = None,
-    batch_size: int = 512,
+    model: nn.Module, data: GroupedData, split: str = "train", *, batch_size: int = 512
 ) -> GradientRatio:
-    """Gradient norms of two groups of any network, in float64, and how stationary the network is.
+    """Gradient norms of the smallest and the largest group of any network, in float64, and how stationary it is.
 
     Args:
         model: A network, trained or not.
         data: Its data set.
         split: The split it was trained on, for the statement to be about it.
-        small: Number of the smaller group; None is the smallest of all.
-        large: Number of the larger group; None is the largest of all.
         batch_size: Inputs of one pass.
 
     Raises:
-        ValueError: If the two are one group, the first has more inputs than the second, or as
-            `linfair.metrics.gradients.ParameterRisk`.
+        ValueError: If there is one group only, or as `linfair.metrics.gradients.ParameterRisk`.
     """
     risk = ParameterRisk(model, data, split, batch_size=batch_size, dtype=torch.float64)
-    order = sorted(range(len(risk.n)), key=lambda group: risk.n[group])
-    small, large = order[0] if small is None else small, order[-1] if large is None else large
-    risk.check_groups([small, large])
-    if small == large or risk.n[small] > risk.n[large]:
-        raise ValueError(
-            f"need a smaller and a larger group, got small={small} and large={large}; their inputs are {risk.n}"
-        )
-    index = {group: risk.positions(group, "exact")[0] for group in (small, large)}
-    norms = {group: risk.gradient(found).norm().item() for group, found in index.items()}
+    if len(risk.n) < 2:
+        raise ValueError(f"App. A.1 compares two groups, {data.name} has {len(risk.n)}")
+    small, *_, large = sorted(risk.check_groups(None), key=lambda group: risk.n[group])
+    norms = [risk.gradient(risk.positions(group, "exact")[0]).norm().item() for group in (small, large)]
     n = sum(risk.n)
     total = risk.gradient(torch.arange(n)).norm().item()
-    return GradientRatio(small, large, risk.n[small], risk.n[large], norms[small], norms[large], total, n)
+    return GradientRatio(small, large, risk.n[small], risk.n[large], *norms, total, n)
 
 
 def overlapping(sizes: Sequence[int], *, seed: int = 0) -> GroupedData:
-    """Points of the plane whose two labels overlap, so that the risk has a minimum; groups have different rules.
+    """Groups of points of the plane whose two labels overlap, so that the risk has a minimum.
 
-    Group a has inputs normal around a point of its own and P(y = 1) = sigmoid(w_a . x + c_a) with w_a, c_a drawn for
-    the group.
-
-    Args:
-        sizes: Inputs of each group.
-        seed: Of everything random.
+    Group a has inputs normal around a point of its own and P(y = 1) = sigmoid(w_a . x + c_a) with w_a, c_a of its own.
     """
     rng = np.random.default_rng([seed, 41])
     x, y = [], []
@@ -141,20 +125,12 @@ def overlapping(sizes: Sequence[int], *, seed: int = 0) -> GroupedData:
     return GroupedData("overlapping", {"train": split}, ("no", "yes"), tuple(map(str, range(len(sizes)))))
 
 
-def settle(
-    model: nn.Module, data: GroupedData, *, decay: float = 0.0, tol: float = 1e-10, iterations: int = 500
-) -> nn.Module:
-    """A copy of a network at a stationary point of J(theta; train) + decay / 2 |theta|^2, in float64.
+def settle(model: nn.Module, data: GroupedData, *, decay: float = 0.0, iterations: int = 500) -> nn.Module:
+    """A copy of a small network at a stationary point of J(theta; train) + decay / 2 |theta|^2, in float64.
 
-    L-BFGS, then Newton's method (pseudo-inverse: the two logits may move together) until the gradient's norm is at most
-    tol or falls no more. A ReLU network can end on a kink, where no gradient is 0: look at `GradientRatio.total`.
-
-    Args:
-        model: A small network: Newton forms its Hessian.
-        data: Training data, plain features.
-        decay: Weight decay, on all parameters.
-        tol: Gradient norm to reach.
-        iterations: Of L-BFGS at most.
+    At most so many iterations of L-BFGS, then Newton's method (pseudo-inverse: the two logits may move together) until
+    the gradient's norm is at most `SETTLED` or falls no more. A ReLU network can end on a kink, where no gradient is 0:
+    look at `GradientRatio.total`.
     """
     n = len(data.splits["train"])
     risk = ParameterRisk(model, data, "train", batch_size=n, dtype=torch.float64)
@@ -171,11 +147,11 @@ def settle(
         return value, gradient.numpy()
 
     start = parameters_to_vector(risk.parameters).detach().numpy()
-    options = {"maxiter": iterations, "maxfun": 2 * iterations, "gtol": tol / 10, "ftol": 0.0}
+    options = {"maxiter": iterations, "maxfun": 2 * iterations, "gtol": SETTLED / 10, "ftol": 0.0}
     point = torch.from_numpy(minimize(for_scipy, start, jac=True, method="L-BFGS-B", options=options).x)
     gradient = at(point)[1]
     for _ in range(20):
-        if gradient.norm() <= tol:
+        if gradient.norm() <= SETTLED:
             break
         product = hessian_product(risk, index)
         hessian = torch.stack([product(column) for column in torch.eye(risk.size, dtype=torch.float64)])
@@ -191,14 +167,14 @@ def settle(
     return risk.model.requires_grad_(True)
 
 
-def descend(model: nn.Module, data: GroupedData, steps: int, *, rate: float = 0.5) -> nn.Module:
-    """A copy of a network after so many steps of plain gradient descent on J(theta; train), in float64."""
+def descend(model: nn.Module, data: GroupedData, steps: int) -> nn.Module:
+    """A copy of a network after so many steps of gradient descent on J(theta; train), of rate 1/2, in float64."""
     n = len(data.splits["train"])
     risk = ParameterRisk(model, data, "train", batch_size=n, dtype=torch.float64)
     for _ in range(steps):
         gradient = risk.gradient(torch.arange(n))
         with torch.no_grad():
-            vector_to_parameters(parameters_to_vector(risk.parameters) - rate * gradient, risk.parameters)
+            vector_to_parameters(parameters_to_vector(risk.parameters) - 0.5 * gradient, risk.parameters)
     return risk.model.requires_grad_(True)
 
 
@@ -216,25 +192,16 @@ def against_rest(data: GroupedData, group: int) -> GroupedData:
     return replace(data, splits=splits, group_names=("rest", data.group_names[group]))
 
 
-def stationarity_table(
-    *,
-    seed: int = 0,
-    sizes: tuple[int, int, int] = (400, 100, 50),
-    width: int = 2,
-    decays: Sequence[float] = (1e-3, 1e-2, 1e-1),
-    stops: Sequence[int] = (3, 30, 300),
-) -> pd.DataFrame:
+def stationarity_table(*, seed: int = 0, sizes: tuple[int, int, int] = (400, 100, 50)) -> pd.DataFrame:
     """Gradient ratios where A.1 applies and where one of its assumptions does not.
 
     Two groups are the first two of `sizes`, three are all; the classifier is a logistic regression but for the last two
-    rows, networks with one hidden layer. For the mixture the two groups are repeated until it is the smallest.
+    rows, networks with two hidden units (with many of them a minimum may lie at infinity). For the mixture the two
+    groups are repeated until it is the smallest.
 
     Args:
         seed: Of the data and of the network's initial weights.
         sizes: Inputs of three groups, descending.
-        width: Hidden units of the networks; with many of them a minimum may lie at infinity.
-        decays: Weight decays.
-        stops: Steps of gradient descent after which training stops.
 
     Returns:
         A row each: `variant`, `setting` (decay or steps, else nan), `applies` (whether A.1's assumptions hold, a total
@@ -253,11 +220,11 @@ def stationarity_table(
     settled = settle(linear, three)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        layers = nn.Linear(2, width), nn.Linear(width, 2)
+        layers = nn.Linear(2, 2), nn.Linear(2, 2)
     relu, tanh = (nn.Sequential(layers[0], bend, layers[1]) for bend in (nn.ReLU(), nn.Tanh()))
     cases = [("logistic regression", math.nan, True, settle(linear, two), two)]
-    cases += [("weight decay", decay, False, settle(linear, two, decay=decay), two) for decay in decays]
-    cases += [("early stopping", stop, False, descend(linear, two, stop), two) for stop in stops]
+    cases += [("weight decay", decay, False, settle(linear, two, decay=decay), two) for decay in (1e-3, 1e-2, 1e-1)]
+    cases += [("early stopping", stop, False, descend(linear, two, stop), two) for stop in (3, 30, 300)]
     cases += [("three groups", math.nan, False, settled, three)]
     cases += [("smallest against the rest", math.nan, True, settled, against_rest(three, 2))]
     cases += [("smallest is a mixture", math.nan, False, settle(linear, mixed), mixed)]

@@ -1,9 +1,9 @@
-"""Theory on trained networks: tables against loops by hand, verdicts against tables whose conclusion is known."""
+"""Theory on trained networks: tables against loops by hand, checks against tables whose outcome is known."""
 
 import pandas as pd
 import pytest
 import torch
-from linfair_book import theory, verdicts
+from linfair_book import checks, claims, theory
 
 from linfair import study
 from linfair.gates import kept_units
@@ -54,8 +54,13 @@ def test_a_line_table_counts_the_logit_difference_of_the_two_labels(nets, monkey
     assert table.loc[table["budget"] == 1.0, "pieces"].tolist() == [expected]
 
 
-def test_the_bound_table_holds_the_rows_of_each_reading(nets):
-    table = theory.bound_table(nets[:1], [0.02])
+@pytest.fixture(scope="module")
+def bounds(nets):
+    return theory.bound_table(nets[:1], [0.02])
+
+
+def test_the_bound_table_holds_the_rows_of_each_reading(nets, bounds):
+    table = bounds
     assert table.groupby("variant").size().to_dict() == dict.fromkeys(theory.VARIANTS, 10)
     one = nets[0]
     expected = excess_bound(one.masked[0.02], one.original, one.data, alpha=True)
@@ -106,64 +111,70 @@ def test_the_hessian_table_holds_the_rows_of_each_network():
     assert table["corrected"].tolist()[:2] == pytest.approx([row.corrected.total for row in rows])
 
 
-class Notes(dict):
-    """Keeps what a verdict keeps."""
-
-    def __call__(self, key, value, low=None, high=None, **options):
-        """Keep one number, once."""
-        assert key not in self
-        self[key] = value
-        return f"<{value:g}>"
+def outcomes(rows):
+    """Outcome by key, of rows of checks."""
+    return {row["key"]: row["outcome"] for row in rows if row["key"]}
 
 
-def test_the_verdict_on_segments_quotes_the_fits():
-    notes = Notes()
+def values(rows):
+    return {row["key"]: row["value"] for row in rows if row["key"]}
+
+
+def test_checks_on_segments_turn_with_the_fits():
     rates = approximation.rates(approximation.rate_table([4, 8, 16]))
-    text = verdicts.approximation(rates, notes)
-    assert "holds for all 6" in text and notes["exponent-of-square"] == pytest.approx(-2)
-    assert notes["exponent-root-even"] == pytest.approx(-0.5)
-    assert "does not hold" in verdicts.approximation(rates.assign(last_order=-1.0), Notes())
+    rows = theory.check_approximation(rates)
+    assert values(rows)["exponent-of-square"] == pytest.approx(-2)
+    assert values(rows)["exponent-root-even"] == pytest.approx(-0.5)
+    assert {row["outcome"] for row in rows} == {"holds", ""}
+    slower = outcomes(theory.check_approximation(rates.assign(last_order=-1.0)))
+    assert slower["exponent-lowest"] == slower["exponent-highest"] == "does not hold"
 
 
-def test_the_verdict_on_pieces_counts_what_is_above_a_bound():
+def test_checks_on_pieces_count_what_is_above_a_bound():
     counts = networks.counts_of_random_networks([(2, 2)], shares=(1.0, 0.5), seeds=range(4))
     lines = pd.DataFrame({"budget": [1.0, 0.1], "pieces": [7, 2]})
-    notes = Notes()
-    text = verdicts.pieces(counts, networks.reached([(3,), (3, 3)]), [3, 2], lines, 0.1, notes)
-    assert "Both bounds hold" in text and "reached by 1," in text
-    assert (notes["counts-above-a-bound"], notes["fig-10-pieces"], notes["constructions-at-the-product"]) == (0, 3, 2)
-    assert notes["pieces-on-a-segment-at-100"] == 7 and notes["pieces-on-a-segment-at-10"] == 2
+    rows = theory.check_pieces(counts, networks.reached([(3,), (3, 3)]), [3, 2], lines, 0.1)
+    found = values(rows)
+    assert (found["counts-above-a-bound"], found["fig-10-pieces"], found["constructions-at-the-product"]) == (0, 3, 2)
+    assert found["pieces-on-a-segment-at-100"] == 7 and found["pieces-on-a-segment-at-10"] == 2
+    assert outcomes(rows)["counts-above-a-bound"] == "holds"
     broken = counts.assign(pieces=counts["bound"] + 1)
-    assert "Both bounds fail" in verdicts.pieces(broken, networks.reached([(3,)]), [3, 2], lines, 0.1, Notes())
+    rows = theory.check_pieces(broken, networks.reached([(3,)]), [3, 2], lines, 0.1)
+    assert outcomes(rows)["counts-above-a-bound"] == "does not hold"
 
 
-def test_the_verdict_on_losing_groups_turns_with_the_table():
-    notes = Notes()
+def test_checks_on_losing_groups_turn_with_the_table():
     shares = theory.loss_shares(losses([(1, 0, 2, 2), (1, -1, 3, 3)]))
-    text = verdicts.losing(shares, optimality.counterexample(), notes)
-    assert "Not as stated" in text and notes["no-group-gains-train-at-20"] == 50
-    assert notes["counterexample-minority"] == pytest.approx(-0.8109, abs=1e-4)
+    rows = theory.check_losing(shares, optimality.counterexample())
+    assert values(rows)["no-group-gains-train-at-20"] == 50
+    assert outcomes(rows)["no-group-gains-train-at-20"] == "does not hold"
+    assert values(rows)["counterexample-minority"] == pytest.approx(-0.8109, abs=1e-4)
+    assert outcomes(rows)["counterexample-all"] == "holds"
+    every = theory.check_losing(theory.loss_shares(losses([(1, 0, 2, 2)] * 2)), optimality.counterexample())
+    assert outcomes(every)["no-group-gains-test-at-20"] == "cannot tell"  # two of two networks
 
 
-def test_the_verdict_on_the_bound_turns_with_the_violations(nets):
-    table = theory.bound_table(nets, [0.02])
+def test_checks_on_the_bound_turn_with_the_violations(bounds):
+    table = bounds
     summary, ranks = theory.bound_summary(table), theory.rank_table(table)
-    notes = Notes()
-    text = verdicts.excess(summary, ranks, notes)
-    assert notes["violated-mask"] == int((table[table["variant"] == "mask"]["excess"] > 0).sum()) > 0
-    assert ("fails without" in text) == (notes["violated-weights"] + notes["violated-gates"] > 0)
-    worse = summary.assign(violated=1)
-    assert "fails without" in verdicts.excess(worse, ranks, Notes())
+    rows = theory.check_excess(summary, ranks)
+    mask = int((table[table["variant"] == "mask"]["excess"] > 0).sum())
+    assert values(rows)["violated-mask"] == mask > 0
+    assert outcomes(rows)["violated-mask"] == "does not hold"
+    assert {"violated-weights", "violated-mask-gates", "looseness-weights", "rank-of-the-bound"} <= set(values(rows))
+    worse = outcomes(theory.check_excess(summary.assign(violated=1), ranks))
+    assert worse["violated-weights"] == "does not hold"
 
 
-def test_the_verdict_on_hessians_and_stationary_points():
+def test_checks_on_hessians_and_stationary_points():
     broken = pd.DataFrame(
         {"reading": ["printed", "logit", "corrected", "printed sum"], "n": 9, "violations": [9, 1, 0, 2]}
     )
     both = pd.DataFrame({"network": ["a", "a"], "n": [9, 1], "eigenvalue": [1.0, 5.0]})
-    notes = Notes()
-    assert "As printed it is false" in verdicts.hessian(broken, both, notes)
-    assert (notes["violations-printed-sum"], notes["minority-has-the-larger-eigenvalue"]) == (2, 1)
+    rows = theory.check_hessian(broken, both)
+    assert (outcomes(rows)["violations-printed"], outcomes(rows)["violations-corrected"]) == ("does not hold", "holds")
+    found = values(rows)
+    assert (found["violations-printed-sum"], found["minority-has-the-larger-eigenvalue"]) == (2, 1)
     cases = pd.DataFrame(
         {
             "variant": ["plain", "decay", "mixture"],
@@ -173,5 +184,20 @@ def test_the_verdict_on_hessians_and_stationary_points():
             "holds": [True, True, False],
         }
     )
-    text = verdicts.stationarity(cases, notes)
-    assert notes["ratio-error-elsewhere"] == pytest.approx(62.5) and "(mixture)" in text
+    rows = theory.check_stationarity(cases)
+    assert outcomes(rows)["ratio-error-where-it-applies"] == "holds"
+    assert values(rows)["ratio-error-elsewhere"] == pytest.approx(62.5) and values(rows)["reversed-elsewhere"] == 1
+
+
+def test_checks_are_noted_with_their_evidence_and_shown_with_their_outcome():
+    page = claims.Page("03_theory", {})
+    rows = [
+        checks.check("known", 1.0, 0.5, 1.5, n=4, key="one", within=(0, 1)),
+        checks.check("beside it", 2, n=1, of="networks", digits=0),
+    ]
+    shown = checks.keep(page, rows)
+    assert shown.to_numpy().tolist() == [
+        ["known", "1.00 [0.50, 1.50] (seeds: 4)", "cannot tell"],
+        ["beside it", "2 (networks: 1)", ""],
+    ]
+    assert [(row["key"], row["low"], row["n"]) for row in page.rows] == [("03_theory#one", 0.5, 4)]

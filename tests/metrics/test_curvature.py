@@ -18,7 +18,6 @@ from linfair.ensemble import Ensemble
 from linfair.gates import freeze, install, set_alphas, sites
 from linfair.metrics.curvature import hessian_product, top_eigenvalue_pairs, top_eigenvalues
 from linfair.metrics.gradients import ParameterRisk
-from linfair.models import build
 
 
 def smooth(seed: int) -> nn.Module:
@@ -175,8 +174,8 @@ def test_convolutions_with_batch_norm_and_gates_equal_the_dense_hessian() -> Non
     assert row.value == pytest.approx(expected, rel=1e-8)
 
 
-@settings(max_examples=10)
-@given(st.integers(0, 1000), st.integers(1, 30), st.sampled_from(["LA", "LM"]))
+@settings(max_examples=4)
+@given(st.integers(0, 1000), st.integers(5, 30), st.sampled_from(["LA", "LM"]))
 def test_exact_depends_neither_on_batch_size_nor_on_order(seed: int, batch_size: int, which: str) -> None:
     data, model = grouped(seed), network(seed)
     part, order = data.splits["train"], torch.randperm(23, generator=torch.Generator().manual_seed(seed))
@@ -191,17 +190,19 @@ def test_convnet_equals_curvlinops_operator() -> None:
     """Oracle: curvlinops' HessianLinearOperator and eigsh on a float32 convnet, to 1e-4."""
     curvlinops = pytest.importorskip("curvlinops")
     sparse = pytest.importorskip("scipy.sparse.linalg")
-    data = grouped(4, n=40, features=(1, 8, 8))
+    data = grouped(4, n=20, features=(1, 6, 6))
     part = data.splits["train"]
     data = replace(data, splits={"train": Split(part.x.float(), part.y, part.a)})
     part = data.splits["train"]
-    model = build("resnet18", (1, 8, 8), 3, width=2, seed=0).eval()
+    torch.manual_seed(0)
+    blocks = [nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Conv2d(3, 4, 2, stride=2), nn.ReLU(), nn.Flatten()]
+    model = nn.Sequential(*blocks, nn.Linear(16, 3)).eval()
     for row in top_eigenvalues(model, data, groups=[0, 2], batch_size=7):
         pick = part.a == row.group
         operator = curvlinops.HessianLinearOperator(
             model, nn.CrossEntropyLoss(), list(model.parameters()), [(part.x[pick], part.y[pick])]
         )
-        expected = sparse.eigsh(operator.to_scipy(), k=1, which="LA", return_eigenvectors=False)[0]
+        expected = sparse.eigsh(operator.to_scipy(), k=1, which="LA", tol=1e-5, return_eigenvectors=False)[0]
         assert row.converged
         assert row.value == pytest.approx(expected, rel=1e-4)
 
@@ -314,15 +315,15 @@ def test_per_batch_with_one_batch_equals_exact() -> None:
     assert one == top_eigenvalues(model, data, batch_size=23)
 
 
-@settings(max_examples=10)
+@settings(max_examples=4)
 @given(st.integers(0, 1000))
 def test_per_batch_is_at_least_exact_where_batches_hold_equally_many_of_a_group(seed: int) -> None:
     """lambda_max is convex: that of a mean of Hessians is at most the largest of theirs."""
-    model, data = network(seed), grouped(seed, n=24)
-    data = with_groups(data, torch.tensor([0, 0, 1, 2] * 6))
+    model, data = network(seed), grouped(seed, n=12)
+    data = with_groups(data, torch.tensor([0, 0, 1, 2] * 3))
     biased = top_eigenvalues(model, data, estimator="per_batch", tol=1e-8, batch_size=4)
     exact = top_eigenvalues(model, data, tol=1e-8)
-    assert [row.batches for row in biased] == [6, 6, 6]
+    assert [row.batches for row in biased] == [3, 3, 3]
     for one, other in zip(biased, exact, strict=True):
         assert one.value >= other.value * (1 - 1e-9)
 

@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import quad
@@ -158,15 +157,6 @@ def test_tables_hold_the_closed_forms():
     assert (square["order"], square["residual"]) == (pytest.approx(-2), pytest.approx(0, abs=1e-9))
     assert root["even_order"] == pytest.approx(-0.5) and root["last_order"] == pytest.approx(math.log2(5 / 18))
     assert (root["largest"], root["limit"], root["points"]) == (pytest.approx(64 / (4 * 72)), 0.25, 3)
-
-
-@each_function
-def test_the_relu_network_is_the_approximation(function):
-    best = approximate(function, 6)
-    x = np.linspace(function.low, function.high, 501)
-    with torch.no_grad():
-        y = approximation.relu_network(best)(torch.tensor(x)[:, None])[:, 0].numpy()
-    assert y == pytest.approx(best(x), abs=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from scipy.optimize import minimize
 
 from linfair.metrics import excess_of, wilson
 from linfair.metrics.gradients import ParameterRisk
-from linfair.metrics.risk import GroupMean, logits_on
-from linfair.theory.optimality import counterexample, excess_table, optimality_shares
+from linfair.metrics.risk import logits_on
+from linfair.theory.optimality import counterexample, optimality_shares
 
 
 def test_counterexample_has_its_closed_form_excess() -> None:
@@ -61,11 +61,10 @@ def test_minority_is_predicted_right_only_after_linearization() -> None:
 
 
 def test_shares_equal_counting_by_hand() -> None:
-    rows = {
-        seed: [GroupMean(0, 9, first, 0, 0), GroupMean(1, 3, second, 0, 0)]
-        for seed, (first, second) in enumerate([(0.5, -0.1), (0.0, 0.2), (0.25, -0.3), (-0.25, -0.4)])
-    }
-    table = pd.concat([excess_table(rows, "train"), excess_table({0: rows[0]}, "test")])
+    train = [(0.5, -0.1), (0.0, 0.2), (0.25, -0.3), (-0.25, -0.4)]
+    rows = [("train", seed, a, excess) for seed, both in enumerate(train) for a, excess in enumerate(both)]
+    rows += [("test", 0, 0, 0.5), ("test", 0, 1, -0.1)]
+    table = pd.DataFrame(rows, columns=["split", "seed", "group", "excess"])
     found = optimality_shares(table)
     assert found[["split", "group", "n", "count", "share"]].values.tolist() == [
         ["train", 0, 4, 3, 0.75],

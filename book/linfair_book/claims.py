@@ -26,11 +26,11 @@ import pandas as pd
 import torch
 
 import linfair
-from linfair.data.counts import share_numbers
 from linfair.device import device_name
 from linfair.paths import whole
 from linfair_book import notebooks, parameters
 from linfair_book.build import repository
+from linfair_book.data_pages import share_numbers
 from linfair_book.judging.judge import AGREEMENT, Verdict, judge
 from linfair_book.judging.rows import RESULTS
 from linfair_book.judging.rules import RULES, Rules

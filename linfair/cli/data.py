@@ -7,19 +7,19 @@ from argparse import ArgumentParser, Namespace, _ArgumentGroup
 from pathlib import Path
 
 import numpy as np
-from linfair_book.parameters import closest
 
 from linfair.data import DATASETS, DataError, GroupedData, check_name, load_data
 from linfair.data.counts import as_shown, count_rows, group_table, label_table, named_counts, write_rows
 from linfair.data.folder import CONFLICTS
-from linfair.data.named import CIFAR10_NAMES, utkface_field
+from linfair.data.images import check_skips, files_of
+from linfair.data.named import CIFAR10_NAMES, DIGITS
 from linfair.data.notes import listed, notes, skipped_line, split_line
+from linfair.data.official import SVHN
 from linfair.data.packs import read_fields, write_pack
-from linfair.data.sheets import DIGITS, SHEETS, sheet_of
+from linfair.data.sheets import SHEETS, sheet_of
 from linfair.data.sources import checksum_state, fetch, find, read
-from linfair.data.svhn import IMAGES
-from linfair.data.table import read_table
-from linfair.data.utkface import LIMITS, fields_of, files_of
+from linfair.data.utkface import LIMITS, fields_of, utkface_field
+from linfair.names import unknown
 from linfair.paths import data_folders
 
 SOURCES = ("cifar10", "svhn", "utkface")
@@ -100,8 +100,8 @@ def _status_text(name: str, one: dict) -> str:
     if one["problem"]:
         return f"{head}\n         cannot be used, see below"
     about = f"{one['images']:,} images, {one['checksum']}"
-    if name == "svhn" and one["images"] < IMAGES:
-        about += f" (SVHN subset: the whole has {IMAGES:,})"
+    if name == "svhn" and one["images"] < SVHN.images:
+        about += f" (SVHN subset: the whole has {SVHN.images:,})"
     lines = [head, about]
     for title, groups in one["groups"].items():
         left_out = one["images"] - sum(groups.values())
@@ -156,14 +156,9 @@ def _load(options: Namespace) -> GroupedData:
     check_name(options.name)
     root = {} if options.root is None else {"root": options.root}
     data = load_data(options.name, seed=options.seed, **root, **chosen(options))
-    _refuse_skips(data.name, data.provenance.get("skipped", []), options.strict)
+    if options.strict:
+        check_skips(data.name, data.provenance.get("skipped", []), len(data.splits["train"]), strict=True)
     return data
-
-
-def _refuse_skips(name: str, skipped: list[tuple[str, str]], strict: bool) -> None:
-    if strict and skipped:
-        listed = "; ".join(f"{file}: {why}" for file, why in skipped[:SHOWN_SKIPS])
-        raise DataError(f"{name}: {len(skipped)} files cannot be used and --strict is set: {listed}")
 
 
 def _source(name: str, root: str | None) -> tuple[str, str | None]:
@@ -174,14 +169,7 @@ def _source(name: str, root: str | None) -> tuple[str, str | None]:
     source = name if name in SOURCES else kind.partition("_")[0]
     if source in SOURCES and (name == source or name in DATASETS):
         return source, root
-    near = closest(name, SOURCES)
-    hint = f"Did you mean {near!r}?" if near else f"There are {', '.join(SOURCES)}, and folder:PATH."
-    raise DataError(f"There is no source {name!r}. {hint}")
-
-
-def _columns(folder: str) -> tuple[str, ...]:
-    """All label and group columns of a folder's table."""
-    return tuple(name for name in read_table(Path(folder)).header if name not in ("file", "split"))
+    raise DataError(unknown("There is no source", name, [*SOURCES, "folder:PATH"]))
 
 
 def fetch_data(options: Namespace) -> None:
@@ -196,8 +184,8 @@ def fetch_data(options: Namespace) -> None:
 def pack_data(options: Namespace) -> None:
     """Read a source and write it as one pack with a checksum beside it."""
     name, root = _source(options.name, options.root)
-    collection = read(name, root, **({"columns": _columns(root)} if name == "folder" else {}))
-    _refuse_skips(name, [(one.name, one.why) for one in collection.skipped], options.strict)
+    every = {"columns": None} if name == "folder" else {}
+    collection = read(name, root, strict=options.strict or None, **every)
     write_pack(collection, Path(options.out))
     print(f"wrote {options.out}: {len(collection):,} images, files skipped: {len(collection.skipped)}")
     print(f"checksum beside it: {options.out}.sha256")

@@ -4,7 +4,6 @@
 `DATASETS` lists the names.
 """
 
-import difflib
 import inspect
 from collections.abc import Callable
 from functools import partial
@@ -13,6 +12,7 @@ from linfair.data.bundled import BOUNDARIES, DIGITS_PER_CLASS, digits, toy
 from linfair.data.collection import Collection, DataError, Skipped
 from linfair.data.core import GroupedData, Split, move
 from linfair.data.named import cifar10, folder, svhn, utkface
+from linfair.names import closest, unknown
 
 DATASETS: dict[str, Callable[..., GroupedData]] = {
     "toy": toy,
@@ -42,11 +42,9 @@ def check_name(name: str) -> None:
     ...
     linfair.data.collection.DataError: There is no data set 'digts'; did you mean 'digits'?
     """
-    if name in DATASETS or name.startswith("folder:"):
-        return
-    near = difflib.get_close_matches(name, DATASETS, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(DATASETS)} and folder:PATH"
-    raise DataError(f"There is no data set {name!r}; {hint}")
+    if name not in DATASETS and not name.startswith("folder:"):
+        known = DATASETS if closest(name, DATASETS) else [*DATASETS, "folder:PATH"]
+        raise DataError(unknown("There is no data set", name, known))
 
 
 def load_data(name: str, *, seed: int = 0, **options: object) -> GroupedData:
@@ -55,10 +53,15 @@ def load_data(name: str, *, seed: int = 0, **options: object) -> GroupedData:
     Args:
         name: One of `DATASETS`; `folder:PATH` is `folder` with `root=PATH`.
         seed: Decides the sample and the split, for teacher and students alike.
-        **options: Options of that data set.
+        **options: Options of that data set: those of the functions in `linfair.data.named` and
+            `linfair.data.bundled`, for example `fractions`, `group`, `merge`, `root`.
+
+    Returns:
+        The data set in its splits, on the CPU; `provenance["sha256"]` identifies its content.
 
     Raises:
-        DataError: For an unknown name or option.
+        DataError: For an unknown name or option (with those there are), for files that are missing or damaged (with
+            what to do), and for groups or labels that a split would lack.
 
     >>> load_data("digits", seed=1).counts.count(10)
     5
@@ -68,10 +71,10 @@ def load_data(name: str, *, seed: int = 0, **options: object) -> GroupedData:
     if colon:
         options = {"root": place} | options
     known = inspect.signature(DATASETS[name]).parameters
-    unknown = [option for option in options if option not in known]
-    if unknown:
+    wrong = [option for option in options if option not in known]
+    if wrong:
         allowed = ", ".join(option for option in known if option != "seed")
-        raise DataError(f"{name} has no option {', '.join(map(repr, unknown))}; there are {allowed}")
+        raise DataError(f"{name} has no option {', '.join(map(repr, wrong))}; there are {allowed}")
     return DATASETS[name](seed=seed, **options)
 
 

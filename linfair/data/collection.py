@@ -11,7 +11,7 @@ class DataError(ValueError):
 
 @dataclass(frozen=True)
 class Skipped:
-    """One file that was left out, and why; `kind` is `unreadable`, `missing`, `conflict`, `identical` or `other`."""
+    """One file that was left out, and why; `kind` is one of `linfair.data.notes.KINDS`."""
 
     name: str
     why: str
@@ -23,21 +23,16 @@ class Collection:
     """Images of one source and what is known of each.
 
     Attributes:
-        name: `cifar10`, `svhn`, `utkface`, or a user's name.
-        images: uint8, shape (n, channels, height, width).
-        fields: Integer arrays of shape (n,), for example `label`, `age`, `race`.
-        same: Images with the same number must never straddle splits (identical images, digits of one photograph),
-            int64, shape (n,).
-        official: 0 for the source's training images, 1 for its test images, 2 for its validation images; None where
-            the source has no split.
-        origin: Where it was read from, for people.
-        sha256: Of the file it was read from, or of the images and fields.
-        skipped: Files left out on the way.
+        name: `cifar10`, `svhn`, `utkface` or `folder`.
+        images: uint8, shape (n, channels, height, width); made read-only.
+        fields: int64 arrays of shape (n,), for example `label`, `age`, `race`; made read-only.
+        same: Images with one number (identical images, digits of one photograph) must not straddle splits, shape (n,).
+        official: 0 for the source's training images, 1 for test, 2 for validation; None where the source has no split.
+        origin: Where the images were read from, for people.
+        sha256: Of the file they were read from, or of the images and fields.
+        skipped: Files that were left out on the way.
         names: Names of a field's values, where the source has them.
-        notes: What else was met on the way, where there is any: `duplicates` (lines that name a file again, as pairs of
-            file and reason), `rotated` (images turned upright), `copies` (images identical to an earlier one),
-            `copies_differ` (how many of them have other values), `lookalikes` (sentences on values that look alike),
-            `found_as` (files found under another spelling).
+        notes: What else was met on the way; `linfair.data.notes` turns it into sentences.
 
     Raises:
         DataError: If shapes, types or lengths do not fit.
@@ -62,10 +57,11 @@ class Collection:
             )
         if len(self.images) == 0:
             raise DataError(f"{self.origin}: there are no images")
-        arrays = self.fields | {"same": self.same} | ({} if self.official is None else {"official": self.official})
-        for name, values in arrays.items():
-            if values.shape != (len(self.images),):
-                raise DataError(f"{self.origin}: {len(self.images)} images, but {name} has shape {values.shape}")
+        for name, values in (self.fields | {"same": self.same, "official": self.official}).items():
+            if values is not None and values.shape != (len(self),):
+                raise DataError(f"{self.origin}: {len(self)} images, but {name} has shape {values.shape}")
+        for values in (self.images, *self.fields.values()):
+            values.flags.writeable = False
 
     def __len__(self) -> int:
         return len(self.images)

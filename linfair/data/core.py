@@ -14,7 +14,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Split:
-    """One part of a data set: inputs x (n, ...), labels y (n,) and groups a (n,), the last two int64."""
+    """One part of a data set.
+
+    Attributes:
+        x: Inputs, shape (n, ...): images as uint8, or features as float32.
+        y: Labels, int64, shape (n,).
+        a: Groups, int64, shape (n,).
+    """
 
     x: Tensor
     y: Tensor
@@ -33,11 +39,12 @@ class GroupedData:
         splits: `train`, `val`, `test` (the training's group shares) and, where there is one, `test_balanced`.
         label_names: Name of each label.
         group_names: Name of each group.
-        mean: Per channel, of the training split, on the scale [0, 1]; empty for plain features.
-        std: Likewise.
+        mean: Mean of the training images, one number for each channel, on the scale [0, 1]; empty for plain features.
+        std: Their standard deviation, in the same form.
         shift: Images are moved by up to this many pixels each way (0 = never): at random in training, on a fixed grid
             when predictions are averaged over `views`.
-        provenance: Source, seed, options, counts: what decides the content.
+        provenance: What decides the content: `source`, `seed`, `options`, `counts` of each split, `sha256` of all
+            inputs, labels and groups; of images in files also what was skipped, merged or left out.
     """
 
     name: str
@@ -72,7 +79,7 @@ class GroupedData:
 
     @property
     def views(self) -> tuple[tuple[int, int], ...]:
-        """The fixed shifts (down, right) over which test predictions are averaged; one, (0, 0), without `shift`."""
+        """The fixed shifts (down, right) over which test predictions are averaged; without `shift` only (0, 0)."""
         steps = (-self.shift, 0, self.shift) if self.shift else (0,)
         return tuple((down, right) for down in steps for right in steps)
 
@@ -125,14 +132,7 @@ def provenance_of(source: str, seed: int, options: dict, splits: dict[str, Split
     """What decides a data set: its source, seed and options, the counts of each split, a SHA-256 of all content."""
     content = hashlib.sha256()
     for name in sorted(splits):
-        content.update(splits[name].x.numpy().tobytes())
-        content.update(splits[name].y.numpy().tobytes())
-        content.update(splits[name].a.numpy().tobytes())
+        for part in (splits[name].x, splits[name].y, splits[name].a):
+            content.update(part.numpy().tobytes())
     counts = {name: torch.bincount(split.a).tolist() for name, split in splits.items()}
-    return {
-        "source": source,
-        "seed": seed,
-        "options": options,
-        "counts": counts,
-        "sha256": content.hexdigest(),
-    }
+    return {"source": source, "seed": seed, "options": options, "counts": counts, "sha256": content.hexdigest()}

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
+import pandas as pd
 
 from linfair.data.collection import Collection, DataError, Skipped
 from linfair.data.images import check_skips, content_digest, numbered, pictures
-from linfair.data.table import SPLITS, TABLE, Table, check_named, read_table, split_name
+from linfair.data.table import SPLITS, TABLE, check_named, read_table, split_name
 from linfair.data.values import cleaned, in_order, is_missing, lookalikes, told_apart
 
 CONFLICTS = ("leave-out", "first", "last")
@@ -23,7 +24,7 @@ CONFLICTS = ("leave-out", "first", "last")
 def read_folder(
     folder: str | Path,
     *,
-    columns: Sequence[str] = ("label",),
+    columns: Sequence[str] | None = ("label",),
     size: int = 32,
     strict: bool = False,
     conflicts: str = "leave-out",
@@ -33,64 +34,54 @@ def read_folder(
     Every image is turned upright and brought to RGB and size x size. Identical pictures get one number in `same`; where
     there is a `split`, a test image that is identical to a training or validation image is skipped, and so is a
     validation image that is identical to a training image. A line whose image cannot be read, or with a missing value
-    in one of the columns, is skipped, counted and listed. A file that is listed more than once (in any spelling of its
-    path) counts once; with conflicting values it is left out unless `conflicts` says otherwise.
-
-    Args:
-        folder: Holds `labels.csv`, or the labels' folders.
-        columns: Columns to read: the label and the groups.
-        size: Side of the images in pixels.
-        strict: Make every skip an error.
-        conflicts: One of `CONFLICTS`.
+    in one of the columns (None takes all), is skipped and listed, or with `strict` an error. A file that is listed more
+    than once, in any spelling of its path, counts once; with conflicting values `conflicts` decides.
 
     Returns:
-        The collection; each column as a field, its values numbered in their order (as numbers where all are numbers),
-        with their names in `names`; `official` from the column `split`, if there is one.
+        The collection; each column is a field, whose values are numbered in their order and named in `names`;
+        `official` comes from the column `split`, if there is one.
 
     Raises:
         DataError: If the table or a column is missing, a path leaves the folder, a split is unknown, nothing can be
             used, or something was skipped and `strict` is set.
     """
-    folder, columns = Path(folder), tuple(dict.fromkeys(map(cleaned, columns)))
+    folder = Path(folder)
     if not 1 <= size <= 1024:
         raise DataError(f"images can be brought to 1..1024 pixels, got size={size}")
     if conflicts not in CONFLICTS:
         raise DataError(f"conflicts must be one of {', '.join(CONFLICTS)}, got {conflicts!r}")
-    table = read_table(folder)
-    check_named(table.source, columns, [name for name in table.header if name != "file"])
-    asked = (*columns, *(["split"] if "split" in table.header else []))
-    rows, skipped = _usable(table, asked)
-    spelled = _spellings(folder, [line["file"] for _, line in rows])
-    rows, duplicates, conflicting = _once(rows, [spelled[line["file"]] for _, line in rows], asked, conflicts)
-    skipped += conflicting
-    files = [line["file"] for line in rows]
-    read = pictures([(file, folder / spelled[file]) for file in files], size, what=f"reading {folder.name}")
-    skipped += read.skipped
-    rows, same = [rows[i] for i in read.kept], numbered(read.digests)
-    official = _official(table, rows) if "split" in table.header and rows else None
-    images = read.images
-    if official is not None:
+    source, table = read_table(folder)
+    there = [name for name in table if name != "file"]
+    columns = (
+        [name for name in there if name != "split"] if columns is None else [*dict.fromkeys(map(cleaned, columns))]
+    )
+    check_named(source, columns, there)
+    asked = [*dict.fromkeys([*columns, *(["split"] if "split" in table else [])])]
+    rows, skipped = _usable(source, table[["file", *asked]])
+    rows, paths, duplicates, conflicting = _once(rows, _spellings(folder, rows["file"]), asked, conflicts)
+    files = list(zip(rows["file"], paths, strict=True))
+    read = pictures([(file, folder / path) for file, path in files], size, what=f"reading {folder.name}")
+    skipped += [*conflicting, *read.skipped]
+    rows, images, same, official = rows.iloc[read.kept], read.images, numbered(read.digests), None
+    if "split" in table and len(rows):
+        official = _official(source, rows["split"])
         leaks = _leaks(official, same)
-        skipped += [Skipped(rows[i]["file"], leaks[i], "identical") for i in sorted(leaks)]
+        skipped += [Skipped(rows["file"].iloc[i], leaks[i], "identical") for i in sorted(leaks)]
         kept = np.array([i not in leaks for i in range(len(rows))])
-        rows = [row for row, keep in zip(rows, kept, strict=True) if keep]
-        images, same, official = images[kept], same[kept], official[kept]
-    check_skips(str(folder), tuple(skipped), len(rows), strict=strict)
-    images.flags.writeable = False
-    values = {column: [row[column] for row in rows] for column in columns}
-    ordered = {column: in_order(cells) for column, cells in values.items()}
-    fields = {}
-    for column, cells in values.items():
-        numbers = {value: number for number, value in enumerate(ordered[column])}
-        fields[column] = np.array([numbers[value] for value in cells], dtype=np.int64)
+        rows, images, same, official = rows[kept], images[kept], same[kept], official[kept]
+    check_skips(str(folder), [(one.name, one.why) for one in skipped], len(rows), strict=strict)
+    ordered = {column: in_order(rows[column]) for column in columns}
+    fields = {
+        column: pd.Categorical(rows[column], categories=list(names)).codes.astype(np.int64)
+        for column, names in ordered.items()
+    }
     sets = len(np.unique(same))
     notes = {
         "duplicates": duplicates,
-        "found_as": [[file, spelled[file]] for file in files if _plain(file) != spelled[file]],
+        "found_as": [[file, path] for file, path in files if _plain(file) != path],
         "rotated": read.rotated,
         "copies": len(same) - sets,
-        "copies_differ": len(set(zip(same.tolist(), *(cells.tolist() for cells in fields.values()), strict=True)))
-        - sets,
+        "copies_differ": len(np.unique(np.stack([same, *fields.values()]), axis=1).T) - sets,
         "lookalikes": [text for column in columns for text in _warnings(column, ordered[column])],
     }
     return Collection(
@@ -107,50 +98,42 @@ def read_folder(
     )
 
 
-Line = tuple[int, dict[str, str]]
-
-
-def _usable(table: Table, columns: Sequence[str]) -> tuple[list[Line], list[Skipped]]:
+def _usable(source: str, table: pd.DataFrame) -> tuple[pd.DataFrame, list[Skipped]]:
     """The lines without a missing value, and the others; a path that leaves the folder is an error."""
-    rows, skipped = [], []
-    for number, line in table.lines:
-        where = line["file"] or f"line {number}"
-        empty = [column for column in ("file", *columns) if not line[column]]
-        marked = [column for column in columns if line[column] and is_missing(line[column])]
+    skipped, usable = [], []
+    for number, line in zip(table.index, table.to_dict("records"), strict=True):
+        empty = [column for column, cell in line.items() if not cell]
+        marked = [column for column, cell in line.items() if cell and column != "file" and is_missing(cell)]
         if empty or marked:
             why = [f"no {' and '.join(empty)} in {TABLE}"] if empty else []
             why += [f"{column} is {line[column]!r}, taken as missing" for column in marked]
-            skipped.append(Skipped(where, "; ".join(why), "missing"))
+            skipped.append(Skipped(line["file"] or f"line {number}", "; ".join(why), "missing"))
             continue
-        _check_path(table.source, number, line["file"])
-        rows.append((number, line))
-    return rows, skipped
+        path = PurePosixPath(_plain(line["file"]))
+        if not path.parts or path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
+            raise DataError(
+                f"{source}, line {number}: {line['file']!r} is no file in the folder; paths are relative to it, "
+                "without '..'"
+            )
+        usable.append(number)
+    return table.loc[usable].copy(), skipped
 
 
-def _check_path(table: str, number: int, file: str) -> None:
-    """Images lie in the folder; nothing else is opened."""
-    path = PurePosixPath(file.replace("\\", "/"))
-    if not path.parts or path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
-        raise DataError(
-            f"{table}, line {number}: {file!r} is no file in the folder; paths are relative to it, without '..'"
-        )
-
-
-def _spellings(folder: Path, files: Sequence[str]) -> dict[str, str]:
+def _spellings(folder: Path, files: pd.Series) -> pd.Series:
     r"""The path of the file that each spelling of the table means: `./a.png`, `sub\a.png`, `A.PNG`, accents apart."""
     there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
     alike: dict[str, list[str]] = {}
     for path in there:
         alike.setdefault(_folded(path), []).append(path)
-    found = {}
-    for file in dict.fromkeys(files):
+
+    def meant(file: str) -> str:
         plain = _plain(file)
         near = alike.get(_folded(plain), [])
-        if file in there or plain in there:
-            found[file] = file if file in there else plain
-        else:
-            found[file] = near[0] if len(near) == 1 else plain
-    return found
+        if file in there:
+            return file
+        return near[0] if plain not in there and len(near) == 1 else plain
+
+    return files.map(meant)
 
 
 def _plain(file: str) -> str:
@@ -162,47 +145,42 @@ def _folded(path: str) -> str:
 
 
 def _once(
-    rows: list[Line], paths: Sequence[str], columns: Sequence[str], conflicts: str
-) -> tuple[list[dict[str, str]], list[list[str]], list[Skipped]]:
-    """One line for each file: those that stay, the repetitions, and the files left out for their conflicting lines."""
-    lines: dict[str, list[Line]] = {}
-    for path, row in zip(paths, rows, strict=True):
-        lines.setdefault(path, []).append(row)
-    kept, again, conflicting = [], [], []
-    for path, mine in lines.items():
-        numbers = ", ".join(str(number) for number, _ in mine)
-        differ = [column for column in columns if len({line[column] for _, line in mine}) > 1]
-        values = {column: [line[column] for _, line in mine] for column in differ}
-        said = "; ".join(f"{column} {' or '.join(map(repr, dict.fromkeys(cells)))}" for column, cells in values.items())
+    rows: pd.DataFrame, paths: pd.Series, columns: Sequence[str], conflicts: str
+) -> tuple[pd.DataFrame, pd.Series, list[list[str]], list[Skipped]]:
+    """A line and a path for each file that stays, the repetitions, and the files left out for conflicting lines."""
+    again, conflicting, dropped = [], [], []
+    for path, mine in rows[paths.duplicated(keep=False)].groupby(paths, sort=False):
+        numbers, first = ", ".join(map(str, mine.index)), mine.index[0]
+        differ = {column: mine[column].unique() for column in columns if mine[column].nunique() > 1}
+        said = "; ".join(f"{column} {' or '.join(map(repr, map(str, cells)))}" for column, cells in differ.items())
+        dropped += mine.index[1:].tolist()
         if differ and conflicts == "leave-out":
             conflicting.append(Skipped(path, f"lines {numbers} disagree: {said}", "conflict"))
+            dropped.append(first)
             continue
-        kept.append(mine[-1 if differ and conflicts == "last" else 0][1])
-        if len(mine) > 1:
-            again.append([path, f"lines {numbers}" + (f" disagree: {said}; the {conflicts} counts" if differ else "")])
-    return kept, again, conflicting
+        if differ and conflicts == "last":
+            rows.loc[first] = mine.iloc[-1]
+        again.append([path, f"lines {numbers}" + (f" disagree: {said}; the {conflicts} counts" if differ else "")])
+    return rows.drop(index=dropped), paths.drop(index=dropped), again, conflicting
 
 
-def _official(table: Table, rows: list[dict[str, str]]) -> np.ndarray:
-    found = [split_name(row["split"]) for row in rows]
-    if None in found:
-        unknown = rows[found.index(None)]["split"]
-        allowed = "; ".join(" or ".join(words) for words in SPLITS.values())
-        raise DataError(
-            f"{table.source}: column split holds train, val and test, found {unknown!r}; allowed: {allowed}"
-        )
-    if "train" not in found:
-        raise DataError(f"{table.source}: column split gives no image to train; it has {', '.join(sorted(set(found)))}")
-    return np.array([list(SPLITS).index(name) for name in found], dtype=np.int64)
+def _official(source: str, words: pd.Series) -> np.ndarray:
+    found = words.map(split_name)
+    if found.isna().any():
+        allowed = "; ".join(" or ".join(names) for names in SPLITS.values())
+        unknown = words[found.isna()].iloc[0]
+        raise DataError(f"{source}: column split holds train, val and test, found {unknown!r}; allowed: {allowed}")
+    if not found.eq("train").any():
+        raise DataError(f"{source}: column split gives no image to train; it has {', '.join(sorted(found.unique()))}")
+    return found.map(list(SPLITS).index).to_numpy(dtype=np.int64)
 
 
 def _leaks(official: np.ndarray, same: np.ndarray) -> dict[int, str]:
     """The images of test and validation that are identical to one they are judged against, and to which."""
     train, test, val = (official == number for number in range(3))
-    found = {int(i): "identical to a training image" for i in np.flatnonzero(~train & np.isin(same, same[train]))}
-    for i in np.flatnonzero(test & np.isin(same, same[val])):
-        found.setdefault(int(i), "identical to a validation image")
-    return found
+    validation = dict.fromkeys(np.flatnonzero(test & np.isin(same, same[val])), "identical to a validation image")
+    training = dict.fromkeys(np.flatnonzero(~train & np.isin(same, same[train])), "identical to a training image")
+    return validation | training
 
 
 def _warnings(column: str, values: Sequence[str]) -> list[str]:

@@ -32,9 +32,6 @@ class Groups:
 def columns_of(text: str) -> tuple[str, ...]:
     """The columns that `a,b` names.
 
-    Raises:
-        DataError: If a name is empty.
-
     >>> columns_of("light, site")
     ('light', 'site')
     """
@@ -49,13 +46,7 @@ def intersect(
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """Groups of several columns together: those that occur, in the order of the columns' own values.
 
-    Args:
-        columns: Names of the columns.
-        numbers: For each column the value of each image, int64, shape (n,); -1 where it is missing.
-        names: For each column the names of its values.
-
-    Returns:
-        The group of each image, -1 where a value is missing; the groups' names, `light=dark, site=Rome`.
+    `numbers` holds for each column the value of each image (-1 where it is missing), `names` the names of its values.
 
     >>> groups, names = intersect(["a", "b"], [np.array([0, 1, 1]), np.array([1, 0, 1])], [["x", "y"], ["u", "v"]])
     >>> groups.tolist(), names
@@ -68,24 +59,18 @@ def intersect(
     joint = np.where(known, np.ravel_multi_index([np.maximum(column, 0) for column in numbers], shape), -1)
     found = np.unique(joint[known])
     called = []
-    for one in found:
-        values = zip(columns, names, np.unravel_index(one, shape), strict=True)
-        called.append(", ".join(f"{column}={value[number]}" for column, value, number in values))
+    for one in zip(*np.unravel_index(found, shape), strict=True):
+        cells = zip(columns, names, one, strict=True)
+        called.append(", ".join(f"{column}={values[number]}" for column, values, number in cells))
     return np.where(known, np.searchsorted(found, joint), -1), tuple(called)
 
 
 def regroup(
     numbers: np.ndarray, names: Sequence[str], *, merge: str = "", min_images: int = 0, usable: np.ndarray | None = None
 ) -> Groups:
-    """Merge groups, then leave out those with few images.
+    """Merge groups (`a+b;c+d+e`), then leave out those with fewer than `min_images` of the `usable` images.
 
-    Args:
-        numbers: Group of each image, -1 for none, int64, shape (n,).
-        names: Names of the groups.
-        merge: Groups to make one of, `a+b`; several such, `a+b;c+d+e`. The new group is called so and stands where the
-            first of its groups stood.
-        min_images: Leave out groups with fewer images than this, over all splits.
-        usable: Count these images only, boolean, shape (n,).
+    A merged group is called by its parts and stands where the first of them stood.
 
     Raises:
         DataError: If `merge` names a group that is not there, or one twice, or no group is left.
@@ -96,31 +81,27 @@ def regroup(
     """
     if min_images < 0:
         raise DataError(f"min_images must be at least 0, got {min_images}")
-    names, into, merged = list(names), np.arange(len(names)), []
+    names, into, merged = list(names), np.arange(len(names)), {}
     for text in filter(None, (one.strip() for one in merge.split(";"))):
         parts = _parts(text, names)
-        if any(into[part] != part or part in into[np.arange(len(into)) != part] for part in parts):
+        if set(parts) & {n for n in range(len(names)) if into[n] != n or n in merged}:
             raise DataError(f"merge names a group twice: {merge!r}; write all groups that become one as a+b+c")
         into[parts] = min(parts)
-        merged.append((min(parts), "+".join(names[part] for part in parts)))
-        if merged[-1][1] in names:
-            raise DataError(f"merge {text!r}: there is a group {merged[-1][1]!r} already; rename it in the table")
-    called = dict(enumerate(names)) | dict(merged)
+        merged[min(parts)] = "+".join(names[part] for part in parts)
+        if merged[min(parts)] in names:
+            raise DataError(f"merge {text!r}: there is a group {merged[min(parts)]!r} already; rename it in the table")
+    called = dict(enumerate(names)) | merged
     found = np.where(numbers >= 0, into[numbers], -1)
     counted = found if usable is None else found[usable]
     images = np.bincount(counted[counted >= 0], minlength=len(names))
-    stay = [number for number in np.unique(into).tolist() if not min_images or images[number] >= min_images]
+    all_of_them = np.unique(into)
+    stay = [int(number) for number in all_of_them if not min_images or images[number] >= min_images]
     if not stay:
         raise DataError(f"no group has {min_images} images (min_images); the largest has {images.max()}")
     renumbered = np.full(len(names) + 1, -1)  # the last for -1
     renumbered[stay] = np.arange(len(stay))
-    out = [number for number in np.unique(into).tolist() if number not in stay]
-    return Groups(
-        renumbered[found],
-        tuple(called[number] for number in stay),
-        tuple(name for _, name in merged),
-        tuple((called[number], int(images[number])) for number in out),
-    )
+    out = tuple((called[int(number)], int(images[number])) for number in all_of_them if number not in stay)
+    return Groups(renumbered[found], tuple(called[number] for number in stay), tuple(merged.values()), out)
 
 
 def some(names: Sequence[str]) -> str:

@@ -1,8 +1,8 @@
-"""Image files of any size and mode -> equally large RGB arrays, with the pictures that are identical found."""
+"""Image files of any size and mode become equally large RGB arrays; identical pictures are found."""
 
 import hashlib
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +13,9 @@ from tqdm import tqdm
 from linfair.data.collection import DataError, Skipped
 
 MANY = 5_000
-"""From more images than this on, reading shows a progress bar."""
+"""With more images than this, reading shows a progress bar."""
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
-"""Ends of file names that are taken for images, in lower case."""
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
-_DEEP = ("I", "F")  # more than 8 bits a pixel: converting to RGB would clip
 
 
 class Unreadable(Exception):
@@ -26,36 +24,27 @@ class Unreadable(Exception):
 
 @dataclass(frozen=True)
 class Pictures:
-    """What a list of image files gave.
-
-    Attributes:
-        images: uint8, shape (n, 3, size, size).
-        digests: For each image, what identifies it: SHA-256 of its full-size RGB pixels.
-        kept: Position of each image in the list of files.
-        skipped: The others.
-        rotated: Images whose EXIF orientation said that they lie on a side or are mirrored, and were turned upright.
-    """
+    """What a list of files gave: the images, for each its digest and its position in the list, and what was skipped."""
 
     images: np.ndarray
     digests: tuple[bytes, ...]
     kept: np.ndarray
     skipped: tuple[Skipped, ...]
-    rotated: int = 0
+    rotated: int
+
+
+def files_of(folder: str | Path, *, hidden: bool = False) -> list[Path]:
+    """The image files below a folder in order of their paths; by default without hidden ones and those of archivers."""
+    folder = Path(folder)
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    return [p for p in found if hidden or not any(part.startswith((".", "__")) for part in p.relative_to(folder).parts)]
 
 
 def picture(path: Path, size: int) -> tuple[np.ndarray, bytes, bool]:
-    """Read one image file.
+    """Read one image file as RGB of shape (3, size, size), turned as its EXIF orientation says.
 
-    Grey, palette and RGBA images become RGB. An image is turned as its EXIF orientation says. Resizing is Pillow's
-    antialiased bilinear filter, which is what torchvision's `Resize((size, size))` does to a PIL image.
-
-    Args:
-        path: The file.
-        size: Side of the result in pixels.
-
-    Returns:
-        The image, uint8 of shape (3, size, size); the SHA-256 of its full-size RGB pixels (and their shape); whether it
-        was turned.
+    Resizing is Pillow's antialiased bilinear filter, which is what torchvision's `Resize((size, size))` does to a PIL
+    image. Also returned: the SHA-256 of the full-size pixels (and their shape), and whether the image was turned.
 
     Raises:
         Unreadable: If there is no such file, it is empty, no image, cut short, or has more than 8 bits a channel.
@@ -64,7 +53,7 @@ def picture(path: Path, size: int) -> tuple[np.ndarray, bytes, bool]:
         if path.stat().st_size == 0:
             raise Unreadable("the file is empty")
         with warnings.catch_warnings(action="ignore", category=UserWarning), Image.open(path, formats=FORMATS) as file:
-            if file.mode.split(";")[0] in _DEEP:
+            if file.mode.split(";")[0] in ("I", "F"):  # converting to RGB would clip
                 raise Unreadable(f"mode {file.mode} has more than 8 bits a pixel; save it with 8")
             turned, upright = _upright(file)
             full = upright.convert("RGB")
@@ -73,7 +62,8 @@ def picture(path: Path, size: int) -> tuple[np.ndarray, bytes, bool]:
     except Unreadable:
         raise
     except Exception as error:  # Pillow's decoders fail in many ways on damaged files
-        raise Unreadable(f"no readable image ({_short(error, path)})") from error
+        text = str(error).replace(f" {str(path)!r}", " it") or type(error).__name__
+        raise Unreadable(f"no readable image ({text.splitlines()[0][:100]})") from error
     pixels = np.asarray(full)
     digest = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).digest()
     small = full if full.size == (size, size) else full.resize((size, size), Image.Resampling.BILINEAR)
@@ -81,7 +71,6 @@ def picture(path: Path, size: int) -> tuple[np.ndarray, bytes, bool]:
 
 
 def _upright(file: Image.Image) -> tuple[bool, Image.Image]:
-    """Whether the EXIF orientation is another than upright, and the image turned by it."""
     try:
         turned = file.getexif().get(0x0112, 1) in range(2, 9)
     except Exception:  # damaged EXIF data fail in many ways; the picture may be sound
@@ -90,29 +79,20 @@ def _upright(file: Image.Image) -> tuple[bool, Image.Image]:
     return turned, ImageOps.exif_transpose(file)
 
 
-def pictures(files: Iterable[tuple[str, Path]], size: int, *, what: str) -> Pictures:
-    """Read many image files; those that cannot be read are listed.
-
-    Args:
-        files: For each file the name it is reported by, and its path.
-        size: Side of the results in pixels.
-        what: Shown in the progress bar.
-    """
-    files = list(files)
-    images, digests, kept, skipped, rotated = [], [], [], [], 0
-    bar = tqdm(files, desc=what, unit="image", disable=len(files) <= MANY, leave=False)
-    for number, (name, path) in enumerate(bar):
+def pictures(files: Sequence[tuple[str, Path]], size: int, *, what: str) -> Pictures:
+    """Read many image files, given as pairs of name and path; `what` is shown in the progress bar."""
+    read, kept, skipped = [], [], []
+    for number, (name, path) in enumerate(
+        tqdm(files, desc=what, unit="image", disable=len(files) <= MANY, leave=False)
+    ):
         try:
-            image, digest, turned = picture(path, size)
+            read.append(picture(path, size))
+            kept.append(number)
         except Unreadable as error:
             skipped.append(Skipped(name, str(error), "unreadable"))
-            continue
-        rotated += turned
-        images.append(image)
-        digests.append(digest)
-        kept.append(number)
+    images, digests, turned = zip(*read, strict=True) if read else ((), (), ())
     stacked = np.stack(images) if images else np.empty((0, 3, size, size), np.uint8)
-    return Pictures(stacked, tuple(digests), np.array(kept, dtype=np.int64), tuple(skipped), rotated)
+    return Pictures(stacked, digests, np.array(kept, dtype=np.int64), tuple(skipped), sum(turned))
 
 
 def numbered(keys: Iterable[object]) -> np.ndarray:
@@ -133,25 +113,15 @@ def content_digest(images: np.ndarray, fields: dict[str, np.ndarray]) -> str:
     return content.hexdigest()
 
 
-def check_skips(origin: str, skipped: tuple[Skipped, ...], left: int, *, strict: bool) -> None:
-    """Refuse skips where they were made errors, and a source of which nothing is left.
-
-    Raises:
-        DataError: With the number of skipped files and the first of them.
-    """
+def check_skips(origin: str, skipped: Sequence[tuple[str, str]], left: int, *, strict: bool) -> None:
+    """Refuse skips (pairs of file and reason) where `strict` makes them errors, and a source with no image `left`."""
     if left and not (strict and skipped):
         return
-    listed = "; ".join(f"{one.name}: {one.why}" for one in skipped[:5])
-    more = f"; and {len(skipped) - 5} more" if len(skipped) > 5 else ""
+    listed = "; ".join(f"{name}: {why}" for name, why in skipped[:5])
+    listed += f"; and {len(skipped) - 5} more" if len(skipped) > 5 else ""
     if not left:
-        raise DataError(f"{origin}: no image can be used, {len(skipped)} skipped{': ' if listed else ''}{listed}{more}")
+        raise DataError(f"{origin}: no image can be used, {len(skipped)} skipped{': ' if listed else ''}{listed}")
     raise DataError(
-        f"{origin}: {len(skipped)} skipped ({listed}{more}); mend or remove them, "
-        "or read without --strict (LINFAIR_STRICT), which skips and lists them"
+        f"{origin}: {len(skipped)} skipped ({listed}); mend or remove them, or read without --strict "
+        "(LINFAIR_STRICT), which skips and lists them"
     )
-
-
-def _short(error: Exception, path: Path) -> str:
-    """An error in a few words, without the path it was about."""
-    text = str(error).replace(f" {str(path)!r}", " it").splitlines()
-    return (text[0] if text else type(error).__name__)[:100]

@@ -1,7 +1,8 @@
 """The paper's data sets, and a user's own, as `GroupedData`: label, group, what is kept and how it is split.
 
 Validation images always come out of the training split; the test split is the paper's (with the training's imbalance),
-and CIFAR-10 has the balanced test beside it.
+and CIFAR-10 has the balanced test beside it. Every function takes a `seed`, which decides all that is drawn, and a
+`root`, where its files are (see `linfair data status`).
 """
 
 from collections import Counter
@@ -11,25 +12,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from linfair.data.cifar import IMAGES as CIFAR10_IMAGES
 from linfair.data.collection import Collection, DataError
 from linfair.data.core import GroupedData, Split, provenance_of
 from linfair.data.groups import Groups, columns_of, intersect, regroup, some
+from linfair.data.official import CIFAR10, SVHN
 from linfair.data.sources import read
 from linfair.data.splits import joint_part, part, thin
-from linfair.data.svhn import IMAGES as SVHN_IMAGES
+from linfair.data.utkface import utkface_field
 from linfair.data.values import cleaned
 
 CIFAR10_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-UTKFACE_NAMES = {
-    "race": ("White", "Black", "Asian", "Indian", "Others"),
-    "gender": ("male", "female"),
-    "age": ("2-12", "13-17", "18-64", "65+"),
-    "age5": ("0-1", "2-12", "13-17", "18-64", "65+"),
-}
-AGE_EDGES = (2, 13, 18, 65)
-"""First year of each of the paper's age groups; ages 0 and 1 are dropped."""
-FULL = {"cifar10": CIFAR10_IMAGES, "svhn": SVHN_IMAGES}
+DIGITS = tuple(str(digit) for digit in range(10))
+FULL = {"cifar10": CIFAR10.images, "svhn": SVHN.images}
 """Images of the whole data set: with fewer, results are results on a subset and say so."""
 VALIDATION = 0.1
 """Share of the training images held out for validation."""
@@ -49,14 +43,13 @@ def cifar10(
 
     Args:
         seed: Decides which images stay and which validate.
-        root: Where the data are; see `linfair data status`.
+        root: Where the data are.
         fractions: Fraction to keep of each class.
         validation: Share of the training images held out.
     """
     source = read("cifar10", root)
     label = source.fields["label"]
-    if len(fractions) != 10:
-        raise DataError(f"cifar10 needs 10 fractions, one for each class, got {len(fractions)}")
+    _check_fractions("cifar10", "class", fractions)
     rng = np.random.default_rng([seed, 10])
     train, test = source.official == 0, source.official == 1
     kept = thin(label, fractions, rng, among=train)
@@ -80,22 +73,21 @@ def svhn(
 
     Args:
         seed: Decides which images validate, and which stay.
-        root: Where the data are; see `linfair data status`.
+        root: Where the data are.
         fractions: Fraction of each digit's training images to keep; None, the paper's, is all. Validation and test
             images are the same whatever is kept. The released code linearizes on (0.9,) * 5 + (0.3,) * 5.
         validation: Share of the training images held out.
     """
     source = read("svhn", root)
-    label, names = source.fields["label"], tuple(str(digit) for digit in range(10))
+    label = source.fields["label"]
     val = part(label, source.same, validation, np.random.default_rng([seed, 11]), among=source.official == 0)
     train, options = (source.official == 0) & ~val, {"validation": validation}
     if fractions is not None:
-        if len(fractions) != 10:
-            raise DataError(f"svhn needs 10 fractions, one for each digit, got {len(fractions)}")
+        _check_fractions("svhn", "digit", fractions)
         train = thin(label, fractions, np.random.default_rng([seed, 14]), among=train)
         options |= {"fractions": tuple(fractions)}
     parts = {"train": train, "val": val, "test": source.official == 1}
-    return _grouped("svhn", source, parts, (label, names), Groups(label, names), seed, options)
+    return _grouped("svhn", source, parts, (label, DIGITS), Groups(label, DIGITS), seed, options)
 
 
 def utkface(
@@ -117,53 +109,21 @@ def utkface(
         seed: Decides the split.
         root: Where the data are.
         label: What is predicted: `age` (4 groups, ages 0-1 dropped), `age5` (the released code's 5), `race`, `gender`.
-        group: What is compared: likewise, or two joined by `x` (`racexgender`) or a comma; the label by default, as in
-            the paper.
+        group: What is compared: one of the same, or two joined by `x` (`racexgender`) or a comma; the label by
+            default, as in the paper.
         test: Share of the images to test on.
         validation: Share of the rest to validate on.
         merge: Groups to make one of, `Asian+Indian`; several such, `a+b;c+d`.
         min_images: Leave out groups with fewer images than this.
-
-    Raises:
-        DataError: For an unknown label or group, or a group without images.
     """
     source = read("utkface", root)
     group = "x".join(columns_of(group)) if group else label
-    (y, label_names), (a, group_names) = (utkface_field(source.fields, field) for field in (label, group))
-    groups = regroup(a, group_names, merge=merge, min_images=min_images, usable=y >= 0)
-    usable = (y >= 0) & (groups.numbers >= 0)
-    parts, drawn = _split(source, y, groups, usable, np.random.default_rng([seed, 12]), test, validation)
+    labels, (a, group_names) = (utkface_field(source.fields, field) for field in (label, group))
+    groups = regroup(a, group_names, merge=merge, min_images=min_images, usable=labels[0] >= 0)
     options = {"label": label, "group": group, "test": test, "validation": validation}
     options |= _given(merge=merge, min_images=min_images)
-    return _grouped(name, source, parts, (y, label_names), groups, seed, options, drawn)
-
-
-def utkface_field(fields: Mapping[str, np.ndarray], name: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Numbers and names of one way to label or group UTKFace.
-
-    Args:
-        fields: `age` (years), `gender`, `race` of each image; -1 where unknown.
-        name: `age`, `age5`, `race`, `gender`, or several joined by `x`.
-
-    Returns:
-        The number of each image, shape (n,), -1 for an image that is left out; the names of the numbers.
-
-    Raises:
-        DataError: For another name.
-
-    >>> utkface_field({"age": np.array([1, 2, 64, 65])}, "age")[0].tolist()
-    [-1, 0, 2, 3]
-    """
-    if "x" in name:
-        (one, names), (two, more) = (utkface_field(fields, part) for part in name.split("x", 1))
-        joined = np.where((one >= 0) & (two >= 0), one * len(more) + two, -1)
-        return joined, tuple(f"{a}, {b}" for a in names for b in more)
-    if name not in UTKFACE_NAMES:
-        raise DataError(f"utkface has no {name!r}; there are {', '.join(UTKFACE_NAMES)}, and two joined: racexgender")
-    if name.startswith("age"):
-        values = np.searchsorted(AGE_EDGES, fields["age"], side="right")
-        return values - (name == "age"), UTKFACE_NAMES[name]
-    return fields[name], UTKFACE_NAMES[name]
+    parts, drawn = _split(source, labels[0], groups, np.random.default_rng([seed, 12]), test, validation)
+    return _grouped(name, source, parts, labels, groups, seed, options, drawn)
 
 
 def folder(
@@ -192,13 +152,8 @@ def folder(
         merge: Groups to make one of, `a+b`; several such, `a+b;c+d`.
         min_images: Leave out groups with fewer images than this.
         conflicts: What to do with a file that is listed with different values: `leave-out`, `first` or `last`.
-
-    Raises:
-        DataError: For missing or unknown columns, unreadable images, a group without images in a split, or a label
-            without training images.
     """
-    columns = columns_of(group or label)
-    label = cleaned(label)
+    columns, label = columns_of(group or label), cleaned(label)
     source = read("folder", root, size=size, columns=(label, *columns), conflicts=conflicts)
     a, group_names = intersect(columns, *zip(*((source.fields[c], source.names[c]) for c in columns), strict=True))
     groups = regroup(a, group_names, merge=merge, min_images=min_images)
@@ -207,9 +162,9 @@ def folder(
     y = np.full(len(a), -1)
     y[usable] = numbers  # a label that only left-out groups have is dropped
     labels = y, tuple(source.names[label][number] for number in there)
-    parts, drawn = _split(source, y, groups, usable, np.random.default_rng([seed, 13]), test, validation)
     options = {"label": label, "group": ",".join(columns), "size": size, "test": test, "validation": validation}
     options |= _given(merge=merge, min_images=min_images, conflicts="" if conflicts == "leave-out" else conflicts)
+    parts, drawn = _split(source, y, groups, np.random.default_rng([seed, 13]), test, validation)
     return _grouped("folder", source, parts, labels, groups, seed, options, drawn)
 
 
@@ -218,21 +173,21 @@ def _given(**options: object) -> dict[str, object]:
     return {name: value for name, value in options.items() if value}
 
 
+def _check_fractions(name: str, each: str, fractions: Sequence[float]) -> None:
+    if len(fractions) != 10:
+        raise DataError(f"{name} needs 10 fractions, one for each {each}, got {len(fractions)}")
+
+
 def _split(
-    source: Collection,
-    y: np.ndarray,
-    groups: Groups,
-    usable: np.ndarray,
-    rng: np.random.Generator,
-    test: float,
-    validation: float,
+    source: Collection, y: np.ndarray, groups: Groups, rng: np.random.Generator, test: float, validation: float
 ) -> tuple[dict[str, np.ndarray], dict[str, list[str]]]:
     """The images of each split, and for each split that was drawn the groups that were drawn without their labels.
 
     A split that the source has is kept; the others are drawn out of its training images.
     """
     official = np.zeros(len(y), dtype=np.int64) if source.official is None else source.official
-    left, parts, drawn = usable & (official == 0), {}, {}
+    usable, parts, drawn = (y >= 0) & (groups.numbers >= 0), {}, {}
+    left = usable & (official == 0)
     for name, number, share in (("test", 1, test), ("val", 2, validation)):
         parts[name] = usable & (official == number)
         if not parts[name].any():
@@ -254,29 +209,30 @@ def _grouped(
 ) -> GroupedData:
     """Cut a collection into splits and check that every group is in every one of them."""
     (y, label_names), a = labels, groups.numbers
-    if len(set(y[parts["train"]].tolist())) < 2:
-        raise DataError(f"{name}: the training split has one class only; there is nothing to learn")
-    _check_labels(name, parts, y, label_names)
+    counts = {split: np.bincount(y[chosen], minlength=len(label_names)) for split, chosen in parts.items()}
+    _check_labels(name, counts, label_names)
     splits = {}
     for split, chosen in parts.items():
-        empty = [number for number in range(len(groups.names)) if not (a[chosen] == number).any()]
+        empty = np.flatnonzero(np.bincount(a[chosen], minlength=len(groups.names)) == 0).tolist()
         if empty:
             raise DataError(f"{name}: {_nowhere(split, empty, source, parts, groups, drawn)}")
         index = np.flatnonzero(chosen)
         fields = source.images[index], y[index].astype(np.int64), a[index].astype(np.int64)
-        splits[split] = Split(*(torch.from_numpy(value) for value in fields))
+        splits[split] = Split(*map(torch.from_numpy, fields))
     pixels = source.images[parts["train"]].astype(np.float32) / 255
     mean, std = pixels.mean(axis=(0, 2, 3)), pixels.std(axis=(0, 2, 3))
     if (std == 0).any():
         raise DataError(f"{name}: a colour channel is the same everywhere in the training images")
-    provenance = provenance_of(source.origin, seed, options, splits)
-    provenance |= {"subset": len(source) < FULL.get(name, 0)}
-    provenance |= {"source_sha256": source.sha256, "skipped": [(one.name, one.why) for one in source.skipped]}
-    provenance["skipped_kinds"] = dict(Counter(one.kind for one in source.skipped))
     untested = [label_names[n] for n in sorted({*splits["train"].y.tolist()} - {*splits["test"].y.tolist()})]
-    provenance |= source.notes | _given(merged=list(groups.merged), left_out=list(groups.left_out), untested=untested)
-    if drawn is not None:
-        provenance["drawn"] = drawn
+    known = {
+        "subset": len(source) < FULL.get(name, 0),
+        "source_sha256": source.sha256,
+        "skipped": [(one.name, one.why) for one in source.skipped],
+        "skipped_kinds": dict(Counter(one.kind for one in source.skipped)),
+        **source.notes,
+        **_given(merged=list(groups.merged), left_out=list(groups.left_out), untested=untested),
+        **({} if drawn is None else {"drawn": drawn}),
+    }
     return GroupedData(
         name,
         splits,
@@ -284,20 +240,20 @@ def _grouped(
         groups.names,
         mean=tuple(mean.tolist()),
         std=tuple(std.tolist()),
-        provenance=provenance,
+        provenance=provenance_of(source.origin, seed, options, splits) | known,
     )
 
 
-def _check_labels(name: str, parts: dict[str, np.ndarray], y: np.ndarray, names: tuple[str, ...]) -> None:
-    """Refuse a label that no training image has."""
-    learned = set(y[parts["train"]].tolist())
+def _check_labels(name: str, counts: Mapping[str, np.ndarray], names: Sequence[str]) -> None:
+    """Refuse a training split of one class, and a label that no training image has."""
+    if (counts["train"] > 0).sum() < 2:
+        raise DataError(f"{name}: the training split has one class only; there is nothing to learn")
     for number, label in enumerate(names):
-        counts = {split: int((y[chosen] == number).sum()) for split, chosen in parts.items()}
-        if number not in learned and any(counts.values()):
-            there = " and ".join(f"{n} in {split}" for split, n in counts.items() if n)
+        there = [f"{n[number]} in {split}" for split, n in counts.items() if n[number]]
+        if there and not counts["train"][number]:
             raise DataError(
-                f"{name}: label {label} has no image in train, but {there}, so that nothing can learn it; give it "
-                "training images, or remove its images"
+                f"{name}: label {label} has no image in train, but {' and '.join(there)}, so that nothing can learn "
+                "it; give it training images, or remove its images"
             )
 
 
@@ -305,27 +261,26 @@ def _nowhere(
     split: str,
     empty: Sequence[int],
     source: Collection,
-    parts: dict[str, np.ndarray],
+    parts: Mapping[str, np.ndarray],
     groups: Groups,
-    drawn: dict[str, list[str]] | None,
+    drawn: Mapping[str, list[str]] | None,
 ) -> str:
     """Why groups have no image in a split, and what to do."""
     names = [groups.names[number] for number in empty]
     head = f"group{'s' * (len(names) > 1)} {some(names)} {'has' if len(names) == 1 else 'have'} no image in {split}"
     if drawn is None:
         return f"{head}; use another seed, larger fractions, or fewer groups"
-    needed = 1 + len(drawn)
-    pool = np.any([parts[one] for one in ("train", *drawn)], axis=0)
+    needed, pool = 1 + len(drawn), np.any([parts[one] for one in ("train", *drawn)], axis=0)
     images = [len(np.unique(source.same[pool & (groups.numbers == number)])) for number in empty]
-    total = [int((groups.numbers == number).sum()) for number in empty]
     why = "the column split gives it nothing there"
-    if split in drawn or split == "train":
+    if split in ("train", *drawn):
         if min(images) >= needed:
             return f"{head}; use another seed, larger shares, or fewer groups"
         counts = ", ".join(f"{name} {n}" for name, n in list(zip(names, images, strict=True))[:5])
         why = f"different images to draw from: {counts}; {needed} are needed"
+    most = max(int((groups.numbers == number).sum()) for number in empty)
     rest = next((one for one in groups.names if one not in names), "OTHER")
     return (
         f"{head}, and no seed can help ({why}); merge a small group with another (--merge '{names[0]}+{rest}'), leave "
-        f"small groups out (--min-images {max(needed, max(total) + 1)}), or add images"
+        f"small groups out (--min-images {max(needed, most + 1)}), or add images"
     )

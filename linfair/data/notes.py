@@ -15,43 +15,34 @@ KINDS = {
 
 
 def notes(known: Mapping[str, object]) -> list[str]:
-    """A line for everything that a reader of results should know of the images.
-
-    Args:
-        known: `GroupedData.provenance`.
+    """A line for everything that a reader of results should know of the images, from `GroupedData.provenance`.
 
     >>> notes({"skipped": [("a.png", "no label")], "skipped_kinds": {"missing": 1}, "rotated": 2})
     ['files skipped: 1 (1 with a missing value)', 'images turned upright by their EXIF orientation: 2']
     """
-    found = [skipped_line(known)] if known.get("skipped") else []
-    if known.get("duplicates"):
-        found.append(f"files listed more than once: {len(known['duplicates'])}, each counted once")
-    if known.get("found_as"):
-        listed = some([f"{file} is {there}" for file, there in known["found_as"]])
-        found.append(f"files found under another spelling: {len(known['found_as'])} ({listed})")
-    if known.get("copies"):
-        differ = known.get("copies_differ", 0)
-        but = f" ({differ} with another label or group)" * bool(differ)
-        found.append(f"images identical to another one: {known['copies']}{but}, kept in its split")
-    if known.get("rotated"):
-        found.append(f"images turned upright by their EXIF orientation: {known['rotated']}")
-    if known.get("merged"):
-        found.append(f"groups merged: {'; '.join(known['merged'])}")
-    if known.get("left_out"):
-        images = sum(n for _, n in known["left_out"])
-        listed = some([f"{name} {n}" for name, n in known["left_out"]])
-        found.append(f"groups left out for having too few images: {len(known['left_out'])}, {images} images ({listed})")
-    if known.get("untested"):
-        found.append(f"labels without a test image: {some(known['untested'])}")
-    thin: dict[str, list[str]] = {}
+    again, spelled, left_out = (known.get(name, ()) for name in ("duplicates", "found_as", "left_out"))
+    differ = f" ({known['copies_differ']} with another label or group)" if known.get("copies_differ") else ""
+    drawn: dict[str, list[str]] = {}
     for split, groups in known.get("drawn", {}).items():
         for group in groups:
-            thin.setdefault(group, []).append(split)
-    if thin:
-        listed = some([f"{group} ({', '.join(splits)})" for group, splits in thin.items()])
-        found.append(f"drawn in proportion to group alone, having too few images of each label: {listed}")
-    found += known.get("lookalikes", [])
-    return found
+            drawn.setdefault(group, []).append(split)
+    lines = {
+        "skipped": skipped_line(known),
+        "duplicates": f"files listed more than once: {len(again)}, each counted once",
+        "found_as": f"files found under another spelling: {len(spelled)} "
+        f"({some([f'{file} is {there}' for file, there in spelled])})",
+        "copies": f"images identical to another one: {known.get('copies')}{differ}, kept in its split",
+        "rotated": f"images turned upright by their EXIF orientation: {known.get('rotated')}",
+        "merged": f"groups merged: {'; '.join(known.get('merged', ()))}",
+        "left_out": f"groups left out for having too few images: {len(left_out)}, {sum(n for _, n in left_out)} images "
+        f"({some([f'{name} {n}' for name, n in left_out])})",
+        "untested": f"labels without a test image: {some(known.get('untested', ()))}",
+    }
+    found = [line for name, line in lines.items() if known.get(name)]
+    if drawn:
+        thin = some([f"{group} ({', '.join(splits)})" for group, splits in drawn.items()])
+        found.append(f"drawn in proportion to group alone, because there are too few images of each label: {thin}")
+    return found + list(known.get("lookalikes", []))
 
 
 def skipped_line(known: Mapping[str, object]) -> str:

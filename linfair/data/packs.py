@@ -25,7 +25,8 @@ from tqdm import tqdm
 
 from linfair.data.collection import Collection, DataError, Skipped
 from linfair.data.images import MANY
-from linfair.data.svhn import IMAGES as SVHN_IMAGES
+from linfair.data.official import SVHN
+from linfair.paths import whole
 
 KNOWN = {
     "cifar10.npz": ("6d9158d142739ae326b20b5fd6ef260b038989fb0c66a27bc97fb0eac534a95b", 106_674_462),
@@ -34,27 +35,16 @@ KNOWN = {
 }
 """SHA-256 and bytes of the packs that are known, by file name; a `.sha256` file beside a pack takes their place."""
 FIELDS = {
-    "cifar10": {"label": (0, 9)},
-    "svhn": {"label": (0, 9)},
-    "utkface": {"age": (0, 116), "gender": (-1, 1), "race": (-1, 4)},
+    "cifar10": {"label": (0, 9), "split": (0, 1)},
+    "svhn": {"label": (0, 9), "split": (0, 1)},
+    "utkface": {"age": (0, 116), "gender": (-1, 1), "race": (-1, 4), "group": (None, None)},
 }
-"""Fields that a data set's pack must have, and their smallest and largest value (-1: not known)."""
-SIZE = 32
+"""Arrays that a data set's pack must have, and their smallest and largest value (-1: not known)."""
 _OWN = ("blob", "offsets", "split", "group", "skipped", "notes", "origin")
-_PREFIXES = ("field_", "names_")
 
 
 def read_pack(path: str | Path, name: str) -> Collection:
-    """Read a pack.
-
-    UTKFace has no official split, so its pack's `split` is not one: `official` is None.
-
-    Args:
-        path: The `.npz` file.
-        name: Data set it holds; those of `FIELDS` are checked against it.
-
-    Returns:
-        The collection; images of shape (n, 3, height, width), read-only, fields as int64.
+    """Read a pack of the data set `name`; UTKFace has no official split, so its pack's `split` is not used.
 
     Raises:
         DataError: If the file is cut short or damaged, its checksum differs, arrays are missing or do not fit, or an
@@ -62,65 +52,49 @@ def read_pack(path: str | Path, name: str) -> Collection:
     """
     path = Path(path)
     arrays, digest = _checked(path, name)
-    blob, offsets = arrays["blob"], arrays["offsets"]
-    n = len(offsets) - 1
-    images = _decode(path, blob, offsets, SIZE if name in FIELDS else None)
-    fields = {_plain(key): value for key, value in arrays.items() if _is_field(key)}
-    split = None if name == "utkface" else arrays.get("split")
-    for array in (images, *fields.values()):
-        array.flags.writeable = False
+    n = len(arrays["offsets"]) - 1
+    images = _decode(path, arrays["blob"], arrays["offsets"], 32 if name in FIELDS else None)
+    origin = f"pack {path.name}, {n:,} images"
+    if name == "svhn" and n < SVHN.images:
+        origin = f"SVHN subset, {n:,} of {SVHN.images:,} images (pack {path.name})"
     return Collection(
         name,
         images,
-        fields,
+        {key.removeprefix("field_"): value for key, value in arrays.items() if _is_field(key)},
         same=arrays.get("group", np.arange(n)),
-        official=split,
-        origin=_origin(path, name, n, arrays),
+        official=None if name == "utkface" else arrays.get("split"),
+        origin=str(arrays.get("origin", origin)),
         sha256=digest,
-        skipped=tuple(Skipped(*map(str, pair)) for pair in arrays.get("skipped", ())),
-        names={_plain(key): tuple(map(str, value)) for key, value in arrays.items() if key.startswith("names_")},
-        notes=json.loads(str(arrays["notes"])) if "notes" in arrays else {},
+        skipped=tuple(Skipped(*map(str, one)) for one in arrays.get("skipped", ())),
+        names={
+            key.removeprefix("names_"): tuple(map(str, value))
+            for key, value in arrays.items()
+            if key.startswith("names_")
+        },
+        notes=json.loads(str(arrays.get("notes", "{}"))),
     )
 
 
 def read_fields(path: str | Path, name: str) -> dict[str, np.ndarray]:
-    """The integer arrays of a pack (fields, `split`, `group`) without decoding an image; checked as `read_pack` does.
-
-    Raises:
-        DataError: As `read_pack` does, except for what only decoding shows.
-    """
+    """The integer arrays of a pack (fields, `split`, `group`), checked as in `read_pack` without decoding an image."""
     arrays, _ = _checked(Path(path), name)
-    hidden = ("blob", "offsets", "skipped", "notes", "origin")
-    return {_plain(key): value for key, value in arrays.items() if key not in hidden and not key.startswith("names_")}
+    return {key.removeprefix("field_"): value for key, value in arrays.items() if _is_integers(key)}
 
 
 def checksum_state(path: str | Path) -> str:
-    """`checksum ok`, `checksum differs: ...` or `no checksum known`, for a pack.
-
-    Raises:
-        DataError: If there is no such file, or the checksum file beside it is not one.
-    """
+    """`checksum ok`, `checksum differs: ...` or `no checksum known`, for a pack."""
     path = Path(path)
     expected, _ = _expected(path)
+    found = expected and _digest(path)
     if expected is None:
         return "no checksum known"
-    found = _digest(path)
-    if found == expected:
-        return "checksum ok"
-    return f"checksum differs: expected SHA-256 {expected[:12]}..., found {found[:12]}..."
+    return "checksum ok" if found == expected else f"checksum differs: {_differ(expected, found)}"
 
 
 def write_pack(collection: Collection, path: str | Path) -> Path:
-    """Write a collection as a pack, with its checksum beside it; the file appears whole or not at all.
+    """Write a collection of RGB images as a pack, with its checksum beside it; it appears whole or not at all.
 
-    Reading it gives the same collection bit for bit (integers as int64). Images keep their order.
-
-    Args:
-        collection: RGB images with integer fields.
-        path: Ends in `.npz`; an existing file is replaced.
-
-    Returns:
-        The path.
+    Reading it gives the same collection bit for bit (integers as int64), in the same order.
 
     Raises:
         DataError: If the name does not end in .npz, images are not RGB, a field holds no integers, or the file cannot
@@ -130,21 +104,14 @@ def write_pack(collection: Collection, path: str | Path) -> Path:
     if path.suffix != ".npz":
         raise DataError(f"a pack's name ends in .npz, got {path.name}")
     arrays = _arrays(collection)
-    part, checksum_part = (path.with_name(f".{path.name}.{os.getpid()}.{end}") for end in ("part", "sha256.part"))
-    sidecar = _sidecar(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
-        checksum_part.write_text(f"{_digest(part)}  {path.name}\n", encoding="ascii")
-        sidecar.unlink(missing_ok=True)  # never a new pack beside an old checksum
-        part.replace(path)
-        checksum_part.replace(sidecar)
+        with whole(_sidecar(path)) as checksum, whole(path) as part:
+            with part.open("wb") as file:
+                np.savez(file, allow_pickle=False, **arrays)
+            checksum.write_text(f"{_digest(part)}  {path.name}\n", encoding="ascii")
+            _sidecar(path).unlink(missing_ok=True)  # never a new pack beside an old checksum
     except OSError as error:
         raise DataError(f"{path} cannot be written ({error.strerror or error}); name another place") from error
-    finally:
-        part.unlink(missing_ok=True)
-        checksum_part.unlink(missing_ok=True)
     return path
 
 
@@ -166,16 +133,15 @@ def _arrays(collection: Collection) -> dict[str, np.ndarray]:
         "origin": np.array(collection.origin),
     }
     for key, values in collection.fields.items():
-        arrays[_stored(key)] = _small(collection.origin, key, values)
+        stored = key if _is_field(key) and not key.startswith("field_") else f"field_{key}"
+        arrays[stored] = _small(collection.origin, key, values)
     if collection.official is not None:
         arrays["split"] = _small(collection.origin, "official", collection.official)
     if collection.skipped:
         arrays["skipped"] = np.array([(one.name, one.why, one.kind) for one in collection.skipped], dtype=np.str_)
     if collection.notes:
         arrays["notes"] = np.array(json.dumps(collection.notes))
-    for key, values in collection.names.items():
-        arrays[f"names_{key}"] = np.array(values, dtype=np.str_)
-    return arrays
+    return arrays | {f"names_{key}": np.array(values, dtype=np.str_) for key, values in collection.names.items()}
 
 
 def _checked(path: Path, name: str) -> tuple[dict[str, np.ndarray], str]:
@@ -188,8 +154,8 @@ def _checked(path: Path, name: str) -> tuple[dict[str, np.ndarray], str]:
     digest = _digest(path)
     if expected not in (None, digest):
         raise DataError(
-            f"{path}: checksum differs, expected SHA-256 {expected[:12]}..., found {digest[:12]}...: the file is "
-            f"damaged or another one; {again} (which rewrites the pack and its .sha256)"
+            f"{path}: checksum differs, {_differ(expected, digest)}: the file is damaged or another one; {again} "
+            "(which rewrites the pack and its .sha256)"
         )
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as pack:
@@ -199,15 +165,12 @@ def _checked(path: Path, name: str) -> tuple[dict[str, np.ndarray], str]:
             f"{path}: damaged or not a pack ({type(error).__name__}: {_shown(str(error))}); {again}"
         ) from error
     _check_arrays(path, name, arrays)
-    for key, values in arrays.items():
-        if _is_field(key) or key in ("split", "group"):
-            arrays[key] = values.astype(np.int64)
-    return arrays, digest
+    return {key: value.astype(np.int64) if _is_integers(key) else value for key, value in arrays.items()}, digest
 
 
 def _check_arrays(path: Path, name: str, arrays: dict[str, np.ndarray]) -> None:
+    """Refuse arrays that are missing, of another type or length, out of order or out of range."""
     needed = ["blob", "offsets", *FIELDS.get(name, ())]
-    needed += {"cifar10": ["split"], "svhn": ["split"], "utkface": ["group"]}.get(name, [])
     missing = [key for key in needed if key not in arrays]
     if missing:
         raise DataError(
@@ -228,10 +191,9 @@ def _check_arrays(path: Path, name: str, arrays: dict[str, np.ndarray]) -> None:
         raise DataError(
             f"{path}: offsets must run from 0 to blob's {len(blob)} bytes, they run from {offsets[0]} to {offsets[-1]}"
         )
-    n = len(offsets) - 1
-    ranges = FIELDS.get(name, {}) | {"split": (0, 2 if name == "folder" else 1)}
+    n, ranges = len(offsets) - 1, {"split": (0, 2 if name == "folder" else 1)} | FIELDS.get(name, {})
     for key, values in arrays.items():
-        if key in ("split", "group") or _is_field(key):
+        if _is_integers(key):
             if values.dtype.kind not in "iu" or values.shape != (n,):
                 raise DataError(
                     f"{path}: {_shown(key)} must be integers of shape ({n},), one for each image, "
@@ -250,47 +212,46 @@ def _decode(path: Path, blob: np.ndarray, offsets: np.ndarray, size: int | None)
         raise DataError(
             'packs need a Pillow that reads WebP, this one does not; pip install --force-reinstall "pillow"'
         )
-    data, n = memoryview(blob), len(offsets) - 1
-    images, wanted = None, size and (size, size)
+    data, n, wanted = memoryview(blob), len(offsets) - 1, size and (size, size)
+    images = None
     for i in tqdm(range(n), desc=f"decoding {path.name}", unit="image", disable=n <= MANY, leave=False):
         encoded = bytes(data[offsets[i] : offsets[i + 1]])
         try:
             with Image.open(io.BytesIO(encoded), formats=["WEBP"]) as file:
                 wanted = wanted or file.size
-                if file.size != wanted or file.mode != "RGB" or b"VP8L" not in encoded[:64]:
-                    kind = "lossless" if b"VP8L" in encoded[:64] else "lossy"
-                    raise DataError(
-                        f"{path}: image {i} must be lossless RGB of {wanted[0]}x{wanted[1]} pixels, "
-                        f"got {kind} {file.mode} of {file.size[0]}x{file.size[1]}"
-                    )
-                pixels = np.asarray(file)
-        except DataError:
-            raise
+                found, mode, kind = file.size, file.mode, "lossless" if b"VP8L" in encoded[:64] else "lossy"
+                pixels = np.asarray(file) if (found, mode, kind) == (wanted, "RGB", "lossless") else None
         except Exception as error:  # Pillow's decoders fail in many ways on damaged files
             raise DataError(f"{path}: image {i} of {n} cannot be decoded; the pack is damaged") from error
-        if images is None:
-            images = np.empty((n, 3, *pixels.shape[:2]), np.uint8)
+        if pixels is None:
+            raise DataError(
+                f"{path}: image {i} must be lossless RGB of {wanted[0]}x{wanted[1]} pixels, "
+                f"got {kind} {mode} of {found[0]}x{found[1]}"
+            )
+        images = np.empty((n, 3, *pixels.shape[:2]), np.uint8) if images is None else images
         images[i] = pixels.transpose(2, 0, 1)
     return images
 
 
 def _cut(path: Path, size: int | None) -> str | None:
-    """What is missing of a file that is cut short, from its size or from the headers of its arrays; None if nothing."""
+    """What is missing of a file that is cut short, from its size or the headers of its arrays; None if it is whole."""
     found = path.stat().st_size
     if found == 0:
         return "the file is empty"
-    if size is not None and found < size:
-        return f"the file is cut short, expected {size:,} bytes, found {found:,}{_cut_array(path, found)}"
-    if size is None and not zipfile.is_zipfile(path):
-        with path.open("rb") as file:
-            if file.read(4) != b"PK\x03\x04":
-                return "not a pack: packs are NumPy .npz files"
-        return f"the file is cut short, found {found:,} bytes{_cut_array(path, found)}"
-    return None
+    if size is not None:
+        short = found < size
+        return f"the file is cut short, expected {size:,} bytes, found {found:,}{_cut_array(path)}" if short else None
+    if zipfile.is_zipfile(path):
+        return None
+    with path.open("rb") as file:
+        if file.read(4) != b"PK\x03\x04":
+            return "not a pack: packs are NumPy .npz files"
+    return f"the file is cut short, found {found:,} bytes{_cut_array(path)}"
 
 
-def _cut_array(path: Path, total: int) -> str:
+def _cut_array(path: Path) -> str:
     """Walk the local headers of a zip file to the array that reaches past the end."""
+    total = path.stat().st_size
     with path.open("rb") as file:
         while len(header := file.read(30)) == 30 and header[:4] == b"PK\x03\x04":
             packed, _, name_length, extra_length = struct.unpack("<2I2H", header[18:])
@@ -328,12 +289,8 @@ def _digest(path: Path) -> str:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def _origin(path: Path, name: str, n: int, arrays: dict[str, np.ndarray]) -> str:
-    if "origin" in arrays:
-        return str(arrays["origin"])
-    if name == "svhn" and n < SVHN_IMAGES:
-        return f"SVHN subset, {n:,} of {SVHN_IMAGES:,} images (pack {path.name})"
-    return f"pack {path.name}, {n:,} images"
+def _differ(expected: str, found: str) -> str:
+    return f"expected SHA-256 {expected[:12]}..., found {found[:12]}..."
 
 
 def _sidecar(path: Path) -> Path:
@@ -355,13 +312,8 @@ def _is_field(key: str) -> bool:
     return key not in _OWN and not key.startswith("names_")
 
 
-def _stored(key: str) -> str:
-    return f"field_{key}" if key in _OWN or key.startswith(_PREFIXES) else key
-
-
-def _plain(key: str) -> str:
-    """The field's name, from the name of its array or of the array with its values' names."""
-    return key.removeprefix("names_") if key.startswith("names_") else key.removeprefix("field_")
+def _is_integers(key: str) -> bool:
+    return _is_field(key) or key in ("split", "group")
 
 
 def _shown(text: str) -> str:

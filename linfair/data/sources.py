@@ -7,37 +7,24 @@ folder in `LINFAIR_DATA`, `data` in the user's cache folder.
 import functools
 import hashlib
 import os
+import tarfile
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import ModuleType
 
 from linfair import paths
 from linfair.data import packs
-from linfair.data.cifar import BATCHES, read_cifar10
-from linfair.data.cifar import FOLDER as CIFAR_FOLDER
 from linfair.data.collection import Collection, DataError
 from linfair.data.folder import read_folder
-from linfair.data.svhn import FILES as MATS
-from linfair.data.svhn import read_svhn
+from linfair.data.images import files_of
+from linfair.data.official import CIFAR10, SVHN, Release
 from linfair.data.table import TABLE, check_named, has_folders
-from linfair.data.utkface import files_of, holds_faces, read_utkface
+from linfair.data.utkface import holds_faces, read_utkface
+from linfair.names import unknown
 
-PACKS = {
-    "cifar10": ("cifar10.npz",),
-    "svhn": ("svhn.npz", "svhn10k.npz"),
-    "utkface": ("utkface.npz", "utkface32.npz"),
-    "folder": ("folder.npz",),
-}
-"""The sources, and the file names of their packs."""
-FILES = {
-    "cifar10": f"{CIFAR_FOLDER}/",
-    "svhn": " and ".join(MATS),
-    "utkface": "UTKFace/",
-    "folder": TABLE,
-}
-"""What the sources' own files are called."""
+RETRIES = 2
+"""How often a download that failed is tried again."""
 OBTAIN_UTKFACE = (
     "UTKFace may not be downloaded automatically. It is for non-commercial research only; the copyright of the faces "
     "stays with their owners. Get the aligned and cropped faces from the publishers' project page (search for UTKFace, "
@@ -47,66 +34,105 @@ OBTAIN_UTKFACE = (
 
 
 @dataclass(frozen=True)
-class Found:
-    """Where a source is.
+class Source:
+    """How a data set lies on disk.
 
     Attributes:
-        path: A file for a pack, else a folder.
-        kind: `pack`, `batches` (CIFAR-10), `mat` (SVHN), `files` (UTKFace) or `folder`.
+        packs: File names of its packs.
+        files: What its own files are called, in words.
+        kind: `batches` (CIFAR-10), `mat` (SVHN), `files` (UTKFace) or `folder`, for its own files.
+        places: Folders below the one that is looked in which may hold its own files.
+        holds: Whether a folder holds them.
+        read: Reads them.
+        release: What its publishers give, where it may be downloaded.
     """
+
+    packs: tuple[str, ...]
+    files: str
+    kind: str
+    places: tuple[str, ...]
+    holds: Callable[[Path], bool]
+    read: Callable[..., Collection]
+    release: Release | None = None
+
+
+SOURCES = {
+    "cifar10": Source(
+        ("cifar10.npz",),
+        f"{CIFAR10.folder}/",
+        CIFAR10.kind,
+        (CIFAR10.folder, ""),
+        CIFAR10.partly_in,
+        CIFAR10.read,
+        CIFAR10,
+    ),
+    "svhn": Source(
+        ("svhn.npz", "svhn10k.npz"),
+        " and ".join(SVHN.files),
+        SVHN.kind,
+        ("", "svhn", "SVHN"),
+        SVHN.partly_in,
+        SVHN.read,
+        SVHN,
+    ),
+    "utkface": Source(
+        ("utkface.npz", "utkface32.npz"), "UTKFace/", "files", ("UTKFace", "utkface", ""), holds_faces, read_utkface
+    ),
+    "folder": Source(("folder.npz",), TABLE, "folder", ("",), lambda folder: (folder / TABLE).is_file(), read_folder),
+}
+
+
+@dataclass(frozen=True)
+class Found:
+    """Where a source is: a file of the kind `pack`, or a folder of its own files (`Source.kind`)."""
 
     path: Path
     kind: str
 
 
 def find(name: str, root: str | Path | None = None) -> Found | None:
-    """Look for a source's files; whether they are sound shows when they are read.
+    """Look for a source's files, in the folder (or at the pack) `root` only if it is given; None if they are nowhere.
 
-    Args:
-        name: One of `PACKS`.
-        root: Look in this folder only (or at this pack).
-
-    Returns:
-        Where they are; None if nowhere.
-
-    Raises:
-        DataError: For an unknown name.
+    Whether they are sound shows when they are read.
     """
-    if name not in PACKS:
-        raise DataError(f"no source {name!r}; there are {', '.join(PACKS)}")
+    if name not in SOURCES:
+        raise DataError(unknown("there is no source", name, SOURCES))
+    source = SOURCES[name]
     for place in paths.data_folders(root):
         if place.suffix == ".npz" and place.is_file():
             return Found(place, "pack")
-        if name == "folder" and (place / TABLE).is_file():
-            return Found(place, "folder")  # the user's own files are newer than a pack of them
-        for file in PACKS[name]:
-            if (place / file).is_file():
-                return Found(place / file, "pack")
-        found = _FINDERS[name](place)
-        if found is None and name == "folder" and root is not None and has_folders(place):
-            found = Found(place, "folder")
-        if found is not None:
-            return found
+        own = [Found(place / one, source.kind) for one in source.places if source.holds(place / one)]
+        packed = [Found(place / file, "pack") for file in source.packs if (place / file).is_file()]
+        both = own + packed if name == "folder" else packed + own  # a user's own files are newer than a pack of them
+        if not both and name == "folder" and root is not None and has_folders(place):
+            return Found(place, "folder")
+        if both:
+            return both[0]
     return None
 
 
 def read(name: str, root: str | Path | None = None, *, strict: bool | None = None, **options: object) -> Collection:
     """Read a source, from wherever it is found; a second time in one process from memory.
 
-    Args:
-        name: One of `PACKS`.
-        root: Look in this folder only (or at this pack).
-        strict: Make skipped files errors; by default where `LINFAIR_STRICT` is set to 1.
-        **options: Of `read_folder`, for `folder`.
+    `strict` makes skipped files errors; by default it is what `LINFAIR_STRICT` says. `options` are of `read_folder`.
 
     Raises:
         DataError: If nothing is found (says where it looked), or what is found cannot be used.
     """
     found = find(name, root)
     if found is None:
-        raise DataError(_nowhere(name, root))
+        looked = paths.data_folders(root)
+        where = ", ".join(f"{place}{'' if place.exists() else ' (no such folder)'}" for place in looked)
+        raise DataError(
+            f"no {TABLE} in {where}; a folder needs one, with the columns file and label, or a folder of images for "
+            "each label"
+            if name == "folder"
+            else f"{name} not found in {where} (looked for {', '.join((*SOURCES[name].packs, SOURCES[name].files))}); "
+            f"run `linfair data fetch {name}`, or name the folder that has it in LINFAIR_DATA; `linfair data status` "
+            "shows what is where"
+        )
     strict = os.environ.get("LINFAIR_STRICT", "") not in ("", "0") if strict is None else strict
-    return _read(name, found, _stamp(found), strict, tuple(sorted(options.items())))
+    return _read(name, found, _stamp(name, found), strict, tuple(sorted(options.items())))
 
 
 def checksum_state(found: Found) -> str:
@@ -116,24 +142,18 @@ def checksum_state(found: Found) -> str:
     """
     if found.kind == "pack":
         return packs.checksum_state(found.path)
-    known = {"batches": BATCHES, "mat": MATS}.get(found.kind)
-    if known is None:
+    release = {source.kind: source.release for source in SOURCES.values()}[found.kind]
+    if release is None:
         return "no checksum known"
-    wrong = [name for name, digest in known.items() if _md5(found.path / name) != digest]
+    wrong = [file for file, digest in release.files.items() if _md5(found.path / file) != digest]
     return f"checksum differs: {', '.join(wrong)}" if wrong else "checksum ok"
 
 
 def fetch(name: str, folder: str | Path | None = None) -> Found:
-    """Download a source with torchvision, checksum and progress; nothing is kept of a download that fails.
+    """Download `cifar10` or `svhn`, with checksum and progress; nothing is kept of a download that fails.
 
-    What is there already, complete and with the right checksum, is not downloaded again.
-
-    Args:
-        name: `cifar10` or `svhn`.
-        folder: Where to; the first of the places where data are looked for by default.
-
-    Returns:
-        Where it is.
+    What is there already, complete and with the right checksum, is not downloaded again. The folder is by default the
+    first of the places where data are looked for.
 
     Raises:
         DataError: If the download fails, or the source may not be downloaded (then how to obtain it, and its terms).
@@ -141,95 +161,59 @@ def fetch(name: str, folder: str | Path | None = None) -> Found:
     folder = Path(folder).expanduser() if folder is not None else paths.data_folders()[0]
     if name == "utkface":
         raise DataError(OBTAIN_UTKFACE.format(folder=folder))
-    if name not in _DOWNLOADS:
+    release = SOURCES[name].release if name in SOURCES else None
+    if release is None:
         raise DataError(f"{name!r} cannot be fetched; cifar10 and svhn can, utkface says how to obtain it")
     found = find(name, folder)
     if found is not None and checksum_state(found) == "checksum ok":
         return found
-    download, source, files, inside = _DOWNLOADS[name]
+    target = folder / release.folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".fetch-{name}-", dir=folder) as part:
-            from linfair.data.torchvision import torchvision
-
-            download(torchvision().datasets, part)
-            source(Path(part) / inside)
-            (folder / inside).mkdir(exist_ok=True)
-            for file in files:
-                (Path(part) / inside / file).replace(folder / inside / file)
-    except (OSError, RuntimeError, ValueError, EOFError, ImportError) as error:  # URLError is an OSError
+            _download(release, Path(part))
+            release.read(part)
+            target.mkdir(exist_ok=True)
+            for file in release.files:
+                (Path(part) / file).replace(target / file)
+    except (OSError, ValueError, EOFError, KeyError, tarfile.TarError) as error:  # requests' errors are OSErrors
         raise DataError(
             f"{name} could not be downloaded into {folder} ({type(error).__name__}: {error}); nothing of it was kept. "
-            f"Try again, or download it elsewhere and copy {FILES[name]} into that folder"
+            f"Try again, or download it elsewhere and copy {SOURCES[name].files} into that folder"
         ) from error
-    return Found(folder / inside, "batches" if name == "cifar10" else "mat")
+    return Found(target, release.kind)
 
 
-def _fetch_cifar10(datasets: ModuleType, folder: str) -> None:
-    kind = datasets.CIFAR10
-    datasets.utils.download_and_extract_archive(kind.url, folder, filename=kind.filename, md5=kind.tgz_md5)
+def _download(release: Release, part: Path) -> None:
+    """Download a release's files into a folder; of an archive no more is unpacked than these files."""
+    import pooch
 
-
-def _fetch_svhn(datasets: ModuleType, folder: str) -> None:
-    for split in ("train", "test"):
-        url, filename, md5 = datasets.SVHN.split_list[split]
-        datasets.utils.download_url(url, folder, filename, md5)
-
-
-_DOWNLOADS: dict[str, tuple[Callable, Callable, dict[str, str], str]] = {
-    "cifar10": (_fetch_cifar10, read_cifar10, BATCHES, CIFAR_FOLDER),
-    "svhn": (_fetch_svhn, read_svhn, MATS, ""),
-}
-
-
-def _find_cifar10(place: Path) -> Found | None:
-    for folder in (place / CIFAR_FOLDER, place):
-        if any((folder / batch).is_file() for batch in BATCHES):
-            return Found(folder, "batches")
-    return None
-
-
-def _find_svhn(place: Path) -> Found | None:
-    for folder in (place, place / "svhn", place / "SVHN"):
-        if any((folder / file).is_file() for file in MATS):
-            return Found(folder, "mat")
-    return None
-
-
-def _find_utkface(place: Path) -> Found | None:
-    for folder in (place / "UTKFace", place / "utkface", place):
-        if holds_faces(folder):
-            return Found(folder, "files")
-    return None
-
-
-_FINDERS: dict[str, Callable[[Path], Found | None]] = {
-    "cifar10": _find_cifar10,
-    "svhn": _find_svhn,
-    "utkface": _find_utkface,
-    "folder": lambda place: None,
-}
+    pooch.get_logger().setLevel("WARNING")
+    names = {url.rpartition("/")[2]: url for url in release.urls}
+    digests = {name: f"md5:{release.urls[url]}" for name, url in names.items()}
+    store = pooch.create(part, base_url="", registry=digests, urls=names, retry_if_failed=RETRIES)
+    for name in names:
+        path = store.fetch(name, progressbar=True)
+        if tarfile.is_tarfile(path):
+            with tarfile.open(path) as archive:
+                for file in release.files:
+                    (part / file).write_bytes(archive.extractfile(f"{release.folder}/{file}").read())
 
 
 @functools.lru_cache(maxsize=4)
 def _read(name: str, found: Found, stamp: str, strict: bool, options: tuple[tuple[str, object], ...]) -> Collection:
     """Read once for each state of the files; `stamp` stands for that state."""
-    if found.kind == "batches":
-        return read_cifar10(found.path)
-    if found.kind == "mat":
-        return read_svhn(found.path)
-    if found.kind == "files":
-        return read_utkface(found.path, strict=strict)
-    if found.kind == "folder":
-        return read_folder(found.path, strict=strict, **dict(options))
+    if found.kind != "pack":
+        return SOURCES[name].read(found.path, strict=strict, **dict(options))
     collection = packs.read_pack(found.path, name)
     return _chosen(found.path, collection, **dict(options)) if name == "folder" else collection
 
 
 def _chosen(
-    path: Path, collection: Collection, columns: tuple[str, ...] = ("label",), size: int = 32, **_: object
+    path: Path, collection: Collection, columns: tuple[str, ...] | None = ("label",), size: int = 32, **_: object
 ) -> Collection:
     """The columns of a pack that was made from a folder, at the size it was made with; conflicts were settled then."""
+    columns = tuple(collection.names) if columns is None else columns
     check_named(str(path), columns, tuple(collection.names))
     if collection.images.shape[2:] != (size, size):
         height, width = collection.images.shape[2:]
@@ -238,30 +222,14 @@ def _chosen(
     return replace(collection, fields=fields, names={column: collection.names[column] for column in columns})
 
 
-def _nowhere(name: str, root: str | Path | None) -> str:
-    looked = ", ".join(f"{place}{'' if place.exists() else ' (no such folder)'}" for place in paths.data_folders(root))
-    if name == "folder":
-        return (
-            f"no {TABLE} in {looked}; a folder needs one, with the columns file and label, or a folder of images for "
-            "each label"
-        )
-    files = ", ".join((*PACKS[name], FILES[name]))
-    return (
-        f"{name} not found in {looked} (looked for {files}); run `linfair data fetch {name}`, or name the folder that "
-        "has it in LINFAIR_DATA; `linfair data status` shows what is where"
-    )
-
-
-def _stamp(found: Found) -> str:
+def _stamp(name: str, found: Found) -> str:
     """Changes when a file of the source changes: names, sizes and times."""
     if found.kind == "pack":
         files = [found.path, found.path.with_name(f"{found.path.name}.sha256")]
-    elif found.kind == "files":
-        files = files_of(found.path)
-    elif found.kind == "folder":
-        files = [found.path / TABLE, *files_of(found.path)]
+    elif release := SOURCES[name].release:
+        files = [found.path / file for file in release.files]
     else:
-        files = [found.path / file for file in (BATCHES if found.kind == "batches" else MATS)]
+        files = [found.path / TABLE, *files_of(found.path, hidden=True)]
     state = hashlib.sha256()
     for file in files:
         if file.exists():

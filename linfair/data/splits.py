@@ -17,20 +17,11 @@ import numpy as np
 def part(
     strata: np.ndarray, same: np.ndarray, share: float, rng: np.random.Generator, *, among: np.ndarray | None = None
 ) -> np.ndarray:
-    """Draw a share of every stratum, whole sets only.
+    """Draw a share of every stratum, whole sets only: True for the images that were drawn, shape (n,).
 
     Of each stratum with n images, sets are drawn in random order until the next one would carry the part past
-    round(share * n); at least one set of a stratum with two or more is drawn and at least one left.
-
-    Args:
-        strata: Stratum of each image, int64, shape (n,).
-        same: Set of each image, shape (n,).
-        share: In (0, 1).
-        rng: Random numbers.
-        among: Draw among these images only, boolean, shape (n,).
-
-    Returns:
-        True for the images that were drawn, shape (n,).
+    round(share * n); of a stratum with two or more sets at least one is drawn and at least one left. `strata` and
+    `same` give the stratum and the set of each image; `among` limits the draw to some images.
 
     >>> drawn = part(np.repeat([0, 1], 10), np.arange(20), 0.3, np.random.default_rng(0))
     >>> [int(drawn[:10].sum()), int(drawn[10:].sum())]
@@ -61,14 +52,6 @@ def joint_part(
     one set, and at least one stays). Its sets are taken in the order of Webster's apportionment among its labels: the
     k-th image, k = 0, 1, ..., of a label with m images comes at (k + 1/2) / m, ties in random order. A label's last set
     is never drawn. The draw of the other groups is the same as that of `part`.
-
-    Args:
-        labels: Label of each image, int64, shape (n,).
-        groups: Group of each image, int64, shape (n,).
-        same: Set of each image, shape (n,).
-        share: In (0, 1).
-        rng: Random numbers.
-        among: Draw among these images only, boolean, shape (n,).
 
     Returns:
         True for the images that were drawn, shape (n,); the groups that are thin.
@@ -173,16 +156,7 @@ def _take_in_turn(
 def thin(
     labels: np.ndarray, fractions: Sequence[float], rng: np.random.Generator, *, among: np.ndarray | None = None
 ) -> np.ndarray:
-    """Keep a fraction of each class: exactly round(fraction * n) images of a class with n.
-
-    Args:
-        labels: Class of each image, int64, shape (n,).
-        fractions: Fraction to keep for each class, in (0, 1].
-        rng: Random numbers.
-        among: Keep among these images only, boolean, shape (n,).
-
-    Returns:
-        True for the images that stay, shape (n,).
+    """Keep exactly round(fraction * n) images of a class with n: True for those that stay, shape (n,).
 
     >>> kept = thin(np.repeat([0, 1], 10), [0.9, 0.1], np.random.default_rng(0))
     >>> [int(kept[:10].sum()), int(kept[10:].sum())]

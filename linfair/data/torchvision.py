@@ -20,11 +20,8 @@ _declared: list[torch.library.Library] = []  # a declaration ends when its libra
 def torchvision() -> ModuleType:
     """Import torchvision, with its submodules `datasets`, `models` and `transforms`.
 
-    A build that does not match the installed torch is imported all the same, without its compiled operators: `ops.nms`
-    and `io` do not work then, everything in Python does.
-
-    Returns:
-        The module torchvision.
+    A build that does not match the installed torch is imported without its compiled operators: `ops.nms` and `io` then
+    do not work, everything in Python does.
 
     Raises:
         ImportError: If torchvision is missing or cannot be repaired; says which pair to install.

@@ -4,24 +4,31 @@ Source: Z. Zhang, Y. Song, H. Qi, "Age Progression/Regression by Conditional Adv
 """
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from linfair.data.collection import Collection, Skipped
-from linfair.data.images import SUFFIXES, check_skips, content_digest, numbered, pictures
+from linfair.data.collection import Collection, DataError, Skipped
+from linfair.data.images import SUFFIXES, check_skips, content_digest, files_of, numbered, pictures
+from linfair.names import hint
 
-SIZE = 32
 LIMITS = {"age": 116, "gender": 1, "race": 4}
 """Largest value of each field; the smallest is 0."""
-AGE_ONLY = "used for age only"
-_DATE = re.compile(r"\d{8}")
+NAMES = {
+    "race": ("White", "Black", "Asian", "Indian", "Others"),
+    "gender": ("male", "female"),
+    "age": ("2-12", "13-17", "18-64", "65+"),
+    "age5": ("0-1", "2-12", "13-17", "18-64", "65+"),
+}
+AGE_EDGES = (2, 13, 18, 65)
+"""First year of each of the paper's age groups; ages 0 and 1 are dropped."""
 
 
 def fields_of(name: str) -> dict[str, int]:
     """Age, gender and race from a file's name; a name with fewer than three fields keeps its age, the others are -1.
 
-    With two fields before the date nobody can say whether gender or race is the missing one: both are -1.
+    With two fields before the date nobody can say whether gender or race is missing: both are -1.
 
     Raises:
         ValueError: If the age is missing, the name has another form, or a value is absurd; says which.
@@ -31,13 +38,11 @@ def fields_of(name: str) -> dict[str, int]:
     >>> fields_of("39_1_20170116174525125.jpg.chip.jpg")
     {'age': 39, 'gender': -1, 'race': -1}
     """
-    before = []
-    for token in name.split("_"):
-        if _DATE.match(token):
-            break
-        before.append(token)
-    else:
+    tokens = name.split("_")
+    date = next((i for i, token in enumerate(tokens) if re.match(r"\d{8}", token)), None)
+    if date is None:
         raise ValueError("the name is not [age]_[gender]_[race]_[date]: no date")
+    before = tokens[:date]
     if not before or not before[0]:
         raise ValueError("the name has no age")
     if len(before) > 3:
@@ -52,25 +57,12 @@ def fields_of(name: str) -> dict[str, int]:
     return values if len(before) == 3 else dict.fromkeys(LIMITS, -1) | {"age": values["age"]}
 
 
-def files_of(folder: str | Path) -> list[Path]:
-    """The image files of a folder and its subfolders, by extension in any case, in order of their names."""
-    found = (path for path in Path(folder).rglob("*") if path.suffix.lower() in SUFFIXES)
-    return sorted(path for path in found if not path.name.startswith(".") and path.is_file())
-
-
 def read_utkface(folder: str | Path, *, strict: bool = False) -> Collection:
-    """Read the original files, resized to 32x32.
+    """Read the original files below a folder, resized to 32x32: `age` (years), `gender`, `race`; no official split.
 
     Identical pictures (at full size) get one number in `same`. A file that is there twice, with one name and one
-    picture in two subfolders, counts once. What cannot be used is skipped, counted and listed; so are names that lack
-    gender or race, which are used for age only (the missing fields are -1).
-
-    Args:
-        folder: Holds the files, also in subfolders.
-        strict: Make every skip an error.
-
-    Returns:
-        The collection: `age` (years), `gender`, `race`; no official split.
+    picture in two subfolders, counts once. What cannot be used is skipped and listed, or with `strict` an error; names
+    that lack gender or race are listed too, and used for age only (the missing fields are -1).
 
     Raises:
         DataError: If no file can be used, or one was skipped and `strict` is set.
@@ -81,34 +73,29 @@ def read_utkface(folder: str | Path, *, strict: bool = False) -> Collection:
         name = path.relative_to(folder).as_posix()
         try:
             values.append(fields_of(path.name))
+            wanted.append((name, path))
         except ValueError as error:
             skipped.append(Skipped(name, str(error)))
-            continue
-        wanted.append((name, path))
-    read = pictures(wanted, SIZE, what="reading UTKFace")
+    read = pictures(wanted, 32, what="reading UTKFace")
     skipped += read.skipped
-    kept: list[int] = []
-    seen: set[tuple[str, bytes]] = set()
-    for row, digest in enumerate(read.digests):
-        name, path = wanted[read.kept[row]]
-        if (path.name, digest) in seen:
+    rows: dict[tuple[str, bytes], int] = {}
+    for row, (number, digest) in enumerate(zip(read.kept, read.digests, strict=True)):
+        name, path = wanted[number]
+        if rows.setdefault((path.name, digest), row) != row:
             skipped.append(Skipped(name, "the same file is in another subfolder"))
             continue
-        seen.add((path.name, digest))
-        kept.append(row)
-        lacking = [field for field, value in values[read.kept[row]].items() if value < 0]
+        lacking = [field for field, value in values[number].items() if value < 0]
         if lacking:
-            skipped.append(Skipped(name, f"no {' and '.join(lacking)} in the name; {AGE_ONLY}"))
-    check_skips(f"UTKFace in {folder}", tuple(skipped), len(kept), strict=strict)
+            skipped.append(Skipped(name, f"no {' and '.join(lacking)} in the name; used for age only"))
+    check_skips(f"UTKFace in {folder}", [(one.name, one.why) for one in skipped], len(rows), strict=strict)
+    kept = list(rows.values())
     images = read.images if len(kept) == len(read.images) else read.images[kept]
-    images.flags.writeable = False
-    rows = [values[read.kept[row]] for row in kept]
-    fields = {field: np.array([row[field] for row in rows], dtype=np.int64) for field in LIMITS}
+    fields = {field: np.array([values[read.kept[row]][field] for row in kept], dtype=np.int64) for field in LIMITS}
     return Collection(
         "utkface",
         images,
         fields,
-        same=numbered(read.digests[row] for row in kept),
+        same=numbered(digest for _, digest in rows),
         official=None,
         origin=f"original files, {len(images):,} images",
         sha256=content_digest(images, fields),
@@ -117,13 +104,29 @@ def read_utkface(folder: str | Path, *, strict: bool = False) -> Collection:
     )
 
 
-def holds_faces(folder: str | Path) -> bool:
+def holds_faces(folder: Path) -> bool:
     """Whether a folder, or a folder in it, has a file with a name of UTKFace's form."""
-    folder = Path(folder)
-    if not folder.is_dir():
-        return False
-    return any(
+    return folder.is_dir() and any(
         re.match(r"\d{1,3}_\d_.*\d{8}", path.name) and path.suffix.lower() in SUFFIXES
         for pattern in ("*", "*/*")
         for path in folder.glob(pattern)
     )
+
+
+def utkface_field(fields: Mapping[str, np.ndarray], name: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Numbers (-1 for an image that is left out) and names of a way to label or group UTKFace.
+
+    `name` is `age`, `age5`, `race`, `gender`, or several joined by `x`; `fields` holds years, gender and race.
+
+    >>> utkface_field({"age": np.array([1, 2, 64, 65])}, "age")[0].tolist()
+    [-1, 0, 2, 3]
+    """
+    if "x" in name:
+        (one, names), (two, more) = (utkface_field(fields, part) for part in name.split("x", 1))
+        joined = np.where((one >= 0) & (two >= 0), one * len(more) + two, -1)
+        return joined, tuple(f"{a}, {b}" for a in names for b in more)
+    if name not in NAMES:
+        raise DataError(f"utkface has no label or group {name!r} (two are joined as racexgender); {hint(name, NAMES)}")
+    if name.startswith("age"):
+        return np.searchsorted(AGE_EDGES, fields["age"], side="right") - (name == "age"), NAMES[name]
+    return fields[name], NAMES[name]

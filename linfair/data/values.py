@@ -46,16 +46,12 @@ def is_missing(value: str) -> bool:
 def in_order(values: Sequence[str]) -> tuple[str, ...]:
     """The distinct values: as numbers (also `1.5`, `1e3`, `10%`) where all are numbers, else as text.
 
-    >>> in_order(["10.0", "2.0", "1", "1e1", "-3"])
-    ('-3', '1', '2.0', '10.0', '1e1')
-    >>> in_order(["10", "9", "x"])
-    ('10', '9', 'x')
+    >>> in_order(["10.0", "2.0", "1", "1e1", "-3"]), in_order(["10", "9", "x"])
+    (('-3', '1', '2.0', '10.0', '1e1'), ('10', '9', 'x'))
     """
     distinct = sorted(set(values))
     numbers = {value: number(value) for value in distinct}
-    if None in numbers.values():
-        return tuple(distinct)
-    return tuple(sorted(distinct, key=numbers.__getitem__))
+    return tuple(distinct if None in numbers.values() else sorted(distinct, key=numbers.__getitem__))
 
 
 def number(value: str) -> Decimal | None:
@@ -79,7 +75,9 @@ def lookalikes(values: Sequence[str]) -> list[tuple[str, ...]]:
     """
     found: dict[object, list[str]] = {}
     for value in sorted(set(values)):
-        found.setdefault(_skeleton(value), []).append(value)
+        written = number(value)
+        plain = re.sub(r"[\s_-]+", " ", _printed(value).casefold()).strip() if written is None else written
+        found.setdefault(plain, []).append(value)
     return [tuple(alike) for alike in found.values() if len(alike) > 1]
 
 
@@ -106,8 +104,3 @@ def _visible(value: str) -> str:
 def _printed(value: str) -> str:
     """What a value looks like: NFKC, without invisible characters and doubled blanks, homoglyphs as ASCII."""
     return " ".join(_visible(unicodedata.normalize("NFKC", value)).split()).translate(_HOMOGLYPHS)
-
-
-def _skeleton(value: str) -> object:
-    found = number(value)
-    return found if found is not None else re.sub(r"[\s_-]+", " ", _printed(value).casefold()).strip()

@@ -7,14 +7,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from linfair_book.data_pages import markdown, read_rows
 from PIL import Image
 
 from linfair.cli import main
 from linfair.data import DATASETS, EMBEDDED, DataError, counts, load_data
 from linfair.data.collection import Collection
-from linfair.data.named import UTKFACE_NAMES
 from linfair.data.packs import write_pack
-from linfair.data.sheets import SHEETS, markdown, sheet_of
+from linfair.data.sheets import SHEETS, sheet_of
+from linfair.data.utkface import NAMES
 
 REAL = Path(os.environ.get("LINFAIR_DATA", "/nowhere"))
 needs_packs = pytest.mark.skipif(
@@ -71,12 +72,12 @@ def linfair(capsys: pytest.CaptureFixture, *words: str) -> tuple[int, str, str]:
 
 def test_every_data_set_has_a_sheet_and_the_papers_groups_are_ours() -> None:
     for name in DATASETS:
-        assert sheet_of(name).name == name.split("_")[0]
+        assert sheet_of(name) is SHEETS[name.split("_")[0]]
     assert set(EMBEDDED) < set(DATASETS)
     for sheet in SHEETS.values():
         assert set(sheet.paper) <= set(DATASETS)
         for paper in sheet.paper.values():
-            assert len(paper.groups) == len(paper.shares) and abs(sum(paper.shares) - 100) < 0.02
+            assert abs(sum(paper.shares) - 100) < 0.02
             if paper.counts:
                 shares = [100 * count / sum(paper.counts) for count in paper.counts]
                 assert np.allclose(shares, paper.shares, atol=0.006)
@@ -142,9 +143,9 @@ def test_describe_writes_rows_that_replace_their_own_kind_only(faces: Path, caps
         assert linfair(capsys, "data", "describe", *words, "--write", str(file))[0] == 0
     table = pd.read_parquet(file)
     assert set(map(tuple, table[["group", "seed"]].drop_duplicates().to_numpy())) == {("race", 1), ("gender", 0)}
-    assert counts.read_rows(file, "utkface_race", group="gender")["n"].sum() == 400
+    assert read_rows(file, "utkface_race", group="gender")["n"].sum() == 400
     with pytest.raises(ValueError, match="--write"):
-        counts.read_rows(file, "svhn")
+        read_rows(file, "svhn")
 
 
 def test_describe_a_folder_lists_what_is_left_out_and_strict_refuses(
@@ -209,7 +210,7 @@ def test_status_counts_a_pack_without_decoding_it(
     found = json.loads(out)["utkface"]
     assert found["found"] and found["kind"] == "pack" and found["checksum"] == "checksum ok"
     assert found["images"] == 400
-    assert found["groups"]["age"] == dict(zip(UTKFACE_NAMES["age"], (44, 20, 188, 140), strict=True))
+    assert found["groups"]["age"] == dict(zip(NAMES["age"], (44, 20, 188, 140), strict=True))
     code, out, _ = linfair(capsys, "data", "status")
     assert "400 images, checksum ok" in out and "(left out: 8)" in out
 
@@ -341,7 +342,7 @@ def test_status_of_the_real_packs(capsys: pytest.CaptureFixture) -> None:
 def test_the_books_counts_are_those_of_the_data(name: str, capsys: pytest.CaptureFixture) -> None:
     """Oracle: the data, split again."""
     file = Path(__file__).resolve().parents[2] / "book/results/data_counts.parquet"
-    committed = counts.read_rows(file, name)
+    committed = read_rows(file, name)
     rows = counts.count_rows(load_data(name, seed=int(committed["seed"].iloc[0])))
     same = ["split", "group_name", "label_name", "n", "source_sha256", "source"]
     assert committed[same].reset_index(drop=True).equals(rows[same])

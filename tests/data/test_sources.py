@@ -2,24 +2,20 @@
 
 import hashlib
 import http.server
-import io
-import os
-import shutil
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from linfair.data import sources
-from linfair.data.cifar import BATCHES, FOLDER
 from linfair.data.collection import DataError
+from linfair.data.official import CIFAR10, SVHN
 from linfair.data.packs import write_pack
 from linfair.data.sources import Found, checksum_state, fetch, find, read
-from linfair.data.svhn import FILES
-from linfair.data.torchvision import torchvision
 
 Writer = Callable[..., tuple[np.ndarray, np.ndarray]]
 
@@ -47,8 +43,8 @@ def test_every_kind_is_found_and_packs_come_before_files(
     write_mats(tmp_path / "svhn")
     write_image(tmp_path / "UTKFace" / "26_1_3_20170116174525125.jpg.chip.jpg", 1)
     (tmp_path / "labels.csv").write_text("file,label\n")
-    kinds = {name: find(name, tmp_path) for name in sources.PACKS}
-    assert kinds["cifar10"] == find("cifar10", tmp_path / FOLDER) == Found(tmp_path / FOLDER, "batches")
+    kinds = {name: find(name, tmp_path) for name in sources.SOURCES}
+    assert kinds["cifar10"] == find("cifar10", tmp_path / CIFAR10.folder) == Found(tmp_path / CIFAR10.folder, "batches")
     assert kinds["svhn"] == Found(tmp_path / "svhn", "mat")
     assert kinds["utkface"] == Found(tmp_path / "UTKFace", "files")
     assert kinds["folder"] == Found(tmp_path, "folder")
@@ -166,69 +162,53 @@ def served(tmp_path: Path) -> Iterator[tuple[Path, str, dict[str, int]]]:
 
 
 @pytest.fixture
-def cifar_there(
-    served: tuple[Path, str, dict[str, int]], monkeypatch: pytest.MonkeyPatch, write_batches: Writer
-) -> tuple[dict[str, int], np.ndarray]:
-    """The address of CIFAR-10 in torchvision leads to a small archive in the true format, with its checksums."""
-    folder, address, cut = served
-    images, _ = write_batches(folder)
-    archive = io.BytesIO()
-    with tarfile.open(fileobj=archive, mode="w:gz") as tar:
-        tar.add(folder / FOLDER, FOLDER)
-    (folder / "cifar-10-python.tar.gz").write_bytes(archive.getvalue())
-    known = torchvision().datasets.CIFAR10
-    monkeypatch.setattr(known, "url", f"{address}/cifar-10-python.tar.gz")
-    monkeypatch.setattr(known, "tgz_md5", hashlib.md5(archive.getvalue()).hexdigest())
-    for name in BATCHES:
-        content = (folder / FOLDER / name).read_bytes()
-        monkeypatch.setitem(BATCHES, name, hashlib.md5(content).hexdigest())
-    return cut, images
+def offered(
+    served: tuple[Path, str, dict[str, int]], monkeypatch: pytest.MonkeyPatch, write_batches: Writer, write_mats: Writer
+) -> dict[str, np.ndarray]:
+    """The addresses of CIFAR-10 and SVHN lead to small files in the true formats, with their checksums."""
+    folder, address, _ = served
+    monkeypatch.setattr(sources, "RETRIES", 0)
+    images = {"cifar10": write_batches(folder)[0], "svhn": write_mats(folder)[0]}
+    with tarfile.open(folder / "cifar-10-python.tar.gz", mode="w:gz") as tar:
+        tar.add(folder / CIFAR10.folder, CIFAR10.folder)
+    for release, served_files in ((CIFAR10, ["cifar-10-python.tar.gz"]), (SVHN, list(SVHN.files))):
+        own = {name: md5(folder / release.folder / name) for name in release.files}
+        offer(monkeypatch, release.name, {f"{address}/{name}": md5(folder / name) for name in served_files}, own)
+    return images
 
 
-@pytest.fixture
-def svhn_there(
-    served: tuple[Path, str, dict[str, int]], monkeypatch: pytest.MonkeyPatch, write_mats: Writer
-) -> tuple[dict[str, int], np.ndarray]:
-    """Likewise for SVHN's two files."""
-    folder, address, cut = served
-    images, _ = write_mats(folder)
-    splits = {}
-    for split in ("train", "test"):
-        name = f"{split}_32x32.mat"
-        digest = hashlib.md5((folder / name).read_bytes()).hexdigest()
-        splits[split] = [f"{address}/{name}", name, digest]
-        monkeypatch.setitem(FILES, name, digest)
-    monkeypatch.setattr(torchvision().datasets.SVHN, "split_list", splits)
-    return cut, images
+def md5(path: Path) -> str:
+    return hashlib.md5(path.read_bytes()).hexdigest()
 
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:Python 3.14 will, by default, filter extracted tar archives:DeprecationWarning"
-)
+def offer(monkeypatch: pytest.MonkeyPatch, name: str, urls: dict[str, str], files: dict[str, str]) -> None:
+    """Let a source be downloaded from other addresses, with other checksums."""
+    source = sources.SOURCES[name]
+    release = replace(source.release, urls=urls, files=files)
+    monkeypatch.setitem(sources.SOURCES, name, replace(source, release=release))
 
 
 @pytest.mark.parametrize("name", ["cifar10", "svhn"])
 def test_what_is_fetched_is_found_read_and_not_fetched_again(
-    name: str, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+    name: str, tmp_path: Path, offered: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _, images = request.getfixturevalue("cifar_there" if name == "cifar10" else "svhn_there")
     target = tmp_path / "data"
     found = fetch(name, target)
     assert found == find(name, target)
     assert checksum_state(found) == "checksum ok"
-    np.testing.assert_array_equal(read(name, target).images, images)
-    assert not [path for path in target.rglob("*") if path.name.startswith(".") or path.suffix == ".gz"]
-    monkeypatch.setattr(torchvision().datasets.utils, "download_url", lambda *_: pytest.fail("downloaded again"))
+    np.testing.assert_array_equal(read(name, target).images, offered[name])
+    names = {file.name for file in target.rglob("*") if file.is_file()}
+    assert names == set(sources.SOURCES[name].release.files), "no archive and no temporary file is left"
+    monkeypatch.setattr(sources, "_download", lambda *_: pytest.fail("downloaded again"))
     assert fetch(name, target) == found
 
 
 @pytest.mark.parametrize(("name", "file"), [("cifar10", "cifar-10-python.tar.gz"), ("svhn", "test_32x32.mat")])
 def test_an_interrupted_download_leaves_nothing_and_can_be_repeated(
-    name: str, file: str, tmp_path: Path, request: pytest.FixtureRequest
+    name: str, file: str, tmp_path: Path, offered: dict[str, np.ndarray], served: tuple
 ) -> None:
-    cut, images = request.getfixturevalue("cifar_there" if name == "cifar10" else "svhn_there")
+    cut, target = served[2], tmp_path / "data"
     cut[file] = 30_000
-    target = tmp_path / "data"
     with pytest.raises(
         DataError, match=f"{name} could not be downloaded .*nothing of it was kept. Try again"
     ) as caught:
@@ -238,36 +218,53 @@ def test_an_interrupted_download_leaves_nothing_and_can_be_repeated(
     assert find(name, target) is None
     del cut[file]
     fetch(name, target)
-    np.testing.assert_array_equal(read(name, target).images, images)
+    np.testing.assert_array_equal(read(name, target).images, offered[name])
 
 
-def test_no_server_and_no_file_are_one_line(tmp_path: Path, svhn_there: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
-    known = torchvision().datasets.SVHN.split_list["train"]
-    for url, reason in ((known[0] + ".gone", "HTTP Error 404"), ("http://127.0.0.1:9/x", "refused")):
-        monkeypatch.setitem(torchvision().datasets.SVHN.split_list, "train", [url, *known[1:]])
-        with pytest.raises(DataError, match=f"svhn could not be downloaded .*{reason}"):
+def test_a_download_that_breaks_off_once_is_tried_again(
+    tmp_path: Path, offered: dict[str, np.ndarray], served: tuple, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut = served[2]
+    cut["test_32x32.mat"] = 1_000
+    monkeypatch.setattr(sources, "RETRIES", 1)
+    monkeypatch.setattr("time.sleep", lambda _: cut.clear())
+    fetch("svhn", tmp_path / "data")
+    np.testing.assert_array_equal(read("svhn", tmp_path / "data").images, offered["svhn"])
+
+
+def test_no_server_no_file_and_another_file_are_one_line(
+    tmp_path: Path, offered: dict[str, np.ndarray], served: tuple, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = sources.SOURCES["svhn"].release
+    (train, digest), test = release.urls.items()
+    for url, known, reason in (
+        (train + ".gone", digest, "404"),
+        ("http://127.0.0.1:9/x", digest, "refused"),
+        (train, "0" * 32, "does not match"),
+    ):
+        offer(monkeypatch, "svhn", {url: known, test[0]: test[1]}, release.files)
+        with pytest.raises(DataError, match=f"svhn could not be downloaded .*{reason}") as caught:
             fetch("svhn", tmp_path / "data")
+        assert "\n" not in str(caught.value)
     assert list((tmp_path / "data").iterdir()) == []
 
 
 def test_a_key_press_in_the_middle_leaves_nothing(
-    tmp_path: Path, cifar_there: tuple, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, offered: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped while unpacking, with a batch already on the disk."""
-    utils = torchvision().datasets.utils
 
-    def stopped(_: str, to: str, *__: object) -> None:
-        os.makedirs(f"{to}/{FOLDER}")
-        Path(to, FOLDER, "data_batch_1").write_bytes(b"half")
+    def stopped(_: object, part: Path) -> None:
+        (part / "data_batch_1").write_bytes(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(utils, "extract_archive", stopped)
+    monkeypatch.setattr(sources, "_download", stopped)
     with pytest.raises(KeyboardInterrupt):
         fetch("cifar10", tmp_path / "data")
     assert list((tmp_path / "data").iterdir()) == []
 
 
-def test_fetching_mends_what_is_incomplete_or_changed(tmp_path: Path, cifar_there: tuple) -> None:
+def test_fetching_mends_what_is_incomplete_or_changed(tmp_path: Path, offered: dict[str, np.ndarray]) -> None:
     target = tmp_path / "data"
     found = fetch("cifar10", target)
     (found.path / "data_batch_2").unlink()
@@ -276,20 +273,25 @@ def test_fetching_mends_what_is_incomplete_or_changed(tmp_path: Path, cifar_ther
     with pytest.raises(DataError, match="data_batch_2 missing"):
         read("cifar10", target)
     fetch("cifar10", target)
-    np.testing.assert_array_equal(read("cifar10", target).images, cifar_there[1])
+    np.testing.assert_array_equal(read("cifar10", target).images, offered["cifar10"])
 
 
+@pytest.mark.parametrize("name", ["cifar10", "svhn"])
 def test_an_archive_with_the_right_checksum_and_unreadable_content_is_not_kept(
-    tmp_path: Path, svhn_there: tuple, served: tuple, monkeypatch: pytest.MonkeyPatch
+    name: str, tmp_path: Path, offered: dict[str, np.ndarray], served: tuple, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, _, _ = served
-    shutil.copy(folder / "test_32x32.mat", folder / "good")
-    (folder / "test_32x32.mat").write_bytes(b"no MATLAB file")
-    known = torchvision().datasets.SVHN.split_list
-    digest = hashlib.md5(b"no MATLAB file").hexdigest()
-    monkeypatch.setitem(known, "test", [*known["test"][:2], digest])
-    with pytest.raises(DataError, match="test_32x32.mat: damaged, cut short, or no MATLAB file"):
-        fetch("svhn", tmp_path / "data")
+    folder = served[0]
+    url = list(sources.SOURCES[name].release.urls)[-1]
+    file = folder / url.rpartition("/")[2]
+    if name == "cifar10":  # a tar without the batches
+        with tarfile.open(file, mode="w:gz") as tar:
+            tar.add(folder / "train_32x32.mat", "other/data_batch_1")
+    else:
+        file.write_bytes(b"no MATLAB file")
+    urls = sources.SOURCES[name].release.urls | {url: md5(file)}
+    offer(monkeypatch, name, urls, sources.SOURCES[name].release.files)
+    with pytest.raises(DataError, match="no MATLAB file" if name == "svhn" else "data_batch_1.* not found"):
+        fetch(name, tmp_path / "data")
     assert list((tmp_path / "data").iterdir()) == []
 
 

@@ -14,7 +14,7 @@ from linfair_book.sweeps import seeds_of_panels
 from linfair.cli import main
 from linfair.data import DataError, load_data
 from linfair.data.collection import Collection
-from linfair.data.svhn import IMAGES
+from linfair.data.official import SVHN
 from linfair.study import ResultStore, grid
 from linfair.study.cell import Worker
 from linfair.study.grids import beside
@@ -124,7 +124,7 @@ def test_rows_of_a_part_of_a_data_set_say_so_and_a_whole_one_does_not(
     assert load_data("digits").provenance.get("subset", False) is False
     monkeypatch.setitem(__import__("linfair.data.named", fromlist=["FULL"]).FULL, "svhn", 500)
     assert load_data("svhn").provenance["subset"] is False
-    monkeypatch.setitem(__import__("linfair.data.named", fromlist=["FULL"]).FULL, "svhn", IMAGES)
+    monkeypatch.setitem(__import__("linfair.data.named", fromlist=["FULL"]).FULL, "svhn", SVHN.images)
     worker = Worker(cell(data_options=None, base_data_options=None), ResultStore(tmp_path), False)
     assert set(worker.table("original")["data"]) == {"svhn subset"}
     assert worker.stored("original") is not None, "what is stored is known again"

@@ -1,4 +1,4 @@
-"""CIFAR-10's official batches: generated ones read right, malicious and damaged ones refused."""
+"""The official files of CIFAR-10 and SVHN: generated ones read right, malicious and damaged ones refused."""
 
 import os
 import pickle
@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.io import savemat
 
-from linfair.data.cifar import read_cifar10, unpickle
 from linfair.data.collection import DataError
+from linfair.data.official import CIFAR10, SVHN, unpickle
+from linfair.data.torchvision import torchvision
 
 Writer = Callable[..., tuple[np.ndarray, np.ndarray]]
-FOLDER = "cifar-10-batches-py"
+FOLDER = CIFAR10.folder
 
 
 class Attack:
@@ -28,7 +30,7 @@ class Attack:
 def test_batches_are_read_in_order_with_their_split(tmp_path: Path, write_batches: Writer) -> None:
     """Oracle: the arrays the batches were written from."""
     images, labels = write_batches(tmp_path, each=7)
-    read = read_cifar10(tmp_path / FOLDER)
+    read = CIFAR10.read(tmp_path / FOLDER)
     np.testing.assert_array_equal(read.images, images, strict=True)
     np.testing.assert_array_equal(read.fields["label"], labels, strict=True)
     assert read.official.tolist() == [0] * 35 + [1] * 7
@@ -77,7 +79,7 @@ def test_a_malicious_pickle_is_refused_and_runs_nothing(
     write_batches(tmp_path)
     (tmp_path / FOLDER / "data_batch_3").write_bytes(pickle.dumps(content, protocol=2))
     with pytest.raises(DataError, match=rf"data_batch_3: the pickle (asks for|holds|builds) {named}"):
-        read_cifar10(tmp_path / FOLDER)
+        CIFAR10.read(tmp_path / FOLDER)
     assert not (tmp_path / "broken-into").exists()
 
 
@@ -96,7 +98,7 @@ def test_a_truncated_batch_is_named(share: float, tmp_path: Path, write_batches:
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
     with pytest.raises(DataError, match="test_batch: damaged or cut short .*linfair data fetch cifar10"):
-        read_cifar10(tmp_path / FOLDER)
+        CIFAR10.read(tmp_path / FOLDER)
 
 
 def test_missing_batches_are_named(tmp_path: Path, write_batches: Writer) -> None:
@@ -104,7 +106,7 @@ def test_missing_batches_are_named(tmp_path: Path, write_batches: Writer) -> Non
     for name in ("data_batch_2", "test_batch"):
         (tmp_path / FOLDER / name).unlink()
     with pytest.raises(DataError, match="data_batch_2, test_batch missing; run `linfair data fetch cifar10`"):
-        read_cifar10(tmp_path / FOLDER)
+        CIFAR10.read(tmp_path / FOLDER)
 
 
 GOOD = {b"data": np.zeros((3, 3072), np.uint8), b"labels": [0, 1, 2]}
@@ -132,9 +134,75 @@ def test_content_that_is_no_batch_is_refused(
     write_batches(tmp_path)
     (tmp_path / FOLDER / "data_batch_1").write_bytes(pickle.dumps(batch, protocol=2))
     with pytest.raises(DataError, match=f"data_batch_1: .*{message}"):
-        read_cifar10(tmp_path / FOLDER)
+        CIFAR10.read(tmp_path / FOLDER)
 
 
 def test_names_out_of_a_damaged_pickle_stay_on_one_line() -> None:
     with pytest.raises(DataError, match=r"the pickle asks for num\\ny\.nd\\x0carray, which"):
         unpickle(b"\x80\x04\x8c\x05num\ny\x94\x8c\x08nd\x0carray\x94\x93.")
+
+
+# SVHN
+
+
+def test_files_are_read_with_ten_as_digit_zero(tmp_path: Path, write_mats: Writer) -> None:
+    """Oracle: the arrays the files were written from."""
+    images, digits = write_mats(tmp_path, train=23, test=11)
+    read = SVHN.read(tmp_path)
+    np.testing.assert_array_equal(read.images, images, strict=True)
+    np.testing.assert_array_equal(read.fields["label"], digits, strict=True)
+    assert read.official.tolist() == [0] * 23 + [1] * 11
+    assert read.origin == "official files, 34 of 99,289 images"
+    assert not read.images.flags.writeable
+
+
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.6, 0.999])
+def test_a_truncated_file_is_named(share: float, tmp_path: Path, write_mats: Writer) -> None:
+    write_mats(tmp_path)
+    path = tmp_path / "train_32x32.mat"
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(DataError, match="train_32x32.mat: .*copy the file again") as caught:
+        SVHN.read(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path, write_mats: Writer) -> None:
+    write_mats(tmp_path)
+    (tmp_path / "test_32x32.mat").unlink()
+    with pytest.raises(DataError, match="test_32x32.mat missing; run `linfair data fetch svhn`"):
+        SVHN.read(tmp_path)
+
+
+X, Y = np.zeros((32, 32, 3, 4), np.uint8), np.array([[1], [2], [3], [10]], np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"X": X}, "y missing"),
+        ({"y": Y}, "X missing"),
+        ({"X": X.astype(float), "y": Y}, "X must be uint8 .* got float64"),
+        ({"X": X.transpose(3, 0, 1, 2), "y": Y}, r"got uint8 of shape \(4, 32, 32, 3\)"),
+        ({"X": X, "y": Y[:3]}, r"4 images need y of shape \(4, 1\), got \(3, 1\)"),
+        ({"X": X, "y": Y - 1}, r"y holds digits 1\.\.10 .10 is digit 0., found 0\.\.9"),
+        ({"X": X, "y": Y + 1}, r"found 2\.\.11"),
+    ],
+)
+def test_content_that_is_not_svhn_is_refused(
+    arrays: dict[str, np.ndarray], message: str, tmp_path: Path, write_mats: Writer
+) -> None:
+    write_mats(tmp_path)
+    savemat(tmp_path / "test_32x32.mat", arrays)
+    with pytest.raises(DataError, match=f"test_32x32.mat: .*{message}"):
+        SVHN.read(tmp_path)
+
+
+def test_addresses_and_checksums_are_torchvisions() -> None:
+    """Oracle: what torchvision downloads, and what it checks."""
+    known = torchvision().datasets
+    assert CIFAR10.urls == {known.CIFAR10.url: known.CIFAR10.tgz_md5}
+    assert CIFAR10.files == dict(known.CIFAR10.train_list + known.CIFAR10.test_list)
+    train, test = (known.SVHN.split_list[split] for split in ("train", "test"))
+    assert SVHN.urls == {url: digest for url, _, digest in (train, test)}
+    assert SVHN.files == {name: digest for _, name, digest in (train, test)}

@@ -1,0 +1,87 @@
+"""What the data sheets of the book show: the facts of a data set, and its counts beside the paper's."""
+
+from pathlib import Path
+
+import pandas as pd
+from pandas.io.formats.style import Styler
+
+from linfair.data.counts import as_shown, group_table
+from linfair.data.sheets import SHEETS, Paper
+
+
+def markdown(name: str) -> str:
+    """A data set's facts as a page of the book shows them.
+
+    >>> markdown("toy").splitlines()[0]
+    '**What it is.** A point of [-1, 1] x [-1, 1]; the minority lies above a curve, by default y = 0.5 sin(2.5 pi x).'
+    """
+    sheet = SHEETS[name]
+    parts = {
+        "What it is": sheet.what,
+        "Published": sheet.publication,
+        "Terms": sheet.terms,
+        "Where to get it": sheet.obtain,
+        "How it is split": sheet.split,
+        "What the labels are not": sheet.labels_are_not,
+        "What is shown": sheet.shown,
+    }
+    lines = [f"**{title}.** {text}" for title, text in parts.items()]
+    return "\n\n".join([*lines, "**Known faults.**", "\n".join(f"- {fault}" for fault in sheet.faults)])
+
+
+def read_rows(path: str | Path, data: str, *, group: str | None = None) -> pd.DataFrame:
+    """The rows of one data set from a file of `write_rows`; `group` says which way to group it, else as its label."""
+    rows = pd.read_parquet(path)
+    found = rows[(rows["data"] == data) & ((rows["group"] == group) if group else (rows["group"] == rows["label"]))]
+    if found.empty:
+        raise ValueError(
+            f"{path} has no counts of {data}; write them with: linfair data describe {data} --write {path}"
+        )
+    return found
+
+
+def paper_table(rows: pd.DataFrame, paper: Paper) -> pd.DataFrame:
+    """The columns of `group_table` that stand beside the paper's, without those of the splits."""
+    table = group_table(rows, paper)
+    return table[["group", *(name for name in ("ours", "paper", "ours %", "paper %") if name in table)]]
+
+
+def styled(table: pd.DataFrame) -> Styler:
+    """The table as a page shows it: `as_shown`, numbers to the right, no index."""
+    numbers = [name for name in table.columns if not pd.api.types.is_string_dtype(table[name])]
+    right = {name: [{"selector": "th, td", "props": "text-align: right"}] for name in numbers}
+    return as_shown(table).style.hide(axis="index").set_table_styles(right)
+
+
+def evidence(rows: pd.DataFrame) -> str:
+    """One line on what counts rest on: seed, source, checksum, files left out, version."""
+    one = rows.iloc[0]
+    return (
+        f"Seed {one['seed']}; {one['source']}, SHA-256 {one['source_sha256'][:12]}...; "
+        f"files skipped: {one['skipped']}; linfair {one['linfair']}."
+    )
+
+
+def share_numbers(rows: pd.DataFrame, page: str = "06_released_code") -> pd.DataFrame:
+    """The share of every group of the faces, in per cent, as numbers that claims rest on.
+
+    The rows are those of `count_rows` for whole data sets, whose digest and seed say where the numbers come from. Keys
+    are `PAGE#share-of-GROUP-in-DATA`, for each group of `utkface_age` and `utkface_race`.
+    """
+    lines = []
+    for name, label in (("utkface_age", "age"), ("utkface_race", "race")):
+        part = rows[(rows["data"] == name) & (rows["group"] == label) & rows["split"].isin(["train", "val", "test"])]
+        counts, first = part.groupby("group_name")["n"].sum(), part.iloc[0]
+        for group, n in counts.items():
+            lines.append(
+                {
+                    "key": f"{page}#share-of-{group}-in-{name}",
+                    "value": 100 * n / counts.sum(),
+                    **{"low": float("nan"), "high": float("nan"), "n": int(counts.sum()), "of": "images", "unit": "%"},
+                    "digits": 2,
+                    "settings": f"{first['source']}, sha256 {first['source_sha256'][:12]}, seed {first['seed']}",
+                    **{"device": "counted, no network", "torch": "not used", "linfair": first["linfair"]},
+                    "seconds": 0.0,
+                }
+            )
+    return pd.DataFrame(lines)

@@ -1,0 +1,217 @@
+"""CIFAR-10 and SVHN as their publishers give them: batches pickled by Python 2, and MATLAB files.
+
+A pickle can run any code when it is loaded. CIFAR-10's batches are read with an unpickler that knows no more than what
+they are made of: dicts, lists, tuples, bytes, text, numbers and plain numpy arrays.
+
+Sources: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009. Y. Netzer et al., "Reading Digits
+in Natural Images with Unsupervised Feature Learning", NIPS workshop, 2011.
+"""
+
+import io
+import pickle
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from linfair.data.collection import Collection, DataError
+from linfair.data.images import content_digest
+
+Arrays = tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Release:
+    """A data set as its publishers give it.
+
+    Attributes:
+        name: `cifar10` or `svhn`.
+        kind: What its files are called in reports: `batches` or `mat`.
+        folder: The folder inside the archive that holds them, "" for none.
+        files: The files in order, the test file last, with their MD5 in the release (as torchvision gives them).
+        urls: What to download, and its MD5.
+        images: Images of the whole release; with fewer, results are results on a subset.
+        read_file: Images (n, 3, 32, 32) and labels of one file.
+    """
+
+    name: str
+    kind: str
+    folder: str
+    files: dict[str, str]
+    urls: dict[str, str]
+    images: int
+    read_file: Callable[[Path], Arrays]
+
+    def partly_in(self, folder: Path) -> bool:
+        """Whether a folder holds at least one of the files."""
+        return any((folder / file).is_file() for file in self.files)
+
+    def read(self, folder: str | Path, *, strict: bool = True) -> Collection:
+        """Read the official files; `official` is 0 for the training files and 1 for the test file.
+
+        The files do not say which images belong together, so that nothing is kept together. No file is ever skipped,
+        whatever `strict` says.
+
+        Raises:
+            DataError: If a file is missing, cut short, or not what it should be.
+        """
+        folder = Path(folder)
+        missing = [name for name in self.files if not (folder / name).is_file()]
+        if missing:
+            again = f"run `linfair data fetch {self.name}`, or copy the files again"
+            raise DataError(f"{folder}: {', '.join(missing)} missing; {again}")
+        images, labels = zip(*(self.read_file(folder / name) for name in self.files), strict=True)
+        part = [int(name.startswith("test")) for name in self.files]
+        fields = {"label": np.concatenate(labels)}
+        images, n = np.concatenate(images), len(fields["label"])
+        files = "official batches" if self.kind == "batches" else "official files"
+        return Collection(
+            self.name,
+            images,
+            fields,
+            same=np.arange(n),
+            official=np.repeat(part, [len(label) for label in labels]),
+            origin=f"{files}, {n:,} images" if n == self.images else f"{files}, {n:,} of {self.images:,} images",
+            sha256=content_digest(images, fields),
+        )
+
+
+def unpickle(content: bytes) -> object:
+    """Load a pickle that holds nothing but dicts, lists, tuples, bytes, text, numbers and plain numpy arrays.
+
+    Text of Python 2 becomes bytes, as in the official batches (`b"data"`).
+
+    Raises:
+        DataError: For a pickle that names anything else, or that is damaged.
+
+    >>> unpickle(pickle.dumps({"labels": [1, 2]}))
+    {'labels': [1, 2]}
+    >>> unpickle(pickle.dumps(pow))
+    Traceback (most recent call last):
+    linfair.data.collection.DataError: the pickle asks for builtins.pow, which no CIFAR batch does; it was not loaded
+    """
+    try:
+        return _Unpickler(io.BytesIO(content), encoding="bytes").load()
+    except DataError:
+        raise
+    except Exception as error:  # a damaged pickle fails in any way, MemoryError and IndexError among them
+        raise DataError(f"damaged or cut short ({type(error).__name__})") from error
+
+
+class _Unpickler(pickle.Unpickler):
+    """Answers the few names in a batch by functions of its own, so that none does more than a batch needs."""
+
+    def find_class(self, module: str, name: str) -> object:
+        if (module, name) in _ALLOWED:
+            return _ALLOWED[module, name]
+        asked = repr(f"{module}.{name}"[:80])[1:-1]
+        raise DataError(f"the pickle asks for {asked}, which no CIFAR batch does; it was not loaded")
+
+
+_NDARRAY = object()  # stands for numpy.ndarray, so that a pickle cannot call it
+
+
+def _empty_array(kind: object, *_: object) -> np.ndarray:
+    """For numpy's `_reconstruct`: an empty array, whose content the pickle then sets."""
+    if kind is not _NDARRAY:
+        raise DataError("the pickle builds something else than a numpy array; it was not loaded")
+    return np.empty(0, np.uint8)
+
+
+def _dtype(code: object, *_: object) -> np.dtype:
+    """For numpy.dtype: numbers only, no Python objects."""
+    text = code.decode("ascii") if isinstance(code, bytes) else str(code)
+    if text.lstrip("<>=|") not in ("u1", "i1", "i2", "i4", "i8", "u2", "u4", "u8"):
+        raise DataError(f"the pickle holds an array of {text[:20]!r}, but a CIFAR batch holds integers; not loaded")
+    return np.dtype(text)
+
+
+def _latin1(text: object, encoding: object = "latin1") -> bytes:
+    """For _codecs.encode: how Python 3 writes bytes for Python 2."""
+    if not isinstance(text, str) or encoding not in ("latin1", b"latin1"):
+        raise DataError("the pickle asks for an encoding, which no CIFAR batch does; it was not loaded")
+    return text.encode("latin1")
+
+
+_ALLOWED = {
+    ("numpy.core.multiarray", "_reconstruct"): _empty_array,
+    ("numpy._core.multiarray", "_reconstruct"): _empty_array,
+    ("numpy", "ndarray"): _NDARRAY,
+    ("numpy", "dtype"): _dtype,
+    ("_codecs", "encode"): _latin1,
+}
+
+
+def _batch(path: Path) -> Arrays:
+    """One of CIFAR-10's batches."""
+    try:
+        batch = unpickle(path.read_bytes())
+    except (DataError, OSError) as error:
+        raise DataError(f"{path}: {error}; run `linfair data fetch cifar10`, or copy the batches again") from error
+    if not isinstance(batch, dict):
+        raise DataError(f"{path}: a batch is a dict, this is a {type(batch).__name__}")
+    batch = {key.decode("latin1") if isinstance(key, bytes) else key: value for key, value in batch.items()}
+    images, labels = batch.get("data"), batch.get("labels")
+    if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.shape[1:] != (3072,):
+        given = f"{images.dtype} of shape {images.shape}" if isinstance(images, np.ndarray) else type(images).__name__
+        raise DataError(f"{path}: data must be uint8 of shape (n, 3072), got {given}")
+    if not isinstance(labels, list) or len(labels) != len(images):
+        given = f"{len(labels)} of them" if isinstance(labels, list) else type(labels).__name__
+        raise DataError(f"{path}: {len(images)} images need a list of as many labels, got {given}")
+    wrong = [label for label in labels if type(label) is not int or not 0 <= label <= 9]
+    if wrong:
+        raise DataError(f"{path}: labels are integers 0..9, found {wrong[0]!r}")
+    return images.reshape(-1, 3, 32, 32), np.array(labels, dtype=np.int64)
+
+
+def _mat(path: Path) -> Arrays:
+    """One of SVHN's files; digit 0, which they write as 10, becomes 0."""
+    from scipy.io import loadmat
+
+    try:
+        arrays = loadmat(path, variable_names=("X", "y"))
+    except Exception as error:  # scipy fails in many ways on damaged files
+        raise DataError(
+            f"{path}: damaged, cut short, or no MATLAB file ({type(error).__name__}: {str(error)[:100]}); "
+            "run `linfair data fetch svhn`, or copy the file again"
+        ) from error
+    missing = [name for name in ("X", "y") if name not in arrays]
+    if missing:
+        raise DataError(f"{path}: {' and '.join(missing)} missing; copy the file again")
+    images, label = arrays["X"], arrays["y"]
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[:3] != (32, 32, 3):
+        raise DataError(f"{path}: X must be uint8 of shape (32, 32, 3, n), got {images.dtype} of shape {images.shape}")
+    if label.shape != (images.shape[3], 1):
+        raise DataError(f"{path}: {images.shape[3]} images need y of shape ({images.shape[3]}, 1), got {label.shape}")
+    if not np.isin(label, np.arange(1, 11)).all():
+        raise DataError(f"{path}: y holds digits 1..10 (10 is digit 0), found {label.min()}..{label.max()}")
+    return np.ascontiguousarray(images.transpose(3, 2, 0, 1)), label[:, 0].astype(np.int64) % 10
+
+
+_SVHN = {"train_32x32.mat": "e26dedcc434d2e4c54c9b2d4a06d8373", "test_32x32.mat": "eb5a983be6a315427106f1b164d9cef3"}
+CIFAR10 = Release(
+    "cifar10",
+    "batches",
+    "cifar-10-batches-py",
+    files={
+        "data_batch_1": "c99cafc152244af753f735de768cd75f",
+        "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+        "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+        "data_batch_4": "634d18415352ddfa80567beed471001a",
+        "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+        "test_batch": "40351d587109b95175f43aff81a1287e",
+    },
+    urls={"https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz": "c58f30108f718f92721af3b95e74349a"},
+    images=60_000,
+    read_file=_batch,
+)
+SVHN = Release(
+    "svhn",
+    "mat",
+    "",
+    files=_SVHN,
+    urls={f"http://ufldl.stanford.edu/housenumbers/{name}": md5 for name, md5 in _SVHN.items()},
+    images=99_289,
+    read_file=_mat,
+)

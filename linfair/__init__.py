@@ -1,15 +1,20 @@
 """linfair: who pays when a ReLU network is linearized for private inference.
 
-Start with `load_data` and `build`, train with `fit`, linearize with `linearizers.snl`, read `metrics.group_accuracy`.
-Then `metrics` and `theory` say why, `mitigation` repairs, `cost` prices it, `study` repeats it over seeds.
+`load_data`, `build` and `fit` make a network with its data; `linearize` removes its ReLUs; `measure` says what that
+costs each group; `finetune` repairs it. `run` repeats it over seeds, `audit` does it to your own network. `install`
+puts gates into any network; a `Mask` says which ReLUs stay. `linfair.metrics` and `linfair.theory` explain the loss.
 """
 
-from linfair.data import GroupedData, load_data
-from linfair.ensemble import Ensemble
-from linfair.gates import ReLUGate, install
-from linfair.masks import Mask
-from linfair.models import build
-from linfair.training import Schedule, fit
+from importlib import import_module as _import
 
 __version__ = "0.1.0"
-__all__ = ["Ensemble", "GroupedData", "Mask", "ReLUGate", "Schedule", "build", "fit", "install", "load_data"]
+_HOMES = {"load_data": "data", "build": "models", "fit": "training", "install": "gates", "Mask": "masks"}
+_HOMES |= {"linearize": "linearizers", "finetune": "linearizers", "measure": "study.measure", "run": "study"}
+__all__ = ["Mask", "audit", "build", "finetune", "fit", "install", "linearize", "load_data", "measure", "run"]
+__dir__ = __all__.copy  # for completion
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"linfair has no {name!r}; it has {', '.join(__all__)}")
+    return getattr(_import(f"linfair.{_HOMES[name]}"), name) if name in _HOMES else _import("linfair.audit")

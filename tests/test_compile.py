@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from linfair import Ensemble, build, fit, gates, load_data
+from linfair import build, fit, gates, load_data
+from linfair.ensemble import Ensemble
 from linfair.linearizers import SNL, snl
 from linfair.training import Schedule, supervised
 

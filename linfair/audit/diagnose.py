@@ -203,7 +203,7 @@ def diagnose(
     distance = parameter_distance(linearized, original)
     reference = Original(original, data)
     total, kept = gates.total_units(linearized), int(gates.kept_units(linearized)[0])
-    options = {"original": reference, "splits": [split], "gradients": [split], "estimator": estimator}
+    options = {"original": reference, "split": split, "gradients": [split], "estimator": estimator}
     options |= {"curvature": [split] * curvature, "batch_size": batch_size}
     part, n_groups = data.splits[split], len(data.group_names)
     tables = []

@@ -224,7 +224,7 @@ def _table(pair: Pair, tuned: Sequence[Tuned], choice: Choice, judged: Sequence[
     for arm in tuned:
         splits = ["val", *(tests if arm.arm in (PLAIN, choice.chosen) else [])]
         model = pair.linearized if arm.model is None else arm.model
-        rows = measure(model, data, *counts, original=original, splits=splits, gradients=())
+        rows = measure(model, data, *counts, original=original, split=splits, gradients=())
         rows = rows.assign(arm=arm.arm, diverged=arm.model is None, seconds_finetune=arm.seconds)
         found = next((c for c in choice.candidates if c.arm == arm.arm), None)
         rows = rows.assign(allowed=found is not None and found.allowed, p=found.p if found else math.nan)

@@ -5,18 +5,18 @@ Start with `linearize`; `LINEARIZERS` lists the methods, `control` is the arm ev
 
 from linfair.linearizers.configurations import PAPER_CONFIGURATIONS
 from linfair.linearizers.deepreduce import RELEASED_DEEPREDUCE, DeepReDuce, deepreduce
-from linfair.linearizers.finetuning import PAPER_FINETUNE, SMALL_FINETUNE, control, finetune
+from linfair.linearizers.finetuning import FINETUNE, PAPER_FINETUNE, control, finetune
 from linfair.linearizers.oneshot import OneShot, even_units, one_shot, top_units
 from linfair.linearizers.record import BudgetOutOfReach, LinearizedModel
 from linfair.linearizers.registry import LINEARIZERS, Linearizer, linearize
 from linfair.linearizers.snl import SNL, snl
 
 __all__ = [
+    "FINETUNE",
     "LINEARIZERS",
     "PAPER_CONFIGURATIONS",
     "PAPER_FINETUNE",
     "RELEASED_DEEPREDUCE",
-    "SMALL_FINETUNE",
     "SNL",
     "BudgetOutOfReach",
     "DeepReDuce",

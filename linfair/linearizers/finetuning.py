@@ -1,8 +1,9 @@
 """Fine-tuning, shared by all methods, and the control arm every comparison carries."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from torch import Tensor, nn
 
@@ -12,12 +13,37 @@ from linfair.mitigation import Plain, resolve
 from linfair.resume import weights_of, with_weights
 from linfair.training import Data, Distill, Schedule, fit
 
+Value = TypeVar("Value")
 PAPER_FINETUNE = Schedule(
     epochs=100, batch_size=128, optimizer="sgd", lr=1e-3, momentum=0.9, weight_decay=5e-4, decay="cosine"
 )
 """SNL's fine-tuning as released: SGD 1e-3, cosine, 100 epochs."""
-SMALL_FINETUNE = Schedule(epochs=100, optimizer="adamw", lr=1e-3, decay="cosine")
-"""Fine-tuning of small networks on bundled data."""
+_MLP = Schedule(epochs=100, optimizer="adamw", lr=1e-3, decay="cosine")
+_CNN = Schedule(epochs=40, lr=1e-2, weight_decay=5e-4, decay="cosine")
+FINETUNE = {
+    "smoke": replace(_CNN, epochs=2),
+    "smoke, mlp": replace(_MLP, epochs=5),
+    "small": _CNN,
+    "small, mlp": _MLP,
+    "quick": replace(_CNN, epochs=2),
+    "quick, mlp": _MLP,
+    "thin": replace(_CNN, epochs=5),
+    "cpu": replace(_CNN, epochs=10),
+    "fast": replace(PAPER_FINETUNE, epochs=25),
+    "fast_float32": replace(PAPER_FINETUNE, epochs=25),
+    "paper": PAPER_FINETUNE,
+}
+"""Fine-tuning under each profile, of convolutional networks and of MLPs. On profile `cpu` it has a tenth of the paper's
+epochs: `lagrangian(mu=0.01)` takes the multipliers as far as the paper's 0.001."""
+
+
+def under(profiles: Mapping[str, Value], profile: str, network: str = "") -> Value | None:
+    """What a table has for a profile, or for one network under it; None if it has nothing.
+
+    >>> under(FINETUNE, "small", "mlp").optimizer, under(FINETUNE, "small", "resnet18").optimizer
+    ('adamw', 'sgd')
+    """
+    return profiles.get(f"{profile}, {network}", profiles.get(profile))
 
 
 def finetune(

@@ -4,12 +4,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from torch import nn
+from torch.nn.modules.conv import _ConvNd
 
 from linfair.ensemble import Ensemble
 from linfair.functional import check_scores
 from linfair.linearizers import oneshot
 from linfair.linearizers.deepreduce import DeepReDuce, deepreduce
-from linfair.linearizers.finetuning import PAPER_FINETUNE, finetune
+from linfair.linearizers.finetuning import FINETUNE, finetune, under
 from linfair.linearizers.oneshot import OneShot
 from linfair.linearizers.record import LinearizedModel
 from linfair.linearizers.snl import SNL, snl
@@ -49,8 +50,7 @@ class Linearizer:
         >>> LINEARIZERS["snl"].settings("small", "mlp").lasso, LINEARIZERS["snl"].settings("paper").lasso
         (0.001, 1e-05)
         """
-        known = getattr(self.options, "profiles", {})
-        return self.options(**known.get(f"{profile}, {network}", known.get(profile, {})))
+        return self.options(**under(getattr(self.options, "profiles", {}), profile, network) or {})
 
     def phase(self, options: object, teacher: nn.Module, data: Data) -> tuple[Schedule | None, Distill | None]:
         """Schedule and objective of the method's own training, for the control to follow; None without any."""
@@ -134,11 +134,12 @@ def linearize(
     teacher: nn.Module,
     data: Data,
     *,
-    method: str = "snl",
     budgets: Sequence[float],
-    seeds: Sequence[int] = (0,),
+    method: str = "snl",
+    seeds: Sequence[int] | None = None,
+    profile: str = "small",
     options: object | None = None,
-    finetuning: Schedule = PAPER_FINETUNE,
+    finetuning: Schedule | None = None,
     progress: bool = True,
 ) -> list[LinearizedModel]:
     """Linearize a trained network to ReLU budgets, and fine-tune.
@@ -146,12 +147,14 @@ def linearize(
     Args:
         teacher: Trained network built from `nn.ReLU` modules, or an `Ensemble`; it is not changed.
         data: Its data set, on its device; a list, one for each member, for an ensemble.
-        method: One of `LINEARIZERS`.
         budgets: Fractions of the units to keep, descending.
-        seeds: One for each member.
-        options: The method's options; None is the method's own settings.
-        finetuning: Schedule of the fine-tuning (CE + KD, T = 4); the paper's by default. A method whose options say
-            that its own training is the whole run has none.
+        method: One of `LINEARIZERS`.
+        seeds: One for each member; 0, 1, ... by default.
+        profile: How long to train where options or fine-tuning are not given: `small` for bundled data on a CPU,
+            `paper`, or another of `FINETUNE`.
+        options: The method's options; None is those of the profile.
+        finetuning: Schedule of the fine-tuning (CE + KD, T = 4); None is the profile's. A method whose options say that
+            its own training is the whole run has none.
         progress: Show progress bars.
 
     Returns:
@@ -159,21 +162,28 @@ def linearize(
         and after fine-tuning.
 
     Raises:
-        ValueError: For an unknown method, options of another method, or budgets that are none.
+        ValueError: For an unknown method or profile, options of another method, or budgets that are no descending
+            fractions.
         GateError: If the network has no ReLU that can be gated, or returns probabilities instead of scores.
         BudgetOutOfReach: If the method cannot meet a budget.
     """
     one = find(method)
     if options is not None and not isinstance(options, one.options):
         raise ValueError(f"{method} takes options of {one.options.__name__}, got {type(options).__name__}")
+    convolutional = any(isinstance(module, _ConvNd) for module in teacher.modules())
+    tuned = under(FINETUNE, profile, "" if convolutional else "mlp")
+    if not tuned:
+        raise ValueError(unknown("no profile", profile, [name for name in FINETUNE if "," not in name]))
+    options = options or one.settings(profile, "" if convolutional else "mlp")
     networks, sets = (teacher.networks(), data) if isinstance(teacher, Ensemble) else ([teacher], [data])
+    seeds = range(len(networks)) if seeds is None else seeds
     for network, own in zip(networks, sets, strict=False):
         check_scores(network, own.input_shape)
     records = []
     for before in one.run(teacher, data, budgets, seeds=seeds, options=options, progress=progress):
         after = before
         if one.finetunes(options):
-            after = finetune(before, teacher, data, seeds=seeds, schedule=finetuning, progress=progress)
+            after = finetune(before, teacher, data, seeds=seeds, schedule=finetuning or tuned, progress=progress)
         accuracy = [tuple(correctness(it.model, data, "val").mean(dim=1).tolist()) for it in (before, after)]
         records.append(replace(after, accuracy_before=accuracy[0], accuracy_after=accuracy[1]))
     return records

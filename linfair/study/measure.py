@@ -94,14 +94,14 @@ def answers(model: nn.Module, data: Data, split: str) -> tuple[Tensor, Tensor]:
 def measure(
     model: nn.Module,
     data: Data,
-    seeds: Sequence[int],
-    budget: float,
-    units: int,
-    kept: Sequence[int],
-    epochs: Sequence[int],
+    seeds: Sequence[int] | None = None,
+    budget: float | None = None,
+    units: int | None = None,
+    kept: Sequence[int] | None = None,
+    epochs: Sequence[int] | None = None,
     *,
-    original: Original,
-    splits: Sequence[str] | None = None,
+    original: Original | None = None,
+    split: str | Sequence[str] | None = None,
     gradients: Collection[str] = ("train", "test"),
     curvature: Collection[str] = (),
     estimator: str = "exact",
@@ -119,13 +119,13 @@ def measure(
     Args:
         model: Network, or ensemble.
         data: Its data set, or one for each member.
-        seeds: One for each member.
-        budget: ReLU budget, a fraction.
+        seeds: One for each member; 0, 1, ... by default.
+        budget: ReLU budget, a fraction; by default what the first member keeps.
         units: The same as a count.
-        kept: ReLUs each member keeps.
-        epochs: Epochs each member had trained when its mask was taken.
-        original: What it was linearized from; may hold the model itself.
-        splits: Which splits; None is all.
+        kept: ReLUs each member keeps; counted by default.
+        epochs: Epochs each member had trained when its mask was taken; 0 by default.
+        original: What it was linearized from; may hold the model itself. None leaves excess, churn and distance out.
+        split: One split or several; None is all.
         gradients: Splits on which gradient norms are computed.
         curvature: Splits on which eigenvalues are computed.
         estimator: `exact` or `per_batch`, of gradient norms and eigenvalues; see `linfair.metrics.gradients`.
@@ -135,14 +135,20 @@ def measure(
         ValueError: If a group has no inputs in a split, or a network's outputs are not finite.
     """
     sets = [data] if isinstance(data, GroupedData) else list(data)
+    alone, original = original is None, original or Original(model, data)
     itself = model is original.model
     members = original.members if itself else networks_of(model)
     moved = [
         parameter_distance(one, two) for one, two in zip(members, original.members, strict=True)
     ]  # before gates: both have the same names
     gated = [one if gates.sites(one) else gates.install(one, sets[0].input_shape) for one in members]
+    kept = [int(gates.kept_units(one)) for one in gated] if kept is None else kept
+    seeds, epochs = range(len(members)) if seeds is None else seeds, epochs or [0] * len(members)
+    budget = kept[0] / gates.total_units(gated[0]) if budget is None else budget
+    units = kept[0] if units is None else units
     options = {"estimator": estimator, "batch_size": batch_size}
     rows = []
+    splits = (split,) if isinstance(split, str) else split
     for split in splits or sets[0].splits:
         right, logits = answers(model, data, split)
         reference = logits if itself else original.logits(split)
@@ -175,6 +181,8 @@ def measure(
                     }
                 )
     table = pd.DataFrame(rows)
+    if alone:
+        table[table.filter(regex="^(excess|churn|distance|relative)").columns] = math.nan
     return table.astype({f"{name}_converged": "boolean" for name in EIGENVALUES})
 
 

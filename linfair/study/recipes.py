@@ -13,7 +13,8 @@ from converged. `smoke` is `small` cut to seconds; its numbers mean nothing.
 from dataclasses import dataclass, field, replace
 
 from linfair.device import bf16_is_fast, device_name
-from linfair.linearizers import LINEARIZERS, PAPER_FINETUNE, SMALL_FINETUNE
+from linfair.linearizers import FINETUNE, LINEARIZERS
+from linfair.linearizers.finetuning import under
 from linfair.linearizers.registry import find
 from linfair.models import NETWORKS
 from linfair.schedule import SMALL, Schedule
@@ -47,41 +48,28 @@ class Recipe:
         return self.options[find(name).name]
 
 
-_PAPER = Recipe(
-    base=Schedule(
-        epochs=160, batch_size=256, lr=0.1, momentum=0.9, weight_decay=5e-4, decay="step", milestones=(80, 120)
-    ),
-    finetune=PAPER_FINETUNE,
-    curvature="all",
+_PAPER = Schedule(
+    epochs=160, batch_size=256, lr=0.1, momentum=0.9, weight_decay=5e-4, decay="step", milestones=(80, 120)
 )
-_SMALL_MLP = Recipe(base=SMALL, finetune=SMALL_FINETUNE)
-_SMALL_CNN = Recipe(
-    base=Schedule(epochs=60, lr=0.05, weight_decay=5e-4, decay="cosine"),
-    finetune=Schedule(epochs=40, lr=1e-2, weight_decay=5e-4, decay="cosine"),
-    width=8,
-)
-_QUICK_CNN = Recipe(
-    base=Schedule(epochs=4, batch_size=128, lr=0.1, weight_decay=5e-4, decay="cosine"),
-    finetune=Schedule(epochs=2, batch_size=128, lr=1e-2, weight_decay=5e-4, decay="cosine"),
-    width=8,
-    curvature="none",  # a search costs about a hundred epochs
-)
-_SHORT = Recipe(
-    base=replace(_PAPER.base, epochs=40, decay="cosine", milestones=()),
-    finetune=replace(PAPER_FINETUNE, epochs=25),
-    curvature="all",
-)
-_THIN = Recipe(
-    base=Schedule(epochs=15, batch_size=128, lr=0.1, weight_decay=5e-4, decay="cosine"),
-    finetune=Schedule(epochs=5, batch_size=128, lr=1e-2, weight_decay=5e-4, decay="cosine"),
-    width=8,
-)
-_CPU = Recipe(
-    base=Schedule(epochs=20, batch_size=128, lr=0.1, weight_decay=5e-4, decay="cosine"),
-    finetune=Schedule(epochs=10, batch_size=128, lr=1e-2, weight_decay=5e-4, decay="cosine"),
-    curvature="none",
-)
-"""Fine-tuning has a tenth of the paper's epochs: `lagrangian(mu=0.01)` takes the multipliers as far as its 0.001."""
+_SHORT = replace(_PAPER, epochs=40, decay="cosine", milestones=())
+_CNN = Schedule(epochs=60, lr=0.05, weight_decay=5e-4, decay="cosine")
+_THIN = replace(_CNN, lr=0.1)
+_BASE = {
+    "smoke": replace(_CNN, epochs=3),
+    "smoke, mlp": replace(SMALL, epochs=40),
+    "small": _CNN,
+    "small, mlp": SMALL,
+    "quick": replace(_THIN, epochs=4),
+    "quick, mlp": SMALL,
+    "thin": replace(_THIN, epochs=15),
+    "cpu": replace(_THIN, epochs=20),
+    "fast": _SHORT,
+    "fast_float32": _SHORT,
+    "paper": _PAPER,
+}
+_WIDTH = {"smoke": 8, "small": 8, "quick": 8, "thin": 8, "smoke, mlp": None, "small, mlp": None, "quick, mlp": None}
+_CURVATURE = {"paper": "all", "fast": "all", "fast_float32": "all", "cpu": "none"}
+_CURVATURE |= {"smoke": "none", "smoke, mlp": "original", "quick": "none", "quick, mlp": "original"}
 PROFILES = ("smoke", "small", "quick", "paper")
 STUDY_PROFILES = ("thin", "cpu", "fast", "fast_float32")
 """For studies only, of hours on a CPU or for a GPU; notebooks take the others."""
@@ -130,8 +118,12 @@ def recipe(network: str, profile: str) -> Recipe:
     """
     if profile not in (*PROFILES, *STUDY_PROFILES):
         raise ValueError(f"no profile {profile!r}; there are {', '.join((*PROFILES, *STUDY_PROFILES))}")
-    plan = replace(
-        _stages(network, profile), options={n: one.settings(profile, network) for n, one in LINEARIZERS.items()}
+    plan = Recipe(
+        under(_BASE, profile, network),
+        under(FINETUNE, profile, network),
+        {name: one.settings(profile, network) for name, one in LINEARIZERS.items()},
+        under(_WIDTH, profile, network),
+        curvature=under(_CURVATURE, profile, network) or "original",
     )
     if profile == "cpu":
         plan = in_every_stage(plan, precision="bf16", channels_last=True, fused=True)
@@ -141,22 +133,3 @@ def recipe(network: str, profile: str) -> Recipe:
         options = {"precision": "bf16" if fast else "float32", "tf32": fast, "channels_last": True, "fused": True}
         return in_every_stage(plan, **options)
     return plan
-
-
-def _stages(network: str, profile: str) -> Recipe:
-    """Training and fine-tuning; what a method does in between, its options say for each profile."""
-    known = {"paper": _PAPER, "thin": _THIN, "cpu": _CPU, "fast": _SHORT, "fast_float32": _SHORT}
-    if profile in known:
-        return known[profile]
-    if profile == "quick" and network != "mlp":
-        return _QUICK_CNN
-    small = _SMALL_MLP if network == "mlp" else _SMALL_CNN
-    if profile in ("small", "quick"):
-        return small
-    base, tuned = (40, 5) if network == "mlp" else (3, 2)
-    return replace(
-        small,
-        base=replace(small.base, epochs=base),
-        finetune=replace(small.finetune, epochs=tuned),
-        curvature="original" if network == "mlp" else "none",
-    )

@@ -108,9 +108,9 @@ def test_test_splits_are_measured_after_the_choice_for_two_networks(
 ) -> None:
     seen, chosen = [], []
 
-    def measured(*args: object, splits: list[str], **options: object) -> object:
-        seen.extend((bool(chosen), split) for split in splits)
-        return measure(*args, splits=splits, **options)
+    def measured(*args: object, split: list[str], **options: object) -> object:
+        seen.extend((bool(chosen), one) for one in split)
+        return measure(*args, split=split, **options)
 
     def decided(*args: object, **options: object) -> object:
         chosen.append(choose(*args, **options))

@@ -8,7 +8,8 @@ import time
 
 import torch
 
-from linfair import Ensemble, build, fit, load_data
+from linfair import build, fit, load_data
+from linfair.ensemble import Ensemble
 from linfair.linearizers import snl
 from linfair.study import recipe
 from linfair.training import supervised

@@ -181,7 +181,7 @@ def test_rows_of_an_ensemble_equal_those_of_its_members_alone(student: nn.Module
     with torch.no_grad():
         other[1].weight.mul_(1.3)
     two = {"budget": 0.5, "units": 16, "kept": [16, 16], "epochs": [0, 7]}
-    options = {"gradients": ("test",), "curvature": ("test",), "splits": ("test", "train")}
+    options = {"gradients": ("test",), "curvature": ("test",), "split": ("test", "train")}
     both = Original(Ensemble([teacher, teacher]), sets)
     together = measure(Ensemble([student, other]), sets, [SEED, SEED + 1], **two, original=both, **options)
     for seed, model, data, epochs in zip((SEED, SEED + 1), (student, other), sets, (0, 7), strict=True):
@@ -196,7 +196,7 @@ def test_the_estimator_and_its_batches_are_passed_on(
     student: nn.Module, teacher: nn.Module, digits: GroupedData
 ) -> None:
     """Oracle: `group_gradient_norms` with the same options; exact does not depend on the batches."""
-    options = {"original": Original(teacher, digits), "splits": ("train",)}
+    options = {"original": Original(teacher, digits), "split": ("train",)}
     exact = measure(student, digits, [SEED], **EVIDENCE, **options)
     small = measure(student, digits, [SEED], **EVIDENCE, **options, batch_size=16)
     biased = measure(student, digits, [SEED], **EVIDENCE, **options, estimator="per_batch", batch_size=16)
@@ -243,3 +243,18 @@ def test_whose_curvature_is_computed_is_the_recipes_and_can_be_overridden() -> N
     assert grid("digits", "mlp", budgets=(0.5,), seeds=(0,), curvature="none")[0].curvature == "none"
     with pytest.raises(ValueError, match="no curvature='some'; there are none, original, all"):
         grid("digits", "mlp", budgets=(0.5,), seeds=(0,), curvature="some")
+
+
+def test_a_network_on_its_own_is_measured_without_what_it_was_made_from(
+    rows: pd.DataFrame, student: nn.Module, digits: GroupedData
+) -> None:
+    """Oracle: the rows with the original; what compares with it is nan, and kept units are counted."""
+    own = measure(student, digits, split="test")
+    other = on(rows, "test")
+    compared = [name for name in own if name.startswith(("excess", "churn", "distance", "relative"))]
+    assert own[compared].isna().all(axis=None)
+    same = [name for name in own if name not in (*compared, "seed", "budget", "budget_units", "mask_epochs", "kept")]
+    pd.testing.assert_frame_equal(own[same], other[same])
+    kept = int(gates.kept_units(student))
+    assert (own["kept"] == kept).all()
+    assert own["budget"].unique().tolist() == [kept / gates.total_units(student)]

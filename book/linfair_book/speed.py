@@ -1,74 +1,238 @@
-"""How fast training is on this machine, what each optimisation gains, and which share of the floors that is.
+"""The page on speed: the least that training can take, by arithmetic, and the table of what was measured.
 
-`linfair_book.speedpage` keeps the numbers and puts them into the book. What is compared runs in one process, in turns,
-so that whatever else the machine does hits all alike. A gain is the median over turns of (seconds of the step it builds
-on) / (its own seconds).
+One training image costs the multiply-accumulates of its forward and backward pass, 2 operations each, and one forward
+pass of the teacher more where its logits are not kept. The layers read and write their inputs and outputs: forward
+in + out, backward out (gradient) + in (saved) + in (gradient), so out + 2 in. A step reads and writes the weights too,
+8 times in float32: forward, backward, gradient, and the optimizer's three reads and two writes (Adam two more). So
+
+    seconds >= max(operations / (operations a second), bytes / (bytes a second)).
+
+The first bound holds for any program. The second is that of layers run one by one: what fuses them moves less.
+Additions between layers, order and shift of images, evaluation, diagnostics, every launch and wait are left out.
+
+    python -m linfair_book.speed                            # the arithmetic anew, then book/performance.md
+    python tests/benchmarks/bench_training.py --page        # measure steps and stages again (bench_stages.py too)
 """
 
-import copy
-import tempfile
-import time
-from collections.abc import Callable, Mapping, Sequence
+import argparse
+import math
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
-from statistics import median
 
 import pandas as pd
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 import linfair
-from linfair import gates
-from linfair.data import GroupedData, Split, load_data
-from linfair.device import device_name
-from linfair.ensemble import Ensemble
+from linfair.cost import count_macs
+from linfair.linearizers import registry
 from linfair.models import build
-from linfair.study.cell import Cell, grid, run
-from linfair.study.recipes import recipe
-from linfair.study.store import ResultStore
-from linfair.training import Batch, Distill, Schedule, fit, supervised, threads
-from linfair_book.floors import (
-    H200,
-    SHAPE,
-    Machine,
-    Work,
-    ceilings,
-    cell_floors,
-    grid_floors,
-    image_cost,
-    paper_cost,
-    stage_table,
-    training_work,
-)
+from linfair.paths import whole
+from linfair.study.arms import ARMS
+from linfair.study.plan import find, plan
+from linfair.study.recipes import Recipe, recipe
+from linfair.study.work import teacher_id
+from linfair.training import Schedule
+from linfair_book.build import repository
 
 COUNTS = Path("book/results/data_counts.parquet")
-BUDGETS = (0.8, 0.6, 0.4, 0.2, 0.02)
+TABLE = Path("book/results/performance.parquet")
+PAGE = Path("book/performance.md")
 
-STEPS = {
-    "teacher asked at every step": ("", {}),
-    "teacher's logits kept": ("teacher asked at every step", {}),
-    "channels last": ("teacher's logits kept", {"channels_last": True}),
-    "fused optimizer": ("teacher's logits kept", {"fused": True}),
-    "bf16": ("teacher's logits kept", {"precision": "bf16"}),
-    "torch.compile": ("teacher's logits kept", {"compile": True}),
-    "as the profile fast": ("teacher's logits kept", {"channels_last": True, "fused": True, "precision": "bf16"}),
-}
-"""The ladder: what each step builds on, and its options of `Schedule`."""
+SHAPE, CLASSES = (3, 32, 32), 10
+"""One image of every data set of the paper; the number of classes hardly matters."""
+
+ARITHMETIC = "arithmetic"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a machine reaches at best: operations a second in a large matrix product, bytes a second in a large copy."""
+
+    name: str
+    operations: float
+    bytes: float
+    source: str
+
+
+H200 = Machine(
+    "H200", 790e12, 4.3e12, "measured once on an H200: a large bf16 matrix product, a copy; not by this page"
+)
+"""A fast GPU's ceilings; nothing else on the page was measured on one."""
+
+
+@dataclass(frozen=True)
+class ImageCost:
+    """What one image costs one network: multiply-accumulates, elements that layers read and write, and parameters."""
+
+    forward_macs: int
+    training_macs: int
+    forward_elements: int
+    training_elements: int
+    weights: int
+
+
+def image_cost(model: nn.Module, input_shape: tuple[int, ...]) -> ImageCost:
+    """Count one image's operations and elements by running it, forward and backward; the network stays as it is.
+
+    The first layer's gradient with respect to the image is not needed, nor counted. A linear layer 3 -> 2 has 6
+    multiply-accumulates forward, and 6 backward for the weights' gradient.
+
+    >>> image_cost(nn.Linear(3, 2), (3,))
+    ImageCost(forward_macs=6, training_macs=12, forward_elements=5, training_elements=13, weights=8)
+    """
+    inputs = outputs = 0
+
+    def count(_module: nn.Module, given: tuple[Tensor, ...], result: Tensor) -> None:
+        nonlocal inputs, outputs
+        inputs += sum(one.numel() for one in given)
+        outputs += result.numel()
+
+    leaves = [m for m in model.modules() if not list(m.children()) and not isinstance(m, nn.Identity | nn.Flatten)]
+    handles = [leaf.register_forward_hook(count) for leaf in leaves]
+    training, like = model.training, next(model.parameters())
+    x = torch.zeros(1, *input_shape, device=like.device, dtype=like.dtype)
+    y = torch.zeros(1, dtype=torch.int64, device=like.device)
+    try:
+        with FlopCounterMode(display=False) as counter:
+            F.cross_entropy(model.eval()(x), y).backward()
+    finally:
+        for handle in handles:
+            handle.remove()
+        model.zero_grad(set_to_none=True)
+        model.train(training)
+    return ImageCost(
+        forward_macs=count_macs(model, input_shape),
+        training_macs=counter.get_total_flops() // 2,
+        forward_elements=inputs + outputs,
+        training_elements=3 * inputs + 2 * outputs,
+        weights=sum(parameter.numel() for parameter in model.parameters()),
+    )
+
+
+@cache
+def paper_cost(network: str) -> ImageCost:
+    """The cost of one 32x32 image in a network at full width; counted without memory or computing (meta tensors).
+
+    >>> paper_cost("resnet18").forward_macs
+    555422720
+    """
+    with torch.device("meta"):
+        return image_cost(build(network, SHAPE, CLASSES), SHAPE)
+
+
+@dataclass(frozen=True)
+class Work:
+    """Images that a piece of training visits, its floating-point operations, and the bytes it reads and writes."""
+
+    images: int = 0
+    operations: float = 0.0
+    bytes: float = 0.0
+
+    def __add__(self, other: "Work") -> "Work":
+        return Work(self.images + other.images, self.operations + other.operations, self.bytes + other.bytes)
+
+    def times(self, count: int) -> "Work":
+        """The same so many times."""
+        return Work(count * self.images, count * self.operations, count * self.bytes)
+
+    def seconds(self, machine: Machine) -> tuple[float, float]:
+        """The floors by operations and by bytes."""
+        return self.operations / machine.operations, self.bytes / machine.bytes
+
+
+def training_work(cost: ImageCost, schedule: Schedule, images: int, *, epochs: int | None = None, teacher: str) -> Work:
+    """What one stage of training one network takes; the teacher is asked `never`, `once` (kept), or at `every step`."""
+    epochs = schedule.epochs if epochs is None else epochs
+    visits, steps = epochs * images, epochs * math.ceil(images / (schedule.batch_size or images))
+    asked = {"never": 0, "once": images, "every step": visits}
+    if teacher not in asked:
+        raise ValueError(f"teacher must be one of {', '.join(asked)}; got {teacher!r}")
+    width = 2 if schedule.precision == "bf16" else 4
+    passes = 8 if schedule.optimizer == "sgd" else 10
+    elements = visits * cost.training_elements + asked[teacher] * cost.forward_elements
+    macs = visits * cost.training_macs + asked[teacher] * cost.forward_macs
+    return Work(visits, 2.0 * macs, float(width * elements + steps * passes * 4 * cost.weights))
+
+
+def cell_floors(
+    cost: ImageCost,
+    plan: Recipe,
+    *,
+    images: int,
+    method: str = "snl",
+    budgets: int = 5,
+    arms: Sequence[str] = ("original", "plain", "control", "lagrangian", "kd_over_c"),
+    teacher: str = "once",
+    epochs: int | None = None,
+    stages: int = 4,
+    options: Mapping[str, object] | None = None,
+) -> dict[str, Work]:
+    """What the stages of one cell take: base training, the method's own, its control, fine-tuning of every arm.
+
+    A method says by `own_training` what it trains; `epochs` are those of its path where they are known. Without
+    fine-tuning every mitigated arm trains the method's networks anew.
+    """
+    options = replace(plan.method(method), **(options or {}))
+    networks, expected = options.own_training(budgets, stages) if hasattr(options, "own_training") else (0, 0)
+    control = Work()
+    if networks:
+        long = expected if epochs is None else epochs
+        control = training_work(cost, options.schedule, images, epochs=long, teacher=teacher)
+    mitigated, finetunes = [arm for arm in arms if arm not in ARMS], registry.find(method).finetunes(options)
+    tuned = training_work(cost, plan.finetune, images, teacher=teacher)
+    return {
+        "base": training_work(cost, plan.base, images, teacher="never"),
+        "path": control.times(networks).times(1 if finetunes else 1 + len(mitigated)),
+        "control": control if "control" in arms else Work(),
+        "finetune": tuned.times(budgets * sum(arm != "original" for arm in arms)) if finetunes else Work(),
+    }
+
+
+@cache
+def _stages(
+    network: str, profile: str, images: int, budgets: int, options: tuple[tuple[str, object], ...], **rest: object
+) -> dict[str, Work]:
+    own = recipe(network, profile)
+    return cell_floors(paper_cost(network), own, images=images, budgets=budgets, options=dict(options), **rest)
+
+
+def grid_floors(
+    profile: str, images: Mapping[str, int], machine: Machine = H200, *, seeds: int | None = None
+) -> pd.DataFrame:
+    """The least a whole study takes, all figures, on training images of each data set: no run can be faster.
+
+    A row for each data set, network and method in the queue's order, and `all`: `cells`, `arms` (without the original
+    networks'), `operations`, `bytes`, and the floor in `hours`. Teachers that cells share are counted once.
+    """
+    lines, taught = [], set()
+    for job in plan(find("all"), profile, seeds=seeds):
+        cell, teacher = job.cell, teacher_id(job.cell)
+        how = {"method": cell.method, "arms": tuple(job.arms)}
+        work = dict(_stages(cell.network, cell.profile, images[cell.data], len(cell.budgets), cell.options, **how))
+        if teacher in taught:
+            del work["base"]
+        if set(job.arms) == {"original"}:
+            del work["path"]
+        taught.add(teacher)
+        total, arms = sum(work.values(), Work()), sum(arm != "original" for arm in job.arms)
+        lines.append((cell.data, cell.network, cell.method, 1, arms, total.operations, total.bytes))
+    by, counts = ["data", "network", "method"], ["cells", "arms", "operations", "bytes"]
+    table = pd.DataFrame(lines, columns=[*by, *counts])
+    everything = table.assign(data="all", network="", method="")
+    table = pd.concat([table, everything]).groupby(by, sort=False, as_index=False)[counts].sum()
+    seconds = [table["operations"] / machine.operations, table["bytes"] / machine.bytes]
+    return table.assign(hours=pd.concat(seconds, axis=1).max(axis=1) / 3600)
 
 
 @dataclass(frozen=True)
 class Number:
-    """One number of the page.
-
-    Attributes:
-        key: What it is, parts separated by slashes.
-        value: The number.
-        unit: Its unit.
-        n: Turns, cells or arms that it rests on; 1 for arithmetic.
-        of: What n counts.
-        settings: What it was measured on.
-        device: Where, or whose ceilings it divides by.
-    """
+    """One number of the page: its key in parts, value and unit, what n counts, what it was measured on and where."""
 
     key: str
     value: float
@@ -79,198 +243,28 @@ class Number:
     device: str
 
 
-class Asking(Distill):
-    """Distillation that asks its teacher at every step, as it has to where images move."""
-
-    def teacher_logits(self, batch: Batch) -> Tensor:
-        """The teacher's logits on a batch, computed anew."""
-        with torch.no_grad():
-            return self.teacher(batch.x)
-
-
-def generated(images: int, seed: int = 0) -> GroupedData:
-    """Random 3x32x32 images in ten classes that stay where they are."""
-    generator = torch.Generator().manual_seed(seed)
-    x = torch.randint(0, 256, (images, *SHAPE), dtype=torch.uint8, generator=generator)
-    y = torch.randint(0, 10, (images,), generator=generator)
-    names = tuple("0123456789")
-    return GroupedData("generated", {"train": Split(x, y, y)}, names, names, mean=(0.5,) * 3, std=(0.25,) * 3)
-
-
-def in_turns(runs: Mapping[str, Callable[[], object]], turns: int) -> dict[str, list[float]]:
-    """Seconds of each run in each turn; one turn before them warms up."""
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for turn in range(turns + 1):
-        for name, one in runs.items():
-            start = time.perf_counter()
-            one()
-            if turn:
-                seconds[name].append(time.perf_counter() - start)
-    return seconds
-
-
-def ladder(
-    *,
-    width: int = 16,
-    images: int = 256,
-    batch_size: int = 64,
-    turns: int = 5,
-    device: str = "cpu",
-    steps: Sequence[str] = tuple(STEPS),
-) -> list[Number]:
-    """Seconds of an epoch of fine-tuning a ResNet18 with gates on 32x32 images, step by step, and shares of the floors.
-
-    Args:
-        width: Channels of its first stage.
-        images: Images of the epoch.
-        batch_size: Of each batch.
-        turns: How often each step is timed.
-        device: Where.
-        steps: Which of `STEPS`; those they build on must be among them.
-    """
-    data = generated(images).to(device)
-    teacher = build("resnet18", SHAPE, 10, width=width).to(device)
-    student = gates.freeze(gates.install(teacher, SHAPE))
-    plain = Schedule(epochs=1, batch_size=batch_size, lr=1e-3, weight_decay=5e-4)
-    schedules = {name: replace(plain, **STEPS[name][1]) for name in steps}
-
-    def epoch(name: str) -> Callable[[], object]:
-        model = copy.deepcopy(student)
-        objective = (Asking if name == steps[0] else Distill)(teacher, data)
-        return lambda: fit(model, data, objective, schedules[name], seeds=[0], stage="finetune", progress=False)
-
-    seconds = in_turns({name: epoch(name) for name in steps}, turns)
-    kinds, cost = ("float32", "bf16"), image_cost(student, SHAPE)
-    machines = {kind: ceilings(device, precision=kind) for kind in kinds}
-    about = f"ResNet18 of width {width}, {images} images of 32x32, batch {batch_size}, distillation, mask frozen"
-    rest = {"n": turns, "of": "turns", "settings": about, "device": device_name(device)}
-    numbers = [number for kind in kinds for number in _machine(kind, machines[kind])]
-    for name, took in seconds.items():
-        on = STEPS[name][0]
-        asked = "every step" if name == steps[0] else "none"
-        schedule = schedules[name]
-        floor = max(training_work(cost, schedule, images, teacher=asked).seconds(machines[schedule.precision]))
-        numbers.append(Number(f"ladder/{name}/seconds", median(took), "s", **rest))
-        numbers.append(Number(f"ladder/{name}/floor", floor, "s", **rest))
-        if on:
-            gains = [before / own for before, own in zip(seconds[on], took, strict=True)]
-            numbers.append(Number(f"ladder/{name}/gain", median(gains), "times", **rest))
-    return numbers
-
-
-def _machine(kind: str, machine: Machine) -> list[Number]:
-    rest = {"n": 1, "of": "best of five", "settings": machine.source, "device": machine.name}
-    return [
-        Number(f"ceiling/{kind}/operations", machine.operations / 1e9, "GFLOP/s", **rest),
-        Number(f"ceiling/{kind}/bytes", machine.bytes / 1e9, "GB/s", **rest),
-    ]
-
-
-def side_by_side(*, members: int = 10, epochs: int = 10, turns: int = 3) -> list[Number]:
-    """Seconds of training so many MLPs on digits as an ensemble, and one after the other.
-
-    Args:
-        members: How many.
-        epochs: Of each.
-        turns: How often.
-    """
-    data = [load_data("digits", seed=seed) for seed in range(members)]
-    networks = [build("mlp", data[0].input_shape, data[0].classes, seed=seed) for seed in range(members)]
-    schedule = Schedule(epochs=epochs, optimizer="adamw", lr=3e-3)
-    options = {"stage": "base", "progress": False}
-
-    def together() -> None:
-        fit(Ensemble(networks), data, supervised, schedule, seeds=range(members), **options)
-
-    def alone() -> None:
-        for seed, (network, one) in enumerate(zip(networks, data, strict=True)):
-            fit(copy.deepcopy(network), one, supervised, schedule, seeds=[seed], **options)
-
-    seconds = in_turns({"one by one": alone, "ensemble": together}, turns)
-    gain = median(a / b for a, b in zip(seconds["one by one"], seconds["ensemble"], strict=True))
-    about = f"{members} MLPs 64-64 on digits, {epochs} epochs of base training"
-    rest = {"n": turns, "of": "turns", "settings": about, "device": device_name("cpu")}
-    took = [Number(f"ensemble/{name}/seconds", median(values), "s", **rest) for name, values in seconds.items()]
-    return [*took, Number("ensemble/gain", gain, "times", **rest)]
-
-
-def stages(*, profile: str = "small", seeds: int = 10) -> list[Number]:
-    """Seconds of each stage of one cell computed from nothing, from its rows, and its floors on this machine.
-
-    Args:
-        profile: Of MLPs on digits under SNL, with control.
-        seeds: Trained side by side.
-    """
-    (cell,) = grid("digits", "mlp", budgets=BUDGETS, seeds=range(seeds), profile=profile)
-    with threads(1):
-        machine = ceilings()
-        with tempfile.TemporaryDirectory() as folder:
-            table = run([cell], store=ResultStore(Path(folder)), progress=False)
-    arms = table.drop_duplicates("arm").set_index("arm")
-    took = {
-        "base": arms.loc["original", "seconds_base"],
-        "path": arms.loc["plain", "seconds_path"],
-        "control": arms.loc["control", "seconds_path"],
-        "finetune": arms["seconds_finetune"].sum(),
-        "measure": arms["seconds_measure"].sum(),
-    }
-    floors = _floors_of(cell, epochs=int(table["mask_epochs"].max()))
-    about = f"cell: {seeds} seeds of MLP 64-64 on digits side by side, SNL, {len(BUDGETS)} budgets, profile {profile}"
-    rest = {"n": len(arms), "of": "arms", "settings": about, "device": arms["device"].iloc[0]}
-    numbers = [Number(f"stage/{name}/seconds", float(value), "s", **rest) for name, value in took.items()]
-    return numbers + [
-        Number(f"stage/{name}/floor", max(work.seconds(machine)), "s", **rest) for name, work in floors.items()
-    ]
-
-
-def _floors_of(cell: Cell, *, epochs: int) -> dict[str, Work]:
-    data = load_data(cell.data, seed=cell.seeds[0])
-    network = build(cell.network, data.input_shape, data.classes)
-    one = cell_floors(
-        image_cost(network, data.input_shape),
-        recipe(cell.network, cell.profile),
-        images=len(data.splits["train"]),
-        budgets=len(cell.budgets),
-        arms=("original", "plain", "control"),
-        teacher="every step",
-        epochs=epochs,
-    )
-    return {stage: work.times(len(cell.seeds)) for stage, work in one.items()}
-
-
-def training_images(root: Path) -> dict[str, int]:
-    """Training images of each data set, from the committed counts."""
-    counts = pd.read_parquet(root / COUNTS)
-    train = counts[counts["split"] == "train"].groupby(["data", "group"])["n"].sum()
-    return {name: int(part.iloc[0]) for name, part in train.groupby("data")}
-
-
-def parts_of_data(root: Path) -> set[str]:
-    """Data sets of which the committed counts hold a part only: `svhn`, a tenth of SVHN."""
-    counts = pd.read_parquet(root / COUNTS)
-    return set(counts.loc[counts["source"].str.contains("subset"), "data"])
-
-
 def arithmetic(root: Path) -> list[Number]:
     """The floors of the paper's cell and of the whole grid, by a fast GPU's ceilings; nothing is measured."""
-    images, parts = training_images(root), parts_of_data(root)
-    rest = {"n": 1, "of": "arithmetic", "device": f"{H200.name}'s ceilings, not run"}
+    counts = pd.read_parquet(root / COUNTS)
+    train = counts[counts["split"] == "train"].groupby(["data", "group"])["n"].sum()
+    images = {name: int(part.iloc[0]) for name, part in train.groupby("data")}
+    subsets = set(counts.loc[counts["source"].str.contains("subset"), "data"])
+    rest = {"n": 1, "of": ARITHMETIC, "device": f"{H200.name}'s ceilings, not run"}
     numbers = []
     for profile in ("fast", "paper"):
-        plan = recipe("resnet18", profile)
-        cell = stage_table(cell_floors(paper_cost("resnet18"), plan, images=images["utkface_race"]), H200)
+        cell = cell_floors(paper_cost("resnet18"), recipe("resnet18", profile), images=images["utkface_race"])
         about = "UTKFace race, ResNet18, SNL: original, plain, control, lagrangian, kd_over_c at 5 budgets"
-        for row in cell.itertuples():
-            numbers += [
-                Number(
-                    f"cell/{profile}/{row.stage}/operations", row.operations / 1e15, "PFLOP", settings=about, **rest
-                ),
-                Number(f"cell/{profile}/{row.stage}/bytes", row.bytes / 1e12, "TB", settings=about, **rest),
-                Number(f"cell/{profile}/{row.stage}/by operations", row.by_operations, "s", settings=about, **rest),
-                Number(f"cell/{profile}/{row.stage}/by bytes", row.by_bytes, "s", settings=about, **rest),
-            ]
+        for stage, work in {**cell, "all": sum(cell.values(), Work())}.items():
+            by_operations, by_bytes = work.seconds(H200)
+            for what, value, unit in (
+                ("operations", work.operations / 1e15, "PFLOP"),
+                ("bytes", work.bytes / 1e12, "TB"),
+                ("by operations", by_operations, "s"),
+                ("by bytes", by_bytes, "s"),
+            ):
+                numbers.append(Number(f"cell/{profile}/{stage}/{what}", value, unit, settings=about, **rest))
         for row in grid_floors(profile, images).itertuples():
-            data = f"{row.data} subset" if row.data in parts else row.data
+            data = f"{row.data} subset" if row.data in subsets else row.data
             name = "/".join(part for part in (data, row.network, row.method) if part)
             about = f"{row.cells} cells, {row.arms} arms beside the original networks, 10 seeds"
             numbers.append(Number(f"grid/{profile}/{name}/hours", row.hours, "GPU-hours", settings=about, **rest))
@@ -280,3 +274,121 @@ def arithmetic(root: Path) -> list[Number]:
 def table_of(numbers: Sequence[Number]) -> pd.DataFrame:
     """The numbers as rows, with versions."""
     return pd.DataFrame(map(vars, numbers)).assign(torch=torch.__version__, linfair=linfair.__version__)
+
+
+def blocks(table: pd.DataFrame) -> dict[str, str]:
+    """The generated parts of the page, by name: every number and all evidence is from the rows of `table_of`."""
+    rows = table.set_index("key")
+    value = rows["value"]
+
+    def lines(start: str, end: str) -> dict[str, str]:
+        """The names between start and end in the keys, and what stands before the end."""
+        found = [key for key in rows.index if key.startswith(f"{start}/") and key.endswith(f"/{end}")]
+        return {key[len(start) + 1 : -len(end) - 1]: key[: -len(end) - 1] for key in found}
+
+    def shown(key: str, digits: int = 2) -> str:
+        return f"{value[key]:.{digits}f}" if key in value else ""
+
+    def share(at: str) -> tuple[str, str]:
+        floor = value.get(f"{at}/floor")
+        return ("", "") if floor is None else (f"{floor:.2g}", f"{100 * floor / value[f'{at}/seconds']:.0f} %")
+
+    def evidence(key: str) -> str:
+        row = rows.loc[key]
+        counted = "by arithmetic" if row["of"] == ARITHMETIC else f"{row['n']} {row['of']}"
+        return (
+            f"\n\n*{row['settings']} · {counted} · {row['device']} · torch {row['torch']} · linfair {row['linfair']}*"
+        )
+
+    def markdown(heads: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+        return "\n".join(f"| {' | '.join(line)} |" for line in (heads, ["---"] + ["--:"] * (len(heads) - 1), *body))
+
+    kinds = {
+        "operations": (1, "PFLOP"),
+        "by operations": (0, "seconds by operations"),
+        "by bytes": (0, "seconds by bytes"),
+    }
+    cell = [(profile, what) for profile in ("fast", "paper") for what in kinds]
+    floors = ["seconds", "floor (s)", "share of the floor"]
+    return {
+        "cell": markdown(
+            ["stage", *(f"`{profile}`, {kinds[what][1]}" for profile, what in cell)],
+            [
+                [name, *(shown(f"cell/{profile}/{name}/{what}", kinds[what][0]) for profile, what in cell)]
+                for name in lines("cell/paper", "by bytes")
+            ],
+        )
+        + evidence("cell/paper/all/by bytes"),
+        "ceilings": f"Here: {shown('ceiling/float32/operations', 0)} GFLOP/s in float32, "
+        f"{shown('ceiling/bf16/operations', 0)} GFLOP/s in bf16, {shown('ceiling/float32/bytes', 0)} GB/s "
+        f"({rows.loc['ceiling/bf16/bytes', 'device']}, measured in the process that measured the steps).",
+        "stages": markdown(
+            ["stage", *floors],
+            [[name, shown(f"{at}/seconds", 1), *share(at)] for name, at in lines("stage", "seconds").items()],
+        )
+        + evidence("stage/base/seconds"),
+        "steps": f"A step of base training takes {shown('step/base/float32/seconds', 3)} s in float32 and "
+        f"{shown('step/base/bf16/seconds', 3)} s in bf16. Seconds of other steps, as ratios to the former:\n\n"
+        + markdown(
+            ["stage", "float32", "bf16"],
+            [
+                [name, *(shown(f"{at}/{way}/ratio") for way in ("float32", "bf16"))]
+                for name, at in lines("step", "float32/ratio").items()
+            ],
+        )
+        + evidence("step/base/float32/seconds"),
+        "ladder": markdown(
+            ["step", "gain", *floors],
+            [
+                [name, shown(f"{at}/gain"), shown(f"{at}/seconds"), *share(at)]
+                for name, at in lines("ladder", "seconds").items()
+            ],
+        )
+        + evidence("ladder/bf16/seconds"),
+        "ensemble": f"One by one {shown('ensemble/one by one/seconds')} s, side by side "
+        f"{shown('ensemble/ensemble/seconds')} s: {shown('ensemble/gain', 1)} times as fast."
+        + evidence("ensemble/gain"),
+        "grid": markdown(
+            ["data, network, method", "`fast`, GPU-hours at least", "`paper`, GPU-hours at least"],
+            [
+                [name.replace("/", ", "), *(shown(f"grid/{profile}/{name}/hours") for profile in ("fast", "paper"))]
+                for name in lines("grid/paper", "hours")
+            ],
+        )
+        + evidence("grid/paper/all/hours"),
+    }
+
+
+def fill(text: str, made: Mapping[str, str]) -> str:
+    r"""Put generated parts between `% begin NAME` and `% end NAME`, where each must have its place, once.
+
+    >>> fill("% begin a\nold\n% end a\n", {"a": "new"})
+    '% begin a\n\nnew\n\n% end a\n'
+    """
+    for name, part in made.items():
+        place = re.compile(rf"(% begin {name}\n).*?(% end {name}\n)", flags=re.DOTALL)
+        text, count = place.subn(lambda found, part=part: f"{found[1]}\n{part}\n\n{found[2]}", text)
+        if count != 1:
+            raise ValueError(
+                f"the page has {count} places for {name!r}; write `% begin {name}` and `% end {name}` once"
+            )
+    return text
+
+
+def keep(root: Path, numbers: Sequence[Number] = ()) -> None:
+    """Replace rows of the parts that were measured again, do the arithmetic anew, fill the page."""
+    fresh = pd.concat([table_of(part) for part in (numbers, arithmetic(root)) if part], ignore_index=True)
+    old = pd.read_parquet(root / TABLE)
+    again = {key.partition("/")[0] for key in fresh["key"]}
+    table = pd.concat([old[~old["key"].str.partition("/")[0].isin(again)], fresh], ignore_index=True)
+    with whole(root / TABLE) as part:
+        table.to_parquet(part, index=False)
+    page = fill((root / PAGE).read_text(encoding="utf-8"), blocks(table))
+    with whole(root / PAGE) as part:
+        part.write_text(page, encoding="utf-8")
+    print(root / TABLE, root / PAGE, sep="\n")
+
+
+if __name__ == "__main__":
+    argparse.ArgumentParser(prog="python -m linfair_book.speed", description=__doc__.splitlines()[0]).parse_args()
+    keep(repository())

@@ -100,6 +100,17 @@ class DeepReDuce:
         """The distillation loss of every training."""
         return Distill(teacher, data, temperature=self.temperature, ce=1 - self.kd_weight, kd=self.kd_weight)
 
+    def own_training(self, budgets: int, stages: int) -> tuple[int, int]:
+        """How many networks are trained, and for how many epochs each.
+
+        A fixed list trains one for each budget. A search trains 3 stages - 1: no stage kept and each alone, then
+        2 stages - 1 candidates, of which one has been trained already.
+
+        >>> DeepReDuce().own_training(5, stages=4)
+        (11, 200)
+        """
+        return budgets if self.configurations is not None else 3 * stages - 1, self.schedule.epochs
+
 
 RELEASED_DEEPREDUCE = DeepReDuce(
     configurations=PAPER_CONFIGURATIONS,

@@ -110,6 +110,17 @@ class SNL:
         if not 0 <= self.pace < 1:
             raise ValueError(f"pace is a share in [0, 1) of the kept units that an epoch removes, got {self.pace}")
 
+    def own_training(self, budgets: int, stages: int) -> tuple[int, int]:
+        """How many networks the path trains and for how many epochs, to be expected before it has been run.
+
+        One, for all budgets. With the paper's growth of 10 % 300 epochs are assumed, otherwise as many as lambda needs
+        to grow by the same factor.
+
+        >>> SNL().own_training(5, 4), SNL(growth=1.4).own_training(5, 4)
+        ((1, 300), (1, 85))
+        """
+        return 1, math.ceil(300 * math.log(1.1) / math.log(self.growth))
+
 
 def snl(
     teacher: nn.Module,

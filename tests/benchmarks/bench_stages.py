@@ -4,7 +4,7 @@ A stage trains one epoch through `fit`, as a study does: batches are drawn and n
 whole training set once. The teacher's logits are there from before, as in all epochs of a stage but its first. Ratio 1
 is base training in float32, networks with plain ReLUs.
 
-Run: python tests/benchmarks/bench_stages.py [--width 16] [--images 4096] [--turns 5] [--threads 2]
+Run: python tests/benchmarks/bench_stages.py [--width 16] [--images 4096] [--turns 5] [--threads 2] [--page]
 """
 
 import argparse
@@ -12,8 +12,11 @@ import copy
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import date
 
 import torch
+from linfair_book.build import repository
+from linfair_book.speed import Number, keep
 from torch import Tensor, nn
 
 from linfair import gates
@@ -80,10 +83,12 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=4096)
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--page", action="store_true", help="put the numbers into the book's table and page")
     options = parser.parse_args()
     ways = {"float32": Schedule(epochs=1, batch_size=BATCH, lr=1e-3, channels_last=True)}
     ways["bf16"] = replace(ways["float32"], precision="bf16", fused=True)
     with threads(options.threads):
+        device = device_name("cpu")
         run = stages(images(options.images), options.width)
         best = {(stage, way): float("inf") for stage in run for way in ways}
         for turn in range(options.turns + 1):
@@ -93,10 +98,19 @@ def main() -> None:
                 if turn:
                     best[stage, way] = min(best[stage, way], time.perf_counter() - start)
     steps = options.images / BATCH
-    print(f"{device_name('cpu')}, {options.threads} threads, bf16 in hardware: {bf16_is_fast('cpu')}")
-    print(f"ResNet18 width {options.width}, batch {BATCH}, torch {torch.__version__}")
+    about = (
+        f"ResNet18 of width {options.width}, {options.images} images of 32x32, batch {BATCH}, best turn, {date.today()}"
+    )
+    print(f"{about}; {device}, bf16 in hardware: {bf16_is_fast('cpu')}, torch {torch.__version__}")
+    rest = {"n": options.turns, "of": "turns", "settings": about, "device": device}
+    numbers = []
     for (stage, way), seconds in best.items():
-        print(f"  {stage:14s} {way:8s} {seconds / steps:7.3f} s a step   {seconds / best['base', 'float32']:.2f}")
+        ratio = seconds / best["base", "float32"]
+        print(f"  {stage:14s} {way:8s} {seconds / steps:7.3f} s a step   {ratio:.2f}")
+        numbers.append(Number(f"step/{stage}/{way}/seconds", seconds / steps, "s", **rest))
+        numbers.append(Number(f"step/{stage}/{way}/ratio", ratio, "times", **rest))
+    if options.page:
+        keep(repository(), numbers)
 
 
 if __name__ == "__main__":

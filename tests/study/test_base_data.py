@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from linfair_book.build import repository
-from linfair_book.speed import arithmetic, parts_of_data
+from linfair_book.speed import arithmetic
 from linfair_book.sweeps import seeds_of_panels
 
 from linfair.cli import main
@@ -136,7 +136,6 @@ def test_describe_says_that_it_is_a_part(svhn: Collection, capsys: pytest.Captur
 
 
 def test_the_floors_of_the_page_on_speed_are_those_of_the_part_that_was_counted() -> None:
-    assert parts_of_data(repository()) == {"svhn"}
     names = {number.key for number in arithmetic(repository())}
     assert "grid/paper/svhn subset/resnet18/snl/hours" in names and "grid/paper/svhn/resnet18/snl/hours" not in names
 

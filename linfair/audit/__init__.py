@@ -1,30 +1,43 @@
 """Audit your own model: who pays when its ReLUs go, why, what repair buys, and what it costs in private inference.
 
 `read_user` takes a Python file with a function, safetensors weights and a data set; `audit` linearizes, repairs and
-measures; `write_report` makes one HTML page of it. The command `linfair audit` is all three. The package may be called
-like its function: `linfair.audit(subject)`.
+measures; `write_report` makes one HTML page of it. The command `linfair audit` is all three. On networks of linfair:
+`linearize_to` writes files, `read_pair` reads them, `diagnose` and `mitigate` take what it read. The package may be
+called like its function: `linfair.audit(subject)`.
 """
 
 import sys
 from types import ModuleType
 
-from linfair.audit.caveats import caveats
-from linfair.audit.findings import answer
+from linfair.audit.diagnose import Diagnosis, Pair, diagnose, diagnosis_text, read_pair
+from linfair.audit.linearize import group_table, linearize_to
 from linfair.audit.network import AuditError, Subject, read_own, read_user
-from linfair.audit.report import html, write_report
+from linfair.audit.repair import Mitigated, mitigate, mitigated_text
+from linfair.audit.report import answer, caveats, html, words, write_report
 from linfair.audit.run import Audit, Plan, audit
 
 __all__ = [
     "Audit",
     "AuditError",
+    "Diagnosis",
+    "Mitigated",
+    "Pair",
     "Plan",
     "Subject",
     "answer",
     "audit",
     "caveats",
+    "diagnose",
+    "diagnosis_text",
+    "group_table",
     "html",
+    "linearize_to",
+    "mitigate",
+    "mitigated_text",
     "read_own",
+    "read_pair",
     "read_user",
+    "words",
     "write_report",
 ]
 

@@ -9,13 +9,13 @@ import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import nn
 
 import linfair
 from linfair import gates
+from linfair.audit.shown import drop_between, intervals
 from linfair.checkpoints import CheckpointError, Header, load_network
 from linfair.data import GroupedData, load_data
 from linfair.device import device_name
@@ -110,8 +110,8 @@ def read_pair(
         mask: File of the mask.
         weights: File of the linearized network's fine-tuned weights; None puts the mask on the teacher's own.
         data: Name of the data set, checked against the teacher's; None takes the teacher's.
-        label: Likewise, the data set's option.
-        group: Likewise.
+        label: The data set's option, checked against the teacher's too.
+        group: The data set's option, checked against the teacher's too.
         device: `cpu` or `cuda`.
 
     Raises:
@@ -124,16 +124,15 @@ def read_pair(
     if header.gated:
         raise CheckpointError(f"{teacher} holds a linearized network; give it as the weights, its original as teacher")
     trained = dict(header.data_options)
-    asked = {"data": data, "label": label, "group": group}
-    for name, found in {"data": header.data, "label": trained.get("label"), "group": trained.get("group")}.items():
-        if asked[name] not in (None, found):
-            has = f"was trained with {name} {found!r}" if found else f"was trained with the data's own {name}"
+    found = {"data": header.data, "label": trained.get("label"), "group": trained.get("group")}
+    for name, asked in {"data": data, "label": label, "group": group}.items():
+        if asked not in (None, found[name]):
+            has = f"{name} {found[name]!r}" if found[name] else f"the data's own {name}"
             raise ValueError(
-                f"{name} {asked[name]!r} was asked for, but {teacher} {has}: on another one its training images may be "
-                f"tested; leave {name} out, or give the teacher trained on it"
+                f"{name} {asked!r} was asked for, but {teacher} was trained with {has}: on another one its training "
+                f"images may be tested; leave {name} out, or give the teacher trained on it"
             )
-    linearized = gates.install(original, header.input_shape)
-    units = Mask.load(mask)
+    linearized, units = gates.install(original, header.input_shape), Mask.load(mask)
     try:
         apply_mask(linearized, units)
     except gates.GateError as error:
@@ -143,12 +142,11 @@ def read_pair(
         near = Path(str(mask).replace(".mask.safetensors", ".weights.safetensors"))
         beside = near if near != Path(mask) and near.exists() else None
     else:
-        linearized = _with_weights(weights, header, units, mask)
+        weights, linearized = Path(weights), _with_weights(weights, header, units, mask)
     dataset = load_data(header.data, seed=header.seed, **trained)
     header.check_data(dataset, teacher)
-    found = None if weights is None else Path(weights)
     networks = original.to(device).eval(), linearized.to(device).eval()
-    return Pair(*networks, dataset.to(device), header, found, beside)
+    return Pair(*networks, dataset.to(device), header, weights, beside)
 
 
 def _with_weights(path: str | Path, teacher: Header, mask: Mask, mask_path: str | Path) -> nn.Module:
@@ -157,9 +155,11 @@ def _with_weights(path: str | Path, teacher: Header, mask: Mask, mask_path: str 
         raise CheckpointError(
             f"{path} holds a network without gates; the weights are METHOD-BUDGET.weights.safetensors"
         )
-    names = ("network", "width", "data", "data_options", "seed")
-    other = [f"{name} {getattr(header, name)!r}, not {getattr(teacher, name)!r}" for name in names]
-    other = [text for name, text in zip(names, other, strict=True) if getattr(header, name) != getattr(teacher, name)]
+    other = [
+        f"{name} {getattr(header, name)!r}, not {getattr(teacher, name)!r}"
+        for name in ("network", "width", "data", "data_options", "seed")
+        if getattr(header, name) != getattr(teacher, name)
+    ]
     if other:
         raise CheckpointError(f"{path} was not made from this teacher: it has {'; '.join(other)}")
     (kept,) = masks_of(model)
@@ -205,108 +205,85 @@ def diagnose(
     total, kept = gates.total_units(linearized), int(gates.kept_units(linearized)[0])
     options = {"original": reference, "split": split, "gradients": [split], "estimator": estimator}
     options |= {"curvature": [split] * curvature, "batch_size": batch_size}
-    part, n_groups = data.splits[split], len(data.group_names)
-    tables = []
-    for arm, model in (("original", original), ("linearized", linearized)):
-        count = total if arm == "original" else kept
+    tables: list[pd.DataFrame] = []
+    for arm, model, count in (("original", original, total), ("linearized", linearized, kept)):
         table = measure(model, data, [seed], count / total, count, [count], [0], **options).assign(arm=arm)
-        table = _with_drops(table, tables[0] if tables else table)
+        before = tables[0] if tables else table
+        drops = drop_between(before, table) if tables else dict.fromkeys(("drop", "drop_low", "drop_high"), 0.0)
+        table = table.assign(original=before["accuracy"], **drops)
         table["relative_drop"] = table["drop"] / table["original"].where(table["original"] > 0)
         table["margin_normalised"] = normalised(table["margin"].tolist(), data.counts)
-        near = [GroupMean(number, 0, *[math.nan] * 3) for number in range(n_groups)]
-        if data.classes == 2:
-            near = closeness_of(model, data, split)
-        tables.append(table.assign(**_ends("closeness", near)))
+        near = closeness_of(model, data, split) if data.classes == 2 else []
+        for column, field in {"closeness": "mean", "closeness_low": "low", "closeness_high": "high"}.items():
+            table[column] = [getattr(row, field) for row in near] or math.nan
+        tables.append(table)
     table = pd.concat(tables, ignore_index=True).drop(columns="mask_epochs")
-    provenance = {
-        "data": data.name,
-        "estimator": estimator,
-        "teacher": weights_digest(original),
-        "device": device_name(str(part.y.device)),
-        "torch": torch.__version__,
-        "linfair": linfair.__version__,
-    }
-    table = table.assign(**provenance)
-    found = {}
+    table = table.assign(
+        data=data.name,
+        estimator=estimator,
+        teacher=weights_digest(original),
+        device=device_name(str(data.splits[split].y.device)),
+        torch=torch.__version__,
+        linfair=linfair.__version__,
+    )
+    student, found = table[table["arm"] == "linearized"], {}
     for name, worst in WORST.items():
         ends = ("low", "high") if name == "accuracy" else (f"{name}_low", f"{name}_high")
-        rows = table[table["arm"] == "linearized"][["group", "n", name, *ends]]
-        found[name] = disparity([GroupMean(*row) for row in rows.itertuples(index=False)], worst=worst)
+        rows = student[["group", "n", name, *ends]].itertuples(index=False)
+        found[name] = disparity([GroupMean(*row) for row in rows], worst=worst)
     return Diagnosis(table, split, estimator, found, distance)
-
-
-def _with_drops(table: pd.DataFrame, original: pd.DataFrame) -> pd.DataFrame:
-    """Drops in points and their ends, put together from the Wilson ends of both accuracies (MOVER).
-
-    The networks see the same inputs, so their accuracies rise and fall together and the interval is rather too wide; a
-    paired t interval would have no width where all of a handful of inputs change alike.
-    """
-    before, after = original["accuracy"], table["accuracy"]
-    drop = before - after
-    low = drop - np.hypot(before - original["low"], table["high"] - after)
-    high = drop + np.hypot(original["high"] - before, after - table["low"])
-    columns = {"drop": 100 * drop, "drop_low": 100 * low, "drop_high": 100 * high}
-    if table is original:
-        columns = dict.fromkeys(columns, 0.0)
-    return table.assign(original=before, **columns)
-
-
-def _ends(name: str, rows: list[GroupMean]) -> dict[str, list[float]]:
-    fields = {name: "mean", f"{name}_low": "low", f"{name}_high": "high"}
-    return {column: [getattr(row, field) for row in rows] for column, field in fields.items()}
 
 
 def diagnosis_text(diagnosis: Diagnosis) -> str:
     """A diagnosis for a terminal: three tables, a line per group, then what differs between groups."""
-    table = diagnosis.table
+    table, split = diagnosis.table, diagnosis.split
     original, student = (table[table["arm"] == arm].reset_index(drop=True) for arm in ("original", "linearized"))
+
+    def change(name: str, digits: int) -> pd.Series:
+        text = f"{{:.{digits}f}}".format
+        return original[name].map(text) + " -> " + student[name].map(text)
+
     who = {"group": original["group_name"], "role": original["role"], "n": original["n"]}
     accuracy = {
-        **who,
         "n_train": original["n_train"],
-        "original": _intervals(original, "accuracy", "low", "high", 100, 1),
-        "linearized": _intervals(student, "accuracy", "low", "high", 100, 1),
-        "drop": _intervals(student, "drop", "drop_low", "drop_high", 1, 1),
+        "original": intervals(original, "accuracy", scale=100),
+        "linearized": intervals(student, "accuracy", scale=100),
+        "drop": intervals(student, "drop"),
         "relative": student["relative_drop"].map("{:.1f} %".format),
-        "churn": _intervals(student, "churn", "churn_low", "churn_high", 100, 1),
+        "churn": intervals(student, "churn", scale=100),
     }
     loss = {
-        **who,
-        "risk": original["risk"].map("{:.3f}".format) + " -> " + student["risk"].map("{:.3f}".format),
-        "R(a)": _intervals(student, "excess", "excess_low", "excess_high", 1, 3),
-        "margin": original["margin"].map("{:.3f}".format) + " -> " + student["margin"].map("{:.3f}".format),
+        "risk": change("risk", 3),
+        "R(a)": intervals(student, "excess", digits=3),
+        "margin": change("margin", 3),
         "of largest group's": student["margin_normalised"].map("{:.2f}".format),
     }
     if student["closeness"].notna().any():
-        loss["closeness"] = original["closeness"].map("{:.4f}".format)
-        loss["closeness"] += " -> " + student["closeness"].map("{:.4f}".format)
-    slope = dict(who)
-    for name, rows in (("original", original), ("linearized", student)):
+        loss["closeness"] = change("closeness", 4)
+    slope = {}
+    for name, rows, space in (("original", original, ""), ("linearized", student, " ")):
         slope[f"|g| {name}"] = rows["gradient_norm"].map("{:.4g}".format)
-        slope["with alpha" + " " * (name == "linearized")] = rows["gradient_norm_alpha"].map("{:.4g}".format)
+        slope["with alpha" + space] = rows["gradient_norm_alpha"].map("{:.4g}".format)
         if rows["top_eigenvalue"].notna().any():
             slope[f"top {name}"] = _eigenvalues(rows, "top_eigenvalue")
-            slope["absolute" + " " * (name == "linearized")] = _eigenvalues(rows, "absolute_eigenvalue")
+            slope["absolute" + space] = _eigenvalues(rows, "absolute_eigenvalue")
+    first, second, third = (pd.DataFrame(who | columns).to_string(index=False) for columns in (accuracy, loss, slope))
+    mark = " (* not converged)" if any("*" in cell for column in slope.values() for cell in column) else ""
+    moved = diagnosis.distance
     lines = [
-        f"Accuracy and churn in % (Wilson intervals), drop in points, on {diagnosis.split}",
-        pd.DataFrame(accuracy).to_string(index=False),
+        f"Accuracy and churn in % (Wilson intervals), drop in points, on {split}",
+        first,
         "\nRisk in nats and margin, original -> linearized; R(a) the excessive loss (paired t interval)",
-        pd.DataFrame(loss).to_string(index=False),
-        f"\nGradient norm and top Hessian eigenvalues of the group's risk on {diagnosis.split}, {diagnosis.estimator}"
-        + (" (* not converged)" if any("*" in text for column in slope.values() for text in map(str, column)) else ""),
-        pd.DataFrame(slope).to_string(index=False),
+        second,
+        f"\nGradient norm and top Hessian eigenvalues of the group's risk on {split}, {diagnosis.estimator}{mark}",
+        third,
         "\nBetween groups of the linearized network (95 % interval of the gap of these two groups)",
         *(_gap(name, one, original["group_name"]) for name, one in diagnosis.disparities.items()),
-        f"  parameter distance {diagnosis.distance.distance:.4g}, {100 * diagnosis.distance.relative:.3g} % of the "
-        f"original's norm ({diagnosis.distance.n:,} weights)",
+        f"  parameter distance {moved.distance:.4g}, {100 * moved.relative:.3g} % of the original's norm "
+        f"({moved.n:,} weights)",
         "Intervals are over inputs, the networks held fixed: they say nothing about other seeds.",
     ]
     return "\n".join(lines)
-
-
-def _intervals(rows: pd.DataFrame, name: str, low: str, high: str, scale: float, digits: int) -> list[str]:
-    found = (scale * rows[[name, low, high]]).itertuples(index=False)
-    return [f"{mean:.{digits}f} [{start:.{digits}f}, {end:.{digits}f}]" for mean, start, end in found]
 
 
 def _eigenvalues(rows: pd.DataFrame, name: str) -> list[str]:
@@ -317,9 +294,8 @@ def _eigenvalues(rows: pd.DataFrame, name: str) -> list[str]:
 def _gap(name: str, one: Disparity, names: pd.Series) -> str:
     scale, unit = {"accuracy": (100, " points"), "churn": (100, " points"), "drop": (1, " points")}.get(name, (1, ""))
     title = "fairness violation (gap of R(a))" if name == "excess" else f"{name}: gap"
-    digits = 1 if unit else 3
-    values = [f"{scale * value:.{digits}f}" for value in (one.gap, one.low, one.high)]
+    value, *ends = (f"{scale * end:.{1 if unit else 3}f}" for end in (one.gap, one.low, one.high))
     return (
-        f"  {title} {values[0]}{unit} [{values[1]}, {values[2]}]; worst {names[one.worst]} (n = {one.n_worst}), "
+        f"  {title} {value}{unit} [{', '.join(ends)}]; worst {names[one.worst]} (n = {one.n_worst}), "
         f"best {names[one.best]} (n = {one.n_best})"
     )

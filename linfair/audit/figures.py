@@ -1,10 +1,11 @@
 """The report's figures, drawn from the tables of an audit in the house style, and as SVG that takes the page's colours.
 
-Groups stand one below the other, so that many of them and a narrow screen do no harm.
+Groups stand one below the other, so that many of them and a narrow screen do no harm. Figures are closed for pyplot.
 """
 
 import io
 import re
+from html import escape
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -15,11 +16,7 @@ from matplotlib.figure import Figure
 from linfair.mitigation import PLAIN
 from linfair.plots.style import COLORS, GREY, MARKERS
 
-WHY = {
-    "gradient_norm": "gradient norm",
-    "margin": "margin",
-    "top_eigenvalue": "top Hessian eigenvalue",
-}
+WHY = {"gradient_norm": "gradient norm", "margin": "margin", "top_eigenvalue": "top Hessian eigenvalue"}
 """Quantities that are drawn for each group, in this order, where they were computed."""
 
 
@@ -28,34 +25,24 @@ def accuracy_bars(table: pd.DataFrame) -> Figure:
 
     Args:
         table: Rows of `Audit.groups`; its arms `original` and `plain` are drawn.
-
-    Returns:
-        The figure, closed for pyplot.
     """
-    shown = table[table["arm"].isin(("original", PLAIN))]
-    budgets = sorted(shown["budget"].unique(), reverse=True)
-    groups = shown.drop_duplicates("group").sort_values(["n_train", "group"], ascending=[False, True])
-    step = len(budgets) + 1.6
-    figure, ax = plt.subplots(figsize=(5.0, 0.5 + 0.165 * step * len(groups)))
-    ticks, labels = [], []
-    for number, group in enumerate(groups.itertuples()):
-        top = number * step
-        ax.text(0, top + 0.3, _named(group), fontweight="bold", va="center", fontsize=10)
+    shown = table[table["arm"].isin(("original", PLAIN))].set_index(["group", "budget"])
+    budgets = sorted(shown.index.unique("budget"), reverse=True)
+    order, step = _order(table), len(budgets) + 1.6
+    figure, ax = plt.subplots(figsize=(5.0, 0.5 + 0.165 * step * len(order)))
+    ticks = {}
+    for number, group in enumerate(order):
+        top, first = number * step, shown.loc[group, budgets[0]]
+        title = f"{first.group_name} · {first.role}, {first.n_train:,} in training, {first.n:,} tested"
+        ax.text(0, top + 0.3, title, fontweight="bold", va="center", fontsize=10)
         for place, budget in enumerate(budgets):
-            (row,) = shown[(shown["group"] == group.group) & (shown["budget"] == budget)].itertuples()
-            at = top + 1.25 + place
-            color = GREY if budget == 1 else COLORS[row.role]
-            _bar(ax, at, row, color, 0.82)
-            ticks.append(at)
-            labels.append(f"{100 * budget:g} %")
-    ax.set_yticks(ticks, labels, fontsize=8.5)
-    ax.set_ylim(len(groups) * step - 0.3, -0.6)
+            row, at = shown.loc[group, budget], top + 1.25 + place
+            _bar(ax, at, row, GREY if budget == 1 else COLORS[row.role], 0.82)
+            ticks[at] = f"{100 * budget:g} %"
+    ax.set_yticks(list(ticks), list(ticks.values()), fontsize=8.5)
+    ax.set_ylim(len(order) * step - 0.3, -0.6)
     ax.set(xlim=(0, 100), xlabel="accuracy (%)", ylabel="ReLUs kept")
-    ax.tick_params(axis="y", length=0)
-    ax.grid(axis="x")
-    ax.grid(visible=False, axis="y")
-    plt.close(figure)
-    return figure
+    return _closed(figure)
 
 
 def repair_bars(before: pd.DataFrame, after: pd.DataFrame, name: str) -> Figure:
@@ -65,26 +52,17 @@ def repair_bars(before: pd.DataFrame, after: pd.DataFrame, name: str) -> Figure:
         before: Rows of one network, from `Audit.groups`.
         after: Rows of the repaired one.
         name: The repair's name.
-
-    Returns:
-        The figure, closed for pyplot.
     """
-    order = before.sort_values(["n_train", "group"], ascending=[False, True])["group"]
+    order = _order(before)
     figure, ax = plt.subplots(figsize=(5.0, 1.0 + 0.5 * len(order)))
-    for number, group in enumerate(order):
-        for rows, shift, color in ((before, -0.19, GREY), (after, 0.19, COLORS["all"])):
-            (row,) = rows[rows["group"] == group].itertuples()
-            _bar(ax, number + shift, row, color, 0.36, label=None if number else (PLAIN, name)[shift > 0])
-    names = before.set_index("group")["group_name"]
-    ax.set_yticks(range(len(order)), [names[group] for group in order])
-    ax.set_ylim(len(order) - 0.5, -0.5)
+    for rows, shift, color, label in ((before, -0.19, GREY, PLAIN), (after, 0.19, COLORS["all"], name)):
+        for number, group in enumerate(order):
+            row = rows[rows["group"] == group].iloc[0]
+            _bar(ax, number + shift, row, color, 0.36, label=None if number else label)
+    _name_groups(ax, before, order)
     ax.set(xlim=(0, 100), xlabel="accuracy (%)")
-    ax.tick_params(axis="y", length=0)
-    ax.grid(axis="x")
-    ax.grid(visible=False, axis="y")
     figure.legend(loc="outside upper center", ncols=2)
-    plt.close(figure)
-    return figure
+    return _closed(figure)
 
 
 def why_dots(before: pd.DataFrame, after: pd.DataFrame) -> Figure:
@@ -95,51 +73,56 @@ def why_dots(before: pd.DataFrame, after: pd.DataFrame) -> Figure:
         after: Rows of the linearized network.
 
     Returns:
-        The figure, closed for pyplot; a panel for each quantity that was computed, one below the other.
+        A panel for each quantity that was computed, one below the other.
     """
     columns = [column for column in WHY if before[column].notna().all() and after[column].notna().all()]
-    order = before.sort_values(["n_train", "group"], ascending=[False, True])["group"].tolist()
-    names, roles = (before.set_index("group")[column] for column in ("group_name", "role"))
-    figure, axes = plt.subplots(
-        len(columns), 1, figsize=(5.0, len(columns) * (0.75 + 0.24 * len(order)) + 0.4), squeeze=False
-    )
+    order, roles = _order(before), before.set_index("group")["role"]
+    size = 5.0, len(columns) * (0.75 + 0.24 * len(order)) + 0.4
+    figure, axes = plt.subplots(len(columns), 1, figsize=size, squeeze=False)
+    hollow = {"markerfacecolor": "none", "markeredgewidth": 1.5}
     for ax, column in zip(axes[:, 0], columns, strict=True):
-        values = [rows.set_index("group")[column] for rows in (before, after)]
-        logarithmic = min(v.min() for v in values) > 0 and max(v.max() for v in values) > 50 * min(
-            v.min() for v in values
-        )
+        values = pd.DataFrame([rows.set_index("group")[column] for rows in (before, after)])
         for number, group in enumerate(order):
-            role = roles[group]
-            ends = [one[group] for one in values]
+            ends, look = values[group].tolist(), {"marker": MARKERS[roles[group]], "color": COLORS[roles[group]]}
+            look |= {"linestyle": "", "markersize": 6.5}
             ax.plot(ends, [number, number], color=GREY, linewidth=1)
-            style = {"linestyle": "", "marker": MARKERS[role], "color": COLORS[role], "markersize": 6.5}
-            ax.plot(ends[:1], [number], markerfacecolor="none", markeredgewidth=1.5, **style)
-            ax.plot(ends[1:], [number], **style)
-        ax.set_yticks(range(len(order)), [names[group] for group in order], fontsize=9)
-        ax.set_ylim(len(order) - 0.5, -0.5)
-        ax.set_xscale("log" if logarithmic else "linear")
+            ax.plot(ends[:1], [number], **hollow, **look)
+            ax.plot(ends[1:], [number], **look)
+        least, most = values.min(axis=None), values.max(axis=None)
+        ax.set_xscale("log" if least > 0 and most > 50 * least else "linear")
         ax.set_title(WHY[column], loc="left")
-        ax.grid(axis="x")
-        ax.grid(visible=False, axis="y")
+        _name_groups(ax, before, order)
     marks = {"linestyle": "", "marker": "o", "color": GREY, "markersize": 6.5}
-    handles = [
-        plt.Line2D([], [], markerfacecolor="none", markeredgewidth=1.5, label="original", **marks),
-        plt.Line2D([], [], label="linearized", **marks),
-    ]
+    handles = [plt.Line2D([], [], label="original", **hollow, **marks), plt.Line2D([], [], label="linearized", **marks)]
     figure.legend(handles=handles, loc="outside upper center", ncols=2)
-    plt.close(figure)
-    return figure
+    return _closed(figure)
 
 
-def _bar(ax: Axes, at: float, row: object, color: str, height: float, label: str | None = None) -> None:
+def _order(rows: pd.DataFrame) -> list[int]:
+    """The groups, largest first."""
+    return rows.drop_duplicates("group").sort_values(["n_train", "group"], ascending=[False, True])["group"].tolist()
+
+
+def _name_groups(ax: Axes, rows: pd.DataFrame, order: list[int]) -> None:
+    names = rows.set_index("group")["group_name"]
+    ax.set_yticks(range(len(order)), [names[group] for group in order], fontsize=9)
+    ax.set_ylim(len(order) - 0.5, -0.5)
+
+
+def _bar(ax: Axes, at: float, row: pd.Series, color: str, height: float, label: str | None = None) -> None:
     value, low, high = (100 * end for end in (row.accuracy, row.low, row.high))
     pale = {"facecolor": (*to_rgb(GREY), 0.35), "edgecolor": GREY} if color == GREY else {"color": color}
     ax.barh(at, value, height, label=label, linewidth=0.8, **pale)
     ax.plot([low, high], [at, at], color=GREY, linewidth=1.6, marker="|", markersize=4)
 
 
-def _named(group: object) -> str:
-    return f"{group.group_name} · {group.role}, {group.n_train:,} in training, {group.n:,} tested"
+def _closed(figure: Figure) -> Figure:
+    for ax in figure.axes:
+        ax.tick_params(axis="y", length=0)
+        ax.grid(axis="x")
+        ax.grid(visible=False, axis="y")
+    plt.close(figure)
+    return figure
 
 
 def svg(figure: Figure, name: str, alt: str) -> str:
@@ -157,5 +140,4 @@ def svg(figure: Figure, name: str, alt: str) -> str:
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
     text = re.sub(r'\s(xmlns(:\w+)?|version|width|height)="[^"]*"', "", text[: (end := text.index(">"))]) + text[end:]
     text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", text).replace(GREY, "currentColor")
-    label = alt.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
-    return text.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
+    return text.replace("<svg", f'<svg role="img" aria-label="{escape(alt)}"', 1)

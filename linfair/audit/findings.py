@@ -1,18 +1,54 @@
-"""What an audit says in words: the answer, what explains it and what does not.
+"""What an audit found, as named checks: each holds, does not hold, or cannot be told, with the numbers behind it.
 
-Every number in a sentence is computed from the tables of the `Audit`; a difference whose interval holds 0 is called
-what it is, no more than test noise.
+What a check means is written in `words.html`, by its name and outcome; the report, the command `linfair audit` and
+notebook 11 take their sentences from there.
 """
 
-import numpy as np
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import pandas as pd
 
-from linfair.audit.repair import change_of_worst, change_text
-from linfair.audit.run import Audit, Plan
+from linfair.audit.repair import change_of_worst
+from linfair.audit.run import Audit
+from linfair.audit.shown import drop_between, pooled
+from linfair.data.notes import notes
 from linfair.linearizers.record import budget_units, kept_share, missed, share
-from linfair.metrics import Disparity, GroupMean, disparity, wilson
+from linfair.metrics import Disparity, GroupMean, disparity
 from linfair.mitigation import PLAIN
-from linfair.mitigation.choose import NOISE, Choice
+
+FEW = 30
+"""Groups with fewer test images are named in the caveats."""
+
+WORKS = "the network beats one fixed answer"
+HOLDS, DOES_NOT, CANNOT_TELL = "holds", "does not hold", "cannot tell"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One question about an audit and its answer.
+
+    Attributes:
+        name: What is asked, a key of `checks`.
+        budget: Of which network, the share of ReLUs kept.
+        outcome: Whether the whole interval lies above 0, below it, or neither; of a repair's gain on validation images
+            whether it is more than noise.
+        value: In points.
+        low: Lower end of its 95 % interval; nan where a p-value stands in its place.
+        high: Upper end.
+        group: Name of the group it is about; empty for all of them.
+        p: The p-value of a repair's gain on validation images, else nan.
+    """
+
+    name: str
+    budget: float
+    outcome: str
+    value: float
+    low: float = math.nan
+    high: float = math.nan
+    group: str = ""
+    p: float = math.nan
 
 
 def rows_of(audit: Audit, arm: str, budget: float) -> pd.DataFrame:
@@ -32,40 +68,33 @@ def row_of(rows: pd.DataFrame, group: int) -> pd.Series:
     return rows[rows["group"] == group].iloc[0]
 
 
-def gap_of(rows: pd.DataFrame, quantity: str = "drop") -> Disparity:
-    """The largest difference between groups of one network, with its interval; large values are bad.
-
-    Args:
-        rows: Of one network.
-        quantity: A column with `_low` and `_high` beside it.
-    """
-    fields = rows[["group", "n", quantity, f"{quantity}_low", f"{quantity}_high"]]
+def gap_of(rows: pd.DataFrame) -> Disparity:
+    """The largest difference between the drops of two groups of one network, with its interval."""
+    fields = rows[["group", "n", "drop", "drop_low", "drop_high"]]
     return disparity([GroupMean(*row) for row in fields.itertuples(index=False)], worst="high")
 
 
 def against_control(audit: Audit, budget: float) -> pd.DataFrame:
-    """The rows of a budget with `drop` and its ends taken against the 100 % control instead of the original.
-
-    The ends are put together from both Wilson intervals (MOVER), as for the drop against the original.
-    """
-    plain, control = rows_of(audit, PLAIN, budget), rows_of(audit, "control", budget)
-    drop = control["accuracy"] - plain["accuracy"]
-    low = drop - np.hypot(control["accuracy"] - control["low"], plain["high"] - plain["accuracy"])
-    high = drop + np.hypot(control["high"] - control["accuracy"], plain["accuracy"] - plain["low"])
-    return plain.assign(drop=100 * drop, drop_low=100 * low, drop_high=100 * high)
+    """The rows of a budget with `drop` and its ends taken against the 100 % control instead of the original."""
+    plain = rows_of(audit, PLAIN, budget)
+    return plain.assign(**drop_between(rows_of(audit, "control", budget), plain))
 
 
 def overall(rows: pd.DataFrame) -> float:
     """Accuracy over all test images of one network, in per cent."""
-    return float(100 * (rows["accuracy"] * rows["n"]).sum() / rows["n"].sum())
+    return 100 * pooled(rows)["accuracy"]
 
 
 def left(audit: Audit, budget: float) -> str:
     """A budget in words; where the network missed it, what is left of the ReLUs and the budget."""
-    kept, total = (int(rows_of(audit, *one)["kept"].iloc[0]) for one in ((PLAIN, budget), ("original", 1.0)))
+    kept, total = _kept(audit, budget)
     if not missed(kept, budget_units(budget, total)):
         return share(budget)
     return f"{100 * kept / total:.3g} % (budget {share(budget)})"
+
+
+def _kept(audit: Audit, budget: float) -> tuple[int, int]:
+    return tuple(int(rows_of(audit, *one)["kept"].iloc[0]) for one in ((PLAIN, budget), ("original", 1.0)))
 
 
 def besides(audit: Audit) -> str:
@@ -76,217 +105,117 @@ def besides(audit: Audit) -> str:
     return f"Nonlinearities that stay and are in no number here, for one image: {others}."
 
 
-def interval(value: float, low: float, high: float, digits: int = 1) -> str:
-    """A value and its interval; a group of one image has none.
-
-    >>> interval(20.571, 8.1, 33.04), interval(0.5, float("nan"), float("nan"))
-    ('20.6 [8.1, 33.0]', '0.5 [no interval]')
-    """
-    if np.isnan(low) or np.isnan(high):
-        return f"{number(value, digits)} [no interval]"
-    return "{} [{}, {}]".format(*(number(one, digits) for one in (value, low, high)))
+def checks(audit: Audit) -> list[Check]:
+    """Every check of an audit: those of a budget for each of them, those of a repair at the repaired one."""
+    return [*(one for budget in audit.plan.budgets for one in _of_budget(audit, budget)), *_of_repair(audit)]
 
 
-def number(value: float, digits: int = 1) -> str:
-    """A number to so many digits, never -0.0.
-
-    >>> number(-0.04), number(-0.06)
-    ('0.0', '-0.1')
-    """
-    return f"{round(value, digits) + 0.0:.{digits}f}"
+def check_table(audit: Audit) -> pd.DataFrame:
+    """The checks as a table: name, budget, outcome, value, low, high, group, p."""
+    return pd.DataFrame(map(vars, checks(audit)))
 
 
-def failed(audit: Audit, arm: str, budget: float) -> bool:
-    """Whether a network is no better than always giving one answer: what its groups lose is then no finding."""
-    rows = rows_of(audit, arm, budget)
-    part = audit.subject.data.splits[audit.split]
-    guess = part.y.bincount().max().item() / len(part)
-    n = int(rows["n"].sum())
-    return wilson(min(overall(rows) / 100, 1.0), n)[0] <= guess
+def _of_budget(audit: Audit, budget: float) -> Iterator[Check]:
+    before, rows = rows_of(audit, "original", 1.0), rows_of(audit, PLAIN, budget)
+    names, all_after = rows.set_index("group")["group_name"], pooled(rows)
+    labels = audit.subject.data.splits[audit.split].y
+    guess = labels.bincount().max().item() / len(labels)
+    above = [100 * (all_after[end] - guess) for end in ("accuracy", "low", "high")]
+    yield Check(WORKS, budget, _outcome(*above[1:]), *above)
+    lost = list(drop_between(pooled(before), all_after).values())
+    yield Check("accuracy falls over all groups", budget, _outcome(*lost[1:]), *lost)
+    gap = gap_of(rows)
+    yield _drop("a group loses accuracy", budget, row_of(rows, gap.worst))
+    pair = f"{names[gap.worst]}, {names[gap.best]}"
+    compared = _outcome(gap.low, gap.high) if above[1] > 0 else CANNOT_TELL  # who loses most is then no finding
+    yield Check("groups lose differently", budget, compared, gap.gap, gap.low, gap.high, pair)
+    if audit.plan.control:
+        rest, control = against_control(audit, budget), rows_of(audit, "control", budget)
+        yield _drop("a group loses against the control", budget, row_of(rest, gap_of(rest).worst))
+        yield _drop("training alone costs the group that pays most", budget, row_of(control, gap.worst))
 
 
-def answer(audit: Audit) -> tuple[str, str, str]:
-    """The answer in three sentences: who pays most and how much, from which budget on, and what was done about it."""
-    return _who(audit), _when(audit), _repair(audit)
-
-
-def _who(audit: Audit) -> str:
-    budget = audit.plan.named
-    rows, before = rows_of(audit, PLAIN, budget), rows_of(audit, "original", 1.0)
-    gap, kept, total = gap_of(rows), int(rows["kept"].iloc[0]), int(before["kept"].iloc[0])
-    head = f"With {kept_share(kept, total, budget)}"
-    if failed(audit, PLAIN, budget):
-        return (
-            f"{head}, the network no longer works: it is right on {overall(rows):.1f} % of the test images, not "
-            "measurably more than one fixed answer would be, so who loses most there says nothing about groups."
-        )
-    worst, best = row_of(rows, gap.worst), row_of(rows, gap.best)
-    fall = (
-        f"its accuracy goes from {100 * row_of(before, gap.worst)['accuracy']:.1f} to {100 * worst['accuracy']:.1f} %, "
-        f"a drop of {_drop(worst)} points on {worst['n']:,} test images"
-    )
-    who = f"group {worst['group_name']} ({worst['role']}, {worst['n_train']:,} training images)"
-    if worst["drop_low"] <= 0:
-        return f"{head}, no group measurably loses accuracy: the largest drop is that of {who}, {fall}{_beyond(audit)}."
-    gap_text = f"the gap of {interval(gap.gap, gap.low, gap.high)} points is"
-    if not gap.low > 0:
-        return (
-            f"{head}, accuracy falls, but no group measurably pays more than another: the largest drop is that of "
-            f"{who}, {fall}, the smallest that of group {best['group_name']}, {_drop(best)}; {gap_text} within test "
-            "noise."
-        )
-    return (
-        f"{head}, {who} pays most: {fall}, against {_drop(best)} for group {best['group_name']}, which pays least; "
-        f"{gap_text} more than test noise."
-    )
-
-
-def _drop(row: pd.Series) -> str:
-    return interval(row["drop"], row["drop_low"], row["drop_high"])
-
-
-def _beyond(audit: Audit) -> str:
-    """The group that loses most against the control, where that is more than test noise: extra training hid it."""
-    if not audit.plan.control:
-        return ""
-    rows = against_control(audit, audit.plan.named)
-    worst = row_of(rows, gap_of(rows).worst)
-    if worst["drop_low"] <= 0:
-        return "; nor does any group against a network trained as long that kept all its ReLUs"
-    return (
-        f"; but a network trained as long that kept all its ReLUs is {_drop(worst)} points better in group "
-        f"{worst['group_name']}"
-    )
-
-
-def _when(audit: Audit) -> str:
-    sound = [budget for budget in audit.plan.budgets if not failed(audit, PLAIN, budget)]
-    gaps = {budget: gap_of(rows_of(audit, PLAIN, budget)) for budget in sound}
-    clear = [budget for budget, gap in gaps.items() if gap.low > 0]
-    lost = {
-        budget: overall(rows_of(audit, "original", 1.0)) - overall(rows_of(audit, PLAIN, budget)) for budget in gaps
-    }
-    said = "; ".join(
-        f"{left(audit, budget)}: {number(abs(lost[budget]))} points {_way(lost[budget])} overall, "
-        f"{gap.gap:.1f} between groups"
-        for budget, gap in gaps.items()
-    )
-    if not gaps:
-        return "The linearized network no longer works at any of the budgets."
-    if clear:
-        return f"Groups fare measurably differently from {left(audit, clear[0])} of the ReLUs downwards ({said})."
-    return f"At no budget is a difference between groups larger than test noise ({said})."
-
-
-def _way(lost: float) -> str:
-    return "lost" if lost >= 0 else "gained"
-
-
-def _repair(audit: Audit) -> str:
+def _of_repair(audit: Audit) -> Iterator[Check]:
     found, budget = audit.mitigated, audit.plan.named
-    if found is None:
-        return "No repair was tried (--no-mitigate)."
-    plain, choice = rows_of(audit, PLAIN, budget), found.choice
-    low = plain.loc[plain["accuracy"].idxmin()]
-    stays = (
-        f"With plain fine-tuning the worst group at {left(audit, budget)} is at {_accuracy(low)} on the test images "
-        f"(group {low['group_name']})."
-    )
-    if len(choice.candidates) == 1:
-        lost = len(found.diverged)
-        tried = f"Every repair that was tried diverged ({lost} of {lost})." if lost else "No repair was tried."
-        return f"{tried} {stays}"
-    if choice.chosen == PLAIN:
-        return f"Nothing that was tried helped measurably: {_why_not(choice, audit.plan)}. {stays}"
-    after = rows_of(audit, choice.chosen, budget)
-    high = after.loc[after["accuracy"].idxmin()]
-    p = f"p = {choice[choice.chosen].p:.2g}"
-    head = (
-        f"Fine-tuned with {choice.chosen} instead, chosen on validation images for a gain of more than noise ({p}), "
-        if choice.helped
-        else f"Nothing that was tried helped measurably: the gain of {choice.chosen} on validation images is within "
-        f"noise ({p}), and it was taken because --significance is {audit.plan.significance:g}. With it "
-    )
-    return (
-        f"{head}the worst group at {left(audit, budget)} goes from {_accuracy(low)} (group {low['group_name']}) to "
-        f"{_accuracy(high)} (group {high['group_name']}) on the test images, "
-        f"{change_text(*change_of_worst(plain, after))}; overall accuracy changes by "
-        f"{overall(after) - overall(plain):+.1f} points."
-    )
-
-
-def _why_not(choice: Choice, plan: Plan) -> str:
-    """Why plain fine-tuning stays, in half a sentence."""
-    rivals = [one for one in choice.candidates if one.allowed and one.arm != PLAIN]
-    if not rivals:
-        return f"every repair loses more than {plan.max_accuracy_loss:g} points overall on validation images"
-    if choice.best == PLAIN:
-        return "no repair makes the worst group better on validation images"
+    if found is None or len(found.choice.candidates) == 1:
+        return
+    choice = found.choice
     p = choice[choice.best].p
-    noise = "within noise" if p > NOISE else "not clear enough"
-    return (
-        f"the largest gain of the worst group on validation images, {choice.gain:+.1f} points with {choice.best}, is "
-        f"{noise} (p = {p:.2g} for the best of {len(rivals)})"
-    )
+    said = HOLDS if choice.helped else DOES_NOT if choice.best == PLAIN else CANNOT_TELL
+    yield Check("a repair gains on validation images", budget, said, choice.gain, p=p)
+    if choice.chosen != PLAIN:
+        change = change_of_worst(rows_of(audit, PLAIN, budget), rows_of(audit, choice.chosen, budget))
+        yield Check("the repair gains on test images", budget, _outcome(*change[1:]), *change)
 
 
-def _accuracy(row: pd.Series) -> str:
-    return f"{interval(100 * row['accuracy'], 100 * row['low'], 100 * row['high'])} %"
+def _drop(name: str, budget: float, row: pd.Series) -> Check:
+    values = row[["drop", "drop_low", "drop_high"]].astype(float).tolist()
+    return Check(name, budget, _outcome(*values[1:]), *values, row["group_name"])
 
 
-def drift(audit: Audit) -> str:
-    """What the 100 % control says about the group that pays most."""
-    if not audit.plan.control:
-        return (
-            "No control was trained (--no-control): how much of a drop is due to the extra training alone, and not to "
-            "missing ReLUs, is not known."
-        )
-    budget = audit.plan.named
-    worst = gap_of(rows_of(audit, PLAIN, budget)).worst
-    row, rest = (row_of(rows, worst) for rows in (rows_of(audit, "control", budget), against_control(audit, budget)))
-    change = interval(-row["drop"], -row["drop_high"], -row["drop_low"])
-    return (
-        f"The 100 % control keeps every ReLU and is trained exactly as long. At {left(audit, budget)}, in group "
-        f"{row['group_name']}, it changes by {change} points, which comes from the training alone; the linearized "
-        f"network is {_drop(rest)} points below it."
-    )
+def _outcome(low: float, high: float) -> str:
+    return HOLDS if low > 0 else DOES_NOT if high < 0 else CANNOT_TELL
 
 
-def explanation(audit: Audit) -> list[str]:
-    """Where the group that pays most stands in what the paper explains losses by."""
-    budget = audit.plan.named
-    before = rows_of(audit, "original", 1.0)
-    worst = gap_of(rows_of(audit, PLAIN, budget)).worst
-    name, groups = row_of(before, worst)["group_name"], len(before)
-    measured = {"gradient_norm": ("gradient norm", False), "margin": ("margin", True)}
-    searched = before["top_eigenvalue"].notna().all()
-    converged = before["top_eigenvalue_converged"].fillna(False).astype(bool)
-    if searched and converged.all():
-        measured["top_eigenvalue"] = ("top Hessian eigenvalue", False)
-    found = []
-    for column, (words, low_is_bad) in measured.items():
-        ranks = before.set_index("group")[column].rank(ascending=low_is_bad, method="min")
-        place = int(ranks[worst])
-        end = "smallest" if low_is_bad else "largest"
-        found.append(f"{_ordinal(place)}{end} {words}")
-    listed = ", ".join(found[:-1]) + " and " + found[-1]
-    where = (
-        f"In the original network, before any ReLU was removed, group {name}, whose drop is the largest, has the "
-        f"{listed} of {groups} groups."
-    )
-    if searched and not converged.all():
-        where += (
-            f" The search for the top Hessian eigenvalue did not converge in {int((~converged).sum())} of {groups} "
-            "groups of that network, so they are not put in its order."
-        )
-    return [
-        where,
-        "The gradient norm says how strongly a small change of the weights moves the group's loss, the top Hessian "
-        "eigenvalue how strongly that loss curves, the margin how far the group's images lie from the decision "
-        "boundary. The paper ties large values of the first two, and small margins, to larger losses of accuracy.",
-        "They cannot say that one caused the other: groups with few training images tend to have all three, and a "
-        "handful of groups from one network cannot tell these apart.",
-    ]
+def facts(audit: Audit) -> dict[str, object]:
+    """What the sentences of `words.html` are filled with."""
+    plan, subject, found = audit.plan, audit.subject, audit.mitigated
+    budget, data, header, known = plan.named, subject.data, subject.header, subject.data.provenance
+    before, rows = rows_of(audit, "original", 1.0), rows_of(audit, PLAIN, budget)
+    gap, asked, part = gap_of(rows), {(one.name, one.budget): one for one in checks(audit)}, data.splits[audit.split]
+    repaired = None if found is None else rows_of(audit, found.choice.chosen, budget)
+    own_scale = subject.own or "mean" in dict(header.data_options) or not data.mean
+    scale = [", ".join(f"{value:.3f}" for value in values) for values in (data.mean, data.std)]
+    return {
+        "audit": audit,
+        "plan": plan,
+        "subject": subject,
+        "data": data,
+        "budget": budget,
+        "check": lambda name, at=budget: asked[name, at],
+        "left": lambda at=budget: left(audit, at),
+        "network": lambda at: rows_of(audit, PLAIN, at),
+        "kept": kept_share(*_kept(audit, budget), budget),
+        "before": before,
+        "rows": rows,
+        "repaired": repaired,
+        "first": row_of(before, gap.worst),
+        "worst": row_of(rows, gap.worst),
+        "best": row_of(rows, gap.best),
+        "rest": row_of(against_control(audit, budget), gap.worst) if plan.control else None,
+        "lowest": _lowest(rows),
+        "lifted": None if repaired is None else _lowest(repaired),
+        "standing": standing(audit),
+        "besides": besides(audit),
+        "labels_are_groups": bool((part.a == part.y).all()) and data.group_names == data.label_names,
+        "broken": [at for at in plan.budgets if asked[WORKS, at].outcome != HOLDS],
+        "scaled": "" if own_scale else " and ".join(scale),
+        "few": FEW,
+        "small": ", ".join(f"{row.group_name} ({row.n})" for row in before[before["n"] < FEW].itertuples()),
+        "skipped": len(known.get("skipped") or []),
+        "notes": notes(known | {"skipped": []}),
+    }
+
+
+def _lowest(rows: pd.DataFrame) -> pd.Series:
+    return rows.loc[rows["accuracy"].idxmin()]
+
+
+def standing(audit: Audit) -> tuple[list[str], int]:
+    """Where the group that pays most stands in the original network in what the paper explains losses by.
+
+    Returns:
+        Such as `2nd smallest margin`, and the number of groups whose eigenvalue search did not converge.
+    """
+    before = rows_of(audit, "original", 1.0).set_index("group")
+    worst = gap_of(rows_of(audit, PLAIN, audit.plan.named)).worst
+    measured = {"gradient_norm": "largest gradient norm", "margin": "smallest margin"}
+    lost = 0
+    if before["top_eigenvalue"].notna().all():
+        lost = int((~before["top_eigenvalue_converged"].fillna(False).astype(bool)).sum())
+        measured |= {} if lost else {"top_eigenvalue": "largest top Hessian eigenvalue"}
+    places = {column: before[column].rank(ascending=column == "margin", method="min")[worst] for column in measured}
+    return [_ordinal(int(places[column])) + words for column, words in measured.items()], lost
 
 
 def _ordinal(place: int) -> str:

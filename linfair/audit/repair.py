@@ -5,7 +5,7 @@ schedule and seed; test images are looked at after the choice, for `plain` and t
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import pandas as pd
@@ -15,11 +15,12 @@ from torch import nn
 import linfair
 from linfair import gates
 from linfair.audit.diagnose import Pair
+from linfair.audit.shown import accuracies, drop_between, interval, number, pooled
 from linfair.data import GroupedData
 from linfair.device import device_name
 from linfair.linearizers import LinearizedModel
 from linfair.linearizers.record import record
-from linfair.metrics import GroupAccuracy, wilson
+from linfair.metrics import GroupAccuracy
 from linfair.mitigation import PLAIN, Lagrangian, check_name
 from linfair.mitigation.choose import FEW, NOISE, Choice, Judged, check_limits, choose, judged_groups
 from linfair.study.arms import canonical, mitigation_of
@@ -220,20 +221,18 @@ def _table(pair: Pair, tuned: Sequence[Tuned], choice: Choice, judged: Sequence[
     one = masked_record(pair)
     counts = [header.seed], one.budget, one.budget_units, one.kept, [0]
     tests = [name for name in data.splits if name.startswith("test")]
-    frames, lost = [], []
+    frames = []
     for arm in tuned:
         splits = ["val", *(tests if arm.arm in (PLAIN, choice.chosen) else [])]
         model = pair.linearized if arm.model is None else arm.model
         rows = measure(model, data, *counts, original=original, split=splits, gradients=())
+        found = None if arm.model is None else choice[arm.arm]
         rows = rows.assign(arm=arm.arm, diverged=arm.model is None, seconds_finetune=arm.seconds)
-        found = next((c for c in choice.candidates if c.arm == arm.arm), None)
-        rows = rows.assign(allowed=found is not None and found.allowed, p=found.p if found else math.nan)
-        frames.append(rows)
-        lost.append(arm.model is None)
+        frames.append(rows.assign(allowed=found is not None and found.allowed, p=found.p if found else math.nan))
     table = pd.concat(frames, ignore_index=True).drop(columns="mask_epochs")
-    numbers = ["accuracy", "low", "high", *DIAGNOSTICS, "distance", "relative_distance"]
-    if any(lost):
-        table.loc[table["diverged"], [name for name in numbers if name in table]] = None
+    if table["diverged"].any():
+        measured = ["accuracy", "low", "high", *DIAGNOSTICS, "distance", "relative_distance"]
+        table.loc[table["diverged"], measured] = None
     return table.assign(
         judged=table["group"].map(dict(enumerate(judged))),
         chosen=table["arm"] == choice.chosen,
@@ -263,77 +262,79 @@ def _warnings(judged: Sequence[Judged], min_images: int) -> list[str]:
     return found
 
 
+def arm_table(choice: Choice, names: Sequence[str]) -> pd.DataFrame:
+    """The arms on validation images, accuracy in %, loss and gain in points against plain; `names` are the judged."""
+    plain = choice[PLAIN]
+    return pd.DataFrame(
+        {
+            "arm": one.arm,
+            "overall": _percent(one.overall),
+            "loss": number(100 * (plain.overall.accuracy - one.overall.accuracy)),
+            "worst group": _percent(one.worst),
+            "which": names[one.worst.group],
+            "n": one.worst.n,
+            "gain": f"{100 * (one.worst.accuracy - plain.worst.accuracy):+.1f}",
+            "p": "" if math.isnan(one.p) else f"{one.p:.2g}",
+            "": choice.mark(one.arm),
+        }
+        for one in choice.candidates
+    )
+
+
+def _percent(one: GroupAccuracy) -> str:
+    return interval(100 * one.accuracy, 100 * one.low, 100 * one.high, ends=0)
+
+
 def mitigated_text(found: Mitigated) -> str:
     """What `mitigate` found for a terminal: the arms on validation, the choice and its reason, both arms on test."""
-    names, plain = [one.name for one in found.judged], found.choice[PLAIN]
-    lines = []
-    for one in found.choice.candidates:
-        worst = one.worst
-        lines.append(
-            {
-                "arm": one.arm,
-                "overall": _percent(one.overall),
-                "loss": f"{100 * (plain.overall.accuracy - one.overall.accuracy):.1f}",
-                "worst group": _percent(worst),
-                "which": names[worst.group],
-                "n": worst.n,
-                "gain": f"{100 * (worst.accuracy - plain.worst.accuracy):+.1f}",
-                "p": "" if math.isnan(one.p) else f"{one.p:.2g}",
-                "": found.choice.mark(one.arm),
-            }
-        )
+    choice = found.choice
     parts = [
-        f"Validation, n = {plain.overall.n}: accuracy in % with 95 % Wilson intervals; loss and gain in points against "
-        "plain, p times the arms compared",
-        pd.DataFrame(lines).to_string(index=False),
+        f"Validation, n = {choice[PLAIN].overall.n}: accuracy in % with 95 % Wilson intervals; loss and gain in points "
+        "against plain, p times the arms compared",
+        arm_table(choice, [one.name for one in found.judged]).to_string(index=False),
         *(f"{arm}: left out, {words}" for arm, words in found.diverged.items()),
         *(f"warning: {text}" for text in found.warnings),
-        f"\n{found.choice.verdict}\nChosen: {found.choice.chosen}\nReason: {found.choice.reason}",
+        f"\n{choice.verdict}\nChosen: {choice.chosen}\nReason: {choice.reason}",
     ]
     for split in [name for name in found.table["split"].unique() if name.startswith("test")]:
-        parts.append(_test_text(found, split))
+        rows = found.table[found.table["split"] == split].sort_values("group")
+        of = {arm: rows[rows["arm"] == arm] for arm in dict.fromkeys([PLAIN, choice.chosen])}
+        worst = ", ".join(f"{arm} {100 * part['accuracy'].min():.1f} %" for arm, part in of.items())
+        if len(of) > 1:
+            worst += f"; {change_text(*change_of_worst(*of.values()))}"
+        parts += [
+            f"\n{split}, looked at after the choice: accuracy in % with 95 % Wilson intervals",
+            compared(of).to_string(index=False),
+            f"worst group: {worst}",
+        ]
     return "\n".join(parts)
 
 
-def _test_text(found: Mitigated, split: str) -> str:
-    rows, arms = found.table[found.table["split"] == split], list(dict.fromkeys([PLAIN, found.choice.chosen]))
-    of = {arm: _with_all(rows[rows["arm"] == arm].sort_values("group")) for arm in arms}
-    plain, last = of[PLAIN], of[arms[-1]]
-    shown = {name: plain[name].tolist() for name in ("group_name", "role", "n")}
-    for arm, part in of.items():
-        ends = part[["group", "n", "accuracy", "low", "high"]].itertuples(index=False)
-        shown[arm] = [_percent(GroupAccuracy(*row)) for row in ends]
-    worst = ", ".join(f"{arm} {100 * part['accuracy'].min():.1f} %" for arm, part in of.items())
-    if len(arms) > 1:
-        change = 100 * (last["accuracy"].to_numpy() - plain["accuracy"].to_numpy())
-        shown["change"] = [f"{one:+.1f}" for one in change]
-        worst += f"; {change_text(*change_of_worst(plain, last))}"
-    return (
-        f"\n{split}, looked at after the choice: accuracy in % with 95 % Wilson intervals\n"
-        f"{pd.DataFrame(shown).rename(columns={'group_name': 'group'}).to_string(index=False)}\n"
-        f"worst group: {worst}"
-    )
+def compared(of: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Accuracy in % of every group, and of all together, under one or two arms, and the change in points."""
+    parts = [
+        pd.concat([rows, pd.DataFrame([{"group_name": "all", "role": "", **pooled(rows)}])], ignore_index=True)
+        for rows in of.values()
+    ]
+    first, last = parts[0], parts[-1]
+    columns = {"group": first["group_name"], "role": first["role"], "n": first["n"]}
+    columns |= {arm: accuracies(rows) for arm, rows in zip(of, parts, strict=True)}
+    if len(parts) > 1:
+        columns["change"] = (100 * (last["accuracy"] - first["accuracy"])).map("{:+.1f}".format)
+    return pd.DataFrame(columns)
 
 
 def change_of_worst(before: pd.DataFrame, after: pd.DataFrame) -> tuple[float, float, float]:
     """Points by which the accuracy of the worst group changes from one network to another, with its 95 % interval.
 
-    The two worst groups may be different ones. The ends are put together from both Wilson intervals (MOVER), which
-    takes the two accuracies as independent: rather too wide where they are of the same images.
-
-    Args:
-        before: Rows of one network on one split, with `accuracy`, `low` and `high`.
-        after: Rows of the other.
+    The two worst groups may be different ones, see `linfair.audit.shown.drop_between`.
 
     >>> one, two = ([{"accuracy": a, "low": a - 0.3, "high": a + 0.4}] for a in (0.4, 0.5))
     >>> [round(float(value), 6) for value in change_of_worst(pd.DataFrame(one), pd.DataFrame(two))]
     [10.0, -40.0, 60.0]
     """
-    one, two = (rows.loc[rows["accuracy"].idxmin()] for rows in (before, after))
-    change = two["accuracy"] - one["accuracy"]
-    low = change - math.hypot(two["accuracy"] - two["low"], one["high"] - one["accuracy"])
-    high = change + math.hypot(two["high"] - two["accuracy"], one["accuracy"] - one["low"])
-    return 100 * change, 100 * low, 100 * high
+    drop = drop_between(*(rows.loc[rows["accuracy"].idxmin()] for rows in (before, after)))
+    return -drop["drop"], -drop["drop_high"], -drop["drop_low"]
 
 
 def change_text(change: float, low: float, high: float) -> str:
@@ -344,16 +345,3 @@ def change_text(change: float, low: float, high: float) -> str:
     """
     found = "a gain" if low > 0 else "a loss" if high < 0 else "within test noise"
     return f"{change:+.1f} points [{low:+.1f}, {high:+.1f}], {found}"
-
-
-def _with_all(part: pd.DataFrame) -> pd.DataFrame:
-    """The rows of one arm's groups and one for all images."""
-    n = int(part["n"].sum())
-    accuracy = float((part["accuracy"] * part["n"]).sum() / n)
-    low, high = wilson(min(accuracy, 1.0), n)
-    whole = {"group": -1, "group_name": "all", "role": "", "n": n, "accuracy": accuracy, "low": low, "high": high}
-    return pd.concat([part[list(whole)], pd.DataFrame([whole])], ignore_index=True)
-
-
-def _percent(one: GroupAccuracy) -> str:
-    return f"{100 * one.accuracy:.1f} [{100 * one.low:.0f}, {100 * one.high:.0f}]"

@@ -1,27 +1,30 @@
 """The report of an audit: one HTML file that needs nothing else, with the tables and networks it rests on beside it.
 
 No script, no request: style and figures (SVG) are in the page. It follows the reader's light or dark setting, fits a
-phone and prints. What it says is computed from the `Audit`, so that the page and its tables cannot disagree.
+phone and prints. `report.html` is the page, `words.html` what it says of each check; all numbers come from the `Audit`,
+so that the page and its tables cannot disagree.
 """
 
+import re
 from dataclasses import replace
-from html import escape
+from functools import cache
 from pathlib import Path
 
+import jinja2
 import pandas as pd
 from safetensors.torch import save_file
 
 from linfair import plots
-from linfair.audit import figures
-from linfair.audit.caveats import caveats
-from linfair.audit.findings import answer, besides, drift, explanation, gap_of, interval, left, overall, rows_of, share
-from linfair.audit.page import disclosure, figure, page, section, table
-from linfair.audit.repair import change_of_worst, change_text
+from linfair.audit import figures, tables
+from linfair.audit.findings import check_table, facts, overall, rows_of
+from linfair.audit.repair import change_text
 from linfair.audit.run import Audit, mask_of
-from linfair.audit.tables import accuracy_table, arm_table, cost_table, drop_table, repair_table, why_table
+from linfair.audit.shown import interval, number
 from linfair.checkpoints import save_network
 from linfair.cost import DELPHI
+from linfair.linearizers.record import share
 from linfair.mitigation import PLAIN
+from linfair.mitigation.choose import NOISE
 from linfair.paths import whole
 
 
@@ -74,6 +77,38 @@ def _write_networks(audit: Audit, folder: Path) -> list[str]:
     return files
 
 
+@cache
+def _templates(*, html: bool) -> jinja2.Environment:
+    """The templates beside this file: for a page (texts are escaped) or for plain text."""
+    found = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=html,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.filters |= {"share": share, "commas": "{:,}".format}
+    found.globals |= {"interval": interval, "number": number, "overall": overall, "noise": NOISE, "tables": tables}
+    found.globals |= {"change_text": lambda one: change_text(one.value, one.low, one.high)}
+    return found
+
+
+def words(audit: Audit, name: str) -> str:
+    """What a macro of `words.html` says of an audit, as plain text: `who`, `when`, `repair`, `control`, `standing`."""
+    said = getattr(_templates(html=False).get_template("words.html").module, name)
+    return " ".join(said(facts(audit)).split())
+
+
+def answer(audit: Audit) -> tuple[str, str, str]:
+    """The answer in three sentences: who pays most and how much, from which budget on, and what was done about it."""
+    return words(audit, "who"), words(audit, "when"), words(audit, "repair")
+
+
+def caveats(audit: Audit) -> list[tuple[str, str]]:
+    """What limits the answer, each with a title of a few words."""
+    return re.findall("<dt>(.*?)</dt><dd>(.*?)</dd>", words(audit, "caveats"))
+
+
 def html(audit: Audit, *, command: str = "", files: list[str] | None = None) -> str:
     """The page as text.
 
@@ -83,159 +118,48 @@ def html(audit: Audit, *, command: str = "", files: list[str] | None = None) -> 
         files: Names of what lies beside it.
     """
     plots.style()
-    header = audit.subject.header
-    title = f"Who pays for fewer ReLUs: {header.network} on {_data_name(audit)}"
-    lead = " ".join(f"<p>{escape(sentence)}</p>" for sentence in answer(audit))
-    warnings = "".join(f'<p class="warning">{escape(text)}</p>' for text in audit.subject.warnings)
-    parts = [
-        section("answer", "The answer", f'{warnings}<div class="answer">{lead}</div>'),
-        section("groups", "Who pays at which budget", groups_part(audit)),
-        section("why", "Why", why_part(audit)),
-        section("repair", "What repair buys", repair_part(audit)),
-        section("cost", "What it costs in private inference", cost_part(audit)),
-        section("caveats", "What this report does not say", caveats_part(audit)),
-        section("provenance", "How it was made", provenance_part(audit, command, files or [])),
-    ]
-    return page(title, "".join(parts))
-
-
-def _data_name(audit: Audit) -> str:
     kind, colon, place = audit.subject.header.data.partition(":")
-    return f"{kind} {Path(place).name}" if colon else kind
-
-
-def groups_part(audit: Audit) -> str:
-    """Bars and tables of every group and budget."""
-    before, budgets = rows_of(audit, "original", 1.0), audit.plan.budgets
-    lines = ", ".join(f"{left(audit, b)}: {overall(rows_of(audit, PLAIN, b)):.1f} %" for b in budgets)
-    gaps = {budget: gap_of(rows_of(audit, PLAIN, budget)) for budget in budgets}
-    listed = "; ".join(f"{left(audit, budget)}: {interval(gap.gap, gap.low, gap.high)}" for budget, gap in gaps.items())
-    alt = (
-        f"Horizontal bars of accuracy in per cent for {len(before)} groups, largest first: the original network in "
-        f"grey, then {', '.join(map(share, budgets))} of the ReLUs, blue for majority and orange for minority groups, "
-        "with intervals. The numbers are in the table below."
-    )
+    data = f"{kind} {Path(place).name}" if colon else kind
     return (
-        "<p>A group is <em>majority</em> if it has at least as many training images as the average group. The network "
-        f"was linearized by {escape(audit.plan.method)} and fine-tuned; accuracy is on the {escape(audit.split)} "
-        "images, with 95 % Wilson intervals.</p>"
-        + figure(
-            figures.svg(figures.accuracy_bars(audit.groups), "accuracy", alt), "Accuracy of every group and budget"
+        _templates(html=True)
+        .get_template("report.html")
+        .render(
+            title=f"Who pays for fewer ReLUs: {audit.subject.header.network} on {data}",
+            f=facts(audit),
+            audit=audit,
+            plan=audit.plan,
+            subject=audit.subject,
+            groups=len(audit.subject.data.group_names),
+            drawn=lambda name, alt: figures.svg(_figure(audit, name), name, alt),
+            checked=tables.shown_checks(check_table(audit)),
+            about=_about(audit),
+            relu_bytes=DELPHI.online_bytes,
+            command=command,
+            files=files or [],
         )
-        + table("Accuracy in %, with its 95 % interval", accuracy_table(audit))
-        + f"<p>All test images together: 100 %: {overall(before):.1f} %, {lines}.</p>"
-        + table("Drop in points against all ReLUs, with its 95 % interval", drop_table(audit))
-        + f"<p>Gap between the group that pays most and the one that pays least, in points: {listed}.</p>"
-        + f"<p>{escape(drift(audit))}</p>"
     )
 
 
-def why_part(audit: Audit) -> str:
-    """Diagnostics of every group, original and at the explained budget, and what they can and cannot say."""
-    budget = audit.plan.named
-    before, after, rows = rows_of(audit, "original", 1.0), rows_of(audit, PLAIN, budget), why_table(audit)
-    shown = ", ".join(words for words in figures.WHY.values() if words in rows)
-    alt = (
-        f"Dots for each of {len(before)} groups: {shown}, in the original network as open marks and at "
-        f"{left(audit, budget)} of the ReLUs as filled ones. The numbers are in the table below."
-    )
-    caption = (
-        f"Original → {left(audit, budget)}, measured on the {audit.split} images; R(a) is how much the group's "
-        "loss rose, in nats"
-    )
-    where, what, limits = explanation(audit)
-    partial = rows.astype(str).apply(lambda column: column.str.contains("not converged")).to_numpy().any()
-    note = "<p>An eigenvalue marked “not converged” is a lower bound of its size.</p>" if partial else ""
-    return (
-        f"<p>{escape(where)} {escape(what)}</p>"
-        + figure(
-            figures.svg(figures.why_dots(before, after), "why", alt), f"Original and {left(audit, budget)} of the ReLUs"
-        )
-        + table(caption, rows)
-        + note
-        + f"<p>{escape(limits)}</p>"
-    )
+def _figure(audit: Audit, name: str) -> figures.Figure:
+    plain = rows_of(audit, PLAIN, audit.plan.named)
+    if name == "accuracy":
+        return figures.accuracy_bars(audit.groups)
+    if name == "why":
+        return figures.why_dots(rows_of(audit, "original", 1.0), plain)
+    if name == "cost":
+        return plots.cost_parts(audit.cost)
+    chosen = audit.mitigated.choice.chosen
+    return figures.repair_bars(plain, rows_of(audit, chosen, audit.plan.named), chosen)
 
 
-def repair_part(audit: Audit) -> str:
-    """The arms on validation, the choice and its reason, both networks on test."""
-    found, budget, rows = audit.mitigated, audit.plan.named, arm_table(audit)
-    if found is None:
-        return "<p>No repair was tried: the audit was run with <code>--no-mitigate</code>.</p>"
-    chosen = found.choice.chosen
-    parts = [
-        f"<p>At {left(audit, budget)} the same masked network was fine-tuned in {len(rows) + len(found.diverged)} ways "
-        "and one was chosen on validation images: the best worst group among those that lose at most "
-        f"{audit.plan.max_accuracy_loss:g} points overall against plain fine-tuning (<em>{PLAIN}</em>), and plain "
-        "fine-tuning itself unless the gain of the worst group is more than noise "
-        f"(p at most {audit.plan.significance:g}).</p>",
-        table("On validation images, accuracy in %", rows),
-        *(f"<p>{escape(arm)} diverged and is left out.</p>" for arm in found.diverged),
-        f"<p>{escape(found.choice.verdict)} <strong>Chosen: {escape(chosen)}.</strong> "
-        f"{escape(found.choice.reason)}</p>",
-    ]
-    if chosen != PLAIN:
-        before, after = rows_of(audit, PLAIN, budget), rows_of(audit, chosen, budget)
-        alt = (
-            f"Pairs of bars for {len(before)} groups: accuracy with plain fine-tuning in grey and with {chosen} in "
-            "green, with intervals. The numbers are in the table below."
-        )
-        drawing = figures.svg(figures.repair_bars(before, after, chosen), "repair", alt)
-        parts += [
-            figure(drawing, f"Plain fine-tuning and repair at {left(audit, budget)}"),
-            table(f"On the {audit.split} images, accuracy in %", repair_table(audit)),
-            f"<p>Worst group: {change_text(*change_of_worst(before, after))}. All test images together: "
-            f"{overall(before):.1f} % with plain fine-tuning, {overall(after):.1f} % with {escape(chosen)}.</p>",
-        ]
-    return "".join(parts)
-
-
-def cost_part(audit: Audit) -> str:
-    """Seconds and bytes of one private answer at every budget."""
-    link = f"{audit.plan.bandwidth / 1e6:g} Mbit/s and {1000 * audit.plan.rtt:g} ms round trip time"
-    freed = [f"{share(row.budget)}: {row.freed}" for row in audit.cost.itertuples() if row.freed]
-    text = "No layer is left without a ReLU, so no round trip is saved: only bytes and computing."
-    if freed:
-        text = f"Whole layers without a ReLU, each saves a round trip: {'; '.join(freed)}."
-    alt = (
-        f"Stacked bars: seconds of one private answer at {', '.join(share(b) for b in audit.cost['budget'])} of the "
-        "ReLUs, split into linear layers, computing ReLUs, sending, and round trips. The numbers are in the table "
-        "below."
-    )
-    return (
-        f"<p>One answer under Delphi's protocol over a link with {escape(link)}: {DELPHI.online_bytes:,} bytes for "
-        "each ReLU while the client waits, and one round trip for each layer that holds any.</p>"
-        + figure(figures.svg(plots.cost_parts(audit.cost), "cost", alt), "Where the seconds of one answer go")
-        + table("One private answer", cost_table(audit))
-        + f"<p>{escape(text)}</p><p>“MB before” is sent ahead of the question. The linear layers' own bytes are in "
-        f"neither column. {escape(besides(audit))}</p>"
-    )
-
-
-def caveats_part(audit: Audit) -> str:
-    """The limits, one paragraph each."""
-    return "<dl>" + "".join(f"<dt>{escape(t)}</dt><dd>{escape(d)}</dd>" for t, d in caveats(audit)) + "</dl>"
-
-
-def provenance_part(audit: Audit, command: str, files: list[str]) -> str:
-    """Digests, versions, options, files, and the command that repeats it."""
+def _about(audit: Audit) -> pd.DataFrame:
+    """Options, versions and digests."""
     plan, header = audit.plan, audit.subject.header
-    asked = {"network": header.network, "data": header.data, "seed": header.seed} | dict(header.data_options)
+    asked = {"network": header.network, "data": header.data, "seed": header.seed, **dict(header.data_options)}
     asked |= {"method": plan.method, "budgets": ", ".join(map(share, plan.budgets)), "profile": plan.profile}
-    asked |= {
-        "explained and repaired": share(plan.named),
-        "arms": ", ".join(plan.arms) if plan.mitigate else "not tried",
-    }
+    asked["explained and repaired"] = share(plan.named)
+    asked["arms"] = ", ".join(plan.arms) if plan.mitigate else "not tried"
     asked |= {"points a repair may cost": f"{plan.max_accuracy_loss:g}", "significance": f"{plan.significance:g}"}
     asked |= {"test images looked at": audit.split, "seconds of training": f"{audit.trained_seconds:.0f}"}
     asked |= {"seconds of the last run": f"{audit.seconds:.0f}"}
-    facts = pd.DataFrame(list((asked | audit.facts).items()), columns=["what", "value"])
-    listed = "".join(f"<li><code>{escape(name)}</code></li>" for name in files)
-    again = f"<p>Run it again with</p><pre><code>{escape(command)}</code></pre>" if command else ""
-    use = (
-        "from linfair import gates\nfrom safetensors.torch import load_file\n\n"
-        f"network = gates.install(build(), {header.input_shape})  # your own function\n"
-        f'network.load_state_dict(load_file("{plan.method}-{plan.named:g}.weights.safetensors"))'
-    )
-    how = "" if audit.subject.own else f"<p>A linearized network is used so:</p><pre><code>{escape(use)}</code></pre>"
-    return again + table("Options, versions and digests", facts) + disclosure("Files beside this page", listed) + how
+    return pd.DataFrame(list((asked | audit.facts).items()), columns=["what", "value"])

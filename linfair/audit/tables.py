@@ -1,12 +1,15 @@
-"""The report's tables, as text: a line per group, arm, budget or audit, with intervals. The notebook shows the same."""
+"""The tables that report and notebook show: a line per group, arm, budget, check or audit, with intervals."""
 
+import math
 from collections.abc import Sequence
 
 import pandas as pd
 
-from linfair.audit import figures
-from linfair.audit.findings import against_control, gap_of, interval, number, overall, row_of, rows_of, share
+from linfair.audit import figures, repair
+from linfair.audit.findings import against_control, gap_of, overall, row_of, rows_of
 from linfair.audit.run import Audit
+from linfair.audit.shown import accuracies, interval, intervals, number
+from linfair.linearizers.record import share
 from linfair.mitigation import PLAIN
 
 
@@ -15,65 +18,45 @@ def accuracy_table(audit: Audit) -> pd.DataFrame:
     before = rows_of(audit, "original", 1.0)
     columns = {"group": before["group_name"], "role": before["role"]}
     columns |= {"trained on": before["n_train"].map("{:,}".format), "tested": before["n"].map("{:,}".format)}
-    columns["100 %"] = _accuracies(before)
-    columns |= {share(budget): _accuracies(rows_of(audit, PLAIN, budget)) for budget in audit.plan.budgets}
-    return pd.DataFrame(columns)
+    columns["100 %"] = accuracies(before)
+    return pd.DataFrame(columns | {share(b): accuracies(rows_of(audit, PLAIN, b)) for b in audit.plan.budgets})
 
 
 def drop_table(audit: Audit) -> pd.DataFrame:
     """Drop in points of every group against the original and, if there is one, against the 100 % control."""
-    before, budgets = rows_of(audit, "original", 1.0), audit.plan.budgets
-    columns = {"group": before["group_name"], "role": before["role"]}
-    columns |= {share(budget): _drops(rows_of(audit, PLAIN, budget)) for budget in budgets}
-    if audit.plan.control:
-        columns |= {f"{share(budget)} against control": _drops(against_control(audit, budget)) for budget in budgets}
-    return pd.DataFrame(columns)
+    before, drops = rows_of(audit, "original", 1.0), {}
+    for budget in audit.plan.budgets:
+        drops[share(budget)] = rows_of(audit, PLAIN, budget)
+    for budget in audit.plan.budgets if audit.plan.control else ():
+        drops[f"{share(budget)} against control"] = against_control(audit, budget)
+    columns = {name: intervals(rows, "drop", ends=0) for name, rows in drops.items()}
+    return pd.DataFrame({"group": before["group_name"], "role": before["role"]} | columns)
 
 
 def why_table(audit: Audit) -> pd.DataFrame:
     """Diagnostics of every group, original -> explained budget; R(a) with its 95 % interval."""
     before, after = rows_of(audit, "original", 1.0), rows_of(audit, PLAIN, audit.plan.named)
     columns = {"group": before["group_name"], "trained on": before["n_train"].map("{:,}".format)}
-    pairs = list(zip(before.to_dict("records"), after.to_dict("records"), strict=True))
+    sure = [rows["top_eigenvalue_converged"].fillna(False).astype(bool) for rows in (before, after)]
     for name, words in figures.WHY.items():
         if before[name].notna().all() and after[name].notna().all():
-            columns[words] = [_change(one, two, name) for one, two in pairs]
-    columns["excessive loss R(a)"] = [interval(r.excess, r.excess_low, r.excess_high, 2) for r in after.itertuples()]
+            columns[words] = before[name].map("{:.3g}".format) + " → " + after[name].map("{:.3g}".format)
+            if name == "top_eigenvalue":
+                columns[words] += (sure[0] & sure[1]).map({True: "", False: " (not converged)"})
+    columns["excessive loss R(a)"] = intervals(after, "excess", digits=2)
     return pd.DataFrame(columns)
 
 
 def arm_table(audit: Audit) -> pd.DataFrame:
     """The arms on validation images, accuracy in %; empty without repairs."""
     found = audit.mitigated
-    if found is None:
-        return pd.DataFrame()
-    names, plain = [one.name for one in found.judged], found.choice[PLAIN].overall.accuracy
-    rows = []
-    for one in found.choice.candidates:
-        worst = one.worst
-        rows.append(
-            {
-                "fine-tuned with": one.arm,
-                "overall": f"{100 * one.overall.accuracy:.1f}",
-                "loss": number(100 * (plain - one.overall.accuracy)),
-                "worst group": interval(100 * worst.accuracy, 100 * worst.low, 100 * worst.high, 0),
-                "which": names[worst.group],
-                "": found.choice.mark(one.arm),
-            }
-        )
-    return pd.DataFrame(rows)
+    return pd.DataFrame() if found is None else repair.arm_table(found.choice, [one.name for one in found.judged])
 
 
 def repair_table(audit: Audit) -> pd.DataFrame:
     """Every group with plain fine-tuning and, if one was chosen, with the repair, on the test images, accuracy in %."""
-    before, found = rows_of(audit, PLAIN, audit.plan.named), audit.mitigated
-    columns = {"group": before["group_name"], "role": before["role"], PLAIN: _accuracies(before)}
-    if found is None or found.choice.chosen == PLAIN:
-        return pd.DataFrame(columns)
-    chosen = found.choice.chosen
-    after = rows_of(audit, chosen, audit.plan.named)
-    change = [f"{100 * (two - one):+.1f}" for one, two in zip(before["accuracy"], after["accuracy"], strict=True)]
-    return pd.DataFrame(columns | {chosen: _accuracies(after), "change": change})
+    chosen = PLAIN if audit.mitigated is None else audit.mitigated.choice.chosen
+    return repair.compared({arm: rows_of(audit, arm, audit.plan.named) for arm in (PLAIN, chosen)})
 
 
 def cost_table(audit: Audit) -> pd.DataFrame:
@@ -91,6 +74,16 @@ def cost_table(audit: Audit) -> pd.DataFrame:
     )
 
 
+def shown_checks(checks: pd.DataFrame) -> pd.DataFrame:
+    """The checks of `linfair.audit.findings.check_table` as text."""
+    values = [
+        interval(row.value, row.low, row.high) if math.isnan(row.p) else f"{number(row.value)} (p = {row.p:.2g})"
+        for row in checks.itertuples()
+    ]
+    columns = {"check": checks["name"], "ReLUs": checks["budget"].map(share), "outcome": checks["outcome"]}
+    return pd.DataFrame(columns | {"points": values, "group": checks["group"]})
+
+
 def across_seeds(audits: Sequence[Audit]) -> pd.DataFrame:
     """Several audits of networks trained alike from other seeds, at each one's explained budget: a line each.
 
@@ -104,30 +97,13 @@ def across_seeds(audits: Sequence[Audit]) -> pd.DataFrame:
         rows = rows_of(audit, PLAIN, audit.plan.named)
         gap = gap_of(rows)
         worst = row_of(rows, gap.worst)
-        lost = overall(rows_of(audit, "original", 1.0)) - overall(rows)
         lines.append(
             {
                 "seed": str(audit.subject.header.seed),
                 "pays most": f"{worst['group_name']} ({worst['role']})",
                 "its drop": interval(worst["drop"], worst["drop_low"], worst["drop_high"]),
                 "gap between groups": interval(gap.gap, gap.low, gap.high),
-                "overall drop": number(lost),
+                "overall drop": number(overall(rows_of(audit, "original", 1.0)) - overall(rows)),
             }
         )
     return pd.DataFrame(lines)
-
-
-def _accuracies(rows: pd.DataFrame) -> list[str]:
-    return [f"{100 * r.accuracy:.1f} [{100 * r.low:.0f}, {100 * r.high:.0f}]" for r in rows.itertuples()]
-
-
-def _drops(rows: pd.DataFrame) -> list[str]:
-    return [f"{number(r.drop)} [{number(r.drop_low, 0)}, {number(r.drop_high, 0)}]" for r in rows.itertuples()]
-
-
-def _change(one: dict[str, object], two: dict[str, object], name: str) -> str:
-    text = f"{one[name]:.3g} → {two[name]:.3g}"
-    converged = [end["top_eigenvalue_converged"] for end in (one, two)]
-    if name == "top_eigenvalue" and not all(pd.notna(end) and end for end in converged):
-        text += " (not converged)"
-    return text

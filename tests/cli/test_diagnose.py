@@ -1,13 +1,13 @@
 """`linfair diagnose`: what it prints and writes, and what it refuses before anything is measured."""
 
 import json
+import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from linfair.audit import diagnose
-from linfair.audit.linearize import linearize_to
+from linfair.audit import linearize_to
 from linfair.cli import main
 from linfair.masks import Mask
 from linfair.study import ResultStore, grid
@@ -87,7 +87,7 @@ def test_a_wrong_request_exits_2_before_anything_is_measured(
     def fail(*_args: object, **_options: object) -> None:
         raise AssertionError("something was measured")
 
-    monkeypatch.setattr(diagnose, "measure", fail)
+    monkeypatch.setattr(sys.modules["linfair.audit.diagnose"], "measure", fail)
     assert main.main(typed(files, *more)) == 2
     out, err = capsys.readouterr()
     assert out == ""

@@ -1,0 +1,67 @@
+"""Numbers as commands, report and notebook show them: a value and its 95 % interval, two networks' difference."""
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from linfair.metrics import wilson
+
+
+def number(value: float, digits: int = 1) -> str:
+    """A number to so many digits, never -0.0.
+
+    >>> number(-0.04), number(-0.06)
+    ('0.0', '-0.1')
+    """
+    return f"{round(value, digits) + 0.0:.{digits}f}"
+
+
+def interval(value: float, low: float, high: float, digits: int = 1, ends: int | None = None) -> str:
+    """A value and its interval, whose ends may have other digits; a group of one image has no interval.
+
+    >>> interval(20.571, 8.1, 33.04), interval(20.571, 8.1, 33.04, ends=0), interval(0.5, float("nan"), float("nan"))
+    ('20.6 [8.1, 33.0]', '20.6 [8, 33]', '0.5 [no interval]')
+    """
+    if math.isnan(low) or math.isnan(high):
+        return f"{number(value, digits)} [no interval]"
+    ends = digits if ends is None else ends
+    return f"{number(value, digits)} [{number(low, ends)}, {number(high, ends)}]"
+
+
+def intervals(
+    rows: pd.DataFrame, name: str, *, scale: float = 1, digits: int = 1, ends: int | None = None
+) -> list[str]:
+    """`interval` of each row; the ends are `NAME_low` and `NAME_high`, of an accuracy `low` and `high`."""
+    columns = [name, "low", "high"] if name == "accuracy" else [name, f"{name}_low", f"{name}_high"]
+    return [interval(*values, digits, ends) for values in (scale * rows[columns]).itertuples(index=False)]
+
+
+def accuracies(rows: pd.DataFrame) -> list[str]:
+    """Accuracy in per cent with its Wilson interval, `80.0 [71, 87]`."""
+    return intervals(rows, "accuracy", scale=100, ends=0)
+
+
+def pooled(rows: pd.DataFrame) -> dict[str, float]:
+    """Accuracy of all groups' images together, with its Wilson interval and n."""
+    n = int(rows["n"].sum())
+    accuracy = float((rows["accuracy"] * rows["n"]).sum() / n)
+    low, high = wilson(min(accuracy, 1.0), n)
+    return {"n": n, "accuracy": accuracy, "low": low, "high": high}
+
+
+def drop_between(before: pd.DataFrame | dict, after: pd.DataFrame | dict) -> dict[str, pd.Series | float]:
+    """`drop` in points from one network's accuracies to another's, `drop_low` and `drop_high`.
+
+    The ends are put together from both Wilson intervals (MOVER). The networks see the same inputs, so their accuracies
+    rise and fall together and the interval is rather too wide; a paired t interval would have no width where all of a
+    handful of inputs change alike.
+
+    >>> one, two = ({"accuracy": a, "low": a - 0.3, "high": a + 0.4} for a in (0.5, 0.4))
+    >>> {name: round(float(value), 6) for name, value in drop_between(one, two).items()}
+    {'drop': 10.0, 'drop_low': -40.0, 'drop_high': 60.0}
+    """
+    drop = before["accuracy"] - after["accuracy"]
+    low = drop - np.hypot(before["accuracy"] - before["low"], after["high"] - after["accuracy"])
+    high = drop + np.hypot(before["high"] - before["accuracy"], after["accuracy"] - after["low"])
+    return {"drop": 100 * drop, "drop_low": 100 * low, "drop_high": 100 * high}

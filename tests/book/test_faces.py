@@ -1,15 +1,17 @@
-"""Groups with names: drops beyond the control, changes against plain, what is said. Oracle: rows added up by hand."""
+"""Groups with names: drops beyond the control, changes against plain, what the page says. Oracle: rows by hand."""
 
 import math
-import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
-from linfair_book import faces
+from linfair_book import faces, mitigation, predictors
 from linfair_book.figures.faces import change_panels, drop_panels
+from linfair_book.reading import readable
 
+from linfair.study.plan import find, plan
 from linfair.study.work import StudyFailed
 
 NAMES = {"large": ("majority", 800, 200), "middle": ("minority", 300, 75), "small": ("minority", 100, 25)}
@@ -74,29 +76,11 @@ def test_changes_are_those_against_plain_of_the_same_seed() -> None:
         assert found.loc[(name, 0.02), "mean"] == pytest.approx(points)
 
 
-def test_what_is_said_goes_by_the_interval() -> None:
-    drops = faces.group_drops(rows())
-    text = faces.said(drops[drops["of"] == "minus control"], more="lose", less="gain")
-    first, second = text.split(" At 2 %")
-    assert "lose: middle 2.5 [2.3, 2.7], small 9.0" in first and "no measurable change: large 0.0" in first
-    assert "small 18.0 [17.8, 18.2]" in second and "gain" not in text
-
-
-def test_repairs_are_those_that_are_there_and_rows_without_any_say_so() -> None:
+def test_repairs_are_those_that_are_there() -> None:
     table = rows()
     assert faces.repairs_in(table) == {"kd_over_c": "KD / C"}
-    text = faces.repairs_verdict(faces.group_changes(table, list(faces.repairs_in(table))))
-    assert "*KD / C*: At 40 % (5 seeds) gain: small 6.0" in text and "lose: large -1.0" in text
     plain = faces.unrepaired(table)
     assert faces.repairs_in(plain) == {} and set(plain["arm"]) == {"original", "plain", "control"}
-    assert faces.repairs_verdict(faces.group_changes(table, [])) == "These rows have no repair."
-
-
-def test_an_arm_that_is_none_is_one_line_before_anything_is_computed(tmp_path: Path, capsys) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        faces.main(["--arms", "original", "lagrangain", "--out", str(tmp_path / "out")])
-    assert stopped.value.code == 1 and not (tmp_path / "out").exists()
-    assert capsys.readouterr().err.startswith("no arms ['lagrangain']; there are original, plain, control")
 
 
 def test_figures_have_a_plot_a_group_and_a_plot_a_way_and_budget(house_style: None) -> None:
@@ -116,7 +100,7 @@ def test_figures_have_a_plot_a_group_and_a_plot_a_way_and_budget(house_style: No
     plt.close("all")
 
 
-def test_repairs_that_all_diverged_leave_a_figure_that_says_so_and_a_verdict(house_style: None) -> None:
+def test_repairs_that_all_diverged_leave_a_figure_that_says_so(house_style: None) -> None:
     table = rows()
     table = table[table["arm"] != "kd_over_c"]
     lost = rows()[rows()["arm"] == "kd_over_c"].assign(diverged=True, accuracy=math.nan)
@@ -124,44 +108,98 @@ def test_repairs_that_all_diverged_leave_a_figure_that_says_so_and_a_verdict(hou
     assert changes.empty
     figure = change_panels(changes, faces.sizes(table), {"kd_over_c": "KD / C"})
     assert [text.get_text() for ax in figure.axes for text in ax.texts] == ["no repair is left to compare"]
-    assert faces.repairs_verdict(changes) == "These rows have no repair."
 
 
-def test_rows_of_a_folder_come_in_one_order_whatever_the_files(tmp_path: Path) -> None:
-    table = rows().assign(device="CPU")
-    for number, (_, part) in enumerate(table.groupby(["arm", "seed"])):
-        part.to_parquet(tmp_path / f"{number}.parquet")
-    found = faces.rows_in(tmp_path, "faces")
-    other = tmp_path / "other"
-    other.mkdir()
-    for number, path in enumerate(sorted(tmp_path.glob("*.parquet"), reverse=True)):
-        shutil.copy(path, other / f"{number:03}.parquet")
-    pd.testing.assert_frame_equal(found, faces.rows_in(other, "faces"))
-    assert len(found) == len(table)
-    with pytest.raises(ValueError, match="has no rows of utkface_age; `python -m linfair_book.faces"):
-        faces.rows_in(tmp_path, "utkface_age")
+def test_the_grid_is_fig_6s_on_resnet18_and_snl_with_repairs() -> None:
+    """The cells of Fig. 6, of which the committed rows are; by age without eigenvalues."""
+    for data, curvature, repairs in (
+        ("utkface_race", None, list(faces.REPAIRS)),
+        ("utkface_age", "none", [faces.REPAIR]),
+    ):
+        of_figure = plan(find("fig06"), "thin", only={"data": data, "network": "resnet18", "method": "snl"})
+        jobs = plan(find("faces"), "thin", only={"data": data})
+        assert [job.cell for job in jobs] == [replace(job.cell, curvature=curvature) for job in of_figure]
+        assert {job.arms for job in jobs} == {("original", "plain", "control", *repairs)}
 
 
 def test_the_book_says_which_rows_it_has_and_a_run_without_data_which_it_lacks(tmp_path: Path, monkeypatch) -> None:
-    with pytest.raises(FileNotFoundError, match="no rows 'utkface_rice_thin'; it has .*digits_mlp_snl"):
-        faces.committed("utkface_rice_thin")
+    with pytest.raises(FileNotFoundError, match="'utkface_rice'.*utkface_age, utkface_race"):
+        faces.committed("utkface_rice")
     for name in ("LINFAIR_DATA", "LINFAIR_CACHE"):
         monkeypatch.setenv(name, str(tmp_path / "none"))
     with pytest.raises(StudyFailed, match="utkface not found"):
         faces.compute("utkface_race", tmp_path / "out", seeds=1, say=lambda line: None)
 
 
-@pytest.mark.parametrize("name", [faces.FACES, faces.AGES])
-def test_the_committed_rows_are_whole(name: str) -> None:
+def test_rows_that_a_folder_has_are_read_and_nothing_is_computed(tmp_path: Path, monkeypatch) -> None:
+    faces.committed("utkface_race").to_parquet(tmp_path / "race.parquet")
+    faces.committed("utkface_age").to_parquet(tmp_path / "age.parquet")
+    monkeypatch.setattr(faces, "run_jobs", lambda jobs, out, say: None)
+    found = faces.compute("utkface_age", tmp_path, seeds=2)
+    whole = faces.committed("utkface_age")
+    assert set(found["data"]) == {"utkface_age"} and len(found) == (whole["seed"] < 2).sum()
+
+
+@pytest.mark.parametrize("data", ["utkface_race", "utkface_age"])
+def test_the_committed_rows_are_whole(data: str) -> None:
     """Every seed has every budget of every arm it has; the arms that the page compares are there in each seed."""
-    table = faces.committed(name)
-    assert set(table["profile"]) == {"thin"} and set(table["width"]) == {8}
-    assert set(table["data"]) == {name.removesuffix("_thin")}
+    table = faces.committed(data)
+    assert set(table["profile"]) == {"thin"} and set(table["width"]) == {8} and set(table["data"]) == {data}
     for arm, part in table.groupby("arm"):
         budgets = {1.0} if arm == "original" else {0.4, 0.2, 0.02}
         assert part.groupby("seed")["budget"].agg(set).eq(budgets).all(), arm
         assert not part.duplicated(["seed", "budget", "split", "group"]).any()
     arms = table.groupby("seed")["arm"].agg(set)
-    assert arms.map({"original", "plain", "control", faces.REPAIR}.issubset).all() and len(arms) >= 3
+    assert arms.map({"original", "plain", "control", faces.REPAIR}.issubset).all() and len(arms) == 4
     assert table.groupby("seed")["teacher"].nunique().eq(1).all()
     assert table["seconds"].gt(0).all() and table["accuracy"].between(0, 1).all()
+
+
+def sides(means: pd.DataFrame, by: str = "group_name", at: float = 0.0) -> dict[tuple[str, str], str]:
+    found = readable(means.rename(columns={by: "group_name"}), at=at)
+    return dict(zip(zip(found["group"], found["budget"], strict=True), found["side"], strict=True))
+
+
+def test_what_the_page_says_of_single_groups_holds_in_the_committed_rows() -> None:
+    race, age = (faces.committed(name) for name in ("utkface_race", "utkface_age"))
+    drops = faces.group_drops(faces.unrepaired(race)).query("of == 'minus control'")
+    assert set(sides(drops).values()) == {"no measurable change"}
+    assert set(drops.loc[drops.groupby("budget")["mean"].idxmax(), "group_name"]) == {"Others"}
+    drops = sides(faces.group_drops(faces.unrepaired(age)).query("of == 'minus control'"))
+    assert [name for name, side in drops.items() if side == "up"] == [("13-17", "2 %")]
+    changed = sides(faces.group_changes(race, [faces.REPAIR]))
+    for group, side in (("Others", "up"), ("White", "down")):
+        assert [budget for name, budget in changed if name == group and changed[name, budget] == side] == [
+            "20 %",
+            "2 %",
+        ]
+    changed = sides(faces.group_changes(age, [faces.REPAIR]))
+    for group, side in (("13-17", "up"), ("65+", "up"), ("18-64", "down")):
+        assert {one for (name, _), one in changed.items() if name == group} == {side}
+
+
+def test_what_the_page_says_of_predictors_holds_in_the_committed_rows() -> None:
+    """Sides on which the paper expects a predictor, by budget."""
+    alike = dict.fromkeys(("margin", "group size", "original accuracy"), {"2 %"})
+    for data, expected in (
+        ("utkface_race", {"gradient norm": {"20 %"}, "group size": {"20 %", "2 %"}, "original accuracy": {"2 %"}}),
+        ("utkface_age", alike),
+    ):
+        rows = predictors.group_rows(faces.unrepaired(faces.committed(data)), split="test")
+        found = predictors.correlations(rows, predictors=faces.KNOWN).query("statistic == 'alone'")
+        claimed = {one.name: "up" if one.sign > 0 else "down" for one in faces.KNOWN}
+        there: dict[str, set[str]] = {}
+        for (name, budget), side in sides(found, "predictor").items():
+            if side == claimed[name]:
+                there.setdefault(name, set()).add(budget)
+        assert there == expected
+
+
+def test_what_the_page_says_of_norms_and_margins_under_the_repair_holds_in_the_committed_rows() -> None:
+    for data in ("utkface_race", "utkface_age"):
+        rows = faces.committed(data)
+        norms = sides(mitigation.ratios(rows, "gradient_norm", split="train", way=faces.REPAIR), "role", at=1)
+        assert {side for (role, _), side in norms.items() if role == "minority"} == {"down"}
+        assert {side for (role, _), side in norms.items() if role == "majority"} == {"up"}
+        margins = sides(mitigation.ratios(rows, "margin", split="test", way=faces.REPAIR), "role", at=1)
+        assert "up" not in {side for (role, _), side in margins.items() if role == "minority"}

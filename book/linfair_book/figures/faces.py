@@ -1,6 +1,6 @@
 """Figures of groups that have names: a plot for each group, the largest first, its control beside it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -18,6 +18,8 @@ from linfair.plots.style import (
     only_words,
 )
 
+LOOKS = {"majority": "majority", "minority": "minority", "control": "100 % control"}
+
 
 def drop_panels(means: pd.DataFrame, groups: pd.DataFrame) -> Figure:
     """Accuracy drop of each group against the budget, linearized and in the control (Figs. 1 and 6, group by group).
@@ -25,14 +27,10 @@ def drop_panels(means: pd.DataFrame, groups: pd.DataFrame) -> Figure:
     Args:
         means: From `linfair_book.faces.group_drops`.
         groups: From `linfair_book.faces.sizes`.
-
-    Returns:
-        The figure: a plot for each group, all on one scale.
     """
     budgets = sorted(means["budget"].unique(), reverse=True)
-    columns = 3
-    lines = -(-len(groups) // columns)
-    figure, axes = plt.subplots(lines, columns, figsize=(5.4, 2.1 * lines + 0.6), sharey=True, squeeze=False)
+    lines = -(-len(groups) // 3)
+    figure, axes = plt.subplots(lines, 3, figsize=(5.4, 2.1 * lines + 0.6), sharey=True, squeeze=False)
     for ax, group in zip(axes.flat, groups.itertuples(), strict=False):
         positions = budget_axis(ax, budgets)
         for of, role in (("control", "control"), ("plain", group.role)):
@@ -44,16 +42,12 @@ def drop_panels(means: pd.DataFrame, groups: pd.DataFrame) -> Figure:
     for ax in axes.flat[len(groups) :]:
         ax.set_axis_off()
     figure.supylabel("accuracy drop (points)", color=GREY, fontsize=11)
-    empty = axes.flat[len(groups)] if axes.size > len(groups) else None
-    looks = {"majority": "majority", "minority": "minority", "control": "100 % control"}
-    handles = [
-        plt.Line2D(
-            [], [], color=COLORS[role], marker=MARKERS[role], linestyle="-" if MARKERS[role] else "--", label=text
-        )
-        for role, text in looks.items()
-    ]
-    if empty is not None:
-        empty.legend(handles=handles, loc="center")
+    handles = []
+    for role, words in LOOKS.items():
+        style = {"marker": MARKERS[role], "linestyle": "-" if MARKERS[role] else "--"}
+        handles.append(plt.Line2D([], [], color=COLORS[role], label=words, **style))
+    if axes.size > len(groups):
+        axes.flat[len(groups)].legend(handles=handles, loc="center")
     else:
         figure.legend(handles=handles, loc="outside upper center", ncols=3)
     plt.close(figure)
@@ -66,14 +60,11 @@ def change_panels(means: pd.DataFrame, groups: pd.DataFrame, names: Mapping[str,
     Args:
         means: From `linfair_book.faces.group_changes`.
         groups: From `linfair_book.faces.sizes`.
-        names: The ways and how they are written.
-
-    Returns:
-        The figure; a line of text where no seed of any way is left.
+        names: The ways and how they are written; a line of text is drawn where no seed of any way is left.
     """
     if means.empty or not names:
         return only_words("no repair is left to compare")
-    budgets: Sequence[float] = sorted(means["budget"].unique(), reverse=True)
+    budgets = sorted(means["budget"].unique(), reverse=True)
     size = 5.4, (0.34 * len(groups) + 0.5) * len(names) + 0.9
     figure, axes = plt.subplots(len(names), len(budgets), figsize=size, sharey=True, sharex=True, squeeze=False)
     y = np.arange(len(groups))[::-1]
@@ -85,9 +76,9 @@ def change_panels(means: pd.DataFrame, groups: pd.DataFrame, names: Mapping[str,
             ax.axvline(0, color=GREY, linewidth=1)
             ax.set_yticks(y, groups["group_name"])
             ax.grid(visible=True, axis="both")
-            if way == next(iter(names)):
-                ax.set_title(f"{100 * budget:g} % ReLUs", fontsize=10)
         line[0].set_ylabel(names[way], fontsize=10)
+    for ax, budget in zip(axes[0], budgets, strict=True):
+        ax.set_title(f"{100 * budget:g} % ReLUs", fontsize=10)
     figure.supxlabel("change against plain (points), positive: gain", color=GREY, fontsize=11)
     plt.close(figure)
     return figure

@@ -15,8 +15,8 @@ from linfair.cli import main
 from linfair.linearizers import LINEARIZERS
 from linfair.mitigation import MITIGATIONS
 from linfair.study import ResultStore
+from linfair.study.jobs import compute
 from linfair.study.plan import plan, read_figure
-from linfair.study.work import compute
 
 NAMES = {"load_data", "build", "fit", "install", "Mask", "linearize", "finetune", "measure", "run", "audit"}
 

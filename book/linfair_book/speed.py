@@ -34,9 +34,9 @@ from linfair.linearizers import registry
 from linfair.models import build
 from linfair.paths import whole
 from linfair.study.arms import ARMS
+from linfair.study.jobs import teacher_id
 from linfair.study.plan import find, plan
 from linfair.study.recipes import Recipe, recipe
-from linfair.study.work import teacher_id
 from linfair.training import Schedule
 from linfair_book.build import repository
 

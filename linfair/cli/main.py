@@ -23,7 +23,7 @@ from linfair.cli import audit, data, diagnose, methods, mitigate, study
 from linfair.linearizers import BudgetOutOfReach
 from linfair.study.cell import OtherTeacher
 from linfair.study.damage import DamagedFile
-from linfair.study.work import StudyFailed
+from linfair.study.jobs import StudyFailed
 from linfair.training import TrainingDiverged
 
 

@@ -12,6 +12,7 @@ from linfair.paths import cache_folder, whole
 from linfair.study.cell import Worker
 from linfair.study.compare import compare
 from linfair.study.grids import listed
+from linfair.study.jobs import StudyFailed, kind, read_pace, words
 from linfair.study.plan import (
     PROFILE_NAMES,
     QUANTITIES,
@@ -27,7 +28,6 @@ from linfair.study.recipes import check_precision
 from linfair.study.results import collect, gather, merge, missing, status, summary
 from linfair.study.store import ResultStore, Tables, code_hash
 from linfair.study.tables import text
-from linfair.study.work import StudyFailed, kind, read_pace, words
 
 
 def list_figures(options: Namespace) -> None:

@@ -15,23 +15,11 @@ import pandas as pd
 import torch
 
 from linfair.paths import cache_folder
-from linfair.study.locks import Claimed, held
+from linfair.study import jobs as one_job
+from linfair.study.jobs import Broken, Claimed, Event, Report, cell_id, compute, failure, held, path_id, words
 from linfair.study.plan import DefinitionError, Job
 from linfair.study.runner import LOCKS, RETRY
 from linfair.study.store import ResultStore, Tables, code_hash
-from linfair.study.work import (
-    Broken,
-    Event,
-    Report,
-    by_teacher,
-    cell_id,
-    compute,
-    failure,
-    path_id,
-    read_pace,
-    teacher_id,
-    words,
-)
 
 RETRIES = 3
 """How often the jobs of a lost node or process are started again."""
@@ -52,7 +40,7 @@ def run_on_ray(
     progress: bool = True,
     say: Callable[[str], None] = print,
 ) -> Report:
-    """Compute what is missing of a study on a Ray cluster.
+    """Compute what is missing of a study on a Ray cluster; as `linfair.study.runner.run_jobs`, but for these.
 
     Args:
         jobs: From `linfair.study.plan.plan`.
@@ -65,9 +53,6 @@ def run_on_ray(
         keep: Keep the checkpoints of mask paths that no missing arm needs any more.
         progress: Show a progress bar.
         say: Prints one line.
-
-    Returns:
-        What was done.
 
     Raises:
         DefinitionError: If Ray is not installed.
@@ -82,7 +67,7 @@ def run_on_ray(
     tables = Tables(out)
     report = Report(tables, sum(len(job.arms) for job in jobs), say, progress)
     deadline = None if minutes is None else time.time() + 60 * minutes
-    pace = read_pace(tables)  # also sets aside what cannot be read
+    pace = one_job.read_pace(tables)  # also sets aside what cannot be read
     task = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=RETRIES)(compute_all)
     waiting = deque((0.0, group) for group in by_teacher(jobs))
     running: dict[object, list[Job]] = {}
@@ -96,7 +81,7 @@ def run_on_ray(
                     if due > time.time():
                         raise Claimed
                     if tables.folder is not None:
-                        mine.enter_context(held(tables.folder / LOCKS, teacher_id(group[0].cell)))
+                        mine.enter_context(held(tables.folder / LOCKS, one_job.teacher_id(group[0].cell)))
                 except Claimed as owner:
                     if str(owner):
                         report.line(f"waiting for {words(group[0].cell)}, which {owner} computes")
@@ -120,6 +105,14 @@ def run_on_ray(
             one.close()
     report.close()
     return report
+
+
+def by_teacher(jobs: Sequence[Job]) -> list[list[Job]]:
+    """Jobs that share teachers together, in the order of the first of each."""
+    groups: dict[str, list[Job]] = {}
+    for job in jobs:
+        groups.setdefault(one_job.teacher_id(job.cell), []).append(job)
+    return list(groups.values())
 
 
 def compute_all(

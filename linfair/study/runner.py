@@ -1,4 +1,4 @@
-"""The local engine: several processes on one machine (and one GPU) take the missing cells of a study, in its order.
+"""The local engine: several processes on one machine (and its GPUs) take the missing cells of a study, in its order.
 
 A result is one file, written whole, in the results folder; a cell's teacher and mask path are checkpoints in the cache.
 So the runner may be stopped at any moment, by Ctrl-C, `kill -9` or a power cut: what is finished stays, and the same
@@ -21,22 +21,10 @@ from pathlib import Path
 import torch
 
 from linfair.paths import cache_folder
-from linfair.study.locks import Claimed, held, started
+from linfair.study import jobs as one_job
+from linfair.study.jobs import Broken, Claimed, Event, Report, cell_id, compute, failure, held, path_id, words
 from linfair.study.plan import Job
 from linfair.study.store import ResultStore, Tables, code_hash
-from linfair.study.work import (
-    Broken,
-    Event,
-    Report,
-    cell_id,
-    compute,
-    failure,
-    learn_pace,
-    path_id,
-    read_pace,
-    teacher_id,
-    words,
-)
 
 LOCKS = ".locks"
 RETRY = 2.0  # seconds until a cell that another runner has is asked for again
@@ -67,9 +55,6 @@ def run_jobs(
         progress: Show a progress bar.
         say: Prints one line.
 
-    Returns:
-        What was done.
-
     Raises:
         StudyFailed: If cells failed; the others are done.
     """
@@ -77,13 +62,11 @@ def run_jobs(
         raise ValueError(f"jobs, threads and minutes must be positive, got {workers}, {threads} and {minutes}")
     tables = Tables(out)
     if tables.folder is None:
-        raise ValueError(
-            f"the local engine writes to a folder, {out} is none; use --engine ray, or copy the results there"
-        )
+        raise ValueError(f"the local engine writes to a folder, got {out}; use --engine ray, or copy the results there")
     tables.folder.mkdir(parents=True, exist_ok=True)
     store = ResultStore(Path(cache) if cache else cache_folder() / code_hash(), tables.folder)
-    sweep(tables.folder)
-    sweep(store.folder / "checkpoints")
+    for folder in (tables.folder, store.folder / "checkpoints"):
+        sweep(folder)
     deadline = None if minutes is None else time.time() + 60 * minutes
     report = Report(tables, sum(len(job.arms) for job in jobs), say, progress)
     _Pool(jobs, store, report, min(workers, len(jobs)), threads, deadline, keep).run()
@@ -95,8 +78,18 @@ def sweep(folder: Path, *, older: float = 3600.0) -> None:
     """Remove half-written files that killed processes left, an hour old and more."""
     for part in folder.glob(".*.part"):
         pid = part.name.split(".")[-2]
-        if pid.isdigit() and started(int(pid)) is None and time.time() - part.stat().st_mtime > older:
+        if pid.isdigit() and not _alive(int(pid)) and time.time() - part.stat().st_mtime > older:
             part.unlink(missing_ok=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 class _Process:
@@ -138,12 +131,11 @@ class _Pool:
         keep: bool,
     ) -> None:
         self.waiting = deque((0.0, job) for job in jobs)
-        on_gpu = any(job.cell.device == "cuda" for job in jobs)
-        self.gpus = torch.cuda.device_count() if on_gpu else 0
+        self.gpus = torch.cuda.device_count() if any(job.cell.device == "cuda" for job in jobs) else 0
         self.store, self.report, self.threads, self.deadline, self.keep = store, report, threads, deadline, keep
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            self.pace = read_pace(report.tables)
+            self.pace = one_job.read_pace(report.tables)
         for one in caught:
             report.line(str(one.message))
         self.others: set[str] = set()
@@ -157,8 +149,7 @@ class _Pool:
         try:
             while self.waiting or any(one.job for one in self.processes):
                 if self.deadline is not None and time.time() > self.deadline:
-                    self._time_is_up()
-                    return
+                    return self._time_is_up()
                 for one in self.processes:
                     if one.job is None and (job := self._next()):
                         self._give(one, job)
@@ -177,9 +168,9 @@ class _Pool:
 
     def _next(self) -> Job | None:
         """The first job that is due and shares no teacher with one that is being computed."""
-        busy = {teacher_id(one.job.cell) for one in self.processes if one.job}
+        busy = {one_job.teacher_id(one.job.cell) for one in self.processes if one.job}
         for number, (due, job) in enumerate(self.waiting):
-            if due <= time.time() and teacher_id(job.cell) not in busy:
+            if due <= time.time() and one_job.teacher_id(job.cell) not in busy:
                 del self.waiting[number]
                 return job
         return None
@@ -188,38 +179,34 @@ class _Pool:
         try:
             message = one.connection.recv()
         except (EOFError, OSError):
-            self._died(one)
-            return
+            return self._died(one)
         if isinstance(message, Event):
             one.settled += message.arms
             self.report.tell(message)
             if message.kind == "computed":
-                learn_pace(self.pace, self.report.tables.read(message.name))
-        elif message is None:
-            one.job = None
-        elif isinstance(message, Broken):
-            text = "its process ends after the CUDA error and another takes its place"
-            self.report.line(f"{words(one.job.cell)}: {text}")
+                one_job.learn_pace(self.pace, self.report.tables.read(message.name))
+            return None
+        job, one.job = one.job, None
+        if isinstance(message, Broken):
+            self.report.line(f"{words(job.cell)}: its process ends after the CUDA error and another takes its place")
             if message.arms:
-                self.waiting.appendleft((0.0, replace(one.job, arms=message.arms)))
-            one.job = None
+                self.waiting.appendleft((0.0, replace(job, arms=message.arms)))
             self._died(one)
-        else:  # somebody else's cell
-            self.waiting.append((time.time() + RETRY, one.job))
+        elif message is not None:  # somebody else's cell
+            self.waiting.append((time.time() + RETRY, job))
             if message not in self.others:
                 self.others.add(message)
-                self.report.line(f"waiting for {words(one.job.cell)}, which {message} computes")
-            one.job = None
+                self.report.line(f"waiting for {words(job.cell)}, which {message} computes")
+        return None
 
     def _died(self, one: _Process) -> None:
         one.end()
-        place = self.processes.index(one)
         if (job := one.job) is not None:
-            arms = job.arms[one.settled :]
-            code = one.process.exitcode
+            arms, code = job.arms[one.settled :], one.process.exitcode
             why = f"its process ended with exit code {code}" + (" (out of memory?)" if code == -signal.SIGKILL else "")
             text = f"{words(job.cell)}, arms {', '.join(arms)}: {why}"
             self.report.tell(failure(job, text, arms, cell_id(job.cell), why))
+        place = self.processes.index(one)
         self.processes[place] = self._started(place)
 
     def _time_is_up(self) -> None:
@@ -232,12 +219,7 @@ class _Pool:
 def work(connection: Connection, store: ResultStore, threads: int, gpu: int | None = None) -> None:
     """A worker process: compute the jobs that come, one by one, until the runner ends.
 
-    Args:
-        connection: Jobs come from there, events go there; None says that a job is done, a text who else has it, and
-            `Broken` that this process ends.
-        store: Where tables and checkpoints go.
-        threads: CPU threads.
-        gpu: Number of the GPU that `cuda` stands for; None leaves it as it is.
+    Events go back; then None says that a job is done, a text who else has it, and `Broken` that this process ends.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the runner decides
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
@@ -250,19 +232,19 @@ def work(connection: Connection, store: ResultStore, threads: int, gpu: int | No
             job, deadline, pace, last = connection.recv()
         except (EOFError, OSError):
             return
+        end: object = None
         try:
-            with held(Path(store.results) / LOCKS, teacher_id(job.cell)):
+            with held(Path(store.results) / LOCKS, one_job.teacher_id(job.cell)):
                 compute(job, store, connection.send, deadline=deadline, pace=pace, last=last)
         except Broken as broken:
-            connection.send(broken)
-            return
+            end = broken
         except Claimed as owner:
-            connection.send(str(owner))
+            end = str(owner)
         except OSError as error:  # the claim could not be written
             connection.send(failure(job, f"{words(job.cell)}: {error}", job.arms, cell_id(job.cell), str(error)))
-            connection.send(None)
-        else:
-            connection.send(None)
+        connection.send(end)
+        if isinstance(end, Broken):
+            return
 
 
 def _end_with(parent: object) -> None:

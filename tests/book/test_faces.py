@@ -11,8 +11,8 @@ from linfair_book import faces, mitigation, predictors
 from linfair_book.figures.faces import change_panels, drop_panels
 from linfair_book.reading import readable
 
+from linfair.study.jobs import StudyFailed
 from linfair.study.plan import find, plan
-from linfair.study.work import StudyFailed
 
 NAMES = {"large": ("majority", 800, 200), "middle": ("minority", 300, 75), "small": ("minority", 100, 25)}
 LOST = {"plain": {"large": 1, "middle": 4, "small": 20}, "control": {"large": 1, "middle": -1, "small": 2}}

@@ -10,10 +10,10 @@ import pytest
 
 from linfair.cli import main
 from linfair.study import ResultStore, cell
+from linfair.study.jobs import compute
 from linfair.study.plan import PROFILE_NAMES, figures, find, plan
 from linfair.study.results import collect, summary, values
 from linfair.study.store import code_hash
-from linfair.study.work import compute
 
 
 @pytest.fixture(scope="module")

@@ -18,10 +18,10 @@ from linfair.data.official import SVHN
 from linfair.study import ResultStore, grid
 from linfair.study.cell import Worker
 from linfair.study.grids import beside
+from linfair.study.jobs import learn_pace
 from linfair.study.plan import FIGURES, find_profile, panels_of, plan, read_figure
 from linfair.study.results import collect, gather, status
 from linfair.study.store import Tables
-from linfair.study.work import learn_pace
 from linfair.training import fit, supervised
 
 LINEARIZED = (0.9,) * 5 + (0.3,) * 5

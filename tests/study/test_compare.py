@@ -9,10 +9,10 @@ import pytest
 from linfair.cli import main
 from linfair.study.cell import TIMING
 from linfair.study.compare import compare
+from linfair.study.jobs import compute
 from linfair.study.plan import figures, find, plan
 from linfair.study.results import collect, gather
 from linfair.study.store import ResultStore, Tables
-from linfair.study.work import compute
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,11 @@ import pytest
 
 from linfair.cli import main
 from linfair.study import recipes
+from linfair.study.jobs import compute
 from linfair.study.plan import find, plan
 from linfair.study.recipes import check_precision, recipe
 from linfair.study.results import collect, merge, missing
 from linfair.study.store import ResultStore
-from linfair.study.work import compute
 
 
 def test_a_processor_without_bf16_hardware_is_asked_before_anything_is_computed(monkeypatch, tmp_path, capsys):

@@ -1,6 +1,7 @@
 """Claims: one owner at a time, void once its process is gone; what the dead left is swept."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -9,37 +10,54 @@ from pathlib import Path
 
 import pytest
 
-from linfair.study.locks import Claimed, claim, held, started
+from linfair.study.cluster import by_teacher
+from linfair.study.jobs import Claimed, cell_id, held, teacher_id
 from linfair.study.plan import find, plan
 from linfair.study.runner import sweep
-from linfair.study.work import by_teacher, cell_id, teacher_id
+
+OWNER = """
+import sys, time
+from linfair.study.jobs import held
+with held(sys.argv[1], "cell"):
+    print("has it", flush=True)
+    time.sleep(600)
+"""
+
+
+def claim(folder: Path) -> str:
+    """Take the claim and give it up; what it says while it is held."""
+    with held(folder, "cell"):
+        return (folder / "cell.lock").read_text()
 
 
 def test_a_claim_has_one_owner_until_it_is_released_or_its_process_is_gone(tmp_path: Path) -> None:
+    """Oracle: another process holds it, and is killed so that it can tidy nothing up."""
     with held(tmp_path, "cell"):
         with pytest.raises(Claimed, match=rf"process {os.getpid()} on "):
-            claim(tmp_path, "cell")
-        claim(tmp_path, "other").release()
-    claim(tmp_path, "cell")
-    dead = subprocess.Popen([sys.executable, "-c", "pass"])
-    dead.wait()
-    path = tmp_path / "cell.lock"
-    for start in ("1", None):
-        path.write_text(path.read_text().replace(f'"pid": {os.getpid()}', f'"pid": {dead.pid}'))
-        assert claim(tmp_path, "cell").path == path, start
-    path.write_text(path.read_text().replace(f'"started": "{started(os.getpid())}"', '"started": "1"'))
-    claim(tmp_path, "cell")  # the number was given to another process
-    path.write_text('{"pid": 1')
-    claim(tmp_path, "cell")  # cut off while it was written
+            claim(tmp_path)
+        with held(tmp_path, "other"):
+            pass
+    assert claim(tmp_path).startswith(f"process {os.getpid()} on ")
+    assert not list(tmp_path.iterdir()), "nothing is left of a claim that was given up"
+    with subprocess.Popen([sys.executable, "-c", OWNER, str(tmp_path)], stdout=subprocess.PIPE) as owner:
+        assert owner.stdout.readline() == b"has it\n"
+        with pytest.raises(Claimed, match=rf"process {owner.pid} on "):
+            claim(tmp_path)
+        owner.kill()
+    assert re.match(rf"process {owner.pid} on ", (tmp_path / "cell.lock").read_text()), "what the dead left"
+    assert claim(tmp_path).startswith(f"process {os.getpid()} on ")
+    (tmp_path / "cell.lock").write_text("process 1 o")
+    claim(tmp_path)  # cut off while it was written
 
 
 def test_another_hosts_claim_is_void_once_it_has_not_been_touched(tmp_path: Path) -> None:
+    """Its lock cannot be seen from here."""
     path = tmp_path / "cell.lock"
-    path.write_text('{"pid": 1, "host": "elsewhere", "started": "1"}')
+    path.write_text("process 1 on elsewhere\n")
     with pytest.raises(Claimed, match="process 1 on elsewhere"):
-        claim(tmp_path, "cell")
+        claim(tmp_path)
     os.utime(path, (time.time() - 300,) * 2)
-    claim(tmp_path, "cell")
+    claim(tmp_path)
 
 
 def test_cells_with_the_same_teacher_are_claimed_together() -> None:

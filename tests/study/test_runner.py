@@ -19,11 +19,11 @@ import pytest
 from linfair.study import recipe, stages
 from linfair.study.cell import TIMING, OtherTeacher, Worker
 from linfair.study.grids import Cell
+from linfair.study.jobs import Event, StudyFailed, cell_id, compute, read_pace, teacher_id
 from linfair.study.plan import Job, figures, find, plan
 from linfair.study.results import collect, gather, status
 from linfair.study.runner import run_jobs
 from linfair.study.store import ResultStore, Tables
-from linfair.study.work import Event, StudyFailed, cell_id, compute, read_pace, teacher_id
 
 SMOKE = plan(find("fig13"), "smoke")  # original, plain, lagrangian, kd_over_c of one MLP cell
 [JOB] = SMOKE

@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from linfair.study import runner, stages
+from linfair.study.jobs import Broken, Event, Report, compute, is_cuda_error
 from linfair.study.plan import Job, find, plan
 from linfair.study.store import ResultStore, Tables
-from linfair.study.work import Broken, Event, Report, compute, is_cuda_error
 
 [JOB] = plan(find("fig13"), "smoke")
 GPU_JOB = replace(JOB, cell=replace(JOB.cell, device="cuda"))

@@ -1,13 +1,18 @@
-"""One job in one process: compute the missing arms of a cell, stop in time, and say what happened. For every engine."""
+"""One job in one process, for every engine: compute the missing arms of a cell, stop in time, say what happened."""
 
 import gc
 import json
+import os
+import re
+import socket
+import threading
 import time
 import traceback
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 import pandas as pd
 import torch
@@ -19,21 +24,25 @@ from linfair.study.grids import asked_for, pairs, width_of
 from linfair.study.plan import Job
 from linfair.study.store import DiskFull, ResultStore, Tables, key
 
-Pace = Mapping[tuple[str, ...], float]
-"""(stage, data, network, method, profile) -> the longest it has taken, in seconds; base training has no method."""
-
-
-def kind(stage: str, cell: Cell) -> tuple[str | int, ...]:
-    """What a cell's stage is called in a `Pace`."""
-    return stage, cell.data_text, cell.network, width_of(cell), "" if stage == "base" else cell.method, cell.profile
-
-
+BEAT, STALE = 10.0, 120.0  # seconds between touches of a claim; without one after which another host's is void
 CUDA_SIGNS = ("CUDA error", "cuDNN error", "CUBLAS_STATUS", "CUDNN_STATUS", "CUSOLVER_STATUS", "CUDA driver error")
 """How torch's errors begin that a GPU or its libraries raised."""
+
+Pace = Mapping[tuple[str | int, ...], float]
+"""(stage, data, network, width, method, profile) -> the longest it has taken, in seconds; base training has no method.
+"""
 
 
 class StudyFailed(RuntimeError):
     """Some cells of a study failed, the others are done; the message says which."""
+
+
+class Claimed(RuntimeError):
+    """Somebody else computes this; the message says who."""
+
+
+class OutOfTime(RuntimeError):
+    """The next stage would not be finished in the time that is left."""
 
 
 class Broken(RuntimeError):
@@ -46,10 +55,6 @@ class Broken(RuntimeError):
     def __init__(self, arms: Sequence[str]) -> None:
         super().__init__("a CUDA error")
         self.arms = tuple(arms)
-
-
-class OutOfTime(RuntimeError):
-    """The next stage would not be finished in the time that is left."""
 
 
 @dataclass(frozen=True)
@@ -82,9 +87,7 @@ def cell_id(cell: Cell) -> str:
 
 def teacher_id(cell: Cell) -> str:
     """The name of what cells share that have the same teachers: they are computed one after the other."""
-    shared = ("data", "data_options", "base_data_options", "network", "seeds", "profile", "device", "width", "teacher")
-    shared += ("init", "precision")
-    return key({name: getattr(cell, name) for name in shared})
+    return key(asdict(cell) | dict.fromkeys(("method", "budgets", "options", "curvature")))
 
 
 def path_id(cell: Cell) -> str:
@@ -92,23 +95,28 @@ def path_id(cell: Cell) -> str:
     return key(asdict(cell) | {"curvature": None})
 
 
-def is_cuda_error(error: BaseException | None) -> bool:
-    """Whether an error, or one that led to it, leaves the process unable to use its GPU; too little memory does not."""
-    while error is not None:
-        text = str(error)
-        if not isinstance(error, torch.OutOfMemoryError) and (
-            isinstance(error, torch.AcceleratorError)
-            or (isinstance(error, RuntimeError) and any(sign in text for sign in CUDA_SIGNS))
-        ):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+def kind(stage: str, cell: Cell) -> tuple[str | int, ...]:
+    """What a cell's stage is called in a `Pace`."""
+    return stage, cell.data_text, cell.network, width_of(cell), "" if stage == "base" else cell.method, cell.profile
 
 
 def words(cell: Cell) -> str:
     """A cell in words."""
     seeds = f"seed {cell.seeds[0]}" if len(cell.seeds) == 1 else f"seeds {cell.seeds[0]}-{cell.seeds[-1]}"
     return f"{cell.method}, {cell.network} on {cell.data_text}, {seeds}"
+
+
+def is_cuda_error(error: BaseException | None) -> bool:
+    """Whether an error, or one that led to it, leaves the process unable to use its GPU; too little memory does not."""
+    while error is not None:
+        signs = isinstance(error, RuntimeError) and any(sign in str(error) for sign in CUDA_SIGNS)
+        if not isinstance(error, torch.OutOfMemoryError) and (signs or isinstance(error, torch.AcceleratorError)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+# One job
 
 
 def compute(
@@ -138,7 +146,7 @@ def compute(
     Raises:
         Broken: After a CUDA error; the arm that met it is told as failed.
     """
-    cell, arms = job.cell, list(job.arms)
+    cell, arms, worker, complete = job.cell, list(job.arms), None, True
 
     def before(stage: str) -> None:
         need = (pace or {}).get(kind(stage, cell), 0.0)
@@ -146,7 +154,6 @@ def compute(
             takes = f", which takes {need:.0f} s" if need else ""
             raise OutOfTime(f"{words(cell)}: no time left for stage {stage}{takes}")
 
-    worker, complete = None, True
     while arms:
         arm, name = arms.pop(0), cell_id(cell)
         try:
@@ -163,12 +170,11 @@ def compute(
             tell(Event("stopped", str(stop), 1 + len(arms)))
             return
         except Exception as error:  # every failure of a cell is reported, and none stops the study
-            shared = arm != "original" and (worker is None or "path" not in vars(worker))
-            rest = len(arms) if shared or worker is None or isinstance(error, DiskFull) or arm == "original" else 0
+            shared = worker is None or arm == "original" or "path" not in vars(worker) or isinstance(error, DiskFull)
+            rest, complete = len(arms) if shared else 0, False
             also = f", and {rest} more arm{'s' * (rest > 1)} of this cell" if rest else ""
             text = f"{name}: {arm} of {words(cell)}{also}: {type(error).__name__}: {error}"
             tell(failure(job, text, [arm, *arms[:rest]], name, traceback.format_exc()))
-            complete = False
             if isinstance(error, torch.OutOfMemoryError):
                 traceback.clear_frames(error.__traceback__)  # they hold the tensors that did not fit
                 gc.collect()
@@ -195,30 +201,20 @@ def _noted(tell: Callable[[Event], None]) -> Iterator[None]:
 
 
 def _finish(worker: Worker, arm: str, name: str, exists: bool) -> Event:
-    head = f"{name}: {arm} of {words(worker.cell)}"
+    head, about = f"{name}: {arm} of {words(worker.cell)}", (1, name, cell_id(worker.cell), arm)
     if exists:
-        return Event("read", f"{head}: there", 1, name, cell_id(worker.cell), arm)
+        return Event("read", f"{head}: there", *about)
     said: list[str] = []
-    start = time.perf_counter()
-    table = worker.table(arm, said.append)
+    start, table = time.perf_counter(), worker.table(arm, said.append)
     how = "computed" if said[-1].endswith("computed") else "read"
-    if how == "computed" and worker.keep:
-        worker.forget(arm)
+    worker.forget(arm)
     lost = sorted(table.loc[table["diverged"], "seed"].unique().tolist())
     text = f"{head}: {how} in {time.perf_counter() - start:.1f} s, teacher {table['teacher'].iloc[0]}"
-    return Event(how, text + (f"; seeds {lost} diverged" if lost else ""), 1, name, cell_id(worker.cell), arm)
+    return Event(how, text + (f"; seeds {lost} diverged" if lost else ""), *about)
 
 
 def failure(job: Job, text: str, arms: Sequence[str], name: str, why: str) -> Event:
-    """The event of arms that failed; its details start with what `linfair study status` knows them by.
-
-    Args:
-        job: Whose arms.
-        text: What is printed.
-        arms: Which.
-        name: Name of the first one's table, or of the cell if that is not known.
-        why: The traceback.
-    """
+    """The event of arms that failed; its details start with what `linfair study status` knows them by."""
     cell = job.cell
     known = {"data": cell.data_text, "network": cell.network, "method": cell.method, "arms": list(arms)}
     known |= {"options": pairs(cell.options), "width": width_of(cell), "profile": cell.profile}
@@ -302,20 +298,57 @@ class Report:
             StudyFailed: If something failed.
         """
         self._bar.close()
-        counts = self.counts
-        self.say(
-            f"{self.total} arms: {counts['computed']} computed, {counts['read']} were there, "
-            f"{counts['failed']} failed, {self.left} left"
-            + ("; run the same command again for these" if self.left else "")
-        )
+        done = "{computed} computed, {read} were there, {failed} failed".format(**self.counts)
+        again = "; run the same command again for these" if self.left else ""
+        self.say(f"{self.total} arms: {done}, {self.left} left{again}")
         if self.failures:
             where = f"tracebacks in {self.tables.place}/FAILED-*.txt; run the same command to try these again"
-            raise StudyFailed("\n".join([f"{counts['failed']} arms failed ({where})", *self.failures]))
+            raise StudyFailed("\n".join([f"{self.counts['failed']} arms failed ({where})", *self.failures]))
 
 
-def by_teacher(jobs: Sequence[Job]) -> list[list[Job]]:
-    """Jobs that share teachers together, in the order of the first of each."""
-    groups: dict[str, list[Job]] = {}
-    for job in jobs:
-        groups.setdefault(teacher_id(job.cell), []).append(job)
-    return list(groups.values())
+# Claims
+
+
+@contextmanager
+def held(folder: str | Path, name: str) -> Iterator[None]:
+    """Claim a piece of work while the block runs.
+
+    A claim is a locked file that names its owner, so that the system frees it with the process. Another host may not
+    see the lock, so a claim that it has touched in the last two minutes counts too.
+
+    Raises:
+        Claimed: If somebody else has it.
+    """
+    import fcntl  # not on every system; only runners need it
+
+    path, here = Path(folder) / f"{name}.lock", socket.gethostname()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+") as file:
+        file.seek(0)
+        owner = re.fullmatch(r"process \d+ on (.+)\n", text := file.read())
+        away = owner and owner[1] != here and time.time() - os.fstat(file.fileno()).st_mtime < STALE
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            gone = not path.exists() or path.stat().st_ino != os.fstat(file.fileno()).st_ino
+        except OSError:
+            gone = True
+        if away or gone:  # or it was given up just now
+            raise Claimed(text.strip() or "another process")
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {here}\n")
+        file.flush()
+        over = threading.Event()
+
+        def beat() -> None:
+            while not over.wait(BEAT):
+                with suppress(OSError):
+                    os.utime(path)
+
+        thread = threading.Thread(target=beat, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+            path.unlink(missing_ok=True)

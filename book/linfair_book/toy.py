@@ -10,18 +10,22 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import product
+from math import inf, nan
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from linfair import data, gates, models
+from linfair import data, gates, models, plots
 from linfair.data import GroupedData
 from linfair.ensemble import Ensemble
-from linfair.metrics import group_accuracy, mean_interval
+from linfair.metrics import group_accuracy
 from linfair.precision import full_precision
+from linfair.study.tables import over_seeds, sides, text
 from linfair.training import Schedule, correctness, fit, supervised, threads
+from linfair_book.checks import check, outcome
 
 BUDGETS = (1.0, 0.75, 0.5, 0.25, 0.1, 0.0)
 LEARNING_RATE = 0.03
@@ -39,17 +43,7 @@ PAPER = {
 
 @dataclass(frozen=True)
 class ToyStudy:
-    """Trained networks of the toy study, one for each seed and budget.
-
-    Attributes:
-        budgets: ReLU budgets, descending, 1.0 first.
-        seeds: Seeds.
-        data: Data set by seed.
-        networks: Trained network by (seed, budget).
-        losses: Training loss of each network before its last step, by (seed, budget).
-        rows: Tidy result table, see `train`.
-        seconds: Training time of all networks together.
-    """
+    """Data by seed, networks and last training losses by (seed, budget), budgets descending, and `train`'s rows."""
 
     budgets: tuple[float, ...]
     seeds: tuple[int, ...]
@@ -60,9 +54,10 @@ class ToyStudy:
     seconds: float
 
     @property
-    def device(self) -> str:
-        """Where the networks were trained."""
-        return self.rows["device"].iloc[0]
+    def evidence(self) -> str:
+        """The evidence line of all networks."""
+        n = f"{len(self.data[self.seeds[0]].splits['test_balanced']) // 2} test points a group"
+        return plots.evidence(seeds=len(self.seeds), n=n, device=self.rows["device"].iloc[0], seconds=self.seconds)
 
     def boundary(self, x: np.ndarray) -> np.ndarray:
         """Height of the true boundary at x."""
@@ -70,16 +65,7 @@ class ToyStudy:
         return data.BOUNDARIES[options["boundary"]](x, amplitude=options["amplitude"], frequency=options["frequency"])
 
     def minority_probability(self, seed: int, budget: float, edge: np.ndarray) -> np.ndarray:
-        """Probability that one network gives to the minority on a grid.
-
-        Args:
-            seed: One of the study's seeds.
-            budget: One of its budgets.
-            edge: Coordinates along both axes, shape (k,).
-
-        Returns:
-            Probabilities, shape (k, k), rows by height.
-        """
+        """Probability that one network gives to the minority on the grid edge x edge, (k, k), rows by height."""
         model = self.networks[seed, budget]
         points = torch.cartesian_prod(*[torch.tensor(edge, dtype=torch.float32)] * 2).flip(1)
         with torch.no_grad(), full_precision():
@@ -105,13 +91,6 @@ def network(seed: int, *, width: int = 16) -> nn.Module:
     Their uniform law U(-sqrt(6 / inputs), sqrt(6 / inputs)) is sqrt(6) times torch's default for linear layers. With
     the default about one network in ten misses whole waves of the sine even with all its ReLUs, and these few decide
     the mean.
-
-    Args:
-        seed: Decides the weights.
-        width: Units of each hidden layer.
-
-    Returns:
-        The network, with `nn.ReLU` modules.
     """
     mlp = models.build("mlp", (2,), 2, width=width, seed=seed)
     *hidden, _ = (layer for layer in mlp if isinstance(layer, nn.Linear))
@@ -121,31 +100,8 @@ def network(seed: int, *, width: int = 16) -> nn.Module:
     return mlp
 
 
-def layer_orders(seed: int, width: int, layers: int) -> list[Tensor]:
-    """For each hidden layer, the random order in which its units are chosen to stay ReLUs.
-
-    The masks of one seed are nested: a unit kept at 25 % is kept at 50 %.
-
-    >>> [sorted(order.tolist()) for order in layer_orders(0, 3, 2)]
-    [[0, 1, 2], [0, 1, 2]]
-    """
-    rng = np.random.default_rng([seed, 31])
-    return [torch.from_numpy(rng.permutation(width)) for _ in range(layers)]
-
-
 def linearized(mlp: nn.Module, budget: float, *, seed: int) -> nn.Module:
-    """A copy of a network with gates of which round(budget * width) random ones in each layer are ReLUs, all frozen.
-
-    Args:
-        mlp: A network as `network` makes it, untrained or trained.
-        budget: Share of ReLUs kept, in [0, 1].
-        seed: Decides which ones.
-
-    Returns:
-        The copy, with the same weights.
-
-    Raises:
-        ValueError: If the budget is outside [0, 1].
+    """A copy with frozen gates of which round(budget * width) random ones in each layer are ReLUs, nested by budget.
 
     >>> half = linearized(network(0), 0.5, seed=0)
     >>> [int(gate.alpha.sum()) for gate in gates.sites(half).values()]
@@ -154,247 +110,160 @@ def linearized(mlp: nn.Module, budget: float, *, seed: int) -> nn.Module:
     if not 0 <= budget <= 1:
         raise ValueError(f"a ReLU budget is a share from 0 to 1, got {budget}")
     gated = gates.install(mlp, (2,))
-    sites = list(gates.sites(gated).values())
-    width = sites[0].alpha.numel()
-    for gate, order in zip(sites, layer_orders(seed, width, len(sites)), strict=True):
+    rng = np.random.default_rng([seed, 31])
+    for gate in gates.sites(gated).values():
+        order = torch.from_numpy(rng.permutation(gate.alpha.numel()))
         with torch.no_grad():
             gate.alpha.zero_()
-            gate.alpha[order[: round(budget * width)]] = 1.0
+            gate.alpha[order[: round(budget * len(order))]] = 1.0
     return gates.freeze(gated)
+
+
+def fitted(
+    cells: Sequence[tuple[int, float]],
+    sets: Sequence[GroupedData],
+    *,
+    width: int,
+    steps: int,
+    device: str,
+    stage: str,
+    progress: bool,
+) -> tuple[Ensemble, list[float]]:
+    """One network for each (seed, budget) on its data set, by full-batch Adam side by side, and their last losses."""
+    fresh = {seed: network(seed, width=width) for seed, _ in cells}
+    ensemble = Ensemble([linearized(fresh[seed], budget, seed=seed) for seed, budget in cells]).to(device)
+    schedule = Schedule(epochs=steps, batch_size=None, optimizer="adam", lr=LEARNING_RATE)
+    options = {"seeds": [seed for seed, _ in cells], "stage": stage, "progress": progress}
+    with threads(1):
+        history = fit(ensemble, sets, supervised, schedule, **options)
+    return ensemble, history[-1]["loss"]
+
+
+def distinct(seeds: Sequence[int]) -> tuple[int, ...]:
+    """The seeds, at least one and none of them twice."""
+    seeds = tuple(seeds)
+    if not seeds or len(set(seeds)) != len(seeds):
+        raise ValueError(f"distinct seeds are needed, at least one, got {list(seeds)}")
+    return seeds
 
 
 def train(
     *,
     seeds: Sequence[int],
     budgets: Sequence[float] = BUDGETS,
-    boundary: str = "sine",
-    amplitude: float = 0.5,
-    frequency: float = 2.5,
-    majority: int = 900,
-    minority: int = 100,
     width: int = 16,
     steps: int = 400,
-    learning_rate: float = LEARNING_RATE,
     device: str = "cpu",
     progress: bool = True,
+    **toy: object,
 ) -> ToyStudy:
-    """Train one network for each seed and budget, and measure both groups.
+    """Train one network for each seed and budget (1.0 is added), and measure both groups; options of the data `toy`.
 
-    The networks are MLPs 2-width-width-2, trained by full-batch Adam at a constant rate.
-
-    Args:
-        seeds: Seeds; each decides its data, initial weights and masks.
-        budgets: Shares of ReLUs kept; 1.0 is added if it is missing.
-        boundary: `sine` or `parabola`, see `linfair.data`.
-        amplitude: Height of the boundary.
-        frequency: Its frequency.
-        majority: Training points of the majority.
-        minority: Training points of the minority.
-        width: Units of each of the two hidden layers.
-        steps: Optimisation steps.
-        learning_rate: Adam's.
-        device: `cpu` or `cuda`.
-        progress: Show a progress bar.
-
-    Returns:
-        The study. Its `rows` hold, for each seed, budget, split (`test_balanced`, and `test` at the training's
-        shares) and group (`majority`, `minority`, `all`): `kept` of `units` ReLUs, `n` test points, `accuracy` with
-        its Wilson interval `low`, `high` (all in [0, 1]), and `boundary`, `device`, `torch`, `linfair`, `data`
-        (hash of the points) and `seconds` (of the whole study).
-
-    Raises:
-        ValueError: If there are no seeds, one is given twice, or a budget is outside [0, 1].
+    Rows hold, for each seed, budget, split (`test_balanced`, and `test` at the training's shares) and group (both and
+    `all`): `kept` of `units` ReLUs, `n` test points, `accuracy` with its Wilson interval `low`, `high` (in [0, 1]),
+    `boundary`, `device`, `torch`, `linfair`, `data` (hash of the points), `seconds` (of the whole study).
     """
-    seeds = tuple(seeds)
-    if not seeds or len(set(seeds)) != len(seeds):
-        raise ValueError(f"the study needs distinct seeds, at least one, got {list(seeds)}")
+    seeds = distinct(seeds)
     budgets = tuple(sorted({1.0, *map(float, budgets)}, reverse=True))
     cells = [(seed, budget) for seed in seeds for budget in budgets]
-    sets = {
-        seed: data.load_data(
-            "toy",
-            seed=seed,
-            boundary=boundary,
-            amplitude=amplitude,
-            frequency=frequency,
-            majority=majority,
-            minority=minority,
-        ).to(device)
-        for seed in seeds
-    }
-    fresh = {seed: network(seed, width=width) for seed in seeds}
-    ensemble = Ensemble([linearized(fresh[seed], budget, seed=seed) for seed, budget in cells]).to(device)
-    schedule = Schedule(epochs=steps, batch_size=None, optimizer="adam", lr=learning_rate)
-
+    sets = {seed: data.load_data("toy", seed=seed, **toy).to(device) for seed in seeds}
     start = time.perf_counter()
-    with threads(1):
-        history = fit(
-            ensemble,
-            [sets[seed] for seed, _ in cells],
-            supervised,
-            schedule,
-            seeds=[seed for seed, _ in cells],
-            stage="toy",
-            progress=progress,
-        )
+    of_cells = [sets[seed] for seed, _ in cells]
+    how = {"width": width, "steps": steps, "device": device, "stage": "toy", "progress": progress}
+    ensemble, losses = fitted(cells, of_cells, **how)
     seconds = time.perf_counter() - start
-
     rows = pd.DataFrame(_rows(ensemble, cells, sets)).assign(
-        boundary=boundary, device=device, torch=torch.__version__, linfair=version("linfair"), seconds=seconds
+        boundary=sets[seeds[0]].provenance["options"]["boundary"],
+        **{"device": device, "torch": torch.__version__, "linfair": version("linfair"), "seconds": seconds},
     )
     networks = dict(zip(cells, ensemble.networks(), strict=True))
-    losses = dict(zip(cells, history[-1]["loss"], strict=True))
-    return ToyStudy(budgets, seeds, sets, networks, losses, rows, seconds)
+    return ToyStudy(budgets, seeds, sets, networks, dict(zip(cells, losses, strict=True)), rows, seconds)
 
 
 def _rows(ensemble: Ensemble, cells: list[tuple[int, float]], sets: dict[int, GroupedData]) -> list[dict]:
-    kept = gates.kept_units(ensemble).tolist()
-    units = gates.total_units(ensemble)
+    kept, units = gates.kept_units(ensemble).tolist(), gates.total_units(ensemble)
     rows = []
     for split in SPLITS:
         right = correctness(ensemble, [sets[seed] for seed, _ in cells], split)
         for (seed, budget), count, correct in zip(cells, kept, right, strict=True):
             groups = sets[seed].splits[split].a
-            found = zip(GROUPS, group_accuracy(correct, groups, 2), strict=True)
-            (everyone,) = group_accuracy(correct, torch.zeros_like(groups), 1)
-            for group, result in [*found, ("all", everyone)]:
-                rows.append(
-                    {
-                        "seed": seed,
-                        "budget": budget,
-                        "kept": count,
-                        "units": units,
-                        "split": split,
-                        "group": group,
-                        "n": result.n,
-                        "accuracy": result.accuracy,
-                        "low": result.low,
-                        "high": result.high,
-                        "data": sets[seed].provenance["sha256"][:16],
-                    }
-                )
+            known = {"seed": seed, "budget": budget, "kept": count, "units": units, "split": split}
+            found = group_accuracy(correct, groups, 2) + group_accuracy(correct, torch.zeros_like(groups), 1)
+            for group, result in zip((*GROUPS, "all"), found, strict=True):
+                rows.append(known | vars(result) | {"group": group, "data": sets[seed].provenance["sha256"][:16]})
     return rows
 
 
 def summarise(rows: pd.DataFrame) -> pd.DataFrame:
     """Means over seeds with 95 % t intervals, and the paired change from 100 % of the ReLUs.
 
-    Args:
-        rows: The rows of one study.
-
-    Returns:
-        A row for each split, group and budget, accuracies in per cent, changes in points: `seeds`, `accuracy`
-        with `low` and `high`; `change` (accuracy minus the same seed's at 100 %) with `change_low` and
-        `change_high`; `worse`, the number of seeds whose accuracy is below their own at 100 %.
+    By split, group and budget, accuracies in per cent, changes in points: `seeds`, `accuracy` with `low` and `high`;
+    `change` with `change_low`, `change_high` and its side; `worse`, the seeds whose accuracy is below theirs at 100 %.
     """
-    table = []
-    for (split, group), part in rows.groupby(["split", "group"], sort=False):
-        percent = 100 * part.pivot(index="seed", columns="budget", values="accuracy")
-        for budget in sorted(percent.columns, reverse=True):
-            change = percent[budget] - percent[1.0]
-            level, moved = mean_interval(percent[budget]), mean_interval(change)
-            table.append(
-                {
-                    "split": split,
-                    "group": group,
-                    "budget": budget,
-                    "seeds": level.n,
-                    "accuracy": level.mean,
-                    "low": level.low,
-                    "high": level.high,
-                    "change": moved.mean,
-                    "change_low": moved.low,
-                    "change_high": moved.high,
-                    "worse": int((change < 0).sum()),
-                }
-            )
-    return pd.DataFrame(table)
+    rows = rows.assign(accuracy=100 * rows["accuracy"]).sort_values("seed", kind="stable")
+    own = ["seed", "split", "group"]
+    full = rows[rows["budget"] == 1.0].set_index(own)["accuracy"].rename("full")
+    rows = rows.join(full, on=own)
+    rows = rows.assign(change=rows["accuracy"] - rows["full"], worse=rows["accuracy"] < rows["full"])
+    by = ["split", "group", "budget"]
+    level, moved = over_seeds(rows, "accuracy", by), sides(over_seeds(rows, "change", by))
+    moved = moved[["mean", "low", "high", "side"]].set_axis(["change", "change_low", "change_high", "side"], axis=1)
+    worse = rows.groupby(by, sort=False)["worse"].sum().reset_index(drop=True)
+    return level.rename(columns={"n_seeds": "seeds", "mean": "accuracy"}).join(moved).assign(worse=worse)
 
 
 def at(summary: pd.DataFrame, budget: float, group: str, *, split: str = "test_balanced") -> pd.Series:
-    """The row of `summarise` for one budget, group and split.
-
-    Raises:
-        KeyError: If there is no such row.
-    """
+    """The row of `summarise` for one budget, group and split."""
     rows = summary.query("split == @split and group == @group and budget == @budget")
     if rows.empty:
         raise KeyError(f"no row for split {split!r}, group {group!r}, budget {budget}")
     return rows.iloc[0]
 
 
-def level(row: pd.Series) -> str:
-    """Accuracy with its interval in words.
-
-    >>> level(pd.Series({"accuracy": 91.5, "low": 89.9, "high": 93.1}))
-    '91.5 % [89.9, 93.1]'
-    """
-    return f"{row['accuracy']:.1f} % [{row['low']:.1f}, {row['high']:.1f}]"
-
-
-def change(row: pd.Series) -> str:
-    """Change from 100 % of the ReLUs with its interval in words.
-
-    >>> change(pd.Series({"change": -4.62, "change_low": -8.4, "change_high": -0.04}))
-    '−4.6 points [−8.4, 0.0]'
-    """
-    return f"{_signed(row['change'])} points [{_signed(row['change_low'])}, {_signed(row['change_high'])}]"
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.1f}".replace("-", "−") if abs(value) >= 0.05 else "0.0"
-
-
-def table(summary: pd.DataFrame, *, split: str = "test_balanced") -> pd.DataFrame:
-    """The summary of one split for reading: a row a budget, both groups, the change of the minority."""
-    seeds = int(summary["seeds"].iloc[0])
-    rows = {}
-    for budget in sorted(summary["budget"].unique(), reverse=True):
-        majority, minority = (at(summary, budget, group, split=split) for group in GROUPS)
-        rows[f"{100 * budget:g} %"] = {
-            "majority (%)": level(majority).replace(" %", ""),
-            "minority (%)": level(minority).replace(" %", ""),
-            "minority's change (points)": "" if budget == 1.0 else change(minority).replace(" points", ""),
-            f"worse (of {seeds})": "" if budget == 1.0 else str(minority["worse"]),
+def table(summary: pd.DataFrame, budgets: Sequence[float] | None = None) -> pd.DataFrame:
+    """Accuracy and change of both groups on the balanced test, for reading: a row for each budget and group."""
+    rows = summary[(summary["split"] == "test_balanced") & summary["group"].isin(GROUPS)]
+    rows = rows[rows["budget"].isin(rows["budget"] if budgets is None else budgets)]
+    rows = rows.sort_values("budget", ascending=False, kind="stable", ignore_index=True)
+    level = text(rows[["accuracy", "low", "high"]].set_axis(["mean", "low", "high"], axis=1))
+    moved = text(rows[["change", "change_low", "change_high"]].set_axis(["mean", "low", "high"], axis=1))
+    return pd.DataFrame(
+        {
+            "ReLUs kept (%)": (100 * rows["budget"]).map("{:g}".format),
+            "group": rows["group"],
+            "accuracy (%)": level.iloc[:, 0],
+            "change (points)": moved.iloc[:, 0],
+            "side": rows["side"],
+            f"seeds worse, of {rows['seeds'].max()}": rows["worse"],
         }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(columns="ReLUs kept")
+    )
 
 
 def against_paper(rows: pd.DataFrame) -> pd.DataFrame:
-    """The paper's run beside ours, on the test with the training's group shares, in per cent.
-
-    Args:
-        rows: The rows of a study with the budgets 1.0 and 0.5.
-
-    Returns:
-        A row for each of the paper's numbers: its value, our mean with interval, our lowest and highest seed, and
-        whether the paper's value lies between them.
-    """
-    summary = summarise(rows)
-    table = {}
+    """The paper's run beside the range of ours, on the test with the training's group shares, in per cent."""
+    found = 100 * rows[rows["split"] == "test"].groupby(["budget", "group"])["accuracy"].agg(["mean", "min", "max"])
+    lines = []
     for (budget, group), value in PAPER.items():
-        chosen = rows.query("split == 'test' and group == @group and budget == @budget")
-        low, high = 100 * chosen["accuracy"].min(), 100 * chosen["accuracy"].max()
-        table[f"{group}, {100 * budget:g} %"] = {
-            "paper, one run": f"{value:.1f}",
-            "here, mean": level(at(summary, budget, group, split="test")).replace(" %", ""),
-            "here, single seeds": f"{low:.1f} to {high:.1f}",
-            "paper within": "yes" if low <= value <= high else "no",
-        }
-    return pd.DataFrame.from_dict(table, orient="index").rename_axis(columns="accuracy (%)")
+        mean, low, high = found.loc[budget, group]
+        ours = {"here, mean": mean, "here, lowest seed": low, "here, highest seed": high}
+        within = {"the paper's is within": outcome(value, nan, nan, (low, high))}
+        lines.append({"accuracy": f"{group}, {100 * budget:g} %", "paper, one run": value} | ours | within)
+    return pd.DataFrame(lines)
 
 
-def implied_shares() -> dict[float, float]:
-    """Minority share of the test that the paper's numbers imply at each budget.
+def checks(summary: pd.DataFrame, longer: pd.DataFrame, steps: int) -> list[dict[str, object]]:
+    """Rows of `linfair_book.checks`: changes at 50 and 25 % of the ReLUs, levels as in the paper, longer training."""
+    within = {"majority": (-0.5, 0.5), "minority": (-inf, 0.0)}
+    rows = []
+    for share, group in product((0.5, 0.25), GROUPS):
+        rows.append(_change(at(summary, share, group), f"{group}-change-at-{100 * share:g}", within[group]))
+    for share, group in product((1.0, 0.5), GROUPS):
+        row, key = at(summary, share, group, split="test"), f"{group}-at-{100 * share:g}-imbalanced"
+        number = {"n": row["seeds"], "unit": "%", "digits": 1, "key": key}
+        rows.append(check(key.replace("-", " "), row["accuracy"], row["low"], row["high"], **number))
+    return rows + [_change(at(longer, 0.5, a), f"{a}-change-at-50-with-{steps}-steps", within[a]) for a in GROUPS]
 
-    With a minority share q the global accuracy is (1 - q) * majority + q * minority. At 50 % the majority's accuracy
-    is not given; it is at most 100 %, which makes the share an upper bound.
 
-    >>> {budget: round(share, 3) for budget, share in implied_shares().items()}
-    {1.0: 0.1, 0.5: 0.083}
-    """
-    return {
-        budget: (PAPER.get((budget, "majority"), 100.0) - PAPER[budget, "all"])
-        / (PAPER.get((budget, "majority"), 100.0) - PAPER[budget, "minority"])
-        for budget in (1.0, 0.5)
-    }
+def _change(row: pd.Series, key: str, within: tuple[float, float]) -> dict[str, object]:
+    number = {"n": row["seeds"], "unit": "points", "digits": 1, "key": key, "within": within}
+    return check(key.replace("-", " "), row["change"], row["change_low"], row["change_high"], **number)

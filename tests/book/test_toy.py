@@ -1,6 +1,7 @@
 """The toy study: masks counted by hand, the 100 % network against plain ReLU training, accuracies against a loop."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from linfair_book import toy
@@ -158,17 +159,30 @@ def test_a_missing_row_is_named(study):
         toy.at(toy.summarise(study.rows), 0.33, "minority")
 
 
-def test_tables_for_reading_hold_every_budget(study):
+def test_tables_for_reading_hold_both_groups_at_every_budget(study):
     summary = toy.summarise(study.rows)
     shown = toy.table(summary)
-    assert list(shown.index) == ["100 %", "50 %", "10 %", "0 %"]
-    words = toy.change(toy.at(summary, 0.5, "minority"))
-    assert shown.loc["50 %", "minority's change (points)"] == words.replace(" points", "")
+    assert list(shown["ReLUs kept (%)"]) == ["100", "100", "50", "50", "10", "10", "0", "0"]
+    row = toy.at(summary, 0.5, "minority")
+    (line,) = toy.table(summary, [0.5]).query("group == 'minority'").to_dict("records")
+    assert line["change (points)"] == f"{row['change']:.1f} [{row['change_low']:.1f}, {row['change_high']:.1f}]"
+    assert (line["side"], line["seeds worse, of 3"]) == (row["side"], row["worse"])
 
 
 def test_the_papers_run_is_compared_with_the_range_of_single_seeds(study):
-    shown = toy.against_paper(study.rows)
-    assert list(shown["paper, one run"]) == [f"{value:.1f}" for value in toy.PAPER.values()]
+    shown = toy.against_paper(study.rows).set_index("accuracy")
+    assert list(shown["paper, one run"]) == list(toy.PAPER.values())
     rows = study.rows.query("split == 'test' and group == 'minority' and budget == 0.5")
     inside = rows["accuracy"].min() <= 0.88 <= rows["accuracy"].max()
-    assert shown.loc["minority, 50 %", "paper within"] == ("yes" if inside else "no")
+    assert shown.loc["minority, 50 %", "the paper's is within"] == ("holds" if inside else "does not hold")
+
+
+def test_checks_hold_the_summarys_changes_and_levels(study):
+    summary = toy.summarise(study.rows)
+    quarter = pd.concat([summary, summary[summary["budget"] == 0.5].assign(budget=0.25)])
+    rows = {row["key"]: row for row in toy.checks(quarter, summary.assign(change=-1.0, change_high=-0.5), 45)}
+    row = toy.at(summary, 0.5, "majority")
+    found = rows["majority-change-at-50"]
+    assert (found["value"], found["low"], found["n"]) == (row["change"], row["change_low"], 3)
+    assert rows["minority-at-100-imbalanced"]["value"] == toy.at(summary, 1.0, "minority", split="test")["accuracy"]
+    assert rows["minority-change-at-50-with-45-steps"]["outcome"] == "holds"  # below 0

@@ -25,8 +25,6 @@ from torch import Tensor, nn
 
 from linfair import data, gates, plots
 from linfair.data import GroupedData
-from linfair.ensemble import Ensemble
-from linfair.training import Schedule, fit, supervised, threads
 from linfair_book import toy
 
 AXES = ("width", "share", "frequency", "seed", "budget")
@@ -35,14 +33,7 @@ AXES = ("width", "share", "frequency", "seed", "budget")
 
 @dataclass(frozen=True)
 class Grid:
-    """Which networks to train: every combination of these values.
-
-    Attributes:
-        width: Units of each of the two hidden layers.
-        share: Shares of the minority among the training points.
-        frequency: f of the boundary A sin(f pi x): its wiggle.
-        budget: Shares of ReLUs kept, descending, 1.0 first.
-    """
+    """Which networks to train: every combination of these values, budgets descending from 1.0."""
 
     width: tuple[int, ...]
     share: tuple[float, ...]
@@ -63,40 +54,15 @@ GRIDS = {
 
 @dataclass(frozen=True)
 class BoundaryGrid:
-    """Trained networks at every setting, with their data.
-
-    Attributes:
-        axes: The values of each of `AXES`.
-        networks: Network by (width, share, frequency, seed, budget).
-        data: Data set by (share, frequency, seed).
-        amplitude: A of the boundary A sin(f pi x).
-        points: Training points of both groups together.
-        steps: Optimisation steps of each network.
-        device: Where they were trained.
-        seconds: Training time of all of them.
-    """
+    """Networks by a value for each of the axes, data sets by (share, frequency, seed), and the line of evidence."""
 
     axes: dict[str, tuple]
     networks: dict[tuple, nn.Module]
     data: dict[tuple, GroupedData]
-    amplitude: float
-    points: int
-    steps: int
-    device: str
-    seconds: float
+    evidence: str
 
     def correct(self, **setting: float) -> dict[str, int]:
-        """Points of the balanced test that one network puts on the right side, by group, as torch counts them.
-
-        Args:
-            **setting: A value for each of `AXES`.
-
-        Returns:
-            Counts by group.
-
-        Raises:
-            ValueError: If no network was trained at this setting.
-        """
+        """Points of the balanced test that one network puts on the right side, by group, as torch counts them."""
         checked = check_setting(self.axes, setting)
         test = self.data[checked["share"], checked["frequency"], checked["seed"]].splits["test_balanced"]
         with torch.no_grad():
@@ -104,19 +70,7 @@ class BoundaryGrid:
         return {name: int(right[test.a == group].sum()) for group, name in enumerate(toy.GROUPS)}
 
     def rows(self, *, width: int, share: float, frequency: float) -> pd.DataFrame:
-        """Accuracies of all seeds and budgets at one setting, as `linfair_book.toy.summarise` takes them.
-
-        Args:
-            width: Units of each hidden layer.
-            share: Share of the minority.
-            frequency: Frequency of the boundary.
-
-        Returns:
-            A row for each seed, budget and group: `accuracy` on the balanced test, in [0, 1].
-
-        Raises:
-            ValueError: If no network was trained at this setting.
-        """
+        """Accuracies of all seeds and budgets at one setting, as `linfair_book.toy.summarise` takes them."""
         rows = []
         for seed, budget in product(self.axes["seed"], self.axes["budget"]):
             right = self.correct(width=width, share=share, frequency=frequency, seed=seed, budget=budget)
@@ -132,41 +86,29 @@ class BoundaryGrid:
     @property
     def start(self) -> dict:
         """Where the explorer starts: half the ReLUs, the smallest minority, the widest network, the first seed."""
-        wanted = {
-            "width": max(self.axes["width"]),
-            "share": min(self.axes["share"]),
-            "frequency": max(self.axes["frequency"]),
-            "seed": self.axes["seed"][0],
-            "budget": 0.5,
-        }
-        return {axis: wanted[axis] if wanted[axis] in self.axes[axis] else self.axes[axis][-1] for axis in AXES}
-
-    @property
-    def evidence(self) -> str:
-        """The evidence line of all networks."""
-        n = f"{self.test_per_group} test points a group"
-        line = plots.evidence(seeds=len(self.axes["seed"]), n=n, device=self.device, seconds=self.seconds)
-        return f"{len(self.networks)} networks · {line}"
+        width, share, frequency, seed, budget = self.axes.values()
+        values = max(width), min(share), max(frequency), seed[0], 0.5 if 0.5 in budget else budget[-1]
+        return dict(zip(AXES, values, strict=True))
 
     def state(self) -> dict:
         """Everything the browser needs, ready for JSON; the module's docstring says how it is laid out."""
+        train, test = ([one.splits[split] for one in self.data.values()] for split in ("train", "test_balanced"))
         weights, masks = {}, {}
         for width in self.axes["width"]:
-            networks = [self.networks[width, *rest] for rest in product(*(self.axes[axis] for axis in AXES[1:]))]
-            weights[str(width)] = _base64(torch.cat([_weights(network) for network in networks]).numpy(), "<f4")
-            masks[str(width)] = _base64(torch.cat([_mask(network) for network in networks]).numpy(), "u1")
-        sets = [self.data[key] for key in product(*(self.axes[axis] for axis in AXES[1:4]))]
+            networks = [network for key, network in self.networks.items() if key[0] == width]
+            weights[str(width)] = _base64([one for network in networks for one in _parameters(network)], "<f4")
+            masks[str(width)] = _base64([one for network in networks for one in _alphas(network)], "u1")
         return {
             "axes": {axis: list(values) for axis, values in self.axes.items()},
             "start": self.start,
-            "amplitude": self.amplitude,
-            "minority": [int((one.splits["train"].a == 1).sum()) for one in sets],
-            "points": self.points,
+            "amplitude": next(iter(self.data.values())).provenance["options"]["amplitude"],
+            "minority": [int(part.a.sum()) for part in train],
+            "points": len(train[0]),
             "testPerGroup": self.test_per_group,
             "weights": weights,
             "masks": masks,
-            "train": _base64(torch.cat([one.splits["train"].x for one in sets]).numpy(), "<f4"),
-            "test": _base64(torch.cat([one.splits["test_balanced"].x for one in sets]).numpy(), "<f4"),
+            "train": _base64([part.x for part in train], "<f4"),
+            "test": _base64([part.x for part in test], "<f4"),
             "colors": {role: plots.COLORS[role] for role in toy.GROUPS},
             "evidence": self.evidence,
         }
@@ -176,93 +118,36 @@ def train_grid(
     grid: Grid | None = None,
     *,
     seeds: Sequence[int] = (0, 1, 2),
-    amplitude: float = 0.5,
     points: int = 1000,
     steps: int = 400,
-    learning_rate: float = toy.LEARNING_RATE,
     device: str = "cpu",
     progress: bool = True,
 ) -> BoundaryGrid:
-    """Train one network for each combination of a grid's settings and the seeds.
-
-    A network of the grid is the one that `linfair_book.toy.train` trains at the same setting: the same points, initial
-    weights and (nested) masks, and the same full-batch Adam.
-
-    Args:
-        grid: The settings; `GRIDS["small"]` by default.
-        seeds: Seeds; each decides data, initial weights and masks.
-        amplitude: Height of the boundary.
-        points: Training points of both groups together.
-        steps: Optimisation steps.
-        learning_rate: Adam's.
-        device: `cpu` or `cuda`.
-        progress: Show a progress bar for each width.
-
-    Returns:
-        The networks, on the CPU, with their data.
-
-    Raises:
-        ValueError: If there are no seeds, or one is given twice.
-    """
-    grid, seeds = grid or GRIDS["small"], tuple(seeds)
-    if not seeds or len(set(seeds)) != len(seeds):
-        raise ValueError(f"the explorer needs distinct seeds, at least one, got {list(seeds)}")
+    """Train the network of `linfair_book.toy.train` at each combination of a grid's settings and the seeds."""
+    grid, seeds = grid or GRIDS["small"], toy.distinct(seeds)
     sets = {}
     for share, frequency, seed in product(grid.share, grid.frequency, seeds):
-        minority = round(share * points)
-        sets[share, frequency, seed] = data.load_data(
-            "toy",
-            seed=seed,
-            amplitude=amplitude,
-            frequency=frequency,
-            majority=points - minority,
-            minority=minority,
-        )
-    schedule = Schedule(epochs=steps, batch_size=None, optimizer="adam", lr=learning_rate)
+        sizes = {"majority": points - round(share * points), "minority": round(share * points)}
+        sets[share, frequency, seed] = data.load_data("toy", seed=seed, frequency=frequency, **sizes)
     on_device = {key: value.to(device) for key, value in sets.items()}
     networks = {}
     start = time.perf_counter()
     for width in grid.width:
         cells = list(product(grid.share, grid.frequency, seeds, grid.budget))
-        fresh = {seed: toy.network(seed, width=width) for seed in seeds}
-        ensemble = Ensemble([toy.linearized(fresh[seed], budget, seed=seed) for *_, seed, budget in cells]).to(device)
-        with threads(1):
-            fit(
-                ensemble,
-                [on_device[cell[:3]] for cell in cells],
-                supervised,
-                schedule,
-                seeds=[seed for *_, seed, _ in cells],
-                stage=f"explorer, width {width}",
-                progress=progress,
-            )
+        how = {"width": width, "steps": steps, "device": device, "stage": f"explorer, width {width}"}
+        of_cells = [on_device[cell[:3]] for cell in cells]
+        ensemble, _ = toy.fitted([cell[2:] for cell in cells], of_cells, **how, progress=progress)
         trained = ensemble.cpu().networks()
         networks |= {(width, *cell): network.eval() for cell, network in zip(cells, trained, strict=True)}
     seconds = time.perf_counter() - start
-    axes = {"width": grid.width, "share": grid.share, "frequency": grid.frequency, "seed": seeds, "budget": grid.budget}
-    return BoundaryGrid(axes, networks, sets, amplitude, points, steps, device, seconds)
+    axes = dict(zip(AXES, (grid.width, grid.share, grid.frequency, seeds, grid.budget), strict=True))
+    n = f"{len(next(iter(sets.values())).splits['test_balanced']) // 2} test points a group"
+    line = plots.evidence(seeds=len(seeds), n=n, device=device, seconds=seconds)
+    return BoundaryGrid(axes, networks, sets, f"{len(networks)} networks · {line}")
 
 
 def check_setting(axes: Mapping[str, Sequence], setting: Mapping[str, float]) -> dict[str, float]:
-    """One value for each axis, each of them there, in the order of `AXES`.
-
-    Args:
-        axes: The values of each axis.
-        setting: The values asked for.
-
-    Returns:
-        The same values in the order of `AXES`.
-
-    Raises:
-        ValueError: For a missing or unknown axis or value; the message says what there is.
-
-    >>> check_setting(
-    ...     {axis: (1, 2) for axis in AXES}, {"width": 1, "share": 2, "frequency": 1, "seed": 1, "budget": 3}
-    ... )
-    Traceback (most recent call last):
-    ...
-    ValueError: no network with budget = 3; there are 1, 2. Train others with train_grid
-    """
+    """One value for each axis, each of them there, in the order of `AXES`."""
     if set(setting) != set(AXES):
         raise ValueError(f"a setting names each of {', '.join(AXES)} once, got {', '.join(setting) or 'nothing'}")
     for axis in AXES:
@@ -275,52 +160,29 @@ def check_setting(axes: Mapping[str, Sequence], setting: Mapping[str, float]) ->
 
 
 def restore(state: Mapping, **setting: float) -> nn.Module:
-    """One network out of an exported state, as torch runs it: the inverse of `BoundaryGrid.state`.
-
-    Args:
-        state: What `BoundaryGrid.state` returned, possibly through JSON.
-        **setting: A value for each of `AXES`.
-
-    Returns:
-        The network, with gates.
-
-    Raises:
-        ValueError: If the state has no network at this setting.
-    """
+    """One network out of an exported state, as torch runs it: the inverse of `BoundaryGrid.state`."""
     checked = check_setting(state["axes"], setting)
     width, index = int(checked["width"]), 0
     for axis in AXES[1:]:
         index = index * len(state["axes"][axis]) + state["axes"][axis].index(checked[axis])
     network = gates.install(toy.network(0, width=width), (2,))
-    values = _read(state["weights"][str(width)], "<f4", sum(p.numel() for p in _parameters(network)), index)
-    kept = _read(state["masks"][str(width)], "u1", gates.total_units(network), index)
-    with torch.no_grad():
-        for parameter in _parameters(network):
-            parameter.copy_(values[: parameter.numel()].view_as(parameter))
-            values = values[parameter.numel() :]
-        for gate in gates.sites(network).values():
-            gate.alpha.copy_(kept[: gate.alpha.numel()].view_as(gate.alpha))
-            kept = kept[gate.alpha.numel() :]
+    for kept, kind, targets in (("weights", "<f4", _parameters(network)), ("masks", "u1", _alphas(network))):
+        sizes = [target.numel() for target in targets]
+        values = np.frombuffer(base64.b64decode(state[kept][str(width)]), dtype=kind).reshape(-1, sum(sizes))[index]
+        for target, value in zip(targets, torch.from_numpy(values.astype(np.float32)).split(sizes), strict=True):
+            target.data.copy_(value.view_as(target))
     return network.eval()
 
 
-def _parameters(network: nn.Module) -> list[nn.Parameter]:
+def _parameters(network: nn.Module) -> list[Tensor]:
     layers = [module for module in network.modules() if isinstance(module, nn.Linear)]
     return [parameter for layer in layers for parameter in (layer.weight, layer.bias)]
 
 
-def _weights(network: nn.Module) -> Tensor:
-    return torch.cat([parameter.detach().flatten() for parameter in _parameters(network)])
+def _alphas(network: nn.Module) -> list[Tensor]:
+    return [gate.alpha for gate in gates.sites(network).values()]
 
 
-def _mask(network: nn.Module) -> Tensor:
-    return torch.cat([gate.alpha.detach().flatten() for gate in gates.sites(network).values()])
-
-
-def _base64(values: np.ndarray, kind: str) -> str:
-    return base64.b64encode(values.astype(kind).tobytes()).decode("ascii")
-
-
-def _read(text: str, kind: str, size: int, index: int) -> Tensor:
-    values = np.frombuffer(base64.b64decode(text), dtype=kind)[index * size : (index + 1) * size]
-    return torch.from_numpy(values.astype(np.float32))
+def _base64(values: Sequence[Tensor], kind: str) -> str:
+    flat = torch.cat([one.detach().flatten() for one in values]).numpy()
+    return base64.b64encode(flat.astype(kind).tobytes()).decode("ascii")

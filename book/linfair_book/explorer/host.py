@@ -28,14 +28,7 @@ _HOST = """
 
 
 def module(name: str) -> str:
-    """Source of one explorer's ES module, the shared helpers first.
-
-    Args:
-        name: `boundary` or `results`.
-
-    Returns:
-        JavaScript that ends with `export default { render };`.
-    """
+    """Source of one explorer's ES module, `boundary` or `results`, the shared helpers first."""
     return _read("common.js") + "\n" + _read(f"{name}.js")
 
 
@@ -49,23 +42,13 @@ def _read(name: str) -> str:
 
 
 def is_live() -> bool:
-    """Whether this kernel belongs to a Jupyter session with a front end, which can show widgets.
-
-    Jupyter's server names the session in the environment of the kernels it starts. A book build, papermill and plain
-    Python do not; neither do some other front ends, which then get the static form. It works there too.
-    """
+    """Whether Jupyter's server started this kernel, so that widgets can be shown; the static form works anywhere."""
     return "JPY_SESSION_NAME" in os.environ
 
 
 @dataclass(frozen=True)
 class StaticExplorer:
-    """An explorer that needs no kernel: a notebook's last expression, or a page of its own.
-
-    Attributes:
-        name: `boundary` or `results`.
-        state: What the module reads, ready for JSON.
-        choice: What is selected at first.
-    """
+    """An explorer that needs no kernel: name, state ready for JSON, and what is selected at first."""
 
     name: str
     state: Mapping
@@ -73,9 +56,6 @@ class StaticExplorer:
 
     def html(self) -> str:
         """A fragment with style, state and module; its element's id is `linfair-NAME`, the same in every build.
-
-        Raises:
-            ValueError: If the state holds a value that JSON does not know, as nan.
 
         >>> StaticExplorer("results", {"note": "</script>"}, {}).html().count("</script>")
         2
@@ -95,11 +75,7 @@ class StaticExplorer:
         )
 
     def page(self, title: str) -> str:
-        """A complete HTML document with this explorer alone, to save and send.
-
-        Args:
-            title: The document's title and heading.
-        """
+        """A complete HTML document with this explorer alone, to save and send."""
         return (
             '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
             '<meta name="viewport" content="width=device-width, initial-scale=1">\n'

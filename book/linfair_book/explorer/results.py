@@ -22,13 +22,9 @@ _NEEDED = [*_PANEL, "seed", "group", "group_name", "role", "n", "n_train", "accu
 
 
 def result_tables(folder: str | Path) -> dict[str, pd.DataFrame]:
-    """The tables of a folder that can be explored, by file name.
+    """The tables of a folder that can be explored, by file name: a study's columns, one original network a seed.
 
-    These are the Parquet files with a study's columns in which every seed has one original network. A table of an
-    intervention (other training data, other labels) has several; its own notebook shows it.
-
-    Args:
-        folder: For example `book/results` of the repository.
+    A table of an intervention (other training data, other labels) has several; its own notebook shows it.
     """
     tables = {}
     for path in sorted(Path(folder).glob("*.parquet")):
@@ -41,21 +37,12 @@ def result_tables(folder: str | Path) -> dict[str, pd.DataFrame]:
 
 
 def results_state(tables: Mapping[str, pd.DataFrame], *, splits: Sequence[str] = ("test_balanced", "test")) -> dict:
-    """What `results.js` reads.
+    """What `results.js` reads: `cells` (a choice with its bars and the number of its `evidence`), `names` and `colors`.
 
-    Args:
-        tables: Tidy rows of studies by name, as `linfair.study.run` returns them. Where a table has a column
-            `selection` or `options`, methods that differ in it are kept apart; where two tables answer the same
-            choice differently, the later one's method carries its name.
-        splits: Which images may be chosen, the first one to start with.
-
-    Returns:
-        `cells` (one for each choice: its bars, and which evidence line is theirs), `evidence`, `names` to show and
-        `colors`. A bar is a list: name, role, seeds, test images a seed, mean accuracy with the ends of its interval,
-        accuracy of the original network, drop with the ends of its interval; None for an end that one seed cannot give.
-
-    Raises:
-        ValueError: If there is no table, columns are missing, or no row belongs to the splits.
+    Methods that differ in `selection` or `options` are kept apart; where two tables answer the same choice differently,
+    the later one's method carries its name. A bar is a list: name, role, seeds, test images a seed, mean accuracy with
+    the ends of its interval, accuracy of the original network, drop with the ends of its interval; None for an end that
+    one seed cannot give.
     """
     found: dict[tuple, dict] = {}
     for name, table in tables.items():

@@ -7,18 +7,8 @@ from linfair_book.explorer.host import is_live
 
 
 def controls(*, live: bool | None = None) -> Any:
-    """Sliders and a button that trains the toy with these settings, in a live notebook.
-
-    Args:
-        live: Whether a front end is there; by default what `host.is_live` says.
-
-    Returns:
-        An ipywidgets box; without a front end a sentence that says how to get one.
-
-    Raises:
-        ImportError: If ipywidgets is missing.
-    """
-    from IPython.display import Markdown
+    """Sliders and a button that trains the toy with these settings; without a front end, a line that says so."""
+    from IPython.display import Markdown, display
 
     if not (is_live() if live is None else live):
         return Markdown("*In Jupyter, sliders appear here that train the networks again; they need a live kernel.*")
@@ -36,8 +26,6 @@ def controls(*, live: bool | None = None) -> Any:
     shown = widgets.Output()
 
     def train(_: Any) -> None:
-        from IPython.display import display
-
         button.disabled = True
         shown.clear_output(wait=True)
         with shown:

@@ -18,16 +18,22 @@ except ImportError as error:
     ) from error
 
 
-class BoundaryExplorer(anywidget.AnyWidget):
+class _Explorer(anywidget.AnyWidget):
+    """A state that a module reads, and what is chosen in it."""
+
+    name = ""
+    state = traitlets.Dict().tag(sync=True)
+    choice = traitlets.Dict().tag(sync=True)
+
+    def static(self) -> host.StaticExplorer:
+        """The same, at the same choice, for a page without a kernel."""
+        return host.StaticExplorer(self.name, self.state, self.choice)
+
+
+class BoundaryExplorer(_Explorer):
     """The toy's decision boundary with sliders for budget, imbalance, wiggle, width and seed.
 
     The networks run in the browser, on the weights of the grid. `choice` is what the sliders say; set it to move them.
-
-    Args:
-        grid: Networks from `train_grid`.
-
-    Raises:
-        ValueError: If `choice` is set to a setting without a network.
 
     >>> from linfair_book.explorer import GRIDS, train_grid
     >>> small = train_grid(GRIDS["smoke"], seeds=[0], steps=1, progress=False)
@@ -37,10 +43,9 @@ class BoundaryExplorer(anywidget.AnyWidget):
     >>> widget.choice = {**widget.choice, "budget": 0.0}
     """
 
+    name = "boundary"
     _esm = host.module("boundary")
     _css = host.css()
-    state = traitlets.Dict().tag(sync=True)
-    choice = traitlets.Dict().tag(sync=True)
 
     def __init__(self, grid: BoundaryGrid, **kwargs: Any) -> None:
         state = grid.state()
@@ -50,43 +55,21 @@ class BoundaryExplorer(anywidget.AnyWidget):
     def _check(self, proposal: Mapping) -> dict:
         return check_setting(self.state["axes"], proposal["value"])
 
-    def static(self) -> host.StaticExplorer:
-        """The same, at the same choice, for a page without a kernel."""
-        return host.StaticExplorer("boundary", self.state, self.choice)
 
+class ResultsExplorer(_Explorer):
+    """Result tables to choose from: bars for both roles or every group, with intervals over seeds."""
 
-class ResultsExplorer(anywidget.AnyWidget):
-    """Result tables to choose from: bars for both roles or every group, with intervals over seeds.
-
-    Args:
-        tables: Tidy rows of studies by name, see `results_state`.
-    """
-
+    name = "results"
     _esm = host.module("results")
     _css = host.css()
-    state = traitlets.Dict().tag(sync=True)
-    choice = traitlets.Dict().tag(sync=True)
 
     def __init__(self, tables: Mapping[str, pd.DataFrame], **kwargs: Any) -> None:
         state = results_state(tables)
         super().__init__(state=state, choice=first_choice(state), **kwargs)
 
-    def static(self) -> host.StaticExplorer:
-        """The same, at the same choice, for a page without a kernel."""
-        return host.StaticExplorer("results", self.state, self.choice)
-
 
 def show_boundary(grid: BoundaryGrid, *, live: bool | None = None) -> BoundaryExplorer | host.StaticExplorer:
-    """The boundary explorer in the form that works here.
-
-    Args:
-        grid: Networks from `train_grid`.
-        live: True for the widget, False for the static form; by default what `host.is_live` says. A widget that is
-            made while a book is built would leave a second copy of its state on the page.
-
-    Returns:
-        Something for a notebook cell to end with.
-    """
+    """The boundary explorer: a widget where `host.is_live` (or `live`), else the static form without a second state."""
     if host.is_live() if live is None else live:
         return BoundaryExplorer(grid)
     state = grid.state()
@@ -96,12 +79,7 @@ def show_boundary(grid: BoundaryGrid, *, live: bool | None = None) -> BoundaryEx
 def show_results(
     tables: Mapping[str, pd.DataFrame], *, live: bool | None = None
 ) -> ResultsExplorer | host.StaticExplorer:
-    """The results explorer in the form that works here; arguments as those of `show_boundary`.
-
-    Args:
-        tables: Tidy rows of studies by name, see `results_state`.
-        live: As in `show_boundary`.
-    """
+    """The results explorer in the form that works here, as `show_boundary`."""
     if host.is_live() if live is None else live:
         return ResultsExplorer(tables)
     state = results_state(tables)

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
 
-from linfair.errors import GateError
+from linfair.functional import GateError
 from linfair.nonlinear import is_relu
 
 _GATES = ("linfair.activation", "linfair.gates")

@@ -24,41 +24,24 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True)
 class Header:
-    """How a network was built, and on what it was trained.
+    """How a network was built, and on what it was trained."""
 
-    Attributes:
-        network: Name in `linfair.models.NETWORKS`.
-        width: Its width; 0 is the full network.
-        input_shape: Shape of one input.
-        classes: Number of classes.
-        data: Name of the data set.
-        seed: Seed of data split, weights and training.
-        gated: The file holds gates (a linearized network).
-        data_options: Options of the data set that differ from its own, as (name, value) pairs.
-        init: How its weights started, see `linfair.models.INITS`.
-        content: `GroupedData.content` of that data set, split; empty where it is not known.
-    """
-
-    network: str
-    width: int
+    network: str  # its name in `linfair.models.NETWORKS`
+    width: int  # 0 is the full network
     input_shape: tuple[int, ...]
     classes: int
-    data: str
-    seed: int
-    gated: bool = False
-    data_options: tuple[tuple[str, object], ...] = ()
-    init: str = "torch"
-    content: str = ""
+    data: str  # name of the data set
+    seed: int  # of data split, weights and training
+    gated: bool = False  # the file holds gates (a linearized network)
+    data_options: tuple[tuple[str, object], ...] = ()  # that differ from the data set's own
+    init: str = "torch"  # how its weights started, see `linfair.models.INITS`
+    content: str = ""  # `GroupedData.content` of that data set, split; empty where it is not known
 
     def check_data(self, data: GroupedData, path: str | Path) -> None:
-        """Refuse data that are no longer those that the network was trained on.
-
-        Args:
-            data: The data set as it is now, split by the header's seed.
-            path: The network's file, for the error.
+        """Refuse data, split by the header's seed, that are no longer those that the network was trained on.
 
         Raises:
-            CheckpointError: Says what differs.
+            CheckpointError: Says what differs, and the network's file.
         """
         known, found = (self.input_shape, self.classes), (data.input_shape, data.classes)
         if known != found:

@@ -26,6 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from linfair.gates import install, nonlinearities, sites
 from linfair.masks import Mask
 from linfair.models import build
+from linfair.names import unknown
 
 RESNET18_UNITS = 491_520
 """ReLUs of ResNet18 on 32x32 images, without one behind the stem."""
@@ -41,27 +42,16 @@ PAPER_NETWORKS = ("resnet18", "resnet34", "wrn22_8", "vgg19")
 
 @dataclass(frozen=True)
 class ReluCost:
-    """What one ReLU costs under one protocol.
-
-    Attributes:
-        name: The protocol's name.
-        online_bytes: Bytes sent while the client waits.
-        source: Where the numbers come from.
-        offline_bytes: Bytes sent beforehand, or None where not measured.
-        online_seconds: Seconds of computing while the client waits, one thread, or None where not measured.
-        linear_seconds: Online seconds of all linear layers of ResNet18 on CIFAR, or None.
-        offline_seconds: Offline seconds of the linear layers' homomorphic encryption, for the same network, or None.
-        note: What the numbers leave out.
-    """
+    """What one ReLU costs under one protocol; None where it was not measured."""
 
     name: str
-    online_bytes: float
+    online_bytes: float  # sent while the client waits
     source: str
-    offline_bytes: float | None = None
-    online_seconds: float | None = None
-    linear_seconds: float | None = None
-    offline_seconds: float | None = None
-    note: str = ""
+    offline_bytes: float | None = None  # sent beforehand
+    online_seconds: float | None = None  # computing while the client waits, one thread
+    linear_seconds: float | None = None  # online, of all linear layers of ResNet18 on CIFAR
+    offline_seconds: float | None = None  # of the linear layers' homomorphic encryption, for the same network
+    note: str = ""  # what the numbers leave out
 
 
 DELPHI = ReluCost(
@@ -92,31 +82,18 @@ PROTOCOLS = {one.name: one for one in (DELPHI, SEMI2K, CHEETAH)}
 
 @dataclass(frozen=True)
 class Cost:
-    """The cost of one private answer, in parts.
+    """The cost of one private answer, in parts."""
 
-    Attributes:
-        kept: ReLUs left.
-        layers: Layers that hold at least one of them.
-        rounds: Round trips, layers + 1.
-        linear_seconds: Online computing of the linear layers.
-        relu_seconds: Online computing of the ReLUs.
-        transfer_seconds: Time to send the online bytes.
-        waiting_seconds: Round trips times the round trip time.
-        online_bytes: Bytes sent while the client waits, those of the ReLUs.
-        offline_bytes: Bytes sent beforehand, those of the ReLUs.
-        offline_seconds: The linear layers' encryption plus the time to send the offline bytes; a lower bound.
-    """
-
-    kept: int
-    layers: int
-    rounds: int
-    linear_seconds: float
-    relu_seconds: float
-    transfer_seconds: float
-    waiting_seconds: float
-    online_bytes: int
-    offline_bytes: int
-    offline_seconds: float
+    kept: int  # ReLUs left
+    layers: int  # that hold at least one of them
+    rounds: int  # round trips, layers + 1
+    linear_seconds: float  # online computing of the linear layers
+    relu_seconds: float  # online computing of the ReLUs
+    transfer_seconds: float  # to send the online bytes
+    waiting_seconds: float  # round trips times the round trip time
+    online_bytes: int  # sent while the client waits, those of the ReLUs
+    offline_bytes: int  # sent beforehand, those of the ReLUs
+    offline_seconds: float  # the linear layers' encryption and the time to send the offline bytes; a lower bound
 
     @property
     def compute_seconds(self) -> float:
@@ -152,8 +129,8 @@ def private_inference_cost(
         The cost, in parts.
 
     Raises:
-        ValueError: For a negative count, one beyond the network, a bandwidth or round trip time that is none, `layers`
-            or `units` beside a mask, or a network other than ResNet18 without `macs`.
+        ValueError: For a count below 0 or beyond the network, a bandwidth or round trip time out of range, `layers` or
+            `units` beside a mask, or a network other than ResNet18 without `macs`.
 
     The two ends of the paper's range, computing alone and bytes:
 
@@ -170,9 +147,9 @@ def private_inference_cost(
     2.43
     """
     if not bandwidth > 0:
-        raise ValueError(f"bandwidth = {bandwidth} is none; give bits a second above 0, such as 1e8 for 100 Mbit/s")
+        raise ValueError(f"bandwidth = {bandwidth} is not allowed; give bits a second above 0, such as 1e8")
     if not rtt >= 0:
-        raise ValueError(f"rtt = {rtt} is no time; give seconds, 0 or more, such as 0.05")
+        raise ValueError(f"rtt = {rtt} is not allowed; give seconds, 0 or more, such as 0.05")
     if isinstance(kept, Mask):
         if layers is not None or units is not None:
             raise ValueError("a mask knows its layers and units: leave out layers= and units=")
@@ -186,7 +163,7 @@ def private_inference_cost(
             f"this network has {units:,}; scale them with macs=linfair.cost.count_macs(model, input_shape)"
         )
     if macs is not None and macs < 0:
-        raise ValueError(f"macs = {macs} is no count; take it from linfair.cost.count_macs(model, input_shape)")
+        raise ValueError(f"macs = {macs} is not allowed; take it from linfair.cost.count_macs(model, input_shape)")
     scale = 1.0 if macs is None else macs / RESNET18_MACS
     online, offline = left * DELPHI.online_bytes, left * DELPHI.offline_bytes
     return Cost(
@@ -206,7 +183,7 @@ def private_inference_cost(
 def _counted(kept: int, units: int | None, layers: int | None, *, other: bool) -> tuple[int, int, int]:
     """A count, checked, with the units and layers that go with it."""
     if isinstance(kept, bool) or not isinstance(kept, int):
-        raise ValueError(f"kept = {kept!r} is no count; give a Mask or a whole number of ReLUs")
+        raise ValueError(f"kept = {kept!r} is not allowed; give a Mask or a whole number of ReLUs")
     if other and (units is None or layers is None):
         raise ValueError("macs= means another network than ResNet18: give its units= and layers= too, or a Mask")
     units = RESNET18_UNITS if units is None else units
@@ -220,33 +197,23 @@ def _counted(kept: int, units: int | None, layers: int | None, *, other: bool) -
 
 
 def relu_bytes(kept: int, protocol: str = "delphi") -> float:
-    """Online bytes of so many ReLUs under one protocol; proportional to the count.
-
-    Args:
-        kept: How many ReLUs.
-        protocol: One of `PROTOCOLS`.
-
-    Raises:
-        ValueError: For a negative count or an unknown protocol.
+    """Online bytes of so many ReLUs under one of `PROTOCOLS`; proportional to the count.
 
     >>> relu_bytes(1000, "semi2k")
     144000
     """
     if protocol not in PROTOCOLS:
-        raise ValueError(f"no protocol {protocol!r}; there are {', '.join(PROTOCOLS)}")
+        raise ValueError(unknown("no protocol", protocol, PROTOCOLS))
     if kept < 0:
-        raise ValueError(f"kept = {kept} is no count; give 0 or more")
+        raise ValueError(f"kept = {kept} is not allowed; give 0 or more")
     return kept * PROTOCOLS[protocol].online_bytes
 
 
 def count_macs(model: nn.Module, input_shape: tuple[int, ...]) -> int:
     """Multiply-accumulates of one forward pass on one input: convolutions and linear layers.
 
-    Counted by `torch.utils.flop_counter`, two operations each; batch norm, pooling and ReLUs count nothing.
-
-    Args:
-        model: The network; run once in evaluation mode and left as it was.
-        input_shape: Shape of one input.
+    Counted by `torch.utils.flop_counter`, two operations each; batch norm, pooling and ReLUs count nothing. The network
+    is run once in evaluation mode and left as it was.
 
     >>> count_macs(nn.Linear(3, 2), (3,))
     6
@@ -269,25 +236,16 @@ def cost_table(
     bandwidth: float = 1e9,
     rtt: float = 0.0,
 ) -> pd.DataFrame:
-    """Cost of networks at full width on 3x32x32 images, at shares of their ReLUs, every layer keeping some.
-
-    Args:
-        networks: Names of `linfair.models.NETWORKS`.
-        budgets: Shares of ReLUs kept, 0 to 1.
-        bandwidth: Bits a second.
-        rtt: Round trip time in seconds.
+    """Cost of networks at full width on 3x32x32 images, at shares (0 to 1) of their ReLUs, every layer keeping some.
 
     Returns:
         A row per network and budget: `network`, `units`, `macs`, `others` (the other nonlinearities of one answer,
         which the seconds and bytes leave out), `budget` and the fields of `Cost`, `compute_seconds` and
         `online_seconds` included.
-
-    Raises:
-        ValueError: For an unknown network, or a share that is none.
     """
     wrong = [budget for budget in budgets if not 0 <= budget <= 1]
     if wrong:
-        raise ValueError(f"budgets = {wrong} are no shares; give numbers from 0 to 1")
+        raise ValueError(f"budgets = {wrong} are not allowed; give shares from 0 to 1")
     rows = []
     for name in networks:
         network = build(name, (3, 32, 32), 10)

@@ -5,51 +5,39 @@ operators are watched. It is run on 2 and on 3 inputs: what belongs to one input
 operators on weights alone count nothing, and patches folded into the batch axis are seen.
 """
 
+from collections import Counter
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from linfair.errors import GateError
 from linfair.nonlinear import Nonlinearity, counted, is_relu, is_relu6, name_of
 
 
-@dataclass(frozen=True)
-class Call:
-    """One call of a ReLU module.
+class GateError(ValueError):
+    """A network, shape or mask that gates cannot work with; the message says what to change."""
 
-    Attributes:
-        value: Its input.
-        inside: The modules that were running, outermost first.
-    """
+
+class Call(NamedTuple):
+    """One call of a ReLU module."""
 
     value: Tensor
-    inside: tuple[nn.Module, ...]
+    inside: tuple[nn.Module, ...]  # the modules that were running, outermost first
 
 
 @dataclass
 class Watched:
-    """What one forward pass computed.
+    """What one forward pass computed."""
 
-    Attributes:
-        calls: Every call of each `nn.ReLU` module, in order.
-        hidden: Modules that computed a ReLU otherwise, with the operator's name.
-        capped: Modules that computed a ReLU6.
-        entered: How often each module was called.
-        names: Of the modules.
-        tally: Units and comparisons of the other nonlinearities by (module, kind).
-        squashed: The last softmax, log-softmax or sigmoid whose result is what the network returned: (kind, module).
-        output: What the network returned.
-    """
-
-    calls: dict[nn.Module, list[Call]] = field(default_factory=dict)
-    hidden: dict[nn.Module, str] = field(default_factory=dict)
-    capped: dict[nn.Module, str] = field(default_factory=dict)
-    entered: dict[nn.Module, int] = field(default_factory=dict)
-    names: dict[nn.Module, str] = field(default_factory=dict)
-    tally: dict[tuple[nn.Module, str], list[int]] = field(default_factory=dict)
-    squashed: tuple[str, str] | None = None
+    names: dict[nn.Module, str]
+    calls: dict[nn.Module, list[Call]] = field(default_factory=dict)  # of each `nn.ReLU` module, in order
+    hidden: dict[nn.Module, str] = field(default_factory=dict)  # modules that computed a ReLU otherwise: the operator
+    capped: dict[nn.Module, str] = field(default_factory=dict)  # modules that computed a ReLU6
+    entered: Counter[nn.Module] = field(default_factory=Counter)  # how often each module was called
+    tally: dict[tuple[nn.Module, str], list[int]] = field(default_factory=dict)  # units, comparisons of the others
+    squashed: tuple[str, str] | None = None  # kind and module of a softmax or sigmoid that made the output
     output: object = None
 
     def named(self, modules: dict[nn.Module, str]) -> str:
@@ -64,22 +52,16 @@ def examples(network: nn.Module, input_shape: tuple[int, ...], n: int) -> Tensor
 
 
 def watch(network: nn.Module, x: Tensor, *, training: bool = False, skip: tuple[type[nn.Module], ...] = ()) -> Watched:
-    """Run a network once, without gradients, and note every nonlinearity it computes.
+    """Run a network once, without gradients, and note every nonlinearity it computes, but for those of types `skip`.
 
-    Torch's generator and each module's mode are left as they were: a second run draws the same numbers.
-
-    Args:
-        network: Any network.
-        x: A batch.
-        training: Run it in training mode; it moves the statistics of batch norm.
-        skip: Modules of these types are gates: what they compute is not noted.
+    Torch's generator and each module's mode are left as they were; in training mode batch norm's statistics move.
     """
     modes = {module: module.training for module in network.modules()}
     seen = Watched(names={module: name or type(network).__name__ for name, module in network.named_modules()})
     stack: list[nn.Module] = []
 
     def enter(module: nn.Module, args: tuple, kwargs: dict) -> None:
-        seen.entered[module] = seen.entered.get(module, 0) + 1
+        seen.entered[module] += 1
         if isinstance(module, nn.ReLU):
             value = args[0] if args else kwargs["input"]
             seen.calls.setdefault(module, []).append(Call(value.clone(), tuple(stack)))
@@ -104,12 +86,8 @@ def watch(network: nn.Module, x: Tensor, *, training: bool = False, skip: tuple[
     return seen
 
 
-_SQUASHES = {
-    "_softmax": "Softmax",
-    "_log_softmax": "LogSoftmax",
-    "sigmoid": "Sigmoid",
-    "log_sigmoid_forward": "LogSigmoid",
-}
+_SQUASHES = {"_softmax": "Softmax", "_log_softmax": "LogSoftmax", "sigmoid": "Sigmoid"}
+_SQUASHES |= {"log_sigmoid_forward": "LogSigmoid"}
 _CARRIES = ("log", "clone", "_to_copy", "clamp", "clamp_min", "add")
 _FUSED = "_transformer_encoder_layer_fwd"
 
@@ -144,17 +122,11 @@ class _Operators(TorchDispatchMode):
 
     def _masked(self, name: str, args: tuple) -> bool:
         """Whether this is `x * (x > 0)` or `where(x > 0, x, 0)`."""
-        if name == "mul":
-            pairs = [args[:2], args[1::-1]]
-        elif name == "where":
-            pairs = [args[:2]] if len(args) > 2 and not bool(torch.as_tensor(args[2]).any()) else []
-        else:
-            return False
-        for mask, x in pairs:
-            known = self.positive.get(id(mask))
-            if known is not None and isinstance(x, Tensor) and x.data_ptr() == known[1]:
-                return True
-        return False
+        pairs = [args[:2], args[1::-1]] if name == "mul" else []
+        if name == "where" and len(args) > 2 and not bool(torch.as_tensor(args[2]).any()):
+            pairs = [args[:2]]
+        known = [(self.positive[id(mask)][1], x) for mask, x in pairs if id(mask) in self.positive]
+        return any(isinstance(x, Tensor) and x.data_ptr() == place for place, x in known)
 
     def _follow(self, name: str, args: tuple, out: object, module: str) -> None:
         """Follow masks `x > 0` through changes of type, and results to the step that squashed them."""
@@ -176,29 +148,20 @@ class _Operators(TorchDispatchMode):
         return known and known[1]
 
 
-@dataclass(frozen=True)
-class Survey:
+class Survey(NamedTuple):
     """What a network computes on each input.
 
-    Attributes:
-        seen: The pass on 3 inputs.
-        sites: Shape, without the batch, of the input of every call of each `nn.ReLU` module; None for a call on weights
-            alone, whose result is the same for every input: the server computes it by itself.
-        others: Every other nonlinearity, a record a kind.
+    `sites` has the shape, without the batch, of the input of every call of each `nn.ReLU` module; None for a call on
+    weights alone, whose result is the same for every input: the server computes it by itself.
     """
 
-    seen: Watched
+    seen: Watched  # the pass on 3 inputs
     sites: dict[nn.Module, list[tuple[int, ...] | None]]
     others: tuple[Nonlinearity, ...]
 
 
 def survey(network: nn.Module, input_shape: tuple[int, ...], *, skip: tuple[type[nn.Module], ...] = ()) -> Survey:
-    """Watch a network on 2 and on 3 inputs.
-
-    Args:
-        network: Any network; it is left as it is.
-        input_shape: Shape of one input.
-        skip: See `watch`.
+    """Watch a network on 2 and on 3 inputs; it is left as it is.
 
     Raises:
         GateError: If it does not take both batches, or a ReLU's input does not have the batch as its first axis; the
@@ -257,23 +220,18 @@ def _site(name: str, two: Call, three: Call) -> tuple[int, ...] | None:
 
 def _per_input(two: Watched, three: Watched) -> tuple[Nonlinearity, ...]:
     """The other nonlinearities: what a third input adds to two, by kind."""
-    kinds: dict[str, list[object]] = {}
+    kinds: dict[str, Nonlinearity] = {}
     for (module, kind), (units, comparisons) in three.tally.items():
         before = two.tally.get((module, kind), (0, 0))
-        entry = kinds.setdefault(kind, [0, 0, []])
-        entry[0] += units - before[0]
-        entry[1] += comparisons - before[1]
-        if units > before[0]:
-            entry[2].append(three.names[module])
-    return tuple(Nonlinearity(kind, u, c, tuple(names)) for kind, (u, c, names) in kinds.items() if u > 0)
+        so_far = kinds.get(kind, Nonlinearity(kind, 0, 0, ()))
+        names = so_far.modules + (three.names[module],) * (units > before[0])
+        counts = so_far.units + units - before[0], so_far.comparisons + comparisons - before[1]
+        kinds[kind] = Nonlinearity(kind, *counts, names)
+    return tuple(one for one in kinds.values() if one.units > 0)
 
 
 def check_scores(network: nn.Module, input_shape: tuple[int, ...]) -> None:
     """Refuse a network that returns probabilities: every loss here applies the softmax itself.
-
-    Args:
-        network: Any network.
-        input_shape: Shape of one input.
 
     Raises:
         GateError: If what it returns is the result of a softmax, log-softmax or sigmoid; the message names the module.

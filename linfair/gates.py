@@ -18,8 +18,7 @@ from torch.utils._pytree import tree_leaves
 
 from linfair import activation
 from linfair.callsites import SharedGates, UngatedReLU, own, redirect, split_graph
-from linfair.errors import GateError
-from linfair.functional import Survey, Watched, examples, survey, watch
+from linfair.functional import GateError, Survey, Watched, examples, survey, watch
 from linfair.nonlinear import Nonlinearity, is_relu
 
 

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from linfair.gates import GateError, alphas, freeze, set_alphas
+from linfair.gates import GateError, alphas, freeze
 from linfair.paths import whole
 
 FORMAT = "linfair-mask-1"
@@ -103,19 +103,18 @@ def structure_hash(model: nn.Module) -> str:
     return hashlib.sha256(json.dumps(shapes, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def _alphas(model: nn.Module) -> dict[str, Tensor]:
+    """Alphas by the site's name in one network, each (members, *site shape)."""
+    prefix = "network." if getattr(model, "members", None) is not None else ""
+    return {site.removeprefix(prefix): alpha for site, alpha in alphas(model).items()}
+
+
 def masks_of(model: nn.Module, *, threshold: float = 1e-2) -> list[Mask]:
     """The present mask of each member, alpha > threshold; a plain network is one member."""
     structure = structure_hash(model)
-    found = alphas(model)
-    members = next(iter(found.values())).shape[0]
-    prefix = "network." if getattr(model, "members", None) is not None else ""
-    return [
-        Mask(
-            {site.removeprefix(prefix): (alpha[m].detach() > threshold).cpu() for site, alpha in found.items()},
-            structure,
-        )
-        for m in range(members)
-    ]
+    kept = {site: (alpha.detach() > threshold).cpu() for site, alpha in _alphas(model).items()}
+    members = len(next(iter(kept.values())))
+    return [Mask({site: unit[m] for site, unit in kept.items()}, structure) for m in range(members)]
 
 
 def apply_mask(model: nn.Module, mask: Mask | list[Mask]) -> nn.Module:
@@ -124,25 +123,22 @@ def apply_mask(model: nn.Module, mask: Mask | list[Mask]) -> nn.Module:
     Raises:
         GateError: If the mask belongs to another network; the message names the sites that differ.
     """
-    masks = [mask] if isinstance(mask, Mask) else list(mask)
-    found = alphas(model)
-    prefix = "network." if getattr(model, "members", None) is not None else ""
-    members = next(iter(found.values())).shape[0]
+    masks, found = [mask] if isinstance(mask, Mask) else list(mask), _alphas(model)
+    members = len(next(iter(found.values())))
     if len(masks) != members:
         raise GateError(f"{len(masks)} masks for {members} networks: give one mask for each")
-    shapes = {site.removeprefix(prefix): alpha[0] for site, alpha in found.items()}
     structure = structure_hash(model)
     for one in masks:
-        _same_sites(shapes, one.units, "the mask")
+        _same_sites({site: alpha[0] for site, alpha in found.items()}, one.units, "the mask")
         if one.structure != structure:
             raise GateError(
                 f"the mask was made for another network: its sites fit, but the weights' names or shapes differ "
                 f"(structure {one.structure}, this network {structure})"
             )
-    values = {
-        prefix + site: torch.stack([one.units[site] for one in masks]).to(found[prefix + site]) for site in shapes
-    }
-    return freeze(set_alphas(model, values))
+    with torch.no_grad():
+        for site, alpha in found.items():
+            alpha.copy_(torch.stack([one.units[site] for one in masks]))
+    return freeze(model)
 
 
 def _same_sites(ours: dict[str, Tensor], theirs: dict[str, Tensor], what: str) -> None:
@@ -153,9 +149,6 @@ def _same_sites(ours: dict[str, Tensor], theirs: dict[str, Tensor], what: str) -
         if s in theirs and ours[s].shape != theirs[s].shape
     ]
     if missing or extra or shapes:
-        parts = (
-            [f"sites missing from {what}: {', '.join(missing[:3])}"] * bool(missing)
-            + [f"sites only in {what}: {', '.join(extra[:3])}"] * bool(extra)
-            + [f"shapes differ: {'; '.join(shapes[:3])}"] * bool(shapes)
-        )
-        raise GateError(f"{what} belongs to another network; " + "; ".join(parts))
+        words = {f"sites missing from {what}": missing, f"sites only in {what}": extra, "shapes differ": shapes}
+        parts = "; ".join(f"{word}: {', '.join(found[:3])}" for word, found in words.items() if found)
+        raise GateError(f"{what} belongs to another network; {parts}")

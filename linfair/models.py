@@ -5,21 +5,16 @@ the same code. At 32x32 ResNet18 and ResNet34 hold 491,520 and 901,120 ReLU unit
 the code released with the paper.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from linfair.names import unknown
+
 
 class MLP(nn.Sequential):
-    """Fully connected network: flatten, then (linear, ReLU) per hidden width, then linear.
-
-    Args:
-        input_shape: Shape of one input.
-        classes: Number of classes.
-        width: Units of each hidden layer.
-        depth: Number of hidden layers.
-    """
+    """Fully connected: flatten, then linear and ReLU for each of `depth` layers of `width` units, then linear."""
 
     def __init__(self, input_shape: tuple[int, ...], classes: int, *, width: int = 64, depth: int = 2) -> None:
         features = [torch.Size(input_shape).numel(), *[width] * depth]
@@ -38,12 +33,9 @@ class BasicBlock(nn.Module):
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(outputs)
         self.relu2 = nn.ReLU()
-        same = stride == 1 and inputs == outputs
-        self.shortcut = (
-            nn.Identity()
-            if same
-            else nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
-        )
+        self.shortcut = nn.Identity()
+        if stride != 1 or inputs != outputs:
+            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
         """Run the block."""
@@ -51,38 +43,28 @@ class BasicBlock(nn.Module):
         return self.relu2(out + self.shortcut(x))
 
 
-class ResNet(nn.Module):
-    """ResNet for small images: a 3x3 stem without ReLU and four stages of basic blocks.
+def _stages(block: type, blocks: Sequence[int], inputs: int, width: int) -> nn.Sequential:
+    """Stages of blocks: `width` channels in the first, twice as many and half the size in every further one."""
+    stages = []
+    for number, count in enumerate(blocks):
+        channels = [inputs] + [width * 2**number] * count
+        strides = [1 if number == 0 else 2] + [1] * (count - 1)
+        stages.append(nn.Sequential(*map(block, channels, channels[1:], strides)))
+        inputs = channels[-1]
+    return nn.Sequential(*stages)
 
-    Args:
-        input_shape: (channels, height, width) of one image.
-        classes: Number of classes.
-        blocks: Blocks of each stage, (2, 2, 2, 2) for ResNet18.
-        width: Channels of the first stage, doubled by every further one.
-    """
+
+class ResNet(nn.Module):
+    """ResNet for small images: a 3x3 stem without ReLU and stages of basic blocks, `width` channels in the first."""
 
     def __init__(
-        self,
-        input_shape: tuple[int, ...],
-        classes: int,
-        *,
-        blocks: tuple[int, ...] = (2, 2, 2, 2),
-        width: int = 64,
+        self, input_shape: tuple[int, ...], classes: int, *, blocks: Sequence[int] = (2, 2, 2, 2), width: int = 64
     ) -> None:
         super().__init__()
         _need_image("a ResNet", input_shape)
-        channels = width
         self.stem = nn.Sequential(nn.Conv2d(input_shape[0], width, 3, padding=1, bias=False), nn.BatchNorm2d(width))
-        stages = []
-        for number, count in enumerate(blocks):
-            outputs = width * 2**number
-            strides = [1 if number == 0 else 2] + [1] * (count - 1)
-            stage = []
-            for stride in strides:
-                stage.append(BasicBlock(channels, outputs, stride))
-                channels = outputs
-            stages.append(nn.Sequential(*stage))
-        self.stages = nn.Sequential(*stages)
+        self.stages = _stages(BasicBlock, blocks, width, width)
+        channels = width * 2 ** (len(blocks) - 1)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.head = nn.Linear(channels, classes)
 
@@ -113,14 +95,9 @@ class PreActivationBlock(nn.Module):
 
 
 class WideResNet(nn.Module):
-    """Wide ResNet with pre-activation and no ReLU before the head; the defaults are WRN-22-8.
+    """Wide ResNet with pre-activation and no ReLU before the head, `width` channels in its stem: WRN-22-8.
 
-    Args:
-        input_shape: (channels, height, width) of one image.
-        classes: Number of classes.
-        blocks: Blocks of each of the three stages.
-        width: Channels of the stem; the stages have wide times 1, 2 and 4 as many.
-        wide: Widening factor.
+    Its three stages of `blocks` blocks have `wide` times 1, 2 and 4 as many channels.
     """
 
     def __init__(
@@ -129,14 +106,8 @@ class WideResNet(nn.Module):
         super().__init__()
         _need_image("a WideResNet", input_shape)
         self.stem = nn.Conv2d(input_shape[0], width, 3, padding=1, bias=False)
-        channels, stages = width, []
-        for number in range(3):
-            outputs, stage = width * wide * 2**number, []
-            for stride in [1 if number == 0 else 2] + [1] * (blocks - 1):
-                stage.append(PreActivationBlock(channels, outputs, stride))
-                channels = outputs
-            stages.append(nn.Sequential(*stage))
-        self.stages = nn.Sequential(*stages)
+        self.stages = _stages(PreActivationBlock, [blocks] * 3, width, width * wide)
+        channels = 4 * width * wide
         self.norm = nn.BatchNorm2d(channels)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.head = nn.Linear(channels, classes)
@@ -149,13 +120,8 @@ class WideResNet(nn.Module):
 class VGG(nn.Module):
     """VGG with batch norm, a max-pooling between its five stages and one linear layer (Simonyan and Zisserman, 2015).
 
-    VGG19 has (2, 2, 4, 4, 4) convolutions. Images whose sides are below 16 skip the poolings that would leave nothing.
-
-    Args:
-        input_shape: (channels, height, width) of one image.
-        classes: Number of classes.
-        convolutions: 3x3 convolutions of each stage.
-        width: Channels of the first stage; the others have 2, 4, 8 and 8 times as many.
+    VGG19 has (2, 2, 4, 4, 4) convolutions of `width` times 1, 2, 4, 8 and 8 channels. Images whose sides are below 16
+    skip the poolings that would leave nothing.
     """
 
     def __init__(
@@ -163,7 +129,7 @@ class VGG(nn.Module):
         input_shape: tuple[int, ...],
         classes: int,
         *,
-        convolutions: tuple[int, ...] = (2, 2, 4, 4, 4),
+        convolutions: Sequence[int] = (2, 2, 4, 4, 4),
         width: int = 64,
     ) -> None:
         super().__init__()
@@ -238,7 +204,7 @@ def build(
     354
     """
     if name not in NETWORKS:
-        raise ValueError(f"no network {name!r}; there are {', '.join(NETWORKS)}")
+        raise ValueError(unknown("no network", name, NETWORKS))
     if classes < 2 or (width is not None and width < 1):
         raise ValueError(f"a network needs classes >= 2 and width >= 1, got classes={classes}, width={width}")
     if init not in INITS:

@@ -55,9 +55,9 @@ def _each(kind: str, comparisons: int = 0) -> Callable[..., Found]:
     return lambda args, out: (kind, _size(args[0]), comparisons * _size(args[0]))
 
 
-def _pair(kind: str) -> Callable[..., Found]:
-    """One comparison for every scalar of the output."""
-    return lambda args, out: (kind, _size(out), _size(out))
+def _made(kind: str, comparisons: int = 0) -> Callable[..., Found]:
+    """So many comparisons for every scalar of the output."""
+    return lambda args, out: (kind, _size(out), comparisons * _size(out))
 
 
 def _extreme(kind: str) -> Callable[..., Found]:
@@ -94,21 +94,12 @@ def _batch_norm(args: Sequence[object], out: object) -> Found:
 
 
 def _attention(args: Sequence[object], out: object) -> Found:
-    query, key = args[0], args[1]
-    return "Softmax", math.prod(query.shape[:-1]) * key.shape[-2], 0
+    return "Softmax", math.prod(args[0].shape[:-1]) * args[1].shape[-2], 0
 
 
 def _heads(args: Sequence[object], out: object) -> Found:
     query, key, heads = args[0], args[1], args[4]
     return "Softmax", query.shape[0] * heads * query.shape[1] * key.shape[1], 0
-
-
-def _gelu_layer(args: Sequence[object], out: object) -> Found:
-    return "TransformerEncoderLayer", _size(args[0]), 0
-
-
-def _recurrent(args: Sequence[object], out: tuple[Tensor, ...]) -> Found:
-    return "LSTM", 5 * _size(out[0]), 0  # three sigmoids and two tanhs for each output
 
 
 def _power(args: Sequence[object], out: Tensor) -> Found:
@@ -125,104 +116,48 @@ def _division(args: Sequence[object], out: Tensor) -> Found:
     return "Division", math.prod(side for side, stride in sides if stride), 0
 
 
-def _clamp(args: Sequence[object], out: Tensor) -> Found:
-    bounds = sum(value is not None for value in args[1:3])
-    return "Clamp", _size(out), bounds * _size(out)
+def _named(rule: Callable[..., Callable[..., Found]], *comparisons: int, **kinds: str) -> dict[str, Callable]:
+    """The same rule for several kinds, each with the names of its operators."""
+    return {name: rule(kind, *comparisons) for kind, names in kinds.items() for name in names.split()}
 
 
-def _hardtanh(args: Sequence[object], out: Tensor) -> Found:
-    return "ReLU6" if is_relu6("hardtanh", args) else "Hardtanh", _size(out), 2 * _size(out)
-
-
-def _elu(args: Sequence[object], out: Tensor) -> Found:
-    return "SELU" if len(args) > 2 and args[2] != 1 else "ELU", _size(out), _size(out)
-
-
-_COMPARE = ("gt", "ge", "lt", "le", "eq", "ne", "isclose", "logical_not")
-_ROUND = ("floor", "ceil", "round", "trunc", "frac", "fmod", "remainder")
 _SMOOTH = (
-    *("sqrt", "rsqrt", "reciprocal", "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan"),
-    *("sinh", "cosh", "asin", "acos", "atan", "asinh", "acosh", "atanh", "erf", "erfc", "erfinv", "digamma", "lgamma"),
+    "sqrt rsqrt reciprocal exp exp2 expm1 log log2 log10 log1p sin cos tan sinh cosh asin acos atan asinh acosh atanh "
+    "erf erfc erfinv digamma lgamma"
 )
+_SDPA = ("flash_attention_for_cpu", "flash_attention", "efficient_attention", "cudnn_attention")
 _TABLE: dict[str, Callable[..., Found]] = {
-    "leaky_relu": _each("LeakyReLU", 1),
-    "_prelu_kernel": _each("PReLU", 1),
-    "rrelu_with_noise": _each("RReLU", 1),
-    "elu": _elu,
-    "celu": _each("CELU", 1),
-    "gelu": _each("GELU"),
-    "silu": _each("SiLU"),
-    "mish": _each("Mish"),
-    "hardswish": _each("Hardswish", 2),
-    "hardsigmoid": _each("Hardsigmoid", 2),
-    "hardtanh": _hardtanh,
-    "hardshrink": _each("Hardshrink", 2),
-    "softshrink": _each("Softshrink", 2),
-    "threshold": _each("Threshold", 1),
-    "clamp": _clamp,
-    "clamp_min": _each("Clamp", 1),
-    "clamp_max": _each("Clamp", 1),
-    "sigmoid": _each("Sigmoid"),
-    "tanh": _each("Tanh"),
-    "softplus": _each("Softplus"),
-    "log_sigmoid_forward": _each("LogSigmoid"),
-    "glu": lambda args, out: ("GLU", _size(out), 0),
-    "_softmax": _each("Softmax"),
-    "_safe_softmax": _each("Softmax"),
-    "_log_softmax": _each("LogSoftmax"),
-    "logsumexp": _each("LogSumExp"),
-    "_scaled_dot_product_flash_attention_for_cpu": _attention,
-    "_scaled_dot_product_flash_attention": _attention,
-    "_scaled_dot_product_efficient_attention": _attention,
-    "_scaled_dot_product_cudnn_attention": _attention,
-    "_scaled_dot_product_fused_attention_overrideable": _attention,
-    "_native_multi_head_attention": _heads,
-    "_transformer_encoder_layer_fwd": _gelu_layer,
-    "mkldnn_rnn_layer": _recurrent,
-    "_thnn_fused_lstm_cell": _recurrent,
-    "native_layer_norm": _each("LayerNorm"),
-    "_fused_rms_norm": _each("RMSNorm"),
-    "native_group_norm": _each("GroupNorm"),
-    "native_batch_norm": _batch_norm,
-    "cudnn_batch_norm": _batch_norm,
-    "_native_batch_norm_legit": _batch_norm,
+    **_named(_each, 1, LeakyReLU="leaky_relu", PReLU="_prelu_kernel", RReLU="rrelu_with_noise", CELU="celu"),
+    **_named(_each, 1, Threshold="threshold", Clamp="clamp_min clamp_max", Abs="abs", Sign="sign sgn"),
+    **_named(_each, 1, Comparison="heaviside", Max="cummax", Min="cummin"),
+    **_named(_each, 1, Rounding="floor ceil round trunc frac fmod remainder"),
+    **_named(_each, 2, Hardswish="hardswish", Hardsigmoid="hardsigmoid", Hardshrink="hardshrink"),
+    **_named(_each, 2, Softshrink="softshrink"),
+    **_named(_each, GELU="gelu", SiLU="silu", Mish="mish", Sigmoid="sigmoid", Tanh="tanh", Softplus="softplus"),
+    **_named(_each, LogSigmoid="log_sigmoid_forward", Softmax="_softmax _safe_softmax", LogSoftmax="_log_softmax"),
+    **_named(_each, LogSumExp="logsumexp", LayerNorm="native_layer_norm", RMSNorm="_fused_rms_norm"),
+    **_named(_each, GroupNorm="native_group_norm", Sort="sort topk median kthvalue"),
+    **_named(_each, TransformerEncoderLayer="_transformer_encoder_layer_fwd", **{one: one for one in _SMOOTH.split()}),
+    **_named(_made, 1, Maximum="maximum fmax", Minimum="minimum fmin"),
+    **_named(_made, 1, Comparison="gt ge lt le eq ne isclose logical_not"),
+    **_named(_made, GLU="glu", Norm="linalg_vector_norm std _cdist_forward", Smooth="atan2"),
+    **_named(_extreme, Max="max amax argmax aminmax", Min="min amin argmin"),
+    **{f"max_pool{end}_with_indices": _window for end in ("2d", "3d")},
+    **{f"fractional_max_pool{end}": _window for end in ("2d", "3d")},
+    **{f"adaptive_max_pool{end}": _adaptive for end in ("2d", "3d")},
+    **{f"_scaled_dot_product_{end}": _attention for end in (*_SDPA, "fused_attention_overrideable")},
+    **{name: _batch_norm for name in ("native_batch_norm", "cudnn_batch_norm", "_native_batch_norm_legit")},
     "_batch_norm_with_update": _batch_norm,
-    "abs": _each("Abs", 1),
-    "sign": _each("Sign", 1),
-    "sgn": _each("Sign", 1),
-    "heaviside": _each("Comparison", 1),
-    "maximum": _pair("Maximum"),
-    "fmax": _pair("Maximum"),
-    "minimum": _pair("Minimum"),
-    "fmin": _pair("Minimum"),
-    "max": _extreme("Max"),
-    "amax": _extreme("Max"),
-    "argmax": _extreme("Max"),
-    "min": _extreme("Min"),
-    "amin": _extreme("Min"),
-    "argmin": _extreme("Min"),
-    "aminmax": _extreme("Max"),
-    "sort": _each("Sort"),
-    "topk": _each("Sort"),
-    "median": _each("Sort"),
-    "kthvalue": _each("Sort"),
-    "cummax": _each("Max", 1),
-    "cummin": _each("Min", 1),
-    "max_pool2d_with_indices": _window,
-    "max_pool3d_with_indices": _window,
-    "fractional_max_pool2d": _window,
-    "fractional_max_pool3d": _window,
-    "adaptive_max_pool2d": _adaptive,
-    "adaptive_max_pool3d": _adaptive,
-    "linalg_vector_norm": lambda args, out: ("Norm", _size(out), 0),
-    "std": lambda args, out: ("Norm", _size(out), 0),
-    "_cdist_forward": lambda args, out: ("Norm", _size(out), 0),
+    "_native_multi_head_attention": _heads,
+    # three sigmoids and two tanhs for each output
+    **{
+        name: lambda args, out: ("LSTM", 5 * _size(out[0]), 0) for name in ("mkldnn_rnn_layer", "_thnn_fused_lstm_cell")
+    },
+    "elu": lambda args, out: ("SELU" if len(args) > 2 and args[2] != 1 else "ELU", _size(out), _size(out)),
+    "hardtanh": lambda args, out: ("ReLU6" if is_relu6("hardtanh", args) else "Hardtanh", _size(out), 2 * _size(out)),
+    "clamp": lambda args, out: ("Clamp", _size(out), _size(out) * sum(value is not None for value in args[1:3])),
     "pow": _power,
     "div": _division,
-    "atan2": lambda args, out: ("Smooth", _size(out), 0),
-    **{name: _pair("Comparison") for name in _COMPARE},
-    **{name: _each(name) for name in _SMOOTH},
-    **{name: _each("Rounding", 1) for name in _ROUND},
 }
 
 

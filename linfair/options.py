@@ -4,7 +4,6 @@ A TOML list becomes a tuple, so that a cell with the option is hashable; a whole
 float, so that `1` and `1.0` are one value. What the annotation does not allow is refused before anything is computed.
 """
 
-import difflib
 import inspect
 import math
 import types
@@ -12,6 +11,8 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, time
 from pathlib import Path
+
+from linfair.names import unknown
 
 _WORDS = {bool: "true or false", int: "a whole number", float: "a finite number", str: "text", Path: "a path"}
 _TEXT_FILE = (bool, int, float, str, list, tuple, dict, date, time)
@@ -23,15 +24,7 @@ class OptionError(ValueError):
 
 
 def checked(given: Mapping[str, object], kind: Callable[..., object], what: str) -> dict[str, object]:
-    """Freeze options and check each against the parameter that takes it.
-
-    Args:
-        given: Name and value of each option.
-        kind: Takes them: a dataclass, or a function with annotated parameters.
-        what: Its name, for errors: `snl`.
-
-    Returns:
-        The same options, every list a tuple, every number that stands for a `float` a float.
+    """Freeze options and check each against the parameter that takes it, of a dataclass or an annotated function.
 
     Raises:
         OptionError: For an unknown name, or a value of another type; says what is allowed.
@@ -49,9 +42,7 @@ def checked(given: Mapping[str, object], kind: Callable[..., object], what: str)
     found = {}
     for name, value in given.items():
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known) or 'no options'}"
-            raise OptionError(f"{what}: there is no option {name!r}; {hint}")
+            raise OptionError(unknown(f"{what}: there is no option", name, known or ["no options"]))
         try:
             found[name] = _as(value, hints.get(name, object))
         except TypeError:
@@ -83,11 +74,7 @@ def _is_list(kind: object) -> bool:
 
 
 def _as(value: object, kind: object) -> object:
-    """The value as the annotation has it.
-
-    Raises:
-        TypeError: If the annotation does not allow it.
-    """
+    """The value as the annotation has it; a TypeError if it does not allow it."""
     if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
         for one in typing.get_args(kind):
             try:

@@ -35,9 +35,14 @@ def weights_of(networks: Mapping[str, nn.Module]) -> dict[str, Tensor]:
     return {f"{one}/{name}": value for one, network in networks.items() for name, value in network.state_dict().items()}
 
 
+def under(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """The tensors called `name/...`, by what follows."""
+    return {k.removeprefix(f"{name}/"): one for k, one in tensors.items() if k.startswith(f"{name}/")}
+
+
 def with_weights(network: nn.Module, tensors: Mapping[str, Tensor], name: str) -> nn.Module:
     """The network with the weights that `weights_of` gave under a name."""
-    network.load_state_dict({k.removeprefix(f"{name}/"): v for k, v in tensors.items() if k.startswith(f"{name}/")})
+    network.load_state_dict(under(tensors, name))
     return network
 
 
@@ -55,15 +60,12 @@ class Store(Protocol):
 
 
 class Stage:
-    """What one stage keeps: the state of each `fit` in it, in the order of the calls.
-
-    Attributes:
-        earlier: Seconds that fits of this stage took before they were stopped.
-    """
+    """What one stage keeps: the state of each `fit` in it, in the order of the calls."""
 
     def __init__(self, store: Store, name: str, every: float) -> None:
         self.store, self.name, self.every = store, name, every
-        self.calls, self.earlier, self.began = 0, 0.0, time.perf_counter()
+        self.calls, self.began = 0, time.perf_counter()
+        self.earlier = 0.0  # seconds that fits of this stage took before they were stopped
 
     @property
     def seconds(self) -> float:
@@ -83,10 +85,7 @@ _STAGE: ContextVar[Stage | None] = ContextVar("stage", default=None)
 def resumable(store: Store, *, name: str, every: float = 240.0) -> Iterator[Stage]:
     """Keep the state of every `fit` inside, and remove it when the block ends without an error.
 
-    Args:
-        store: Where.
-        name: Of the stage; it must hold everything that decides the result.
-        every: Least seconds between two files.
+    The stage's name must hold everything that decides the result; `every` are the least seconds between two files.
     """
     stage = Stage(store, name, every)
     token = _STAGE.set(stage)
@@ -98,18 +97,7 @@ def resumable(store: Store, *, name: str, every: float = 240.0) -> Iterator[Stag
 
 
 class Kept:
-    """The state of one `fit`.
-
-    Args:
-        about: What the fit was called with; a state kept by another call is left alone.
-        model: Its network.
-        optimizer: Its optimizer.
-        parts: Whoever hooks into it.
-
-    Attributes:
-        rows: The rows of the epochs that were done before.
-        done: Whether nothing is left to do.
-    """
+    """The state of one `fit`; a state that was kept by another call, as `about` says, is left alone."""
 
     def __init__(
         self,
@@ -123,25 +111,22 @@ class Kept:
         self.about = json.loads(json.dumps(about, default=str))
         self.name = f"{stage.name}-fit{stage.calls}"
         stage.calls += 1
-        self.rows: list[dict[str, object]] = []
-        self.done, self.before = False, 0.0
+        self.rows: list[dict[str, object]] = []  # of the epochs that were done before
+        self.done, self.before = False, 0.0  # whether nothing is left to do
         self.start = self.saved = time.perf_counter()
         stored = stage.store.load(self.name)
         if stored is not None and stored[1].get("about") == self.about and self._fits(stored[0]):
             self._restore(*stored)
 
     def _fits(self, tensors: dict[str, Tensor]) -> bool:
-        own = {f"model/{name}": value.shape for name, value in self.model.state_dict().items()}
-        return own == {name: value.shape for name, value in tensors.items() if name.startswith("model/")}
+        own = {name: value.shape for name, value in self.model.state_dict().items()}
+        return own == {name: value.shape for name, value in under(tensors, "model").items()}
 
     def _restore(self, tensors: dict[str, Tensor], notes: dict[str, object]) -> None:
-        def under(start: str) -> dict[str, Tensor]:
-            return {name.removeprefix(start): one for name, one in tensors.items() if name.startswith(start)}
-
-        self.model.load_state_dict(under("model/"))
+        with_weights(self.model, tensors, "model")
         weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
         state: dict[int, dict[str, object]] = {}
-        for name, value in under("optimizer/").items():
+        for name, value in under(tensors, "optimizer").items():
             number, _, key = name.partition("/")
             like = weights[int(number)]
             if value.shape == like.shape:  # in the memory format of the weight, as a fused optimizer needs it
@@ -149,7 +134,7 @@ class Kept:
             state.setdefault(int(number), {})[key] = value
         self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
         for number, (part, noted) in enumerate(zip(self.parts, notes["parts"], strict=True)):
-            part.restore(under(f"part{number}/"), noted)
+            part.restore(under(tensors, f"part{number}"), noted)
         self.rows, self.done, self.before = notes["rows"], notes["done"], notes["seconds"]
         self.stage.earlier += self.before
 
@@ -158,7 +143,7 @@ class Kept:
         now = time.perf_counter()
         if now - self.saved < self.stage.every and not (last and self.before + now - self.start > 60):
             return
-        tensors = {f"model/{name}": value for name, value in self.model.state_dict().items()}
+        tensors = weights_of({"model": self.model})
         for number, values in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer/{number}/{key}": one for key, one in values.items() if isinstance(one, Tensor)}
         noted = []

@@ -96,16 +96,16 @@ def test_other_protocols_give_bytes_only():
     [
         (-1, {}, "kept = -1 is not possible.*0 to 491,520"),
         (491_521, {}, "kept = 491,521 is not possible"),
-        (0.5, {}, "kept = 0.5 is no count; give a Mask or a whole number"),
-        (True, {}, "is no count"),
-        (5, {"bandwidth": 0}, "bandwidth = 0 is none; give bits a second above 0"),
+        (0.5, {}, "kept = 0.5 is not allowed; give a Mask or a whole number"),
+        (True, {}, "kept = True is not allowed"),
+        (5, {"bandwidth": 0}, "bandwidth = 0 is not allowed; give bits a second above 0"),
         (5, {"bandwidth": float("nan")}, "bandwidth = nan"),
-        (5, {"rtt": -0.1}, "rtt = -0.1 is no time"),
+        (5, {"rtt": -0.1}, "rtt = -0.1 is not allowed"),
         (5, {"layers": 6}, "layers = 6 cannot hold 5 ReLUs"),
         (5, {"layers": 0}, "layers = 0 cannot hold 5 ReLUs"),
         (5, {"units": 10}, "measured for ResNet18.*network has 10; scale them with macs="),
         (5, {"macs": 7}, "give its units= and layers= too, or a Mask"),
-        (5, {"macs": -7, "units": 10, "layers": 1}, "macs = -7 is no count"),
+        (5, {"macs": -7, "units": 10, "layers": 1}, "macs = -7 is not allowed"),
         (mask_of(1, 2), {}, "network has 20; scale them with macs="),
         (mask_of(1, 2), {"layers": 2}, "a mask knows its layers and units"),
     ],
@@ -116,7 +116,7 @@ def test_refusals_say_what_was_given_and_what_is_allowed(kept, options, words):
 
 
 def test_a_share_that_is_none_is_refused():
-    with pytest.raises(ValueError, match=r"budgets = \[20\] are no shares"):
+    with pytest.raises(ValueError, match=r"budgets = \[20\] are not allowed"):
         cost.cost_table(budgets=(1.0, 20))
 
 

@@ -14,6 +14,7 @@ from torch import nn
 
 import linfair
 from linfair import gates
+from linfair.audit.behaviour import behaviour
 from linfair.audit.diagnose import Pair
 from linfair.audit.shown import accuracies, drop_between, interval, number, pooled
 from linfair.data import GroupedData
@@ -24,7 +25,6 @@ from linfair.metrics import GroupAccuracy
 from linfair.mitigation import PLAIN, Lagrangian, check_name
 from linfair.mitigation.choose import FEW, NOISE, Choice, Judged, check_limits, choose, judged_groups
 from linfair.study.arms import canonical, mitigation_of
-from linfair.study.behaviour import behaviour
 from linfair.study.measure import DIAGNOSTICS, Original, measure
 from linfair.study.recipes import recipe
 from linfair.study.stages import Stages

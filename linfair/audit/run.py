@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 import linfair
 from linfair import gates
+from linfair.audit.behaviour import behaviour
 from linfair.audit.diagnose import Pair, diagnose
 from linfair.audit.network import AuditError, Subject
 from linfair.audit.repair import DEFAULT_ARMS, Mitigated, arm_list, check_groups, fine_tune, mitigate
@@ -27,7 +28,6 @@ from linfair.linearizers.record import check_budgets
 from linfair.masks import Mask, masks_of
 from linfair.mitigation import PLAIN
 from linfair.mitigation.choose import NOISE, check_limits, judged_groups
-from linfair.study.behaviour import behaviour
 from linfair.study.recipes import Recipe, recipe
 from linfair.study.stages import Stages
 from linfair.study.store import ResultStore, key, weights_digest

@@ -44,7 +44,7 @@ class Linearizer:
         """The options of the method under a profile: its own settings, but for what `options.profiles` changes.
 
         Args:
-            profile: One of `linfair.study.recipes.PROFILES` or `STUDY_PROFILES`.
+            profile: One of `linfair.study.recipes.PROFILES`.
             network: Name of the network.
 
         >>> LINEARIZERS["snl"].settings("small", "mlp").lasso, LINEARIZERS["snl"].settings("paper").lasso

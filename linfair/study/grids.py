@@ -110,7 +110,7 @@ def grid(
         budgets: ReLU budgets below 1, descending. None is for a fixed list in `options`,
             `{"configurations": ("1", "2,3")}` of DeepReDuce: the shares that it keeps.
         seeds: Seeds.
-        profile: One of `linfair.study.recipes.PROFILES` or `STUDY_PROFILES`.
+        profile: One of `linfair.study.recipes.PROFILES`.
         device: `cpu` or `cuda`.
         width: Width of the network; None is the recipe's.
         teacher: File of a trained network, for one seed.

@@ -5,8 +5,7 @@ stands in for the paper's data where those are not used. `plan` turns figures an
 arms they need, in the order of `queue.toml`; cells that figures share appear once.
 """
 
-import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -15,11 +14,11 @@ from linfair.data import DATASETS, EMBEDDED, input_shape
 from linfair.linearizers import LINEARIZERS
 from linfair.linearizers.record import check_budgets
 from linfair.models import NETWORKS
+from linfair.names import unknown
 from linfair.options import checked
 from linfair.study.arms import canonical
 from linfair.study.grids import Cell, data_words, fixed_list, method_options, stand_in_list
-from linfair.study.queue import read_queue
-from linfair.study.recipes import CURVATURE, recipe
+from linfair.study.recipes import CURVATURE, PROFILES, recipe
 from linfair.study.sourcefile import DefinitionError, Source
 
 FIGURES = Path(__file__).parent / "figures"
@@ -35,26 +34,16 @@ QUANTITIES = {
     "distance": "distance of the parameters to the original's",
 }
 SPLITS = ("train", "val", "test", "test_balanced")
-PROFILE_NAMES = ("smoke", "small", "thin", "cpu", "fast", "paper")
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One panel of a figure: a grid over budgets, arms and seeds.
+    """One panel of a figure: a grid over budgets, arms and seeds. What is not said is as in `linfair.study.grids.Cell`.
 
     Attributes:
-        data: Name of the data set.
-        network: Name of the network.
-        method: Name of the linearizer.
-        budgets: ReLU budgets, descending; empty for a fixed list among the options (`configurations`), whose budgets
-            are the shares that it keeps of the network.
-        arms: What is compared.
-        options: Options of the method.
-        data_options: Options of the data set.
-        base_data_options: Those that differ for the original network's training.
+        budgets: Empty for a fixed list among the options (`configurations`), whose budgets are the shares that it keeps
+            of the network.
         seeds: The most seeds that are computed; 0 is the profile's.
-        width: Width of the network; None is the recipe's.
-        curvature: Whose Hessian eigenvalues are computed, see `linfair.study.recipes.CURVATURE`; None is the recipe's.
         stands_for: What the paper has here, where something stands in for it; empty otherwise.
     """
 
@@ -104,18 +93,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Figure:
-    """A grid figure.
-
-    Attributes:
-        name: Name on the command line, for example `fig06`.
-        figure: The paper's, for example `Fig. 6`.
-        title: A few words.
-        shows: What it shows.
-        split: On which split.
-        quantity: One of `QUANTITIES`.
-        claims: Ids of the claims in `book/claims.csv` that it serves.
-        panels: Its panels.
-    """
+    """A grid figure: its `name` on the command line (`fig06`), the paper's, and the claims that it serves."""
 
     name: str
     figure: str
@@ -175,14 +153,7 @@ def panels_of(figure: Figure, profile: Profile) -> list[Panel]:
 
 @dataclass(frozen=True)
 class Job:
-    """A cell with the arms that are wanted of it.
-
-    Attributes:
-        cell: The cell.
-        arms: Its arms.
-        figures: Names of the figures that need it.
-        order: Its place in the queue: (seeds after the first ones, entry, first seed).
-    """
+    """A cell with the arms that are wanted of it, and its place: (seeds after the first ones, entry, first seed)."""
 
     cell: Cell
     arms: tuple[str, ...]
@@ -190,10 +161,11 @@ class Job:
     order: tuple[bool, int, int]
 
 
-_FIGURE = {"figure": str, "title": str, "shows": str, "split": str, "quantity": str, "claims": list, "panel": list}
-_PANEL = {"data": str, "network": str, "method": str, "arms": list}
-_OPTIONAL = {"budgets": list, "options": dict, "data_options": dict, "base_data_options": dict}
-_OPTIONAL |= {"seeds": int, "width": int, "curvature": str}
+_FIGURE = {"figure": str, "title": str, "shows": str, "split": SPLITS, "quantity": QUANTITIES}
+_FIGURE |= {"claims": list[str], "panel": list[dict]}
+_OPTIONAL = {"budgets": list[int | float], "options": dict, "data_options": dict, "base_data_options": dict}
+_OPTIONAL |= {"seeds": int, "width": int, "curvature": CURVATURE}
+_PROFILE = {"about": str, "seeds": int, "data": DATASETS, "networks": dict, "budgets": list[int | float]}
 
 
 def read_figure(path: str | Path) -> Figure:
@@ -202,18 +174,15 @@ def read_figure(path: str | Path) -> Figure:
     Raises:
         DefinitionError: With file and line, for a key or value that is not allowed.
     """
-    source = Source(Path(path))
+    source = Source(path)
     content = source.content
     source.check(content, _FIGURE, "", 0, needed=_FIGURE)
-    source.one_of(content, "split", SPLITS, "", 0)
-    source.one_of(content, "quantity", QUANTITIES, "", 0)
+    names = {"data": [name for name in DATASETS if name != "folder"], "network": NETWORKS, "method": LINEARIZERS}
+    needed = names | {"arms": list[str]}
     panels = []
     for index, values in enumerate(content["panel"]):
         at = "panel", index
-        source.check(values, _PANEL | _OPTIONAL, *at, needed=_PANEL)
-        source.one_of(values, "data", [name for name in DATASETS if name != "folder"], *at)
-        source.one_of(values, "network", NETWORKS, *at)
-        source.one_of(values, "method", LINEARIZERS, *at)
+        source.check(values, needed | _OPTIONAL, *at, needed=needed)
         arms = tuple(source.called(canonical, arm, *at, "arms") for arm in values["arms"])
         if "original" not in arms or len(set(arms)) < len(arms):
             raise source.error(f"arms must name `original`, and each arm once; got {list(arms)}", *at, "arms")
@@ -224,35 +193,57 @@ def read_figure(path: str | Path) -> Figure:
 
 def _panel(source: Source, index: int, values: Mapping[str, object], arms: tuple[str, ...]) -> Panel:
     """One panel whose names are known: its options frozen and checked, its budgets or those of its fixed list."""
-    at = "panel", index
-    name = f"panel {index + 1} ({values['data']}, {values['network']}, {values['method']})"
-
-    def checked_with(function: Callable[[dict], dict], key: str) -> tuple[tuple[str, object], ...]:
-        try:
-            return tuple(sorted(function(values.get(key, {})).items()))
-        except ValueError as error:
-            raise source.error(f"{name}: {key}: {error}", *at, key) from None
-
-    data = values["data"]
-    options = checked_with(lambda given: method_options(values["method"], given), "options")
-    data_options = checked_with(lambda given: checked(given, DATASETS[data], data), "data_options")
-    base = checked_with(lambda given: checked(given, DATASETS[data], data), "base_data_options")
-    source.one_of(values, "curvature", CURVATURE, *at)
+    at, data, method = ("panel", index), values["data"], values["method"]
+    name = f"panel {index + 1} ({data}, {values['network']}, {method}): "
+    checks = {"options": lambda given: method_options(method, given)}
+    checks |= dict.fromkeys(("data_options", "base_data_options"), lambda given: checked(given, DATASETS[data], data))
+    chosen = {
+        key: tuple(sorted(source.called(check, values.get(key, {}), *at, key, f"{name}{key}: ").items()))
+        for key, check in checks.items()
+    }
     sizes = {key: values[key] for key in ("seeds", "width", "curvature") if key in values}
-    for key in ("seeds", "width"):
-        if sizes.get(key, 1) < 1:
-            raise source.error(f"{name}: {key} must be at least 1, got {sizes[key]}", *at, key)
-    panel = Panel(data, values["network"], values["method"], (), arms, options, data_options, base, **sizes)
-    try:
-        fixed = panel.fixed  # refuses a list that this network cannot have
-    except ValueError as error:
-        raise source.error(f"{name}: options: configurations: {error}", *at, "options") from None
+    panel = Panel(data, values["network"], method, (), arms, **chosen, **sizes)
+    fixed = source.called(lambda one: one.fixed, panel, *at, "options", f"{name}options: configurations: ")
     if "budgets" in values:
         return replace(panel, budgets=source.called(check_budgets, values["budgets"], *at, "budgets"))
     if not fixed:
         problem = "budgets is missing; only a fixed list, options = { configurations = [...] }, has budgets of its own"
         raise source.error(problem, *at)
     return panel
+
+
+@dataclass(frozen=True)
+class Queue:
+    """In which order cells are computed: `first_seeds` of every entry first; what an entry leaves out matches all."""
+
+    first_seeds: int
+    profiles: tuple[str, ...]
+    entries: tuple[Mapping[str, str], ...]
+
+    def entry(self, figure: str, panel: Panel) -> int:
+        """Number of the entry that names a panel: one that names its figure, else the first that matches it."""
+        named = [number for number, entry in enumerate(self.entries) if entry.get("figure") == figure]
+        matching = [
+            number
+            for number, entry in enumerate(self.entries)
+            if "figure" not in entry and all(getattr(panel, name) == value for name, value in entry.items())
+        ]
+        return min(named or matching, default=len(self.entries))
+
+
+def read_queue(path: str | Path, figures: Collection[str]) -> Queue:
+    """The queue, whose entries may name these figures.
+
+    Raises:
+        DefinitionError: With file and line, for a key or value that is not allowed.
+    """
+    source = Source(path)
+    content, kinds = source.content, {"first_seeds": int, "profiles": list[str], "entry": list[dict]}
+    source.check(content, kinds, "", 0, needed=kinds)
+    known = {"data": DATASETS, "network": NETWORKS, "method": LINEARIZERS, "figure": figures}
+    for index, values in enumerate(content["entry"]):
+        source.check(values, known, "entry", index, needed=())
+    return Queue(content["first_seeds"], tuple(content["profiles"]), tuple(content["entry"]))
 
 
 @cache
@@ -269,23 +260,22 @@ def read_profiles(path: str | Path = FIGURES / "profiles.toml") -> dict[str, Pro
     Raises:
         DefinitionError: With file and line, for a key or value that is not allowed.
     """
-    source = Source(Path(path))
-    kinds = {"about": str, "seeds": int, "data": str, "networks": dict, "budgets": list}
-    found = {}
+    source, found = Source(path), {}
     for name, values in source.content.items():
-        if name not in PROFILE_NAMES:
-            raise source.error(f"no profile {name!r}; allowed are {', '.join(PROFILE_NAMES)}", name, 0)
-        source.check(values, kinds, name, 0, needed=("about", "seeds"))
-        source.one_of(values, "data", DATASETS, name, 0)
+        if name not in PROFILES:
+            raise source.error(f"no profile {name!r}; allowed are {', '.join(PROFILES)}", name, 0)
+        source.check(values, _PROFILE, name, 0, needed=("about", "seeds"))
         for key, network in values.get("networks", {}).items():
             if not {key, network} <= set(NETWORKS):
                 problem = f"networks has {key} = {network!r}; allowed are {', '.join(NETWORKS)}"
                 raise source.error(problem, name, 0, "networks")
-        if values["seeds"] < 1:
-            raise source.error(f"seeds must be at least 1, got {values['seeds']}", name, 0, "seeds")
         budgets = source.called(check_budgets, values["budgets"], name, 0, "budgets") if "budgets" in values else ()
         found[name] = Profile(name, **(values | {"budgets": budgets}))
     return found
+
+
+PROFILE_NAMES = tuple(read_profiles())
+"""Profiles of studies, of `linfair.study.recipes.PROFILES`."""
 
 
 def find(name: str) -> list[Figure]:
@@ -298,9 +288,7 @@ def find(name: str) -> list[Figure]:
     if name == "all":
         return [figure for figure in known.values() if figure.claims]
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)} and all"
-        raise DefinitionError(f"no figure {name!r}; {hint}")
+        raise DefinitionError(unknown("no figure", name, [*known, "all"]))
     return [known[name]]
 
 
@@ -312,7 +300,7 @@ def find_profile(name: str) -> Profile:
     """
     known = read_profiles()
     if name not in known:
-        raise DefinitionError(f"no profile {name!r}; there are {', '.join(known)}")
+        raise DefinitionError(unknown("no profile", name, known))
     return known[name]
 
 

@@ -17,6 +17,7 @@ from linfair.linearizers import FINETUNE, LINEARIZERS
 from linfair.linearizers.finetuning import under
 from linfair.linearizers.registry import find
 from linfair.models import NETWORKS
+from linfair.names import unknown
 from linfair.schedule import SMALL, Schedule
 
 CURVATURE = ("none", "original", "all")
@@ -70,9 +71,8 @@ _BASE = {
 _WIDTH = {"smoke": 8, "small": 8, "quick": 8, "thin": 8, "smoke, mlp": None, "small, mlp": None, "quick, mlp": None}
 _CURVATURE = {"paper": "all", "fast": "all", "fast_float32": "all", "cpu": "none"}
 _CURVATURE |= {"smoke": "none", "smoke, mlp": "original", "quick": "none", "quick, mlp": "original"}
-PROFILES = ("smoke", "small", "quick", "paper")
-STUDY_PROFILES = ("thin", "cpu", "fast", "fast_float32")
-"""For studies only, of hours on a CPU or for a GPU; notebooks take the others."""
+PROFILES = ("smoke", "small", "quick", "thin", "cpu", "fast", "fast_float32", "paper")
+"""All profiles; `figures/profiles.toml` says which a study takes and how large it is."""
 
 
 def in_every_stage(plan: Recipe, **changed: object) -> Recipe:
@@ -116,8 +116,8 @@ def recipe(network: str, profile: str) -> Recipe:
     Raises:
         ValueError: For an unknown profile.
     """
-    if profile not in (*PROFILES, *STUDY_PROFILES):
-        raise ValueError(f"no profile {profile!r}; there are {', '.join((*PROFILES, *STUDY_PROFILES))}")
+    if profile not in PROFILES:
+        raise ValueError(unknown("no profile", profile, PROFILES))
     plan = Recipe(
         under(_BASE, profile, network),
         under(FINETUNE, profile, network),

@@ -3,8 +3,11 @@
 import difflib
 import re
 import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from typing import get_args, get_origin
+
+from linfair.names import unknown
 
 
 class DefinitionError(ValueError):
@@ -12,11 +15,10 @@ class DefinitionError(ValueError):
 
 
 class Source:
-    """One TOML file and the lines its keys stand on, for errors."""
+    """One TOML file of definitions and the lines its keys stand on, for errors."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        text = path.read_text(encoding="utf-8")
+    def __init__(self, path: str | Path) -> None:
+        self.path, text = path, Path(path).read_text(encoding="utf-8")
         try:
             self.content = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
@@ -36,36 +38,41 @@ class Source:
         line = self.lines.get((table, index, key)) or self.lines.get((table, index, ""), 1)
         return DefinitionError(f"{self.path}, line {line}: {problem}")
 
-    def check(
-        self, values: Mapping[str, object], kinds: Mapping[str, type], table: str, index: int, needed: Collection[str]
-    ) -> None:
-        """Refuse unknown keys, missing ones and values of another type."""
+    def check(self, values: Mapping[str, object], kinds: Mapping[str, object], *at: str | int, needed: Collection[str]):
+        """Refuse unknown keys, missing ones, values of another type, and names that are not known.
+
+        Args:
+            values: One table of the file.
+            kinds: For each key a type, or the names that are allowed.
+            *at: Name of the table, and its number among those of that name.
+            needed: Keys that must be there.
+        """
         for key, value in values.items():
             if key not in kinds:
-                near = difflib.get_close_matches(key, kinds, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(kinds)}"
-                raise self.error(f"unknown key {key!r}; {hint}", table, index, key)
-            if not isinstance(value, kinds[key]) or isinstance(value, bool):
-                raise self.error(f"{key} must be a {kinds[key].__name__}, got {value!r}", table, index, key)
-            inner = (int, float) if key == "budgets" else dict if key in ("panel", "entry") else str
-            if isinstance(value, list) and not all(isinstance(one, inner) for one in value):
-                kind = "numbers" if key == "budgets" else "tables" if inner is dict else "text"
-                raise self.error(f"{key} must hold {kind}, got {value!r}", table, index, key)
+                raise self.error(unknown("unknown key", key, kinds), *at, key)
+            kind = kinds[key]
+            if isinstance(kind, Collection) and not isinstance(kind, type) and get_origin(kind) is None:
+                if value not in kind:
+                    near = difflib.get_close_matches(str(value), kind, n=1)
+                    hint = f"did you mean {near[0]!r}? " if near else ""
+                    problem = f"{key} = {value!r} is not known; {hint}allowed are {', '.join(kind)}"
+                    raise self.error(problem, *at, key)
+                continue
+            outer, inner = get_origin(kind) or kind, (*get_args(kind), object)[0]
+            if not isinstance(value, outer) or isinstance(value, bool):
+                raise self.error(f"{key} must be a {outer.__name__}, got {value!r}", *at, key)
+            if outer is list and not all(isinstance(one, inner) for one in value):
+                words = {str: "text", dict: "tables"}.get(inner, "numbers")
+                raise self.error(f"{key} must hold {words}, got {value!r}", *at, key)
+            if outer is int and value < 1:
+                raise self.error(f"{key} must be at least 1, got {value}", *at, key)
         for key in needed:
             if key not in values:
-                raise self.error(f"{key} is missing", table, index)
+                raise self.error(f"{key} is missing", *at)
 
-    def one_of(self, values: Mapping[str, object], key: str, known: Collection[str], table: str, index: int) -> None:
-        """Refuse a value that is not among the known ones."""
-        if key in values and values[key] not in known:
-            near = difflib.get_close_matches(str(values[key]), known, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            problem = f"{key} = {values[key]!r} is not known; {hint}allowed are {', '.join(known)}"
-            raise self.error(problem, table, index, key)
-
-    def called(self, function: object, value: object, table: str, index: int, key: str) -> object:
+    def called(self, function: Callable, value: object, table: str, index: int, key: str, prefix: str = "") -> object:
         """What a function makes of a value, its ValueError with file and line."""
         try:
             return function(value)
         except (ValueError, TypeError) as error:
-            raise self.error(str(error), table, index, key) from None
+            raise self.error(f"{prefix}{error}", table, index, key) from None

@@ -47,7 +47,7 @@ class Teacher:
     Attributes:
         model: The network, without gates, in evaluation mode.
         digest: Of its weights.
-        computes: Of what it computes (`linfair.study.behaviour`), for a network whose code is a user's.
+        computes: Of what it computes (`linfair.audit.behaviour`), for a network whose code is a user's.
         loss: Last training loss of each member; nan where it was not trained here.
         seconds: Of its training.
     """

@@ -11,10 +11,10 @@ import torch
 from safetensors.torch import save_file
 
 from linfair.audit import read_user
+from linfair.audit.behaviour import behaviour
 from linfair.audit.network import _built
 from linfair.cli import main
 from linfair.data import load_data
-from linfair.study.behaviour import behaviour
 from linfair.study.store import weights_digest
 
 MODEL = """

@@ -22,8 +22,8 @@ from linfair.study.plan import (
     plan,
     read_figure,
     read_profiles,
+    read_queue,
 )
-from linfair.study.queue import read_queue
 
 ROOT = Path(__file__).parents[2]
 GRIDS = {f"fig{number:02}" for number in (1, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15)}
@@ -237,7 +237,7 @@ def test_missing_keys_and_broken_toml_are_named(tmp_path: Path) -> None:
             "profiles",
             "[smoke]",
             "[smok]",
-            r"line \d+: no profile 'smok'; allowed are smoke, small, thin, cpu, fast",
+            r"line \d+: no profile 'smok'; allowed are smoke, small, quick, thin, cpu, fast",
         ),
         (
             "profiles",

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from linfair_book.snl_path import path_rows, path_table
 
 from linfair.study import ResultStore, grid
 from linfair.study.cell import Worker
-from linfair.study.snl_path import path_rows, path_table
 
 BUDGETS = (0.5, 0.2)
 

@@ -3,7 +3,7 @@
 `paper` are the paper's settings (SGD 0.1 for 160 epochs, SNL as released, 100 epochs of fine-tuning). `fast` shortens
 them for a GPU and trains in bf16 and TF32, channels last, with fused optimizers; `fast_float32` is `fast` in float32
 (no TF32 either, like all other profiles; what is measured is float32 in all). Where one
-may stand for another has to be shown (`linfair.study.equivalence`). `thin` is for the paper's data on a CPU: a network
+may stand for another has to be shown (`linfair.study.compare`). `thin` is for the paper's data on a CPU: a network
 of an eighth of the width, on which a seed takes an hour. `cpu` is for the same data in bf16 on a processor with AMX:
 a quarter of the width by default, or more, on longer schedules. `small` is for bundled data
 on a CPU: an MLP on shifted digits, or a thin ResNet. `quick` takes a thin network through real images in minutes, far

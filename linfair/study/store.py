@@ -11,8 +11,8 @@ import io
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -21,12 +21,14 @@ import fsspec
 import pandas as pd
 import pyarrow
 import torch
+from fsspec.implementations.local import LocalFileSystem
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from linfair.paths import cache_folder, whole
 from linfair.study.damage import (
     MARK,
+    Notes,
     checked_rows,
     rows_digest,
     say_damaged,
@@ -109,16 +111,16 @@ class Tables:
 
     def __init__(self, place: str | Path) -> None:
         system, root = fsspec.core.url_to_fs(str(place))
-        self.folder = Path(root) if "file" in _protocols(system) else None
+        self.folder = Path(root) if isinstance(system, LocalFileSystem) else None
         self.system, self.root, self.place = system, root.rstrip("/"), str(place)
+
+    def _files(self) -> list[str]:
+        found = self.system.ls(self.root, detail=False) if self.system.exists(self.root) else []
+        return sorted(name for path in found if not (name := str(path).rpartition("/")[2]).startswith("."))
 
     def names(self) -> list[str]:
         """The names of all tables there, sorted."""
-        if self.folder is not None:
-            return sorted(path.stem for path in self.folder.glob("*.parquet") if not path.name.startswith("."))
-        found = self.system.ls(self.root, detail=False) if self.system.exists(self.root) else []
-        files = [str(path).rpartition("/")[2] for path in found]
-        return sorted(name.removesuffix(".parquet") for name in files if name.endswith(".parquet"))
+        return [name.removesuffix(".parquet") for name in self._files() if name.endswith(".parquet")]
 
     def read(self, name: str, *, strict: bool | None = None) -> pd.DataFrame | None:
         """The rows stored under a name; None if there are none, or they are damaged.
@@ -127,13 +129,8 @@ class Tables:
             name: Name of the table.
             strict: A table without a digest is damaged; None asks that of names of arms only.
         """
-        file = f"{name}.parquet"
         try:
-            content = (
-                (self.folder / file).read_bytes()
-                if self.folder is not None
-                else self.system.cat_file(f"{self.root}/{file}")
-            )
+            content = self.system.cat_file(f"{self.root}/{name}.parquet")
         except FileNotFoundError:
             return None
         problem, rows = checked_rows(name, content, strict=is_key(name) if strict is None else strict)
@@ -149,7 +146,7 @@ class Tables:
         if self.folder is None:
             content = io.BytesIO()
             marked.to_parquet(content, index=False)
-            self.system.pipe_file(f"{self.root}/{name}.parquet", content.getvalue())
+            self.put(f"{name}.parquet", content.getvalue())
             return f"{self.place}/{name}.parquet"
         path = self.folder / f"{name}.parquet"
         with room(path), whole(path) as part:
@@ -178,31 +175,18 @@ class Tables:
 
     def drop(self, file: str) -> None:
         """Remove such a file, if there is one."""
-        if self.folder is not None:
-            (self.folder / file).unlink(missing_ok=True)
-        elif self.system.exists(f"{self.root}/{file}"):
+        with suppress(FileNotFoundError):
             self.system.rm_file(f"{self.root}/{file}")
 
     def texts(self, start: str) -> dict[str, str]:
         """The text files whose names start so, by name."""
-        if self.folder is not None:
-            return {path.name: path.read_text() for path in sorted(self.folder.glob(f"{start}*.txt"))}
-        found = self.system.ls(self.root, detail=False) if self.system.exists(self.root) else []
-        files = sorted(str(path).rpartition("/")[2] for path in found)
-        chosen = [file for file in files if file.startswith(start) and file.endswith(".txt")]
+        chosen = [file for file in self._files() if file.startswith(start) and file.endswith(".txt")]
         return {file: self.system.cat_file(f"{self.root}/{file}").decode() for file in chosen}
-
-
-def _protocols(system: fsspec.AbstractFileSystem) -> tuple[str, ...]:
-    return (system.protocol,) if isinstance(system.protocol, str) else tuple(system.protocol)
 
 
 @dataclass(frozen=True)
 class ResultStore:
     """Result tables (Parquet) and checkpoints (safetensors); every file appears whole or not at all.
-
-    A damaged file is named, set aside (`.damaged-1`) and counts as missing: its cell is computed again. Files without a
-    digest, as older versions wrote them, count as damaged.
 
     Attributes:
         folder: Where checkpoints lie, in `checkpoints`.
@@ -234,15 +218,14 @@ class ResultStore:
         self,
         name: str,
         *,
-        like: Mapping[str, torch.Tensor] | Callable[[dict], Mapping[str, torch.Tensor]] | None = None,
-        notes: Mapping[str, Callable[[object], bool]] | None = None,
+        like: Mapping[str, torch.Tensor] | None = None,
+        notes: Notes | None = None,
     ) -> tuple[dict[str, torch.Tensor], dict[str, object]] | None:
         """The tensors and notes of a checkpoint; None if there is none, or it is damaged.
 
         Args:
             name: Name of the checkpoint.
-            like: Tensors of the names, shapes and types that it must have, or what makes them of the notes; None takes
-                any.
+            like: Tensors of the names, shapes and types that it must have; None takes any.
             notes: What the notes must have: name -> whether a value can be.
         """
         path = self._checkpoint(name)
@@ -260,7 +243,7 @@ class ResultStore:
             problem = f"cannot be read ({error})"
         problem = problem or wrong_notes(found, notes or {})
         if not problem and like is not None:
-            problem = unlike(tensors, like(found) if callable(like) else like)
+            problem = unlike(tensors, like)
         if problem:
             self.set_aside(name, problem)
             return None
@@ -273,10 +256,6 @@ class ResultStore:
         about = {"notes": text, "name": name, "sha256": tensors_digest(name, clean, text)}
         with room(path), whole(path) as part:
             save_file(clean, part, metadata=about)
-
-    def holds(self, name: str) -> bool:
-        """Whether there is a checkpoint of that name."""
-        return self._checkpoint(name).exists()
 
     def discard(self, name: str) -> None:
         """Remove a checkpoint, if there is one."""

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from linfair.metrics import mean_interval
+from linfair.metrics.accuracy import MeanInterval, mean_interval
 from linfair.study.measure import DIAGNOSTICS
 
 _ORIGINAL = ["data", "network", "width", "profile", "seed"]
@@ -13,17 +13,11 @@ _PER_GROUP = {"group", "group_name", "n_train", "n", "accuracy", "low", "high"}
 
 
 def one_teacher(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """The rows of one original network for each seed: arms of different ones are never compared.
+    """The rows of one original network for each seed, and a line for each seed whose others are left out.
 
-    The same settings give another network on another processor, another GPU or with another version. Where a seed has
-    several, told apart by the digest in `teacher`, that with the most arms and budgets is taken; of equal ones the
-    first by digest.
-
-    Args:
-        table: Rows of a study.
-
-    Returns:
-        The rows that are left, and a line for each seed whose others are left out.
+    Arms of different networks are never compared, and the same settings give another network on another processor or
+    GPU. Where a seed has several, told apart by the digest in `teacher`, that with the most arms and budgets is taken;
+    of equal ones the first by digest.
     """
     by = [name for name in _ORIGINAL if name in table]
     if table.empty or "teacher" not in table or table.groupby(by, dropna=False)["teacher"].nunique().max() <= 1:
@@ -60,7 +54,7 @@ def check_teachers(table: pd.DataFrame) -> None:
 
 
 def finished(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows without those of seeds that a mitigation drove apart (`diverged`), which have no accuracy."""
+    """The rows without those of seeds that diverged under a mitigation, which have no accuracy."""
     return table[~table["diverged"].eq(True)] if "diverged" in table else table
 
 
@@ -94,28 +88,27 @@ def drops(table: pd.DataFrame) -> pd.DataFrame:
     table = finished(table)
     check_teachers(table)
     by = ["data", "network", "profile", "seed", "split", "group_name"]
-    original = table[table["arm"] == "original"].drop_duplicates([*by, "teacher"])
-    merged = table.merge(
-        original[[*by, "accuracy"]].rename(columns={"accuracy": "original"}),
-        on=by,
-        how="left",
-        validate="many_to_one",
-    )
-    if merged["original"].isna().any():
-        raise ValueError(f"no original network for seeds {sorted(merged[merged['original'].isna()]['seed'].unique())}")
+    original = table[table["arm"] == "original"].drop_duplicates([*by, "teacher"])[[*by, "accuracy"]]
+    original = original.rename(columns={"accuracy": "original"})
+    merged = table.merge(original, on=by, how="left", validate="many_to_one")
+    if (lost := merged["original"].isna()).any():
+        raise ValueError(f"no original network for seeds {sorted(merged.loc[lost, 'seed'].unique())}")
     drop = 100 * (merged["original"] - merged["accuracy"])
-    relative = drop / merged["original"].where(merged["original"] > 0)
-    return merged.assign(drop=drop, relative_drop=relative)
+    return merged.assign(drop=drop, relative_drop=drop / merged["original"].where(merged["original"] > 0))
 
 
 def over_seeds(table: pd.DataFrame, column: str, by: list[str]) -> pd.DataFrame:
-    """Mean of a column over seeds with its 95 % t interval: columns `by`, n_seeds, mean, low, high."""
+    """Mean of a column over seeds with its 95 % t interval: columns `by`, n_seeds, mean, low, high.
+
+    A seed without a value does not count; the interval of one seed is nan.
+    """
     rows = []
     for names, part in table.groupby(by, sort=False, dropna=False):
         if part["seed"].duplicated().any():
             raise ValueError(f"several rows of one seed for {dict(zip(by, names, strict=True))}: add a column to {by}")
-        interval = mean_interval(part[column].to_numpy())
-        rows.append([*names, interval.n, interval.mean, interval.low, interval.high])
+        values = part[column].dropna().to_numpy()
+        found = mean_interval(values) if len(values) else MeanInterval(0, np.nan, np.nan, np.nan)
+        rows.append([*names, found.n, found.mean, found.low, found.high])
     return pd.DataFrame(rows, columns=[*by, "n_seeds", "mean", "low", "high"])
 
 
@@ -152,8 +145,8 @@ def paired(
         beside: `majority` takes the same number of the majority off: a difference of differences.
 
     Returns:
-        Columns budget, seed, group_name, role, n_train, value, without rows that lack either side; seeds that diverged
-        are left out.
+        Columns budget, seed, group_name, role, n_train, value, without rows that lack either side or a value (relative
+        to 0, a ratio with 0); seeds that diverged are left out.
 
     Raises:
         ValueError: For another word, a missing arm or column, or several rows for one number.
@@ -256,16 +249,12 @@ def disparity(table: pd.DataFrame, *, split: str, column: str = "relative_drop")
     part = table[(table["split"] == split) & (table["arm"] != "original")]
     if part.duplicated(["budget", "seed", "arm", "group_name"]).any():
         raise ValueError("several methods, networks or data sets are mixed: select one before asking for its disparity")
-    wide = part.pivot_table(index=["budget", "seed"], columns=["arm", "group_name"], values=column, dropna=False)
-    gaps = {arm: wide[arm]["minority"] - wide[arm]["majority"] for arm in wide.columns.levels[0]}
+    wide = part.pivot(index=["budget", "seed"], columns=["group_name", "arm"], values=column)
+    gaps = wide["minority"] - wide["majority"]
     if {"plain", "control"} <= set(gaps):
         gaps["plain minus control"] = gaps["plain"] - gaps["control"]
-    rows = []
-    for of, gap in gaps.items():
-        for budget, values in gap.groupby("budget", sort=False):
-            interval = mean_interval(values.to_numpy())
-            rows.append([budget, of, interval.n, interval.mean, interval.low, interval.high])
-    found = pd.DataFrame(rows, columns=["budget", "of", "n_seeds", "mean", "low", "high"])
+    long = gaps.rename_axis(columns="of").reset_index().melt(["budget", "seed"], value_name="gap")
+    found = over_seeds(long, "gap", ["budget", "of"])
     return found.sort_values(["of", "budget"], ascending=[True, False], ignore_index=True)
 
 
@@ -281,12 +270,13 @@ def convergence(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def text(table: pd.DataFrame, *, digits: int = 1) -> pd.DataFrame:
-    """A table of means for reading: mean, low and high become one column, `mean [low, high]`."""
+    """A table of means for reading: mean, low and high become one column, `mean [low, high]`; one seed has none."""
 
     def show(row: pd.Series) -> str:
+        mean = f"{row['mean']:.{digits}f}"
         if np.isnan(row["low"]):
-            return f"{row['mean']:.{digits}f}"
-        return f"{row['mean']:.{digits}f} [{row['low']:.{digits}f}, {row['high']:.{digits}f}]"
+            return f"{mean} (1 seed)" if row.get("n_seeds") == 1 else mean
+        return f"{mean} [{row['low']:.{digits}f}, {row['high']:.{digits}f}]"
 
     return table.assign(**{"mean [95 % interval]": table.apply(show, axis=1)}).drop(columns=["mean", "low", "high"])
 

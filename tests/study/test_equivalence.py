@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from linfair.study.equivalence import equivalent
+from linfair.study.compare import equivalent
 
 
 def table(differences: dict[str, list[float]], *, arms: tuple[str, ...] = ("plain",)) -> pd.DataFrame:

@@ -197,7 +197,7 @@ def in_and_out(table: pd.DataFrame, *, budget: float = HEADLINE, ways: Sequence[
         values[split] = found[found["budget"] == budget].set_index(["way", "group_name", "seed"])["value"]
     wide = pd.DataFrame(values)
     wide["train minus test"] = wide["train"] - wide["test_balanced"]
-    long = wide.melt(ignore_index=False, var_name="of", value_name="points").reset_index()
+    long = wide.melt(ignore_index=False, var_name="of", value_name="points").dropna().reset_index()
     return over_seeds(long, "points", ["way", "group_name", "of"])
 
 

@@ -11,8 +11,8 @@ import pandas as pd
 from scipy import stats
 
 from linfair.study.cell import Cell, Worker
-from linfair.study.store import ResultStore, key
-from linfair.training import threads
+from linfair.study.stages import Stages
+from linfair.study.store import ResultStore
 
 MASK_SEED_STEP = 1_000_000_007
 """Between two mask seeds of one teacher: far from every seed a study uses."""
@@ -24,12 +24,12 @@ def mask_overlap(
     """How alike the masks are that one method finds on the same teacher with other mask seeds.
 
     The first mask is the study's own; the others follow from seeds that differ by multiples of `MASK_SEED_STEP`, which
-    change the order and the shifts of the batches, and nothing else. Stored like an arm, and read if it is there.
+    change the order and the shifts of the batches, and nothing else.
 
     Args:
-        cells: From `grid` or `linfair_book.selection.selection_cells`.
+        cells: From `grid` or `linfair_book.selection.cells_of`.
         n_masks: Masks of each teacher, at least 2.
-        store: Where; the user's cache by default.
+        store: Where mask paths are kept; the user's cache by default.
         progress: Show progress bars.
 
     Returns:
@@ -37,32 +37,18 @@ def mask_overlap(
     """
     if n_masks < 2:
         raise ValueError(f"overlap is that of at least two masks, got n_masks={n_masks}")
-    store = store or ResultStore.default()
-    tables = []
+    rows = []
     for cell in cells:
-        worker = Worker(cell, store, progress)
-        name = key({"stage": "overlap", "n_masks": n_masks, "step": MASK_SEED_STEP, "arm": worker.name("plain")})
-        table = store.read(name)
-        if table is None:
-            table = _overlap(worker, n_masks)
-            store.write(name, table)
-        tables.append(table)
-    return pd.concat(tables, ignore_index=True)
-
-
-def _overlap(worker: Worker, n_masks: int) -> pd.DataFrame:
-    cell = worker.cell
-    with threads(worker.stages.threads):
+        worker = Worker(cell, store or ResultStore.default(), progress)
         paths = [worker.path.records]
         for number in range(1, n_masks):
             seeds = [seed + number * MASK_SEED_STEP for seed in cell.seeds]
-            options = {"seeds": seeds, "options": worker.options, "progress": worker.stages.progress}
-            paths.append(worker.linearizer.run(worker.teacher.model, worker.stages.data, cell.budgets, **options))
-    rows = []
-    for at_budget in zip(*paths, strict=True):
-        for seed, *masks in zip(cell.seeds, *(one.masks for one in at_budget), strict=True):
-            found = [a.jaccard(b) for a, b in combinations(masks, 2)]
-            rows.append([cell.method, at_budget[0].budget, seed, masks[0].kept, masks[0].total, np.mean(found)])
+            stages = Stages(worker.sets, seeds, worker.store, count=worker.stages.threads, progress=progress)
+            paths.append(stages.path(worker.teacher, cell.method, cell.budgets, worker.options).records)
+        for at_budget in zip(*paths, strict=True):
+            for seed, *masks in zip(cell.seeds, *(one.masks for one in at_budget), strict=True):
+                found = np.mean([a.jaccard(b) for a, b in combinations(masks, 2)])
+                rows.append([cell.method, at_budget[0].budget, seed, masks[0].kept, masks[0].total, found])
     return pd.DataFrame(rows, columns=["method", "budget", "seed", "kept", "total", "jaccard"])
 
 
@@ -70,9 +56,6 @@ def expected_jaccard(kept: int, total: int) -> float:
     """Expected Jaccard index of two independent random masks that keep `kept` of `total` units.
 
     They share X units, hypergeometric, and J = X / (2 kept - X). For many units this is b / (2 - b), b = kept / total.
-
-    Raises:
-        ValueError: If `kept` is not between 1 and `total`.
 
     >>> round(expected_jaccard(1, 4), 6), round(expected_jaccard(40_000, 100_000), 4)
     (0.25, 0.25)

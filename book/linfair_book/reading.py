@@ -16,6 +16,7 @@ def readable(means: pd.DataFrame, *, at: float = 0.0, digits: int = 1) -> pd.Dat
     >>> readable(means).astype(str).iloc[0].tolist()
     ['a', '5', 'up', '2.0 [1.0, 3.0]']
     """
+    means = means[means["n_seeds"] > 0]
     if means.empty:
         return NOTHING
     found = text(sides(means, at=at), digits=digits).rename(columns={"group_name": "group", "n_seeds": "seeds"})

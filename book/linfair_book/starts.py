@@ -24,7 +24,6 @@ from linfair_book.build import repository
 TABLE = Path("book/results/digits_resnet18_starts.parquet")
 CONFIGURATIONS = ("1,4",)
 EPOCHS = (20, 200)
-SPLITS = ("test", "test_balanced")
 
 
 def compute(
@@ -36,15 +35,7 @@ def compute(
     store: ResultStore | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Both starts with their controls, for each seed from one original network.
-
-    Args:
-        seeds: Seeds.
-        epochs: Epochs of the students' training.
-        configurations: Which networks.
-        profile: Recipe of the original network and of the students, but for their epochs.
-        store: Where finished arms are kept; the user's cache by default.
-        progress: Show progress bars.
+    """Both starts with their controls, for each seed from one original network; a schedule is no option of a TOML grid.
 
     Returns:
         The rows of `linfair.study.run` on the test splits, with `start` and `student_epochs`, which `options` repeats;
@@ -56,12 +47,11 @@ def compute(
             options = {"configurations": tuple(configurations), "start": start, "finetuning": False}
             options["schedule"] = replace(own, epochs=count)
             shared = {"method": "deepreduce", "seeds": seeds, "profile": profile, "options": options}
-            cells = grid("digits", "resnet18", curvature="none", **shared)
-            rows = run(cells, arms=["original", "plain", "control"], store=store, progress=progress)
+            rows = run(grid("digits", "resnet18", curvature="none", **shared), store=store, progress=progress)
             parts.append(rows.assign(start=start, student_epochs=count, options=f"start={start}, epochs={count}"))
     table = pd.concat(parts, ignore_index=True).drop(columns=["multiplier", "multipliers"])
     table.loc[table["arm"] == "original", ["start", "student_epochs", "options"]] = ["", 0, ""]
-    table = table[table["split"].isin(SPLITS)]
+    table = table[table["split"].isin(("test", "test_balanced"))]
     table = table.drop_duplicates(["arm", "start", "student_epochs", "budget", "seed", "split", "group"])
     return table.dropna(axis="columns", how="all").reset_index(drop=True)
 
@@ -69,35 +59,25 @@ def compute(
 def differences(table: pd.DataFrame, *, split: str = "test_balanced") -> pd.DataFrame:
     """Accuracy of both roles from either start, and fresh minus teacher within each seed, means over seeds.
 
-    Args:
-        table: From `compute`.
-        split: Which split.
-
     Returns:
         A row for each `arm`, `configuration`, `student_epochs`, `role` and `of` (`teacher`, `fresh`, `fresh minus
-        teacher`), with `n_seeds`, `mean`, `low`, `high`: per cent, the difference in points, 95 % t intervals. A
-        control has no configuration: it keeps every ReLU.
+        teacher`), with `n_seeds`, `mean`, `low`, `high`: per cent, the difference in points. A control has no
+        configuration: it keeps every ReLU, and one serves all budgets.
     """
     part = table[(table["split"] == split) & (table["arm"] != "original")]
-    part = part[(part["arm"] == "plain") | (part["budget"] == part["budget"].max())]  # one control serves all budgets
+    part = part[(part["arm"] == "plain") | (part["budget"] == part["budget"].max())]
     pooled = by_role(part.drop(columns=["budget", "budget_units", "kept"]))
-    by = ["arm", "configuration", "student_epochs", "group_name"]
+    by = ["arm", "configuration", "student_epochs", "role"]
     wide = 100 * pooled.pivot_table(index=[*by, "seed"], columns="start", values="accuracy")
     wide["fresh minus teacher"] = wide["fresh"] - wide["teacher"]
     long = wide.melt(ignore_index=False, var_name="of", value_name="value").reset_index()
-    return over_seeds(long, "value", [*by, "of"]).rename(columns={"group_name": "role"})
+    return over_seeds(long, "value", [*by, "of"])
 
 
 def shown(table: pd.DataFrame, *, split: str = "test_balanced") -> pd.DataFrame:
-    """The table of the page: a line for each network and length of training, `mean [low, high]` for each role.
-
-    Args:
-        table: From `compute`.
-        split: Which split.
-    """
-    found = differences(table, split=split).sort_values(
-        ["student_epochs", "arm"], ascending=[True, False], kind="stable"
-    )
+    """The table of the page: a line for each network and length of training, `mean [low, high]` for each role."""
+    found = differences(table, split=split)
+    found = found.sort_values(["student_epochs", "arm"], ascending=[True, False], kind="stable")
     kept = ("culled " + found["configuration"]).where(found["arm"] == "plain", "every ReLU kept")
     found = found.assign(network=kept + ", " + found["student_epochs"].astype(str) + " epochs")
     return side_by_side(found, ["role", "of"], line="network")

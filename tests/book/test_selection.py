@@ -1,15 +1,16 @@
-"""Selections of equal count: the arms against each other, differences and words by hand."""
+"""Selections of equal count: the arms against each other, differences by hand, what the page says of committed rows."""
 
 import pandas as pd
 import pytest
-import torch
 from linfair_book import selection
-from linfair_book.selection import NAMES, SELECTIONS
+from linfair_book.build import repository
+from linfair_book.reading import readable
+from linfair_book.selection import NAMES
 from scipy import stats
 
-from linfair.study import ResultStore, cell
+from linfair.study import ResultStore, cell, grid
 from linfair.study.cell import Worker
-from linfair.study.tables import by_role, drops
+from linfair.study.plan import find, plan
 
 PANEL = {"budgets": (0.5, 0.2), "seeds": (0, 1), "profile": "smoke"}
 SPLIT = "test_balanced"
@@ -26,17 +27,24 @@ def table(store: ResultStore) -> pd.DataFrame:
     return selection.run_selections("digits", "mlp", store=store, progress=False, **PANEL)
 
 
-@pytest.fixture(scope="module")
-def rows(table: pd.DataFrame) -> pd.DataFrame:
-    return drops(by_role(table))
-
-
 def cells_of(name: str) -> list[cell.Cell]:
-    one = next(one for one in SELECTIONS if one.name == name)
-    return selection.selection_cells(one, "digits", "mlp", **PANEL)
+    return selection.cells_of(name, "digits", "mlp", **PANEL)
 
 
 # The arms
+
+
+def test_the_grid_is_six_selections_on_one_network_two_with_a_control_of_their_own() -> None:
+    """Cells and arms written out: SNL meets its budgets to the unit, and its mask alone goes back to the original."""
+    stepwise = {"check_every": 1, "exact": True}
+    panels = {"snl": ("snl", stepwise), "snl mask": ("snl", stepwise | {"rewind": True})}
+    panels |= {name: (name, {}) for name in NAMES[2:]}
+    expected = {}
+    for name, (method, options) in panels.items():
+        [one] = grid("digits", "mlp", method=method, options=options, budgets=(0.4, 0.2, 0.1), seeds=range(10))
+        expected[one] = ("original", "plain", "control") if name in ("snl", "random") else ("original", "plain")
+    assert {job.cell: job.arms for job in plan(find("selection"), "small")} == expected
+    assert tuple(selection.panels()) == NAMES == tuple(panels)
 
 
 def test_every_selection_keeps_exactly_the_budget_and_starts_from_the_same_teacher(table: pd.DataFrame) -> None:
@@ -108,25 +116,16 @@ def by_hand() -> pd.DataFrame:
         ("snl mask", 0.1): ((0.72, 0.30), (0.64, 0.25)),
         ("random", 0.4): ((0.76, 0.30), (0.72, 0.40)),
         ("random", 0.1): ((0.64, 0.20), (0.64, 0.10)),
+        ("original", 1.0): ((0.80, 0.50), (0.80, 0.50)),
     }
-    original = {"majority": 0.8, "minority": 0.5}
-    return pd.DataFrame(
-        [
-            {
-                "selection": name,
-                "arm": "plain",
-                "split": SPLIT,
-                "budget": budget,
-                "seed": seed,
-                "group_name": role,
-                "accuracy": value,
-                "relative_drop": 100 * (original[role] - value) / original[role],
-            }
-            for (name, budget), seeds in accuracy.items()
-            for seed, pair in enumerate(seeds)
-            for role, value in zip(original, pair, strict=True)
-        ]
-    )
+    lines = [
+        {"selection": name, "budget": budget, "seed": seed, "role": role, "group_name": role, "accuracy": value}
+        for (name, budget), seeds in accuracy.items()
+        for seed, pair in enumerate(seeds)
+        for role, value in zip(("majority", "minority"), pair, strict=True)
+    ]
+    rows = pd.DataFrame(lines).assign(split=SPLIT, n=10, n_train=10)
+    return rows.assign(arm=rows["selection"].where(rows["selection"] == "original", "plain"))
 
 
 def t_interval(a: float, b: float) -> tuple[float, float, float]:
@@ -135,7 +134,7 @@ def t_interval(a: float, b: float) -> tuple[float, float, float]:
 
 
 def test_paired_differences_of_two_seeds_by_hand() -> None:
-    found = selection.paired(by_hand(), "random", split=SPLIT).set_index(["quantity", "budget"])
+    found = selection.differences(by_hand(), "random", split=SPLIT).set_index(["quantity", "budget"])
     assert set(found["selection"]) == {"snl mask"}
     expected = {
         ("minority accuracy", 0.4): t_interval(10, 5),
@@ -162,14 +161,15 @@ def test_levels_of_two_seeds_by_hand_in_the_order_of_the_page() -> None:
 
 def test_count_effect_by_hand() -> None:
     """Disparity from 40 to 10 %, averaged over the two selections: seed 0 from 27.5 to 35, seed 1 from 7.5 to 45."""
-    found = selection.count_effect(by_hand(), split=SPLIT)
+    [found] = selection.count_effect(by_hand(), split=SPLIT).itertuples()
     assert (found.mean, found.low, found.high) == pytest.approx(t_interval(35 - 27.5, 45 - 7.5))
 
 
-def test_disparities_are_those_of_the_tables_module_for_each_selection(rows: pd.DataFrame) -> None:
+def test_disparities_are_those_of_the_tables_module_for_each_selection(table: pd.DataFrame) -> None:
     """Against the means of `per_seed`; and plain minus control is the difference of the two means."""
-    found = selection.disparities(rows, split=SPLIT).set_index(["selection", "of", "budget"])["mean"]
-    means = selection.per_seed(rows, split=SPLIT)["disparity"].groupby(["selection", "budget"]).mean()
+    found = selection.disparities(table, split=SPLIT).set_index(["selection", "of", "budget"])["mean"]
+    means = selection.per_seed(table, split=SPLIT).query("quantity == 'disparity'")
+    means = means.groupby(["selection", "budget"])["value"].mean()
     for name in NAMES:
         for budget in PANEL["budgets"]:
             plain, control = found[name, "plain", budget], found[name, "control", budget]
@@ -177,32 +177,11 @@ def test_disparities_are_those_of_the_tables_module_for_each_selection(rows: pd.
             assert found[name, "plain minus control", budget] == pytest.approx(plain - control)
 
 
-@pytest.mark.parametrize(
-    ("shift", "words"),
-    [(-20.0, "smaller at 40, 10 %"), (60.0, "larger at 40, 10 %"), (0.0, "no difference shown at 40, 10 %")],
-)
-def test_the_verdict_names_a_side_only_where_the_interval_excludes_zero(shift: float, words: str) -> None:
-    """Twenty seeds; `snl mask` has `random`'s relative drops plus a shift for the minority, plus a little noise."""
-    noise = torch.randn(20, generator=torch.Generator().manual_seed(0))
-    noise = (noise - noise.mean()).tolist()
-    base = by_hand().query("selection == 'random' and seed == 0")
-    parts = []
-    for seed in range(20):
-        parts.append(base.assign(seed=seed))
-        other = base.assign(seed=seed, selection="snl mask")
-        moved = shift * (other["group_name"] == "minority") + noise[seed]
-        parts.append(other.assign(relative_drop=other["relative_drop"] + moved * (other["group_name"] == "minority")))
-        parts.append(parts[-1].assign(selection="snl"))
-    text = selection.verdict(pd.concat(parts), split=SPLIT)
-    assert f"snl mask: {words}" in text
-    headline = "which ReLUs are kept and how many" if shift else "The disparity depends on how many"
-    assert headline in text.splitlines()[0]
-    assert f"{shift:+.1f} [" in text or shift == 0
-
-
-def test_reached_says_counts_and_shares() -> None:
-    table = pd.DataFrame(
-        [("original", "original", 1.0, 200), ("deepreduce", "plain", 0.4, 100), ("deepreduce", "plain", 0.4, 60)],
-        columns=["selection", "arm", "budget", "kept"],
-    )
-    assert selection.reached(table, "deepreduce") == "30 % or 50 % (60 or 100 of 200) for 40 %"
+def test_what_the_page_says_of_deepreduce_holds_in_the_committed_rows() -> None:
+    beside = pd.read_parquet(repository() / selection.DEEPREDUCE_TABLE)
+    assert set(beside["selection"]) == {"original", "deepreduce", "snl mask", "random"}
+    found = selection.differences(beside, "random", split=SPLIT).query("selection == 'deepreduce'")
+    found = readable(found).set_index(["quantity", "budget"])["side"]
+    same = "no measurable change"
+    assert found["minority accuracy"].to_dict() == {"40 %": same, "20 %": "up", "10 %": "up"}
+    assert found["disparity"].to_dict() == {"40 %": same, "20 %": "down", "10 %": "down"}

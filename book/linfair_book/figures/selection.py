@@ -6,8 +6,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from linfair.plots.style import GREY, budget_axis, dots_with_intervals, drawn, line_with_interval
-from linfair.study.tables import by_role, drops, over_seeds
-from linfair_book.selection import disparities, names_in
+from linfair.study.tables import paired
+from linfair_book.selection import disparities, levels, names_in
 
 ROLES = ("minority", "majority")
 
@@ -17,18 +17,9 @@ def selection_accuracy(table: pd.DataFrame, *, split: str = "test_balanced") -> 
 
     Dotted grey lines mark where the two stood in the original network. What is left between a pair of points is the gap
     between the groups.
-
-    Args:
-        table: Rows of `linfair_book.selection.run_selections`, or some of its selections.
-        split: Which split.
-
-    Returns:
-        The figure.
     """
-    part = by_role(table[table["split"] == split])
-    part = part.assign(value=100 * part["accuracy"])
-    original = part[part["arm"] == "original"].drop_duplicates(["seed", "group_name"])
-    means = drawn(over_seeds(part[part["arm"] == "plain"], "value", ["budget", "selection", "group_name"]))
+    original = paired(table, arm="original", split=split, pooled="role").groupby("role")["value"].mean()
+    means = drawn(levels(table, split=split))
     budgets = sorted(means["budget"].unique(), reverse=True)
     names = names_in(table)
     columns = min(3, len(budgets))
@@ -42,9 +33,11 @@ def selection_accuracy(table: pd.DataFrame, *, split: str = "test_balanced") -> 
         ax.set_axis_off()
     for ax, budget in zip(axes.flat, budgets, strict=False):
         for role in ROLES:
-            rows = means[(means["budget"] == budget) & (means["group_name"] == role)].set_index("selection").loc[names]
-            before = original.loc[original["group_name"] == role, "value"].mean()
-            ax.axvline(before, color=GREY, linestyle=":", linewidth=1.4, label="original network" * (role == ROLES[1]))
+            rows = means[(means["budget"] == budget) & (means["quantity"] == f"{role} accuracy")]
+            rows = rows.set_index("selection").loc[names]
+            ax.axvline(
+                original[role], color=GREY, linestyle=":", linewidth=1.4, label="original network" * (role == ROLES[1])
+            )
             dots_with_intervals(ax, rows, y, role)
         ax.set_title(f"{100 * budget:g} % ReLUs")
         ax.set_yticks(y, names)
@@ -65,15 +58,8 @@ def selection_disparity(table: pd.DataFrame, *, split: str = "test_balanced") ->
 
     Down a line only the count changes; from line to line, at one budget, only the selection does. `snl mask` and
     `random` stand out, the others are thin; intervals are 95 % t intervals over seeds.
-
-    Args:
-        table: Rows of `linfair_book.selection.run_selections`.
-        split: Which split.
-
-    Returns:
-        The figure.
     """
-    found = drawn(disparities(drops(by_role(table[table["split"] == split])), split=split))
+    found = drawn(disparities(table, split=split))
     found = found[found["of"] == "plain minus control"]
     budgets = sorted(found["budget"].unique(), reverse=True)
     figure, ax = plt.subplots(figsize=(5.4, 3.6))

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -59,7 +60,7 @@ def wilson(accuracy: float, n: int, *, level: float = 0.95) -> tuple[float, floa
     """
     if n < 1 or not 0 <= accuracy <= 1:
         raise ValueError(f"need n >= 1 and an accuracy in [0, 1], got n={n}, accuracy={accuracy}")
-    z = stats.norm.ppf((1 + level) / 2)
+    z = _quantile(level, math.inf)
     centre = accuracy + z**2 / (2 * n)
     half = z * math.sqrt(accuracy * (1 - accuracy) / n + z**2 / (4 * n**2))
     scale = 1 + z**2 / n
@@ -125,8 +126,15 @@ def mean_interval(values: Sequence[float], *, level: float = 0.95) -> MeanInterv
     mean = float(array.mean())
     if array.size == 1:
         return MeanInterval(1, mean, math.nan, math.nan)
-    half = float(stats.t.ppf((1 + level) / 2, array.size - 1) * array.std(ddof=1) / math.sqrt(array.size))
+    half = float(_quantile(level, array.size - 1) * array.std(ddof=1) / math.sqrt(array.size))
     return MeanInterval(array.size, mean, mean - half, mean + half)
+
+
+@cache  # the search for a quantile takes longer than all the rest of an interval
+def _quantile(level: float, freedom: float) -> np.float64:
+    """Half width of an interval in standard errors: of Student's t, normal for infinite degrees of freedom."""
+    law = stats.t(freedom) if math.isfinite(freedom) else stats.norm
+    return law.ppf((1 + level) / 2)
 
 
 def relative_drop(accuracy: float, original: float) -> float:

@@ -48,18 +48,11 @@ class GroupGradient:
 class ParameterRisk:
     """Mean cross entropy of any inputs of a split, as a function of a network's parameters.
 
-    It works on a copy of the network in evaluation mode, so the network itself, its flags and its gradients stay as
-    they are. All parameters count, frozen or not; the gates' alphas only on request. Inputs are taken at their stored
-    position, not moved to the data set's other views. Sums run in float64 whatever the network computes in.
-
-    Args:
-        model: A network, gated or not.
-        data: Its data set.
-        split: One of `data.splits`.
-        alpha: Count the gates' alphas among the parameters, last.
-        batch_size: Inputs of one pass through the network: bounds the memory, not the value.
-        dtype: Precision of the network's own arithmetic; None is its most precise parameter's. TF32 and autocast are
-            off while it computes.
+    It works on a copy in evaluation mode, so the network itself, its flags and its gradients stay as they are. All
+    parameters count, frozen or not; with alpha=True the gates' alphas too, after the others. Inputs are taken at their
+    stored position, not moved to the data set's other views. `dtype` is the precision of the network's own arithmetic,
+    None that of its most precise parameter; sums run in float64, and TF32 and autocast are off. `batch_size` bounds the
+    memory, not the value.
 
     Attributes:
         n: Inputs of each group in the split.

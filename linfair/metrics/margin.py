@@ -87,18 +87,10 @@ def closeness(logits: Tensor) -> Tensor:
 
 
 def normalised(means: Sequence[float], counts: Sequence[int]) -> list[float]:
-    """Each group's mean divided by that of the largest group, as in Fig. 14.
+    """Each group's mean divided by that of the group with most training inputs, as in Fig. 14; nan where that is 0.
 
-    Args:
-        means: One mean for each group.
-        counts: Training inputs of each group. Where several groups are the largest, the divisor is the mean of theirs,
-            so that it does not depend on how groups are numbered.
-
-    Returns:
-        A ratio for each group; nan where the divisor is 0.
-
-    Raises:
-        ValueError: If the lengths differ.
+    Where several groups are the largest, the divisor is the mean of theirs, so that it does not depend on how groups
+    are numbered.
 
     >>> normalised([0.8, 0.2], [900, 100])
     [1.0, 0.25]

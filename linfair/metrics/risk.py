@@ -86,10 +86,7 @@ def logits_on(model: nn.Module, data: GroupedData, split: str) -> Tensor:
 
 
 def checked_logits(logits: Tensor) -> Tensor:
-    """The logits as float64 on the CPU, after checking that a group quantity can be computed from them.
-
-    Raises:
-        ValueError: If they are not (n, classes >= 2), or one is not finite.
+    """The logits as float64 on the CPU, after checking that they are (n, classes >= 2) and finite.
 
     >>> checked_logits(torch.tensor([[0.0, float("nan")]]))
     Traceback (most recent call last):
@@ -115,10 +112,7 @@ def check_shapes(one: Tensor, two: Tensor) -> None:
 
 
 def values_by_group(values: Tensor, groups: Tensor, n_groups: int) -> list[np.ndarray]:
-    """The values (n,) of each group, float64: one array for every group of the data set.
-
-    Raises:
-        ValueError: As `linfair.metrics.accuracy.check_groups`.
+    """The values (n,) of each group, float64: one array for every group of the data set, checked as `check_groups`.
 
     >>> [part.tolist() for part in values_by_group(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([1, 0, 1]), 2)]
     [[2.0], [1.0, 3.0]]
@@ -154,10 +148,7 @@ def mean_by_group(values: Tensor, groups: Tensor, n_groups: int, *, level: float
 
 
 def losses(logits: Tensor, y: Tensor) -> Tensor:
-    """Cross entropy of each input in nats, float64, (n,), from logits (n, classes) and labels (n,).
-
-    Raises:
-        ValueError: For logits that `checked_logits` refuses, or labels that do not fit them.
+    """Cross entropy of each input in nats, float64, (n,), from logits (n, classes) and labels (n,) that fit them.
 
     >>> round(losses(torch.zeros(1, 2), torch.tensor([0])).item(), 6)  # log 2
     0.693147

@@ -212,10 +212,7 @@ class Rate(NamedTuple):
 
 
 def fit_rate(n: Sequence[float], errors: Sequence[float]) -> Rate:
-    """Fit a power law to errors.
-
-    Raises:
-        ValueError: If there are fewer than two different n, or something is not positive.
+    """Fit a power law to positive errors at two or more different n.
 
     >>> fit_rate([1, 2, 4], [1.0, 0.25, 0.0625])
     Rate(order=-2.0, constant=1.0, residual=0.0, n=3)
@@ -252,10 +249,9 @@ def rate_table(n: Sequence[int], *, functions: Sequence[str] = tuple(FUNCTIONS))
 def rates(table: pd.DataFrame) -> pd.DataFrame:
     """Fitted exponents of `rate_table`, with free and with equally spaced knots, a row per function.
 
-    Returns:
-        Columns `function`, `name`, `order`, `residual` (see `Rate`), `last_order` (from the two largest n alone),
-        `even_order`, `points` (n of the fit), `scaled` (n^2 E_n at the largest n), `largest` (largest n^2 E_n of all:
-        the constant of the O(1/n^2) over these n) and `limit`.
+    Columns `function`, `name`, `order`, `residual` (see `Rate`), `last_order` (from the two largest n alone),
+    `even_order`, `points` (n of the fit), `scaled` (n^2 E_n at the largest n), `largest` (n^2 E_n: the constant of the
+    O(1/n^2) over these n) and `limit`.
     """
     rows = []
     for key, part in table.sort_values("n", kind="stable").groupby("function", sort=False):

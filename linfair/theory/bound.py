@@ -261,8 +261,7 @@ def remainders(
         (index,) = before.positions(group, "exact")
         gradient, product, risk = before.gradient(index), hessian_product(before, index), _risk(before, index)
         for t in steps:
-            # `after` becomes the network on the way; its buffers are all folded
-            with torch.no_grad():
+            with torch.no_grad():  # `after` becomes the network on the way; its buffers are all folded
                 vector_to_parameters(start + t * (end - start), after.parameters)
             found = expand(_risk(after, index) - risk, gradient, product, t * (end - start))
             rows.append(Step(**vars(found), group=group, n=len(index), t=t))
@@ -302,8 +301,8 @@ def _both(
         raise ValueError(f"{type(model).__name__} has no gates, so alpha=True has nothing to add; use alpha=False")
     if sites(model) and not sites(original):
         original = install(original, data.input_shape)
-    folded = [fold_batch_norm(one) for one in (original, model)]
-    before, after = (ParameterRisk(one, data, split, alpha=alpha, **options) for one in folded)
+    networks = (fold_batch_norm(one) for one in (original, model))
+    before, after = (ParameterRisk(one, data, split, alpha=alpha, **options) for one in networks)
     one, two = _names(before), _names(after)
     if one != two:
         differ = sorted(set(one) ^ set(two)) or one[:1]

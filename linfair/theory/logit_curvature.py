@@ -27,25 +27,15 @@ MEMORY = 40_000_000
 
 
 class LogitCurvature(NamedTuple):
-    """One number for each input, float64, shape (n,).
-
-    Attributes:
-        h: Logit.
-        squared: |grad h|^2.
-        top: Largest eigenvalue of grad^2 h.
-        bottom: Smallest eigenvalue of grad^2 h.
-        probability_top: Largest eigenvalue of grad^2 p.
-        residual: The largest of the three eigenvalues' residuals; 0 for dense Hessians.
-        converged: Whether each residual is within tolerance.
-    """
+    """One number for each input, float64, shape (n,)."""
 
     h: Tensor
-    squared: Tensor
-    top: Tensor
-    bottom: Tensor
-    probability_top: Tensor
-    residual: Tensor
-    converged: Tensor
+    squared: Tensor  # |grad h|^2
+    top: Tensor  # largest eigenvalue of grad^2 h
+    bottom: Tensor  # smallest eigenvalue of grad^2 h
+    probability_top: Tensor  # largest eigenvalue of grad^2 p
+    residual: Tensor  # the largest of the three eigenvalues' residuals; 0 for dense Hessians
+    converged: Tensor  # whether each residual is within tolerance
 
 
 def logit_curvature(logit: Logit, theta: Tensor, x: Tensor, *, steps: int = 80, tol: float = 1e-3) -> LogitCurvature:

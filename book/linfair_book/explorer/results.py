@@ -109,24 +109,19 @@ def _method(part: pd.DataFrame) -> pd.Series:
 def _bars(compared: pd.DataFrame) -> dict[tuple, list[list]]:
     """The bars of each choice, majority first, from rows with `percent`, `before` and `drop`."""
     by = [*_PANEL, "role", "group_name"]
-    compared = compared[[*by, "seed", "n", "percent", "before", "drop"]]  # few columns: grouping copies them
-    level, drop, before = (over_seeds(compared, column, by) for column in ("percent", "drop", "before"))
-    sizes = compared.groupby(by)["n"].agg(["min", "max"])
-    roles = compared.groupby([*_PANEL, "group_name"])["role"].nunique()
+    level, lost = (over_seeds(compared[[*by, "seed", column]], column, by) for column in ("percent", "drop"))
+    seeds = compared.groupby(by, sort=False)
+    few, many, before = (seeds[of].agg(how).to_numpy() for of, how in (("n", "min"), ("n", "max"), ("before", "mean")))
+    roles = level.groupby([*_PANEL, "group_name"])["role"].transform("nunique")
+    ends = ["mean", "low", "high"]
+    numbers = zip(*level[ends].to_numpy().T, before, *lost[ends].to_numpy().T, strict=True)
     bars: dict[tuple, list[list]] = {}
-    for names, accuracy, lost, original in zip(
-        level[by].itertuples(index=False, name=None),
-        level[["n_seeds", "mean", "low", "high"]].itertuples(),
-        drop[["mean", "low", "high"]].itertuples(index=False, name=None),
-        before["mean"],
-        strict=True,
+    for row, least, most, several, found in zip(
+        level.itertuples(index=False), few, many, roles > 1, numbers, strict=True
     ):
-        *panel, role, group = names
-        few, many = sizes.loc[names]
-        name = f"{group} as {role}" if roles.loc[(*panel, group)] > 1 else str(group)
-        ends = map(_number, (accuracy.mean, accuracy.low, accuracy.high, original, *lost))
-        size = f"{few}" if few == many else f"{few} to {many}"
-        bars.setdefault(tuple(panel), []).append([name, role, accuracy.n_seeds, size, *ends])
+        name = f"{row.group_name} as {row.role}" if several else str(row.group_name)
+        size = f"{least}" if least == most else f"{least} to {most}"
+        bars.setdefault(tuple(row[: len(_PANEL)]), []).append([name, row.role, row.n_seeds, size, *map(_number, found)])
     return {panel: sorted(rows, key=lambda row: (row[1], row[0])) for panel, rows in bars.items()}
 
 

@@ -24,17 +24,7 @@ LINES = (
 
 
 def best_segments(function: str, n: Sequence[int]) -> Figure:
-    """A convex function and its best approximations, one panel for each number of segments (Prop. 4.1).
-
-    Below each, the gap f_n - f: it swings between -E_n (grey, dashed) at the knots and E_n inside.
-
-    Args:
-        function: A key of `linfair.theory.approximation.FUNCTIONS`.
-        n: Numbers of segments.
-
-    Returns:
-        The figure.
-    """
+    """A convex function and its best approximations by n segments; below each the gap f_n - f, within -E_n and E_n."""
     target = FUNCTIONS[function]
     x = np.linspace(target.low, target.high, 601)
     y = np.array([target.value(point) for point in x.tolist()])
@@ -57,17 +47,7 @@ def best_segments(function: str, n: Sequence[int]) -> Figure:
 
 
 def approximation_rates(table: pd.DataFrame) -> Figure:
-    """Error of the best approximation against the number of segments, one line for each function (Prop. 4.1).
-
-    A function whose error with equally spaced knots falls at another rate has a second, dashed line for them; the grey
-    line falls as n^-2.
-
-    Args:
-        table: Rows of `linfair.theory.approximation.rate_table`.
-
-    Returns:
-        The figure.
-    """
+    """Error against the number of segments by function (`rate_table`); dashed for equally spaced knots of the root."""
     figure, ax = plt.subplots(figsize=(5.0, 3.6))
     for (color, marker), (key, part) in zip(LINES, table.groupby("function", sort=False), strict=False):
         ax.loglog(part["n"], part["error"], color=color, marker=marker, markersize=4, label=f"${part['name'].iloc[0]}$")
@@ -84,16 +64,7 @@ def approximation_rates(table: pd.DataFrame) -> Figure:
 
 
 def two_units(networks: Sequence[nn.Module], titles: Sequence[str], *, reach: float = 3.0) -> Figure:
-    """Networks with one hidden layer of two units: what each unit adds, and their sum (Fig. 10).
-
-    Args:
-        networks: Linear, gate, linear, one input and one output.
-        titles: One for each.
-        reach: Half the width of the picture.
-
-    Returns:
-        The figure.
-    """
+    """Networks with one hidden layer of two units: what each unit adds, and their sum (Fig. 10)."""
     figure, axes = plt.subplots(1, len(networks), figsize=(5.4, 3.2), sharey=True, squeeze=False)
     x = np.linspace(-reach, reach, 601)
     for ax, network, title in zip(axes[0], networks, titles, strict=True):
@@ -114,16 +85,10 @@ def two_units(networks: Sequence[nn.Module], titles: Sequence[str], *, reach: fl
 
 
 def piece_counts(table: pd.DataFrame) -> Figure:
-    """Pieces of random networks against the share of ReLUs kept, with both bounds, one panel for each architecture.
+    """Pieces of random networks (`counts_of_random_networks`) against the share of ReLUs kept, by architecture.
 
     Blue: mean over seeds, band from the fewest to the most pieces. Green: the product of (1 + kept), mean over masks.
     Grey, dashed: the printed bound for all units.
-
-    Args:
-        table: Rows of `linfair.theory.networks.counts_of_random_networks`.
-
-    Returns:
-        The figure.
     """
     names = table["widths"].unique()
     figure, axes = plt.subplots(1, len(names), figsize=(5.4, 3.4), sharey=True, sharex=True, squeeze=False)
@@ -144,14 +109,7 @@ def piece_counts(table: pd.DataFrame) -> Figure:
 
 
 def pieces_of_trained(table: pd.DataFrame) -> Figure:
-    """Pieces of trained networks on segments between inputs against the share of ReLUs kept: mean, 10 to 90 % of them.
-
-    Args:
-        table: Rows of `linfair_book.theory.line_table`.
-
-    Returns:
-        The figure.
-    """
+    """Pieces on segments between inputs (`line_table`) against the share of ReLUs kept: mean, 10 to 90 % of them."""
     figure, ax = plt.subplots(figsize=(5.0, 3.0))
     by_budget = table.groupby("budget")["pieces"]
     x = 100 * np.array(sorted(by_budget.groups))
@@ -165,16 +123,10 @@ def pieces_of_trained(table: pd.DataFrame) -> Figure:
 
 
 def excess_shares(shares: pd.DataFrame) -> Figure:
-    """How often R(a) >= 0 against the ReLUs kept, a panel for each split (Prop. 4.3).
+    """How often R(a) >= 0 against the ReLUs kept, a panel for each split (`loss_shares`).
 
     Majority and minority: share of their groups, mean over seeds with t interval. Green: share of seeds in which no
     group gains, with Wilson interval.
-
-    Args:
-        shares: Rows of `linfair_book.theory.loss_shares`.
-
-    Returns:
-        The figure.
     """
     splits = shares["split"].unique()
     figure, axes = plt.subplots(1, len(splits), figsize=(5.4, 3.2), sharey=True, squeeze=False)
@@ -195,15 +147,7 @@ def excess_shares(shares: pd.DataFrame) -> Figure:
 
 
 def excess_bounds(table: pd.DataFrame, names: Mapping[str, str]) -> Figure:
-    """Right side of Theorem 4.4 against R(a), a point for each group and seed that loses; on the line they are equal.
-
-    Args:
-        table: Rows of `linfair_book.theory.bound_table`.
-        names: Readings to draw and what to call them. A right side of 0 cannot be drawn on a logarithmic axis.
-
-    Returns:
-        The figure.
-    """
+    """Right side of Theorem 4.4 (`bound_table`) against R(a) of groups that lose, by reading; 0 cannot be drawn."""
     losing = table[(table["excess"] > 0) & (table["bound"] > 0)]
     figure, ax = plt.subplots(figsize=(5.0, 4.0))
     for (color, marker), (variant, name) in zip(LINES, names.items(), strict=False):
@@ -220,14 +164,7 @@ def excess_bounds(table: pd.DataFrame, names: Mapping[str, str]) -> Figure:
 
 
 def remainder_orders(steps: pd.DataFrame) -> Figure:
-    """Size of the remainder against the length of the step, one line for each group, with lines of order 1 and 3.
-
-    Args:
-        steps: A row for each group and step: fields of `linfair.theory.bound.Step`.
-
-    Returns:
-        The figure.
-    """
+    """Size of the remainder (`linfair.theory.bound.Step`) against the step, by group, beside orders 1 and 3."""
     figure, ax = plt.subplots(figsize=(5.0, 3.4))
     for _, part in steps.groupby("group"):
         ax.loglog(part["t"], part["remainder"].abs(), color=COLORS["majority"], marker="o", markersize=3, linewidth=1)
@@ -242,14 +179,7 @@ def remainder_orders(steps: pd.DataFrame) -> Figure:
 
 
 def hessian_violations(table: pd.DataFrame) -> Figure:
-    """Share of networks that break each reading of Prop. 4.5, with Wilson intervals.
-
-    Args:
-        table: Rows of `linfair.theory.hessian.violations`.
-
-    Returns:
-        The figure.
-    """
+    """Share of networks that break each reading of Prop. 4.5 (`violations`), with Wilson intervals."""
     figure, ax = plt.subplots(figsize=(5.0, 2.2))
     y = np.arange(len(table))[::-1]
     ax.hlines(y, 100 * table["low"], 100 * table["high"], color=COLORS["minority"], linewidth=1.5)
@@ -262,15 +192,7 @@ def hessian_violations(table: pd.DataFrame) -> Figure:
 
 
 def hessian_terms(table: pd.DataFrame, readings: Sequence[str]) -> Figure:
-    """Right side of Prop. 4.5 against the group's top eigenvalue; on the line they are equal, below it it fails.
-
-    Args:
-        table: A row for each network and group: `eigenvalue` and a column for each reading's right side.
-        readings: Columns to draw. Right sides that are not positive cannot be drawn.
-
-    Returns:
-        The figure.
-    """
+    """Right sides of Prop. 4.5 (`hessian_table`) against the group's top eigenvalue; below the line it fails."""
     figure, ax = plt.subplots(figsize=(5.0, 3.8))
     for (color, marker), reading in zip(LINES, readings, strict=False):
         part = table[(table[reading] > 0) & (table["eigenvalue"] > 0)]
@@ -284,14 +206,7 @@ def hessian_terms(table: pd.DataFrame, readings: Sequence[str]) -> Figure:
 
 
 def gradient_ratios(table: pd.DataFrame) -> Figure:
-    """Ratio of the smaller to the larger group's gradient norm, measured and as App. A.1 has it, a line per case.
-
-    Args:
-        table: Rows of `linfair.theory.stationarity.stationarity_table`.
-
-    Returns:
-        The figure.
-    """
+    """Smaller over larger group's gradient norm by case (`stationarity_table`), measured and as App. A.1 has it."""
     names = [row.variant if np.isnan(row.setting) else f"{row.variant}, {row.setting:g}" for row in table.itertuples()]
     figure, ax = plt.subplots(figsize=(5.4, 0.3 * len(table) + 1.2))
     y = np.arange(len(table))[::-1]

@@ -15,17 +15,7 @@ from linfair_book.toy import ToyStudy
 def toy_boundaries(study: ToyStudy, seed: int, budgets: Sequence[float], *, resolution: int = 240) -> Figure:
     """The networks of one seed at several budgets: training points, true boundary, learned boundary.
 
-    The ground is coloured by what the network predicts; the titles give the accuracy of both groups on the
-    balanced test.
-
-    Args:
-        study: A trained toy study.
-        seed: One of its seeds.
-        budgets: Some of its budgets, one panel each.
-        resolution: Pixels of the prediction along each axis.
-
-    Returns:
-        The figure, closed for pyplot, so that a notebook shows it once.
+    The ground is coloured by what the network predicts; titles give the accuracy of both groups on the balanced test.
     """
     roles = ("majority", "minority")
     figure, axes = plt.subplots(1, len(budgets), figsize=(5.0, 3.3), sharex=True, sharey=True, squeeze=False)
@@ -54,17 +44,9 @@ def toy_accuracy(
     split: str = "test_balanced",
     names: tuple[str, str] = ("majority", "minority"),
 ) -> Figure:
-    """Accuracy of majority and minority against the ReLU budget, mean and 95 % t interval over seeds.
+    """Accuracy of majority and minority against the ReLU budget (`toy.summarise`), mean and 95 % t interval over seeds.
 
     A dashed grey line marks where the minority stood with all ReLUs.
-
-    Args:
-        summary: The table of `linfair_book.toy.summarise`.
-        split: Which test to draw.
-        names: What to write at the lines of `majority` and `minority`.
-
-    Returns:
-        The figure, closed for pyplot, so that a notebook shows it once.
     """
     figure, ax = plt.subplots()
     chosen = summary[summary["split"] == split]

@@ -9,7 +9,7 @@ from importlib import import_module as _import
 
 __version__ = "0.1.0"
 _HOMES = {"load_data": "data", "build": "models", "fit": "training", "install": "gates", "Mask": "masks"}
-_HOMES |= {"linearize": "linearizers", "finetune": "linearizers", "measure": "study.measure", "run": "study"}
+_HOMES |= {"linearize": "linearizers", "finetune": "linearizers", "measure": "metrics.measure", "run": "study"}
 __all__ = ["Mask", "audit", "build", "finetune", "fit", "install", "linearize", "load_data", "measure", "run"]
 __dir__ = __all__.copy  # for completion
 

@@ -11,8 +11,8 @@ from linfair import gates, metrics
 from linfair.data import GroupedData, Split
 from linfair.linearizers import oneshot
 from linfair.linearizers.oneshot import OneShot
+from linfair.metrics.measure import Original, answers, measure
 from linfair.precision import full_precision, products
-from linfair.study.measure import Original, answers, measure
 from linfair.theory import excess_bound, hessian_bound, stationarity
 from linfair.training import Schedule, correctness, fit, predict, supervised
 

@@ -22,8 +22,8 @@ from linfair.device import device_name
 from linfair.masks import Mask, apply_mask, masks_of
 from linfair.metrics.distance import ParameterDistance, parameter_distance
 from linfair.metrics.margin import closeness_of, normalised
+from linfair.metrics.measure import Original, measure
 from linfair.metrics.risk import Disparity, GroupMean, disparity
-from linfair.study.measure import Original, measure
 from linfair.study.store import weights_digest
 
 WORST = {"accuracy": "low", "drop": "high", "risk": "high", "excess": "high", "margin": "low", "churn": "high"}
@@ -59,7 +59,7 @@ class Diagnosis:
 
     Attributes:
         table: A row for each network (`arm`: `original`, `linearized`) and group, with the columns of
-            `linfair.study.measure.measure` and `original` (its accuracy), `drop` and its ends (points; from both
+            `linfair.metrics.measure.measure` and `original` (its accuracy), `drop` and its ends (points; from both
             Wilson intervals), `relative_drop` (%), `margin_normalised` (by the largest group's), `closeness` and its
             ends (two labels only, else nan), provenance.
         split: The split.

@@ -22,10 +22,10 @@ from linfair.device import device_name
 from linfair.linearizers import LinearizedModel
 from linfair.linearizers.record import record
 from linfair.metrics import GroupAccuracy
+from linfair.metrics.measure import DIAGNOSTICS, Original, measure
 from linfair.mitigation import PLAIN, Lagrangian, check_name
 from linfair.mitigation.choose import FEW, NOISE, Choice, Judged, check_limits, choose, judged_groups
 from linfair.study.arms import canonical, mitigation_of
-from linfair.study.measure import DIAGNOSTICS, Original, measure
 from linfair.study.recipes import recipe
 from linfair.study.stages import Stages
 from linfair.study.store import ResultStore, weights_digest
@@ -69,7 +69,7 @@ class Mitigated:
         judged: The groups it was judged by.
         diverged: Arms that were left out, and what was said of each.
         model: The chosen network.
-        table: A row for each (arm, split, group) with the columns of `linfair.study.measure.measure`, `arm`, `judged`,
+        table: A row for each (arm, split, group) with the columns of `linfair.measure`, `arm`, `judged`,
             `allowed`, `chosen`, `diverged`, `p`, `seconds_finetune` and provenance. Validation rows of every arm; test
             rows of `plain` and the chosen arm only.
         warnings: What people should know before they believe it.

@@ -3,12 +3,14 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor, nn
 
 from linfair import gates
 from linfair.linearizers.stages import stages
+from linfair.models import build
 
 
 @dataclass(frozen=True, order=True)
@@ -105,3 +107,53 @@ def possible(model: nn.Module, configurations: Sequence[Configuration]) -> list[
     """Those whose culled stages a network with gates has."""
     count = len(stages(model))
     return [one for one in configurations if all(number <= count for number in one.culled)]
+
+
+@cache
+def fixed_list(
+    network: str, shape: tuple[int, ...], width: int | None, configurations: tuple[str, ...]
+) -> tuple[tuple[str, int, int], ...]:
+    """What a fixed list of configurations keeps: (configuration, kept units, all units), most units first.
+
+    Args:
+        network: Name of the network.
+        shape: Shape of one input.
+        width: Width of the network; None is the full one.
+        configurations: The list.
+
+    Raises:
+        ValueError: If the network cannot have one of them, or two keep equally many.
+
+    >>> fixed_list("resnet18", (3, 32, 32), None, ("1,4", "2,3"))
+    (('2,3', 294912, 491520), ('1,4', 196608, 491520))
+    """
+    gated = _gated(network, shape, width)
+    total = gates.total_units(gated)
+    try:
+        counts = kept_counts(gated, configurations)
+    except ValueError as error:
+        raise ValueError(f"{network}: {error}") from None
+    return tuple((str(one), count, total) for one, count in counts.items())
+
+
+def stand_in_list(network: str, shape: tuple[int, ...], configurations: Sequence[str]) -> tuple[str, ...]:
+    """Of a list made for another network those that a stand-in can have: with some units left, each count once.
+
+    Raises:
+        ValueError: If there are none.
+    """
+    gated = _gated(network, shape, None)
+    found: dict[int, Configuration] = {}
+    for one in possible(gated, [Configuration.parse(text) for text in configurations]):
+        found.setdefault(one.count(gated), one)
+    listed = tuple(str(one) for count, one in found.items() if 0 < count < gates.total_units(gated))
+    if not listed:
+        raise ValueError(
+            f"{network} cannot stand in: it can have none of the configurations {' / '.join(configurations)}"
+        )
+    return listed
+
+
+@cache
+def _gated(network: str, shape: tuple[int, ...], width: int | None) -> torch.nn.Module:
+    return gates.install(build(network, shape, 2, width=width), shape)

@@ -13,9 +13,9 @@ from dataclasses import fields
 import pandas as pd
 
 from linfair.linearizers.record import LinearizedModel
+from linfair.metrics.measure import DIAGNOSTICS
 from linfair.mitigation import MITIGATIONS, PLAIN, check_name, resolve
 from linfair.options import checked
-from linfair.study.measure import DIAGNOSTICS
 
 ARMS = ("original", PLAIN, "control")
 """Arms without a mitigation; those with one are `linfair.mitigation.MITIGATIONS`."""
@@ -89,7 +89,7 @@ def with_fate(rows: pd.DataFrame, one: LinearizedModel, seeds: Sequence[int]) ->
     `train` alone, is the whole history as JSON, a number for each epoch to four digits.
 
     Args:
-        rows: From `linfair.study.measure.measure`.
+        rows: From `linfair.metrics.measure.measure`.
         one: What was measured.
         seeds: One for each member.
     """

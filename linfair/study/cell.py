@@ -24,9 +24,9 @@ from linfair.data import EMBEDDED, GroupedData
 from linfair.device import device_name, peak_memory, watch_memory
 from linfair.linearizers.record import LinearizedModel
 from linfair.linearizers.registry import find
+from linfair.metrics.measure import Original, measure
 from linfair.study.arms import ARMS, canonical, mitigation_of, with_fate
 from linfair.study.grids import Cell, built_as, found_words, grid, load_sets, pairs
-from linfair.study.measure import Original, measure
 from linfair.study.recipes import Recipe, recipe
 from linfair.study.stages import Path as MaskPath
 from linfair.study.stages import Stages, Teacher, machine, settings_of
@@ -67,7 +67,7 @@ def run(
         announce: Told each arm's name and whether it was read or computed.
 
     Returns:
-        A row per (cell, arm, budget, seed, split, group), see `linfair.study.measure`.
+        A row per (cell, arm, budget, seed, split, group), see `linfair.metrics.measure`.
     """
     arms, store = [canonical(arm) for arm in arms], store or ResultStore.default()
     workers = (Worker(cell, store, progress) for cell in cells)

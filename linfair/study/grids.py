@@ -2,17 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 
 import torch
 
-from linfair import gates
 from linfair.checkpoints import CheckpointError, load_network
 from linfair.data import DATASETS, DataError, GroupedData, input_shape, load_data
-from linfair.linearizers.configurations import Configuration, kept_counts, possible
+from linfair.linearizers.configurations import fixed_list
 from linfair.linearizers.record import check_budgets
 from linfair.linearizers.registry import find
-from linfair.models import INITS, build
+from linfair.models import INITS
 from linfair.options import checked
 from linfair.study.recipes import CURVATURE, Recipe, in_precision, recipe
 
@@ -112,14 +110,14 @@ def grid(
         seeds: Seeds.
         profile: One of `linfair.study.recipes.PROFILES`.
         device: `cpu` or `cuda`.
-        width: Width of the network; None is the recipe's.
-        teacher: File of a trained network, for one seed.
-        options: Options of the method that differ from the recipe's, for example `{"exact": True}` for SNL.
-        data_options: Options of the data set, for example `{"label": "age", "group": "race"}`.
-        curvature: Whose Hessian eigenvalues are computed, see `Cell`.
-        init: How the network starts, see `Cell`.
-        base_data_options: Options of the data set for the original network's training alone, see `Cell`.
-        precision: Of every training, see `Cell`.
+        width: Width of the network; None is the recipe's. This and what follows is as in `Cell`.
+        teacher: File of a trained network.
+        options: Of the method, for example `{"exact": True}` for SNL.
+        data_options: Of the data set, for example `{"label": "age", "group": "race"}`.
+        curvature: Whose Hessian eigenvalues are computed.
+        init: How the network starts.
+        base_data_options: Of the data set for the original network's training alone.
+        precision: Of every training.
 
     Raises:
         ValueError: For an unknown method or option, a value that an option does not take, budgets that are not
@@ -130,10 +128,9 @@ def grid(
     data_options, base = [checked(one, DATASETS[data], data) if data in DATASETS else one for one in given]
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"device {device!r} was asked for, but torch sees no GPU here; use device='cpu'")
-    if init not in (None, *INITS):
-        raise ValueError(f"no init={init!r}; there are {', '.join(INITS)}")
-    if curvature not in (None, *CURVATURE):
-        raise ValueError(f"no curvature={curvature!r}; there are {', '.join(CURVATURE)}")
+    for name, value, known in (("init", init, INITS), ("curvature", curvature, CURVATURE)):
+        if value not in (None, *known):
+            raise ValueError(f"no {name}={value!r}; there are {', '.join(known)}")
     lists = [tuple(seeds)] if network == "mlp" else [(seed,) for seed in seeds]
     if budgets is None:
         if not options.get("configurations"):
@@ -150,46 +147,11 @@ def grid(
 
 
 def method_options(method: str, given: Mapping[str, object]) -> dict[str, object]:
-    """Options of a method, frozen and checked: names, types, and what the method itself asks of values.
-
-    Args:
-        method: One of `LINEARIZERS`.
-        given: Name and value, as Python or a TOML file has them.
-
-    Raises:
-        ValueError: With method, option, value and what is allowed.
-    """
+    """Options of a method, frozen and checked: names, types, and what the method itself asks of values."""
     kind = find(method).options
     found = checked(given, kind, method)
     replace(kind(), **found)  # the method's own checks
     return found
-
-
-@cache
-def fixed_list(
-    network: str, shape: tuple[int, ...], width: int | None, configurations: tuple[str, ...]
-) -> tuple[tuple[str, int, int], ...]:
-    """What a fixed list of configurations keeps: (configuration, kept units, all units), most units first.
-
-    Args:
-        network: Name of the network.
-        shape: Shape of one input.
-        width: Width of the network; None is the full one.
-        configurations: The list.
-
-    Raises:
-        ValueError: If the network cannot have one of them, or two keep equally many.
-
-    >>> fixed_list("resnet18", (3, 32, 32), None, ("1,4", "2,3"))
-    (('2,3', 294912, 491520), ('1,4', 196608, 491520))
-    """
-    gated = _gated(network, shape, width)
-    total = gates.total_units(gated)
-    try:
-        counts = kept_counts(gated, configurations)
-    except ValueError as error:
-        raise ValueError(f"{network}: {error}") from None
-    return tuple((str(one), count, total) for one, count in counts.items())
 
 
 def listed(cell: Cell) -> list[tuple[str, int, int]]:
@@ -202,29 +164,6 @@ def listed(cell: Cell) -> list[tuple[str, int, int]]:
     return [min(kept, key=lambda one: (abs(one[1] - round(budget * one[2])), one[1])) for budget in cell.budgets]
 
 
-def stand_in_list(network: str, shape: tuple[int, ...], configurations: Sequence[str]) -> tuple[str, ...]:
-    """Of a list made for another network those that a stand-in can have: with some units left, each count once.
-
-    Raises:
-        ValueError: If there are none.
-    """
-    gated = _gated(network, shape, None)
-    found: dict[int, Configuration] = {}
-    for one in possible(gated, [Configuration.parse(text) for text in configurations]):
-        found.setdefault(one.count(gated), one)
-    listed = tuple(str(one) for count, one in found.items() if 0 < count < gates.total_units(gated))
-    if not listed:
-        raise ValueError(
-            f"{network} cannot stand in: it can have none of the configurations {' / '.join(configurations)}"
-        )
-    return listed
-
-
-@cache
-def _gated(network: str, shape: tuple[int, ...], width: int | None) -> torch.nn.Module:
-    return gates.install(build(network, shape, 2, width=width), shape)
-
-
 def width_of(cell: Cell) -> int:
     """The width that the rows of a cell name, 0 for the full one."""
     return cell.width or recipe(cell.network, cell.profile).width or 0
@@ -232,10 +171,6 @@ def width_of(cell: Cell) -> int:
 
 def built_as(cell: Cell, plan: Recipe) -> Recipe:
     """A recipe in a cell's precision, with the width and the start of its network: of its teacher's file, or asked for.
-
-    Args:
-        cell: A cell.
-        plan: The recipe of its profile.
 
     Raises:
         CheckpointError: If the file belongs to another cell. Another seed has another split: that teacher would be
@@ -283,10 +218,6 @@ def load_sets(cell: Cell) -> tuple[list[GroupedData], list[GroupedData]]:
 
 def beside(data: GroupedData, base: GroupedData) -> GroupedData:
     """A data set as the students see it whose original network was trained on another: with that one's normalisation.
-
-    Args:
-        data: The students' data.
-        base: The original network's, of the same seed.
 
     Raises:
         DataError: If an image of the students' validation or test splits is among the original's training images, or

@@ -61,14 +61,8 @@ class Broken(RuntimeError):
 class Event:
     """What happened to one arm, or to a whole cell.
 
-    Attributes:
-        kind: `computed`, `read`, `failed`, `stopped` (no time left), `note`.
-        text: What is printed.
-        arms: How many arms this settles.
-        name: Name of the arm's table.
-        cell: Name of its cell.
-        arm: The arm, of one that is there.
-        details: The traceback of a failure.
+    `kind` is `computed`, `read`, `failed`, `stopped` (no time left) or `note`; `arms` says how many arms it settles,
+    `name` and `cell` are those of the arm's table and its cell, `details` the traceback of a failure.
     """
 
     kind: str
@@ -244,14 +238,7 @@ def learn_pace(pace: dict[tuple[str | int, ...], float], table: pd.DataFrame | N
 
 @dataclass
 class Report:
-    """What an engine has done so far: prints every event, counts arms, keeps the failures.
-
-    Attributes:
-        tables: Where results go; failures are written beside them, `FAILED-NAME.txt`.
-        total: How many arms are wanted.
-        say: Prints one line.
-        progress: Show a progress bar with the time left, on stderr.
-    """
+    """What an engine has done of `total` arms: prints every event, counts, keeps failures as `FAILED-NAME.txt`."""
 
     tables: Tables
     total: int

@@ -12,12 +12,13 @@ from pathlib import Path
 
 from linfair.data import DATASETS, EMBEDDED, input_shape
 from linfair.linearizers import LINEARIZERS
+from linfair.linearizers.configurations import fixed_list, stand_in_list
 from linfair.linearizers.record import check_budgets
 from linfair.models import NETWORKS
 from linfair.names import unknown
 from linfair.options import checked
 from linfair.study.arms import canonical
-from linfair.study.grids import Cell, data_words, fixed_list, method_options, stand_in_list
+from linfair.study.grids import Cell, data_words, method_options
 from linfair.study.recipes import CURVATURE, PROFILES, recipe
 from linfair.study.sourcefile import DefinitionError, Source
 

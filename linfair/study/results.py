@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from linfair.study.cell import OtherTeacher
@@ -30,14 +29,7 @@ _NEEDED = {*KNOWN_BY, "budget", "group", "teacher", "device"} - {"options", "wid
 class Status:
     """How far one figure is under one profile; an arm of one seed counts as one.
 
-    Attributes:
-        figure: Name of the figure.
-        profile: Name of the profile.
-        done: Arms that are there.
-        missing: Arms that are not, failed ones left out.
-        failed: Arms that were tried and failed.
-        seeds: Seeds of which every arm is there.
-        devices: What they were computed on.
+    `missing` arms are those neither done nor failed, `seeds` those of which every arm is there.
     """
 
     figure: str
@@ -51,12 +43,7 @@ class Status:
 
 @dataclass(frozen=True)
 class Found:
-    """All results and failures of some folders.
-
-    Attributes:
-        rows: Every row of every result.
-        failed: What failed, by the values of `KNOWN_BY`.
-    """
+    """Every row of every result of some folders, and what failed, by the values of `KNOWN_BY`."""
 
     rows: pd.DataFrame
     failed: frozenset[tuple]
@@ -120,14 +107,9 @@ def missing(jobs: Sequence[Job], found: Found) -> list[Job]:
 
 
 def merge(found: Found, folder: str | Path) -> list[Path]:
-    """Put results into a few files, one for each data set, network, width and profile, beside those that are there.
+    """Put results into a few files of a folder, one for each data set, network, width and profile.
 
-    Args:
-        found: From `collect`.
-        folder: Holds the files; what they hold stays, and rows that are in both stand once.
-
-    Returns:
-        The files that changed.
+    What the files hold stays, and rows that are in both stand once. Returns the files that changed.
     """
     changed, place = [], Tables(folder)
     once = [*KNOWN_BY, "teacher", "budget", "split", "group"]
@@ -214,27 +196,20 @@ def _by_panel(
 
 
 def values(table: pd.DataFrame, quantity: str) -> pd.DataFrame:
-    """Add the column `value`: what a figure shows, a number for each seed, budget, arm and group.
-
-    Args:
-        table: Rows of one panel.
-        quantity: One of `linfair.study.plan.QUANTITIES`.
-    """
+    """Add the column `value` to one panel's rows: what a figure shows, one of `linfair.study.plan.QUANTITIES`."""
     if quantity == "accuracy":
         return finished(table).assign(value=lambda rows: 100 * rows["accuracy"])
     if quantity in ("drop", "relative_drop"):
         found = drops(table)
         return found.assign(value=found[quantity])
-    if quantity == "relative_change":
-        by = ["seed", "split", "group_name", "budget"]
-        check_teachers(table)
-        rows = finished(table)
-        rows = rows[rows["arm"] != "original"]
-        plain = rows.loc[rows["arm"] == "plain", [*by, "accuracy"]].rename(columns={"accuracy": "without"})
-        rows = rows[rows["arm"] != "plain"].merge(plain, on=by)
-        change = 100 * (rows["without"] - rows["accuracy"]) / rows["without"].where(rows["without"] > 0, np.nan)
-        return rows.assign(value=change)
-    return finished(table).assign(value=lambda rows: rows[quantity])
+    rows = finished(table)
+    if quantity != "relative_change":
+        return rows.assign(value=rows[quantity])
+    check_teachers(table)
+    rows, on = rows[rows["arm"] != "original"], ["seed", "split", "group_name", "budget"]
+    plain = rows.loc[rows["arm"] == "plain", [*on, "accuracy"]].rename(columns={"accuracy": "without"})
+    rows = rows[rows["arm"] != "plain"].merge(plain, on=on)
+    return rows.assign(value=100 * (rows["without"] - rows["accuracy"]) / rows["without"].where(rows["without"] > 0))
 
 
 def summary(table: pd.DataFrame, figure: Figure) -> dict[str, pd.DataFrame]:

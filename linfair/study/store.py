@@ -46,14 +46,14 @@ def code_hash() -> str:
     package = Path(__file__).parent.parent
     core = ("activation", "callsites", "device", "gates", "functional", "nonlinear", "masks", "ensemble", "models")
     core += ("gradients", "options", "precision", "reduction", "resume", "schedule", "training", "divergence")
-    measured = ("accuracy", "curvature", "distance", "gradients", "margin", "risk")
+    measured = ("accuracy", "curvature", "distance", "gradients", "margin", "measure", "risk")
     flat = [package / f"{name}.py" for name in core] + [package / "metrics" / f"{name}.py" for name in measured]
     folders = [path for name in ("data", "linearizers", "mitigation") for path in sorted((package / name).glob("*.py"))]
     folders = [path for path in folders if path.stem not in ("choose", "counts", "notes", "sheets", "torchvision")]
     files = [
         *flat,
         *folders,
-        *(package / "study" / f"{name}.py" for name in ("arms", "cell", "grids", "measure", "stages")),
+        *(package / "study" / f"{name}.py" for name in ("arms", "cell", "grids", "stages")),
     ]
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
 

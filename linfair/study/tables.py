@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from linfair.metrics.accuracy import MeanInterval, mean_interval
-from linfair.study.measure import DIAGNOSTICS
+from linfair.metrics.measure import DIAGNOSTICS
 
 _ORIGINAL = ["data", "network", "width", "profile", "seed"]
 """What one original network is known by, beside its digest."""

@@ -23,9 +23,9 @@ from linfair.metrics import (
     parameter_distance,
     relative_drop,
 )
+from linfair.metrics.measure import DIAGNOSTICS
 from linfair.models import build
 from linfair.study import ResultStore, grid
-from linfair.study.measure import DIAGNOSTICS
 from linfair.training import Schedule, fit, supervised
 
 

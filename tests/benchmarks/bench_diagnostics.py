@@ -19,9 +19,9 @@ from linfair.data import GroupedData, Split, load_data
 from linfair.ensemble import Ensemble, map_networks
 from linfair.metrics.curvature import top_eigenvalue_pairs
 from linfair.metrics.gradients import group_gradient_norm_pairs
+from linfair.metrics.measure import Original, measure
 from linfair.models import build
 from linfair.study import recipe
-from linfair.study.measure import Original, measure
 from linfair.training import fit, supervised
 
 

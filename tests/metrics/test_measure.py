@@ -17,8 +17,8 @@ from linfair.data import GroupedData, load_data
 from linfair.ensemble import Ensemble
 from linfair.metrics import excess_of, group_gradient_norms, margin_of, risk_of, top_eigenvalues, wilson
 from linfair.metrics.distance import churn_of
+from linfair.metrics.measure import DIAGNOSTICS, MEANS, Original, answers, measure
 from linfair.study import ResultStore, grid, run
-from linfair.study.measure import DIAGNOSTICS, MEANS, Original, answers, measure
 from linfair.study.recipes import recipe
 from linfair.study.tables import by_role, drops
 from linfair.training import correctness, predict

@@ -154,9 +154,10 @@ def measure(
         reference = logits if itself else original.logits(split)
         for member, (seed, one) in enumerate(zip(seeds, sets, strict=True)):
             part, n_groups = one.splits[split], len(one.group_names)
-            columns = mean_columns(logits[member], reference[member], part.y, part.a, n_groups, itself=itself)
-            columns |= gradient_columns(gated[member], one, split, skip=split not in gradients, **options)
-            columns |= curvature_columns(gated[member], one, split, skip=split not in curvature, **options)
+            columns = _means(logits[member], reference[member], part.y, part.a, n_groups, itself=itself)
+            columns |= dict.fromkeys(DIAGNOSTICS[len(columns) :], [None] * n_groups)
+            columns |= _gradients(gated[member], one, split, **options) if split in gradients else {}
+            columns |= _eigenvalues(gated[member], one, split, **options) if split in curvature else {}
             measured = group_accuracy(right[member], part.a, n_groups)
             for group, role, trained in zip(measured, one.roles, one.counts, strict=True):
                 rows.append(
@@ -183,22 +184,14 @@ def measure(
     table = pd.DataFrame(rows)
     if alone:
         table[table.filter(regex="^(excess|churn|distance|relative)").columns] = math.nan
-    return table.astype({f"{name}_converged": "boolean" for name in EIGENVALUES})
+    kinds = {name: "boolean" if name.endswith("_converged") else float for name in DIAGNOSTICS}
+    return table.astype(kinds)
 
 
-def mean_columns(
-    logits: Tensor, reference: Tensor, y: Tensor, groups: Tensor, n_groups: int, *, itself: bool = False
+def _means(
+    logits: Tensor, reference: Tensor, y: Tensor, groups: Tensor, n_groups: int, *, itself: bool
 ) -> dict[str, list[float]]:
-    """The columns of `MEANS` and their ends, a number for each group.
-
-    Args:
-        logits: Of the network, (n, classes).
-        reference: Of the original network, likewise.
-        y: Labels, (n,).
-        groups: Group of each input, (n,).
-        n_groups: Number of groups.
-        itself: The network is the original: excess and churn are 0, and so are their intervals.
-    """
+    """The columns of `MEANS` and their ends, a number for each group; of the original itself excess and churn are 0."""
     loss = losses(logits, y)
     found = {
         "risk": mean_by_group(loss, groups, n_groups),
@@ -206,30 +199,16 @@ def mean_columns(
         "margin": mean_by_group(margin(logits), groups, n_groups),
         "churn": group_churn(logits, reference, groups, n_groups),
     }
-    if itself:
-        found |= {
-            name: [GroupMean(row.group, row.n, 0.0, 0.0, 0.0) for row in found[name]] for name in ("excess", "churn")
-        }
+    for name in ("excess", "churn") if itself else ():
+        found[name] = [GroupMean(row.group, row.n, 0.0, 0.0, 0.0) for row in found[name]]
     ends = {"": "mean", "_low": "low", "_high": "high"}
     return {
         name + end: [getattr(row, field) for row in rows] for name, rows in found.items() for end, field in ends.items()
     }
 
 
-def gradient_columns(
-    model: nn.Module, data: GroupedData, split: str, *, skip: bool = False, **options: object
-) -> dict[str, list[float]]:
-    """`gradient_norm` and `gradient_norm_alpha` of each group; nan if skipped.
-
-    Args:
-        model: A network with gates.
-        data: Its data set.
-        split: One of its splits.
-        skip: Compute nothing.
-        options: Of `linfair.metrics.gradients.group_gradient_norm_pairs`.
-    """
-    if skip:
-        return {name: [math.nan] * len(data.group_names) for name in ("gradient_norm", "gradient_norm_alpha")}
+def _gradients(model: nn.Module, data: GroupedData, split: str, **options: object) -> dict[str, list[float]]:
+    """`gradient_norm` of each group, without the gates' alphas and with them."""
     pairs = group_gradient_norm_pairs(model, data, split, **options)
     return {
         "gradient_norm": [weights.norm for weights, _ in pairs],
@@ -237,24 +216,11 @@ def gradient_columns(
     }
 
 
-def curvature_columns(
-    model: nn.Module, data: GroupedData, split: str, *, skip: bool = False, **options: object
-) -> dict[str, list[float | bool | None]]:
-    """The columns of `EIGENVALUES` and their evidence, a value for each group; nan (None) if skipped.
-
-    Args:
-        model: A network.
-        data: Its data set.
-        split: One of its splits.
-        skip: Compute nothing.
-        options: Of `linfair.metrics.curvature.top_eigenvalue_pairs`.
-    """
-    pairs = [] if skip else top_eigenvalue_pairs(model, data, split, **options)
-    missing = [None] * len(data.group_names) if skip else []
-    columns: dict[str, list[float | bool | None]] = {}
-    for number, name in enumerate(EIGENVALUES):
-        rows = [pair[number] for pair in pairs]
-        columns[name] = [row.value for row in rows] + [math.nan for _ in missing]
-        columns[f"{name}_residual"] = [row.residual for row in rows] + [math.nan for _ in missing]
-        columns[f"{name}_converged"] = [row.converged for row in rows] + missing
+def _eigenvalues(model: nn.Module, data: GroupedData, split: str, **options: object) -> dict[str, list[object]]:
+    """The columns of `EIGENVALUES` and their evidence, a value for each group."""
+    pairs, columns = top_eigenvalue_pairs(model, data, split, **options), {}
+    for name, rows in zip(EIGENVALUES, zip(*pairs, strict=True), strict=True):
+        columns[name] = [row.value for row in rows]
+        columns[f"{name}_residual"] = [row.residual for row in rows]
+        columns[f"{name}_converged"] = [row.converged for row in rows]
     return columns

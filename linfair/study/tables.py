@@ -102,11 +102,12 @@ def over_seeds(table: pd.DataFrame, column: str, by: list[str]) -> pd.DataFrame:
 
     A seed without a value does not count; the interval of one seed is nan.
     """
+    twice = table.duplicated([*by, "seed"])
+    if twice.any():
+        raise ValueError(f"several rows of one seed for {table.loc[twice, by].iloc[0].to_dict()}: add a column to {by}")
     rows = []
-    for names, part in table.groupby(by, sort=False, dropna=False):
-        if part["seed"].duplicated().any():
-            raise ValueError(f"several rows of one seed for {dict(zip(by, names, strict=True))}: add a column to {by}")
-        values = part[column].dropna().to_numpy()
+    for names, part in table.groupby(by, sort=False, dropna=False)[column]:
+        values = part.dropna().to_numpy()
         found = mean_interval(values) if len(values) else MeanInterval(0, np.nan, np.nan, np.nan)
         rows.append([*names, found.n, found.mean, found.low, found.high])
     return pd.DataFrame(rows, columns=[*by, "n_seeds", "mean", "low", "high"])

@@ -213,7 +213,7 @@ def test_excess_equals_the_metric_and_terms_obey_the_inequalities_of_the_proof()
     original = with_statistics("resnet18")
     model = nudged(linearized(original, (3, 16, 16), 2), 1, 0.02)
     model.stem[1].running_mean += 0.1
-    data = grouped(2, n=20, features=(3, 16, 16))
+    data = grouped(2, n=10, features=(3, 16, 16))
     rows = excess_bound(model, original, data, alpha=True, tol=1e-3)
     for row, expected in zip(rows, excess_of(model, original, data, "train"), strict=True):
         assert row.excess == pytest.approx(expected.mean, rel=1e-9, abs=1e-12)

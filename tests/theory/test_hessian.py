@@ -83,7 +83,7 @@ def test_both_sides_equal_their_definitions(outputs: int, limit: int, monkeypatc
     """Oracle: torch.autograd.functional, input by input, to 1e-8."""
     monkeypatch.setattr(module, "DENSE", limit)
     monkeypatch.setattr(module, "MEMORY", 80 * 40 * 4)  # four inputs at a time
-    data, model = grouped(1), network(2, outputs)
+    data, model = grouped(1, n=12), network(2, outputs)
     part = data.splits["train"]
     for row in hessian_bound(model, data, tol=1e-9):
         x, y = part.x[part.a == row.group], part.y[part.a == row.group]

@@ -64,9 +64,9 @@ def test_rows_of_one_setting_hold_the_networks_own_accuracies(grid) -> None:
 
 
 def test_the_state_of_the_books_grid_stays_below_one_and_a_half_megabytes() -> None:
-    """Size depends on the number of networks and points, not on training."""
-    untrained = explorer.train_grid(explorer.GRIDS["small"], seeds=[0, 1, 2], steps=1, progress=False)
-    assert 1_000_000 < len(json.dumps(untrained.state())) < 1_500_000
+    """Size depends on the number of networks and points, not on training; three seeds take three times that of one."""
+    untrained = explorer.train_grid(explorer.GRIDS["small"], seeds=[0], steps=1, progress=False)
+    assert 1_000_000 < 3 * len(json.dumps(untrained.state())) < 1_500_000
 
 
 @pytest.mark.parametrize(

@@ -209,10 +209,10 @@ def check_pieces(
     full = counts[counts["share"] == 1.0]
     deepest = full[full["bound"] == full["bound"].max()]
     of_lines = lines.groupby("budget")["pieces"].agg(["mean", "size"])
-    each, built = (
-        {"n": len(rows), "of": of, "digits": 0} for rows, of in ((counts, "networks"), (reached, "constructions"))
-    )
+    each = {"n": len(counts), "of": "networks", "digits": 0}
+    built = {"n": len(reached), "of": "constructions", "digits": 0}
     one = {"n": 1, "of": "networks", "digits": 0}
+    raised = (pieces > counts["pieces_full"]).sum()
     above = ((pieces > counts["bound_kept"]) | (pieces > counts["bound"])).sum()
     at_product = (reached["pieces"] == reached["bound_kept"]).sum()
     misused = (pieces > counts["printed_with_kept"]).sum()
@@ -223,20 +223,16 @@ def check_pieces(
         check("constructions at the printed bound", (reached["pieces"] == reached["bound"]).sum(), **built),
         check(f"mean pieces, random {deepest['widths'].iloc[0]}", deepest["pieces"].mean(), **typical),
         check("printed bound for these", deepest["bound"].iloc[0], **one),
-        check(
-            "counts raised by linearizing units", (pieces > counts["pieces_full"]).sum(), key="counts-raised", **each
-        ),
+        check("counts raised by linearizing units", raised, key="counts-raised", **each),
         check("counts above the printed formula of kept ReLUs", misused, key="counts-above-printed-with-kept", **each),
         check("Fig. 10, two ReLUs", example[0], key="fig-10-pieces", within=(3, 3), **one),
         check("Fig. 10, one of them linearized", example[1], key="fig-10-pieces-linearized", within=(2, 2), **one),
     ]
     for share in (1.0, budget):
-        name, key = (
-            f"trained networks, pieces on a segment at {100 * share:g} %",
-            f"pieces-on-a-segment-at-{100 * share:g}",
-        )
         mean, size = of_lines.loc[share]
-        rows.append(check(name, mean, n=int(size), of="segments", digits=1, key=key))
+        what = f"pieces on a segment at {100 * share:g}"
+        found = {"n": int(size), "of": "segments", "digits": 1, "key": what.replace(" ", "-")}
+        rows.append(check(f"trained networks, {what} %", mean, **found))
     return rows
 
 
@@ -310,10 +306,9 @@ def check_stationarity(table: pd.DataFrame) -> Checks:
     reversed_ = int((~applies & ~table["holds"].astype(bool)).sum())
     where = {"unit": "%", "digits": 4, "within": (0, 0.01), "key": "ratio-error-where-it-applies"}
     elsewhere = {"unit": "%", "digits": 0, "key": "ratio-error-elsewhere"}
+    order = {"digits": 0, "key": "reversed-elsewhere"}
     return [
         check("largest error of the ratio where the assumptions hold", off[applies].max(), **exact, **where),
         check("median error of the ratio where one does not", off[~applies].median(), **other, **elsewhere),
-        check(
-            "cases where one does not and the order is reversed", reversed_, **other, digits=0, key="reversed-elsewhere"
-        ),
+        check("cases where one does not and the order is reversed", reversed_, **other, **order),
     ]

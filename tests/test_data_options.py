@@ -2,7 +2,7 @@
 
 import pytest
 
-from linfair.cli import data, main
+from linfair.cli.main import parse
 
 TYPED = ["--label", "kind", "--group", "a,b", "--merge", "x+y", "--merge", "u+v", "--min-images", "5"]
 MEANT = {"label": "kind", "group": "a,b", "merge": "x+y;u+v", "min_images": 5, "conflicts": "last"}
@@ -10,12 +10,12 @@ MEANT = {"label": "kind", "group": "a,b", "merge": "x+y;u+v", "min_images": 5, "
 
 @pytest.mark.parametrize("words", [["data", "describe", "folder:mine"], ["linearize"], ["audit"]])
 def test_commands_that_read_data_take_the_same_choices(words: list[str]) -> None:
-    options = main.build_parser().parse_args([*words, *TYPED, "--conflicts", "last"])
-    assert data.chosen(options) == MEANT
-    assert data.chosen(main.build_parser().parse_args(words)) == {}
+    _, typed = parse([*words, *TYPED, "--conflicts", "last"])
+    assert typed.arguments["choices"].given() == MEANT
+    assert "choices" not in parse(words)[1].arguments
 
 
 @pytest.mark.parametrize("name", ["--judge-from", "--min-images"])
 def test_mitigate_judges_groups_from_a_number_of_validation_images_on(name: str) -> None:
-    options = main.build_parser().parse_args(["mitigate", "--teacher", "t", "--mask", "m", name, "7"])
-    assert options.min_images == 7
+    _, typed = parse(["mitigate", "--teacher", "t", "--mask", "m", name, "7"])
+    assert typed.arguments["min_images"] == 7

@@ -17,7 +17,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from linfair_book import parameters
+from linfair_book import notebooks
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
@@ -271,16 +271,15 @@ def check_command(words: list[str]) -> None:
     if program == "make":
         assert {word for word in rest if "=" not in word} <= targets(), words
     elif program == "linfair":
-        options = main.build_parser().parse_args(rest)
+        asked = main.parse(rest)[1].arguments
         if rest[:2] == ["notebook", "run"]:
-            notebook = parameters.find(options.name)
-            pairs = [pair.split("=", 1) for pair in options.parameters]
-            notebook.check({name: notebook[name].parse(value) for name, value in pairs})
+            notebook = notebooks.find(asked["name"])
+            notebook.check(notebook.parse(asked.get("parameters", ())))
     elif program == "papermill":
         source = Path(rest[0])
         assert (ROOT / source).is_file(), words
         pairs = [rest[i + 1 : i + 3] for i, word in enumerate(rest) if word == "-p"]
-        parameters.check(source.stem, {name: ast.literal_eval(value) for name, value in pairs})
+        notebooks.find(source.stem).check({name: ast.literal_eval(value) for name, value in pairs})
     elif rest[:1] == ["-m"]:
         module = rest[1].replace(".", "/")
         assert rest[1] == "venv" or any((root / f"{module}.py").is_file() for root in (ROOT, ROOT / "book")), words

@@ -4,7 +4,6 @@ A page asks for one with a comment line of its own, `% generated: NAME`; before 
 by MyST text. So no table of parameters, commands, modules or files can fall behind the code.
 """
 
-import argparse
 import hashlib
 import importlib
 import inspect
@@ -12,21 +11,21 @@ import os
 import pkgutil
 import platform
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 import claims_page
 import pandas as pd
-from linfair_book import parameters
+from linfair_book import notebooks
 from linfair_book.build import repository
 from result_columns import WHAT, meaning
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 
 import linfair
-from linfair.cli import main
+from linfair.cli.main import app
 
 LINE = re.compile(r"^% generated: (.+)$", re.MULTILINE)
 RESULTS = Path("book/results")
@@ -77,21 +76,19 @@ def definitions(pairs: Iterable[tuple[str, str]]) -> str:
 def parameter_lists() -> str:
     """A section for each notebook: what it shows, a link, its parameters."""
     parts = []
-    for notebook in parameters.NOTEBOOKS.values():
+    for notebook in notebooks.listed(repository() / "notebooks").values():
         link = f"[`{notebook.name}`](../../notebooks/{notebook.name}.ipynb)"
         parts += [f"## {_markdown(notebook.title)}", f"{link}, about {notebook.minutes:g} min on two cores."]
-        parts.append(
-            definitions(
+        said = []
+        for p in notebook.parameters:
+            capped = "".join(f" At most {most} in profile `{profile}`." for profile, most in p.limits.items())
+            said.append(
                 (
                     f"`{p.name}`: {_markdown(p.type)} = `{p.default}`",
-                    f"{_markdown(p.description)} Allowed: {p.allowed}.",
+                    f"{_markdown(p.description)} Allowed: {p.allowed}.{capped}",
                 )
-                for p in notebook.parameters
             )
-        )
-        for profile, limits in notebook.limits.items():
-            capped = ", ".join(f"`{name}` to at most {most}" for name, most in limits.items())
-            parts.append(f"Profile `{profile}` cuts {capped}.")
+        parts.append(definitions(said))
     return "\n\n".join(parts)
 
 
@@ -99,38 +96,9 @@ def parameter_lists() -> str:
 
 
 def commands() -> str:
-    """A section for each sub-command of `linfair`, from its parser."""
-    return "\n\n".join(_command(parser) for parser in leaves(main.build_parser()))
-
-
-def leaves(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
-    """The parsers that have no sub-commands, in order."""
-    below = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
-    if not below:
-        yield parser
-    for action in below:
-        for one in action.choices.values():
-            yield from leaves(one)
-
-
-def _command(parser: argparse.ArgumentParser) -> str:
-    formatter = argparse.HelpFormatter(parser.prog, width=88)
-    formatter.add_usage(None, parser._actions, parser._mutually_exclusive_groups, prefix="")
-    rows = []
-    for action in parser._actions:
-        if isinstance(action, argparse._HelpAction):
-            continue
-        name = ", ".join(f"`{option}`" for option in action.option_strings) or f"`{action.metavar or action.dest}`"
-        takes = action.option_strings and action.nargs != 0
-        value = (
-            f" `{' | '.join(map(str, action.choices)) if action.choices else action.metavar or action.dest.upper()}`"
-        )
-        text = (action.help or "") % {"default": action.default, "prog": parser.prog}
-        rows.append((name + value * bool(takes), _markdown(text)))
-    said = parser.description or ""
-    parts = [f"## {parser.prog}", _markdown(said[:1].upper() + said[1:]) + "."]
-    parts.append(f"```text\n{formatter.format_help().strip()}\n```")
-    return "\n\n".join([*parts, definitions(rows)])
+    """A section for each command of `linfair`, as the library of the commands documents it."""
+    sections = re.split(r"^#+ (?=linfair )", app.generate_docs(), flags=re.MULTILINE)[1:]
+    return "\n\n".join(f"## {text.strip()}" for text in sections if " COMMAND\n" not in text)
 
 
 def _markdown(text: str) -> str:
@@ -240,7 +208,7 @@ def hardware() -> str:
 def declared() -> str:
     """Every notebook with the minutes it is expected to take and where it may run."""
     rows = []
-    for notebook in parameters.NOTEBOOKS.values():
+    for notebook in notebooks.listed(repository() / "notebooks").values():
         named = {p.name: p for p in notebook.parameters}
         devices = " or ".join(named["device"].choices) if "device" in named else "cpu"
         profiles = ", ".join(named["profile"].choices) if "profile" in named else ""

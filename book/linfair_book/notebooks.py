@@ -1,12 +1,12 @@
-"""Run a notebook from the command line: checked first, into an ignored folder, with plain progress."""
+"""The book's notebooks: what there is, and a run of one with other parameters, into an ignored folder."""
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from linfair_book import parameters
-from linfair_book.parameters import ParameterError
+from linfair_book.parameters import Notebook, ParameterError, read, unknown_name
 
 OUTPUT = Path("_build") / "notebooks"
 
@@ -15,92 +15,70 @@ class NotebookError(RuntimeError):
     """A notebook that could not be run to its end; the message says where it stopped and what to look at."""
 
 
-def source(name: str, folder: str | Path | None = None) -> Path:
-    """The file of one notebook.
-
-    Args:
-        name: The notebook's name.
-        folder: Where the notebooks are; by default the repository's folder, beside the package (an editable install).
-
-    Returns:
-        The file's absolute path.
-
-    Raises:
-        ParameterError: If it does not exist.
-    """
-    parameters.find(name)
-    place = Path(folder) if folder is not None else Path(__file__).resolve().parents[2] / "notebooks"
-    path = place.resolve() / f"{name}.ipynb"
-    if not path.is_file():
+def listed(folder: str | Path | None = None) -> dict[str, Notebook]:
+    """The notebooks of a folder by name; by default the repository's, beside the package (an editable install)."""
+    place = (Path(folder) if folder is not None else Path(__file__).parents[2] / "notebooks").resolve()
+    found = {path.stem: _read(path) for path in sorted(place.glob("*.ipynb"))}
+    if not found:
         raise ParameterError(
-            f"{path} does not exist: notebooks come with the repository, not with an installed package. "
-            "Clone it and run there, or say where they are with --notebooks DIR."
+            f"{place} holds no notebooks: they come with the repository, not with an installed package. Clone it and "
+            "run there, or say where they are with --notebooks DIR."
         )
-    return path
+    return found
 
 
-def run(
-    name: str,
-    values: Mapping[str, Any],
-    *,
-    out: str | Path | None = None,
-    notebooks: str | Path | None = None,
-    progress: bool = True,
-) -> Path:
-    """Execute one notebook with papermill.
+def _read(path: Path) -> Notebook:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    cells = [("".join(cell["source"]), cell["metadata"].get("tags", ())) for cell in content["cells"]]
+    title = cells[0][0].split("\n")[0].removeprefix("# ")
+    source = next((source for source, tags in cells if "parameters" in tags), "")
+    return Notebook(path.stem, read(source), title, content["metadata"].get("minutes", 0), path)
 
-    Everything that can be checked is checked before the kernel starts. The notebook runs in its own folder,
-    as it does when the book is built. While it runs, the output grows under a name of its own
-    (`NAME.running-PID.ipynb`); `NAME.ipynb` appears only when it is complete.
+
+def find(name: str, folder: str | Path | None = None) -> Notebook:
+    """The notebook of that name; ParameterError gives the closest one."""
+    known = listed(folder)
+    if name not in known:
+        raise unknown_name("there is no notebook", name, known)
+    return known[name]
+
+
+def run(notebook: Notebook, values: Mapping[str, Any], *, out: str | Path | None = None, progress: bool = True) -> Path:
+    """Execute one notebook with papermill, in its own folder as when the book is built.
+
+    While it runs, the output grows under a name of its own (`NAME.running-PID.ipynb`); `NAME.ipynb` appears only when
+    it is complete.
 
     Args:
-        name: The notebook's name.
-        values: Some of its parameters by name.
+        notebook: From `find`.
+        values: Some of its parameters by name; checked before the kernel starts.
         out: Output folder, made if missing; `_build/notebooks` under the current directory by default.
-        notebooks: Folder of the notebooks; the repository's by default.
         progress: Show papermill's progress bar on stderr.
 
     Returns:
         The path of the executed notebook.
 
     Raises:
-        ParameterError: If a name or value is wrong, or the notebook is not there.
-        NotebookError: If papermill is missing or a cell fails; the partial notebook is kept as
-            `NAME.failed.ipynb`.
+        ParameterError: If a name or value is wrong.
+        NotebookError: If a cell fails; the partial notebook is kept as `NAME.failed.ipynb`.
     """
-    parameters.check(name, values)
-    notebook = source(name, notebooks)
-    try:
-        import papermill
-    except ImportError as error:
-        raise NotebookError(
-            f"running a notebook needs papermill ({error}). Install it with: pip install 'linfair[book]'"
-        ) from error
-
+    import papermill
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
-    target_folder = (Path(out) if out is not None else OUTPUT).resolve()
-    target_folder.mkdir(parents=True, exist_ok=True)
-    running = target_folder / f"{name}.running-{os.getpid()}.ipynb"
+    notebook.check(values)
+    folder = Path(OUTPUT if out is None else out).resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    running = folder / f"{notebook.name}.running-{os.getpid()}.ipynb"
+    quiet = {"progress_bar": progress, "extra_arguments": ["--log-level=CRITICAL"]}  # the kernel's own log
     try:
-        papermill.execute_notebook(
-            notebook,
-            running,
-            parameters=dict(values),
-            progress_bar=progress,
-            cwd=notebook.parent,
-            extra_arguments=["--log-level=CRITICAL"],  # the kernel's own log, not the notebook's output
-        )
-        target = target_folder / f"{name}.ipynb"
-        os.replace(running, target)
+        papermill.execute_notebook(notebook.path, running, parameters=dict(values), cwd=notebook.path.parent, **quiet)
+        return running.replace(folder / f"{notebook.name}.ipynb")
     except (PapermillExecutionError, DeadKernelError) as error:
-        failed = target_folder / f"{name}.failed.ipynb"
-        os.replace(running, failed)
-        raise NotebookError(f"{name}: {_what_failed(error)}\n  as far as it came: {failed}") from error
+        failed = running.replace(folder / f"{notebook.name}.failed.ipynb")
+        raise NotebookError(f"{notebook.name}: {_what_failed(error)}\n  as far as it came: {failed}") from error
     finally:
         running.unlink(missing_ok=True)
-    return target
 
 
 def _what_failed(error: Exception) -> str:

@@ -1,112 +1,243 @@
-"""The check of a notebook's parameters before anything is computed.
+"""The parameters of a notebook: what its parameters cell says of them, and the check before anything is computed.
 
-`linfair_book.notebook_table` says what each notebook takes. `linfair notebook` reads it, every notebook's second code
-cell calls `from_namespace`, and a test holds each notebook's parameters cell against it.
+A line of that cell holds name, type and default; its comment says what the parameter is and what is allowed:
 
->>> check("01_toy_boundary", {"relu_budget": 0.25})["relu_budget"]
-0.25
->>> check("01_toy_boundary", {"relu_budgt": 0.25})
+    relu_budget: float = 0.5  # Share of ReLUs kept. [0, 1]
+    budgets: list[float] = [0.5, 0.2]  # Shares of ReLUs kept. (0, 1)
+    n_seeds: int = 10  # Repetitions. [2, 100], smoke: 2
+    device: str = "cpu"  # Where to train. {cpu, cuda}
+
+A square bracket includes the end, a round one does not; `smoke: 2` is the largest value in the profile `smoke`.
+
+>>> toy = Notebook("01_toy_boundary", read("relu_budget: float = 0.5  # Share of ReLUs kept. [0, 1]"))
+>>> toy.check({"relu_budget": 0.25})
+{'relu_budget': 0.25}
+>>> toy.check({"relu_budgt": 0.25})
 Traceback (most recent call last):
 ...
-linfair_book.parameter.ParameterError: 01_toy_boundary has no parameter 'relu_budgt'. Did you mean 'relu_budget'?
+linfair_book.parameters.ParameterError: 01_toy_boundary has no parameter 'relu_budgt'; did you mean 'relu_budget'?
 Show all parameters with: linfair notebook list
 """
 
 import ast
+import math
 import os
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
-from linfair_book.notebook_table import NOTEBOOKS, SWEEPS, shares_kept
-from linfair_book.parameter import TYPES, Notebook, Parameter, ParameterError, closest, unknown
+from nbformat import NotebookNode
+from papermill.translators import PythonTranslator
 
-__all__ = [
-    "NOTEBOOKS",
-    "TYPES",
-    "Notebook",
-    "Parameter",
-    "SWEEPS",
-    "ParameterError",
-    "check",
-    "closest",
-    "find",
-    "from_namespace",
-    "shares_kept",
-    "unknown",
-]
+from linfair.linearizers.record import check_budgets
+from linfair.names import closest, unknown
 
 PROFILE = "LINFAIR_PROFILE"
+TYPES = {"int": int, "float": int | float, "str": str, "list[float]": list | tuple}
+COMMENT = re.compile(
+    r"(?P<text>.*?)(?: (?P<open>[\[(])(?P<low>[^],)]+), (?P<high>[^],)]+)[\])]| \{(?P<choices>.+)\})?"
+    r"(?P<limits>(?:, \w+: \d+)*)"
+)
 
 
-def check(notebook: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Check a notebook's parameters before anything runs.
-
-    Args:
-        notebook: The notebook's name, for example `01_toy_boundary`.
-        values: Some of its parameters by name.
-
-    Returns:
-        Every parameter's value: the given one, in its type, or the default. Where the profile limits a
-        parameter (`Notebook.limits`), the limited value.
-
-    Raises:
-        ParameterError: For an unknown notebook or name (with the closest known one), a wrong type, a value
-            out of range or not among the choices, or `device="cuda"` on a machine without a usable GPU.
-    """
-    return find(notebook).check(values)
+class ParameterError(ValueError):
+    """A notebook parameter that cannot be used; the message says what is allowed."""
 
 
-def find(notebook: str) -> Notebook:
-    """The notebook of that name.
+def unknown_name(problem: str, name: str, known: Iterable[str]) -> ParameterError:
+    """The error for a notebook or parameter that nobody knows."""
+    return ParameterError(f"{unknown(problem, name, known)}\nShow all parameters with: linfair notebook list")
 
-    Raises:
-        ParameterError: If there is none; the message gives the closest name.
-    """
-    if notebook not in NOTEBOOKS:
-        raise unknown("There is no notebook", notebook, NOTEBOOKS)
-    return NOTEBOOKS[notebook]
+
+@dataclass(frozen=True)
+class Parameter:
+    """One line of a parameters cell; a list is always one of ReLU budgets, strictly descending."""
+
+    name: str
+    type: str
+    default: Any
+    description: str
+    low: float | None = None
+    high: float | None = None
+    open_ends: bool = False
+    choices: tuple[str, ...] | None = None
+    limits: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.type not in TYPES:
+            raise ParameterError(f"parameter {self.name}: type {self.type!r} is not one of {', '.join(TYPES)}")
+        self.check(self.default)
+
+    @property
+    def allowed(self) -> str:
+        """The allowed values in words."""
+        if self.choices:
+            return " | ".join(self.choices)
+        if self.low is None:
+            return "any"
+        ends = ("above {:.15g} and below {:.15g}" if self.open_ends else "{:.15g} to {:.15g}").format(
+            self.low, self.high
+        )
+        return f"each {ends}, strictly descending" if self.type == "list[float]" else ends
+
+    def parse(self, text: str) -> Any:
+        """The value that is meant on the command line, or the text itself, which `check` then refuses."""
+        try:
+            if self.type == "list[float]":
+                return [float(entry) for entry in text.strip("[]() ").split(",")]
+            return text if self.type == "str" else ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            return text
+
+    def check(self, value: Any) -> Any:
+        """The value in the parameter's type.
+
+        Raises:
+            ParameterError: If it has the wrong type, is out of range or not among the choices.
+        """
+        listed = self.type == "list[float]"
+        given = self.parse(value) if listed and isinstance(value, str) else value
+        numbers = [] if self.type == "str" else given if isinstance(given, list | tuple) else [given]
+        right = isinstance(given, TYPES[self.type]) and given not in ([], ())
+        if not right or any(isinstance(one, bool) or not isinstance(one, int | float) for one in numbers):
+            raise self._error(value, "has the wrong type")
+        if not all(map(self._inside, numbers)) or (self.choices and given not in self.choices):
+            raise self._error(value, "is not allowed")
+        try:
+            return list(check_budgets(given, ends=False)) if listed else float(given) if self.type == "float" else given
+        except ValueError:
+            raise self._error(value, "is not allowed") from None
+
+    def _inside(self, value: float) -> bool:
+        if self.low is None or not math.isfinite(value):
+            return math.isfinite(value)
+        return self.low < value < self.high if self.open_ends else self.low <= value <= self.high
+
+    def _error(self, value: Any, problem: str) -> ParameterError:
+        near = closest(str(value), self.choices or ())
+        hint = f" Did you mean {near!r}?" if near else ""
+        allowed = f"{self.allowed} ({self.type}, default {self.default!r})"
+        return ParameterError(f"{self.name} = {value!r} {problem}. Allowed: {allowed}.{hint}")
+
+
+def read(cell: str) -> tuple[Parameter, ...]:
+    """The parameters that a parameters cell names, as papermill finds them."""
+    found = []
+    for one in PythonTranslator.inspect(NotebookNode(source=cell)):
+        said = COMMENT.fullmatch(one.help)
+        choices = _choices(said["choices"]) if said["choices"] else None
+        low, high = (None if said[end] is None else float(said[end]) for end in ("low", "high"))
+        limits = {profile: int(most) for profile, most in re.findall(r"(\w+): (\d+)", said["limits"])}
+        default, ends = ast.literal_eval(one.default), said["open"] == "("
+        found.append(
+            Parameter(one.name, one.inferred_type_name, default, said["text"], low, high, ends, choices, limits)
+        )
+    return tuple(found)
+
+
+def _choices(text: str) -> tuple[str, ...]:
+    """The names between braces; `figures` stands for all figures that are grids."""
+    if text != "figures":
+        return tuple(text.split(", "))
+    from linfair.study.plan import find
+
+    return tuple(figure.name for figure in find("all"))
+
+
+@dataclass(frozen=True)
+class Notebook:
+    """What a notebook is called, where it is, how many minutes it takes by default on two cores, what it takes."""
+
+    name: str
+    parameters: tuple[Parameter, ...]
+    title: str = ""
+    minutes: float = 0
+    path: Path | None = None
+
+    def __getitem__(self, name: str) -> Parameter:
+        """The parameter of that name, or the error that names the closest one."""
+        known = {parameter.name: parameter for parameter in self.parameters}
+        if name not in known:
+            raise unknown_name(f"{self.name} has no parameter", name, known)
+        return known[name]
+
+    def parse(self, texts: Sequence[str]) -> dict[str, Any]:
+        """The values of `name=value` pairs; a name given twice is an error."""
+        values: dict[str, Any] = {}
+        for text in texts:
+            name, equals, value = (part.strip() for part in text.partition("="))
+            if not equals:
+                raise ParameterError(f"-p {text} sets nothing: write -p {name}=VALUE.")
+            if name in values:
+                raise ParameterError(f"-p {name} is given more than once.")
+            values[name] = self[name].parse(value)
+        return values
+
+    def check(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Every parameter's value: the given one or the default, at most what the profile allows.
+
+        Raises:
+            ParameterError: For an unknown name (with the closest known one), a wrong type, a value out of range or not
+                among the choices, or `device="cuda"` on a machine without a usable GPU.
+        """
+        given = {name: self[name].check(value) for name, value in values.items()}
+        settings = {p.name: given.get(p.name, p.default) for p in self.parameters}
+        for p in self.parameters:
+            settings[p.name] = min(settings[p.name], p.limits.get(settings.get("profile"), settings[p.name]))
+        if settings.get("device") == "cuda":
+            _need_cuda()
+        return settings
+
+    def as_json(self) -> dict[str, Any]:
+        """What `linfair notebook list --json` prints of it."""
+        listed = [asdict(p) | {"allowed": p.allowed} for p in self.parameters]
+        return {"name": self.name, "title": self.title, "minutes": self.minutes, "parameters": listed}
+
+
+def _need_cuda() -> None:
+    import torch
+
+    if not torch.cuda.is_available():
+        raise ParameterError("device = 'cuda', but torch finds no usable GPU here: use device=cpu.")
 
 
 def from_namespace(notebook: str, namespace: Mapping[str, Any]) -> dict[str, Any]:
     """Check a notebook's parameters from inside it, as its second code cell does with `globals()`.
 
-    The environment variable `LINFAIR_PROFILE` replaces `profile` in every notebook that has it: so a plain run
-    of all notebooks, which can pass no parameters, takes seconds with `LINFAIR_PROFILE=smoke`.
-
-    Papermill puts the values it was given in a cell of their own and only warns about names the notebook does
-    not know. IPython keeps the source of each cell in `In`; the names set by that cell are checked too, so a
-    misspelt name fails here rather than passing unnoticed.
+    IPython keeps the source of each cell in `In`: there the parameters cell is read, and papermill's own cell, so that
+    a misspelt name fails here rather than passing unnoticed. The environment variable `LINFAIR_PROFILE` replaces
+    `profile`: a plain run of all notebooks takes seconds with `LINFAIR_PROFILE=smoke`.
 
     Args:
         notebook: The notebook's name.
         namespace: The notebook's variables.
 
     Returns:
-        The checked values by name, as `check` returns them.
+        Every parameter's value, as `Notebook.check` returns them.
 
     Raises:
-        ParameterError: As `check`, and if the parameters cell was not run.
+        ParameterError: As `Notebook.check`, and if the parameters cell was not run.
     """
-    spec = find(notebook)
-    values = {p.name: namespace[p.name] for p in spec.parameters if p.name in namespace}
-    missing = [p.name for p in spec.parameters if p.name not in values]
-    if missing:
-        raise ParameterError(f"{', '.join(missing)} not set: run the cell tagged 'parameters' first.")
-    for name in _set_by_papermill(namespace.get("In", ())):
-        spec[name]
+    cells = [source for source in namespace.get("In", ()) if source]
+    spec = Notebook(notebook, next(filter(None, map(_annotated, cells)), ()))
+    if not spec.parameters:
+        raise ParameterError(f"{notebook} is not set: run the cell tagged 'parameters' first.")
+    for source in cells:
+        if source.startswith("# Parameters\n"):  # papermill's
+            for name in re.findall(r"^(\w+) =", source, re.MULTILINE):
+                spec[name]
+    values = {p.name: namespace[p.name] for p in spec.parameters}
     if PROFILE in os.environ and "profile" in values:
         values["profile"] = os.environ[PROFILE]
     return spec.check(values)
 
 
-def _set_by_papermill(cells: Iterable[str]) -> list[str]:
-    """Names set in papermill's cell, which starts with the comment `# Parameters`."""
-    return [
-        target.id
-        for source in cells
-        if source.startswith("# Parameters\n")
-        for statement in ast.parse(source).body
-        if isinstance(statement, ast.Assign)
-        for target in statement.targets
-        if isinstance(target, ast.Name)
-    ]
+def _annotated(cell: str) -> tuple[Parameter, ...]:
+    """The parameters of a cell that holds nothing else, else nothing."""
+    try:
+        lines = ast.parse(cell).body
+    except SyntaxError:  # a magic
+        return ()
+    return read(cell) if lines and all(isinstance(line, ast.AnnAssign) for line in lines) else ()

@@ -115,19 +115,21 @@ def budget_units(budget: float, total: int) -> int:
     return round(budget * total)
 
 
-def check_budgets(budgets: Sequence[float]) -> tuple[float, ...]:
+def check_budgets(budgets: Sequence[float], *, ends: bool = True) -> tuple[float, ...]:
     """Budgets as a tuple, if they are fractions in strictly descending order.
+
+    Args:
+        budgets: Fractions of units to keep.
+        ends: Allow 0 and 1 themselves.
 
     Raises:
         ValueError: Otherwise.
     """
     values = tuple(float(budget) for budget in budgets)
-    if (
-        not values
-        or any(not 0 <= b <= 1 for b in values)
-        or any(a <= b for a, b in zip(values, values[1:], strict=False))
-    ):
-        raise ValueError(f"budgets must be fractions in [0, 1] in descending order, got {list(budgets)}")
+    inside = all(0 <= b <= 1 if ends else 0 < b < 1 for b in values)
+    if not values or not inside or any(a <= b for a, b in zip(values, values[1:], strict=False)):
+        allowed = "in [0, 1]" if ends else "above 0 and below 1"
+        raise ValueError(f"budgets must be fractions {allowed} in strictly descending order, got {list(budgets)}")
     return values
 
 

@@ -41,6 +41,5 @@ def test_the_pages_blocks_run_in_order_and_print_what_it_shows(tmp_path, monkeyp
 
 @pytest.mark.parametrize("word", ["--label", "--group", "--strict"])
 def test_the_page_speaks_of_options_that_exist(word, capsys):
-    with pytest.raises(SystemExit):
-        main.main(["data", "describe", "--help"])
+    assert main.main(["data", "describe", "--help"]) == 0
     assert word in capsys.readouterr().out

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from linfair_book import build, parameters
+from linfair_book import build, notebooks
 
 ROOT = Path(__file__).resolve().parents[2]
 TOC = """
@@ -203,7 +203,7 @@ def test_the_real_book_has_its_four_parts_with_notebooks_in_order() -> None:
     assert numbers[1] == [1, 2, 3, 4, 5, 12]
     assert numbers[2] == sorted(numbers[2]) and min(numbers[2]) > 5
     named = {page.removeprefix("notebooks/") for part in chapters for page in part if "notebooks/" in page}
-    assert named == set(parameters.NOTEBOOKS)
+    assert named == set(notebooks.listed())
 
 
 def test_jupyter_book_is_version_1() -> None:

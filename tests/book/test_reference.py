@@ -1,6 +1,5 @@
 """The Reference: generated parts against the parsers, tables and modules they are made from, and the pages that ask."""
 
-import argparse
 import doctest
 import hashlib
 import importlib
@@ -12,11 +11,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from linfair_book import build
-from linfair_book.parameters import NOTEBOOKS
+from linfair_book import build, notebooks
 
 import linfair
-from linfair.cli import main
+from linfair.cli.main import app
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [path for path in (ROOT / "book").rglob("*.md") if "_build" not in path.parts]
@@ -79,22 +77,29 @@ def test_public_names_are_linked_to_where_they_are_defined(package):
             assert f"``{name}``" in text and not isinstance(thing, type)
 
 
-def test_every_command_and_option_is_described():
-    """Oracle: the parser's own help, option by option."""
+def test_every_command_is_on_the_page_and_every_option_is_described():
+    """Oracle: the parameters of the functions behind the commands."""
     text = made.commands()
-    for command in main.COMMANDS:
-        section = text.split(f"## linfair {command.words}\n")[1].split("\n## ")[0]
-        parser = argparse.ArgumentParser()
-        command.options(parser)
-        for action in parser._actions[1:]:
-            shown = action.option_strings[0] if action.option_strings else action.metavar or action.dest
-            assert re.search(rf"^`{re.escape(shown)}`", section, re.MULTILINE), (command.words, shown)
-    assert text.count("\n## ") + 1 == len(main.COMMANDS)
+    found = dict(commands_of(app))
+    assert re.findall(r"^## linfair (.+)$", text, re.MULTILINE) == list(found)
+    for words, command in found.items():
+        section = text.split(f"## linfair {words}\n")[1].split("\n## ")[0]
+        for argument in command.assemble_argument_collection():
+            if argument.show and argument.parse:
+                assert re.search(rf"^\* `{re.escape(argument.name)}\b.*`: \S+", section, re.MULTILINE), argument.name
+
+
+def commands_of(above):
+    """The commands that do something, by what is typed."""
+    for words in above:
+        if not words.startswith("-"):
+            below = list(commands_of(above[words]))
+            yield from [(f"{words} {more}", one) for more, one in below] or [(words, above[words])]
 
 
 def test_every_parameter_stands_there_with_its_default_and_what_is_allowed():
     text = made.parameter_lists()
-    for notebook in NOTEBOOKS.values():
+    for notebook in notebooks.listed().values():
         section = text.split(f"[`{notebook.name}`]")[1].split("\n## ")[0]
         terms = re.findall(r"^`(\w+)`: \S+ = `(.*)`$", section, re.MULTILINE)
         assert terms == [(p.name, str(p.default)) for p in notebook.parameters]

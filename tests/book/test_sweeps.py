@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from linfair_book import sweeps
 from linfair_book.figures.sweeps import sweep_lines
-from linfair_book.parameters import NOTEBOOKS, SWEEPS
+from linfair_book.notebooks import find as find_notebook
 
 from linfair import plots
 from linfair.study.plan import PROFILE_NAMES, figures, find, find_profile, panels_of, plan
@@ -39,8 +39,8 @@ def png(figure: plt.Figure) -> bytes:
 
 def test_the_notebook_offers_every_figure_and_every_profile() -> None:
     """Oracle: the definition files."""
-    notebook = NOTEBOOKS["08_gpu_sweeps"]
-    assert set(SWEEPS) == {figure.name for figure in find("all")} == set(notebook["figure"].choices)
+    notebook = find_notebook("08_gpu_sweeps")
+    assert set(notebook["figure"].choices) == {figure.name for figure in find("all")}
     assert notebook["profile"].choices == PROFILE_NAMES
 
 

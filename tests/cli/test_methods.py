@@ -12,9 +12,10 @@ import torch
 from torch import nn
 
 from linfair.checkpoints import Header, load_network, save_network
-from linfair.cli import main, methods
+from linfair.cli import main
 from linfair.linearizers import LINEARIZERS
 from linfair.masks import Mask, apply_mask, masks_of
+from linfair.mitigation.registry import MITIGATIONS
 from linfair.models import NETWORKS, build
 from linfair.study import stages
 
@@ -36,7 +37,7 @@ def smoke(*arguments: str) -> int:
 # What there is
 
 
-def test_networks_prints_the_papers_unit_counts_and_resnet18s_stages(capsys: pytest.CaptureFixture) -> None:
+def test_networks_prints_the_papers_unit_counts_by_stage(capsys: pytest.CaptureFixture) -> None:
     """The counts are arithmetic on the architectures (channels x height x width, summed over ReLU calls)."""
     assert main.main(["networks"]) == 0
     head, *lines = capsys.readouterr().out.splitlines()
@@ -44,38 +45,33 @@ def test_networks_prints_the_papers_unit_counts_and_resnet18s_stages(capsys: pyt
     found = {line.split()[0]: line for line in lines}
     assert set(found) == set(NETWORKS) == set(UNITS)
     for name, count in UNITS.items():
-        assert re.search(rf"(?<![\d,]){count}(?![\d,])", found[name]), found[name]
+        line, _, others = found[name].partition("; ")
+        assert bool(others) == (name == "vgg19")
+        total, stages = re.fullmatch(r".* ([\d,]+)  ([\d,]+(?: \+ [\d,]+)*)", line).groups()
+        assert total == count
+        assert int(total.replace(",", "")) == sum(int(number.replace(",", "")) for number in stages.split(" + "))
     assert found["resnet18"].endswith(f"{UNITS['resnet18']}  262,144 + 131,072 + 65,536 + 32,768")
     weights = sum(p.numel() for p in build("resnet18", (3, 32, 32), 10).parameters())
     assert f" {weights:,} " in found["resnet18"]
 
 
-def test_each_networks_stages_add_up_to_its_units(capsys: pytest.CaptureFixture) -> None:
-    main.main(["networks"])
-    for line in capsys.readouterr().out.splitlines()[1:]:
-        line, _, others = line.partition("; ")
-        assert bool(others) == line.startswith("vgg19")
-        total, stages = re.fullmatch(r".* ([\d,]+)  ([\d,]+(?: \+ [\d,]+)*)", line).groups()
-        numbers = [int(number.replace(",", "")) for number in (total, *stages.split(" + "))]
-        assert numbers[0] == sum(numbers[1:]), line
-
-
-def test_linearizers_prints_every_method_its_source_and_each_option_with_its_default(
-    capsys: pytest.CaptureFixture,
+@pytest.mark.parametrize(("command", "registry"), [("linearizers", LINEARIZERS), ("mitigations", MITIGATIONS)])
+def test_a_registry_is_printed_with_sources_and_each_option_with_its_default(
+    command: str, registry: dict, capsys: pytest.CaptureFixture
 ) -> None:
     """Against the dataclasses of the options themselves."""
-    assert main.main(["linearizers"]) == 0
+    assert main.main([command]) == 0
     blocks = capsys.readouterr().out.strip().split("\n\n")
-    assert [block.split(":")[0] for block in blocks] == list(LINEARIZERS)
-    for block, one in zip(blocks, LINEARIZERS.values(), strict=True):
+    assert [block.split(":")[0] for block in blocks] == list(registry)
+    for block, (name, one) in zip(blocks, registry.items(), strict=True):
         lines = block.splitlines()
-        assert lines[0] == f"{one.name}: {one.summary}"
+        assert lines[0] == f"{name}: {one.summary}"
         assert lines[1].strip() == f"source: {one.source}"
         for option in fields(one.options):
             default = getattr(one.options(), option.name)
             start = f"{option.name}:" if is_dataclass(default) else f"{option.name} = {default!r}:"
             (line,) = [line for line in lines if line.strip().startswith(start)]
-            assert len(line.split(":", 1)[1].split()) >= 2, f"{one.name}: {option.name} is not described"
+            assert len(line.split(":", 1)[1].split()) >= 2, f"{name}: {option.name} is not described"
             if is_dataclass(default):
                 after = lines[lines.index(line) + 1]
                 assert all(f"{f.name}={getattr(default, f.name)!r}" in after for f in fields(default))
@@ -92,11 +88,11 @@ def test_snls_rewind_is_listed(capsys: pytest.CaptureFixture) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--network", "resnet81"], ["no network 'resnet81'", "'resnet18'"]),
+        (["--network", "resnet81"], ['"resnet81" for --network', '"resnet18"?']),
         (["--data", "digts"], ["no data set 'digts'", "'digits'"]),
-        (["--method", "snll"], ["no linearizer 'snll'", "'snl'"]),
-        (["--method", "xyz"], ["no linearizer 'xyz'", "There are snl, deepreduce"]),
-        (["--profile", "smal"], ["no profile 'smal'", "'small'"]),
+        (["--method", "snll"], ['"snll" for --method', 'Did you mean "snl"?']),
+        (["--method", "xyz"], ['"xyz" for --method', '"snl", "deepreduce"']),
+        (["--profile", "smal"], ['"smal" for --profile', '"small"?']),
         (["--budgets", "0.2,0.5"], ["budgets", "strictly descending"]),
         (["--budgets", "1.5"], ["budgets", "above 0 and below 1"]),
         (["--budgets", "half"], ["'half'", "wrong type"]),
@@ -225,8 +221,3 @@ def test_a_teacher_file_is_used_instead_of_training_and_no_control_leaves_the_ar
     given, used = (load_network(path)[0].state_dict() for path in (file, folder / "teacher.safetensors"))
     assert all(torch.equal(value, used[name]) for name, value in given.items())
     assert {Mask.load(path).kept for path in folder.glob("*.mask.safetensors")} == {64, 26}
-
-
-def test_budgets_default_to_the_specified_ones() -> None:
-    options = main.build_parser().parse_args(["linearize"])
-    assert methods.BUDGETS.check(options.budgets) == methods.BUDGETS.default

@@ -139,7 +139,7 @@ def test_accuracy_figures_have_all_groups_together_too(out: Path) -> None:
         (["run", "fig06", "--out", "x", "--seeds", "0"], "at least one seed, got 0"),
         (["run", "fig06", "--out", "x", "--device", "cuda"], "torch sees no GPU here; use --device cpu"),
         (["table", "fig06", "--out", "."], "nothing of fig06 in profile smoke is there; compute it with"),
-        (["table", "all", "--out", "."], "a table is one figure's"),
+        (["table", "all", "--out", "."], "this is said of one figure: name it"),
     ],
 )
 def test_a_wrong_request_exits_2_and_leaves_nothing(

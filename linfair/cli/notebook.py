@@ -1,0 +1,70 @@
+"""`linfair notebook`: rerun the book's notebooks. Only these commands need `linfair_book`, and they import it late."""
+
+import json
+import sys
+from types import ModuleType
+from typing import Annotated
+
+from cyclopts import App
+
+from linfair.cli.options import Json, says, several
+
+Folder = Annotated[str | None, says("Folder of the notebooks; by default the repository's.")]
+app = App(name="notebook", help="Rerun the book's notebooks.")
+
+
+class NotebookFailed(RuntimeError):
+    """A notebook that could not be run, or not to its end."""
+
+
+def _notebooks() -> ModuleType:
+    """`linfair_book.notebooks`, or what to install."""
+    try:
+        from linfair_book import notebooks
+    except ImportError as error:
+        raise NotebookFailed(
+            f'the notebooks need more than linfair itself ({error}): pip install "linfair[book]", or clone the '
+            "repository and run make env"
+        ) from error
+    return notebooks
+
+
+@app.command(name="list")
+def show(*, as_json: Json = False, notebooks: Folder = None) -> None:
+    """Show the notebooks and their parameters."""
+    known = _notebooks().listed(notebooks).values()
+    if as_json:
+        print(json.dumps([notebook.as_json() for notebook in known], indent=2))
+        return
+    for notebook in known:
+        print(f"{notebook.name}  {notebook.title}  (about {notebook.minutes:g} min)")
+        for p in notebook.parameters:
+            print(f"    {p.name}: {p.type} = {_plain(p.default)}  [{p.allowed}]\n        {p.description}")
+        print()
+    print("Run one with: linfair notebook run NAME -p name=value -p name=value")
+
+
+@app.command
+def run(
+    name: Annotated[str, says("The notebook, for example 01_toy_boundary.")],
+    /,
+    *,
+    parameters: Annotated[tuple[str, ...], several("NAME=VALUE, lists as 0.5,0.2", name="-p")] = (),
+    profile: Annotated[str | None, says("Short for -p profile=...")] = None,
+    out: Annotated[str | None, says("Where to write; by default _build/notebooks here.")] = None,
+    notebooks: Folder = None,
+) -> None:
+    """Run a notebook with other parameters."""
+    books = _notebooks()
+    notebook = books.find(name, notebooks)
+    values = notebook.parse([*parameters, *([f"profile={profile}"] if profile else [])])
+    shown = ", ".join(f"{key}={_plain(value)}" for key, value in notebook.check(values).items())
+    print(f"Running {name} with {shown}", file=sys.stderr)
+    try:
+        print(books.run(notebook, values, out=out))
+    except books.NotebookError as error:
+        raise NotebookFailed(error) from error
+
+
+def _plain(value: object) -> str:
+    return ",".join(f"{entry:g}" for entry in value) if isinstance(value, list) else str(value)

@@ -1,0 +1,95 @@
+"""Options that several commands share: lists typed with commas, devices, profiles, choices of a data set."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from linfair.data.folder import CONFLICTS
+from linfair.linearizers import LINEARIZERS
+from linfair.linearizers.record import check_budgets
+from linfair.mitigation.registry import MITIGATIONS
+from linfair.study.plan import PROFILE_NAMES
+from linfair.study.recipes import PROFILES, STUDY_PROFILES
+
+
+def says(text: str, **more: object) -> Parameter:
+    """An option and what its help says."""
+    return Parameter(help=text, **more)
+
+
+def several(text: str, **more: object) -> Parameter:
+    """An option that may be repeated."""
+    return Parameter(help=f"{text}; may be repeated.", show_default=False, **more)
+
+
+def switch(name: str, text: str) -> Parameter:
+    """An option that is on unless `--no-NAME` is typed."""
+    return Parameter(help=text, negative=f"--no-{name}")
+
+
+def commas(read: Callable[[str], object], text: str) -> Parameter:
+    """One word that `read` makes a list of; its default is shown as it would be typed."""
+    return Parameter(
+        help=text,
+        converter=lambda _, tokens: read(tokens[-1].value),
+        n_tokens=1,
+        show_default=lambda value: ",".join(map(str, value or ())),
+    )
+
+
+def numbers(text: str) -> tuple[float, ...]:
+    """Numbers as they are typed, `0.005,0.01`."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(
+            f"{text!r} has the wrong type: numbers with commas between them are allowed, 0.5,0.2"
+        ) from None
+
+
+def split_arms(text: str) -> tuple[str, ...]:
+    """Arms as they are typed, split at the commas that stand outside brackets.
+
+    >>> split_arms("plain, lagrangian(mu=0.005, clip=5.0),group_dro")
+    ('plain', 'lagrangian(mu=0.005, clip=5.0)', 'group_dro')
+    """
+    return tuple(arm.strip() for arm in re.findall(r"(?:\([^()]*(?:\([^()]*\)[^()]*)*\)|[^,(])+", text) if arm.strip())
+
+
+Budgets = Annotated[
+    tuple[float, ...],
+    commas(lambda text: check_budgets(numbers(text), ends=False), "Shares of ReLUs kept, below 1, descending."),
+]
+Arms = Annotated[
+    tuple[str, ...],
+    commas(split_arms, f"Which repairs, options in brackets, lagrangian(mu=0.005); of {', '.join(MITIGATIONS)}."),
+]
+Device = Annotated[Literal["cpu", "cuda"], says("Where to compute.")]
+Method = Annotated[Literal[*LINEARIZERS], says("How the ReLUs to keep are chosen.")]
+Training = Annotated[Literal[*PROFILES], says("How long to train.")]
+AnyTraining = Annotated[Literal[*PROFILES, *STUDY_PROFILES], says("How long to train.")]
+Profile = Annotated[Literal[*PROFILE_NAMES], says("How large.")]
+Json = Annotated[bool, says("Print JSON instead of text.", name="--json")]
+
+
+@Parameter(name="*")
+@dataclass(kw_only=True)
+class Choices:
+    """Labels and groups of a data set."""
+
+    label: Annotated[str | None, says("What is predicted, for data that let you choose.")] = None
+    group: Annotated[str | None, says("What is compared, A,B for combinations; by default the label.")] = None
+    merge: Annotated[list[str] | None, several("Make one group of these, A+B")] = None
+    min_images: Annotated[int | None, says("Leave out groups with fewer images than this.")] = None
+    conflicts: Annotated[
+        Literal[*CONFLICTS] | None,
+        says("What to do with a folder's files that are listed with different values; by default leave-out."),
+    ] = None
+
+    def given(self) -> dict[str, object]:
+        """What was typed, as options of `load_data`."""
+        known = vars(self) | {"merge": ";".join(self.merge) if self.merge else None}
+        return {name: value for name, value in known.items() if value is not None}

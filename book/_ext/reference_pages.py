@@ -98,7 +98,7 @@ def parameter_lists() -> str:
 def commands() -> str:
     """A section for each command of `linfair`, as the library of the commands documents it."""
     sections = re.split(r"^#+ (?=linfair )", app.generate_docs(), flags=re.MULTILINE)[1:]
-    return "\n\n".join(f"## {text.strip()}" for text in sections if " COMMAND\n" not in text)
+    return "\n\n".join(f"## {text.strip()}" for text in sections if "```console" in text)
 
 
 def _markdown(text: str) -> str:

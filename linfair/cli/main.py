@@ -17,7 +17,7 @@ app = App(
     name="linfair",
     help="Who pays when a ReLU network is linearized for private inference.",
     version=f"linfair {version('linfair')}",
-    default_parameter=Parameter(negative=(), allow_repeating=True),
+    default_parameter=Parameter(allow_repeating=True),
 )
 COMMANDS = {
     "networks": ("methods:networks", "Show the networks and their ReLU units."),

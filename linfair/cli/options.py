@@ -17,12 +17,12 @@ from linfair.study.recipes import PROFILES, STUDY_PROFILES
 
 def says(text: str, **more: object) -> Parameter:
     """An option and what its help says."""
-    return Parameter(help=text, **more)
+    return Parameter(help=text, negative=(), **more)
 
 
 def several(text: str, **more: object) -> Parameter:
     """An option that may be repeated."""
-    return Parameter(help=f"{text}; may be repeated.", show_default=False, **more)
+    return says(f"{text}; may be repeated.", show_default=False, **more)
 
 
 def switch(name: str, text: str) -> Parameter:
@@ -32,8 +32,8 @@ def switch(name: str, text: str) -> Parameter:
 
 def commas(read: Callable[[str], object], text: str) -> Parameter:
     """One word that `read` makes a list of; its default is shown as it would be typed."""
-    return Parameter(
-        help=text,
+    return says(
+        text,
         converter=lambda _, tokens: read(tokens[-1].value),
         n_tokens=1,
         show_default=lambda value: ",".join(map(str, value or ())),

@@ -12,7 +12,7 @@ from linfair import audit as audits
 from linfair.audit import AuditError, Plan, Subject
 from linfair.audit.findings import besides
 from linfair.audit.repair import arm_list
-from linfair.cli.options import AnyTraining, Arms, Budgets, Choices, Device, Method, commas, numbers, says, switch
+from linfair.cli.options import Arms, Budgets, Choices, Device, Method, Training, commas, numbers, says, switch
 from linfair.data import DATASETS
 from linfair.data.notes import notes
 from linfair.models import NETWORKS
@@ -32,7 +32,7 @@ class Asked(Plan):
     method: Method = Plan.method
     budgets: Budgets = Plan.budgets
     arms: Arms = Plan.arms
-    profile: AnyTraining = Plan.profile
+    profile: Training = Plan.profile
     mitigate: Annotated[bool, switch("mitigate", "Try repairs.")] = Plan.mitigate
     control: Annotated[bool, switch("control", "Train the 100 % control.")] = Plan.control
     curvature: Annotated[bool, switch("curvature", "Compute Hessian eigenvalues.")] = Plan.curvature

@@ -9,7 +9,7 @@ from linfair import audit, gates
 from linfair.audit.repair import DEFAULT_ARMS, arm_list
 from linfair.checkpoints import save_network
 from linfair.cli.diagnose import Files
-from linfair.cli.options import AnyTraining, Arms, commas, numbers, says
+from linfair.cli.options import Arms, Training, commas, numbers, says
 from linfair.linearizers.record import kept_share
 from linfair.mitigation.choose import FEW, NOISE
 from linfair.paths import whole
@@ -34,7 +34,7 @@ def mitigate(
     mu: Annotated[tuple[float, ...], commas(numbers, "Try the lagrangian arms at these steps.")] = (),
     significance: Annotated[float, says(SIGNIFICANCE)] = NOISE,
     min_images: Annotated[int, says(JUDGED, name=["--judge-from", "--min-images"])] = FEW,
-    profile: AnyTraining = "small",
+    profile: Training = "small",
     out: Annotated[str | None, says("Where to write; by default beside the mask, MASK-mitigated.")] = None,
 ) -> None:
     """Repair a linearized network."""

@@ -12,7 +12,7 @@ from linfair.linearizers import LINEARIZERS
 from linfair.linearizers.record import check_budgets
 from linfair.mitigation.registry import MITIGATIONS
 from linfair.study.plan import PROFILE_NAMES
-from linfair.study.recipes import PROFILES, STUDY_PROFILES
+from linfair.study.recipes import PROFILES
 
 
 def says(text: str, **more: object) -> Parameter:
@@ -70,7 +70,6 @@ Arms = Annotated[
 Device = Annotated[Literal["cpu", "cuda"], says("Where to compute.")]
 Method = Annotated[Literal[*LINEARIZERS], says("How the ReLUs to keep are chosen.")]
 Training = Annotated[Literal[*PROFILES], says("How long to train.")]
-AnyTraining = Annotated[Literal[*PROFILES, *STUDY_PROFILES], says("How long to train.")]
 Profile = Annotated[Literal[*PROFILE_NAMES], says("How large.")]
 Json = Annotated[bool, says("Print JSON instead of text.", name="--json")]
 

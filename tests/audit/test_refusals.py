@@ -95,7 +95,7 @@ def test_a_function_that_builds_no_network_for_these_data(
         ({"profile": "tiny"}, '"tiny" for --profile'),
         ({"arms": "fairness"}, "no mitigation 'fairness'"),
         ({"max_accuracy_loss": "-1"}, "got -1.0"),
-        ({"bandwidth": "0"}, "bandwidth = 0.0 is none"),
+        ({"bandwidth": "0"}, "bandwidth = 0.0 is not allowed"),
         ({"lr": "0"}, "the learning rate is above 0"),
         ({"network": "mlp"}, "--network goes with --teacher"),
         ({"out": "w.safetensors"}, "is a file; name a folder"),

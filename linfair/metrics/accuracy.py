@@ -13,21 +13,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class GroupAccuracy:
-    """Accuracy of one network on one group.
+    """Accuracy of one network on one group."""
 
-    Attributes:
-        group: Number of the group.
-        n: Distinct inputs of the group.
-        accuracy: Share predicted right, in [0, 1].
-        low: Lower end of the Wilson interval.
-        high: Upper end.
-    """
-
-    group: int
-    n: int
-    accuracy: float
-    low: float
-    high: float
+    group: int  #: Number of the group
+    n: int  #: Distinct inputs of the group
+    accuracy: float  #: Share predicted right, in [0, 1]
+    low: float  #: Lower end of the Wilson interval
+    high: float  #: Upper end
 
 
 @dataclass(frozen=True)

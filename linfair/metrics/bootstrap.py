@@ -23,15 +23,10 @@ BLOCK = 2_000_000
 
 @dataclass(frozen=True)
 class PairedDifference(MeanInterval):
-    """Mean of first - second over n seeds with its percentile interval; both ends are nan for n = 1.
+    """Mean of first - second over n seeds with its percentile interval; both ends are nan for n = 1."""
 
-    Attributes:
-        draws: Bootstrap draws behind the interval.
-        level: Its level.
-    """
-
-    draws: int
-    level: float
+    draws: int  #: Bootstrap draws behind the interval
+    level: float  #: Its level
 
 
 def paired_bootstrap(

@@ -37,26 +37,17 @@ networks, whose top eigenvalue stands apart, 10 take half of the products, and n
 
 @dataclass(frozen=True)
 class TopEigenvalue:
-    """Top Hessian eigenvalue of one group's risk, with its evidence.
+    """Top Hessian eigenvalue of one group's risk, with its evidence."""
 
-    Attributes:
-        group: Number of the group.
-        n: Inputs of the group.
-        value: v . H v for the vector v found, |v| = 1. Some eigenvalue lies within `residual` of it. Where the search
-            did not converge, that of a short one: for `LA` too small.
-        residual: |H v - value v|, measured with one more product.
-        converged: Whether residual <= tol |value|; for `per_batch`, in every batch.
-        products: Hessian-vector products taken, over all batches.
-        batches: Hessians looked at: 1 for `exact`, the batches that hold the group for `per_batch`.
-    """
-
-    group: int
-    n: int
+    group: int  #: Number of the group
+    n: int  #: Inputs of the group
+    #: v . H v for the vector v found, |v| = 1. Some eigenvalue lies within `residual` of it. Where the search
+    #: did not converge, that of a short one, for `LA` too small.
     value: float
-    residual: float
-    converged: bool
-    products: int
-    batches: int
+    residual: float  #: |H v - value v|, measured with one more product
+    converged: bool  #: Whether residual <= tol |value|; for `per_batch`, in every batch
+    products: int  #: Hessian-vector products taken, over all batches
+    batches: int  #: Hessians looked at; 1 for `exact`, the batches that hold the group for `per_batch`
 
 
 class _Found(NamedTuple):

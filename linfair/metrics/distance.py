@@ -20,19 +20,12 @@ from linfair.metrics.risk import GroupMean, check_shapes, checked_logits, logits
 
 @dataclass(frozen=True)
 class ParameterDistance:
-    """Euclidean distance between the parameters of two networks; exact, so without an interval.
+    """Euclidean distance between the parameters of two networks; exact, so without an interval."""
 
-    Attributes:
-        n: Scalars compared.
-        distance: |theta~ - theta*|.
-        original: |theta*|.
-        relative: distance / original; nan where every parameter of the original is 0.
-    """
-
-    n: int
-    distance: float
-    original: float
-    relative: float
+    n: int  #: Scalars compared
+    distance: float  #: |theta~ - theta*|
+    original: float  #: |theta*|
+    relative: float  #: distance / original; nan where every parameter of the original is 0
 
 
 def parameter_distance(model: nn.Module, original: nn.Module) -> ParameterDistance:

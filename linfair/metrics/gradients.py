@@ -30,19 +30,12 @@ ESTIMATORS = ("exact", "per_batch")
 
 @dataclass(frozen=True)
 class GroupGradient:
-    """Norm of the gradient of one group's risk.
+    """Norm of the gradient of one group's risk."""
 
-    Attributes:
-        group: Number of the group.
-        n: Inputs of the group.
-        norm: Euclidean norm; for `per_batch` the mean of the batches' norms.
-        batches: Norms that `norm` averages: 1 for `exact`, the batches that hold the group for `per_batch`.
-    """
-
-    group: int
-    n: int
-    norm: float
-    batches: int
+    group: int  #: Number of the group
+    n: int  #: Inputs of the group
+    norm: float  #: Euclidean norm; for `per_batch` the mean of the batches' norms
+    batches: int  #: Norms that `norm` averages; 1 for `exact`, the batches that hold the group for `per_batch`
 
 
 class ParameterRisk:

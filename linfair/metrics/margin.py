@@ -29,15 +29,10 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 @dataclass(frozen=True)
 class GroupMargin(GroupMean):
-    """Mean margin of one group, in [0, 1], and how the margins are distributed.
+    """Mean margin of one group, in [0, 1], and how the margins are distributed."""
 
-    Attributes:
-        normalised: The mean divided by that of the group with most training inputs; nan where that is 0.
-        quantiles: Of the group's margins, at `QUANTILES` (linear interpolation).
-    """
-
-    normalised: float
-    quantiles: tuple[float, ...]
+    normalised: float  #: The mean divided by that of the group with most training inputs; nan where that is 0
+    quantiles: tuple[float, ...]  #: Of the group's margins, at `QUANTILES` (linear interpolation)
 
 
 def margin(logits: Tensor) -> Tensor:

@@ -26,45 +26,28 @@ from linfair.training import cross_entropy, predict
 
 @dataclass(frozen=True)
 class GroupMean:
-    """Mean of a quantity over the inputs of one group.
+    """Mean of a quantity over the inputs of one group."""
 
-    Attributes:
-        group: Number of the group.
-        n: Inputs of the group.
-        mean: Their mean.
-        low: Lower end of its interval (Student t over inputs unless the function says otherwise); nan for n = 1.
-        high: Upper end.
-    """
-
-    group: int
-    n: int
-    mean: float
-    low: float
-    high: float
+    group: int  #: Number of the group
+    n: int  #: Inputs of the group
+    mean: float  #: Their mean
+    low: float  #: Lower end of its interval (Student t over inputs unless the function says otherwise); nan for n = 1
+    high: float  #: Upper end
 
 
 @dataclass(frozen=True)
 class Disparity:
-    """How far apart the groups are: the worst one, the best one, the gap.
+    """How far apart the groups are: the worst one, the best one, the gap."""
 
-    Attributes:
-        worst: Number of the worst group.
-        best: Number of the best group.
-        n_worst: Inputs of the worst group.
-        n_best: Inputs of the best group.
-        gap: Difference between the two, >= 0: the largest over all pairs of groups.
-        low: Lower end of the interval of the difference between these two groups, picked as they are; the largest of
-            several noisy gaps is on average too large, and the interval does not correct for it.
-        high: Upper end; both are nan where one of the two groups has no interval (n = 1).
-    """
-
-    worst: int
-    best: int
-    n_worst: int
-    n_best: int
-    gap: float
+    worst: int  #: Number of the worst group
+    best: int  #: Number of the best group
+    n_worst: int  #: Inputs of the worst group
+    n_best: int  #: Inputs of the best group
+    gap: float  #: Difference between the two, >= 0, the largest over all pairs of groups
+    #: Lower end of the interval of the difference between these two groups, picked as they are; the largest of
+    #: several noisy gaps is on average too large, and the interval does not correct for it
     low: float
-    high: float
+    high: float  #: Upper end; both are nan where one of the two groups has no interval (n = 1)
 
 
 def check_one(model: nn.Module, data: GroupedData, split: str) -> None:

@@ -29,23 +29,14 @@ _HUGE = 1e300  # stands for an infinite slope at an end
 
 @dataclass(frozen=True)
 class ConvexFunction:
-    """A strictly convex function on a bounded interval.
+    """A strictly convex function on a bounded interval."""
 
-    Attributes:
-        name: How to write it, in TeX without dollar signs.
-        value: f, of one float.
-        slope: Its derivative; it may be infinite at the ends.
-        low: Left end.
-        high: Right end.
-        limit: The limit of n^2 E_n, that is (integral of sqrt(f''))^2 / 16.
-    """
-
-    name: str
-    value: Callable[[float], float]
-    slope: Callable[[float], float]
-    low: float
-    high: float
-    limit: float
+    name: str  #: How to write it, in TeX without dollar signs
+    value: Callable[[float], float]  #: f, of one float
+    slope: Callable[[float], float]  #: Its derivative; it may be infinite at the ends
+    low: float  #: Left end
+    high: float  #: Right end
+    limit: float  #: The limit of n^2 E_n, that is (integral of sqrt(f''))^2 / 16
 
 
 def _softplus(x: float) -> float:
@@ -69,19 +60,12 @@ FUNCTIONS: Mapping[str, ConvexFunction] = {
 
 @dataclass(frozen=True)
 class Approximation:
-    """The best approximation of a strictly convex function by n line segments, in the sup norm.
+    """The best approximation of a strictly convex function by n line segments, in the sup norm."""
 
-    Attributes:
-        error: Its error E_n.
-        knots: The n + 1 ends of its segments, ascending.
-        values: Its values there, f - E_n.
-        spread: Largest minus smallest error of a segment, relative to E_n: 0 but for rounding.
-    """
-
-    error: float
-    knots: tuple[float, ...]
-    values: tuple[float, ...]
-    spread: float
+    error: float  #: Its error E_n
+    knots: tuple[float, ...]  #: The n + 1 ends of its segments, ascending
+    values: tuple[float, ...]  #: Its values there, f - E_n
+    spread: float  #: Largest minus smallest error of a segment, relative to E_n, 0 but for rounding
 
     @property
     def n(self) -> int:

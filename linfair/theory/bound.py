@@ -35,19 +35,12 @@ from linfair.theory.folding import fold_batch_norm
 
 @dataclass(frozen=True)
 class Expansion:
-    """Second-order Taylor expansion of an excess, excess = linear + quadratic + remainder.
+    """Second-order Taylor expansion of an excess, excess = linear + quadratic + remainder."""
 
-    Attributes:
-        excess: J(theta + d) - J(theta).
-        linear: d . g.
-        quadratic: 1/2 d . H d.
-        remainder: What the two leave.
-    """
-
-    excess: float
-    linear: float
-    quadratic: float
-    remainder: float
+    excess: float  #: J(theta + d) - J(theta)
+    linear: float  #: d . g
+    quadratic: float  #: 1/2 d . H d
+    remainder: float  #: What the two leave
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,28 +48,17 @@ class BoundRow(Expansion):
     """Both sides of Theorem 4.4 for one group, and the expansion of its R(a) that they come from.
 
     Without alpha the remainder holds the effect of the mask as well.
-
-    Attributes:
-        group: Number of the group.
-        n: Inputs of the group.
-        alpha: Whether the gates' alphas count among the parameters.
-        gradient_norm: |g_a|.
-        distance: |d|.
-        eigenvalue: Algebraically largest eigenvalue of H_a, the one printed.
-        absolute_eigenvalue: Eigenvalue of H_a largest in absolute value, with its sign.
-        residual: The larger of the two eigenvalues' residuals.
-        converged: Whether both searches converged.
     """
 
-    group: int
-    n: int
-    alpha: bool
-    gradient_norm: float
-    distance: float
-    eigenvalue: float
-    absolute_eigenvalue: float
-    residual: float
-    converged: bool
+    group: int  #: Number of the group
+    n: int  #: Inputs of the group
+    alpha: bool  #: Whether the gates' alphas count among the parameters
+    gradient_norm: float  #: |g_a|
+    distance: float  #: |d|
+    eigenvalue: float  #: Algebraically largest eigenvalue of H_a, the one printed
+    absolute_eigenvalue: float  #: Eigenvalue of H_a largest in absolute value, with its sign
+    residual: float  #: The larger of the two eigenvalues' residuals
+    converged: bool  #: Whether both searches converged
 
     @property
     def first(self) -> float:
@@ -114,35 +96,22 @@ class Step(Expansion):
     """The expansion of one group's excess at a part of the way from the original to the linearized network.
 
     The remainder is of order t^3 where no unit switches on the way, else of a lower one.
-
-    Attributes:
-        group: Number of the group.
-        n: Inputs of the group.
-        t: Part of the way.
     """
 
-    group: int
-    n: int
-    t: float
+    group: int  #: Number of the group
+    n: int  #: Inputs of the group
+    t: float  #: Part of the way
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """How well one quantity orders the groups as another does; nan where one of them is constant.
+    """How well one quantity orders the groups as another does; nan where one of them is constant."""
 
-    Attributes:
-        n: Number of groups.
-        spearman: Rank correlation.
-        spearman_p: Its p-value against independence.
-        kendall: Kendall's tau b.
-        kendall_p: Its p-value.
-    """
-
-    n: int
-    spearman: float
-    spearman_p: float
-    kendall: float
-    kendall_p: float
+    n: int  #: Number of groups
+    spearman: float  #: Rank correlation
+    spearman_p: float  #: Its p-value against independence
+    kendall: float  #: Kendall's tau b
+    kendall_p: float  #: Its p-value
 
 
 def expand(excess: float, gradient: Tensor, product: Callable[[Tensor], Tensor], step: Tensor) -> Expansion:

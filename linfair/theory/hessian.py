@@ -61,27 +61,16 @@ class Terms:
 
 @dataclass(frozen=True)
 class HessianRow:
-    """Both sides of Prop. 4.5 for one group.
+    """Both sides of Prop. 4.5 for one group."""
 
-    Attributes:
-        group: Number of the group.
-        n: Inputs of the group.
-        eigenvalue: lambda_max(H_a), algebraically largest, from products with the Hessian of the loss itself.
-        converged: Whether Lanczos converged for the group and for every input.
-        residual: The largest residual of an input's eigenvalue.
-        printed: Terms as printed, with 1/|S| (module docstring).
-        logit: Terms with the logit inside.
-        corrected: Terms with the logit inside and the largest absolute eigenvalue.
-    """
-
-    group: int
-    n: int
-    eigenvalue: float
-    converged: bool
-    residual: float
-    printed: Terms
-    logit: Terms
-    corrected: Terms
+    group: int  #: Number of the group
+    n: int  #: Inputs of the group
+    eigenvalue: float  #: lambda_max(H_a), algebraically largest, from products with the Hessian of the loss itself
+    converged: bool  #: Whether Lanczos converged for the group and for every input
+    residual: float  #: The largest residual of an input's eigenvalue
+    printed: Terms  #: Terms as printed, with 1/|S| (module docstring)
+    logit: Terms  #: Terms with the logit inside
+    corrected: Terms  #: Terms with the logit inside and the largest absolute eigenvalue
 
     def holds(self, reading: str = "corrected") -> bool:
         """Whether the eigenvalue is within the right side of a reading, one of `READINGS`, to `TOLERANCE`."""

@@ -40,22 +40,13 @@ from linfair.metrics.accuracy import wilson
 
 @dataclass(frozen=True)
 class Counterexample:
-    """Two networks at their exact optimum, and a group that gains from linearization.
+    """Two networks at their exact optimum, and a group that gains from linearization."""
 
-    Attributes:
-        data: The sample, one split `train`, groups majority and minority.
-        original: Two ReLUs: the best of all functions on the sample.
-        linearized: The same network with both units identity and its output bias fine-tuned: the best of all logits
-            linear in x.
-        overall: R of the whole sample in closed form, > 0.
-        excess: R(a) of each group in closed form; the minority's is log(4/9) < 0.
-    """
-
-    data: GroupedData
-    original: nn.Module
-    linearized: nn.Module
-    overall: float
-    excess: tuple[float, float]
+    data: GroupedData  #: The sample, one split `train`, groups majority and minority
+    original: nn.Module  #: Two ReLUs, the best of all functions on the sample
+    linearized: nn.Module  #: Both units identity and the output bias fine-tuned, the best of all logits linear in x
+    overall: float  #: R of the whole sample in closed form, > 0
+    excess: tuple[float, float]  #: R(a) of each group in closed form; the minority's is log(4/9) < 0
 
 
 def optimality_shares(table: pd.DataFrame, *, by: Sequence[str] = ("split", "group")) -> pd.DataFrame:

@@ -36,17 +36,11 @@ _Ends = tuple[Fraction | None, Fraction | None]
 
 @dataclass(frozen=True)
 class PiecewiseLinear:
-    """A continuous piecewise linear function of one variable, exactly; neighbouring slopes differ.
+    """A continuous piecewise linear function of one variable, exactly; neighbouring slopes differ."""
 
-    Attributes:
-        breaks: Where the slope changes, ascending.
-        slopes: Slope of each piece, one more than breaks.
-        intercepts: Value each piece would have at 0.
-    """
-
-    breaks: tuple[Fraction, ...]
-    slopes: tuple[Fraction, ...]
-    intercepts: tuple[Fraction, ...]
+    breaks: tuple[Fraction, ...]  #: Where the slope changes, ascending
+    slopes: tuple[Fraction, ...]  #: Slope of each piece, one more than breaks
+    intercepts: tuple[Fraction, ...]  #: Value each piece would have at 0
 
     @property
     def count(self) -> int:

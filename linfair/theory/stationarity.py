@@ -44,27 +44,16 @@ SETTLED = 1e-10
 
 @dataclass(frozen=True)
 class GradientRatio:
-    """Gradient norms of a small and a large group.
+    """Gradient norms of a small and a large group."""
 
-    Attributes:
-        small: Number of the smaller group.
-        large: Number of the larger group.
-        n_small: Its inputs.
-        n_large: Inputs of the larger group.
-        norm_small: Gradient norm |g_b| of the smaller group's risk.
-        norm_large: |g_a| of the larger.
-        total: Gradient norm of the risk of the whole split: 0 at a stationary point.
-        n: Inputs of the whole split.
-    """
-
-    small: int
-    large: int
-    n_small: int
-    n_large: int
-    norm_small: float
-    norm_large: float
-    total: float
-    n: int
+    small: int  #: Number of the smaller group
+    large: int  #: Number of the larger group
+    n_small: int  #: Its inputs
+    n_large: int  #: Inputs of the larger group
+    norm_small: float  #: Gradient norm |g_b| of the smaller group's risk
+    norm_large: float  #: |g_a| of the larger
+    total: float  #: Gradient norm of the risk of the whole split, 0 at a stationary point
+    n: int  #: Inputs of the whole split
 
     @property
     def ratio(self) -> float:

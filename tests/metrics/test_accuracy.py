@@ -58,10 +58,7 @@ def test_group_accuracy_adds_in_float64() -> None:
     assert (row.n, row.accuracy) == (n, 1.0)
 
 
-@given(
-    st.lists(st.floats(-100, 100), min_size=2, max_size=30),
-    st.sampled_from([0.5, 0.9, 0.95, 0.99]),
-)
+@given(st.lists(st.floats(-100, 100), min_size=2, max_size=30), st.sampled_from([0.5, 0.9, 0.95, 0.99]))
 def test_mean_interval_equals_scipys_t_test(values: list[float], level: float) -> None:
     assume(np.std(values) > 1e-6)
     found = mean_interval(values, level=level)

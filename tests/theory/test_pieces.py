@@ -14,14 +14,7 @@ from torch import nn
 import linfair
 from linfair import gates
 from linfair.theory import networks
-from linfair.theory.pieces import (
-    counts_on_lines,
-    layer_counts,
-    on_line,
-    pieces,
-    pieces_bound,
-    pieces_bound_kept,
-)
+from linfair.theory.pieces import counts_on_lines, layer_counts, on_line, pieces, pieces_bound, pieces_bound_kept
 
 
 def by_patterns(network, lower=Fraction(-(10**6)), upper=Fraction(10**6)):
@@ -124,11 +117,7 @@ def test_the_function_found_is_the_network(seed):
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    widths=st.lists(st.integers(1, 5), min_size=1, max_size=3),
-    seed=st.integers(0, 10**6),
-    share=st.floats(0, 1),
-)
+@given(widths=st.lists(st.integers(1, 5), min_size=1, max_size=3), seed=st.integers(0, 10**6), share=st.floats(0, 1))
 def test_counts_are_within_both_bounds(widths, seed, share):
     network = gates.install(networks.random_network(widths, seed=seed), (1,))
     generator = torch.Generator().manual_seed(seed)

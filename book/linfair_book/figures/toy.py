@@ -39,10 +39,7 @@ def toy_boundaries(study: ToyStudy, seed: int, budgets: Sequence[float], *, reso
 
 
 def toy_accuracy(
-    summary: pd.DataFrame,
-    *,
-    split: str = "test_balanced",
-    names: tuple[str, str] = ("majority", "minority"),
+    summary: pd.DataFrame, *, split: str = "test_balanced", names: tuple[str, str] = ("majority", "minority")
 ) -> Figure:
     """Accuracy of majority and minority against the ReLU budget (`toy.summarise`), mean and 95 % t interval over seeds.
 

@@ -92,26 +92,22 @@ MITIGATION = '''
 from dataclasses import dataclass
 from typing import ClassVar
 
-from linfair.mitigation import MITIGATIONS, MitigatedObjective, Mitigation
-
-
-@dataclass(frozen=True)
-class WorstGroup:
-    """Options: the weight of the worst group."""
-
-    name: ClassVar = "worst_group"
-    weight: float = 0.5
-
-    def start(self, model, teacher, data, *, distill=None):
-        objective = WorstGroupObjective(model, teacher, data, distill=distill)
-        objective.weight = self.weight
-        return objective
+from linfair.mitigation import MITIGATIONS, MitigatedObjective, Mitigation, MitigationOptions
 
 
 class WorstGroupObjective(MitigatedObjective):
     def __call__(self, model, batch):
         mean, groups, _ = self.batch_losses(model(batch.x), batch)
-        return mean + self.weight * groups.amax(dim=1)
+        return mean + self.options.weight * groups.amax(dim=1)
+
+
+@dataclass(frozen=True)
+class WorstGroup(MitigationOptions):
+    """Options: the weight of the worst group."""
+
+    name: ClassVar = "worst_group"
+    objective: ClassVar = WorstGroupObjective
+    weight: float = 0.5
 
 
 MITIGATIONS["worst_group"] = Mitigation("worst_group", "adds the worst group's loss", "a test", WorstGroup)

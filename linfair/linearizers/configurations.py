@@ -26,11 +26,7 @@ class Configuration:
 
     @classmethod
     def parse(cls, text: str) -> "Configuration":
-        """Read `1,4` or `1,4+thin`; an empty list of stages culls none.
-
-        Raises:
-            ValueError: If the text is no configuration.
-        """
+        """Read `1,4` or `1,4+thin`; an empty list of stages culls nothing."""
         found = re.fullmatch(r"([1-9]\d*(?:,[1-9]\d*)*)?(\+thin)?", text.replace(" ", ""))
         if not found:
             raise ValueError(f"a DeepReDuce configuration reads '1,4' or '1,4+thin' (stages from 1), got {text!r}")
@@ -41,18 +37,13 @@ class Configuration:
         return ",".join(map(str, self.culled)) + "+thin" * self.thinned
 
     def units(self, model: nn.Module) -> dict[str, Tensor]:
-        """The kept units of one network, a boolean tensor per site.
-
-        Raises:
-            ValueError: If the network has no such stage.
-        """
-        groups = stages(model)
+        """The kept units of one network, a boolean tensor per site."""
+        groups, found = stages(model), gates.sites(model)
         if any(number > len(groups) for number in self.culled):
             raise ValueError(
                 f"this network has {len(groups)} stages, configuration {self} culls another one; "
                 f"name stages from 1 to {len(groups)}"
             )
-        found = gates.sites(model)
         kept = {}
         for number, group in enumerate(groups, start=1):
             for position, site in enumerate(group):
@@ -70,11 +61,7 @@ PAPER_CONFIGURATIONS = ("2,3", "1", "1,4", "1,3", "1,3,4", "1,2", "1,2,4", "1,2,
 
 
 def kept_counts(model: nn.Module, configurations: Sequence[str]) -> dict[Configuration, int]:
-    """The units that each configuration of a fixed list keeps in one network, descending.
-
-    Args:
-        model: One network with gates.
-        configurations: `"1,4"`, `"1,4+thin"`.
+    """The units that each configuration of a fixed list (`"1,4"`, `"1,4+thin"`) keeps in a gated network, descending.
 
     Raises:
         ValueError: If the list is empty, a configuration culls a stage that is not there, or two keep equally many

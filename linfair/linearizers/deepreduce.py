@@ -15,27 +15,26 @@ they keep 294,912 to 32,768 of 491,520 units. A fixed list has no budgets of its
 
 Every training distils from the original network. It starts from the original's weights or, as in the code released with
 the paper, from fresh ones; there it is also the whole training, no fine-tuning follows, and a mitigation acts from its
-first epoch on.
-
-DeepReDuce's third step, *reshaping* (fewer channels, smaller images), makes another network, which no mask can express:
-it is out of scope. ResNet18 at 32x32 therefore ends at 16,384 units, 3.3 %.
+first epoch on. The third step, *reshaping* (fewer channels, smaller images), makes another network, which no mask can
+express: it is out of scope. ResNet18 at 32x32 therefore ends at 16,384 units, 3.3 %.
 """
 
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
-import torch
 from torch import nn
 
 from linfair import gates
-from linfair.ensemble import Ensemble, map_networks
+from linfair.ensemble import Ensemble, member_of
 from linfair.linearizers.configurations import PAPER_CONFIGURATIONS, Configuration, kept_counts
 from linfair.linearizers.record import LinearizedModel, budget_units, check_budgets, record
 from linfair.linearizers.stages import stages
 from linfair.linearizers.starts import check_start, starting
+from linfair.masks import Mask, apply_mask, structure_hash
 from linfair.mitigation import resolve
+from linfair.reduction import RELUS
 from linfair.training import Data, Distill, Schedule, TrainingDiverged, correctness, fit
 
 _OWN = Schedule(epochs=200, batch_size=128, lr=0.1, momentum=0.9, weight_decay=5e-4, decay="cosine")
@@ -134,16 +133,10 @@ def deepreduce(
     options: DeepReDuce | None = None,
     progress: bool = True,
 ) -> list[LinearizedModel]:
-    """Find the configuration nearest to each budget, trained with distillation.
+    """Find the configuration nearest to each budget, trained with distillation; called like `linfair.linearizers.snl`.
 
-    Args:
-        teacher: Trained network, or ensemble, without gates.
-        data: Its data; validation accuracy ranks stages and candidates.
-        budgets: Fractions of units, descending. The nearest configuration may keep more or fewer; the record says. None
-            takes every configuration of a fixed list, the shares it keeps as the budgets.
-        seeds: One for each member.
-        options: Options; the authors' by default.
-        progress: Show a progress bar.
+    Validation accuracy ranks stages and candidates. The nearest configuration may keep more than the budget, or fewer.
+    None for the budgets takes every configuration of a fixed list, the shares it keeps as the budgets.
 
     Returns:
         One record per budget, its history one row per trained configuration.
@@ -154,10 +147,12 @@ def deepreduce(
         TrainingDiverged: If a training without a mitigation does. One with a mitigation is a record that says so.
     """
     options = options or DeepReDuce()
+    if budgets is None and options.configurations is None:
+        raise ValueError("a search needs budgets; without them, give a fixed list of configurations")
     search = _Search(teacher, data, seeds, options, progress)
     members = range(search.members)
     if options.configurations is None:
-        budgets = check_budgets(_given(budgets))
+        budgets = check_budgets(budgets)
         candidates = search.candidates()
         accuracies = [search.train([candidates[m][rank] for m in members]) for rank in range(len(candidates[0]))]
         choices = [search.pareto(candidates[m], [accuracy[m] for accuracy in accuracies]) for m in members]
@@ -174,14 +169,7 @@ def deepreduce(
     return records
 
 
-def _given(budgets: Sequence[float] | None) -> Sequence[float]:
-    if budgets is None:
-        raise ValueError("a search needs budgets; without them, give a fixed list of configurations")
-    return budgets
-
-
-@dataclass(frozen=True)
-class _Trained:
+class _Trained(NamedTuple):
     """One member trained under one configuration."""
 
     network: nn.Module
@@ -198,16 +186,13 @@ class _Search:
     ) -> None:
         self.single = not isinstance(teacher, Ensemble)
         source = data if self.single else data[0]
-        shape, self.n = source.input_shape, len(source.splits["train"])
         start = starting(teacher, options.start, seeds)
-        self.gated = gates.freeze(map_networks(lambda network: gates.install(network, shape), start))
-        self.one = self.gated if self.single else self.gated.member(0)
-        self.members = 1 if self.single else self.gated.members
+        self.gated = RELUS.fixed(RELUS.install(start, source.input_shape))
+        self.one, self.members = member_of(self.gated, 0), 1 if self.single else self.gated.members
+        self.n, self.total = len(source.splits["train"]), gates.total_units(self.gated)
         self.teacher, self.data, self.seeds = teacher, data, tuple(seeds)
         self.options, self.progress = options, progress
-        self.total = gates.total_units(self.gated)
-        self.distill = options.distill(teacher, data)
-        self.mitigation = resolve(options.mitigation)
+        self.distill, self.mitigation = options.distill(teacher, data), resolve(options.mitigation)
         self.history: list[dict[str, object]] = []
         self.trained: dict[tuple[int, Configuration], _Trained] = {}
 
@@ -217,21 +202,13 @@ class _Search:
     def train(self, chosen: Sequence[Configuration]) -> list[float]:
         """Train one configuration for each member, if they are not yet; each member's validation accuracy."""
         if not all((member, one) in self.trained for member, one in enumerate(chosen)):
-            model = copy.deepcopy(self.gated)
-            prefix = "" if self.single else "network."
-            units = [one.units(self.one) for one in chosen]
-            gates.set_alphas(
-                model, {prefix + site: torch.stack([u[site] for u in units]).to(self.device) for site in units[0]}
-            )
+            structure = structure_hash(self.gated)
+            masks = [Mask(one.units(self.one), structure) for one in chosen]
+            model = apply_mask(copy.deepcopy(self.gated), masks)
             rows, diverged = self._fit(model, chosen)
             accuracy = correctness(model, self.data, "val").mean(dim=1).tolist()
-            self.history.append(
-                {
-                    "configuration": [str(one) for one in chosen],
-                    "kept": [self.count(one) for one in chosen],
-                    "val_accuracy": accuracy,
-                }
-            )
+            about = {"configuration": [str(one) for one in chosen], "kept": [self.count(one) for one in chosen]}
+            self.history.append(about | {"val_accuracy": accuracy})
             networks = [model] if self.single else model.networks()
             for member, (one, network) in enumerate(zip(chosen, networks, strict=True)):
                 mine = [{k: v[member] if isinstance(v, list) else v for k, v in row.items()} for row in rows]
@@ -246,28 +223,16 @@ class _Search:
         objective = self.mitigation.start(model, self.teacher, self.data, distill=self.distill)
         names, before = sorted({str(one) for one in chosen}), copy.deepcopy(model.state_dict())
         label = f"deepreduce: culled {' / '.join(names)}" if len(names) < 3 else "deepreduce: candidates"
+        label += f", {self.mitigation.name}" if mitigated else ""
+        how = {"seeds": self.seeds, "stage": "masks", "label": label, "isolate": mitigated, "progress": self.progress}
         try:
-            history = fit(
-                model,
-                self.data,
-                objective,
-                self.options.schedule,
-                seeds=self.seeds,
-                stage="masks",
-                label=f"{label}, {self.mitigation.name}" if mitigated else label,
-                check=objective.after_epoch,
-                gradient=objective.gradient,
-                batches=objective.batches,
-                isolate=mitigated,
-                parts=(objective,),
-                progress=self.progress,
-            )
+            history = fit(model, self.data, objective, self.options.schedule, **how, **objective.hooks)
         except TrainingDiverged:
             if not (mitigated and self.single):
                 raise
             model.load_state_dict(before)
             return [], [0]
-        rows = [row | logged for row, logged in zip(history, objective.rows, strict=True)]
+        rows = objective.logged(history)
         return rows, rows[-1].get("diverged", [None] * self.members)
 
     def record(self, chosen: Sequence[Configuration], budget: float, limit: int) -> LinearizedModel:
@@ -281,17 +246,9 @@ class _Search:
             {k: [row[k] for row in at] if k != "epoch" else v for k, v in at[0].items()}
             for at in zip(*(one.rows for one in taken), strict=False)
         ]
-        return replace(
-            made,
-            configurations=tuple(map(str, chosen)),
-            finetuning=rows,
-            diverged=tuple(one.diverged for one in taken),
-            mitigation=None if self.options.mitigation is None else self.mitigation,
-        )
-
-    @property
-    def device(self) -> torch.device:
-        return next(self.gated.parameters()).device
+        fate = {"finetuning": rows, "diverged": tuple(one.diverged for one in taken)}
+        mitigation = None if self.options.mitigation is None else self.mitigation
+        return replace(made, configurations=tuple(map(str, chosen)), mitigation=mitigation, **fate)
 
     def order(self) -> list[list[int]]:
         """Stages from least to most critical, for each member."""
@@ -308,15 +265,8 @@ class _Search:
 
     def candidates(self) -> list[list[Configuration]]:
         """For each member: nothing culled, the least critical stage culled, ... , each also thinned."""
-        return [
-            [
-                Configuration(tuple(sorted(order[:culled])), thinned)
-                for culled in range(len(order))
-                for thinned in (False, True)
-                if culled or thinned
-            ]
-            for order in self.order()
-        ]
+        each = [(culled, thinned) for culled in range(len(stages(self.one))) for thinned in (False, True)][1:]
+        return [[Configuration(tuple(sorted(order[:n])), thinned) for n, thinned in each] for order in self.order()]
 
     def pareto(self, candidates: Sequence[Configuration], accuracies: Sequence[float]) -> list[Configuration]:
         """Candidates that no other beats in both units (fewer) and validation accuracy (higher)."""

@@ -82,30 +82,11 @@ def finetune(
     label = f"{linearized.method}: fine-tuning at {100 * linearized.budget:g} %"
     plain = isinstance(options, Plain)
     objective = options.start(model, teacher, data)
-    history = fit(
-        model,
-        data,
-        objective,
-        schedule,
-        seeds=seeds,
-        stage="finetune",
-        label=label if plain else f"{label}, {options.name}",
-        check=objective.after_epoch,
-        gradient=objective.gradient,
-        batches=objective.batches,
-        isolate=not plain,
-        parts=(objective,),
-        progress=progress,
-    )
-    rows = [row | logged for row, logged in zip(history, objective.rows, strict=True)]
+    how = {"seeds": seeds, "stage": "finetune", "label": label if plain else f"{label}, {options.name}"}
+    history = fit(model, data, objective, schedule, isolate=not plain, progress=progress, **how, **objective.hooks)
+    rows = objective.logged(history)
     diverged = tuple(rows[-1].get("diverged", [None] * len(linearized.masks)))
-    return replace(
-        linearized,
-        model=model,
-        mitigation=None if plain else options,
-        finetuning=rows,
-        diverged=diverged,
-    )
+    return replace(linearized, model=model, mitigation=None if plain else options, finetuning=rows, diverged=diverged)
 
 
 def control(
@@ -154,33 +135,15 @@ def control(
 
     copies.take(0)
     if epochs:
-        fit(
-            model,
-            data,
-            objective or Distill(teacher, data),
-            schedule,
-            seeds=seeds,
-            stage="masks",
-            label="control",
-            after_epoch=lambda epoch: epoch + 1 >= epochs,
-            after_step=copies.take,
-            parts=(copies,),
-            progress=progress,
-        )
-    return [
-        record(
-            "control",
-            one.budget,
-            one.budget_units,
-            [copies.taken[number, member] for member in range(len(one.epochs))],
-            one.epochs,
-            [],
-            single=single,
-            steps=stops[number],
-            reduction=reduction,
-        )
-        for number, one in enumerate(linearized)
-    ]
+        hooks = {"after_epoch": lambda epoch: epoch + 1 >= epochs, "after_step": copies.take, "parts": (copies,)}
+        how = {"seeds": seeds, "stage": "masks", "label": "control", "progress": progress}
+        fit(model, data, objective or Distill(teacher, data), schedule, **how, **hooks)
+    found = []
+    for number, (one, steps) in enumerate(zip(linearized, stops, strict=True)):
+        networks = [copies.taken[number, member] for member in range(len(one.epochs))]
+        about = {"single": single, "steps": steps, "reduction": reduction}
+        found.append(record("control", one.budget, one.budget_units, networks, one.epochs, [], **about))
+    return found
 
 
 class _Copies:

@@ -11,7 +11,7 @@ Torr; ICLR 2019), which SNL's authors use as a baseline for gates.
 
 import copy
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,11 +19,12 @@ from torch import Tensor, nn
 
 from linfair import gates
 from linfair.data import GroupedData
-from linfair.ensemble import Ensemble, map_networks
+from linfair.ensemble import Ensemble
 from linfair.linearizers.record import LinearizedModel, budget_units, check_budgets, record
 from linfair.masks import Mask, apply_mask, structure_hash
 from linfair.precision import full_precision
-from linfair.training import Data, Source, supervised
+from linfair.reduction import RELUS
+from linfair.training import Batch, Data, Source, supervised
 
 Scores = dict[str, Tensor]
 
@@ -39,13 +40,9 @@ class OneShot:
     batch_size: int = 512
 
 
-def _generator(seed: int, what: str) -> torch.Generator:
-    return torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(f"{seed}/{what}".encode()).digest()[:7]))
-
-
 def random_scores(network: nn.Module, data: GroupedData, seed: int, options: OneShot) -> Scores:
     """A uniform random number for each unit."""
-    generator = _generator(seed, "random")
+    generator = torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(f"{seed}/random".encode()).digest()[:7]))
     return {site: torch.rand(gate.alpha.shape, generator=generator) for site, gate in gates.sites(network).items()}
 
 
@@ -53,14 +50,13 @@ def random_scores(network: nn.Module, data: GroupedData, seed: int, options: One
 def negative_part_scores(network: nn.Module, data: GroupedData, seed: int, options: OneShot) -> Scores:
     """Mean of max(-x, 0) over the training split for each unit, x its input in evaluation mode."""
     sums: Scores = {}
+    handles = []
+    for site, gate in gates.sites(network).items():
 
-    def add(site: str) -> Callable[[nn.Module, tuple[Tensor]], None]:
-        def hook(_gate: nn.Module, inputs: tuple[Tensor]) -> None:
+        def add(_gate: nn.Module, inputs: tuple[Tensor], site: str = site) -> None:
             sums[site] = sums.get(site, 0) + inputs[0].clamp(max=0).double().neg().sum(0)
 
-        return hook
-
-    handles = [gate.register_forward_pre_hook(add(site)) for site, gate in gates.sites(network).items()]
+        handles.append(gate.register_forward_pre_hook(add))
     with torch.no_grad():
         for batch in _batches(data, options.batch_size):
             network(batch.x)
@@ -72,20 +68,20 @@ def negative_part_scores(network: nn.Module, data: GroupedData, seed: int, optio
 @full_precision()
 def snip_scores(network: nn.Module, data: GroupedData, seed: int, options: OneShot) -> Scores:
     """|dL/dalpha| at alpha = 1 for each unit, L the mean cross entropy over the training split."""
-    found = gates.sites(gates.freeze(network, frozen=False))
+    gates.freeze(network, frozen=False)
     n = len(data.splits["train"])
     for batch in _batches(data, options.batch_size):
         (supervised(network, batch) * len(batch.y) / n).backward()
-    scores = {site: gate.alpha.grad.abs().double().cpu() for site, gate in found.items()}
+    scores = {site: gate.alpha.grad.abs().double().cpu() for site, gate in gates.sites(network).items()}
     network.zero_grad(set_to_none=True)
     gates.freeze(network)
     return scores
 
 
-def _batches(data: GroupedData, batch_size: int) -> list:
+def _batches(data: GroupedData, batch_size: int) -> Iterator[Batch]:
     source = Source(data, "train")
-    index = torch.arange(source.n, device=source.y.device).split(batch_size)
-    return [source.take(part.unsqueeze(0)) for part in index]
+    for part in torch.arange(source.n, device=source.y.device).split(batch_size):
+        yield source.take(part.unsqueeze(0))
 
 
 def top_units(scores: Scores, count: int) -> Scores:
@@ -122,16 +118,13 @@ def one_shot(
     score: Callable[[nn.Module, GroupedData, int, OneShot], Scores],
     choose: Callable[[Scores, int], Scores],
 ) -> Callable[..., list[LinearizedModel]]:
-    """A linearizer from a score for each unit: what `Linearizer.run` calls.
+    """A linearizer from a score for each unit, called like `linfair.linearizers.snl`.
 
     Args:
         name: Its name.
         score: Network with frozen gates in evaluation mode, its data, seed and options -> scores by site, each of the
             shape of the gate's alpha. It leaves the weights as they are, without gradients.
         choose: Scores and a count -> which units stay, exactly that many: `top_units` or `even_units`.
-
-    Returns:
-        A function called like `linfair.linearizers.snl`.
     """
 
     def run(
@@ -146,13 +139,12 @@ def one_shot(
         budgets, options = check_budgets(budgets), options or OneShot()
         single = not isinstance(teacher, Ensemble)
         sets = [data] if single else list(data)
-        gated = map_networks(lambda network: gates.install(network, sets[0].input_shape), teacher).eval()
+        gated = RELUS.install(teacher, sets[0].input_shape).eval()
         networks = [gated] if single else gated.networks()
-        structure = structure_hash(networks[0])
+        structure, total = structure_hash(networks[0]), gates.total_units(networks[0])
         scores = [
             score(gates.freeze(net), one, seed, options) for net, one, seed in zip(networks, sets, seeds, strict=True)
         ]
-        total = gates.total_units(networks[0])
         records = []
         for budget in budgets:
             units = budget_units(budget, total)

@@ -33,7 +33,7 @@ class LinearizedModel:
             epoch.
         history: Rows of the mask phase, shared by the budgets of one path.
         accuracy_before: Validation accuracy of each member before fine-tuning, where it was measured.
-        accuracy_after: Likewise after it.
+        accuracy_after: The same after it.
         mitigation: Options of the mitigation it was fine-tuned with; None without.
         finetuning: Rows of the fine-tuning: loss of each member, and what the mitigation logs (multipliers, ...).
         diverged: For each member the epoch of fine-tuning in which it diverged, or None. A member that did is as it was
@@ -102,10 +102,7 @@ def missed(kept: int, units: int) -> bool:
 
 
 def budget_units(budget: float, total: int) -> int:
-    """A ReLU budget as a count: round(budget * total).
-
-    Raises:
-        ValueError: If the budget is no fraction in [0, 1].
+    """A ReLU budget, a fraction in [0, 1], as a count: round(budget * total).
 
     >>> [budget_units(b, 491_520) for b in (0.8, 0.2, 0.02)]
     [393216, 98304, 9830]
@@ -116,15 +113,7 @@ def budget_units(budget: float, total: int) -> int:
 
 
 def check_budgets(budgets: Sequence[float], *, ends: bool = True) -> tuple[float, ...]:
-    """Budgets as a tuple, if they are fractions in strictly descending order.
-
-    Args:
-        budgets: Fractions of units to keep.
-        ends: Allow 0 and 1 themselves.
-
-    Raises:
-        ValueError: Otherwise.
-    """
+    """Budgets as a tuple, if they are fractions in strictly descending order, 0 and 1 themselves only with `ends`."""
     values = tuple(float(budget) for budget in budgets)
     inside = all(0 <= b <= 1 if ends else 0 < b < 1 for b in values)
     if not values or not inside or any(a <= b for a, b in zip(values, values[1:], strict=False)):

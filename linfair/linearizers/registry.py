@@ -41,11 +41,7 @@ class Linearizer:
     reduction: Reduction = RELUS
 
     def settings(self, profile: str, network: str = "") -> object:
-        """The options of the method under a profile: its own settings, but for what `options.profiles` changes.
-
-        Args:
-            profile: One of `linfair.study.recipes.PROFILES`.
-            network: Name of the network.
+        """The options of the method for a network under a profile: its own settings, but for what `profiles` changes.
 
         >>> LINEARIZERS["snl"].settings("small", "mlp").lasso, LINEARIZERS["snl"].settings("paper").lasso
         (0.001, 1e-05)
@@ -70,6 +66,10 @@ class Linearizer:
         return getattr(options, "finetuning", True)
 
 
+def _one_shot(name: str, summary: str) -> Linearizer:
+    return Linearizer(name, summary, "one-shot control", OneShot, getattr(oneshot, name))
+
+
 LINEARIZERS = {
     one.name: one
     for one in (
@@ -87,29 +87,14 @@ LINEARIZERS = {
             DeepReDuce,
             deepreduce,
         ),
-        Linearizer(
-            "random", "keeps units drawn at random over the network", "one-shot control", OneShot, oneshot.random
+        _one_shot("random", "keeps units drawn at random over the network"),
+        _one_shot("uniform", "keeps the same random share of every site"),
+        _one_shot(
+            "negative_part", "keeps the units with the largest mean of max(-x, 0), which linearizing would change"
         ),
-        Linearizer(
-            "uniform", "keeps the same random share of every site", "one-shot control", OneShot, oneshot.uniform
-        ),
-        Linearizer(
-            "negative_part",
-            "keeps the units whose linearization would change activations most, by the mean of max(-x, 0)",
-            "one-shot control",
-            OneShot,
-            oneshot.negative_part,
-        ),
-        Linearizer(
-            "snip",
-            "keeps the units with the largest |dL/dalpha|",
-            "one-shot control, after Lee et al., SNIP, ICLR 2019",
-            OneShot,
-            oneshot.snip,
-        ),
+        _one_shot("snip", "keeps the units with the largest |dL/dalpha|, after Lee et al., SNIP, ICLR 2019"),
     )
 }
-
 
 ALIASES = {"magnitude": "negative_part"}
 """Names that methods had before, as in older rows and commands."""
@@ -145,7 +130,7 @@ def linearize(
     """Linearize a trained network to ReLU budgets, and fine-tune.
 
     Args:
-        teacher: Trained network built from `nn.ReLU` modules, or an `Ensemble`; it is not changed.
+        teacher: Trained network, or an `Ensemble`; it is not changed.
         data: Its data set, on its device; a list, one for each member, for an ensemble.
         budgets: Fractions of the units to keep, descending.
         method: One of `LINEARIZERS`.

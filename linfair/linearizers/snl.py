@@ -28,11 +28,12 @@ import torch
 from torch import Tensor, nn
 
 from linfair import gates
-from linfair.ensemble import Ensemble, map_networks, member_of
+from linfair.ensemble import Ensemble, member_of
 from linfair.linearizers.oneshot import top_units
 from linfair.linearizers.record import TOLERANCE, BudgetOutOfReach, LinearizedModel, budget_units, check_budgets, record
 from linfair.masks import apply_mask, masks_of
 from linfair.mitigation import resolve
+from linfair.reduction import RELUS
 from linfair.resume import weights_of, with_weights
 from linfair.training import Batch, Data, Schedule, fit
 
@@ -82,8 +83,8 @@ class SNL:
             0, and the budget is refused.
         rewind: Take only the mask from the path: the weights go back to the teacher's, and the record says 0 epochs. It
             separates which units SNL selects from the training it does while it selects.
-        mitigation: Name or options of a mitigation used while the mask is selected; None is none. A member of an
-            ensemble that diverges here ends the path for all.
+        mitigation: Name or options of a mitigation used while the mask is selected; None is no mitigation. A member of
+            an ensemble that diverges here ends the path for all.
         schedule: Training of weights and alphas; its epochs are the most that are tried.
         profiles: What a profile changes.
     """
@@ -104,9 +105,7 @@ class SNL:
 
     def __post_init__(self) -> None:
         if self.check_every is not None and self.check_every < 1:
-            raise ValueError(
-                f"check_every is a number of steps >= 1, or None for the ends of epochs: {self.check_every}"
-            )
+            raise ValueError(f"check_every is a number of steps >= 1, or None (ends of epochs): {self.check_every}")
         if not 0 <= self.pace < 1:
             raise ValueError(f"pace is a share in [0, 1) of the kept units that an epoch removes, got {self.pace}")
 
@@ -152,22 +151,10 @@ def snl(
     options = options or SNL()
     budgets = check_budgets(budgets)
     path = _Path(teacher, data, budgets, seeds, options)
-    history = fit(
-        path.model,
-        data,
-        path.objective,
-        options.schedule,
-        seeds=seeds,
-        stage="masks",
-        label="snl: mask path",
-        after_epoch=path.after_epoch,
-        after_step=path.after_step if options.check_every else None,
-        check=path.mitigated.after_epoch,
-        gradient=path.mitigated.gradient,
-        batches=path.mitigated.batches,
-        parts=(path, path.mitigated),
-        progress=progress,
-    )
+    hooks = path.mitigated.hooks | {"after_epoch": path.after_epoch, "parts": (path, path.mitigated)}
+    hooks["after_step"] = path.after_step if options.check_every else None
+    how = {"seeds": seeds, "stage": "masks", "label": "snl: mask path", "progress": progress}
+    history = fit(path.model, data, path.objective, options.schedule, **how, **hooks)
     path.finish(history)
     single = not isinstance(path.model, Ensemble)
     records = []
@@ -184,7 +171,7 @@ class _Path:
         self, teacher: nn.Module, data: Data, budgets: tuple[float, ...], seeds: Sequence[int], options: SNL
     ) -> None:
         source = data[0] if isinstance(teacher, Ensemble) else data
-        self.model = map_networks(lambda network: gates.install(network, source.input_shape), teacher)
+        self.model = RELUS.install(teacher, source.input_shape)
         self.original = copy.deepcopy(self.model) if options.rewind else None
         self.options, self.seeds = options, tuple(seeds)
         total = gates.total_units(self.model)
@@ -251,17 +238,12 @@ class _Path:
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, object]]:
         """What has to be kept for a path that goes on later."""
-        snapshots = {
-            f"{member}/{number}": one
-            for member, taken in enumerate(self.taken)
-            for number, one in enumerate([*taken, self.held[member]])
-            if one is not None
-        }
-        trained = {name: (epochs, steps) for name, (_, epochs, steps) in snapshots.items()}
-        held = [one is not None for one in self.held]
-        counted = {"lowest": self.lowest, "stale": self.stale, "last": self.last, "counts": self.counts}
-        tensors = weights_of({name: network for name, (network, _, _) in snapshots.items()})
-        return tensors | {"lasso": self.lasso}, counted | {"trained": trained, "held": held}
+        everything = [[*taken, held] for taken, held in zip(self.taken, self.held, strict=True)]
+        known = {f"{m}/{n}": one for m, each in enumerate(everything) for n, one in enumerate(each) if one is not None}
+        notes = {"lowest": self.lowest, "stale": self.stale, "last": self.last, "counts": self.counts}
+        notes["trained"] = {name: (epochs, steps) for name, (_, epochs, steps) in known.items()}
+        notes["held"] = [one is not None for one in self.held]
+        return weights_of({name: one[0] for name, one in known.items()}) | {"lasso": self.lasso}, notes
 
     def restore(self, tensors: dict[str, Tensor], notes: dict[str, object]) -> None:
         """Take what was kept."""
@@ -269,8 +251,9 @@ class _Path:
         self.lowest, self.stale, self.counts = notes["lowest"], notes["stale"], notes["counts"]
         self.last = [tuple(one) for one in notes["last"]]
         for name, (epochs, steps) in notes["trained"].items():
-            network = gates.freeze(with_weights(member_of(self.model, int(name.partition("/")[0])), tensors, name))
-            self.taken[int(name.partition("/")[0])].append((network, epochs, steps))
+            member = int(name.partition("/")[0])
+            network = gates.freeze(with_weights(member_of(self.model, member), tensors, name))
+            self.taken[member].append((network, epochs, steps))
         self.held = [self.taken[member].pop() if held else None for member, held in enumerate(notes["held"])]
 
     def finish(self, history: list[dict[str, object]]) -> None:

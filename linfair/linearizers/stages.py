@@ -19,17 +19,13 @@ def stages(model: nn.Module) -> list[list[str]]:
     >>> [len(s) for s in stages(gates.install(build("resnet18", (1, 8, 8), 2, width=4), (1, 8, 8)))]
     [4, 4, 4, 4]
     """
-    network = model.network if isinstance(model, Ensemble) else model
-    found = gates.sites(network)
-    stacked = 1 if isinstance(model, Ensemble) else 0
+    stacked = isinstance(model, Ensemble)
+    found = gates.sites(model.network if stacked else model)
 
     def stage(item: tuple[int, str]) -> object:
         number, site = item
         named = re.match(r"stages\.(\d+)\.", site)
-        if named:
-            return int(named[1])
-        spatial = tuple(found[site].alpha.shape[stacked + 1 :])
-        return spatial or number
+        return int(named[1]) if named else tuple(found[site].alpha.shape[stacked + 1 :]) or number
 
     return [[site for _, site in run] for _, run in groupby(enumerate(found), key=stage)]
 

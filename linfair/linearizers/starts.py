@@ -13,26 +13,15 @@ STARTS = ("teacher", "fresh")
 
 
 def check_start(start: str) -> None:
-    """Refuse a start that is not one of `STARTS`.
-
-    Raises:
-        ValueError: With the value and what is allowed.
-    """
+    """Refuse a start that is not one of `STARTS`."""
     if start not in STARTS:
         raise ValueError(f"start = {start!r} is not allowed; start is one of {', '.join(STARTS)}")
 
 
 def starting(teacher: nn.Module, start: str, seeds: Sequence[int]) -> nn.Module:
-    """The network from which students of a teacher are trained, on the teacher's device.
+    """A copy of a teacher (or ensemble) from which its students are trained, its weights those of the start.
 
-    Args:
-        teacher: Trained network, or ensemble; it is left as it is.
-        start: One of `STARTS`.
-        seeds: One for each member; a member's fresh weights depend on its seed alone and are not those from which its
-            teacher started.
-
-    Returns:
-        A copy.
+    A member's fresh weights depend on its seed alone and are not those from which its teacher started.
 
     Raises:
         ValueError: For another start, or a module with weights that cannot be drawn anew.
@@ -41,17 +30,12 @@ def starting(teacher: nn.Module, start: str, seeds: Sequence[int]) -> nn.Module:
     if start == "teacher":
         return copy.deepcopy(teacher)
     if isinstance(teacher, Ensemble):
-        networks = [fresh(network, seed) for network, seed in zip(teacher.networks(), seeds, strict=True)]
-        return Ensemble(networks)
+        return Ensemble([fresh(network, seed) for network, seed in zip(teacher.networks(), seeds, strict=True)])
     return fresh(teacher, seeds[0])
 
 
 def fresh(network: nn.Module, seed: int) -> nn.Module:
     """A copy with fresh weights, as torch draws them for each layer, leaving the global random state alone.
-
-    Args:
-        network: Any network whose weights all belong to layers with `reset_parameters`, as torch's own have.
-        seed: Decides the weights.
 
     Raises:
         ValueError: If a module with weights of its own has no `reset_parameters`; names it.

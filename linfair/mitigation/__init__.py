@@ -9,7 +9,7 @@ from linfair.mitigation.excess_drop import ExcessDrop
 from linfair.mitigation.group_dro import GroupDRO
 from linfair.mitigation.kd_over_c import KDOverC
 from linfair.mitigation.lagrangian import RELEASED, Lagrangian
-from linfair.mitigation.objective import PLAIN, MitigatedObjective, Plain, means_by_group
+from linfair.mitigation.objective import PLAIN, MitigatedObjective, MitigationOptions, Plain, means_by_group
 from linfair.mitigation.registry import MITIGATIONS, Mitigation, check_name, resolve
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "Lagrangian",
     "Mitigation",
     "MitigatedObjective",
+    "MitigationOptions",
     "Plain",
     "check_name",
     "means_by_group",

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from linfair.mitigation.objective import MitigatedObjective
-from linfair.training import Data, Distill, evenly
+from linfair.mitigation.objective import MitigatedObjective, MitigationOptions
+from linfair.training import evenly
 
 
 def balanced(groups: Tensor, batch_size: int | None, generator: torch.Generator) -> Sequence[Tensor]:
@@ -37,16 +37,15 @@ def balanced(groups: Tensor, batch_size: int | None, generator: torch.Generator)
     return evenly(drawn, batch_size)
 
 
+class Balanced(MitigatedObjective):
+    """L^KD on balanced batches."""
+
+    batches = staticmethod(balanced)
+
+
 @dataclass(frozen=True)
-class BalancedSampling:
+class BalancedSampling(MitigationOptions):
     """Fine-tuning on L^KD, batches drawn with equal probability per group; without options."""
 
     name: ClassVar[str] = "balanced_sampling"
-
-    def start(
-        self, model: nn.Module, teacher: nn.Module, data: Data, *, distill: Distill | None = None
-    ) -> MitigatedObjective:
-        """The objective of one stage, its batches set."""
-        objective = MitigatedObjective(model, teacher, data, distill=distill)
-        objective.batches = balanced
-        return objective
+    objective: ClassVar = Balanced

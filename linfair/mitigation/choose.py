@@ -42,17 +42,11 @@ NOISE = 0.05
 
 @dataclass(frozen=True)
 class Judged:
-    """One group, or several small ones of a role, judged by one accuracy.
+    """One group, or several small ones of a role, judged by one accuracy."""
 
-    Attributes:
-        name: The group's name, or `minority (1, 3, 4)`.
-        groups: Numbers of the groups.
-        n: Validation images.
-    """
-
-    name: str
+    name: str  # the group's, or `minority (1, 3, 4)`
     groups: tuple[int, ...]
-    n: int
+    n: int  # validation images
 
     @property
     def width(self) -> tuple[float, float]:
@@ -62,35 +56,22 @@ class Judged:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One arm on validation data.
-
-    Attributes:
-        arm: Its name.
-        overall: Accuracy over all validation images; group -1.
-        judged: Accuracy of each judged group.
-        worst: The lowest of those.
-        allowed: Whether the overall loss against `plain` is within what was allowed.
-        p: P-value of its gain in worst-group accuracy, times the number of arms compared; nan if it was not tested.
-    """
+    """One arm on validation data."""
 
     arm: str
-    overall: GroupAccuracy
-    judged: tuple[GroupAccuracy, ...]
-    worst: GroupAccuracy
-    allowed: bool
-    p: float = math.nan
+    overall: GroupAccuracy  # over all validation images; group -1
+    judged: tuple[GroupAccuracy, ...]  # of each judged group
+    worst: GroupAccuracy  # the lowest of those
+    allowed: bool  # the overall loss against `plain` is within what was allowed
+    p: float = math.nan  # of its gain in worst-group accuracy, times the number of arms compared; nan if not tested
 
 
 @dataclass(frozen=True)
 class Choice:
     """What was chosen, among what, and why.
 
-    Attributes:
-        chosen: Name of the arm.
-        best: The arm with the best worst group, `plain` where no repair's worst group gains; other than `chosen` only
-            where its p-value is above `significance`.
-        reason: One sentence.
-        candidates: Every arm that did not diverge, `plain` first.
+    `best` is the arm with the best worst group, `plain` where no repair's worst group gains; other than `chosen` only
+    where its p-value is above `significance`. `candidates` are the arms that did not diverge, `plain` first.
     """
 
     chosen: str
@@ -184,11 +165,7 @@ def gain_p_value(first: Tensor, second: Tensor, groups: Tensor, n_groups: int, *
 
 
 def check_limits(max_accuracy_loss: float, significance: float) -> None:
-    """Refuse limits outside their range.
-
-    Raises:
-        ValueError: If the loss is not a number of points from 0 to 100, or the significance not in (0, 1].
-    """
+    """Refuse limits outside their range: points from 0 to 100, a significance in (0, 1]."""
     if not 0 <= max_accuracy_loss <= 100:
         raise ValueError(f"the largest loss of overall accuracy is 0 to 100 points, got {max_accuracy_loss}")
     if not 0 < significance <= 1:
@@ -257,15 +234,13 @@ def _reason(
     if not rivals:
         return f"Every mitigation loses more than {loss:g} points of overall validation accuracy against plain."
     if best is plain:
+        worst = f"{100 * plain.worst.accuracy:.1f} % ({names[plain.worst.group]})"
         return (
-            f"No mitigation within {loss:g} points of plain's overall validation accuracy has a better worst group "
-            f"than its {100 * plain.worst.accuracy:.1f} % ({names[plain.worst.group]})."
+            f"No mitigation within {loss:g} points of plain's overall accuracy has a better worst group than {worst}."
         )
-    gain = 100 * (best.worst.accuracy - plain.worst.accuracy)
-    found = (
-        f"{best.arm} has the best worst group, {100 * best.worst.accuracy:.1f} % ({names[best.worst.group]}), "
-        f"{gain:+.1f} points against plain, overall {100 * (best.overall.accuracy - plain.overall.accuracy):+.1f}"
-    )
+    gain, overall = (100 * (getattr(best, one).accuracy - getattr(plain, one).accuracy) for one in ("worst", "overall"))
+    worst = f"{100 * best.worst.accuracy:.1f} % ({names[best.worst.group]})"
+    found = f"{best.arm} has the best worst group, {worst}, {gain:+.1f} points against plain, overall {overall:+.1f}"
     compared = f"p = {best.p:.2g} for the best of {rivals} arm{'s' * (rivals > 1)}"
     if chosen is plain:
         noise = "within noise" if best.p > NOISE else f"above {significance:g}"

@@ -22,57 +22,18 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from linfair.divergence import Failure
-from linfair.gradients import clipped
-from linfair.mitigation.objective import MitigatedObjective, beyond, means_by_group
-from linfair.training import Batch, Data, Distill, correctness, cross_entropy, per_member
+from linfair.mitigation.objective import MitigationOptions, Multiplied, means_by_group
+from linfair.training import Batch, Data, correctness, cross_entropy, per_member
 
 
-@dataclass(frozen=True)
-class ExcessDrop:
-    """Options of the excess-drop constraint.
-
-    Attributes:
-        mu: Step of the multipliers, per epoch and unit of error rate.
-        tolerance: Excess drop a group is allowed, as a share (0.01 is one point).
-        clip: Largest gradient norm; None is unbounded.
-        limit: A multiplier above this counts as diverged.
-    """
-
-    name: ClassVar[str] = "excess_drop"
-
-    mu: float = 0.1
-    tolerance: float = 0.0
-    clip: float | None = None
-    limit: float = 1000.0
-
-    def __post_init__(self) -> None:
-        if not self.mu >= 0 or not 0 <= self.tolerance <= 1:
-            raise ValueError(
-                f"need mu >= 0 and a tolerance in [0, 1] (a share, 0.01 is a point), got mu={self.mu}, "
-                f"tolerance={self.tolerance}"
-            )
-
-    def start(
-        self, model: nn.Module, teacher: nn.Module, data: Data, *, distill: Distill | None = None
-    ) -> "ExcessDropObjective":
-        """The objective of one stage, its multipliers at 0."""
-        return ExcessDropObjective(self, model, teacher, data, distill=distill)
-
-
-class ExcessDropObjective(MitigatedObjective):
-    """L^KD + the surrogate penalty; `multipliers` (members, groups), float64, never negative.
+class ExcessDropObjective(Multiplied):
+    """L^KD + the surrogate penalty; `multipliers` are never negative.
 
     Rows hold `multipliers` (after the update), `violations` (psi) and `absent` (batches without that group).
     """
 
-    carried = ("multipliers",)
-
-    def __init__(
-        self, options: ExcessDrop, model: nn.Module, teacher: nn.Module, data: Data, *, distill: Distill | None = None
-    ) -> None:
-        super().__init__(model, teacher, data, distill=distill)
-        self.options, self.gradient = options, clipped(options.clip)
-        self.multipliers = self.zeros()
+    def __init__(self, model: nn.Module, teacher: nn.Module, data: Data, **stage: object) -> None:
+        super().__init__(model, teacher, data, **stage)
         self.dense, self.dense_by_group = self._errors(teacher)
         self.has_images = means_by_group(self._source.a.double(), self._source.a, self.n_groups)[1] > 0
 
@@ -103,5 +64,31 @@ class ExcessDropObjective(MitigatedObjective):
         violations = self.violations()
         self.multipliers = (self.multipliers + self.options.mu * violations).clamp(min=0)
         self.log(multipliers=self.multipliers, violations=violations)
-        options = self.options
-        return beyond(self.multipliers, options.name, mu=options.mu, clip=options.clip, limit=options.limit)
+        return self.beyond()
+
+
+@dataclass(frozen=True)
+class ExcessDrop(MitigationOptions):
+    """Options of the excess-drop constraint.
+
+    Attributes:
+        mu: Step of the multipliers, per epoch and unit of error rate.
+        tolerance: Excess drop a group is allowed, as a share (0.01 is one point).
+        clip: Largest gradient norm; None is unbounded.
+        limit: A multiplier above this counts as diverged.
+    """
+
+    name: ClassVar[str] = "excess_drop"
+    objective: ClassVar = ExcessDropObjective
+
+    mu: float = 0.1
+    tolerance: float = 0.0
+    clip: float | None = None
+    limit: float = 1000.0
+
+    def __post_init__(self) -> None:
+        if not self.mu >= 0 or not 0 <= self.tolerance <= 1:
+            raise ValueError(
+                f"need mu >= 0 and a tolerance in [0, 1] (a share, 0.01 is a point), got mu={self.mu}, "
+                f"tolerance={self.tolerance}"
+            )

@@ -14,34 +14,8 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from linfair.divergence import Failure
-from linfair.gradients import clipped
-from linfair.mitigation.objective import MitigatedObjective
-from linfair.training import Batch, Data, Distill
-
-
-@dataclass(frozen=True)
-class GroupDRO:
-    """Options of group DRO.
-
-    Attributes:
-        step: Step of the exponentiated gradient, per batch; 0.01 is the authors'.
-        clip: Largest gradient norm; None is unbounded.
-    """
-
-    name: ClassVar[str] = "group_dro"
-
-    step: float = 0.01
-    clip: float | None = None
-
-    def __post_init__(self) -> None:
-        if not self.step >= 0:
-            raise ValueError(f"step must not be negative, got {self.step}; the authors have 0.01")
-
-    def start(
-        self, model: nn.Module, teacher: nn.Module, data: Data, *, distill: Distill | None = None
-    ) -> "GroupDROObjective":
-        """The objective of one stage, all groups weighing the same."""
-        return GroupDROObjective(self, model, teacher, data, distill=distill)
+from linfair.mitigation.objective import MitigatedObjective, MitigationOptions
+from linfair.training import Batch
 
 
 class GroupDROObjective(MitigatedObjective):
@@ -49,11 +23,8 @@ class GroupDROObjective(MitigatedObjective):
 
     carried = ("exponents",)
 
-    def __init__(
-        self, options: GroupDRO, model: nn.Module, teacher: nn.Module, data: Data, *, distill: Distill | None = None
-    ) -> None:
-        super().__init__(model, teacher, data, distill=distill)
-        self.options, self.gradient = options, clipped(options.clip)
+    def __init__(self, *args: object, **stage: object) -> None:
+        super().__init__(*args, **stage)
         self.exponents = self.zeros()
 
     @property
@@ -72,3 +43,23 @@ class GroupDROObjective(MitigatedObjective):
         """Log the weights."""
         self.log(weights=self.weights)
         return {}
+
+
+@dataclass(frozen=True)
+class GroupDRO(MitigationOptions):
+    """Options of group DRO.
+
+    Attributes:
+        step: Step of the exponentiated gradient, per batch; 0.01 is the authors'.
+        clip: Largest gradient norm; None is unbounded.
+    """
+
+    name: ClassVar[str] = "group_dro"
+    objective: ClassVar = GroupDROObjective
+
+    step: float = 0.01
+    clip: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.step >= 0:
+            raise ValueError(f"step must not be negative, got {self.step}; the authors have 0.01")

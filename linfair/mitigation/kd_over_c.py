@@ -11,10 +11,8 @@ without any term about groups: a control that every mitigation has to beat.
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import nn
-
-from linfair.mitigation.objective import MitigatedObjective
-from linfair.training import Data, Distill
+from linfair.mitigation.objective import MitigatedObjective, MitigationOptions
+from linfair.training import Distill
 
 
 def over_classes(distill: Distill, classes: int) -> Distill:
@@ -24,16 +22,17 @@ def over_classes(distill: Distill, classes: int) -> Distill:
     )
 
 
+class OverClasses(MitigatedObjective):
+    """CE + KD / C of a batch."""
+
+    def __init__(self, *args: object, **stage: object) -> None:
+        super().__init__(*args, **stage)
+        self.distill = over_classes(self.distill, self.classes)
+
+
 @dataclass(frozen=True)
-class KDOverC:
+class KDOverC(MitigationOptions):
     """Fine-tuning on CE + KD / C, no penalty; without options."""
 
     name: ClassVar[str] = "kd_over_c"
-
-    def start(
-        self, model: nn.Module, teacher: nn.Module, data: Data, *, distill: Distill | None = None
-    ) -> MitigatedObjective:
-        """The objective of one stage."""
-        objective = MitigatedObjective(model, teacher, data, distill=distill)
-        objective.distill = over_classes(objective.distill, objective.classes)
-        return objective
+    objective: ClassVar = OverClasses

@@ -22,80 +22,29 @@ import torch
 from torch import Tensor, nn
 
 from linfair.divergence import Failure
-from linfair.gradients import clipped
 from linfair.mitigation.kd_over_c import over_classes
-from linfair.mitigation.objective import MitigatedObjective, beyond
-from linfair.training import Batch, Data, Distill
+from linfair.mitigation.objective import MitigationOptions, Multiplied
+from linfair.training import Batch
 
 
-@dataclass(frozen=True)
-class Lagrangian:
-    """Options of Algorithm 1.
-
-    Attributes:
-        mu: Step of the multipliers: 0.001 is the released default, the paper's ablation has 0.0005, 0.005 and 0.01.
-        groups: Numbers of the constrained groups; None is all. The released code takes the first five.
-        one_sided: Constrain only groups that are worse than the average, max(0, L_a - L).
-        clip: Largest gradient norm; None, the paper's, is unbounded.
-        detached: Compute the penalty without a gradient, as the released code does.
-        accumulate: `epoch`, the violation over the training set; or `batches`, the sum of the batches' violations,
-            groups with one image in a batch skipped, as released: the step then grows with the number of batches.
-        kd_over_classes: Weigh KD by 1 / classes, as released.
-        limit: A multiplier above this counts as diverged.
-    """
-
-    name: ClassVar[str] = "lagrangian"
-
-    mu: float = 0.001
-    groups: tuple[int, ...] | None = None
-    one_sided: bool = False
-    clip: float | None = None
-    detached: bool = False
-    accumulate: str = "epoch"
-    kd_over_classes: bool = False
-    limit: float = 1000.0
-
-    def __post_init__(self) -> None:
-        if not self.mu >= 0:
-            raise ValueError(f"mu must not be negative, got {self.mu}; the paper has 0.0005, 0.005 and 0.01")
-        if self.accumulate not in ("epoch", "batches"):
-            raise ValueError(f"accumulate is 'epoch' (the paper's) or 'batches' (released), got {self.accumulate!r}")
-        if self.groups is not None and (not self.groups or min(self.groups) < 0):
-            raise ValueError(f"groups are numbers from 0, at least one, or None for all; got {self.groups}")
-
-    def start(
-        self, model: nn.Module, teacher: nn.Module, data: Data, *, distill: Distill | None = None
-    ) -> "LagrangianObjective":
-        """The objective of one stage, its multipliers at 0."""
-        return LagrangianObjective(self, model, teacher, data, distill=distill)
-
-
-RELEASED = Lagrangian(groups=(0, 1, 2, 3, 4), detached=True, accumulate="batches", kd_over_classes=True)
-"""The mitigation as the released code runs it on ten classes; its weights are those of `kd_over_c`."""
-
-
-class LagrangianObjective(MitigatedObjective):
-    """L^KD + the penalty; `multipliers` (members, groups), float64.
+class LagrangianObjective(Multiplied):
+    """L^KD + the penalty.
 
     Rows hold `multipliers` (after the update), `violations` (what was added, without mu) and `absent` (batches in which
     a group took no part).
     """
 
-    carried = ("multipliers",)
-
-    def __init__(
-        self, options: Lagrangian, model: nn.Module, teacher: nn.Module, data: Data, *, distill: Distill | None = None
-    ) -> None:
-        super().__init__(model, teacher, data, distill=distill)
-        if options.groups is not None and max(options.groups) >= self.n_groups:
-            raise ValueError(f"groups {options.groups} were asked for, the data has groups 0 to {self.n_groups - 1}")
-        if options.kd_over_classes:
+    def __init__(self, *args: object, **stage: object) -> None:
+        super().__init__(*args, **stage)
+        groups = self.options.groups
+        if groups is not None and max(groups) >= self.n_groups:
+            raise ValueError(f"groups {groups} were asked for, the data has groups 0 to {self.n_groups - 1}")
+        if self.options.kd_over_classes:
             self.distill = over_classes(self.distill, self.classes)
-        self.options, self.gradient = options, clipped(options.clip)
-        self.multipliers, self.summed = self.zeros(), self.zeros()
+        self.summed = self.zeros()
         self.constrained = self.zeros(dtype=torch.bool)
-        self.constrained[:, slice(None) if options.groups is None else list(options.groups)] = True
-        self.fewest = 2 if options.accumulate == "batches" else 1
+        self.constrained[:, slice(None) if groups is None else list(groups)] = True
+        self.fewest = 2 if self.options.accumulate == "batches" else 1
 
     def violations(self, mean: Tensor, means: Tensor) -> Tensor:
         """Violation of each constraint, (members, groups), from the mean loss (members,) and the groups'."""
@@ -125,5 +74,45 @@ class LagrangianObjective(MitigatedObjective):
         self.multipliers += self.options.mu * violations
         self.summed.zero_()
         self.log(multipliers=self.multipliers, violations=violations)
-        options = self.options
-        return beyond(self.multipliers, options.name, mu=options.mu, clip=options.clip, limit=options.limit)
+        return self.beyond()
+
+
+@dataclass(frozen=True)
+class Lagrangian(MitigationOptions):
+    """Options of Algorithm 1.
+
+    Attributes:
+        mu: Step of the multipliers: 0.001 is the released default, the paper's ablation has 0.0005, 0.005 and 0.01.
+        groups: Numbers of the constrained groups; None is all. The released code takes the first five.
+        one_sided: Constrain only groups that are worse than the average, max(0, L_a - L).
+        clip: Largest gradient norm; None, the paper's, is unbounded.
+        detached: Compute the penalty without a gradient, as the released code does.
+        accumulate: `epoch`, the violation over the training set; or `batches`, the sum of the batches' violations,
+            groups with one image in a batch skipped, as released: the step then grows with the number of batches.
+        kd_over_classes: Weigh KD by 1 / classes, as released.
+        limit: A multiplier above this counts as diverged.
+    """
+
+    name: ClassVar[str] = "lagrangian"
+    objective: ClassVar = LagrangianObjective
+
+    mu: float = 0.001
+    groups: tuple[int, ...] | None = None
+    one_sided: bool = False
+    clip: float | None = None
+    detached: bool = False
+    accumulate: str = "epoch"
+    kd_over_classes: bool = False
+    limit: float = 1000.0
+
+    def __post_init__(self) -> None:
+        if not self.mu >= 0:
+            raise ValueError(f"mu must not be negative, got {self.mu}; the paper has 0.0005, 0.005 and 0.01")
+        if self.accumulate not in ("epoch", "batches"):
+            raise ValueError(f"accumulate is 'epoch' (the paper's) or 'batches' (released), got {self.accumulate!r}")
+        if self.groups is not None and (not self.groups or min(self.groups) < 0):
+            raise ValueError(f"groups are numbers from 0, at least one, or None for all; got {self.groups}")
+
+
+RELEASED = Lagrangian(groups=(0, 1, 2, 3, 4), detached=True, accumulate="batches", kd_over_classes=True)
+"""The mitigation as the released code runs it on ten classes; its weights are those of `kd_over_c`."""

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from linfair.data import GroupedData
 from linfair.divergence import Failure
-from linfair.gradients import Gradient
+from linfair.gradients import Gradient, clipped
 from linfair.training import Batch, Batches, Data, Distill, Source, per_member, predict
 
 
@@ -54,6 +54,7 @@ class MitigatedObjective:
         teacher: The original network.
         data: Their data; a list, one for each member, for an ensemble.
         distill: The stage's distillation loss; CE + KD (T = 4) by default.
+        options: Of the mitigation; `clip` among them bounds the gradient of each member.
 
     Attributes:
         gradient: How `fit` computes gradients; None is backpropagation.
@@ -66,8 +67,17 @@ class MitigatedObjective:
     carried: ClassVar[tuple[str, ...]] = ()
     """Names of the tensors that one epoch hands to the next."""
 
-    def __init__(self, model: nn.Module, teacher: nn.Module, data: Data, *, distill: Distill | None = None) -> None:
-        self.model, self.data = model, data
+    def __init__(
+        self,
+        model: nn.Module,
+        teacher: nn.Module,
+        data: Data,
+        *,
+        distill: Distill | None = None,
+        options: object | None = None,
+    ) -> None:
+        self.model, self.data, self.options = model, data, options
+        self.gradient = clipped(getattr(options, "clip", None))
         self.distill = distill or Distill(teacher, data)
         sets = [data] if isinstance(data, GroupedData) else list(data)
         sizes = sorted({len(one.group_names) for one in sets})
@@ -77,6 +87,15 @@ class MitigatedObjective:
         self.rows: list[dict[str, object]] = []
         self._source = Source(data, "train")
         self._logged_absent = self.zeros(dtype=torch.int64)
+
+    @property
+    def hooks(self) -> dict[str, object]:
+        """What `fit` is called with beside the objective."""
+        return {"check": self.after_epoch, "gradient": self.gradient, "batches": self.batches, "parts": (self,)}
+
+    def logged(self, history: list[dict[str, object]]) -> list[dict[str, object]]:
+        """The rows of `fit` with what was logged in each epoch."""
+        return [row | logged for row, logged in zip(history, self.rows, strict=True)]
 
     def zeros(self, dtype: torch.dtype = torch.float64) -> Tensor:
         """One number for each member and group, (members, groups)."""
@@ -137,23 +156,40 @@ class MitigatedObjective:
         return {}
 
 
-def beyond(multipliers: Tensor, name: str, *, mu: float, clip: float | None, limit: float) -> dict[int, Failure]:
-    """The members of which a multiplier (members, groups) is not finite or above the limit.
+class Multiplied(MitigatedObjective):
+    """An objective with a multiplier for each group: `multipliers` (members, groups), float64, 0 at first."""
 
-    >>> multipliers = torch.tensor([[1.0, 2.0], [math.nan, 0.0]])
-    >>> beyond(multipliers, "lagrangian", mu=0.01, clip=None, limit=10.0)[1].advice
-    'lower mu (0.01) or bound the gradients (clip=5)'
-    """
-    tighter = 5.0 if clip is None else clip / 2
-    worst = multipliers.nan_to_num(nan=math.inf).amax(dim=1).tolist()
-    return {
-        member: Failure(
-            f"a multiplier of {name} is {value:.3g}, above its limit {limit:g},",
-            f"lower mu ({mu:g}) or bound the gradients (clip={tighter:g})",
-        )
-        for member, value in enumerate(worst)
-        if not value <= limit
-    }
+    carried = ("multipliers",)
+
+    def __init__(self, *args: object, **stage: object) -> None:
+        super().__init__(*args, **stage)
+        self.multipliers = self.zeros()
+
+    def beyond(self) -> dict[int, Failure]:
+        """The members of which a multiplier is not finite or above the options' limit."""
+        options = self.options
+        tighter = 5.0 if options.clip is None else options.clip / 2
+        worst = self.multipliers.nan_to_num(nan=math.inf).amax(dim=1).tolist()
+        return {
+            member: Failure(
+                f"a multiplier of {options.name} is {value:.3g}, above its limit {options.limit:g},",
+                f"lower mu ({options.mu:g}) or bound the gradients (clip={tighter:g})",
+            )
+            for member, value in enumerate(worst)
+            if not value <= options.limit
+        }
+
+
+class MitigationOptions:
+    """Base of a mitigation's options, a frozen dataclass: `objective` is the class of what `start` returns."""
+
+    objective: ClassVar[type[MitigatedObjective]] = MitigatedObjective
+
+    def start(
+        self, model: nn.Module, teacher: nn.Module, data: Data, *, distill: Distill | None = None
+    ) -> MitigatedObjective:
+        """The objective of one stage of training the model."""
+        return self.objective(model, teacher, data, distill=distill, options=self)
 
 
 PLAIN = "plain"
@@ -161,13 +197,7 @@ PLAIN = "plain"
 
 
 @dataclass(frozen=True)
-class Plain:
+class Plain(MitigationOptions):
     """No mitigation: fine-tuning on L^KD = CE + KD, as SNL and the paper's baseline do."""
 
     name: ClassVar[str] = PLAIN
-
-    def start(
-        self, model: nn.Module, teacher: nn.Module, data: Data, *, distill: Distill | None = None
-    ) -> MitigatedObjective:
-        """The objective of one stage."""
-        return MitigatedObjective(model, teacher, data, distill=distill)

@@ -1,6 +1,5 @@
 """The mitigations by name."""
 
-import difflib
 from dataclasses import dataclass
 
 from linfair.mitigation.balanced_sampling import BalancedSampling
@@ -9,18 +8,12 @@ from linfair.mitigation.group_dro import GroupDRO
 from linfair.mitigation.kd_over_c import KDOverC
 from linfair.mitigation.lagrangian import Lagrangian
 from linfair.mitigation.objective import PLAIN, Plain
+from linfair.names import unknown
 
 
 @dataclass(frozen=True)
 class Mitigation:
-    """One way of training a student.
-
-    Attributes:
-        name: Name it is called by.
-        summary: What it does, in one line.
-        source: Where it is from.
-        options: Dataclass of its options; `options(...).start(model, teacher, data)` is its objective.
-    """
+    """One way of training a student: `options(...).start(model, teacher, data)` is its objective."""
 
     name: str
     summary: str
@@ -64,17 +57,11 @@ MITIGATIONS = {
 
 
 def check_name(name: str) -> None:
-    """Refuse a name that is no mitigation; `plain` is one of the names.
-
-    Raises:
-        ValueError: Says the closest name, or the names there are.
-    """
+    """Refuse a name that is no mitigation, with the closest one; `plain` is one of the names."""
     if name.strip().lower() == "none":
         raise ValueError(f"no arm {name!r}: the arm of plain fine-tuning is called {PLAIN!r}")
     if name not in MITIGATIONS:
-        near = difflib.get_close_matches(name, MITIGATIONS, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(MITIGATIONS)}"
-        raise ValueError(f"no mitigation {name!r}; {hint}")
+        raise ValueError(unknown("no mitigation", name, MITIGATIONS))
 
 
 def resolve(mitigation: str | object | None) -> object:

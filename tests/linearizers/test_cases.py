@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
+from importlib import import_module
 
 import pytest
 import torch
@@ -22,6 +23,7 @@ from linfair.linearizers import LINEARIZERS, SNL, DeepReDuce, LinearizedModel, O
 from linfair.linearizers.stages import stages
 from linfair.masks import apply_mask
 from linfair.models import build
+from linfair.reduction import RELUS
 from linfair.training import Data, Schedule, fit, supervised
 
 WIDTHS = {"mlp": 16, "resnet18": 2, "resnet34": 2, "wrn22_8": 1, "vgg19": 2}
@@ -129,7 +131,7 @@ def run(network: str, method: str) -> Case:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(registry, "finetune", spy)
         if method == "snl, exact":
-            patch.setattr(gates, "install", staggered)
+            patch.setattr(import_module("linfair.linearizers.snl"), "RELUS", replace(RELUS, switched=staggered))
         records = linearize(
             teacher.model,
             teacher.data,

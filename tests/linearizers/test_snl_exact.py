@@ -7,6 +7,7 @@ alphas 0.503 + i / 100 one unit after the other passes the threshold, and every 
 import itertools
 import math
 from dataclasses import replace
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from linfair.linearizers import SNL, BudgetOutOfReach, control, snl
 from linfair.linearizers.record import missed
 from linfair.linearizers.snl import _Path
 from linfair.models import build
+from linfair.reduction import RELUS
 from linfair.training import Data, Distill, Schedule, fit
 
 UNITS, RATE, STEPS = 32, 4e-3, 4
@@ -61,7 +63,7 @@ def problem(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
             alpha.data.copy_(part)
         return gated
 
-    monkeypatch.setattr(gates, "install", staggered)
+    monkeypatch.setattr(import_module("linfair.linearizers.snl"), "RELUS", replace(RELUS, switched=staggered))
     return (networks[0], sets[0], seeds) if len(seeds) == 1 else (Ensemble(networks), sets, seeds)
 
 

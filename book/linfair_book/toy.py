@@ -140,7 +140,7 @@ def fitted(
 
 
 def distinct(seeds: Sequence[int]) -> tuple[int, ...]:
-    """The seeds, at least one and none of them twice."""
+    """The seeds, at least one and no seed twice."""
     seeds = tuple(seeds)
     if not seeds or len(set(seeds)) != len(seeds):
         raise ValueError(f"distinct seeds are needed, at least one, got {list(seeds)}")

@@ -104,7 +104,7 @@ def _search(
     image = times(random)
     if not image.any():
         return _Found(0.0, 0.0, True, products)  # H maps a random vector to exactly 0: every loss is flat here
-    start = random + image / np.linalg.norm(image)  # leans to the large eigenvalues, leaves none out
+    start = random + image / np.linalg.norm(image)  # leans to the large eigenvalues and has a part in every direction
     vector = start / np.linalg.norm(start)
     if size > 1:  # eigsh needs two
         operator = LinearOperator((size, size), matvec=times, dtype=np.float64)

@@ -109,9 +109,7 @@ class Ranking:
 
     n: int  #: Number of groups
     spearman: float  #: Rank correlation
-    spearman_p: float  #: Its p-value against independence
     kendall: float  #: Kendall's tau b
-    kendall_p: float  #: Its p-value
 
 
 def expand(excess: float, gradient: Tensor, product: Callable[[Tensor], Tensor], step: Tensor) -> Expansion:
@@ -255,11 +253,9 @@ def ranking(rows: Sequence[BoundRow], term: str = "bound") -> Ranking:
         raise ValueError(f"a row has no {term!r}; take bound, first, second, gradient_norm or eigenvalue")
     excess, values = [row.excess for row in rows], [float(getattr(row, term)) for row in rows]
     if len(set(excess)) == 1 or len(set(values)) == 1 or not all(map(math.isfinite, excess + values)):
-        return Ranking(len(rows), math.nan, math.nan, math.nan, math.nan)
-    spearman, kendall = stats.spearmanr(values, excess), stats.kendalltau(values, excess)
-    return Ranking(
-        len(rows), float(spearman.statistic), float(spearman.pvalue), float(kendall.statistic), float(kendall.pvalue)
-    )
+        return Ranking(len(rows), math.nan, math.nan)
+    orders = (order(values, excess).statistic for order in (stats.spearmanr, stats.kendalltau))
+    return Ranking(len(rows), *map(float, orders))
 
 
 def _both(

@@ -4,9 +4,10 @@ With running mean m and variance v fixed, batch norm computes
 
     gamma (x - m) / sqrt(v + eps) + beta = s x + t,    s = gamma / sqrt(v + eps),    t = beta - s m.
 
-The Taylor expansion of Theorem 4.4 (Das et al., ICML 2024) sees parameters only; m and v are none, though fine-tuning
-moves them and with them the function. Folded, they are part of s and t, which are parameters: behind a convolution or
-linear layer s and t go into its weight and bias, elsewhere (pre-activation networks) they become an `Affine` layer.
+The Taylor expansion of Theorem 4.4 (Das et al., ICML 2024) sees parameters only; m and v are not parameters, though
+fine-tuning moves them and with them the function. Folded, they are part of s and t, which are parameters: behind a
+convolution or linear layer s and t go into its weight and bias, elsewhere (pre-activation networks) they become an
+`Affine` layer.
 """
 
 import copy

@@ -68,7 +68,7 @@ def logit_curvature(logit: Logit, theta: Tensor, x: Tensor, *, steps: int = 80, 
 
         generator = torch.Generator().manual_seed(0)
         random = torch.randn(len(part), len(theta), generator=generator, dtype=torch.float64).to(theta)
-        # products lean to the large eigenvalues, the random part leaves none out
+        # products lean to the large eigenvalues, the random part has all directions
         starts = [_unit(image) + 0.1 * _unit(random) for image in (times(random), of_probability(random))]
         bottom, top, residual, good = extremes(times, starts[0], steps=steps, tol=tol)
         _, probability, other, fine = extremes(of_probability, starts[1], steps=steps, tol=tol)

@@ -13,7 +13,7 @@ Check: |g_b| / |g_a| against |S^a| / |S^b|, where the assumptions hold and where
 
     weight decay     the gradient of J is -decay theta, not 0: a part of g_a and g_b need not cancel;
     early stopping   the gradient of J is what is left of it;
-    ReLU network     its minima lie on kinks, where a gradient jumps and none is 0;
+    ReLU network     its minima lie on kinks, where the gradient jumps and is never 0;
     three groups     only the sum of three vectors is 0, which says nothing about the lengths of two. One group against
                      all others is two groups again: |g_a| = (|S| - |S^a|) / |S^a| |g_rest|;
     a mixture        a third, smallest group made of the other two in their proportions has gradient exactly 0: the

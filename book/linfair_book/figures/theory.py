@@ -149,16 +149,21 @@ def excess_shares(shares: pd.DataFrame) -> Figure:
 def excess_bounds(table: pd.DataFrame, names: Mapping[str, str]) -> Figure:
     """Right side of Theorem 4.4 (`bound_table`) against R(a) of groups that lose, by reading; 0 cannot be drawn."""
     losing = table[(table["excess"] > 0) & (table["bound"] > 0)]
+    sides = {name: losing.loc[losing["variant"] == key, ["excess", "bound"]] for key, name in names.items()}
+    return _two_sides(sides, xlabel="R(a), nats", ylabel="right side")
+
+
+def _two_sides(sides: Mapping[str, pd.DataFrame], **labels: str) -> Figure:
+    """Right sides against left sides (two columns by name) on logarithmic axes; on the line they are equal."""
     figure, ax = plt.subplots(figsize=(5.0, 4.0))
-    for (color, marker), (variant, name) in zip(LINES, names.items(), strict=False):
-        part = losing[losing["variant"] == variant]
-        ax.loglog(
-            part["excess"], part["bound"], marker, color=color, markersize=4, alpha=0.7, markeredgewidth=0, label=name
-        )
-    ends = [losing["excess"].min(), losing["excess"].max()]
-    ax.plot(ends, ends, color=GREY, linestyle="--", label="right side = R(a)")
-    ax.set(xlabel="R(a), nats", ylabel="right side")
-    figure.legend(loc="outside upper center", ncols=1)
+    for (color, marker), (name, part) in zip(LINES, sides.items(), strict=False):
+        look = {"color": color, "markersize": 4, "alpha": 0.7, "markeredgewidth": 0}
+        ax.loglog(*part.to_numpy().T, marker, label=name, **look)
+    left = pd.concat([part.iloc[:, 0] for part in sides.values()])
+    ends = [left.min(), left.max()]
+    ax.plot(ends, ends, color=GREY, linestyle="--", label="equal")
+    ax.set(**labels)
+    figure.legend(loc="outside upper center", ncols=2)
     plt.close(figure)
     return figure
 
@@ -193,16 +198,8 @@ def hessian_violations(table: pd.DataFrame) -> Figure:
 
 def hessian_terms(table: pd.DataFrame, readings: Sequence[str]) -> Figure:
     """Right sides of Prop. 4.5 (`hessian_table`) against the group's top eigenvalue; below the line it fails."""
-    figure, ax = plt.subplots(figsize=(5.0, 3.8))
-    for (color, marker), reading in zip(LINES, readings, strict=False):
-        part = table[(table[reading] > 0) & (table["eigenvalue"] > 0)]
-        ax.loglog(part["eigenvalue"], part[reading], marker, color=color, markersize=5, alpha=0.8, label=reading)
-    ends = [table["eigenvalue"].clip(lower=1e-12).min(), table["eigenvalue"].max()]
-    ax.plot(ends, ends, color=GREY, linestyle="--", label="equal")
-    ax.set(xlabel="top eigenvalue of the group", ylabel="right side, $Z_1 + Z_2$")
-    figure.legend(loc="outside upper center", ncols=4)
-    plt.close(figure)
-    return figure
+    drawn = {name: table.loc[(table[name] > 0) & (table["eigenvalue"] > 0), ["eigenvalue", name]] for name in readings}
+    return _two_sides(drawn, xlabel="top eigenvalue of the group", ylabel="right side, $Z_1 + Z_2$")
 
 
 def gradient_ratios(table: pd.DataFrame) -> Figure:

@@ -1,12 +1,11 @@
 """The book's notebooks: what there is, and a run of one with other parameters, into an ignored folder."""
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from linfair_book.parameters import Notebook, ParameterError, read, unknown_name
+from linfair_book.parameters import FOLDER, Notebook, ParameterError, load, unknown_name
 
 OUTPUT = Path("_build") / "notebooks"
 
@@ -16,23 +15,15 @@ class NotebookError(RuntimeError):
 
 
 def listed(folder: str | Path | None = None) -> dict[str, Notebook]:
-    """The notebooks of a folder by name; by default the repository's, beside the package (an editable install)."""
-    place = (Path(folder) if folder is not None else Path(__file__).parents[2] / "notebooks").resolve()
-    found = {path.stem: _read(path) for path in sorted(place.glob("*.ipynb"))}
+    """The notebooks of a folder by name; by default the repository's."""
+    place = Path(folder or FOLDER).resolve()
+    found = {path.stem: load(path) for path in sorted(place.glob("*.ipynb"))}
     if not found:
         raise ParameterError(
             f"{place} holds no notebooks: they come with the repository, not with an installed package. Clone it and "
             "run there, or say where they are with --notebooks DIR."
         )
     return found
-
-
-def _read(path: Path) -> Notebook:
-    content = json.loads(path.read_text(encoding="utf-8"))
-    cells = [("".join(cell["source"]), cell["metadata"].get("tags", ())) for cell in content["cells"]]
-    title = cells[0][0].split("\n")[0].removeprefix("# ")
-    source = next((source for source, tags in cells if "parameters" in tags), "")
-    return Notebook(path.stem, read(source), title, content["metadata"].get("minutes", 0), path)
 
 
 def find(name: str, folder: str | Path | None = None) -> Notebook:

@@ -20,6 +20,7 @@ Show all parameters with: linfair notebook list
 """
 
 import ast
+import json
 import math
 import os
 import re
@@ -35,6 +36,8 @@ from linfair.linearizers.record import check_budgets
 from linfair.names import closest, unknown
 
 PROFILE = "LINFAIR_PROFILE"
+FOLDER = Path(__file__).parents[2] / "notebooks"
+"""The repository's, beside the package (an editable install)."""
 TYPES = {"int": int, "float": int | float, "str": str, "list[float]": list | tuple}
 COMMENT = re.compile(
     r"(?P<text>.*?)(?: (?P<open>[\[(])(?P<low>[^],)]+), (?P<high>[^],)]+)[\])]| \{(?P<choices>.+)\})?"
@@ -203,12 +206,21 @@ def _need_cuda() -> None:
         raise ParameterError("device = 'cuda', but torch finds no usable GPU here: use device=cpu.")
 
 
+def load(path: Path) -> Notebook:
+    """What a notebook's file says of it: the title in its first line, the minutes in its metadata, its parameters."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    cells = [("".join(cell["source"]), cell["metadata"].get("tags", ())) for cell in content["cells"]]
+    title = cells[0][0].split("\n")[0].removeprefix("# ")
+    source = next((source for source, tags in cells if "parameters" in tags), "")
+    return Notebook(path.stem, read(source), title, content["metadata"].get("minutes", 0), path)
+
+
 def from_namespace(notebook: str, namespace: Mapping[str, Any]) -> dict[str, Any]:
     """Check a notebook's parameters from inside it, as its second code cell does with `globals()`.
 
-    IPython keeps the source of each cell in `In`: there the parameters cell is read, and papermill's own cell, so that
-    a misspelt name fails here rather than passing unnoticed. The environment variable `LINFAIR_PROFILE` replaces
-    `profile`: a plain run of all notebooks takes seconds with `LINFAIR_PROFILE=smoke`.
+    What is allowed stands in the notebook's file; without one (in a copy elsewhere), IPython keeps the source of each
+    cell in `In`. There is papermill's own cell too, so that a misspelt name fails here rather than passing unnoticed.
+    The environment variable `LINFAIR_PROFILE` replaces `profile`, so that all notebooks can run in seconds.
 
     Args:
         notebook: The notebook's name.
@@ -221,9 +233,13 @@ def from_namespace(notebook: str, namespace: Mapping[str, Any]) -> dict[str, Any
         ParameterError: As `Notebook.check`, and if the parameters cell was not run.
     """
     cells = [source for source in namespace.get("In", ()) if source]
-    spec = Notebook(notebook, next(filter(None, map(_annotated, cells)), ()))
-    if not spec.parameters:
-        raise ParameterError(f"{notebook} is not set: run the cell tagged 'parameters' first.")
+    files = [folder / f"{notebook}.ipynb" for folder in (Path.cwd(), FOLDER)]
+    file = next((path for path in files if path.is_file()), None)
+    typed = next((source for source in cells if re.match(r"\w+: [][\w]+ = .*  # ", source)), "")
+    spec = load(file) if file else Notebook(notebook, read(typed))
+    missing = [p.name for p in spec.parameters if p.name not in namespace]
+    if missing or not spec.parameters:
+        raise ParameterError(f"{', '.join(missing) or notebook} not set: run the cell tagged 'parameters' first.")
     for source in cells:
         if source.startswith("# Parameters\n"):  # papermill's
             for name in re.findall(r"^(\w+) =", source, re.MULTILINE):
@@ -232,12 +248,3 @@ def from_namespace(notebook: str, namespace: Mapping[str, Any]) -> dict[str, Any
     if PROFILE in os.environ and "profile" in values:
         values["profile"] = os.environ[PROFILE]
     return spec.check(values)
-
-
-def _annotated(cell: str) -> tuple[Parameter, ...]:
-    """The parameters of a cell that holds nothing else, else nothing."""
-    try:
-        lines = ast.parse(cell).body
-    except SyntaxError:  # a magic
-        return ()
-    return read(cell) if lines and all(isinstance(line, ast.AnnAssign) for line in lines) else ()

@@ -1,12 +1,11 @@
 """`linfair linearize`: from a network and a data set to masks, weights and a table of groups."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 from linfair import audit, gates
 from linfair.checkpoints import load_network
-from linfair.cli.options import Budgets, Choices, Device, Method, Training, says, switch
+from linfair.cli.options import Budgets, Choices, Device, Method, Training, says, switch, tell
 from linfair.data import DATASETS, check_name, load_data
 from linfair.data.notes import notes
 from linfair.models import INITS, NETWORKS
@@ -41,16 +40,14 @@ def linearize(
     (cell,) = grid(data, network, method=method, budgets=budgets, seeds=[seed], data_options=given, **how)
     if data.startswith("folder"):
         for line in notes(load_data(data, seed=seed, **given).provenance):
-            print(f"data: {line}", file=sys.stderr)
+            tell(f"data: {line}")
     if profile != "paper":
         used = recipe(network, profile).method(method)
-        print(f"Options of {method} in profile {profile} (not the paper's): {used}", file=sys.stderr)
+        tell(f"Options of {method} in profile {profile} (not the paper's): {used}")
     kind, colon, place = data.partition(":")
     named = f"{kind}-{Path(place).resolve().name}" if colon else kind
     folder = Path(out or f"linearized/{named}-{network}-{method}-{seed}")
-    table = audit.linearize_to(
-        folder, cell, with_control=control, announce=lambda line: print(line, file=sys.stderr, flush=True)
-    )
+    table = audit.linearize_to(folder, cell, with_control=control, announce=tell)
     for split in [name for name in ("test", "test_balanced") if name in set(table["split"])]:
         print(audit.group_table(table, split=split) + "\n")
     original, header = load_network(folder / "teacher.safetensors")

@@ -1,6 +1,5 @@
 """`linfair mitigate`: repair a linearized network."""
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +8,7 @@ from linfair import audit, gates
 from linfair.audit.repair import DEFAULT_ARMS, arm_list
 from linfair.checkpoints import save_network
 from linfair.cli.diagnose import Files
-from linfair.cli.options import Arms, Training, commas, numbers, says
+from linfair.cli.options import Arms, Training, commas, numbers, says, tell
 from linfair.linearizers.record import kept_share
 from linfair.mitigation.choose import FEW, NOISE
 from linfair.paths import whole
@@ -47,14 +46,7 @@ def mitigate(
     if not files.weights and pair.beside:
         print(f"Starting from the teacher's own weights; from those beside the mask: --weights {pair.beside}")
     limits = {"max_accuracy_loss": max_accuracy_loss, "significance": significance, "min_images": min_images}
-    found = audit.mitigate(
-        pair,
-        arms=arms,
-        mu=mu,
-        profile=profile,
-        announce=lambda line: print(line, file=sys.stderr, flush=True),
-        **limits,
-    )
+    found = audit.mitigate(pair, arms=arms, mu=mu, profile=profile, announce=tell, **limits)
     row = found.table.iloc[0]
     left = kept_share(row["kept"], gates.total_units(found.model), row["budget"])
     head = f"{pair.header.network} on {pair.header.data}, seed {pair.header.seed}: {left}"

@@ -1,8 +1,9 @@
 """Options that several commands share: lists typed with commas, devices, profiles, choices of a data set."""
 
 import re
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
@@ -28,6 +29,11 @@ def several(text: str, **more: object) -> Parameter:
 def switch(name: str, text: str) -> Parameter:
     """An option that is on unless `--no-NAME` is typed."""
     return Parameter(help=text, negative=f"--no-{name}")
+
+
+def tell(line: str) -> None:
+    """Say at once, on stderr, what goes on."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def commas(read: Callable[[str], object], text: str) -> Parameter:
@@ -90,5 +96,6 @@ class Choices:
 
     def given(self) -> dict[str, object]:
         """What was typed, as options of `load_data`."""
-        known = vars(self) | {"merge": ";".join(self.merge) if self.merge else None}
+        known = {one.name: getattr(self, one.name) for one in fields(Choices)}
+        known["merge"] = ";".join(self.merge) if self.merge else None
         return {name: value for name, value in known.items() if value is not None}

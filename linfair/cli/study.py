@@ -12,23 +12,11 @@ from cyclopts import App, Parameter
 from linfair.cli.options import Device, Profile, says, several, switch
 from linfair.data import DataError
 from linfair.paths import cache_folder, whole
-from linfair.study import results
+from linfair.study import plan, results
 from linfair.study.cell import Worker
 from linfair.study.compare import compare as compared
 from linfair.study.grids import listed
 from linfair.study.jobs import StudyFailed, kind, read_pace, words
-from linfair.study.plan import (
-    PROFILE_NAMES,
-    QUANTITIES,
-    DefinitionError,
-    Figure,
-    Job,
-    figures,
-    find,
-    find_profile,
-    plan,
-    read_profiles,
-)
 from linfair.study.recipes import check_precision
 from linfair.study.store import ResultStore, Tables, code_hash
 from linfair.study.tables import text
@@ -54,30 +42,30 @@ class Which:
     network: Annotated[str | None, says("Only panels with this network.")] = None
     method: Annotated[str | None, says("Only panels with this method.")] = None
 
-    def jobs(self, figure: str) -> list[Job]:
+    def jobs(self, figure: str) -> list[plan.Job]:
         """The cells."""
         only = {name: getattr(self, name) for name in ("data", "network", "method") if getattr(self, name)}
         how = {"seeds": self.seeds, "device": self.device, "precision": self.precision}
-        return plan(find(figure), self.profile, only=only, **how)
+        return plan.plan(plan.find(figure), self.profile, only=only, **how)
 
 
-def _size(jobs: list[Job]) -> str:
+def _size(jobs: list[plan.Job]) -> str:
     return f"{len(jobs)} cells, {sum(len(job.arms) for job in jobs)} arms"
 
 
-def _one(name: str) -> Figure:
+def _one(name: str) -> plan.Figure:
     if name == "all":
-        raise DefinitionError("this is said of one figure: name it; `linfair study list` shows them")
-    return find(name)[0]
+        raise plan.DefinitionError("this is said of one figure: name it; `linfair study list` shows them")
+    return plan.find(name)[0]
 
 
 @app.command(name="list")
 def list_figures() -> None:
     """Show the figures that are grids, their panels, and how many cells and arms each profile has."""
-    for profile in read_profiles().values():
+    for profile in plan.read_profiles().values():
         print(f"{profile.name:7} {profile.about} ({profile.seeds} seeds)")
-    for figure in figures().values():
-        sizes = "; ".join(f"{profile} {_size(plan([figure], profile))}" for profile in read_profiles())
+    for figure in plan.figures().values():
+        sizes = "; ".join(f"{profile} {_size(plan.plan([figure], profile))}" for profile in plan.read_profiles())
         print(f"\n{figure.name}  {figure.figure}: {figure.title}\n    {figure.shows}\n    {sizes}")
         for panel in figure.panels:
             print(f"    {panel.title}: {', '.join(panel.arms)}")
@@ -88,10 +76,10 @@ def list_figures() -> None:
 def show(figure: FigureName, /, *, which: Which = Which(), out: Results = ()) -> None:
     """Show a figure's cells and arms, the names of their files, and what is known about their cost."""
     jobs = which.jobs(figure)
-    for one in find(figure):
+    for one in plan.find(figure):
         print(f"{one.name}  {one.figure}: {one.title}\n{one.shows}")
-        print(f"shows {QUANTITIES[one.quantity]} on {one.split}; serves the claims {', '.join(one.claims)}")
-    profile = find_profile(which.profile)
+        print(f"shows {plan.QUANTITIES[one.quantity]} on {one.split}; serves the claims {', '.join(one.claims)}")
+    profile = plan.find_profile(which.profile)
     if profile.data:
         print(f"profile {profile.name}: {profile.about}; a stand-in for the paper's data")
     print(f"{_size(jobs)}, in this order:")
@@ -101,20 +89,15 @@ def show(figure: FigureName, /, *, which: Which = Which(), out: Results = ()) ->
         print(f"{words(job.cell)}; budgets {budgets}; for {', '.join(job.figures)}")
         for configuration, kept, total in listed(job.cell):
             print(f"    culled {configuration:8} keeps {kept:>9,} of {total:,} units, {100 * kept / total:.4g} %")
-        for arm, name in zip(job.arms, _names(job), strict=True):
-            print(f"    {name}  {arm}")
+        try:
+            named = Worker(job.cell, ResultStore(cache_folder() / code_hash()), progress=False).name
+            print("\n".join(f"    {named(arm)}  {arm}" for arm in job.arms))
+        except DataError:
+            print("\n".join(f"    (its data are not here)  {arm}" for arm in job.arms))
     print(_cost(jobs, out))
 
 
-def _names(job: Job) -> list[str]:
-    try:
-        worker = Worker(job.cell, ResultStore(cache_folder() / code_hash()), progress=False)
-        return [worker.name(arm) for arm in job.arms]
-    except DataError:
-        return ["(its data are not here)"] * len(job.arms)
-
-
-def _cost(jobs: list[Job], out: list[str]) -> str:
+def _cost(jobs: list[plan.Job], out: list[str]) -> str:
     pace = {}
     for place in out:
         pace |= read_pace(Tables(place))
@@ -138,8 +121,8 @@ def status(*, out: Results = (), profile: Profile | None = None, seeds: Seeds = 
     found = results.collect(places)
     print("looked in " + ", ".join(places))
     lines = []
-    for figure in figures().values():
-        for name in [profile] if profile else PROFILE_NAMES:
+    for figure in plan.figures().values():
+        for name in [profile] if profile else plan.PROFILE_NAMES:
             one = results.status(figure, name, found, seeds=seeds)
             if one.done or one.failed or profile:
                 devices = ", ".join(one.devices)
@@ -147,7 +130,7 @@ def status(*, out: Results = (), profile: Profile | None = None, seeds: Seeds = 
     names = ["figure", "profile", "done", "missing", "failed", "complete seeds", "device"]
     if lines:
         print(pd.DataFrame(lines, columns=names).to_string(index=False))
-    absent = [name for name in figures() if name not in {line[0] for line in lines}]
+    absent = [name for name in plan.figures() if name not in {line[0] for line in lines}]
     if absent:
         print(f"nothing computed of {', '.join(absent)}")
 
@@ -172,10 +155,10 @@ def run(
 ) -> None:
     """Compute what is missing of a figure."""
     if which.device == "cuda" and engine == "local" and not torch.cuda.is_available():
-        raise DefinitionError("--device cuda was asked for, but torch sees no GPU here; use --device cpu")
+        raise plan.DefinitionError("--device cuda was asked for, but torch sees no GPU here; use --device cpu")
     check_precision(which.profile, which.precision, which.device)
     cells = which.jobs(figure)
-    print(f"{figure}, profile {which.profile}: {find_profile(which.profile).about}")
+    print(f"{figure}, profile {which.profile}: {plan.find_profile(which.profile).about}")
     if known:
         every, cells = len(cells), results.missing(cells, results.collect(known))
         print(f"{every - len(cells)} of {every} cells are complete in {', '.join(known)}")
@@ -217,12 +200,12 @@ def table(
     rows = results.gather(one, profile, results.collect(out), seeds=seeds)
     if to:
         if to.suffix not in (".parquet", ".csv"):
-            raise DefinitionError(f"--to {to}: the name must end in .parquet or .csv")
+            raise plan.DefinitionError(f"--to {to}: the name must end in .parquet or .csv")
         with whole(to) as part:
             (rows.to_csv if to.suffix == ".csv" else rows.to_parquet)(part, index=False)
         print(to)
         return
-    print(f"{one.figure}: {one.title}. {one.shows}\n{QUANTITIES[one.quantity]} on {one.split}")
+    print(f"{one.figure}: {one.title}. {one.shows}\n{plan.QUANTITIES[one.quantity]} on {one.split}")
     for title, means in results.summary(rows, one).items():
         print(f"\n{title}\n{text(means, digits=2).to_string(index=False)}")
     lost = rows[rows["diverged"]] if "diverged" in rows else rows[:0]

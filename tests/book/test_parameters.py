@@ -139,8 +139,18 @@ def test_a_notebooks_namespace_is_checked_by_name():
     assert parameters.from_namespace(TOY.name, space)["relu_budget"] == 0.25
     with pytest.raises(ParameterError, match="0 to 1"):
         parameters.from_namespace(TOY.name, space | {"relu_budget": 7})
+    del space["seed"]
+    with pytest.raises(ParameterError, match="seed not set: run the cell tagged 'parameters' first"):
+        parameters.from_namespace(TOY.name, space)
+
+
+def test_a_copy_without_its_file_is_checked_by_the_cell_that_was_run(monkeypatch, tmp_path):
+    monkeypatch.setattr(parameters, "FOLDER", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ParameterError, match="n_seeds = 1 is not allowed. Allowed: 2 to 200"):
+        parameters.from_namespace(TOY.name, namespace(TOY) | {"n_seeds": 1})
     with pytest.raises(ParameterError, match="run the cell tagged 'parameters' first"):
-        parameters.from_namespace(TOY.name, space | {"In": ["", "x: int"]})
+        parameters.from_namespace(TOY.name, namespace(TOY) | {"In": ["", "x = 1"]})
 
 
 def test_a_misspelt_name_in_papermills_cell_is_refused():

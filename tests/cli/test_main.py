@@ -2,7 +2,6 @@
 
 import ast
 import json
-import os
 import subprocess
 import sys
 from importlib.metadata import version
@@ -167,15 +166,10 @@ def test_a_dead_kernel_is_reported_as_such(tmp_path):
 
 
 def test_python_dash_m_is_the_same_command_from_any_folder(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", "linfair", "notebook", "run", NAME, "-p", "relu_budgt=0.25"],
-        cwd=tmp_path,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 2
-    assert "did you mean 'relu_budget'?" in done.stderr
+    """Without torch, which takes seconds to import: help does not need it."""
+    code = "import runpy, sys; sys.modules['torch'] = None; runpy.run_module('linfair', run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", code, "--help"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and "linearizers" in done.stdout
 
 
 def test_a_reader_that_has_seen_enough_is_no_error() -> None:

@@ -1,8 +1,5 @@
 """`linfair study`: what it prints, what it refuses, its exit codes."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -68,18 +65,19 @@ def test_show_of_data_that_are_not_here_says_so(
 
 def test_status_counts_arms_of_seeds_done_missing_and_failed(capsys: pytest.CaptureFixture, out: Path) -> None:
     """Fig. 15's five arms of two seeds are there; of Fig. 1 the control is missing, or failed once a note says so."""
-    lines = {tuple(line.split()[:6]) for line in said(capsys, "status", "--out", str(out)).splitlines()}
+    text = said(capsys, "status", "--out", str(out))
+    assert "CPU (" in text and "paper" not in {line.split()[1] for line in text.splitlines()[2:] if line}
+    lines = {tuple(line.split()[:6]) for line in text.splitlines()}
     assert {("fig15", "smoke", "10", "0", "0", "2"), ("fig01", "smoke", "4", "2", "0", "0")} <= lines
     (out / "FAILED-x.txt").write_text(
         '{"data": "digits", "network": "mlp", "method": "snl", "arms": ["control"], "profile": "smoke", '
         '"seeds": [0], "device": "cpu"}\n\nTraceback'
     )
     try:
-        text = said(capsys, "status", "--out", str(out))
+        failed = said(capsys, "status", "--out", str(out), "--profile", "smoke")
     finally:
         (out / "FAILED-x.txt").unlink()
-    assert ("fig01", "smoke", "4", "1", "1", "0") in {tuple(line.split()[:6]) for line in text.splitlines()}
-    assert "CPU (" in text and "paper" not in {line.split()[1] for line in text.splitlines()[2:] if line}
+    assert ("fig01", "smoke", "4", "1", "1", "0") in {tuple(line.split()[:6]) for line in failed.splitlines()}
     text = said(capsys, "status", "--out", str(out), "--profile", "paper")
     assert ("fig07", "paper", "0", "120", "0", "0") in {tuple(line.split()[:6]) for line in text.splitlines()}
 
@@ -163,19 +161,20 @@ def test_a_failed_cell_exits_1_and_the_failure_is_named(
     )
 
 
-def test_run_prints_cells_arms_and_digests_and_goes_on_where_it_was(out: Path, tmp_path: Path) -> None:
-    """As a user types it, with the bar on stderr; the results of another folder were copied in."""
+def test_run_prints_cells_arms_and_digests_and_goes_on_where_it_was(
+    out: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """With the bar on stderr; the results of another folder were copied in."""
     here = tmp_path / "here"
     here.mkdir()
     for path in out.glob("*.parquet"):
         (here / path.name).write_bytes(path.read_bytes())
-    command = [sys.executable, "-m", "linfair", "study", "run", "fig15", "--profile", "smoke", "--out", str(here)]
-    done = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert f"1 cells, 5 arms -> {here}" in done.stdout
+    assert main.main(["study", "run", "fig15", "--profile", "smoke", "--out", str(here)]) == 0
+    text, bar = capsys.readouterr()
+    assert f"1 cells, 5 arms -> {here}" in text
     for path in out.glob("*.parquet"):
         row = pd.read_parquet(path, columns=["arm", "teacher", "code"]).iloc[0]
-        assert f"{path.stem}: {row['arm']} of snl, mlp on digits, seeds 0-1: read" in done.stdout
-        assert f"teacher {row['teacher']}" in done.stdout and row["code"] == code_hash()
-    assert "5/5" in done.stderr and "5 arms: 0 computed, 5 were there, 0 failed, 0 left" in done.stdout
+        assert f"{path.stem}: {row['arm']} of snl, mlp on digits, seeds 0-1: read" in text
+        assert f"teacher {row['teacher']}" in text and row["code"] == code_hash()
+    assert "5/5" in bar and "5 arms: 0 computed, 5 were there, 0 failed, 0 left" in text
     assert set(cell.TIMING) <= set(pd.read_parquet(path).columns)

@@ -81,7 +81,7 @@ def test_notebook_05_shows_every_outcome(force: Force, monkeypatch: pytest.Monke
     monkeypatch.setattr(pd, "read_parquet", read)
     monkeypatch.setitem(os.environ, "LINFAIR_PROFILE", "smoke")
     cells = [cell for cell in json.loads(NOTEBOOK.read_text())["cells"] if cell["cell_type"] == "code"]
-    space: dict[str, object] = {"In": ["".join(cell["source"]) for cell in cells]}
+    space: dict[str, object] = {}
     texts = [shown("".join(cell["source"]), space) for cell in cells]
     assert not [text for text in texts if re.search(r"\bnan\b", text)]
     checks = [text for text in texts if "helps without harm" in text]

@@ -121,8 +121,7 @@ def describe(
     check_name(name)
     data = load_data(name, seed=seed, **({} if root is None else {"root": root}), **choices.given())
     known, rows = data.provenance, count_rows(data)
-    if strict:
-        check_skips(data.name, known.get("skipped", []), len(rows), strict=True)
+    check_skips(data.name, known.get("skipped", []), len(rows), strict=strict)
     if write:
         print(f"wrote {write_rows(rows, write)}", file=sys.stderr)
     if as_json:

@@ -32,8 +32,10 @@ class Asked(Plan):
     __doc__ = Plan.__doc__
     method: Method = Plan.method
     budgets: Budgets = Plan.budgets
+    repair_at: Annotated[float | None, says("Which budget is explained and repaired; by default the smallest.")] = None
     arms: Arms = Plan.arms
     profile: Training = Plan.profile
+    lr: Annotated[float | None, says("Learning rate of fine-tuning; by default the profile's.")] = None
     mitigate: Annotated[bool, switch("mitigate", "Try repairs.")] = Plan.mitigate
     control: Annotated[bool, switch("control", "Train the 100 % control.")] = Plan.control
     curvature: Annotated[bool, switch("curvature", "Compute Hessian eigenvalues.")] = Plan.curvature

@@ -127,7 +127,7 @@ def install(model: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
     for one in shared:
         one.learning = False
     if last.hidden:
-        raise GateError(_hidden(last))
+        raise _hidden(last)
     if not _close(last.output, seen.output):
         raise GateError(
             f"{type(model).__name__} with gates would compute something else: the input of an in-place ReLU is used "
@@ -152,10 +152,9 @@ def _is_relu(module: nn.Module) -> bool:
 
 def _has_other_names(network: nn.Module) -> bool:
     """Whether a ReLU module stands under several names, or a network was traced, where calls can be told apart."""
-    children = [
-        child for parent in network.modules() for child in parent._modules.values() if isinstance(child, nn.ReLU)
-    ]
-    return len(set(children)) < len(children) or any(isinstance(one, fx.GraphModule) for one in network.modules())
+    modules = list(network.modules())
+    relus = [child for parent in modules for child in parent._modules.values() if isinstance(child, nn.ReLU)]
+    return len(set(relus)) < len(relus) or any(isinstance(one, fx.GraphModule) for one in modules)
 
 
 def _separated(network: nn.Module, first: Survey, input_shape: tuple[int, ...]) -> Survey:
@@ -171,11 +170,11 @@ def _separated(network: nn.Module, first: Survey, input_shape: tuple[int, ...]) 
         if isinstance(module, fx.GraphModule) or _is_relu(module):
             continue
         if _torchs_own(module):
-            raise GateError(_hidden(first.seen))
+            raise _hidden(first.seen)
         redirect(module, first.seen.names[module])
     found = survey(network, input_shape)
     if found.seen.hidden:
-        raise GateError(_hidden(found.seen))
+        raise _hidden(found.seen)
     return found
 
 
@@ -183,15 +182,15 @@ def _torchs_own(module: nn.Module) -> bool:
     return type(module).__module__.startswith("torch.nn.")
 
 
-def _hidden(seen: Watched) -> str:
+def _hidden(seen: Watched) -> GateError:
     theirs = {module: name for module, name in seen.hidden.items() if _torchs_own(module)}
     if theirs:
-        return (
+        return GateError(
             f"{seen.named(theirs)} computes ReLUs inside torch's own code, where no gate can be put; write that layer "
             "with nn.ReLU modules"
         )
     spelled = ", ".join(sorted(set(seen.hidden.values())))
-    return (
+    return GateError(
         f"{seen.named(seen.hidden)} computes a ReLU in a way that no gate can replace (operator {spelled}); write it "
         "as torch.relu or nn.ReLU in its forward"
     )
@@ -244,12 +243,8 @@ def _owner(paths: list[tuple[nn.Module, ...]], seen: Watched) -> nn.Module:
 def nonlinearities(model: nn.Module, input_shape: tuple[int, ...]) -> tuple[Nonlinearity, ...]:
     """Every nonlinearity of a network but its ReLUs, counted for one input: what private inference pays for as well.
 
-    Args:
-        model: Any network, gated or not; it is left as it is.
-        input_shape: Shape of one input.
-
-    Returns:
-        A record a kind, in the order of their first use; operators on weights alone are not in it.
+    The network, gated or not, is left as it is. There is a record a kind, in the order of their first use; operators on
+    weights alone are not in it.
 
     >>> layers = nn.Conv2d(1, 2, 3), nn.LeakyReLU(), nn.MaxPool2d(2), nn.ReLU()
     >>> for one in nonlinearities(nn.Sequential(*layers), (1, 6, 6)):
@@ -278,15 +273,10 @@ def sites(model: nn.Module) -> dict[str, ReLUGate]:
 
 def alphas(model: nn.Module) -> dict[str, Tensor]:
     """The alphas of a network by site name, each of shape (members, *site shape); one member for a plain network."""
-    stacked = getattr(model, "members", None) is not None
-    return {name: gate.alpha if stacked else gate.alpha.unsqueeze(0) for name, gate in _required_sites(model).items()}
-
-
-def _required_sites(model: nn.Module) -> dict[str, ReLUGate]:
-    found = sites(model)
+    found, stacked = sites(model), getattr(model, "members", None) is not None
     if not found:
         raise GateError(f"{type(model).__name__} has no gates: call linfair.gates.install first")
-    return found
+    return {name: gate.alpha if stacked else gate.alpha.unsqueeze(0) for name, gate in found.items()}
 
 
 def total_units(model: nn.Module) -> int:
@@ -305,17 +295,15 @@ def kept_units(model: nn.Module, *, threshold: float = 1e-2) -> Tensor:
 
 def freeze(model: nn.Module, frozen: bool = True) -> nn.Module:
     """Take the alphas out of training (or put them back in); returns the same network."""
-    for gate in _required_sites(model).values():
+    alphas(model)  # refuses a network without gates
+    for gate in sites(model).values():
         gate.alpha.requires_grad_(not frozen)
     return model
 
 
 def binarise(model: nn.Module, *, threshold: float = 1e-2) -> nn.Module:
     """Set every alpha to exactly 1 (alpha > threshold) or 0 and freeze it; returns the same network."""
-    with torch.no_grad():
-        for gate in _required_sites(model).values():
-            gate.alpha.copy_((gate.alpha > threshold).to(gate.alpha.dtype))
-    return freeze(model)
+    return freeze(set_alphas(model, lambda _, alpha: alpha > threshold))
 
 
 def set_alphas(model: nn.Module, values: dict[str, Tensor] | Callable[[str, Tensor], Tensor]) -> nn.Module:

@@ -32,10 +32,7 @@ Data = GroupedData | Sequence[GroupedData]
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """Compute on so many CPU threads, and on as many as before when it ends.
-
-    The order of a sum depends on them, so results are repeatable only for one count; small networks are fastest on one.
-    """
+    """Compute on so many CPU threads, and on as many as before when it ends: the order of a sum depends on them."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -378,9 +375,7 @@ def correctness(model: nn.Module, data: Data, split: str) -> Tensor:
     Without shifts there is one view and the share is 0 or 1. A plain network is one member.
     """
     source = Source(data, split)
-    views = source.sets[0].views
-    right = torch.zeros_like(source.y, dtype=torch.float32)
+    views, right = source.sets[0].views, torch.zeros_like(source.y, dtype=torch.float32)
     for view in views:
-        logits = predict(model, data, split, view=view)
-        right += (logits.argmax(dim=-1).view_as(source.y) == source.y).float()
+        right += (predict(model, data, split, view=view).argmax(dim=-1).view_as(source.y) == source.y).float()
     return right / len(views)

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from linfair.data.folder import CONFLICTS
 from linfair.linearizers import LINEARIZERS
 from linfair.linearizers.record import check_budgets
+from linfair.linearizers.registry import find
 from linfair.mitigation.registry import MITIGATIONS
 from linfair.study.plan import PROFILE_NAMES
 from linfair.study.recipes import PROFILES
@@ -74,7 +75,13 @@ Arms = Annotated[
     commas(split_arms, f"Which repairs, options in brackets, lagrangian(mu=0.005); of {', '.join(MITIGATIONS)}."),
 ]
 Device = Annotated[Literal["cpu", "cuda"], says("Where to compute.")]
-Method = Annotated[Literal[*LINEARIZERS], says("How the ReLUs to keep are chosen.")]
+Method = Annotated[
+    str,
+    says(
+        f"How the ReLUs to keep are chosen, one of {', '.join(LINEARIZERS)}.",
+        converter=lambda _, tokens: find(tokens[-1].value).name,  # asked then: methods may be added, names be older
+    ),
+]
 Training = Annotated[Literal[*PROFILES], says("How long to train.")]
 Profile = Annotated[Literal[*PROFILE_NAMES], says("How large.")]
 Json = Annotated[bool, says("Print JSON instead of text.", name="--json")]

@@ -14,6 +14,7 @@ from linfair.data import DATASETS, EMBEDDED, input_shape
 from linfair.linearizers import LINEARIZERS
 from linfair.linearizers.configurations import fixed_list, stand_in_list
 from linfair.linearizers.record import check_budgets
+from linfair.linearizers.registry import ALIASES
 from linfair.models import NETWORKS
 from linfair.names import unknown
 from linfair.options import checked
@@ -178,7 +179,11 @@ def read_figure(path: str | Path) -> Figure:
     source = Source(path)
     content = source.content
     source.check(content, _FIGURE, "", 0, needed=_FIGURE)
-    names = {"data": [name for name in DATASETS if name != "folder"], "network": NETWORKS, "method": LINEARIZERS}
+    names = {
+        "data": [name for name in DATASETS if name != "folder"],
+        "network": NETWORKS,
+        "method": [*LINEARIZERS, *ALIASES],
+    }
     needed = names | {"arms": list[str]}
     panels = []
     for index, values in enumerate(content["panel"]):

@@ -25,6 +25,7 @@ from fsspec.implementations.local import LocalFileSystem
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from linfair.linearizers.registry import ALIASES
 from linfair.paths import cache_folder, whole
 from linfair.study.damage import (
     MARK,
@@ -136,6 +137,8 @@ class Tables:
         problem, rows = checked_rows(name, content, strict=is_key(name) if strict is None else strict)
         if problem:
             self.set_aside(name, problem)
+        if rows is not None and "method" in rows and rows["method"].isin(ALIASES).any():
+            rows["method"] = rows["method"].replace(ALIASES)
         return rows
 
     def write(self, name: str, rows: pd.DataFrame) -> str:

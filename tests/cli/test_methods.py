@@ -90,8 +90,8 @@ def test_snls_rewind_is_listed(capsys: pytest.CaptureFixture) -> None:
     [
         (["--network", "resnet81"], ['"resnet81" for --network', '"resnet18"?']),
         (["--data", "digts"], ["no data set 'digts'", "'digits'"]),
-        (["--method", "snll"], ['"snll" for --method', 'Did you mean "snl"?']),
-        (["--method", "xyz"], ['"xyz" for --method', '"snl", "deepreduce"']),
+        (["--method", "snll"], ["--method", "no linearizer 'snll'", "'snl'"]),
+        (["--method", "xyz"], ["--method", "no linearizer 'xyz'", "snl, deepreduce"]),
         (["--profile", "smal"], ['"smal" for --profile', '"small"?']),
         (["--budgets", "0.2,0.5"], ["budgets", "strictly descending"]),
         (["--budgets", "1.5"], ["budgets", "above 0 and below 1"]),

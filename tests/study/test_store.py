@@ -45,6 +45,11 @@ def test_rows_come_back_bit_for_bit_and_pandas_alone_reads_them(store: ResultSto
     assert files(store) == {"table.parquet"}
 
 
+def test_methods_of_older_rows_have_their_present_names(store: ResultStore) -> None:
+    store.write("older", pd.DataFrame({"method": ["original", "magnitude"], "kept": [4, 2]}))
+    assert store.read("older")["method"].tolist() == ["original", "negative_part"]
+
+
 def test_a_checkpoint_comes_back_bit_for_bit_with_its_notes(store: ResultStore) -> None:
     assert store.load("teacher") is None
     column = torch.arange(12.0).view(3, 4)[:, 1]

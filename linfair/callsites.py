@@ -23,25 +23,17 @@ from linfair.nonlinear import is_relu
 
 _GATES = ("linfair.activation", "linfair.gates")
 _OURS = ("torch", "linfair.callsites", *_GATES)
-_SPELLINGS: dict[object, tuple[str, tuple[str, ...]]] = {}
-for _name, _more in {
-    "relu": (),
-    "clamp": ("min", "max"),
-    "clip": ("min", "max"),
-    "clamp_min": ("min",),
-    "threshold": ("threshold", "value"),
-    "hardtanh": ("min_val", "max_val"),
-    "leaky_relu": ("negative_slope",),
-    "elu": ("alpha",),
-    "maximum": ("other",),
-    "fmax": ("other",),
-    "max": ("other",),
-}.items():
-    _known = {"clip": "clamp", "max": "maximum"}.get(_name, _name)
-    for _place in (F, torch, Tensor):
-        for _spelled in (_name, f"{_name}_"):
-            if hasattr(_place, _spelled):
-                _SPELLINGS[getattr(_place, _spelled)] = (_known, ("input", *_more))
+_ARGUMENTS = {"relu": "", "clamp": "min max", "clip": "min max", "clamp_min": "min", "elu": "alpha"}
+_ARGUMENTS |= {"threshold": "threshold value", "hardtanh": "min_val max_val", "leaky_relu": "negative_slope"}
+_ARGUMENTS |= dict.fromkeys(("maximum", "fmax", "max"), "other")
+_SPELLINGS: dict[object, tuple[str, tuple[str, ...]]] = {
+    getattr(place, spelled): ({"clip": "clamp", "max": "maximum"}.get(name, name), ("input", *more.split()))
+    for name, more in _ARGUMENTS.items()
+    for place in (F, torch, Tensor)
+    for spelled in (name, f"{name}_")
+    if hasattr(place, spelled)
+}
+"""Functions and methods that may be a ReLU: what they are called here, and their arguments."""
 
 
 class UngatedReLU(nn.ReLU):
@@ -53,12 +45,7 @@ class UngatedReLU(nn.ReLU):
 
 
 class SharedGates(nn.Module):
-    """The gates of one ReLU that a forward pass calls several times: each call is its own site.
-
-    Args:
-        gates: One for each call, in order.
-        owner: Name of the module whose forward makes all the calls.
-    """
+    """The gates of one ReLU that a forward pass of `owner` calls several times: one for each call, its own site."""
 
     def __init__(self, gates: Sequence[nn.Module], owner: str) -> None:
         super().__init__()

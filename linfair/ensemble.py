@@ -42,8 +42,8 @@ class Ensemble(nn.Module):
         self.members = len(networks)
         self.network = copy.deepcopy(networks[0])
         for owner, name, value in _tensors(self.network):
-            stacked = torch.stack([_get(network, owner, name).detach() for network in networks])
-            _set(self.network, owner, name, stacked, like=value)
+            own = [getattr(network.get_submodule(owner), name).detach() for network in networks]
+            _set(self.network, owner, name, torch.stack(own), like=value)
 
     def forward(self, x: Tensor) -> Tensor:
         """Run every member on its own batch, x of shape (members, n, ...)."""
@@ -82,15 +82,9 @@ def map_networks(function: Callable[[nn.Module], nn.Module], model: nn.Module) -
 
 
 def _tensors(network: nn.Module) -> list[tuple[str, str, Tensor]]:
-    found = []
-    for owner, module in network.named_modules():
-        found += [(owner, name, value) for name, value in module._parameters.items() if value is not None]
-        found += [(owner, name, value) for name, value in module._buffers.items() if value is not None]
-    return found
-
-
-def _get(network: nn.Module, owner: str, name: str) -> Tensor:
-    return getattr(network.get_submodule(owner), name)
+    """Parameters and buffers: the module's name, their own and the tensor."""
+    places = [(owner, held) for owner, one in network.named_modules() for held in (one._parameters, one._buffers)]
+    return [(owner, name, value) for owner, held in places for name, value in held.items() if value is not None]
 
 
 def _set(network: nn.Module, owner: str, name: str, value: Tensor, *, like: Tensor) -> None:

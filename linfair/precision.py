@@ -22,9 +22,6 @@ _OPERATIONS = (
 def products(*, tf32: bool) -> Iterator[None]:
     """Compute products of float32 numbers in float32, or on a GPU in TF32; the settings before come back at the end.
 
-    Args:
-        tf32: Allow TF32 in convolutions and matrix products.
-
     >>> with products(tf32=False):
     ...     torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
     (False, 'highest')

@@ -81,13 +81,13 @@ class Schedule:
         >>> Schedule(epochs=160, decay="step", milestones=(80, 120)).rate(100)
         0.1
         """
-        if self.decay == "constant":
-            return 1.0
         if self.decay == "cosine":
             return 0.5 * (1 + math.cos(math.pi * epoch / self.epochs))
         if self.decay == "step":
             return self.gamma ** sum(epoch >= milestone for milestone in self.milestones)
-        raise ValueError(f"no decay {self.decay!r}; there are constant, cosine, step")
+        if self.decay != "constant":
+            raise ValueError(f"no decay {self.decay!r}; there are constant, cosine, step")
+        return 1.0
 
     def make_optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         """The optimizer over what is trainable, the alphas in a group of their own."""
@@ -96,19 +96,15 @@ class Schedule:
             if parameter.requires_grad:
                 (alphas if name.rpartition(".")[2] == "alpha" else weights).append(parameter)
         alpha_lr = self.lr if self.alpha_lr is None else self.alpha_lr
-        groups = [
-            {"params": weights, "lr": self.lr, "weight_decay": self.weight_decay},
-            {"params": alphas, "lr": alpha_lr, "weight_decay": 0.0},
-        ]
-        groups = [group for group in groups if group["params"]]
-        fused = True if self.fused else None  # None leaves the choice to torch, False would not
+        own = {"params": weights, "lr": self.lr, "weight_decay": self.weight_decay}
+        groups = [one for one in (own, {"params": alphas, "lr": alpha_lr, "weight_decay": 0.0}) if one["params"]]
+        kinds = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+        if self.optimizer not in kinds:
+            raise ValueError(f"no optimizer {self.optimizer!r}; there are {', '.join(kinds)}")
+        options = {"fused": True if self.fused else None}  # None leaves the choice to torch, False would not
         if self.optimizer == "sgd":
-            return torch.optim.SGD(groups, momentum=self.momentum, nesterov=self.nesterov, fused=fused)
-        if self.optimizer == "adam":
-            return torch.optim.Adam(groups, fused=fused)
-        if self.optimizer == "adamw":
-            return torch.optim.AdamW(groups, fused=fused)
-        raise ValueError(f"no optimizer {self.optimizer!r}; there are sgd, adam, adamw")
+            options |= {"momentum": self.momentum, "nesterov": self.nesterov}
+        return kinds[self.optimizer](groups, **options)
 
 
 SMALL = Schedule(epochs=400, optimizer="adamw", lr=3e-3)

@@ -144,10 +144,7 @@ def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
 def distillation(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """Distillation loss of each input, T^2 KL(softmax(teacher / T) || softmax(student / T)) (Hinton et al., 2015).
 
-    Args:
-        student: Logits (..., n, classes).
-        teacher: Logits of the same shape; no gradient flows into them.
-        temperature: T > 0.
+    Logits are (..., n, classes); no gradient flows into the teacher's.
 
     >>> distillation(torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 2.0]]), 4.0).tolist()
     [0.0]
@@ -262,15 +259,8 @@ def fit(
     bf16 = schedule.precision == "bf16"
     autocast = partial(torch.autocast, source.y.device.type, torch.bfloat16, enabled=bf16)
     rates = [group["lr"] for group in optimizer.param_groups]
-    rules = [getattr(rule, "__qualname__", repr(rule)) for rule in (gradient, batches)]
-    about = {
-        "stage": stage,
-        "label": label,
-        "seeds": list(seeds),
-        "n": source.n,
-        "how": asdict(schedule),
-        "rules": rules,
-    }
+    about = {"stage": stage, "label": label, "seeds": list(seeds), "n": source.n, "how": asdict(schedule)}
+    about["rules"] = [getattr(rule, "__qualname__", repr(rule)) for rule in (gradient, batches)]
     state = kept(about, model, optimizer, parts) if parts is not None and source.single else None
     history: list[dict[str, object]] = [] if state is None else state.rows
     isolation = Isolation(model, members) if isolate and isinstance(model, Ensemble) else None
@@ -355,16 +345,13 @@ def predict(
         raise ValueError(
             f"{source.sets[0].name} allows shifts of {source.sets[0].shift} pixels, view={view} was asked for"
         )
-    training = model.training
+    training, logits = model.training, []
     model.eval()
-    logits = []
     with full_precision() if measured else nullcontext():
         for index in torch.arange(source.n, device=source.y.device).split(batch_size):
             index = index.expand(len(source.sets), -1)
-            shifts = None
-            if view != (0, 0):
-                shifts = torch.tensor(view, device=index.device).view(2, 1, 1).expand(2, *index.shape)
-            logits.append(model(source.take(index, shifts).x))
+            moved = torch.tensor(view, device=index.device).view(2, 1, 1).expand(2, *index.shape)
+            logits.append(model(source.take(index, moved if view != (0, 0) else None).x))
     model.train(training)
     return torch.cat(logits, dim=-2)
 

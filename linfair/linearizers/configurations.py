@@ -38,13 +38,12 @@ class Configuration:
 
     def units(self, model: nn.Module) -> dict[str, Tensor]:
         """The kept units of one network, a boolean tensor per site."""
-        groups, found = stages(model), gates.sites(model)
+        groups, found, kept = stages(model), gates.sites(model), {}
         if any(number > len(groups) for number in self.culled):
+            count = len(groups)
             raise ValueError(
-                f"this network has {len(groups)} stages, configuration {self} culls another one; "
-                f"name stages from 1 to {len(groups)}"
+                f"this network has {count} stages, {self} culls another one; name stages from 1 to {count}"
             )
-        kept = {}
         for number, group in enumerate(groups, start=1):
             for position, site in enumerate(group):
                 stays = number not in self.culled and not (self.thinned and position % 2 == 1)
@@ -102,11 +101,7 @@ def fixed_list(
 ) -> tuple[tuple[str, int, int], ...]:
     """What a fixed list of configurations keeps: (configuration, kept units, all units), most units first.
 
-    Args:
-        network: Name of the network.
-        shape: Shape of one input.
-        width: Width of the network; None is the full one.
-        configurations: The list.
+    The network is given by name, the shape of one input and its width, None for the full one.
 
     Raises:
         ValueError: If the network cannot have one of them, or two keep equally many.
@@ -115,32 +110,26 @@ def fixed_list(
     (('2,3', 294912, 491520), ('1,4', 196608, 491520))
     """
     gated = _gated(network, shape, width)
-    total = gates.total_units(gated)
     try:
         counts = kept_counts(gated, configurations)
     except ValueError as error:
         raise ValueError(f"{network}: {error}") from None
-    return tuple((str(one), count, total) for one, count in counts.items())
+    return tuple((str(one), count, gates.total_units(gated)) for one, count in counts.items())
 
 
 def stand_in_list(network: str, shape: tuple[int, ...], configurations: Sequence[str]) -> tuple[str, ...]:
-    """Of a list made for another network those that a stand-in can have: with some units left, each count once.
-
-    Raises:
-        ValueError: If there are none.
-    """
+    """Of a list made for another network those that a stand-in can have: with some units left, each count once."""
     gated = _gated(network, shape, None)
-    found: dict[int, Configuration] = {}
+    found: dict[int, str] = {}
     for one in possible(gated, [Configuration.parse(text) for text in configurations]):
-        found.setdefault(one.count(gated), one)
-    listed = tuple(str(one) for count, one in found.items() if 0 < count < gates.total_units(gated))
+        found.setdefault(one.count(gated), str(one))
+    listed = tuple(one for count, one in found.items() if 0 < count < gates.total_units(gated))
     if not listed:
-        raise ValueError(
-            f"{network} cannot stand in: it can have none of the configurations {' / '.join(configurations)}"
-        )
+        asked = " / ".join(configurations)
+        raise ValueError(f"{network} cannot stand in: it can have none of the configurations {asked}")
     return listed
 
 
 @cache
-def _gated(network: str, shape: tuple[int, ...], width: int | None) -> torch.nn.Module:
+def _gated(network: str, shape: tuple[int, ...], width: int | None) -> nn.Module:
     return gates.install(build(network, shape, 2, width=width), shape)

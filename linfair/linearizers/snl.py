@@ -39,8 +39,6 @@ from linfair.training import Batch, Data, Schedule, fit
 
 Snapshot = tuple[nn.Module, int, int]
 """A network with its mask, and the epochs and steps it had trained."""
-
-
 _SMALL = Schedule(epochs=1000, optimizer="adam", lr=1e-3)
 _SHORT = {"growth": 1.4, "schedule": Schedule(epochs=500, optimizer="adam", lr=1e-3, alpha_lr=4e-3)}
 _STEPWISE = {"lasso": 3e-5, "growth": 1.5, "warmup": 0, "pace": 0.3, "check_every": 1}
@@ -284,15 +282,12 @@ class _Path:
         )
 
     def _give_up(self, missing: list[int], why: str) -> None:
-        member = missing[0]
-        limit = self.limits[len(self.taken[member])]
-        rate = self.options.schedule.alpha_lr or self.options.schedule.lr
-        advice = (
-            f"Lower alpha_lr ({rate:g}) below the threshold ({self.options.threshold:g}): "
-            "alphas oscillate by about alpha_lr"
-            if rate >= self.options.threshold
-            else "Raise lasso, alpha_lr or epochs, or drop the budget"
-        )
+        member, advice = missing[0], "Raise lasso, alpha_lr or epochs, or drop the budget"
+        limit, threshold = self.limits[len(self.taken[member])], self.options.threshold
+        if (rate := self.options.schedule.alpha_lr or self.options.schedule.lr) >= threshold:
+            advice = (
+                f"Lower alpha_lr ({rate:g}) below the threshold ({threshold:g}): alphas oscillate by about alpha_lr"
+            )
         raise BudgetOutOfReach(
             f"snl: {limit} units are out of reach for seeds {[self.seeds[m] for m in missing]}: {why}; "
             f"the lowest count is {self.lowest[member]} at lambda {self.lasso[member].item():.3g}. {advice}"

@@ -294,7 +294,7 @@ def mitigated_text(found: Mitigated) -> str:
         arm_table(choice, [one.name for one in found.judged]).to_string(index=False),
         *(f"{arm}: left out, {words}" for arm, words in found.diverged.items()),
         *(f"warning: {text}" for text in found.warnings),
-        f"\n{choice.verdict}\nChosen: {choice.chosen}\nReason: {choice.reason}",
+        f"\nChosen: {choice.chosen}\nReason: {choice.reason}",
     ]
     for split in [name for name in found.table["split"].unique() if name.startswith("test")]:
         rows = found.table[found.table["split"] == split].sort_values("group")

@@ -89,16 +89,6 @@ class Choice:
         """Points that the worst group gains on validation with `best`; 0 where that is `plain`."""
         return 100 * (self[self.best].worst.accuracy - self[PLAIN].worst.accuracy)
 
-    @property
-    def verdict(self) -> str:
-        """One sentence: which repair helped, or that nothing did measurably."""
-        if len(self.candidates) == 1:
-            return "There is no repair to choose from."
-        if not self.helped:
-            return "Nothing that was tried helped measurably."
-        p = self[self.chosen].p
-        return f"{self.chosen} raises the worst group by {self.gain:.1f} points on validation images (p = {p:.2g})."
-
     def mark(self, arm: str) -> str:
         """What a table says beside an arm: whether it was chosen, and why not."""
         one = self[arm]
@@ -221,30 +211,22 @@ def _merit(one: Candidate) -> tuple[int, int]:
 
 
 def _reason(
-    candidates: Sequence[Candidate],
-    best: Candidate,
-    chosen: Candidate,
-    names: Sequence[str],
-    loss: float,
-    significance: float,
+    candidates: Sequence[Candidate], best: Candidate, chosen: Candidate, names: Sequence[str], loss: float, limit: float
 ) -> str:
     plain, rivals = candidates[0], sum(one.allowed for one in candidates[1:])
     if len(candidates) == 1:
-        return "No other arm is left to choose."
+        return "There is no repair to choose from."
     if not rivals:
-        return f"Every mitigation loses more than {loss:g} points of overall validation accuracy against plain."
+        return f"Every repair loses more than {loss:g} points of overall validation accuracy against plain."
+    worst = f"{100 * best.worst.accuracy:.1f} % ({names[best.worst.group]})"
     if best is plain:
-        worst = f"{100 * plain.worst.accuracy:.1f} % ({names[plain.worst.group]})"
         return (
-            f"No mitigation within {loss:g} points of plain's overall accuracy has a better worst group than {worst}."
+            f"No repair within {loss:g} points of plain's overall accuracy has a better worst group than its {worst}."
         )
     gain, overall = (100 * (getattr(best, one).accuracy - getattr(plain, one).accuracy) for one in ("worst", "overall"))
-    worst = f"{100 * best.worst.accuracy:.1f} % ({names[best.worst.group]})"
     found = f"{best.arm} has the best worst group, {worst}, {gain:+.1f} points against plain, overall {overall:+.1f}"
-    compared = f"p = {best.p:.2g} for the best of {rivals} arm{'s' * (rivals > 1)}"
+    noise = "more than noise" if best.p <= NOISE else "within noise"
+    compared = f"the gain is {noise} (p = {best.p:.2g} for the best of {rivals} arm{'s' * (rivals > 1)})"
     if chosen is plain:
-        noise = "within noise" if best.p > NOISE else f"above {significance:g}"
-        return f"{found}, but the gain is {noise} ({compared}), so the simplest arm stays."
-    if best.p <= NOISE:
-        return f"{found}: more than noise ({compared})."
-    return f"{found}: within noise ({compared}), taken because significance is {significance:g}; no measurable gain."
+        return f"{found}, but {compared}, above the limit {limit:g}, so the simplest arm stays."
+    return f"{found}; {compared}" + ("." if best.p <= NOISE else f", taken because significance is {limit:g}.")

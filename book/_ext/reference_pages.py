@@ -32,9 +32,9 @@ RESULTS = Path("book/results")
 VERSIONS = ("torch", "numpy", "pandas", "scikit-learn", "matplotlib", "jupyter-book", "myst-nb")
 
 API = {
-    "networks": ("gates", "functional", "masks", "ensemble", "models", "checkpoints", "errors"),
+    "networks": ("gates", "reduction", "functional", "masks", "ensemble", "models", "checkpoints"),
     "data": ("data",),
-    "training": ("training", "divergence", "cost"),
+    "training": ("training", "gradients", "schedule", "divergence", "cost"),
     "metrics": ("metrics",),
     "theory": ("theory",),
     "linearizers": ("linearizers",),

@@ -41,7 +41,6 @@ class Pair:
         header: How the original was built.
         weights: File of the linearized network's weights; None if they are the original's own.
         beside: A file of fine-tuned weights that lies beside the mask and was not asked for.
-        computes: Digest of what the original computes, `linfair.audit.behaviour`, if it is known.
     """
 
     original: nn.Module
@@ -50,7 +49,6 @@ class Pair:
     header: Header
     weights: Path | None = None
     beside: Path | None = None
-    computes: str = ""
 
 
 @dataclass(frozen=True)

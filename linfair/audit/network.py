@@ -59,16 +59,9 @@ class Subject:
 def read_own(
     teacher: str | Path, *, network: str | None = None, data: str | None = None, device: str = "cpu"
 ) -> Subject:
-    """A network that `linfair linearize` wrote, with the data and the split it was trained on.
+    """A network that `linfair linearize` wrote, `teacher.safetensors`, with the data and the split it was trained on.
 
-    Args:
-        teacher: `teacher.safetensors`.
-        network: Checked against the file's, if given.
-        data: Likewise.
-        device: `cpu` or `cuda`.
-
-    Raises:
-        ValueError: For a file that is none, or another network or data set than asked for.
+    Another `network` or `data` than the file's is refused with a ValueError, and so is a file of something else.
     """
     model, header = load_network(teacher)
     if header.gated:
@@ -80,8 +73,7 @@ def read_own(
             raise AuditError(f"--{name} {asked}, but {teacher} has {getattr(header, name)}; leave --{name} out")
     found = load_data(header.data, seed=header.seed, **dict(header.data_options))
     header.check_data(found, teacher)
-    files = {Path(teacher).name: _digest(teacher)}
-    return _checked(Subject(model, found, header, True, files, drawn=False), device)
+    return _checked(Subject(model, found, header, True, _digests(teacher), drawn=False), device)
 
 
 def read_user(
@@ -114,28 +106,22 @@ def read_user(
     file, function = _named(model)
     tensors = _weights(weights)
     found = load_data(data, seed=seed, **options)
-    chosen = dict(options)
     for name, given in {"mean": mean, "std": std}.items():
         if given is None:
             continue
         if len(given) != len(found.mean) or (name == "std" and min(given) <= 0):
             channels = f"{len(found.mean)} numbers, one for each channel{' above 0' * (name == 'std')}"
             raise AuditError(f"--{name} {','.join(map(str, given))}: {data} needs {channels}, on the scale [0, 1]")
-        found, chosen[name] = replace(found, **{name: tuple(given)}), tuple(given)
+        found, options[name] = replace(found, **{name: tuple(given)}), tuple(given)
     network = _built(file, function, found)
     _load(network, tensors, weights, found)
-    header = Header(
-        f"{file.name}:{function}", 0, found.input_shape, found.classes, data, seed, False, tuple(sorted(chosen.items()))
-    )
-    files = {file.name: _digest(file), Path(weights).name: _digest(weights)}
-    return _checked(Subject(network, found, header, False, files, _drawn(data, found)), device)
-
-
-def _drawn(data: str, found: GroupedData) -> bool:
-    """Whether linfair split the data itself: there is no official split, in a folder no column `split`."""
-    if data.partition(":")[0] != "folder":
-        return data.startswith("utkface") or data in ("toy", "digits")
-    return "test" in found.provenance["drawn"]
+    about = found.input_shape, found.classes, data, seed, False, tuple(sorted(options.items()))
+    header = Header(f"{file.name}:{function}", 0, *about)
+    if data.startswith("folder:"):
+        drawn = "test" in found.provenance["drawn"]
+    else:
+        drawn = data.startswith("utkface") or data in ("toy", "digits")
+    return _checked(Subject(network, found, header, False, _digests(file, weights), drawn), device)
 
 
 def _named(model: str) -> tuple[Path, str]:
@@ -146,7 +132,7 @@ def _named(model: str) -> tuple[Path, str]:
     if not path.is_file():
         raise AuditError(f"--model {model}: there is no file {path}")
     if path.suffix != ".py":
-        raise AuditError(f"--model {model}: {path.name} is no Python file (.py)")
+        raise AuditError(f"--model {model}: {path.name} is not a Python file (.py)")
     return path, function
 
 
@@ -166,7 +152,7 @@ def _weights(path: str | Path) -> dict[str, torch.Tensor]:
     except FileNotFoundError:
         raise AuditError(f"there is no file {path}: give --weights a safetensors file") from None
     except (SafetensorError, OSError) as error:
-        raise AuditError(f"{path} is truncated or no safetensors file ({error})") from error
+        raise AuditError(f"{path} is truncated or not a safetensors file ({error})") from error
     return {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
 
 
@@ -252,8 +238,8 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def _digest(path: str | Path) -> str:
-    return sha256(Path(path).read_bytes()).hexdigest()
+def _digests(*paths: str | Path) -> dict[str, str]:
+    return {Path(path).name: sha256(Path(path).read_bytes()).hexdigest() for path in paths}
 
 
 def _checked(subject: Subject, device: str) -> Subject:

@@ -6,7 +6,7 @@ schedule and seed; test images are looked at after the choice, for `plain` and t
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import pandas as pd
 import torch
@@ -27,37 +27,13 @@ from linfair.mitigation import PLAIN, Lagrangian, check_name
 from linfair.mitigation.choose import FEW, NOISE, Choice, Judged, check_limits, choose, judged_groups
 from linfair.study.arms import canonical, mitigation_of
 from linfair.study.recipes import recipe
-from linfair.study.stages import Stages
+from linfair.study.stages import Stages, Student
 from linfair.study.store import ResultStore, weights_digest
 from linfair.training import Schedule, correctness, threads
 
-DEFAULT_ARMS = (
-    PLAIN,
-    "lagrangian",
-    "lagrangian(clip=5.0)",
-    "kd_over_c",
-    "excess_drop",
-    "balanced_sampling",
-    "group_dro",
-)
+DEFAULT_ARMS = (PLAIN, "lagrangian", "lagrangian(clip=5.0)", "kd_over_c", "excess_drop")
+DEFAULT_ARMS += ("balanced_sampling", "group_dro")
 """What is tried unless told otherwise."""
-
-
-@dataclass(frozen=True)
-class Tuned:
-    """One arm's network, or why there is none.
-
-    Attributes:
-        arm: Its name.
-        model: The fine-tuned network, gates frozen; None if training diverged.
-        seconds: Of its training, when it was trained.
-        diverged: What `TrainingDiverged` said, or empty.
-    """
-
-    arm: str
-    model: nn.Module | None
-    seconds: float
-    diverged: str = ""
 
 
 @dataclass(frozen=True)
@@ -107,11 +83,7 @@ def arm_list(arms: Sequence[str] = DEFAULT_ARMS, mu: Sequence[float] = ()) -> li
 
 
 def check_groups(data: GroupedData) -> None:
-    """Refuse data with a split on which a group cannot be measured, before anything is trained.
-
-    Raises:
-        ValueError: Names the split and its groups without images.
-    """
+    """Refuse data with a split on which a group cannot be measured, before anything is trained."""
     for name, part in data.splits.items():
         there = set(part.a.unique().tolist())
         empty = [group for number, group in enumerate(data.group_names) if number not in there]
@@ -120,37 +92,6 @@ def check_groups(data: GroupedData) -> None:
                 f"groups {empty} of {data.name} have no image in the split {name}, so nothing can be said of them "
                 "there: merge them with others, leave them out, or split the data otherwise"
             )
-
-
-def fine_tune(
-    pair: Pair,
-    arm: str,
-    schedule: Schedule,
-    *,
-    store: ResultStore | None = None,
-    progress: bool = True,
-    announce: Callable[[str], None] = lambda line: None,
-) -> Tuned:
-    """Fine-tune the masked network under one arm, or read it from the store if that was done before.
-
-    Args:
-        pair: From `linfair.audit.diagnose.read_pair`.
-        arm: `plain` or a mitigation, `lagrangian(mu=0.005)`.
-        schedule: Epochs and rates.
-        store: Where finished arms are kept; the user's cache by default.
-        progress: Show a progress bar.
-        announce: Told whether the arm was read or trained.
-
-    Raises:
-        TrainingDiverged: If `plain` does; a mitigation that does is a record that says so.
-    """
-    header = pair.header
-    stages = Stages(pair.data, [header.seed], store, progress=progress)
-    teacher = stages.given(pair.original, computes=pair.computes or behaviour(pair.original, pair.data))
-    student = stages.student(teacher, masked_record(pair), schedule, arm)
-    announce(f"{student.name}: {arm} of {header.network} on {header.data}: {'read' if student.read else 'computed'}")
-    model = None if student.said else student.record.model.eval()
-    return Tuned(arm, model, student.seconds, student.said)
 
 
 def masked_record(pair: Pair) -> LinearizedModel:
@@ -178,11 +119,11 @@ def mitigate(
     Interrupted, finished arms stay in the store and the same call goes on with the others.
 
     Args:
-        pair: From `linfair.audit.diagnose.read_pair`: original, masked network, data.
+        pair: From `linfair.audit.read_pair`: original, masked network, data.
         arms: `plain` (always compared) and mitigations, `lagrangian(mu=0.005)`.
         mu: Steps at which `lagrangian` arms without their own are tried.
-        max_accuracy_loss: See `choose`.
-        significance: See `choose`.
+        max_accuracy_loss: See `linfair.mitigation.choose`.
+        significance: See there.
         min_images: Groups with fewer validation images are judged together; 1 judges each alone.
         profile: Whose fine-tuning schedule, `linfair.study.recipe`.
         schedule: Another one in its place.
@@ -192,53 +133,56 @@ def mitigate(
 
     Raises:
         ValueError: For an unknown arm or profile, limits outside their range, or a group without images in a split.
-        TrainingDiverged: If plain fine-tuning does.
+        TrainingDiverged: If plain fine-tuning does; an arm that does is left out.
     """
-    arms, planned = arm_list(arms, mu), recipe(pair.header.network, profile).finetune
-    schedule = schedule or planned
     data, header = pair.data, pair.header
+    arms, planned = arm_list(arms, mu), recipe(header.network, profile).finetune
     check_groups(data)
     judged = judged_groups(data, min_images=min_images)
     check_limits(max_accuracy_loss, significance)
-    with threads(1 if header.network == "mlp" else torch.get_num_threads()):
-        pair = replace(pair, computes=pair.computes or behaviour(pair.original, data))
-        tuned = [fine_tune(pair, arm, schedule, store=store, progress=progress, announce=announce) for arm in arms]
-        models = {one.arm: one.model for one in tuned if one.model is not None}
+    count = 1 if header.network == "mlp" else None
+    stages = Stages(data, [header.seed], store, count=count, progress=progress)
+    with threads(stages.threads):
+        teacher = stages.given(pair.original, computes=behaviour(pair.original, data))
+        students, masked = {}, masked_record(pair)
+        for arm in arms:
+            one = students[arm] = stages.student(teacher, masked, schedule or planned, arm)
+            how = "read" if one.read else "computed"
+            announce(f"{one.name}: {arm} of {header.network} on {header.data}: {how}")
+        models = {arm: one.record.model.eval() for arm, one in students.items() if not one.said}
         belongs = torch.empty(len(data.group_names), dtype=torch.int64)
-        for number, one in enumerate(judged):
-            belongs[list(one.groups)] = number
+        for number, group in enumerate(judged):
+            belongs[list(group.groups)] = number
         groups = belongs[data.splits["val"].a.cpu()]
         correct = {arm: correctness(model, data, "val")[0].cpu() for arm, model in models.items()}
-        names = [one.name for one in judged]
+        names = [group.name for group in judged]
         choice = choose(correct, groups, names, max_accuracy_loss=max_accuracy_loss, significance=significance)
-        table = _table(pair, tuned, choice, [names[number] for number in belongs.tolist()], profile)
-    lost = {one.arm: one.diverged for one in tuned if one.diverged}
+        table = _table(pair, students, choice)
+    table = table.assign(judged=table["group"].map(lambda group: names[belongs[group]]), profile=profile)
+    lost = {arm: one.said for arm, one in students.items() if one.said}
     return Mitigated(choice, tuple(judged), lost, models[choice.chosen], table, tuple(_warnings(judged, min_images)))
 
 
-def _table(pair: Pair, tuned: Sequence[Tuned], choice: Choice, judged: Sequence[str], profile: str) -> pd.DataFrame:
+def _table(pair: Pair, students: Mapping[str, Student], choice: Choice) -> pd.DataFrame:
     data, header, original = pair.data, pair.header, Original(pair.original, pair.data)
-    one = masked_record(pair)
-    counts = [header.seed], one.budget, one.budget_units, one.kept, [0]
     tests = [name for name in data.splits if name.startswith("test")]
     frames = []
-    for arm in tuned:
-        splits = ["val", *(tests if arm.arm in (PLAIN, choice.chosen) else [])]
-        model = pair.linearized if arm.model is None else arm.model
-        rows = measure(model, data, *counts, original=original, split=splits, gradients=())
-        found = None if arm.model is None else choice[arm.arm]
-        rows = rows.assign(arm=arm.arm, diverged=arm.model is None, seconds_finetune=arm.seconds)
+    for arm, student in students.items():
+        one = student.record
+        counts = [header.seed], one.budget, one.budget_units, one.kept, [0]
+        split = ["val", *(tests if arm in (PLAIN, choice.chosen) else [])]
+        rows = measure(one.model, data, *counts, original=original, split=split, gradients=())
+        rows = rows.assign(arm=arm, diverged=bool(student.said), seconds_finetune=student.seconds)
+        found = None if student.said else choice[arm]
         frames.append(rows.assign(allowed=found is not None and found.allowed, p=found.p if found else math.nan))
     table = pd.concat(frames, ignore_index=True).drop(columns="mask_epochs")
     if table["diverged"].any():
         measured = ["accuracy", "low", "high", *DIAGNOSTICS, "distance", "relative_distance"]
         table.loc[table["diverged"], measured] = None
     return table.assign(
-        judged=table["group"].map(dict(enumerate(judged))),
         chosen=table["arm"] == choice.chosen,
         data=header.data,
         network=header.network,
-        profile=profile,
         teacher=weights_digest(pair.original),
         device=device_name(str(data.splits["val"].y.device)),
         torch=torch.__version__,

@@ -88,6 +88,7 @@ def _templates(*, html: bool) -> jinja2.Environment:
         lstrip_blocks=True,
     )
     found.filters |= {"share": share, "commas": "{:,}".format}
+    found.filters["points"] = lambda value: f"{value:g} point{'s' * (value != 1)}"
     found.globals |= {"interval": interval, "number": number, "overall": overall, "noise": NOISE, "tables": tables}
     found.globals |= {"change_text": lambda one: change_text(one.value, one.low, one.high)}
     return found

@@ -21,17 +21,17 @@ from linfair import gates
 from linfair.audit.behaviour import behaviour
 from linfair.audit.diagnose import Pair, diagnose
 from linfair.audit.network import AuditError, Subject
-from linfair.audit.repair import DEFAULT_ARMS, Mitigated, arm_list, check_groups, fine_tune, mitigate
+from linfair.audit.repair import DEFAULT_ARMS, Mitigated, arm_list, check_groups, mitigate
 from linfair.cost import count_macs, private_inference_cost
 from linfair.device import device_name
-from linfair.linearizers.record import check_budgets
+from linfair.linearizers.record import check_budgets, share
 from linfair.masks import Mask, masks_of
 from linfair.mitigation import PLAIN
 from linfair.mitigation.choose import NOISE, check_limits, judged_groups
-from linfair.study.recipes import Recipe, recipe
-from linfair.study.stages import Stages
+from linfair.study.recipes import recipe
+from linfair.study.stages import Stages, machine
 from linfair.study.store import ResultStore, key, weights_digest
-from linfair.training import threads
+from linfair.training import Schedule, threads
 
 
 @dataclass(frozen=True)
@@ -70,17 +70,13 @@ class Plan:
 
     @property
     def named(self) -> float:
-        """The budget that is explained and repaired.
-
-        Raises:
-            AuditError: If it is none of the budgets.
-        """
-        if self.repair_at is None:
-            return self.budgets[-1]
-        if self.repair_at not in self.budgets:
+        """The budget that is explained and repaired."""
+        if self.repair_at not in (None, *self.budgets):
             known = ", ".join(f"{budget:g}" for budget in self.budgets)
-            raise AuditError(f"the budget to repair, {self.repair_at:g}, is none of the budgets ({known})")
-        return self.repair_at
+            raise AuditError(
+                f"the budget to repair, {self.repair_at:g}, is not one of the budgets: name one of {known}"
+            )
+        return self.budgets[-1] if self.repair_at is None else self.repair_at
 
 
 @dataclass(frozen=True)
@@ -116,26 +112,23 @@ class Audit:
     facts: dict[str, str]
 
 
-def recipe_for(subject: Subject, plan: Plan) -> tuple[Recipe, object]:
-    """How students of a network are trained, and the method's options.
+def recipe_for(subject: Subject, plan: Plan) -> tuple[Schedule, object]:
+    """How students of a network are fine-tuned, and the method's options.
 
     The short recipes' SGD rates are made for linfair's own networks, with batch norm; a network about which nothing is
     known gets as many epochs of AdamW at 1e-3, which needs less luck.
-
-    Raises:
-        AuditError: For a learning rate that is none.
     """
-    plan_of = recipe(subject.header.network, plan.profile)
-    options, tuning = plan_of.method(plan.method), plan_of.finetune
+    found = recipe(subject.header.network, plan.profile)
+    options, tuning = found.method(plan.method), found.finetune
     if not subject.own and plan.profile != "paper":
         tuning = replace(tuning, optimizer="adamw", lr=1e-3)
         if getattr(getattr(options, "schedule", None), "optimizer", "") == "sgd":
             options = replace(options, schedule=replace(options.schedule, optimizer="adamw", lr=1e-3))
     if plan.lr is not None:
         if not 0 < plan.lr < 10:
-            raise AuditError(f"the learning rate is above 0, such as 0.001; got {plan.lr}")
+            raise AuditError(f"the learning rate is above 0 and below 10, such as 0.001; got {plan.lr}")
         tuning = replace(tuning, lr=plan.lr)
-    return replace(plan_of, finetune=tuning), options
+    return tuning, options
 
 
 def audit(
@@ -159,57 +152,69 @@ def audit(
         The findings; `linfair.audit.write_report` makes files of them.
 
     Raises:
-        ValueError: For a plan that cannot be: unknown method, arm or profile, budgets that are none.
+        ValueError: For a plan that cannot be: an unknown method, arm or profile, budgets or limits outside their range.
         BudgetOutOfReach: If the method cannot meet a budget.
         TrainingDiverged: If plain fine-tuning does.
     """
     plan, store, start = plan or Plan(), store or ResultStore.default(), perf_counter()
-    named = plan.named
+    named, budgets = plan.named, check_budgets(plan.budgets)
     check_limits(plan.max_accuracy_loss, plan.significance)
     arm_list(plan.arms)
     private_inference_cost(1, layers=1, bandwidth=plan.bandwidth, rtt=plan.rtt)
     check_groups(subject.data)
     blind = replace(subject.data, splits={name: subject.data.splits[name] for name in ("train", "val")})
     judged_groups(blind)
-    schedules, options = recipe_for(subject, plan)
+    schedule, options = recipe_for(subject, plan)
     header, computes = subject.header, behaviour(subject.model, blind)
-    how = {"count": 1 if header.network == "mlp" else None, "progress": progress}
-    stages = Stages(blind, [header.seed], store, **how)
+    count = 1 if header.network == "mlp" else None
+    stages = Stages(blind, [header.seed], store, count=count, progress=progress)
     teacher = stages.given(subject.model, computes=computes)
-    said = {"store": store, "progress": progress, "announce": announce}
     with threads(stages.threads):
-        announce(f"{plan.method}: masks at {', '.join(f'{100 * b:g} %' for b in plan.budgets)}")
-        path = stages.path(teacher, plan.method, check_budgets(plan.budgets), options)
-        pairs = {one.budget: Pair(subject.model, one.model, blind, header, computes=computes) for one in path.records}
-        tuned = {budget: fine_tune(pair, PLAIN, schedules.finetune, **said) for budget, pair in pairs.items()}
-        networks = {(PLAIN, budget): one.model for budget, one in tuned.items()}
-        spent = path.seconds + sum(one.seconds for one in tuned.values())
+        announce(f"{plan.method}: masks at {', '.join(map(share, budgets))}")
+        path = stages.path(teacher, plan.method, budgets, options)
+        paths = {PLAIN: path}
         if plan.control:
             announce("100 % control")
-            control = stages.control(teacher, path)
-            students = [stages.student(teacher, one, schedules.finetune) for one in control.records]
-            networks |= {("control", one.record.budget): one.record.model for one in students}
-            spent += control.seconds + sum(one.seconds for one in students)
+            paths["control"] = stages.control(teacher, path)
+        networks, spent = {}, sum(one.seconds for one in paths.values())
+        for arm, one in paths.items():
+            for masked in one.records:
+                student = stages.student(teacher, masked, schedule)
+                announce(f"{student.name}: {arm} at {share(masked.budget)}: {'read' if student.read else 'computed'}")
+                networks[arm, masked.budget] = student.record.model
+                spent += student.seconds
         found = None
         if plan.mitigate:
+            (masked,) = [one for one in path.records if one.budget == named]
             found = mitigate(
-                pairs[named],
+                Pair(subject.model, masked.model, blind, header),
                 arms=plan.arms,
                 max_accuracy_loss=plan.max_accuracy_loss,
                 significance=plan.significance,
                 profile=plan.profile,
-                schedule=schedules.finetune,
-                **said,
+                schedule=schedule,
+                store=store,
+                progress=progress,
+                announce=announce,
             )
             trained = found.table[found.table["arm"] != PLAIN].drop_duplicates("arm")
             spent += float(trained["seconds_finetune"].sum())
-            if found.choice.chosen != PLAIN:
-                networks[found.choice.chosen, named] = found.model
+            networks[found.choice.chosen, named] = found.model
         split = "test_balanced" if "test_balanced" in subject.data.splits else "test"
         announce(f"{split}: looked at now, for the first time")
-        groups = _tested(subject, networks, split, plan, computes, store, progress)
+        tables = []
+        order = sorted(networks, key=lambda one: one != (PLAIN, named))  # the original's rows with eigenvalues first
+        for arm, budget in tqdm(order, desc=f"diagnosing on {split}", disable=not progress, leave=False):
+            curvature = plan.curvature and (arm, budget) == (PLAIN, named)
+            table = _tested(subject, networks[arm, budget].eval(), split, computes, store, curvature=curvature)
+            tables += [table[table["arm"] == "original"]] * (not tables)
+            tables.append(table[table["arm"] == "linearized"].assign(arm=arm, budget=budget))
+    ranks = {"original": 0, PLAIN: 1, "control": 3}
+    groups = pd.concat(tables, ignore_index=True).assign(data=header.data, network=header.network)
+    groups = groups.assign(method=plan.method, profile=plan.profile, rank=lambda t: t["arm"].map(ranks).fillna(2))
+    groups = groups.sort_values(["rank", "budget", "group"], ascending=[True, False, True], kind="stable")
     return Audit(
-        groups,
+        groups.drop(columns="rank").reset_index(drop=True),
         None if found is None else found.table,
         _costs(subject, networks, plan),
         found,
@@ -224,58 +229,33 @@ def audit(
 
 
 def _tested(
-    subject: Subject,
-    networks: dict[tuple[str, float], nn.Module],
-    split: str,
-    plan: Plan,
-    computes: str,
-    store: ResultStore,
-    progress: bool,
+    subject: Subject, model: nn.Module, split: str, computes: str, store: ResultStore, *, curvature: bool
 ) -> pd.DataFrame:
-    """The diagnosis of every network on the test split; eigenvalues for the original and the explained budget."""
-    frames: list[pd.DataFrame] = []
-    order = sorted(networks, key=lambda one: one != (PLAIN, plan.named))  # the original's rows with eigenvalues first
-    for arm, budget in tqdm(order, desc=f"diagnosing on {split}", unit="network", disable=not progress, leave=False):
-        model = networks[arm, budget].eval()
-        curvature = plan.curvature and (arm, budget) == (PLAIN, plan.named)
-        digests = weights_digest(subject.model), weights_digest(model)
-        settings = {"stage": "audit", "digests": digests, "computes": computes, "split": split, "curvature": curvature}
-        settings |= {"content": subject.data.provenance.get("sha256"), "scale": [subject.data.mean, subject.data.std]}
-        name = key(settings | {"torch": torch.__version__, "threads": torch.get_num_threads()})
-        table = store.read(name)
-        if table is None:
-            seed = subject.header.seed
-            table = diagnose(model, subject.model, subject.data, split, seed=seed, curvature=curvature).table
-            store.write(name, table)
-        table = table.assign(group_name=table["group"].map(dict(enumerate(subject.data.group_names))))
-        if not frames:
-            frames.append(table[table["arm"] == "original"])
-        frames.append(table[table["arm"] == "linearized"].assign(arm=arm, budget=budget))
-    ranks = {"original": 0, PLAIN: 1, "control": 3}
-    table = pd.concat(frames, ignore_index=True)
-    table = table.assign(rank=table["arm"].map(ranks).fillna(2)).sort_values(
-        ["rank", "budget", "group"], ascending=[True, False, True], kind="stable"
-    )
-    table = table.drop(columns="rank").reset_index(drop=True)
-    header = subject.header
-    return table.assign(data=header.data, network=header.network, method=plan.method, profile=plan.profile)
+    """The diagnosis of one network on the test split, from the store if it is there."""
+    data, digests = subject.data, (weights_digest(subject.model), weights_digest(model))
+    settings = {"stage": "audit", "digests": digests, "computes": computes, "split": split, "curvature": curvature}
+    settings |= {"content": data.provenance.get("sha256"), "scale": [data.mean, data.std]}
+    name = key(settings | machine(data.splits[split].y.device.type, torch.get_num_threads()))
+    table = store.read(name)
+    if table is None:
+        table = diagnose(model, subject.model, data, split, seed=subject.header.seed, curvature=curvature).table
+        store.write(name, table)
+    return table.assign(group_name=table["group"].map(dict(enumerate(data.group_names))))
 
 
 def _costs(subject: Subject, networks: dict[tuple[str, float], nn.Module], plan: Plan) -> pd.DataFrame:
-    shape = subject.data.input_shape
-    macs = count_macs(subject.model, shape)
-    (whole,) = masks_of(gates.install(subject.model, shape))
-    others = "; ".join(map(str, gates.nonlinearities(subject.model, shape)))
-    masks = {1.0: whole} | {budget: mask_of(model) for (arm, budget), model in networks.items() if arm == PLAIN}
-    rows = []
-    for budget, mask in masks.items():
-        cost = private_inference_cost(mask, bandwidth=plan.bandwidth, rtt=plan.rtt, macs=macs)
-        freed = ", ".join(site for site, count in mask.per_site.items() if not count)
-        about = {"network": subject.header.network, "units": mask.total, "macs": macs, "budget": budget}
-        about["others"] = others
+    model, shape, rows = subject.model, subject.data.input_shape, []
+    about = {"network": subject.header.network, "macs": count_macs(model, shape)}
+    about["others"] = "; ".join(map(str, gates.nonlinearities(model, shape)))
+    switched = {1.0: gates.install(model, shape)} | {at: one for (arm, at), one in networks.items() if arm == PLAIN}
+    for budget, network in sorted(switched.items(), reverse=True):
+        mask = mask_of(network)
+        cost = private_inference_cost(mask, bandwidth=plan.bandwidth, rtt=plan.rtt, macs=about["macs"])
         totals = {"compute_seconds": cost.compute_seconds, "online_seconds": cost.online_seconds}
-        rows.append(about | vars(cost) | totals | {"sites": len(mask.units), "freed": freed})
-    return pd.DataFrame(rows).sort_values("budget", ascending=False, ignore_index=True)
+        freed = ", ".join(site for site, count in mask.per_site.items() if not count)
+        here = {"units": mask.total, "budget": budget, "sites": len(mask.units), "freed": freed}
+        rows.append(about | here | vars(cost) | totals)
+    return pd.DataFrame(rows)
 
 
 def mask_of(model: nn.Module) -> Mask:
@@ -288,17 +268,10 @@ def _facts(subject: Subject, networks: dict[tuple[str, float], nn.Module]) -> di
     data = subject.data
     facts = {f"SHA-256 of {name}": digest for name, digest in subject.files.items()}
     facts["digest of the original's weights"] = weights_digest(subject.model)
-    facts |= {f"digest of {arm}, {100 * budget:g} %": weights_digest(one) for (arm, budget), one in networks.items()}
+    facts |= {f"digest of {arm}, {share(budget)}": weights_digest(one) for (arm, budget), one in networks.items()}
     facts["data"] = str(data.provenance.get("source", data.name))
     facts["SHA-256 of the split data"] = str(data.provenance.get("sha256"))
-    counts = {name: len(part) for name, part in data.splits.items()}
-    facts["images"] = ", ".join(f"{name} {count:,}" for name, count in counts.items())
+    facts["images"] = ", ".join(f"{name} {len(part):,}" for name, part in data.splits.items())
     facts["device"] = device_name(str(data.splits["val"].y.device))
-    facts["versions"] = (
-        f"linfair {linfair.__version__}, torch {torch.__version__}, Python {platform.python_version()}, "
-        f"{platform.system()}"
-    )
-    return facts
-
-
-__all__ = ["Audit", "Plan", "audit", "mask_of"]
+    versions = f"linfair {linfair.__version__}, torch {torch.__version__}, Python {platform.python_version()}"
+    return facts | {"versions": f"{versions}, {platform.system()}"}

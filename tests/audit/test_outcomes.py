@@ -192,7 +192,7 @@ def test_every_headline_gives_the_share_kept_and_says_where_it_misses_the_budget
     [
         ("as before", "no repair makes the worst group better on validation images"),
         ("worse", "no repair makes the worst group better on validation images"),
-        ("all lose too much", "every repair loses more than 1 points overall on validation images"),
+        ("all lose too much", "every repair loses more than 1 point overall on validation images"),
         ("within noise", "+5.0 points with a, is within noise (p = 0.5 for the best of 1)"),
     ],
 )

@@ -51,7 +51,7 @@ def nothing_is_trained(inside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*given: object, **options: object) -> None:
         raise AssertionError("a request that is wrong must not train")
 
-    monkeypatch.setattr("linfair.audit.run.fine_tune", refuse)
+    monkeypatch.setattr("linfair.audit.run.Stages", refuse)
 
 
 def refused(words: list[str], capsys: pytest.CaptureFixture) -> str:
@@ -81,16 +81,16 @@ def test_a_function_that_builds_no_network_for_these_data(
     [
         ({"model": "mymodel.py"}, "write FILE:FUNCTION, for example mymodel.py:build"),
         ({"model": "yours.py:build"}, "there is no file yours.py"),
-        ({"model": "w.safetensors:build"}, "is no Python file"),
+        ({"model": "w.safetensors:build"}, "is not a Python file"),
         ({"weights": "none.safetensors"}, "there is no file none.safetensors"),
-        ({"weights": "mymodel.py"}, "is truncated or no safetensors file"),
+        ({"weights": "mymodel.py"}, "is truncated or not a safetensors file"),
         ({"data": "folder:image"}, "no labels.csv in image"),
         ({"group": "shade"}, "has no column shade; there are kind, light"),
         ({"mean": "0.5"}, "needs 3 numbers, one for each channel"),
         ({"std": "1,0,1"}, "above 0"),
         ({"size": "16"}, "does not take inputs of shape 3x16x16"),
         ({"budgets": "0.1,0.5"}, "descend"),
-        ({"repair_at": "0.3"}, "0.3, is none of the budgets (0.5, 0.1)"),
+        ({"repair_at": "0.3"}, "0.3, is not one of the budgets: name one of 0.5, 0.1"),
         ({"method": "snll"}, "snl"),
         ({"profile": "tiny"}, '"tiny" for --profile'),
         ({"arms": "fairness"}, "no mitigation 'fairness'"),

@@ -42,29 +42,23 @@ def cost_and_accuracy(
     """
     part = table[(table["split"] == split) & table["arm"].isin(["original", "plain"])]
     part = part.assign(selection=part["selection"] if "selection" in part else part["method"])
-    frames = []
+    frames, by = [], ["selection", "budget", "of"]
     for selection in part.loc[part["arm"] == "plain", "selection"].unique():
         own = part[(part["arm"] == "original") | (part["selection"] == selection)].assign(selection=selection)
         own = own.drop_duplicates(["budget", "seed", "group"])
-        pooled = by_role(own.assign(role="all"))
         worst = own.groupby(["selection", "budget", "seed"], as_index=False)["accuracy"].min()
-        both = pd.concat([pooled.assign(of="all"), worst.assign(of="worst")])
+        both = pd.concat([by_role(own.assign(role="all")).assign(of="all"), worst.assign(of="worst")])
         both = both.assign(value=100 * both["accuracy"])
         before = both[both["budget"] == 1].set_index(["of", "seed"])["value"]
         both["drop"] = before.loc[list(zip(both["of"], both["seed"], strict=True))].to_numpy() - both["value"]
-        by = ["selection", "budget", "of"]
         lost = over_seeds(both, "drop", by).rename(columns={"mean": "drop", "low": "drop_low", "high": "drop_high"})
         means = over_seeds(both, "value", by).merge(lost.drop(columns="n_seeds"), on=by)
         units = own.loc[own["arm"] == "original", "kept"].max()
-        means["share"] = means["budget"].map(own.groupby("budget")["kept"].mean() / units)
-        frames.append(means)
+        frames.append(means.assign(share=means["budget"].map(own.groupby("budget")["kept"].mean() / units)))
     found = pd.concat(frames, ignore_index=True)
-    costs = [
-        private_inference_cost(int(share * RESNET18_UNITS), bandwidth=bandwidth, rtt=rtt) for share in found["share"]
-    ]
-    return found.assign(
-        online_seconds=[cost.online_seconds for cost in costs], online_bytes=[cost.online_bytes for cost in costs]
-    )
+    link = {"bandwidth": bandwidth, "rtt": rtt}
+    costs = [private_inference_cost(int(share * RESNET18_UNITS), **link) for share in found["share"]]
+    return found.assign(**{name: [getattr(c, name) for c in costs] for name in ("online_seconds", "online_bytes")})
 
 
 def cost_against_accuracy(rows: pd.DataFrame, *, names: Sequence[str] | None = None) -> Figure:
@@ -75,20 +69,17 @@ def cost_against_accuracy(rows: pd.DataFrame, *, names: Sequence[str] | None = N
     Args:
         rows: Of `cost_and_accuracy`.
         names: Which selections, a panel each; by default all.
-
-    Returns:
-        The figure, closed for pyplot, so that a notebook shows it once.
     """
     names = list(names or rows["selection"].unique())
     figure, axes = plt.subplots(1, len(names), figsize=(5.4, 3.7), sharex=True, sharey=True, squeeze=False)
     for ax, name in zip(axes[0], names, strict=True):
         for of, (label, role) in ACCURACIES.items():
             line = drawn(rows[(rows["selection"] == name) & (rows["of"] == of)].sort_values("online_seconds"))
-            line_with_interval(
-                ax, line["online_seconds"], line["mean"], line["low"], line["high"], role=role, label=label
-            )
-            if of == "all":
-                _write_budgets(ax, line)
+            ends = line["mean"], line["low"], line["high"]
+            line_with_interval(ax, line["online_seconds"], *ends, role=role, label=label)
+            for row in line.itertuples() if of == "all" else ():
+                text, place = f"{100 * row.share:.0f}" + " %" * (row.share == 1), (row.online_seconds, row.high)
+                ax.annotate(text, place, xytext=(0, 4), textcoords="offset points", ha="center", fontsize=9)
         ax.set_ylim(0, 109)
         ax.set_xlim(left=0)
         ax.set_xlabel("seconds per answer (← faster)" if len(names) == 1 else "seconds per answer")
@@ -101,24 +92,26 @@ def cost_against_accuracy(rows: pd.DataFrame, *, names: Sequence[str] | None = N
     return figure
 
 
+def _megabytes_above(ax: Axes, rows: pd.DataFrame) -> None:
+    """A second x axis on top: bytes, a straight line in the seconds because both follow the count."""
+    ends = rows.sort_values("online_seconds").iloc[[0, -1]]
+    (s0, s1), (b0, b1) = ends["online_seconds"], ends["online_bytes"] / 1e6
+    slope = (b1 - b0) / (s1 - s0)
+    top = ax.secondary_xaxis("top", functions=(lambda s: b0 + (s - s0) * slope, lambda b: s0 + (b - b0) / slope))
+    top.set_xlabel("MB per answer")
+    top.spines["top"].set_visible(True)
+
+
 def cost_parts(table: pd.DataFrame) -> Figure:
     """Where the seconds of one answer go, a bar per budget, as stacked parts; the total at its end.
 
-    Args:
-        table: Of `linfair.cost.cost_table`, one network.
-
-    Returns:
-        The figure, closed for pyplot.
-
-    Raises:
-        ValueError: If the table holds several networks.
+    `table` is `linfair.cost.cost_table` of one network; several are refused with a ValueError.
     """
     if table["network"].nunique() != 1:
         raise ValueError(f"cost_parts draws one network, got {', '.join(table['network'].unique())}: select one")
     table = table.sort_values("budget")
     figure, ax = plt.subplots(figsize=(5.4, 3.2))
-    start = 0 * table["online_seconds"].to_numpy()
-    y = range(len(table))
+    start, y = 0 * table["online_seconds"].to_numpy(), range(len(table))
     for column, (label, color) in PARTS.items():
         ax.barh(y, table[column], left=start, color=color, label=label)
         start = start + table[column].to_numpy()
@@ -130,26 +123,3 @@ def cost_parts(table: pd.DataFrame) -> Figure:
     figure.legend(loc="outside upper center", ncols=2)
     plt.close(figure)
     return figure
-
-
-def _write_budgets(ax: Axes, line: pd.DataFrame) -> None:
-    """Write the share of ReLUs kept above each point of a line."""
-    for row in line.itertuples():
-        ax.annotate(
-            f"{100 * row.share:.0f}" + " %" * (row.share == 1),
-            (row.online_seconds, row.high),
-            xytext=(0, 4),
-            textcoords="offset points",
-            ha="center",
-            fontsize=9,
-        )
-
-
-def _megabytes_above(ax: Axes, rows: pd.DataFrame) -> None:
-    """A second x axis on top: bytes, a straight line in the seconds because both follow the count."""
-    ends = rows.sort_values("online_seconds").iloc[[0, -1]]
-    (s0, s1), (b0, b1) = ends["online_seconds"], ends["online_bytes"] / 1e6
-    slope = (b1 - b0) / (s1 - s0)
-    top = ax.secondary_xaxis("top", functions=(lambda s: b0 + (s - s0) * slope, lambda b: s0 + (b - b0) / slope))
-    top.set_xlabel("MB per answer")
-    top.spines["top"].set_visible(True)

@@ -14,6 +14,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 PAGES = {"light": "#ffffff", "dark": "#121212"}
@@ -64,24 +65,13 @@ def style() -> None:
 def contrast(one: str, other: str) -> float:
     """Contrast ratio of two colours, (L1 + 0.05) / (L2 + 0.05) with L the relative luminance (WCAG 2.2).
 
-    Args:
-        one: A colour as `#rrggbb`.
-        other: Another one.
-
-    Returns:
-        The ratio, from 1 (equal) to 21 (black on white).
-
     >>> round(contrast("#000000", "#ffffff"), 6)
     21.0
     """
-    light, dark = sorted((_luminance(one), _luminance(other)), reverse=True)
-    return (light + 0.05) / (dark + 0.05)
-
-
-def _luminance(color: str) -> float:
-    channels = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels)
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    channels = np.array([to_rgb(one), to_rgb(other)])
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    dark, light = sorted(linear @ [0.2126, 0.7152, 0.0722])
+    return float((light + 0.05) / (dark + 0.05))
 
 
 def evidence(
@@ -93,56 +83,29 @@ def evidence(
     torch: str | None = None,
     linfair: str | None = None,
 ) -> str:
-    """The line that stands under every figure: what the result rests on.
-
-    Args:
-        seeds: Number of seeds.
-        n: What was counted, in words, for example `1000 test points a group`.
-        device: Where it was computed.
-        seconds: How long it took, or None where that is not known.
-        torch: Version of torch that computed it; the installed one by default.
-        linfair: Version of linfair, likewise.
-
-    Returns:
-        One line of text.
+    """The line that stands under every figure, what the result rests on; versions are the installed ones by default.
 
     >>> evidence(seeds=20, n="1000 test points a group", device="cpu", seconds=14.2, torch="2.13.0", linfair="0.1.0")
     '20 seeds · 1000 test points a group · cpu · torch 2.13.0 · linfair 0.1.0 · 14 s'
     """
-    parts = [
-        f"{seeds} seed{'s' * (seeds != 1)}",
-        n,
-        device,
-        f"torch {torch or version('torch')}",
-        f"linfair {linfair or version('linfair')}",
-    ]
+    parts = [f"{seeds} seed{'s' * (seeds != 1)}", n, device]
+    parts += [f"torch {torch or version('torch')}", f"linfair {linfair or version('linfair')}"]
     if seconds is not None:
-        parts.append(f"{seconds:.0f} s" if seconds >= 1 else f"{seconds:.1f} s")
+        parts.append(f"{seconds:.{int(seconds < 1)}f} s")
     return " · ".join(parts)
 
 
 def evidence_of(table: pd.DataFrame, *, split: str) -> str:
-    """The evidence line of a study's table: seeds, distinct images, device, versions and seconds of its rows.
-
-    Args:
-        table: Rows of `linfair.study.run`.
-        split: The split a figure shows.
-
-    Returns:
-        One line of text.
-    """
+    """The evidence line of a study's table: seeds, distinct images, device, versions and seconds of a split's rows."""
     part = table[table["split"] == split]
     sizes = part.drop_duplicates(["seed", "group"]).groupby("seed")["n"].sum()
     few, many = sizes.min(), sizes.max()
-    what = [name for name in ("arm", "teacher", "method", "options") if name in table]
-    arms = table.drop_duplicates(what)
+    arms = table.drop_duplicates([name for name in ("arm", "teacher", "method", "options") if name in table])
     return evidence(
         seeds=part["seed"].nunique(),
         n=f"{few if few == many else f'{few} to {many}'} distinct test images a seed",
-        device=", ".join(sorted(table["device"].unique())),
         seconds=arms["seconds"].sum(),
-        torch=", ".join(sorted(table["torch"].unique())),
-        linfair=", ".join(sorted(table["linfair"].unique())),
+        **{name: ", ".join(sorted(table[name].unique())) for name in ("device", "torch", "linfair")},
     )
 
 
@@ -156,31 +119,11 @@ def line_with_interval(
     role: str,
     label: str | None = None,
 ) -> None:
-    """Draw a mean over seeds with its interval as a band and bars, in the role's colour and marker.
-
-    Args:
-        ax: Where to draw.
-        x: Positions.
-        mean: Means at the positions.
-        low: Lower ends of the intervals.
-        high: Upper ends.
-        role: A key of `COLORS`; a control is dashed.
-        label: Name in the legend.
-    """
+    """Draw a mean over seeds, its interval as a band and bars, in the role's colour and marker; a control is dashed."""
     mean, low, high = (np.asarray(values, dtype=float) for values in (mean, low, high))
-    color = COLORS[role]
-    ax.fill_between(x, low, high, color=color, alpha=0.18, linewidth=0)
-    ax.errorbar(
-        x,
-        mean,
-        yerr=np.stack([mean - low, high - mean]),
-        color=color,
-        marker=MARKERS[role],
-        linestyle="--" if role == "control" else "-",
-        elinewidth=1.2,
-        capsize=2.5,
-        label=label,
-    )
+    look = {"color": COLORS[role], "marker": MARKERS[role], "linestyle": "--" if role == "control" else "-"}
+    ax.fill_between(x, low, high, color=COLORS[role], alpha=0.18, linewidth=0)
+    ax.errorbar(x, mean, yerr=[mean - low, high - mean], elinewidth=1.2, capsize=2.5, label=label, **look)
 
 
 FEW = 5
@@ -206,15 +149,7 @@ def budget_axis(ax: Axes, budgets: Sequence[float]) -> list[int]:
 
 
 def dots_with_intervals(ax: Axes, rows: pd.DataFrame, y: Sequence[float], role: str, **look: object) -> None:
-    """Draw means over seeds as dots, their intervals as horizontal bars, in the role's colour and marker.
-
-    Args:
-        ax: Where to draw.
-        rows: `mean`, `low` and `high`, a row per dot.
-        y: Positions.
-        role: A key of `COLORS` and `MARKERS`; the name in the legend.
-        **look: What differs, as `Axes.errorbar` takes it.
-    """
+    """Draw means over seeds (`mean`, `low`, `high`) as dots with horizontal bars; `look` overrides the role's style."""
     usual = {"color": COLORS[role], "marker": MARKERS[role], "label": role}
     usual |= {"markersize": 5, "linestyle": "none", "elinewidth": 1.4, "capsize": 2}
     spans = [rows["mean"] - rows["low"], rows["high"] - rows["mean"]]

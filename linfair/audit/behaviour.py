@@ -17,12 +17,8 @@ def behaviour(model: nn.Module, data: GroupedData, *, images: int = 64) -> str:
     The inputs are validation images, one of them alone, and noise at two scales. In evaluation mode the outputs count,
     in training mode (dropout drawn from a fixed seed) the outputs, the gradients of every parameter and the buffers
     afterwards. So a changed `forward`, dropout rate, or imported file gives another digest; a changed comment does not.
-    Computed on the CPU; another processor or number of threads rounds differently and gives another digest.
-
-    Args:
-        model: The network; it stays as it is.
-        data: Its data set, with a split `val`.
-        images: Most validation images that are looked at.
+    Computed on the CPU; another processor or number of threads rounds differently and gives another digest. The
+    network stays as it is; `data` has a split `val`, of which at most so many images are looked at.
     """
     network, content = copy.deepcopy(model).cpu(), hashlib.sha256()
     x = data.normalise(data.splits["val"].x[:images].cpu()).float()

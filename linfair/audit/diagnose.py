@@ -6,7 +6,7 @@ parameter distance. `read_pair` takes the files that `linfair linearize` writes,
 """
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -80,15 +80,14 @@ class Diagnosis:
 
     def as_json(self) -> dict[str, object]:
         """Everything as plain values; what was not computed is null."""
-        rows = self.table.astype(object).where(self.table.notna(), None).to_dict("records")
-        worst = {name: {k: _finite(v) for k, v in asdict(one).items()} for name, one in self.disparities.items()}
-        distance = {name: _finite(value) for name, value in asdict(self.distance).items()}
-        head = {"split": self.split, "estimator": self.estimator}
-        return {**head, "groups": rows, "disparities": worst, "parameter_distance": distance}
+        worst = dict(zip(self.disparities, _plain(pd.DataFrame(list(self.disparities.values()))), strict=True))
+        (distance,) = _plain(pd.DataFrame([self.distance]))
+        found = {"split": self.split, "estimator": self.estimator, "groups": _plain(self.table)}
+        return found | {"disparities": worst, "parameter_distance": distance}
 
 
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def _plain(rows: pd.DataFrame) -> list[dict[str, object]]:
+    return rows.astype(object).where(rows.notna(), None).to_dict("records")
 
 
 def read_pair(
@@ -107,14 +106,13 @@ def read_pair(
         teacher: File of the original network.
         mask: File of the mask.
         weights: File of the linearized network's fine-tuned weights; None puts the mask on the teacher's own.
-        data: Name of the data set, checked against the teacher's; None takes the teacher's.
-        label: The data set's option, checked against the teacher's too.
-        group: The data set's option, checked against the teacher's too.
+        data: Name of the data set; None is the teacher's, and another one is refused.
+        label: The data set's option, treated alike.
+        group: The data set's option, treated alike.
         device: `cpu` or `cuda`.
 
     Raises:
-        CheckpointError: For a file that is missing, no network, linearized where it should not be, or of another run.
-        ValueError: For a mask of another network, another data set than the teacher's, or a device that is not there.
+        ValueError: For a file that is missing, damaged, linearized where it should not be, or of another run.
     """
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"device {device!r} was asked for, but torch sees no GPU here; use device='cpu'")

@@ -21,11 +21,7 @@ WHY = {"gradient_norm": "gradient norm", "margin": "margin", "top_eigenvalue": "
 
 
 def accuracy_bars(table: pd.DataFrame) -> Figure:
-    """Accuracy of every group, the original on top and a bar per budget below it, with 95 % Wilson intervals.
-
-    Args:
-        table: Rows of `Audit.groups`; its arms `original` and `plain` are drawn.
-    """
+    """Accuracy of every group, the original on top and a bar per budget below it, with 95 % Wilson intervals."""
     shown = table[table["arm"].isin(("original", PLAIN))].set_index(["group", "budget"])
     budgets = sorted(shown.index.unique("budget"), reverse=True)
     order, step = _order(table), len(budgets) + 1.6
@@ -46,13 +42,7 @@ def accuracy_bars(table: pd.DataFrame) -> Figure:
 
 
 def repair_bars(before: pd.DataFrame, after: pd.DataFrame, name: str) -> Figure:
-    """Accuracy of every group with plain fine-tuning and with the chosen repair, with 95 % Wilson intervals.
-
-    Args:
-        before: Rows of one network, from `Audit.groups`.
-        after: Rows of the repaired one.
-        name: The repair's name.
-    """
+    """Accuracy of every group with plain fine-tuning and with the chosen repair, with 95 % Wilson intervals."""
     order = _order(before)
     figure, ax = plt.subplots(figsize=(5.0, 1.0 + 0.5 * len(order)))
     for rows, shift, color, label in ((before, -0.19, GREY, PLAIN), (after, 0.19, COLORS["all"], name)):
@@ -68,12 +58,7 @@ def repair_bars(before: pd.DataFrame, after: pd.DataFrame, name: str) -> Figure:
 def why_dots(before: pd.DataFrame, after: pd.DataFrame) -> Figure:
     """Gradient norm, margin and top eigenvalue of every group, in the original (open) and the linearized network.
 
-    Args:
-        before: Rows of the original, from `Audit.groups`.
-        after: Rows of the linearized network.
-
-    Returns:
-        A panel for each quantity that was computed, one below the other.
+    A panel for each quantity that was computed, one below the other.
     """
     columns = [column for column in WHY if before[column].notna().all() and after[column].notna().all()]
     order, roles = _order(before), before.set_index("group")["role"]
@@ -128,10 +113,7 @@ def _closed(figure: Figure) -> Figure:
 def svg(figure: Figure, name: str, alt: str) -> str:
     """A figure as inline SVG: text stays text, grey takes the page's text colour, nothing names an address.
 
-    Args:
-        figure: Drawn in the house style.
-        name: Put before every id, so that several figures fit on one page.
-        alt: What it shows, for those who do not see it.
+    `name` is put before every id, so that several figures fit on one page; `alt` is for those who do not see it.
     """
     with plt.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}), io.StringIO() as file:
         figure.savefig(file, format="svg", metadata={"Date": None})

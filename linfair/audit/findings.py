@@ -54,10 +54,7 @@ class Check:
 def rows_of(audit: Audit, arm: str, budget: float) -> pd.DataFrame:
     """The rows of one network on the test split, in order of groups.
 
-    Args:
-        audit: The findings.
-        arm: `original`, `plain`, `control` or a repair.
-        budget: Share of ReLUs kept; 1 for the original.
+    `arm` is `original` (at budget 1), `plain`, `control` or a repair; the budget is the share of ReLUs kept.
     """
     table = audit.groups
     return table[(table["arm"] == arm) & (table["budget"] == budget)].sort_values("group").reset_index(drop=True)
@@ -204,8 +201,7 @@ def _lowest(rows: pd.DataFrame) -> pd.Series:
 def standing(audit: Audit) -> tuple[list[str], int]:
     """Where the group that pays most stands in the original network in what the paper explains losses by.
 
-    Returns:
-        Such as `2nd smallest margin`, and the number of groups whose eigenvalue search did not converge.
+    Such as `2nd smallest margin`; and the number of groups whose eigenvalue search did not converge.
     """
     before = rows_of(audit, "original", 1.0).set_index("group")
     worst = gap_of(rows_of(audit, PLAIN, audit.plan.named)).worst

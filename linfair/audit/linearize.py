@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from linfair.audit.shown import accuracies
 from linfair.checkpoints import Header, save_network
 from linfair.linearizers.record import kept_share, share
 from linfair.paths import whole
@@ -29,16 +30,8 @@ def linearize_to(
     fine-tuned weights) for each budget, and `groups.parquet`. Finished stages are kept in the store: interrupted, the
     same call goes on where it was.
 
-    Args:
-        folder: Where to write; made if missing.
-        cell: What to run, with one seed.
-        with_control: Train the 100 % control too.
-        store: Where finished stages are kept; the user's cache by default.
-        progress: Show progress bars.
-        announce: Told what is read, computed and written.
-
-    Returns:
-        The rows of all arms, as in `groups.parquet`.
+    `cell` has one seed; `with_control` trains the 100 % control too; `announce` is told what is read, computed and
+    written. Returns the rows of all arms, as in `groups.parquet`.
     """
     worker = Worker(cell, store or ResultStore.default(), progress, keep=True)
     data, folder = worker.sets[0], Path(folder)  # refused data leave nothing behind
@@ -66,21 +59,19 @@ def group_table(table: pd.DataFrame, *, split: str) -> str:
 
     Below it the ReLUs kept at each budget, and when the mask was taken; a count more than 5 % off is said to miss it.
     """
-    part = table[table["split"] == split]
-    groups = part.drop_duplicates("group").sort_values("group")
-    lines = {"group": groups["group_name"], "role": groups["role"], "n_train": groups["n_train"], "n": groups["n"]}
-    shown = pd.DataFrame({name: column.to_numpy() for name, column in lines.items()})
-    for (arm, budget), rows in part.groupby(["arm", "budget"], sort=False):
-        rows = rows.sort_values("group")
-        name = "original" if arm == "original" else f"{arm} {100 * budget:g} %"
-        shown[name] = [
-            f"{100 * row.accuracy:.1f} [{100 * row.low:.0f}, {100 * row.high:.0f}]" for row in rows.itertuples()
-        ]
-    kept = part.drop_duplicates(["arm", "budget"])
+    part = table[table["split"] == split].sort_values("group", kind="stable")
+    shown = part.drop_duplicates("group")[["group_name", "role", "n_train", "n"]].rename(
+        columns={"group_name": "group"}
+    )
     counts, total = "", int(part["kept"].max())
-    for row in kept[kept["arm"] == "plain"].itertuples():
-        taken = f", mask taken after {row.mask_epochs} epochs, {row.mask_steps} steps" if row.mask_epochs else ""
-        counts += f"  {share(row.budget)}: {kept_share(row.kept, total, row.budget)}{taken}\n"
+    for (arm, budget), rows in part.groupby(["arm", "budget"], sort=False):
+        first = rows.iloc[0]
+        shown["original" if arm == "original" else f"{arm} {share(budget)}"] = accuracies(rows)
+        if arm == "plain":
+            when = f", mask taken after {first['mask_epochs']} epochs, {first['mask_steps']} steps"
+            counts += (
+                f"  {share(budget)}: {kept_share(first['kept'], total, budget)}{when * bool(first['mask_epochs'])}\n"
+            )
     loss = table["base_loss"].iloc[0]
     trained = "" if math.isnan(loss) else f"The original's last training loss {loss:.3f}"
     return (

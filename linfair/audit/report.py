@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from linfair import plots
 from linfair.audit import figures, tables
-from linfair.audit.findings import check_table, facts, overall, rows_of
+from linfair.audit.findings import check_table, facts, overall
 from linfair.audit.repair import change_text
 from linfair.audit.run import Audit, mask_of
 from linfair.audit.shown import interval, number
@@ -29,19 +29,11 @@ from linfair.paths import whole
 
 
 def write_report(audit: Audit, folder: str | Path, *, command: str = "") -> Path:
-    """Write the report, its tables, and the mask and weights of every network.
+    """Write the report, its tables, and the mask and weights of every network into a folder, made if missing.
 
-    Args:
-        audit: The findings.
-        folder: Where to; made if missing.
-        command: What repeats it, as typed.
-
-    Returns:
-        The page, `index.html`; beside it lie `groups.parquet`, `cost.parquet`, with repairs `arms.parquet`, and for
-        each network `ARM-BUDGET.mask.safetensors` and `ARM-BUDGET.weights.safetensors`.
-
-    Raises:
-        ValueError: If the folder is a file.
+    The page is `index.html`; beside it lie `groups.parquet`, `cost.parquet`, with repairs `arms.parquet`, and for each
+    network `ARM-BUDGET.mask.safetensors` and `ARM-BUDGET.weights.safetensors`. `command` is what repeats it, as typed.
+    A folder that is a file is refused with a ValueError.
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
@@ -111,14 +103,16 @@ def caveats(audit: Audit) -> list[tuple[str, str]]:
 
 
 def html(audit: Audit, *, command: str = "", files: list[str] | None = None) -> str:
-    """The page as text.
-
-    Args:
-        audit: The findings.
-        command: What repeats it.
-        files: Names of what lies beside it.
-    """
+    """The page as text, with the command that repeats it and the names of the files beside it."""
     plots.style()
+    known = facts(audit)
+    chosen = PLAIN if audit.mitigated is None else audit.mitigated.choice.chosen
+    drawings = {
+        "accuracy": lambda: figures.accuracy_bars(audit.groups),
+        "why": lambda: figures.why_dots(known["before"], known["rows"]),
+        "repair": lambda: figures.repair_bars(known["rows"], known["repaired"], chosen),
+        "cost": lambda: plots.cost_parts(audit.cost),
+    }
     kind, colon, place = audit.subject.header.data.partition(":")
     data = f"{kind} {Path(place).name}" if colon else kind
     return (
@@ -131,7 +125,7 @@ def html(audit: Audit, *, command: str = "", files: list[str] | None = None) -> 
             plan=audit.plan,
             subject=audit.subject,
             groups=len(audit.subject.data.group_names),
-            drawn=lambda name, alt: figures.svg(_figure(audit, name), name, alt),
+            drawn=lambda name, alt: figures.svg(drawings[name](), name, alt),
             checked=tables.shown_checks(check_table(audit)),
             about=_about(audit),
             relu_bytes=DELPHI.online_bytes,
@@ -139,18 +133,6 @@ def html(audit: Audit, *, command: str = "", files: list[str] | None = None) -> 
             files=files or [],
         )
     )
-
-
-def _figure(audit: Audit, name: str) -> figures.Figure:
-    plain = rows_of(audit, PLAIN, audit.plan.named)
-    if name == "accuracy":
-        return figures.accuracy_bars(audit.groups)
-    if name == "why":
-        return figures.why_dots(rows_of(audit, "original", 1.0), plain)
-    if name == "cost":
-        return plots.cost_parts(audit.cost)
-    chosen = audit.mitigated.choice.chosen
-    return figures.repair_bars(plain, rows_of(audit, chosen, audit.plan.named), chosen)
 
 
 def _about(audit: Audit) -> pd.DataFrame:

@@ -18,7 +18,7 @@ def number(value: float, digits: int = 1) -> str:
 
 
 def interval(value: float, low: float, high: float, digits: int = 1, ends: int | None = None) -> str:
-    """A value and its interval, whose ends may have other digits; a group of one image has no interval.
+    """A value and its interval, whose ends may have other digits; one image has no interval.
 
     >>> interval(20.571, 8.1, 33.04), interval(20.571, 8.1, 33.04, ends=0), interval(0.5, float("nan"), float("nan"))
     ('20.6 [8.1, 33.0]', '20.6 [8, 33]', '0.5 [no interval]')

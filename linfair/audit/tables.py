@@ -88,9 +88,6 @@ def across_seeds(audits: Sequence[Audit]) -> pd.DataFrame:
     """Several audits of networks trained alike from other seeds, at each one's explained budget: a line each.
 
     A group that pays most in one and not in the next is no finding about that group.
-
-    Args:
-        audits: One for each seed.
     """
     lines = []
     for audit in audits:

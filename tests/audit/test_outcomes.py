@@ -12,6 +12,7 @@ from made_audits import UNITS, made
 from test_audit import Page
 
 from linfair import audit as package
+from linfair import plots
 from linfair.audit import Audit, answer, caveats, figures, html, tables, words, write_report
 from linfair.audit.findings import check_table, rows_of
 
@@ -62,6 +63,14 @@ def found(request: pytest.FixtureRequest) -> Audit:
 def undrawn(monkeypatch: pytest.MonkeyPatch, house_style: None) -> None:
     """Figures are made, but not written as SVG, which takes most of a report's time; `test_audit` looks at theirs."""
     monkeypatch.setattr(figures, "svg", lambda figure, name, alt: f'<svg role="img" aria-label="{alt}"></svg>')
+
+
+@pytest.fixture
+def unplotted(monkeypatch: pytest.MonkeyPatch, undrawn: None) -> None:
+    """No figure is made at all: the report's tests make those of every outcome."""
+    for module, names in ((figures, ("accuracy_bars", "why_dots", "repair_bars")), (plots, ("cost_parts",))):
+        for name in names:
+            monkeypatch.setattr(module, name, lambda *given: None)
 
 
 def test_the_report_stands_and_shows_the_numbers(found: Audit, undrawn: None) -> None:
@@ -121,7 +130,7 @@ def test_each_check_has_the_outcome_of_its_interval(found: Audit) -> None:
     assert len(shown) == len(table) and not shown["points"].str.contains("nan").any()
 
 
-def test_notebook_11_shows_every_outcome(found: Audit, tmp_path: Path, undrawn: None) -> None:
+def test_notebook_11_shows_every_outcome(found: Audit, tmp_path: Path, unplotted: None) -> None:
     """Every cell after the audit, run on a made one; the page always tries repairs."""
     if found.mitigated is None:
         return
@@ -138,7 +147,7 @@ def test_notebook_11_shows_every_outcome(found: Audit, tmp_path: Path, undrawn: 
     assert (tmp_path / "report/index.html").stat().st_size > 5_000
 
 
-def test_the_written_tables_are_those_of_the_audit(tmp_path: Path, undrawn: None) -> None:
+def test_the_written_tables_are_those_of_the_audit(tmp_path: Path, unplotted: None) -> None:
     for number, ends in enumerate(("chosen", "only plain")):
         found = made(ends=ends)
         folder = write_report(found, tmp_path / str(number)).parent
@@ -173,7 +182,7 @@ def test_from_which_budget_on_groups_differ_by_more_than_noise() -> None:
     assert "says nothing about groups" in failed[0]
 
 
-def test_every_headline_gives_the_share_kept_and_says_where_it_misses_the_budget(undrawn: None) -> None:
+def test_every_headline_gives_the_share_kept_and_says_where_it_misses_the_budget(unplotted: None) -> None:
     assert sentences()[0].startswith("With 5 % of the ReLUs left (50 of 1,000), ")
     assert sentences(kept=49)[0].startswith("With 5 % of the ReLUs left (49 of 1,000), ")
     missed = sentences(plain={0.5: (0.8, 0.5)}, kept=346)[0]
@@ -204,7 +213,7 @@ def test_nothing_helped_says_why_and_where_the_worst_group_stays(ends: str, why:
     )
 
 
-def test_every_repair_diverged_is_said_with_their_number(undrawn: None) -> None:
+def test_every_repair_diverged_is_said_with_their_number(unplotted: None) -> None:
     found = made(ends="only plain", diverged=LOST)
     assert answer(found)[2].startswith("Every repair that was tried diverged (2 of 2). With plain fine-tuning ")
     report = flat(html(found))
@@ -272,7 +281,7 @@ def test_lines_that_were_skipped_are_counted_in_the_caveats() -> None:
     assert dict(caveats(found))["Skipped files"].startswith("2 lines of labels.csv could not be used")
 
 
-def test_nonlinearities_that_no_number_holds_are_named_and_counted(undrawn: None) -> None:
+def test_nonlinearities_that_no_number_holds_are_named_and_counted(unplotted: None) -> None:
     found = made()
     others = "2,048 LeakyReLU in 1; 512 MaxPool outputs (3 comparisons each) in 2"
     named = replace(found, cost=found.cost.assign(others=others))

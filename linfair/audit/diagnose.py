@@ -32,46 +32,31 @@ WORST = {"accuracy": "low", "drop": "high", "risk": "high", "excess": "high", "m
 
 @dataclass(frozen=True)
 class Pair:
-    """An original network, what was linearized from it, and the data of both.
+    """An original network, what was linearized from it, and the data of both."""
 
-    Attributes:
-        original: Without gates.
-        linearized: Gates binary and frozen.
-        data: The split that the original was trained on.
-        header: How the original was built.
-        weights: File of the linearized network's weights; None if they are the original's own.
-        beside: A file of fine-tuned weights that lies beside the mask and was not asked for.
-    """
-
-    original: nn.Module
-    linearized: nn.Module
-    data: GroupedData
-    header: Header
-    weights: Path | None = None
-    beside: Path | None = None
+    original: nn.Module  #: Without gates
+    linearized: nn.Module  #: Gates binary and frozen
+    data: GroupedData  #: The split that the original was trained on
+    header: Header  #: How the original was built
+    weights: Path | None = None  #: File of the linearized network's weights; None if they are the original's own
+    beside: Path | None = None  #: A file of fine-tuned weights that lies beside the mask and was not asked for
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What was measured on one split.
+    """What was measured on one split."""
 
-    Attributes:
-        table: A row for each network (`arm`: `original`, `linearized`) and group, with the columns of
-            `linfair.metrics.measure.measure` and `original` (its accuracy), `drop` and its ends (points; from both
-            Wilson intervals), `relative_drop` (%), `margin_normalised` (by the largest group's), `closeness` and its
-            ends (two labels only, else nan), provenance.
-        split: The split.
-        estimator: `exact` or `per_batch`.
-        disparities: Worst group and largest gap of the linearized network, for each quantity of `WORST`; that of
-            `excess` is the fairness violation.
-        distance: How far the weights have moved.
-    """
-
+    #: A row for each network (`arm`: `original`, `linearized`) and group, with the columns of
+    #: `linfair.metrics.measure.measure` and `original` (its accuracy), `drop` and its ends (points; from both Wilson
+    #: intervals), `relative_drop` (%), `margin_normalised` (by the largest group's), `closeness` and its ends (two
+    #: labels only, else nan), provenance
     table: pd.DataFrame
-    split: str
-    estimator: str
+    split: str  #: The split
+    estimator: str  #: `exact` or `per_batch`
+    #: Worst group and largest gap of the linearized network, for each quantity of `WORST`; that of `excess` is the
+    #: fairness violation
     disparities: dict[str, Disparity]
-    distance: ParameterDistance
+    distance: ParameterDistance  #: How far the weights have moved
 
     @property
     def fairness_violation(self) -> Disparity:

@@ -27,28 +27,18 @@ HOLDS, DOES_NOT, CANNOT_TELL = "holds", "does not hold", "cannot tell"
 
 @dataclass(frozen=True)
 class Check:
-    """One question about an audit and its answer.
+    """One question about an audit and its answer."""
 
-    Attributes:
-        name: What is asked, a key of `checks`.
-        budget: Of which network, the share of ReLUs kept.
-        outcome: Whether the whole interval lies above 0, below it, or neither; of a repair's gain on validation images
-            whether it is more than noise.
-        value: In points.
-        low: Lower end of its 95 % interval; nan where a p-value stands in its place.
-        high: Upper end.
-        group: Name of the group it is about; empty for all of them.
-        p: The p-value of a repair's gain on validation images, else nan.
-    """
-
-    name: str
-    budget: float
+    name: str  #: What is asked, a key of `checks`
+    budget: float  #: Of which network, the share of ReLUs kept
+    #: Whether the whole interval lies above 0, below it, or neither; of a repair's gain on validation images whether it
+    #: is more than noise
     outcome: str
-    value: float
-    low: float = math.nan
-    high: float = math.nan
-    group: str = ""
-    p: float = math.nan
+    value: float  #: In points
+    low: float = math.nan  #: Lower end of its 95 % interval; nan where a p-value stands in its place
+    high: float = math.nan  #: Upper end
+    group: str = ""  #: Name of the group it is about; empty for all of them
+    p: float = math.nan  #: The p-value of a repair's gain on validation images, else nan
 
 
 def rows_of(audit: Audit, arm: str, budget: float) -> pd.DataFrame:

@@ -35,25 +35,15 @@ class AuditError(ValueError):
 
 @dataclass(frozen=True)
 class Subject:
-    """What is audited.
+    """What is audited."""
 
-    Attributes:
-        model: The trained network, without gates, in evaluation mode.
-        data: Its data, split, on its device.
-        header: Names and options, as in linfair's own files; `network` is `FILE:FUNCTION` for a user's own.
-        own: It is one of linfair's networks.
-        files: SHA-256 of each file it was read from, by name.
-        drawn: The test images were drawn by linfair, so that the network may have been trained on some of them.
-        warnings: What was found on validation images.
-    """
-
-    model: nn.Module
-    data: GroupedData
-    header: Header
-    own: bool
-    files: dict[str, str]
-    drawn: bool
-    warnings: tuple[str, ...] = ()
+    model: nn.Module  #: The trained network, without gates, in evaluation mode
+    data: GroupedData  #: Its data, split, on its device
+    header: Header  #: Names and options, as in linfair's own files; `network` is `FILE:FUNCTION` for a user's own
+    own: bool  #: It is one of linfair's networks
+    files: dict[str, str]  #: SHA-256 of each file it was read from, by name
+    drawn: bool  #: The test images were drawn by linfair, so that the network may have been trained on some of them
+    warnings: tuple[str, ...] = ()  #: What was found on validation images
 
 
 def read_own(

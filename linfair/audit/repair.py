@@ -38,25 +38,17 @@ DEFAULT_ARMS += ("balanced_sampling", "group_dro")
 
 @dataclass(frozen=True)
 class Mitigated:
-    """What `mitigate` found.
+    """What `mitigate` found."""
 
-    Attributes:
-        choice: The choice on validation data.
-        judged: The groups it was judged by.
-        diverged: Arms that were left out, and what was said of each.
-        model: The chosen network.
-        table: A row for each (arm, split, group) with the columns of `linfair.measure`, `arm`, `judged`,
-            `allowed`, `chosen`, `diverged`, `p`, `seconds_finetune` and provenance. Validation rows of every arm; test
-            rows of `plain` and the chosen arm only.
-        warnings: What people should know before they believe it.
-    """
-
-    choice: Choice
-    judged: tuple[Judged, ...]
-    diverged: dict[str, str]
-    model: nn.Module = field(repr=False)
+    choice: Choice  #: The choice on validation data
+    judged: tuple[Judged, ...]  #: The groups it was judged by
+    diverged: dict[str, str]  #: Arms that were left out, and what was said of each
+    model: nn.Module = field(repr=False)  #: The chosen network
+    #: A row for each (arm, split, group) with the columns of `linfair.measure`, `arm`, `judged`, `allowed`, `chosen`,
+    #: `diverged`, `p`, `seconds_finetune` and provenance. Validation rows of every arm; test rows of `plain` and the
+    #: chosen arm only.
     table: pd.DataFrame = field(repr=False)
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()  #: What people should know before they believe it
 
 
 def arm_list(arms: Sequence[str] = DEFAULT_ARMS, mu: Sequence[float] = ()) -> list[str]:

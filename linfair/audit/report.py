@@ -86,15 +86,16 @@ def _templates(*, html: bool) -> jinja2.Environment:
     return found
 
 
-def words(audit: Audit, name: str) -> str:
-    """What a macro of `words.html` says of an audit, as plain text: `who`, `when`, `repair`, `control`, `standing`."""
-    said = getattr(_templates(html=False).get_template("words.html").module, name)
-    return " ".join(said(facts(audit)).split())
+def words(audit: Audit, *names: str) -> str | tuple[str, ...]:
+    """What macros of `words.html` say of an audit, as plain text: `who`, `when`, `repair`, `control`, `standing`."""
+    known, module = facts(audit), _templates(html=False).get_template("words.html").module
+    said = tuple(" ".join(getattr(module, name)(known).split()) for name in names)
+    return said if len(said) > 1 else said[0]
 
 
 def answer(audit: Audit) -> tuple[str, str, str]:
     """The answer in three sentences: who pays most and how much, from which budget on, and what was done about it."""
-    return words(audit, "who"), words(audit, "when"), words(audit, "repair")
+    return words(audit, "who", "when", "repair")
 
 
 def caveats(audit: Audit) -> list[tuple[str, str]]:

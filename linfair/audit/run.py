@@ -36,37 +36,21 @@ from linfair.training import Schedule, threads
 
 @dataclass(frozen=True)
 class Plan:
-    """What is asked of an audit.
+    """What is asked of an audit."""
 
-    Attributes:
-        method: How the ReLUs to keep are chosen, one of `linfair.linearizers.LINEARIZERS`.
-        budgets: Shares of ReLUs kept, below 1, descending.
-        repair_at: The budget that is explained by eigenvalues and repaired; None is the smallest.
-        mitigate: Try repairs.
-        arms: Which.
-        max_accuracy_loss: Points of overall validation accuracy that a repair may cost.
-        significance: The p-value that a repair's gain on validation may have at most to be chosen.
-        control: Train the 100 % control.
-        curvature: Compute top Hessian eigenvalues.
-        bandwidth: Bits a second between client and server.
-        rtt: Round trip time in seconds.
-        profile: Epochs and rates, `linfair.study.recipe`.
-        lr: Learning rate of fine-tuning; None is the recipe's.
-    """
-
-    method: str = "snl"
-    budgets: tuple[float, ...] = (0.5, 0.2, 0.05)
-    repair_at: float | None = None
-    mitigate: bool = True
-    arms: tuple[str, ...] = DEFAULT_ARMS
-    max_accuracy_loss: float = 1.0
-    significance: float = NOISE
-    control: bool = True
-    curvature: bool = True
-    bandwidth: float = 1e8
-    rtt: float = 0.05
-    profile: str = "small"
-    lr: float | None = None
+    method: str = "snl"  #: How the ReLUs to keep are chosen, one of `linfair.linearizers.LINEARIZERS`
+    budgets: tuple[float, ...] = (0.5, 0.2, 0.05)  #: Shares of ReLUs kept, below 1, descending
+    repair_at: float | None = None  #: The budget that is explained by eigenvalues and repaired; None is the smallest
+    mitigate: bool = True  #: Try repairs
+    arms: tuple[str, ...] = DEFAULT_ARMS  #: Which
+    max_accuracy_loss: float = 1.0  #: Points of overall validation accuracy that a repair may cost
+    significance: float = NOISE  #: The p-value that a repair's gain on validation may have at most to be chosen
+    control: bool = True  #: Train the 100 % control
+    curvature: bool = True  #: Compute top Hessian eigenvalues
+    bandwidth: float = 1e8  #: Bits a second between client and server
+    rtt: float = 0.05  #: Round trip time in seconds
+    profile: str = "small"  #: Epochs and rates, `linfair.study.recipe`
+    lr: float | None = None  #: Learning rate of fine-tuning; None is the recipe's
 
     @property
     def named(self) -> float:
@@ -81,35 +65,24 @@ class Plan:
 
 @dataclass(frozen=True)
 class Audit:
-    """What an audit found; everything that its report says comes from here.
+    """What an audit found; everything that its report says comes from here."""
 
-    Attributes:
-        groups: A row per (arm, budget, group) on the test split, with the columns of
-            `linfair.audit.diagnose.Diagnosis.table`; arms are `original`, `plain`, `control` and the chosen repair.
-        arms: A row per (arm, group) on validation, from `linfair.audit.repair`; None without repairs.
-        cost: A row per budget, 1 included: the fields of `linfair.cost.Cost`, `online_seconds`, `freed` (names of the
-            layers without a ReLU), `others` (the other nonlinearities, which no number holds).
-        mitigated: The choice; None without repairs.
-        subject: What was audited.
-        plan: What was asked.
-        split: The test split that was looked at.
-        networks: The network of each (arm, budget), gates binary.
-        seconds: Of this run, stages read from the store included.
-        trained_seconds: Of all training, when it was done.
-        facts: Versions, device, digests.
-    """
-
+    #: A row per (arm, budget, group) on the test split, with the columns of `linfair.audit.diagnose.Diagnosis.table`;
+    #: arms are `original`, `plain`, `control` and the chosen repair
     groups: pd.DataFrame
+    #: A row per (arm, group) on validation, from `linfair.audit.repair`; None without repairs
     arms: pd.DataFrame | None
+    #: A row per budget, 1 included: the fields of `linfair.cost.Cost`, `online_seconds`, `freed` (names of the layers
+    #: without a ReLU), `others` (the other nonlinearities, which no number holds)
     cost: pd.DataFrame
-    mitigated: Mitigated | None
-    subject: Subject
-    plan: Plan
-    split: str
-    networks: dict[tuple[str, float], nn.Module]
-    seconds: float
-    trained_seconds: float
-    facts: dict[str, str]
+    mitigated: Mitigated | None  #: The choice; None without repairs
+    subject: Subject  #: What was audited
+    plan: Plan  #: What was asked
+    split: str  #: The test split that was looked at
+    networks: dict[tuple[str, float], nn.Module]  #: The network of each (arm, budget), gates binary
+    seconds: float  #: Of this run, stages read from the store included
+    trained_seconds: float  #: Of all training, when it was done
+    facts: dict[str, str]  #: Versions, device, digests
 
 
 def recipe_for(subject: Subject, plan: Plan) -> tuple[Schedule, object]:

@@ -1,14 +1,13 @@
 """Runs behind `linfair_book.released`: networks trained the paper's way and the released code's, one switch apart.
 
-Everything here is on scikit-learn's digits: an MLP whose seeds are one ensemble, and a thin ResNet18 where a switch
-needs batch normalization or stages (`released_thin`). Each function returns one number per version, group of images and
-seed; which version is the paper's, and what is compared with what, stands in `linfair_book.released.SWITCHES`.
+Everything here is on scikit-learn's digits: an MLP whose seeds are one ensemble, and a thin ResNet18, one seed a lab,
+where a switch needs batch normalization or stages. A version is another `Lab`, which differs in one field. Each
+function, named as its switch in `book/switches.toml`, returns one number per version, group of images and seed.
 """
 
 import copy
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -16,158 +15,21 @@ import torch
 from torch import nn
 
 from linfair.data import GroupedData, Split, load_data
-from linfair.linearizers import SNL, control, finetune, snl
-from linfair.linearizers.record import LinearizedModel
+from linfair.metrics import group_gradient_norms, parameter_distance, top_eigenvalues
 from linfair.mitigation import Lagrangian
 from linfair.mitigation.lagrangian import LagrangianObjective
-from linfair.study.cell import Worker, grid
-from linfair.study.recipes import Recipe
-from linfair.study.stages import Stages
-from linfair.study.store import ResultStore
-from linfair.training import Data, Distill, correctness, fit
+from linfair.training import Data, Distill, Source, fit
+from linfair_book.released_lab import ACCURACY, ORIGINAL, Lab, by_role, minority_of
 
-ACCURACY = "accuracy of the linearized network"
-ORIGINAL = "accuracy of the original network"
 NATURAL = {"majority_fraction": 1.0, "minority_fraction": 1.0}
 """Options of the digits as they are: all classes with as many images."""
 
+DIAGNOSTIC_BATCH = 16
+"""Batch of the released diagnostics here: as on CIFAR-10, the test split, sorted by class, has about 17 batches or more
+and most hold one or two classes."""
 
-@dataclass
-class Lab:
-    """One network on the digits: its data, its recipe, and what several switches share, trained once.
-
-    Args:
-        network: `mlp`, all seeds one ensemble, or another network with one seed.
-        seeds: Seeds.
-        budget: Share of ReLUs kept.
-        profile: Profile of the recipe.
-        device: Where to train.
-        store: Where teachers and mask paths are kept; the user's cache by default.
-        progress: Show progress bars.
-    """
-
-    network: str = "mlp"
-    seeds: Sequence[int] = tuple(range(10))
-    budget: float = 0.2
-    profile: str = "small"
-    device: str = "cpu"
-    store: ResultStore | None = None
-    progress: bool = True
-    _tuned: dict[object, LinearizedModel] = field(default_factory=dict, repr=False)
-
-    @cached_property
-    def worker(self) -> Worker:
-        """The cell of the plain study: teacher and mask path are read from the store if they are there."""
-        options = {"seeds": self.seeds, "profile": self.profile, "device": self.device, "curvature": "none"}
-        [cell] = grid("digits", self.network, budgets=[self.budget], **options)
-        return Worker(cell, self.store or ResultStore.default(), self.progress)
-
-    @property
-    def recipe(self) -> Recipe:
-        """How every stage is trained."""
-        return self.worker.recipe
-
-    @property
-    def sets(self) -> list[GroupedData]:
-        """The data, one split for each seed."""
-        return self.worker.sets
-
-    @property
-    def teacher(self) -> nn.Module:
-        """The original network, or ensemble."""
-        return self.worker.teacher.model
-
-    @property
-    def selected(self) -> LinearizedModel:
-        """SNL's network at the budget, before fine-tuning."""
-        return self.worker.path.records[0]
-
-    def train(self, sets: Sequence[GroupedData], *, init: str = "torch", **changed: object) -> nn.Module:
-        """An original network on other data, from another start, or on a changed schedule; same seeds."""
-        stages = Stages(sets, self.seeds, self.worker.store, progress=self.progress)
-        plan = replace(self.recipe.base, **changed)
-        return stages.teacher(self.network, plan, width=self.recipe.width, init=init).model
-
-    def options(self, *, augment: bool = True, **changed: object) -> SNL:
-        """The recipe's options of SNL, some changed."""
-        options = self.recipe.method("snl")
-        return replace(options, schedule=replace(options.schedule, augment=augment), **changed)
-
-    def select(self, teacher: nn.Module, sets: Sequence[GroupedData], options: SNL) -> LinearizedModel:
-        """SNL's network at the budget, before fine-tuning."""
-        data = _one(sets)
-        [one] = snl(teacher, data, [self.budget], seeds=self.seeds, options=options, progress=self.progress)
-        return one
-
-    def tune(
-        self,
-        mitigation: object | None = None,
-        *,
-        one: LinearizedModel | None = None,
-        teacher: nn.Module | None = None,
-        sets: Sequence[GroupedData] | None = None,
-        **changed: object,
-    ) -> LinearizedModel:
-        """A record fine-tuned; those that start from `selected` are kept for the next switch that wants them."""
-        plan = replace(self.recipe.finetune, **changed)
-        key = (mitigation, plan) if one is None else None
-        if key is None or key not in self._tuned:
-            options = {"seeds": self.seeds, "schedule": plan, "mitigation": mitigation, "progress": self.progress}
-            found = finetune(one or self.selected, teacher or self.teacher, _one(sets or self.sets), **options)
-            if key is None:
-                return found
-            self._tuned[key] = found
-        return self._tuned[key]
-
-    def right(self, model: nn.Module, sets: Sequence[GroupedData] | None = None, split: str = "test_balanced"):
-        """Share of views on which each image is right, (seeds, n), and whether its group is a minority, (seeds, n)."""
-        sets = sets or self.sets
-        minority = [torch.tensor([role == "minority" for role in one.roles]) for one in self.sets]
-        rare = torch.stack([of[one.splits[split].a.cpu()] for of, one in zip(minority, sets, strict=True)])
-        return correctness(model, _one(sets), split).cpu().view(len(self.seeds), -1).numpy(), rare.numpy()
-
-    def accuracies(
-        self,
-        version: str,
-        model: nn.Module,
-        *,
-        quantity: str = ACCURACY,
-        sets: Sequence[GroupedData] | None = None,
-        split: str = "test_balanced",
-    ) -> pd.DataFrame:
-        """Rows with the accuracy in % of majority, minority and all."""
-        return self.rows(version, quantity, "%", by_role(*self.right(model, sets, split)))
-
-    def rows(self, version: str, quantity: str, unit: str, values: dict[str, Iterable[float]]) -> pd.DataFrame:
-        """A row per (who, seed)."""
-        about = {"version": version, "quantity": quantity, "unit": unit}
-        return pd.DataFrame(
-            {**about, "who": who, "seed": seed, "value": float(value)}
-            for who, numbers in values.items()
-            for seed, value in zip(self.seeds, numbers, strict=True)
-        )
-
-
-def by_role(right: np.ndarray, rare: np.ndarray, chosen: np.ndarray | None = None) -> dict[str, np.ndarray]:
-    """Accuracy in % of majority, minority and all images of each seed, (seeds,) each.
-
-    Args:
-        right: Share of views on which each image is right, (seeds, n).
-        rare: Whether its group is a minority, (seeds, n).
-        chosen: Only these images.
-
-    >>> found = by_role(np.array([[1.0, 1.0, 0.0, 1.0]]), np.array([[False, False, True, True]]))
-    >>> {who: value.tolist() for who, value in found.items()}
-    {'majority': [100.0], 'minority': [50.0], 'all': [75.0]}
-    """
-    chosen = np.ones_like(rare) if chosen is None else chosen
-    masks = {"majority": chosen & ~rare, "minority": chosen & rare, "all": chosen}
-    with np.errstate(invalid="ignore"):
-        return {who: 100 * (right * mask).sum(1) / mask.sum(1) for who, mask in masks.items()}
-
-
-def _one(sets: Sequence[GroupedData]) -> Data:
-    return list(sets) if len(sets) > 1 else sets[0]
+CULLED = "1,4"
+"""DeepReDuce's configuration here: stages 1 and 4 culled, 38 % of the units kept on 12x12 images."""
 
 
 # --- Algorithm 1 -----------------------------------------------------------------------------------------------------
@@ -203,7 +65,7 @@ def largest_change(one: nn.Module, other: nn.Module, members: int) -> list[float
 
 
 def penalty(lab: Lab) -> pd.DataFrame:
-    """M1: the penalty with a gradient, and detached."""
+    """The penalty with a gradient, and detached."""
     plain, parts = lab.tune().model, []
     for version, options in {"paper": Lagrangian(), "released": Lagrangian(detached=True)}.items():
         model = lab.tune(options).model
@@ -214,13 +76,12 @@ def penalty(lab: Lab) -> pd.DataFrame:
 
 
 def kd_weight(lab: Lab) -> pd.DataFrame:
-    """M2: KD averaged over the batch, and over batch and classes; no penalty in either."""
-    ways = {"paper": None, "released": "kd_over_c"}
-    return pd.concat([lab.accuracies(version, lab.tune(way).model) for version, way in ways.items()])
+    """KD averaged over the batch, and over batch and classes; no penalty in either."""
+    return _tuned(lab, {"paper": None, "released": "kd_over_c"})
 
 
 def multipliers(lab: Lab, batch_sizes: Sequence[int] = (32, 128, 512)) -> pd.DataFrame:
-    """M3: multipliers from the training set, and from the sum over an epoch's batches."""
+    """Multipliers from the training set, and from the sum over an epoch's batches."""
     parts = []
     for size in batch_sizes:
         for version, accumulate in (("paper", "epoch"), ("released", "batches")):
@@ -232,30 +93,30 @@ def multipliers(lab: Lab, batch_sizes: Sequence[int] = (32, 128, 512)) -> pd.Dat
 
 
 def constrained(lab: Lab) -> pd.DataFrame:
-    """M4: all groups constrained, and the majority groups alone."""
-    ways = {"paper": Lagrangian(), "released": MajorityOnly()}
-    return pd.concat([lab.accuracies(version, lab.tune(way).model) for version, way in ways.items()])
+    """All groups constrained, and the majority groups alone."""
+    return _tuned(lab, {"paper": Lagrangian(), "released": MajorityOnly()})
 
 
 def sided(lab: Lab) -> pd.DataFrame:
-    """M5: groups better than the average held back too (paper and released code), and not."""
-    ways = {"paper": Lagrangian(), "one-sided": Lagrangian(one_sided=True)}
+    """Groups better than the average held back too (paper and released code), and not."""
+    return _tuned(lab, {"paper": Lagrangian(), "one-sided": Lagrangian(one_sided=True)})
+
+
+def _tuned(lab: Lab, ways: dict[str, object]) -> pd.DataFrame:
     return pd.concat([lab.accuracies(version, lab.tune(way).model) for version, way in ways.items()])
 
 
 # --- data ------------------------------------------------------------------------------------------------------------
 
 
-def thinned_test(lab: Lab) -> pd.DataFrame:
+def test_size(lab: Lab) -> pd.DataFrame:
     """The test set thinned as the training set is, and balanced: how wide intervals get, and what the mean hides."""
-    parts = []
+    parts, model = [], lab.tune().model
     for version, split in (("balanced", "test_balanced"), ("released", "test")):
-        before, rare = lab.right(lab.teacher, split=split)
-        after, _ = lab.right(lab.tune().model, split=split)
-        lost = by_role(before - after, rare)
-        parts.append(lab.rows(version, "accuracy drop by linearization", "points", lost))
+        parts.append(lab.lost(version, "accuracy drop by linearization", model, split=split))
+        right, rare = lab.right(model, split)
         each = rare.sum(1) / [one.roles.count("minority") for one in lab.sets]
-        p = by_role(after, rare)["minority"] / 100
+        p = by_role(right, rare)["minority"] / 100
         error = {"minority": 100 * np.sqrt(p * (1 - p) / each)}
         parts.append(lab.rows(version, "standard error of one class in one network", "points", error))
     return pd.concat(parts)
@@ -273,46 +134,29 @@ def mismatch(lab: Lab) -> pd.DataFrame:
         replace(thinned_split(seed).to(lab.device), mean=one.mean, std=one.std)
         for seed, one in zip(lab.seeds, base, strict=True)
     ]
-    teacher = lab.train(base)
-    before, rare = lab.right(teacher, base)
-    parts = []
-    for version, sets in (("paper", base), ("released", thinned)):
-        one = lab.select(teacher, sets, lab.options())
-        tuned = lab.tune(one=one, teacher=teacher, sets=sets).model
-        schedule = lab.options().schedule
-        options = {"seeds": lab.seeds, "schedule": schedule, "progress": lab.progress}
-        [kept] = control(teacher, _one(sets), [one], **options)
-        whole = lab.tune(one=kept, teacher=teacher, sets=sets).model
-        parts.append(lab.accuracies(version, tuned, sets=sets))
-        for words, model in (("accuracy drop", tuned), ("accuracy drop of the control, all ReLUs kept", whole)):
-            lost = by_role(before - lab.right(model, sets)[0], rare)
-            parts.append(lab.rows(version, words, "points", lost))
+    whole, parts = replace(lab, data=base), []
+    for version, one in (("paper", whole), ("released", replace(lab, data=thinned, taught=whole.teacher))):
+        tuned = one.tune().model
+        [kept] = one.stages.control(one.teacher, one.path).records
+        parts.append(one.accuracies(version, tuned))
+        parts.append(one.lost(version, "accuracy drop", tuned))
+        parts.append(one.lost(version, "accuracy drop of the control, all ReLUs kept", one.tune(one=kept).model))
     return pd.concat(parts)
 
 
 def augmentation(lab: Lab) -> pd.DataFrame:
     """Random shifts in every stage, and none; tested on the images as they are."""
-    bare = {"augment": False}
-    still = [replace(one, shift=0) for one in lab.sets]
-    teacher = lab.train(lab.sets, **bare)
-    without = lab.tune(one=lab.select(teacher, lab.sets, lab.options(**bare)), teacher=teacher, **bare)
     parts = []
-    for version, network, student in (("shifts", lab.teacher, lab.tune()), ("released", teacher, without)):
-        before, rare = lab.right(network, still)
-        lost = by_role(before - lab.right(student.model, still)[0], rare)
-        parts.append(lab.accuracies(version, student.model, sets=still))
-        parts.append(lab.accuracies(version, network, quantity=ORIGINAL, sets=still))
-        parts.append(lab.rows(version, "accuracy drop", "points", lost))
+    for version, one in (("shifts", lab), ("released", replace(lab, augment=False))):
+        still = replace(one, data=[replace(data, shift=0) for data in one.sets], taught=one.teacher)
+        tuned = one.tune().model
+        parts += [still.accuracies(version, tuned), still.lost(version, "accuracy drop", tuned)]
+        parts.append(still.accuracies(version, one.teacher.model, quantity=ORIGINAL))
     return pd.concat(parts)
 
 
 def other_split(data: GroupedData, seed: int) -> GroupedData:
-    """The same classes with the same counts to train on, drawn by another seed; the tests stay.
-
-    Args:
-        data: The digits.
-        seed: The other seed, of the split alone: which classes are the minority does not change.
-    """
+    """The same classes with the same counts to train on, drawn by another seed; tests and minorities stay."""
     pool = load_data("digits", seed=seed, **NATURAL)
     splits = dict(data.splits)
     for name in ("train", "val"):
@@ -331,25 +175,24 @@ def shared(data: GroupedData, other: GroupedData, split: str = "test_balanced", 
 def leak(lab: Lab) -> pd.DataFrame:
     """One seed for both networks, and an original network trained on another seed's split."""
     others = [other_split(one, seed + 1000) for one, seed in zip(lab.sets, lab.seeds, strict=True)]
-    teacher = lab.train(others)
-    student = lab.tune(one=lab.select(teacher, lab.sets, lab.options()), teacher=teacher).model
     seen = np.stack([shared(one, other) for one, other in zip(lab.sets, others, strict=True)])
     none = np.stack([shared(one, one) for one in lab.sets])
     parts = []
-    for version, network, pupil, known in (
-        ("paper", lab.teacher, lab.tune().model, none),
-        ("released", teacher, student, seen),
+    for version, one, known in (
+        ("paper", lab, none),
+        ("released", replace(lab, taught=replace(lab, data=others).teacher), seen),
     ):
-        right, rare = lab.right(pupil)
-        parts.append(lab.rows(version, "test images the original was trained on", "%", by_role(known * 1.0, rare)))
-        parts += [lab.accuracies(version, pupil), lab.accuracies(version, network, quantity=ORIGINAL)]
+        pupil = one.tune().model
+        right, rare = one.right(pupil)
+        parts.append(one.rows(version, "test images the original was trained on", "%", by_role(known * 1.0, rare)))
+        parts += [one.accuracies(version, pupil), one.accuracies(version, one.teacher.model, quantity=ORIGINAL)]
         gain = by_role(right, rare, seen)["majority"] - by_role(right, rare, ~seen)["majority"]
         words = "accuracy on those test images minus on the others"
-        parts.append(lab.rows(version, words, "points", {"majority": gain}))
+        parts.append(one.rows(version, words, "points", {"majority": gain}))
     return pd.concat(parts)
 
 
-# --- selection of models, masks --------------------------------------------------------------------------------------
+# --- models and masks ------------------------------------------------------------------------------------------------
 
 
 def checkpoint(lab: Lab) -> pd.DataFrame:
@@ -361,11 +204,11 @@ def checkpoint(lab: Lab) -> pd.DataFrame:
 
     def after_epoch(epoch: int) -> bool:
         for split, kept in found.items():
-            kept.append(lab.right(model, split=split)[0])
+            kept.append(lab.right(model, split)[0])
         return False
 
     options = {"seeds": lab.seeds, "stage": "finetune", "after_epoch": after_epoch, "progress": lab.progress}
-    fit(model, _one(lab.sets), Distill(lab.teacher, _one(lab.sets)), lab.recipe.finetune, **options)
+    fit(model, lab.stages.data, Distill(lab.teacher.model, lab.stages.data), lab.recipe.finetune, **options)
     right, on_val = np.stack(found["test_balanced"]), np.stack(found["val"]).mean(2)
     on_test = np.stack([by_role(one, rare, tested)["all"] for one in right])
     epochs = {"last": np.full(len(lab.seeds), len(right) - 1), "best on validation": on_val.argmax(0)}
@@ -385,9 +228,101 @@ def checkpoint(lab: Lab) -> pd.DataFrame:
 
 def exact_budget(lab: Lab) -> pd.DataFrame:
     """Budgets checked at the ends of epochs, and met exactly at the step before the count falls below."""
-    exact = lab.select(lab.teacher, lab.sets, lab.options(exact=True, check_every=1))
     parts = []
-    for version, one, tuned in (("exact", exact, lab.tune(one=exact)), ("released", lab.selected, lab.tune())):
-        kept = [100 * count / one.masks[0].total for count in one.kept]
-        parts += [lab.rows(version, "ReLUs kept", "%", {"all": kept}), lab.accuracies(version, tuned.model)]
+    exact = replace(lab, taught=lab.teacher, snl=(("exact", True), ("check_every", 1)))
+    for version, one in (("exact", exact), ("released", lab)):
+        kept = [100 * count / one.selected.masks[0].total for count in one.selected.kept]
+        parts += [one.rows(version, "ReLUs kept", "%", {"all": kept}), one.accuracies(version, one.tune().model)]
+    return pd.concat(parts)
+
+
+def diagnostics(lab: Lab) -> pd.DataFrame:
+    """Minority over majority gradient norm and top eigenvalue: exact on train, exact on test, released on test."""
+    networks = lab.teacher.model.networks() if len(lab.seeds) > 1 else [lab.teacher.model]
+    released = {"estimator": "per_batch", "batch_size": DIAGNOSTIC_BATCH}
+    ways = {"paper": ("train", {}), "exact, on test": ("test", {}), "released": ("test", released)}
+    parts = []
+    for version, (split, options) in ways.items():
+        found: dict[str, list[float]] = {"gradient norm": [], "top eigenvalue": []}
+        for network, data in zip(networks, lab.sets, strict=True):
+            rare = minority_of(data)
+            norms = np.array([row.norm for row in group_gradient_norms(network, data, split, **options)])
+            tops = np.array([row.value for row in top_eigenvalues(network, data, split, tol=1e-2, **options)])
+            for name, values in (("gradient norm", norms), ("top eigenvalue", tops)):
+                found[name].append(values[rare].mean() / values[~rare].mean())
+        for name, values in found.items():
+            parts.append(lab.rows(version, f"{name}, minority / majority", "times", {"all": values}))
+    return pd.concat(parts)
+
+
+# --- a thin ResNet18, one seed a lab ---------------------------------------------------------------------------------
+
+
+def deepreduce_objectives(lab: Lab) -> pd.DataFrame:
+    """DeepReDuce trained on its authors' objective, on the released one, and on that with the released rate.
+
+    The authors' 0.1 cross entropy + 0.9 KD at T = 4; the released 0.5 + 0.5 at T = 1; its learning rate, 1e-3, is a
+    hundredth of theirs, and so is the last version's of the recipe's.
+    """
+    own = replace(lab.recipe.method("deepreduce"), configurations=(CULLED,), temperature=4.0, kd_weight=0.9)
+    released = replace(own, temperature=1.0, kd_weight=0.5)
+    slow = replace(released, schedule=replace(own.schedule, lr=own.schedule.lr / 100))
+    parts = []
+    for version, options in (("authors", own), ("released", released), ("released, rate too", slow)):
+        [one] = lab.stages.path(lab.teacher, "deepreduce", [0.4], options).records
+        parts.append(lab.accuracies(version, one.model))
+    return pd.concat(parts)
+
+
+@torch.no_grad()
+def update_statistics(model: nn.Module, data: GroupedData, *, batch_size: int = 128) -> nn.Module:
+    """A copy whose batch normalization has the mean and variance of the training images under the present weights.
+
+    Each layer's statistics become the plain average over batches of nearly equal size, without random shifts; weights
+    and gates stay.
+    """
+    model = copy.deepcopy(model)
+    layers = [one for one in model.modules() if isinstance(one, nn.modules.batchnorm._BatchNorm)]
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None
+    model.train()
+    source = Source(data, "train")
+    for index, _ in source.epoch(["statistics"], batch_size, augment=False):
+        model(source.take(index).x)
+    for layer, momentum in zip(layers, momenta, strict=True):
+        layer.momentum = momentum
+    return model.eval()
+
+
+def initialisation(lab: Lab) -> pd.DataFrame:
+    """Original networks from torch's own first weights and, as released, from Kaiming-normal ones 2.4 times as large.
+
+    Beside the accuracies: the norm of the original's trained parameters, the distance to them after fine-tuning, and
+    the minority's gradient norm, the scale of which the start sets.
+    """
+    parts = []
+    for version, one in (("torch", lab), ("released", replace(lab, init="kaiming_normal"))):
+        teacher, tuned, data = one.teacher.model, one.tune().model, one.sets[0]
+        norms = np.array([row.norm for row in group_gradient_norms(tuned, data)])
+        moved = parameter_distance(tuned, teacher)
+        numbers = {
+            "norm of the original's parameters": moved.original,
+            "distance to the original": moved.distance,
+            "minority's gradient norm": norms[minority_of(data)].mean(),
+        }
+        parts += [one.accuracies(version, teacher, quantity=ORIGINAL), one.accuracies(version, tuned)]
+        parts += [one.rows(version, name, "times", {"all": [value]}) for name, value in numbers.items()]
+    return pd.concat(parts)
+
+
+def threshold(lab: Lab) -> pd.DataFrame:
+    """SNL's mask made binary: batch normalization keeps its statistics (released), or takes new ones first."""
+    shocked = lab.selected
+    calm = replace(shocked, model=update_statistics(shocked.model, lab.sets[0]))
+    parts = []
+    for version, one in (("statistics updated", calm), ("released", shocked)):
+        parts.append(lab.accuracies(version, one.model, quantity="accuracy before fine-tuning"))
+        parts.append(lab.accuracies(version, lab.tune(one=one).model))
     return pd.concat(parts)

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from linfair_book import released, released_runs, released_thin
+from linfair_book import released, released_runs
 from linfair_book.figures.released import switch_chart, wrapped
-from linfair_book.released import SWITCHES
-from linfair_book.released_runs import ACCURACY, Lab
+from linfair_book.released import switches
+from linfair_book.released_lab import ACCURACY, Lab
 
 from linfair import plots
 from linfair.data import GroupedData, load_data
@@ -75,7 +75,7 @@ def test_released_multipliers_grow_with_the_number_of_batches(lab: Lab) -> None:
 
 
 def test_majority_only_constrains_the_majority_of_each_seed_and_no_other(lab: Lab) -> None:
-    objective = released_runs.MajorityOnly().start(lab.selected.model, lab.teacher, lab.sets)
+    objective = released_runs.MajorityOnly().start(lab.selected.model, lab.teacher.model, lab.sets)
     assert objective.constrained.tolist() == [[role == "majority" for role in one.roles] for one in lab.sets]
     assert released_runs.MajorityOnly() != Lagrangian()
     last = lab.tune(released_runs.MajorityOnly()).finetuning[-1]["multipliers"]
@@ -149,10 +149,10 @@ def test_exact_budgets_keep_exactly_the_budget_and_epoch_ends_do_not_exceed_it(l
 def test_the_start_of_weights_is_compared_with_the_labs_own_network(tmp_path: Path) -> None:
     """Its parameters' norm by hand; the released start is another network of the same shape."""
     alone = Lab("mlp", (0,), profile="smoke", store=ResultStore(tmp_path), progress=False)
-    found = released_thin.initialisation(alone)
+    found = released_runs.initialisation(alone)
     [own], [other] = (value(found, one, "norm of the original's parameters") for one in ("torch", "released"))
     assert own == pytest.approx(
-        math.sqrt(sum(float(p.detach().double().square().sum()) for p in alone.teacher.parameters()))
+        math.sqrt(sum(float(p.detach().double().square().sum()) for p in alone.teacher.model.parameters()))
     )
     assert own != other
     assert value(found, "torch", ACCURACY) == value(alone.accuracies("torch", alone.tune().model), "torch", ACCURACY)
@@ -162,7 +162,7 @@ def test_updated_statistics_are_the_average_over_batches_of_what_each_layer_sees
     """The first layer's input does not depend on statistics: mean over batches of its batch mean, by hand."""
     network = build("resnet18", digits.input_shape, digits.classes, width=4, seed=0)
     network.stem[1].running_mean.fill_(7.0)
-    updated = released_thin.update_statistics(network, digits, batch_size=100)
+    updated = released_runs.update_statistics(network, digits, batch_size=100)
     source = Source(digits, "train")
     with torch.no_grad():
         seen = [network.stem[0](source.take(index).x) for index, _ in source.epoch(["statistics"], 100, augment=False)]
@@ -190,8 +190,8 @@ def test_effects_are_paired_differences_with_t_intervals() -> None:
     """Differences 1, 2, 3: mean 2, half width 4.303 / sqrt(3) = 2.484; the levels' own spread is in neither."""
     [row] = released.effects(made("%", [0.0, 50.0, 90.0], [1.0, 52.0, 93.0])).itertuples()
     assert (row.mean, row.low, row.high) == pytest.approx((2, 2 - 2.4841, 2 + 2.4841), abs=1e-3)
-    assert row.n_seeds == 3 and not row.shown and released.amount(row) == "+2.0 [-0.5, 4.5] points"
-    assert bool(released.effects(made("%", [0.0, 0.0], [2.0, 2.0])).loc[0, "shown"])
+    assert row.n_seeds == 3 and row.side == "no measurable change" and released.amount(row) == "+2.0 [-0.5, 4.5] points"
+    assert released.effects(made("%", [0.0, 0.0], [2.0, 2.0])).loc[0, "side"] == "up"
 
 
 def test_quantities_in_times_are_compared_by_geometric_ratios() -> None:
@@ -203,7 +203,7 @@ def test_quantities_in_times_are_compared_by_geometric_ratios() -> None:
 
 def test_seeds_without_a_number_are_left_out_with_their_partners() -> None:
     [same] = released.effects(made("%", [1.0, 4.0], [1.0, 4.0])).itertuples()
-    assert released.amount(same) == "0 in every seed" and not same.shown
+    assert released.amount(same) == "0 in every seed" and same.side == "no measurable change"
     [row] = released.effects(made("%", [1.0, math.nan, 3.0], [2.0, 5.0, 4.0])).itertuples()
     assert row.n_seeds == 2 and row.mean == 1 and row.reference == 2
 
@@ -215,12 +215,12 @@ def test_a_switch_that_is_none_is_refused() -> None:
 
 def test_computing_gives_every_headline_with_provenance(lab: Lab) -> None:
     counts = pd.read_parquet(ROOT / released.COUNTS)
-    options = {"seeds": SEEDS, "profile": "smoke", "store": lab.worker.store, "progress": False}
+    options = {"seeds": SEEDS, "profile": "smoke", "store": lab.store, "progress": False}
     found = released.compute(["kd_weight", "ages"], counts=counts, **options)
     assert released.headlines(found)["switch"].tolist() == ["kd_weight", "ages"]
     assert not found[["device", "torch", "linfair", "seconds"]].isna().any(axis=None)
     one = released.summary(found).set_index("switch").loc["UTKFace age groups"]
-    assert (one["changes it?"], one["by"]) == ("yes", "+1,123")
+    assert (one["goes"], one["by"]) == ("up", "+1,123")
     lines = released.detail(found, "ages").set_index("quantity")
     assert lines.loc["groups", ["paper", "released", "difference"]].tolist() == ["4", "5", "+1"]
     assert released.agreement(found, found) == (len(found[found["unit"] == "%"]), 0.0)
@@ -228,14 +228,19 @@ def test_computing_gives_every_headline_with_provenance(lab: Lab) -> None:
 
 
 def test_the_committed_table_holds_every_switchs_headline_and_chart(committed: pd.DataFrame) -> None:
-    assert released.headlines(committed)["switch"].tolist() == list(SWITCHES)
-    assert set(committed["switch"]) == set(SWITCHES)
-    said = released.verdict(committed)
-    assert said.startswith("**") and f"of {len(SWITCHES)} switches" in said
-    for name in SWITCHES:
+    found = released.headlines(committed)
+    assert found["switch"].tolist() == list(switches()) and set(committed["switch"]) == set(switches())
+    same = found.loc[found["side"] == "no measurable change", "switch"].tolist()
+    assert same == ["leak", "initialisation", "diagnostics"], "as the page says"
+    for name in switches():
         assert len(released.detail(committed, name)) > 0
-    assert released.versions()["switch"].tolist() == [one.title for one in SWITCHES.values()]
-    assert wrapped(released.summary(committed)).to_html().count("<tr>") == len(SWITCHES) + 1
+    assert released.versions()["switch"].tolist() == [one.title for one in switches().values()]
+    assert wrapped(released.summary(committed)).to_html().count("<tr>") == len(switches()) + 1
+
+
+def test_every_switch_has_its_run_or_is_a_fact_about_data() -> None:
+    for name, one in switches().items():
+        assert hasattr(released_runs, name) == bool(one.network), name
 
 
 def test_the_chart_draws_the_means_of_both_roles() -> None:

@@ -17,17 +17,11 @@ def switch_chart(table: pd.DataFrame) -> Figure:
 
     Means over seeds of differences within a seed, with 95 % t intervals. Switches without two networks to compare are
     left out.
-
-    Args:
-        table: From `linfair_book.released.compute`.
-
-    Returns:
-        The figure.
     """
     found = released.effects(table).set_index(["switch", "version", "quantity", "who"])
     switches = [
         one
-        for one in released.SWITCHES.values()
+        for one in released.switches().values()
         if one.charted and (one.name, one.other, one.charted, "minority") in found.index
     ]
     figure, ax = plt.subplots(figsize=(5.4, 1.3 + 0.36 * len(switches)))
@@ -46,10 +40,6 @@ def switch_chart(table: pd.DataFrame) -> Figure:
 
 
 def wrapped(table: pd.DataFrame) -> Styler:
-    """A table of words for a page: lines break inside its cells instead of running out of the column.
-
-    Args:
-        table: From `linfair_book.released.summary` or `detail`.
-    """
+    """A table of words for a page: lines break inside its cells instead of running out of the column."""
     look = {"white-space": "normal", "vertical-align": "top", "text-align": "left", "min-width": "3em"}
     return table.style.set_properties(**look).hide(axis="index")

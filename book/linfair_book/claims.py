@@ -135,10 +135,6 @@ class Page:
                 pd.DataFrame(self.rows).to_parquet(part, index=False)
         return text(value, low, high, n=n, unit=unit, digits=digits)
 
-    def note_under(self, prefix: str, key: str, value: float, *bounds: float, **what: object) -> str:
-        """As `note`, for several tables that have numbers of one name: the key is `PREFIX-KEY`."""
-        return self.note(f"{prefix}-{key}", value, *bounds, **what)
-
     def note_means(self, name: str, means: pd.DataFrame, *, unit: str = "", digits: int = 2) -> None:
         """Record each mean over at least one seed, as from `tables.over_seeds`, under `NAME at BUDGET` in per cent."""
         for row in means[means["n_seeds"] > 0].itertuples():

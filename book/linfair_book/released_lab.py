@@ -36,6 +36,7 @@ class Lab:
         store: Where stages are kept; the user's cache by default.
         progress: Show progress bars.
         data: The data, one for each seed; the digits by default.
+        of_roles: Whose roles say which groups are minorities; the data's own by default.
         taught: The original network, if it is another lab's.
         init: How networks start.
         augment: Whether stages see random shifts.
@@ -50,6 +51,7 @@ class Lab:
     store: ResultStore | None = None
     progress: bool = True
     data: Sequence[GroupedData] | None = None
+    of_roles: Sequence[GroupedData] | None = None
     taught: Teacher | None = None
     init: str = "torch"
     augment: bool = True
@@ -98,7 +100,7 @@ class Lab:
 
     def right(self, model: nn.Module, split: str = "test_balanced") -> tuple[np.ndarray, np.ndarray]:
         """Share of views on which each image is right, and whether its group is a minority, (seeds, n) each."""
-        minority = [torch.tensor([role == "minority" for role in one.roles]) for one in self.sets]
+        minority = [torch.tensor(minority_of(one)) for one in self.of_roles or self.sets]
         rare = torch.stack([of[one.splits[split].a.cpu()] for of, one in zip(minority, self.sets, strict=True)])
         return correctness(model, self.stages.data, split).cpu().view(len(self.seeds), -1).numpy(), rare.numpy()
 

@@ -134,8 +134,8 @@ def mismatch(lab: Lab) -> pd.DataFrame:
         replace(thinned_split(seed).to(lab.device), mean=one.mean, std=one.std)
         for seed, one in zip(lab.seeds, base, strict=True)
     ]
-    whole, parts = replace(lab, data=base), []
-    for version, one in (("paper", whole), ("released", replace(lab, data=thinned, taught=whole.teacher))):
+    whole, parts = replace(lab, data=base, of_roles=lab.sets), []
+    for version, one in (("paper", whole), ("released", replace(whole, data=thinned, taught=whole.teacher))):
         tuned = one.tune().model
         [kept] = one.stages.control(one.teacher, one.path).records
         parts.append(one.accuracies(version, tuned))

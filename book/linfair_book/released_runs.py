@@ -145,7 +145,7 @@ def mismatch(lab: Lab) -> pd.DataFrame:
 
 
 def augmentation(lab: Lab) -> pd.DataFrame:
-    """Random shifts in every stage, and none; tested on the images as they are."""
+    """Stages with random shifts and without; tested on the images as they are."""
     parts = []
     for version, one in (("shifts", lab), ("released", replace(lab, augment=False))):
         still = replace(one, data=[replace(data, shift=0) for data in one.sets], taught=one.teacher)
@@ -176,10 +176,10 @@ def leak(lab: Lab) -> pd.DataFrame:
     """One seed for both networks, and an original network trained on another seed's split."""
     others = [other_split(one, seed + 1000) for one, seed in zip(lab.sets, lab.seeds, strict=True)]
     seen = np.stack([shared(one, other) for one, other in zip(lab.sets, others, strict=True)])
-    none = np.stack([shared(one, one) for one in lab.sets])
+    unseen = np.stack([shared(one, one) for one in lab.sets])
     parts = []
     for version, one, known in (
-        ("paper", lab, none),
+        ("paper", lab, unseen),
         ("released", replace(lab, taught=replace(lab, data=others).teacher), seen),
     ):
         pupil = one.tune().model

@@ -185,3 +185,27 @@ def test_what_the_page_says_of_deepreduce_holds_in_the_committed_rows() -> None:
     same = "no measurable change"
     assert found["minority accuracy"].to_dict() == {"40 %": same, "20 %": "up", "10 %": "up"}
     assert found["disparity"].to_dict() == {"40 %": same, "20 %": "down", "10 %": "down"}
+
+
+def test_beside_deepreduce_the_others_keep_what_it_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 200 units it keeps 100 for 40 % and for 20 %: one count is asked for, and it stands under both budgets."""
+    asked = []
+
+    def run(
+        cells: list[cell.Cell], *, arms: list[str] = ("original", "plain", "control"), **how: object
+    ) -> pd.DataFrame:
+        [one] = cells
+        asked.append((one.method, one.budgets))
+        budgets = {"deepreduce": (0.4, 0.2)}.get(one.method, (0.5,))
+        lines = [("original", 1.0, 200)] * ("original" in arms)
+        lines += [(arm, budget, 100) for arm in arms if arm != "original" for budget in budgets]
+        options = "exact=True, rewind=True" if dict(one.options) else ""
+        about = {"method": one.method, "options": options, "seed": 0, "split": SPLIT, "group": 0, "budget_units": 100}
+        return pd.DataFrame(lines, columns=["arm", "budget", "kept"]).assign(**about)
+
+    monkeypatch.setattr(selection, "run", run)
+    table = selection.beside_deepreduce([0], budgets=(0.4, 0.2))
+    assert asked == [("deepreduce", (0.4, 0.2)), ("snl", (0.5,)), ("random", (0.5,))]
+    found = table[table["arm"] != "original"].groupby(["selection", "arm"])["budget"].agg(sorted)
+    names = ("deepreduce", "snl mask", "random")
+    assert found.to_dict() == {(name, arm): [0.2, 0.4] for name in names for arm in ("plain", "control")}

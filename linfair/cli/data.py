@@ -11,7 +11,7 @@ from cyclopts import App
 
 from linfair.cli.options import Choices, Json, says
 from linfair.data import DATASETS, DataError, check_name, load_data
-from linfair.data.counts import as_shown, count_rows, group_table, label_table, named_counts, write_rows
+from linfair.data.counts import as_shown, count_rows, group_table, label_table, write_rows
 from linfair.data.images import check_skips, files_of
 from linfair.data.named import CIFAR10_NAMES, DIGITS
 from linfair.data.notes import listed, notes, skipped_line, split_line
@@ -73,8 +73,11 @@ def state(name: str, root: str | Path | None = None) -> dict[str, object]:
         groupings = {field: utkface_field(fields, field) for field in ("age", "race", "gender")}
     else:
         groupings = {"class": (fields["label"], CIFAR10_NAMES if name == "cifar10" else DIGITS)}
-    groups = {title: named_counts(*numbers) for title, numbers in groupings.items()}
-    return known | {"images": len(next(iter(fields.values()))), "groups": groups}
+    known["images"] = len(next(iter(fields.values())))
+    for title, (values, names) in groupings.items():
+        counts = np.bincount(values[values >= 0], minlength=len(names)).tolist()
+        known["groups"][title] = dict(zip(names, counts, strict=True))
+    return known
 
 
 def _fields(name: str, place: Found, root: str | Path | None) -> dict[str, np.ndarray]:

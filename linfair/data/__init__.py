@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Callable
 from functools import partial
 
-from linfair.data.bundled import BOUNDARIES, DIGITS_PER_CLASS, digits, toy
+from linfair.data.bundled import BOUNDARIES, digits, toy
 from linfair.data.collection import Collection, DataError, Skipped
 from linfair.data.core import GroupedData, Split, move
 from linfair.data.named import cifar10, folder, svhn, utkface
@@ -97,7 +97,6 @@ def input_shape(name: str, **options: object) -> tuple[int, ...]:
 __all__ = [
     "BOUNDARIES",
     "DATASETS",
-    "DIGITS_PER_CLASS",
     "EMBEDDED",
     "Collection",
     "DataError",

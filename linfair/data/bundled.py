@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from linfair.data.core import GroupedData, Split, provenance_of
+from linfair.names import unknown
 
 
 def sine_boundary(x: np.ndarray, *, amplitude: float, frequency: float) -> np.ndarray:
@@ -40,9 +41,21 @@ def toy(
 
     Group and label coincide. `test` has the training's shares, `test_balanced` has `test_per_group` points of each
     group.
+
+    Args:
+        seed: Decides the points.
+        boundary: One of `BOUNDARIES`.
+        amplitude: Reach of the curve.
+        frequency: Waves of the sine on [-1, 1], or how fast the parabola rises.
+        majority: Training points below the curve.
+        minority: Training points above it.
+        test_per_group: Points of each group in `test_balanced`; `test` has as many in all.
+
+    Raises:
+        ValueError: For an unknown boundary, a group without points, or a curve that leaves one side empty.
     """
     if boundary not in BOUNDARIES:
-        raise ValueError(f"no boundary {boundary!r}; there are {', '.join(BOUNDARIES)}")
+        raise ValueError(unknown("no boundary", boundary, BOUNDARIES))
     if min(majority, minority, test_per_group) < 1:
         raise ValueError(f"every group needs points, got majority={majority}, minority={minority}, {test_per_group=}")
     rng = np.random.default_rng([seed, 2024])
@@ -86,6 +99,15 @@ def digits(
     class 10 %; a sixth of what is left is validation. `test` keeps the same fractions of the balanced test. The 8x8
     digits lie on a 12x12 canvas, moved by up to `shift` pixels (centred digits are so easy that nothing can be seen on
     them). Group and label coincide.
+
+    Args:
+        seed: Decides the minority classes and the split.
+        majority_fraction: Share of its training images that a majority class keeps.
+        minority_fraction: Share that a minority class keeps.
+        shift: Pixels that a digit is moved by at most, 0 to 2.
+
+    Raises:
+        ValueError: For fractions or a shift out of range.
 
     Source: E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits", UCI, 1998 (test part).
     """

@@ -9,6 +9,12 @@ class DataError(ValueError):
     """Data that cannot be used; the message says what was found and what to do."""
 
 
+def ensure(ok: object, message: str) -> None:
+    """Refuse data that are not `ok` with a `DataError`."""
+    if not ok:
+        raise DataError(message)
+
+
 @dataclass(frozen=True)
 class Skipped:
     """One file that was left out, and why; `kind` is one of `linfair.data.notes.KINDS`."""
@@ -50,16 +56,12 @@ class Collection:
     notes: dict[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.images.ndim != 4 or self.images.dtype != np.uint8:
-            raise DataError(
-                f"{self.origin}: images must be uint8 of shape (n, channels, height, width), "
-                f"got {self.images.dtype} of shape {self.images.shape}"
-            )
-        if len(self.images) == 0:
-            raise DataError(f"{self.origin}: there are no images")
+        given = f"got {self.images.dtype} of shape {self.images.shape}"
+        right = self.images.ndim == 4 and self.images.dtype == np.uint8 and len(self.images)
+        ensure(right, f"{self.origin}: images must be uint8 of shape (n > 0, channels, height, width), {given}")
         for name, values in (self.fields | {"same": self.same, "official": self.official}).items():
-            if values is not None and values.shape != (len(self),):
-                raise DataError(f"{self.origin}: {len(self)} images, but {name} has shape {values.shape}")
+            fits = values is None or values.shape == (len(self),)
+            ensure(fits, f"{self.origin}: {len(self)} images, but {name} has shape {np.shape(values)}")
         for values in (self.images, *self.fields.values()):
             values.flags.writeable = False
 

@@ -111,10 +111,13 @@ def move(x: Tensor, down: Tensor, right: Tensor, reach: int) -> Tensor:
     """Move images, filling with zeros.
 
     Args:
-        x: Images (n, channels, height, width).
-        down: Pixels to move each image down, int64 (n,), within [-reach, reach].
-        right: Pixels to move it right.
+        x: Images, shape (n, channels, height, width).
+        down: Pixels to move each image down, int64, shape (n,), within [-reach, reach].
+        right: Pixels to move it right, in the same form.
         reach: The largest shift.
+
+    Returns:
+        The moved images, in the shape and type of x.
 
     >>> image = torch.tensor([[1, 2], [3, 4]]).view(1, 1, 2, 2)
     >>> move(image, torch.tensor([1]), torch.tensor([0]), 1).view(2, 2).tolist()

@@ -1,9 +1,7 @@
 """How many items each group has: tidy rows, and the table beside the paper's."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 
@@ -39,11 +37,7 @@ def count_rows(data: GroupedData) -> pd.DataFrame:
 
 
 def group_table(rows: pd.DataFrame, paper: Paper | None = None) -> pd.DataFrame:
-    """A line per group: counts by split, and where there is something to compare, ours beside the paper's.
-
-    With a paper there are the columns `ours`, `paper` (where it gives counts), `ours %` and `paper %`. The last line is
-    the sum.
-    """
+    """A line per group and one for their sum: counts by split, and ours beside the paper's where it says something."""
     counts = rows.pivot_table(index=["group_number", "group_name", "role"], columns="split", values="n", aggfunc="sum")
     counts = counts[list(dict.fromkeys(rows["split"]))].reset_index().drop(columns="group_number")
     table = counts.rename(columns={"group_name": "group"}).rename_axis(columns=None)
@@ -68,23 +62,9 @@ def label_table(rows: pd.DataFrame, *, split: str = "train") -> pd.DataFrame:
 
 
 def as_shown(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with its numbers as text: thousands apart, shares with two decimals.
-
-    >>> as_shown(pd.DataFrame({"group": ["a"], "train": [22500], "ours %": [42.513]})).iloc[0].tolist()
-    ['a', '22,500', '42.51']
-    """
+    """The table with its numbers as text: thousands apart, shares with two decimals."""
     whole_numbers = table.select_dtypes("integer").apply(lambda column: column.map("{:,}".format))
     return table.assign(**whole_numbers, **table.select_dtypes("floating").map("{:.2f}".format))
-
-
-def named_counts(values: np.ndarray, names: Sequence[str]) -> dict[str, int]:
-    """Images of each value of a field by its name; negative numbers (unknown) are left out.
-
-    >>> named_counts(np.array([0, 1, 1, -1]), ("cat", "dog"))
-    {'cat': 1, 'dog': 2}
-    """
-    counted = np.bincount(values[values >= 0].astype(np.int64), minlength=len(names))
-    return dict(zip(names, counted.tolist(), strict=True))
 
 
 def write_rows(rows: pd.DataFrame, path: str | Path) -> Path:

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pandas as pd
 
-from linfair.data.collection import Collection, DataError, Skipped
+from linfair.data.collection import Collection, Skipped, ensure
 from linfair.data.images import check_skips, content_digest, numbered, pictures
 from linfair.data.table import SPLITS, TABLE, check_named, read_table, split_name
 from linfair.data.values import cleaned, in_order, is_missing, lookalikes, told_apart
@@ -32,24 +32,15 @@ def read_folder(
     """Read a folder of images with a `labels.csv`, or with a folder for each label.
 
     Every image is turned upright and brought to RGB and size x size. Identical pictures get one number in `same`; where
-    there is a `split`, a test image that is identical to a training or validation image is skipped, and so is a
-    validation image that is identical to a training image. A line whose image cannot be read, or with a missing value
-    in one of the columns (None takes all), is skipped and listed, or with `strict` an error. A file that is listed more
-    than once, in any spelling of its path, counts once; with conflicting values `conflicts` decides.
-
-    Returns:
-        The collection; each column is a field, whose values are numbered in their order and named in `names`;
-        `official` comes from the column `split`, if there is one.
-
-    Raises:
-        DataError: If the table or a column is missing, a path leaves the folder, a split is unknown, nothing can be
-            used, or something was skipped and `strict` is set.
+    there is a `split`, test images identical to one of training or validation are skipped, and validation images
+    identical to one of training. A line whose image cannot be read, or with a missing value in one of the columns (None
+    takes all), is skipped and listed, or with `strict` an error. A file that is listed more than once, in any spelling
+    of its path, counts once; with conflicting values `conflicts` decides. Each column is a field of the collection,
+    whose values are numbered in their order and named in `names`.
     """
     folder = Path(folder)
-    if not 1 <= size <= 1024:
-        raise DataError(f"images can be brought to 1..1024 pixels, got size={size}")
-    if conflicts not in CONFLICTS:
-        raise DataError(f"conflicts must be one of {', '.join(CONFLICTS)}, got {conflicts!r}")
+    ensure(1 <= size <= 1024, f"images can be brought to 1..1024 pixels, got size={size}")
+    ensure(conflicts in CONFLICTS, f"conflicts must be one of {', '.join(CONFLICTS)}, got {conflicts!r}")
     source, table = read_table(folder)
     there = [name for name in table if name != "file"]
     columns = (
@@ -110,11 +101,9 @@ def _usable(source: str, table: pd.DataFrame) -> tuple[pd.DataFrame, list[Skippe
             skipped.append(Skipped(line["file"] or f"line {number}", "; ".join(why), "missing"))
             continue
         path = PurePosixPath(_plain(line["file"]))
-        if not path.parts or path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
-            raise DataError(
-                f"{source}, line {number}: {line['file']!r} is no file in the folder; paths are relative to it, "
-                "without '..'"
-            )
+        inside = path.parts and not path.is_absolute() and ".." not in path.parts and ":" not in path.parts[0]
+        where = f"{source}, line {number}: {line['file']!r} is no file in the folder"
+        ensure(inside, f"{where}; paths are relative to it, without '..'")
         usable.append(number)
     return table.loc[usable].copy(), skipped
 
@@ -165,14 +154,13 @@ def _once(
 
 
 def _official(source: str, words: pd.Series) -> np.ndarray:
-    found = words.map(split_name)
-    if found.isna().any():
-        allowed = "; ".join(" or ".join(names) for names in SPLITS.values())
-        unknown = words[found.isna()].iloc[0]
-        raise DataError(f"{source}: column split holds train, val and test, found {unknown!r}; allowed: {allowed}")
-    if not found.eq("train").any():
-        raise DataError(f"{source}: column split gives no image to train; it has {', '.join(sorted(found.unique()))}")
-    return found.map(list(SPLITS).index).to_numpy(dtype=np.int64)
+    found = [split_name(word) for word in words]
+    unknown = [word for word in words if split_name(word) is None]
+    allowed = "; ".join(" or ".join(names) for names in SPLITS.values())
+    ensure(not unknown, f"{source}: column split holds train, val and test, found {unknown[:1]}; allowed: {allowed}")
+    there = ", ".join(sorted(set(found)))
+    ensure("train" in found, f"{source}: column split gives no image to train; it has {there}")
+    return np.array([list(SPLITS).index(name) for name in found], dtype=np.int64)
 
 
 def _leaks(official: np.ndarray, same: np.ndarray) -> dict[int, str]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from linfair.data.collection import DataError
+from linfair.data.collection import ensure
 from linfair.data.values import cleaned
 
 SHOWN = 5
@@ -14,30 +14,18 @@ SHOWN = 5
 
 @dataclass(frozen=True)
 class Groups:
-    """The group of each image.
+    """The group of each image."""
 
-    Attributes:
-        numbers: int64, shape (n,); -1 for an image that is left out.
-        names: Name of each number.
-        merged: Names of the groups that were made of others.
-        left_out: Groups with too few images, as pairs of name and images.
-    """
-
-    numbers: np.ndarray
+    numbers: np.ndarray  # int64, shape (n,); -1 for an image that is left out
     names: tuple[str, ...]
-    merged: tuple[str, ...] = ()
-    left_out: tuple[tuple[str, int], ...] = ()
+    merged: tuple[str, ...] = ()  # names of the groups that were made of others
+    left_out: tuple[tuple[str, int], ...] = ()  # groups with too few images: name and images
 
 
 def columns_of(text: str) -> tuple[str, ...]:
-    """The columns that `a,b` names.
-
-    >>> columns_of("light, site")
-    ('light', 'site')
-    """
+    """The columns that `a,b` names."""
     columns = tuple(dict.fromkeys(cleaned(part) for part in text.split(",")))
-    if "" in columns:
-        raise DataError(f"group {text!r} names no column beside a comma; write one column, or several as a,b")
+    ensure("" not in columns, f"group {text!r} names no column beside a comma; write one column, or several as a,b")
     return columns
 
 
@@ -71,33 +59,23 @@ def regroup(
     """Merge groups (`a+b;c+d+e`), then leave out those with fewer than `min_images` of the `usable` images.
 
     A merged group is called by its parts and stands where the first of them stood.
-
-    Raises:
-        DataError: If `merge` names a group that is not there, or one twice, or no group is left.
-
-    >>> found = regroup(np.array([0, 0, 1, 2, 2, 3]), ["a", "b", "c", "d"], merge="b+c", min_images=2)
-    >>> found.names, found.numbers.tolist(), found.merged, found.left_out
-    (('a', 'b+c'), [0, 0, 1, 1, 1, -1], ('b+c',), (('d', 1),))
     """
-    if min_images < 0:
-        raise DataError(f"min_images must be at least 0, got {min_images}")
+    ensure(min_images >= 0, f"min_images must be at least 0, got {min_images}")
     names, into, merged = list(names), np.arange(len(names)), {}
     for text in filter(None, (one.strip() for one in merge.split(";"))):
         parts = _parts(text, names)
-        if set(parts) & {n for n in range(len(names)) if into[n] != n or n in merged}:
-            raise DataError(f"merge names a group twice: {merge!r}; write all groups that become one as a+b+c")
-        into[parts] = min(parts)
-        merged[min(parts)] = "+".join(names[part] for part in parts)
-        if merged[min(parts)] in names:
-            raise DataError(f"merge {text!r}: there is a group {merged[min(parts)]!r} already; rename it in the table")
+        taken = any(into[part] != part or part in merged for part in parts)
+        ensure(not taken, f"merge names a group twice: {merge!r}; write all groups that become one as a+b+c")
+        into[parts], called = min(parts), "+".join(names[part] for part in parts)
+        ensure(called not in names, f"merge {text!r}: there is a group {called!r} already; rename it in the table")
+        merged[min(parts)] = called
     called = dict(enumerate(names)) | merged
     found = np.where(numbers >= 0, into[numbers], -1)
     counted = found if usable is None else found[usable]
     images = np.bincount(counted[counted >= 0], minlength=len(names))
     all_of_them = np.unique(into)
     stay = [int(number) for number in all_of_them if not min_images or images[number] >= min_images]
-    if not stay:
-        raise DataError(f"no group has {min_images} images (min_images); the largest has {images.max()}")
+    ensure(stay, f"no group has {min_images} images (min_images); the largest has {images.max()}")
     renumbered = np.full(len(names) + 1, -1)  # the last for -1
     renumbered[stay] = np.arange(len(stay))
     out = tuple((called[int(number)], int(images[number])) for number in all_of_them if number not in stay)
@@ -105,11 +83,7 @@ def regroup(
 
 
 def some(names: Sequence[str]) -> str:
-    """The first few names, and how many more there are.
-
-    >>> some(["a", "b"]), some([str(number) for number in range(120)])
-    ('a, b', '0, 1, 2, 3, 4 and 115 more')
-    """
+    """The first few names, and how many more there are."""
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN + 1 else ""
     return ", ".join(names[:SHOWN] if more else names) + more
 
@@ -128,8 +102,7 @@ def _parts(text: str, names: Sequence[str]) -> list[int]:
         return None
 
     found = read(text.split("+"))
-    if found is None:
-        raise DataError(f"merge {text!r} names a group that is not there; write a+b with groups of {some(names)}")
-    if len(set(found)) < 2:
-        raise DataError(f"merge {text!r} names one group; write at least two, as a+b")
+    known = f"write a+b with groups of {some(names)}"
+    ensure(found is not None, f"merge {text!r} names a group that is not there; {known}")
+    ensure(len(set(found)) > 1, f"merge {text!r} names one group; write at least two, as a+b")
     return found

@@ -41,13 +41,9 @@ def files_of(folder: str | Path, *, hidden: bool = False) -> list[Path]:
 
 
 def picture(path: Path, size: int) -> tuple[np.ndarray, bytes, bool]:
-    """Read one image file as RGB of shape (3, size, size), turned as its EXIF orientation says.
+    """The image as RGB of shape (3, size, size), the SHA-256 of its full-size pixels, and whether EXIF turned it.
 
-    Resizing is Pillow's antialiased bilinear filter, which is what torchvision's `Resize((size, size))` does to a PIL
-    image. Also returned: the SHA-256 of the full-size pixels (and their shape), and whether the image was turned.
-
-    Raises:
-        Unreadable: If there is no such file, it is empty, no image, cut short, or has more than 8 bits a channel.
+    Resizing is Pillow's antialiased bilinear filter: what torchvision's `Resize((size, size))` does to a PIL image.
     """
     try:
         if path.stat().st_size == 0:
@@ -96,11 +92,7 @@ def pictures(files: Sequence[tuple[str, Path]], size: int, *, what: str) -> Pict
 
 
 def numbered(keys: Iterable[object]) -> np.ndarray:
-    """Number equal keys alike, in order of first appearance: int64, shape (n,).
-
-    >>> numbered(["b", "a", "b"]).tolist()
-    [0, 1, 0]
-    """
+    """Number equal keys alike, in order of first appearance: int64, shape (n,)."""
     numbers: dict[object, int] = {}
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
 

@@ -1,8 +1,8 @@
 """The paper's data sets, and a user's own, as `GroupedData`: label, group, what is kept and how it is split.
 
 Validation images always come out of the training split; the test split is the paper's (with the training's imbalance),
-and CIFAR-10 has the balanced test beside it. Every function takes a `seed`, which decides all that is drawn, and a
-`root`, where its files are (see `linfair data status`).
+and CIFAR-10 has the balanced test beside it. Every function takes a `seed`, which decides all that is drawn, `root`,
+where its files are (see `linfair data status`), and `validation`, the share of the training images held out.
 """
 
 from collections import Counter
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from linfair.data.collection import Collection, DataError
+from linfair.data.collection import Collection, DataError, ensure
 from linfair.data.core import GroupedData, Split, provenance_of
 from linfair.data.groups import Groups, columns_of, intersect, regroup, some
 from linfair.data.official import CIFAR10, SVHN
@@ -27,25 +27,20 @@ FULL = {"cifar10": CIFAR10.images, "svhn": SVHN.images}
 """Images of the whole data set: with fewer, results are results on a subset and say so."""
 VALIDATION = 0.1
 """Share of the training images held out for validation."""
+PAPERS = (0.9,) * 5 + (0.1,) * 5
+"""The fraction that each class of CIFAR-10 keeps in the paper."""
+Root = str | Path | None
+Parts = dict[str, np.ndarray]
+Drawn = dict[str, list[str]] | None
 
 
 def cifar10(
-    *,
-    seed: int = 0,
-    root: str | Path | None = None,
-    fractions: Sequence[float] = (0.9,) * 5 + (0.1,) * 5,
-    validation: float = VALIDATION,
+    *, seed: int = 0, root: Root = None, fractions: Sequence[float] = PAPERS, validation: float = VALIDATION
 ) -> GroupedData:
     """CIFAR-10 made imbalanced: classes 0-4 keep 90 %, classes 5-9 keep 10 %, of the training and the test images.
 
     Before validation is taken 22,500 + 2,500 images are left to train on; `test` has 4,500 + 500, `test_balanced` the
-    official 10,000. Group and label coincide.
-
-    Args:
-        seed: Decides which images stay and which validate.
-        root: Where the data are.
-        fractions: Fraction to keep of each class.
-        validation: Share of the training images held out.
+    official 10,000. Group and label coincide. `fractions` are what each class keeps.
     """
     source = read("cifar10", root)
     label = source.fields["label"]
@@ -56,27 +51,18 @@ def cifar10(
     val = part(label, source.same, validation, rng, among=kept)
     parts = {"train": kept & ~val, "val": val, "test": thin(label, fractions, rng, among=test), "test_balanced": test}
     options = {"fractions": tuple(fractions), "validation": validation}
-    return _grouped("cifar10", source, parts, (label, CIFAR10_NAMES), Groups(label, CIFAR10_NAMES), seed, options)
+    return _grouped("cifar10", source, parts, (label, CIFAR10_NAMES), Groups(label, CIFAR10_NAMES), seed, options, None)
 
 
 def svhn(
-    *,
-    seed: int = 0,
-    root: str | Path | None = None,
-    fractions: Sequence[float] | None = None,
-    validation: float = VALIDATION,
+    *, seed: int = 0, root: Root = None, fractions: Sequence[float] | None = None, validation: float = VALIDATION
 ) -> GroupedData:
     """SVHN's cropped digits with their natural imbalance; group and label coincide.
 
     Digits cut from one photograph stay together where the source says which they are. A pack that holds a part of SVHN
-    has its own split; results from it are results on an SVHN subset.
-
-    Args:
-        seed: Decides which images validate, and which stay.
-        root: Where the data are.
-        fractions: Fraction of each digit's training images to keep; None, the paper's, is all. Validation and test
-            images are the same whatever is kept. The released code linearizes on (0.9,) * 5 + (0.3,) * 5.
-        validation: Share of the training images held out.
+    has its own split; results from it are results on an SVHN subset. With `fractions` each digit keeps that part of its
+    training images; validation and test images are the same whatever is kept. None, the paper's, keeps all; the
+    released code linearizes on (0.9,) * 5 + (0.3,) * 5.
     """
     source = read("svhn", root)
     label = source.fields["label"]
@@ -87,14 +73,14 @@ def svhn(
         train = thin(label, fractions, np.random.default_rng([seed, 14]), among=train)
         options |= {"fractions": tuple(fractions)}
     parts = {"train": train, "val": val, "test": source.official == 1}
-    return _grouped("svhn", source, parts, (label, DIGITS), Groups(label, DIGITS), seed, options)
+    return _grouped("svhn", source, parts, (label, DIGITS), Groups(label, DIGITS), seed, options, None)
 
 
 def utkface(
     name: str = "utkface",
     *,
     seed: int = 0,
-    root: str | Path | None = None,
+    root: Root = None,
     label: str = "race",
     group: str | None = None,
     test: float = 0.2,
@@ -107,7 +93,7 @@ def utkface(
     Args:
         name: Name of the data set.
         seed: Decides the split.
-        root: Where the data are.
+        root: Where the files are.
         label: What is predicted: `age` (4 groups, ages 0-1 dropped), `age5` (the released code's 5), `race`, `gender`.
         group: What is compared: one of the same, or two joined by `x` (`racexgender`) or a comma; the label by
             default, as in the paper.
@@ -129,7 +115,7 @@ def utkface(
 def folder(
     *,
     seed: int = 0,
-    root: str | Path | None = None,
+    root: Root = None,
     label: str = "label",
     group: str | None = None,
     size: int = 32,
@@ -174,13 +160,12 @@ def _given(**options: object) -> dict[str, object]:
 
 
 def _check_fractions(name: str, each: str, fractions: Sequence[float]) -> None:
-    if len(fractions) != 10:
-        raise DataError(f"{name} needs 10 fractions, one for each {each}, got {len(fractions)}")
+    ensure(len(fractions) == 10, f"{name} needs 10 fractions, one for each {each}, got {len(fractions)}")
 
 
 def _split(
     source: Collection, y: np.ndarray, groups: Groups, rng: np.random.Generator, test: float, validation: float
-) -> tuple[dict[str, np.ndarray], dict[str, list[str]]]:
+) -> tuple[Parts, Drawn]:
     """The images of each split, and for each split that was drawn the groups that were drawn without their labels.
 
     A split that the source has is kept; the others are drawn out of its training images.
@@ -200,12 +185,12 @@ def _split(
 def _grouped(
     name: str,
     source: Collection,
-    parts: dict[str, np.ndarray],
-    labels: tuple[np.ndarray, tuple[str, ...]],
+    parts: Parts,
+    labels: tuple,
     groups: Groups,
     seed: int,
-    options: dict[str, object],
-    drawn: dict[str, list[str]] | None = None,
+    options: dict,
+    drawn: Drawn | None,
 ) -> GroupedData:
     """Cut a collection into splits and check that every group is in every one of them."""
     (y, label_names), a = labels, groups.numbers
@@ -221,8 +206,7 @@ def _grouped(
         splits[split] = Split(*map(torch.from_numpy, fields))
     pixels = source.images[parts["train"]].astype(np.float32) / 255
     mean, std = pixels.mean(axis=(0, 2, 3)), pixels.std(axis=(0, 2, 3))
-    if (std == 0).any():
-        raise DataError(f"{name}: a colour channel is the same everywhere in the training images")
+    ensure((std > 0).all(), f"{name}: a colour channel is the same everywhere in the training images")
     untested = [label_names[n] for n in sorted({*splits["train"].y.tolist()} - {*splits["test"].y.tolist()})]
     known = {
         "subset": len(source) < FULL.get(name, 0),
@@ -246,25 +230,18 @@ def _grouped(
 
 def _check_labels(name: str, counts: Mapping[str, np.ndarray], names: Sequence[str]) -> None:
     """Refuse a training split of one class, and a label that no training image has."""
-    if (counts["train"] > 0).sum() < 2:
-        raise DataError(f"{name}: the training split has one class only; there is nothing to learn")
+    classes = (counts["train"] > 0).sum()
+    ensure(classes > 1, f"{name}: the training split has one class only; there is nothing to learn")
     for number, label in enumerate(names):
         there = [f"{n[number]} in {split}" for split, n in counts.items() if n[number]]
-        if there and not counts["train"][number]:
-            raise DataError(
-                f"{name}: label {label} has no image in train, but {' and '.join(there)}, so that nothing can learn "
-                "it; give it training images, or remove its images"
-            )
+        ensure(
+            counts["train"][number] or not there,
+            f"{name}: label {label} has no image in train, but {' and '.join(there)}, so that nothing can learn it; "
+            "give it training images, or remove its images",
+        )
 
 
-def _nowhere(
-    split: str,
-    empty: Sequence[int],
-    source: Collection,
-    parts: Mapping[str, np.ndarray],
-    groups: Groups,
-    drawn: Mapping[str, list[str]] | None,
-) -> str:
+def _nowhere(split: str, empty: Sequence[int], source: Collection, parts: Parts, groups: Groups, drawn: Drawn) -> str:
     """Why groups have no image in a split, and what to do."""
     names = [groups.names[number] for number in empty]
     head = f"group{'s' * (len(names) > 1)} {some(names)} {'has' if len(names) == 1 else 'have'} no image in {split}"

@@ -15,11 +15,7 @@ KINDS = {
 
 
 def notes(known: Mapping[str, object]) -> list[str]:
-    """A line for everything that a reader of results should know of the images, from `GroupedData.provenance`.
-
-    >>> notes({"skipped": [("a.png", "no label")], "skipped_kinds": {"missing": 1}, "rotated": 2})
-    ['files skipped: 1 (1 with a missing value)', 'images turned upright by their EXIF orientation: 2']
-    """
+    """A line for everything that a reader of results should know of the images, from `GroupedData.provenance`."""
     again, spelled, left_out = (known.get(name, ()) for name in ("duplicates", "found_as", "left_out"))
     differ = f" ({known['copies_differ']} with another label or group)" if known.get("copies_differ") else ""
     drawn: dict[str, list[str]] = {}
@@ -53,11 +49,7 @@ def skipped_line(known: Mapping[str, object]) -> str:
 
 
 def listed(files: Sequence[Sequence[str]], most: int) -> list[str]:
-    """A line for each file with its reason; where more than `most` have one reason, one line for all of them.
-
-    >>> listed([("a.png", "empty"), ("b.png", "gone"), ("c.png", "gone")], 1)
-    ['a.png: empty', 'gone: 2 files, b.png, c.png']
-    """
+    """A line for each file with its reason; where more than `most` have one reason, one line for all of them."""
     reasons: dict[str, list[str]] = {}
     for file, why in files:
         reasons.setdefault(why, []).append(file)
@@ -69,11 +61,7 @@ def listed(files: Sequence[Sequence[str]], most: int) -> list[str]:
 
 
 def split_line(known: Mapping[str, object]) -> str:
-    """Which splits were drawn, and which the source has.
-
-    >>> split_line({"drawn": {"val": []}, "options": {"label": "kind", "group": "site"}})
-    'split: train and test as given; val drawn in proportion to kind and site'
-    """
+    """Which splits were drawn, and which the source has."""
     drawn, options = list(known["drawn"]), known["options"]
     given = [split for split in ("val", "test") if split not in drawn]
     by = " and ".join(dict.fromkeys((options["label"], options["group"])))

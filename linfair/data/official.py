@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from linfair.data.collection import Collection, DataError
+from linfair.data.collection import Collection, DataError, ensure
 from linfair.data.images import content_digest
 
 Arrays = tuple[np.ndarray, np.ndarray]
@@ -23,25 +23,14 @@ Arrays = tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class Release:
-    """A data set as its publishers give it.
-
-    Attributes:
-        name: `cifar10` or `svhn`.
-        kind: What its files are called in reports: `batches` or `mat`.
-        folder: The folder inside the archive that holds them, "" for none.
-        files: The files in order, the test file last, with their MD5 in the release (as torchvision gives them).
-        urls: What to download, and its MD5.
-        images: Images of the whole release; with fewer, results are results on a subset.
-        read_file: Images (n, 3, 32, 32) and labels of one file.
-    """
+    """A data set as its publishers give it."""
 
     name: str
-    kind: str
-    folder: str
-    files: dict[str, str]
-    urls: dict[str, str]
-    images: int
-    read_file: Callable[[Path], Arrays]
+    folder: str  # the folder inside the archive that holds them
+    files: dict[str, str]  # in order, with their MD5 in the release (as torchvision gives them)
+    urls: dict[str, str]  # what to download, and its MD5
+    images: int  # of the whole release; with fewer, results are results on a subset
+    read_file: Callable[[Path], Arrays]  # images (n, 3, 32, 32) and labels
 
     def partly_in(self, folder: Path) -> bool:
         """Whether a folder holds at least one of the files."""
@@ -50,22 +39,17 @@ class Release:
     def read(self, folder: str | Path, *, strict: bool = True) -> Collection:
         """Read the official files; `official` is 0 for the training files and 1 for the test file.
 
-        The files do not say which images belong together, so that nothing is kept together. No file is ever skipped,
-        whatever `strict` says.
-
-        Raises:
-            DataError: If a file is missing, cut short, or not what it should be.
+        They do not say which images belong together, so nothing is kept together, and no file is ever skipped.
         """
         folder = Path(folder)
         missing = [name for name in self.files if not (folder / name).is_file()]
-        if missing:
-            again = f"run `linfair data fetch {self.name}`, or copy the files again"
-            raise DataError(f"{folder}: {', '.join(missing)} missing; {again}")
+        again = f"run `linfair data fetch {self.name}`, or copy the files again"
+        ensure(not missing, f"{folder}: {', '.join(missing)} missing; {again}")
         images, labels = zip(*(self.read_file(folder / name) for name in self.files), strict=True)
         part = [int(name.startswith("test")) for name in self.files]
         fields = {"label": np.concatenate(labels)}
         images, n = np.concatenate(images), len(fields["label"])
-        files = "official batches" if self.kind == "batches" else "official files"
+        files = "official batches" if self.folder else "official files"
         return Collection(
             self.name,
             images,
@@ -81,15 +65,6 @@ def unpickle(content: bytes) -> object:
     """Load a pickle that holds nothing but dicts, lists, tuples, bytes, text, numbers and plain numpy arrays.
 
     Text of Python 2 becomes bytes, as in the official batches (`b"data"`).
-
-    Raises:
-        DataError: For a pickle that names anything else, or that is damaged.
-
-    >>> unpickle(pickle.dumps({"labels": [1, 2]}))
-    {'labels': [1, 2]}
-    >>> unpickle(pickle.dumps(pow))
-    Traceback (most recent call last):
-    linfair.data.collection.DataError: the pickle asks for builtins.pow, which no CIFAR batch does; it was not loaded
     """
     try:
         return _Unpickler(io.BytesIO(content), encoding="bytes").load()
@@ -114,23 +89,22 @@ _NDARRAY = object()  # stands for numpy.ndarray, so that a pickle cannot call it
 
 def _empty_array(kind: object, *_: object) -> np.ndarray:
     """For numpy's `_reconstruct`: an empty array, whose content the pickle then sets."""
-    if kind is not _NDARRAY:
-        raise DataError("the pickle builds something else than a numpy array; it was not loaded")
+    ensure(kind is _NDARRAY, "the pickle builds something else than a numpy array; it was not loaded")
     return np.empty(0, np.uint8)
 
 
 def _dtype(code: object, *_: object) -> np.dtype:
     """For numpy.dtype: numbers only, no Python objects."""
     text = code.decode("ascii") if isinstance(code, bytes) else str(code)
-    if text.lstrip("<>=|") not in ("u1", "i1", "i2", "i4", "i8", "u2", "u4", "u8"):
-        raise DataError(f"the pickle holds an array of {text[:20]!r}, but a CIFAR batch holds integers; not loaded")
+    known = text.lstrip("<>=|") in ("u1", "i1", "i2", "i4", "i8", "u2", "u4", "u8")
+    ensure(known, f"the pickle holds an array of {text[:20]!r}, but a CIFAR batch holds integers; it was not loaded")
     return np.dtype(text)
 
 
 def _latin1(text: object, encoding: object = "latin1") -> bytes:
     """For _codecs.encode: how Python 3 writes bytes for Python 2."""
-    if not isinstance(text, str) or encoding not in ("latin1", b"latin1"):
-        raise DataError("the pickle asks for an encoding, which no CIFAR batch does; it was not loaded")
+    known = isinstance(text, str) and encoding in ("latin1", b"latin1")
+    ensure(known, "the pickle asks for an encoding, which no CIFAR batch does; it was not loaded")
     return text.encode("latin1")
 
 
@@ -149,19 +123,18 @@ def _batch(path: Path) -> Arrays:
         batch = unpickle(path.read_bytes())
     except (DataError, OSError) as error:
         raise DataError(f"{path}: {error}; run `linfair data fetch cifar10`, or copy the batches again") from error
-    if not isinstance(batch, dict):
-        raise DataError(f"{path}: a batch is a dict, this is a {type(batch).__name__}")
+    ensure(isinstance(batch, dict), f"{path}: a batch is a dict, this is a {type(batch).__name__}")
     batch = {key.decode("latin1") if isinstance(key, bytes) else key: value for key, value in batch.items()}
     images, labels = batch.get("data"), batch.get("labels")
-    if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.shape[1:] != (3072,):
-        given = f"{images.dtype} of shape {images.shape}" if isinstance(images, np.ndarray) else type(images).__name__
-        raise DataError(f"{path}: data must be uint8 of shape (n, 3072), got {given}")
-    if not isinstance(labels, list) or len(labels) != len(images):
-        given = f"{len(labels)} of them" if isinstance(labels, list) else type(labels).__name__
-        raise DataError(f"{path}: {len(images)} images need a list of as many labels, got {given}")
+    array = isinstance(images, np.ndarray)
+    given = f"{images.dtype} of shape {images.shape}" if array else type(images).__name__
+    right = array and images.dtype == np.uint8 and images.shape[1:] == (3072,)
+    ensure(right, f"{path}: data must be uint8 of shape (n, 3072), got {given}")
+    given = f"{len(labels)} of them" if isinstance(labels, list) else type(labels).__name__
+    right = isinstance(labels, list) and len(labels) == len(images)
+    ensure(right, f"{path}: {len(images)} images need a list of as many labels, got {given}")
     wrong = [label for label in labels if type(label) is not int or not 0 <= label <= 9]
-    if wrong:
-        raise DataError(f"{path}: labels are integers 0..9, found {wrong[0]!r}")
+    ensure(not wrong, f"{path}: labels are integers 0..9, found {wrong[:1]}")
     return images.reshape(-1, 3, 32, 32), np.array(labels, dtype=np.int64)
 
 
@@ -177,22 +150,20 @@ def _mat(path: Path) -> Arrays:
             "run `linfair data fetch svhn`, or copy the file again"
         ) from error
     missing = [name for name in ("X", "y") if name not in arrays]
-    if missing:
-        raise DataError(f"{path}: {' and '.join(missing)} missing; copy the file again")
+    ensure(not missing, f"{path}: {' and '.join(missing)} missing; copy the file again")
     images, label = arrays["X"], arrays["y"]
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[:3] != (32, 32, 3):
-        raise DataError(f"{path}: X must be uint8 of shape (32, 32, 3, n), got {images.dtype} of shape {images.shape}")
-    if label.shape != (images.shape[3], 1):
-        raise DataError(f"{path}: {images.shape[3]} images need y of shape ({images.shape[3]}, 1), got {label.shape}")
-    if not np.isin(label, np.arange(1, 11)).all():
-        raise DataError(f"{path}: y holds digits 1..10 (10 is digit 0), found {label.min()}..{label.max()}")
+    right = images.dtype == np.uint8 and images.ndim == 4 and images.shape[:3] == (32, 32, 3)
+    ensure(right, f"{path}: X must be uint8 of shape (32, 32, 3, n), got {images.dtype} of shape {images.shape}")
+    n = images.shape[3]
+    ensure(label.shape == (n, 1), f"{path}: {n} images need y of shape ({n}, 1), got {label.shape}")
+    wrong = np.setdiff1d(label, np.arange(1, 11)).tolist()
+    ensure(not wrong, f"{path}: y holds digits 1..10 (10 is digit 0), found {wrong}")
     return np.ascontiguousarray(images.transpose(3, 2, 0, 1)), label[:, 0].astype(np.int64) % 10
 
 
 _SVHN = {"train_32x32.mat": "e26dedcc434d2e4c54c9b2d4a06d8373", "test_32x32.mat": "eb5a983be6a315427106f1b164d9cef3"}
 CIFAR10 = Release(
     "cifar10",
-    "batches",
     "cifar-10-batches-py",
     files={
         "data_batch_1": "c99cafc152244af753f735de768cd75f",
@@ -208,7 +179,6 @@ CIFAR10 = Release(
 )
 SVHN = Release(
     "svhn",
-    "mat",
     "",
     files=_SVHN,
     urls={f"http://ufldl.stanford.edu/housenumbers/{name}": md5 for name, md5 in _SVHN.items()},

@@ -1,29 +1,28 @@
 """Packs: one file with all images of a data set, stored losslessly, and their fields.
 
 A pack is a NumPy `.npz` without pickled objects. `blob` (uint8) holds the images one after another, each a complete
-lossless WebP file; image i is `blob[offsets[i]:offsets[i + 1]]`, `offsets` int64 of shape (n + 1,). Each field is an
-integer array of shape (n,), such as `label`, `age`, `race`. `group` numbers the images that must stay together, `split`
-is 0 for training images, 1 for test images, and in a user's own pack 2 for validation images.
-
-What `write_pack` adds to that, where there is something to say: `names_FIELD` (the names of a field's values),
-`skipped` (files that were left out, why, and what kind of reason that is), `notes` (what else was met, as JSON),
-`origin`; a field whose own name is one of these is stored as `field_NAME`. Beside the pack lies its checksum,
-`NAME.npz.sha256`, as `sha256sum -c` reads it.
+lossless WebP file; image i is `blob[offsets[i]:offsets[i + 1]]`. Each field (`label`, `age`, ...) is an integer array
+of shape (n,). `group` numbers the images that must stay together, `split` is 0 for training images, 1 for test images,
+and in a user's own pack 2 for validation images. Where there is something to say, `names_FIELD` names a field's values,
+`skipped` lists files that were left out, `notes` says what else was met (JSON), and `origin` where it was read. A field
+whose name is one of these is stored as `field_NAME`. `NAME.npz.sha256` beside the pack is for `sha256sum -c`.
 """
 
 import hashlib
 import io
 import json
 import os
+import re
 import struct
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, features
 from tqdm import tqdm
 
-from linfair.data.collection import Collection, DataError, Skipped
+from linfair.data.collection import Collection, DataError, Skipped, ensure
 from linfair.data.images import MANY
 from linfair.data.official import SVHN
 from linfair.paths import whole
@@ -44,14 +43,9 @@ _OWN = ("blob", "offsets", "split", "group", "skipped", "notes", "origin")
 
 
 def read_pack(path: str | Path, name: str) -> Collection:
-    """Read a pack of the data set `name`; UTKFace has no official split, so its pack's `split` is not used.
-
-    Raises:
-        DataError: If the file is cut short or damaged, its checksum differs, arrays are missing or do not fit, or an
-            image is not a lossless RGB WebP of the right size.
-    """
+    """Read a pack of the data set `name`; UTKFace has no official split, so its pack's `split` is not used."""
     path = Path(path)
-    arrays, digest = _checked(path, name)
+    arrays, sha256 = _checked(path, name)
     n = len(arrays["offsets"]) - 1
     images = _decode(path, arrays["blob"], arrays["offsets"], 32 if name in FIELDS else None)
     origin = f"pack {path.name}, {n:,} images"
@@ -64,13 +58,9 @@ def read_pack(path: str | Path, name: str) -> Collection:
         same=arrays.get("group", np.arange(n)),
         official=None if name == "utkface" else arrays.get("split"),
         origin=str(arrays.get("origin", origin)),
-        sha256=digest,
+        sha256=sha256,
         skipped=tuple(Skipped(*map(str, one)) for one in arrays.get("skipped", ())),
-        names={
-            key.removeprefix("names_"): tuple(map(str, value))
-            for key, value in arrays.items()
-            if key.startswith("names_")
-        },
+        names={key[6:]: tuple(map(str, value)) for key, value in arrays.items() if key.startswith("names_")},
         notes=json.loads(str(arrays.get("notes", "{}"))),
     )
 
@@ -85,7 +75,7 @@ def checksum_state(path: str | Path) -> str:
     """`checksum ok`, `checksum differs: ...` or `no checksum known`, for a pack."""
     path = Path(path)
     expected, _ = _expected(path)
-    found = expected and _digest(path)
+    found = expected and digest(path)
     if expected is None:
         return "no checksum known"
     return "checksum ok" if found == expected else f"checksum differs: {_differ(expected, found)}"
@@ -95,20 +85,15 @@ def write_pack(collection: Collection, path: str | Path) -> Path:
     """Write a collection of RGB images as a pack, with its checksum beside it; it appears whole or not at all.
 
     Reading it gives the same collection bit for bit (integers as int64), in the same order.
-
-    Raises:
-        DataError: If the name does not end in .npz, images are not RGB, a field holds no integers, or the file cannot
-            be written.
     """
     path = Path(path)
-    if path.suffix != ".npz":
-        raise DataError(f"a pack's name ends in .npz, got {path.name}")
+    ensure(path.suffix == ".npz", f"a pack's name ends in .npz, got {path.name}")
     arrays = _arrays(collection)
     try:
         with whole(_sidecar(path)) as checksum, whole(path) as part:
             with part.open("wb") as file:
                 np.savez(file, allow_pickle=False, **arrays)
-            checksum.write_text(f"{_digest(part)}  {path.name}\n", encoding="ascii")
+            checksum.write_text(f"{digest(part)}  {path.name}\n", encoding="ascii")
             _sidecar(path).unlink(missing_ok=True)  # never a new pack beside an old checksum
     except OSError as error:
         raise DataError(f"{path} cannot be written ({error.strerror or error}); name another place") from error
@@ -117,10 +102,8 @@ def write_pack(collection: Collection, path: str | Path) -> Path:
 
 def _arrays(collection: Collection) -> dict[str, np.ndarray]:
     """The arrays of the pack that holds a collection."""
-    if collection.images.shape[1] != 3:
-        raise DataError(
-            f"{collection.origin}: a pack holds RGB images, these have {collection.images.shape[1]} channels"
-        )
+    channels = collection.images.shape[1]
+    ensure(channels == 3, f"{collection.origin}: a pack holds RGB images, these have {channels} channels")
     files, few = [], len(collection) <= MANY
     for image in tqdm(collection.images, desc=f"packing {collection.name}", unit="image", disable=few, leave=False):
         encoded = io.BytesIO()
@@ -149,69 +132,59 @@ def _checked(path: Path, name: str) -> tuple[dict[str, np.ndarray], str]:
     again = f"copy it again from where you got it, or write it anew with `linfair data pack {name}`"
     expected, size = _expected(path)
     cut = _cut(path, size)
-    if cut:
-        raise DataError(f"{path}: {cut}; {again}")
-    digest = _digest(path)
-    if expected not in (None, digest):
-        raise DataError(
-            f"{path}: checksum differs, {_differ(expected, digest)}: the file is damaged or another one; {again} "
-            "(which rewrites the pack and its .sha256)"
-        )
+    ensure(cut is None, f"{path}: {cut}; {again}")
+    found = digest(path)
+    ensure(
+        expected in (None, found),
+        f"{path}: checksum differs, {_differ(expected, found)}: the file is damaged or another one; {again} "
+        "(which rewrites the pack and its .sha256)",
+    )
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as pack:
             arrays = {key: pack[key] for key in pack.files}
     except Exception as error:  # numpy and zipfile fail in many ways on damaged files
-        raise DataError(
-            f"{path}: damaged or not a pack ({type(error).__name__}: {_shown(str(error))}); {again}"
-        ) from error
+        what = f"{type(error).__name__}: {_shown(str(error))}"
+        raise DataError(f"{path}: damaged or not a pack ({what}); {again}") from error
     _check_arrays(path, name, arrays)
-    return {key: value.astype(np.int64) if _is_integers(key) else value for key, value in arrays.items()}, digest
+    return {key: value.astype(np.int64) if _is_integers(key) else value for key, value in arrays.items()}, found
 
 
 def _check_arrays(path: Path, name: str, arrays: dict[str, np.ndarray]) -> None:
     """Refuse arrays that are missing, of another type or length, out of order or out of range."""
     needed = ["blob", "offsets", *FIELDS.get(name, ())]
     missing = [key for key in needed if key not in arrays]
-    if missing:
-        raise DataError(
-            f"{path}: array {', '.join(missing)} missing, a pack of {name} needs {', '.join(needed)}; "
-            "is it the pack of another data set?"
-        )
+    needs = f"array {', '.join(missing)} missing, a pack of {name} needs {', '.join(needed)}"
+    ensure(not missing, f"{path}: {needs}; is it the pack of another data set?")
     blob, offsets = arrays["blob"], arrays["offsets"]
-    if blob.dtype != np.uint8 or blob.ndim != 1:
-        raise DataError(f"{path}: blob must be uint8 of one dimension, got {blob.dtype} of shape {blob.shape}")
-    if offsets.dtype.kind not in "iu" or offsets.ndim != 1 or len(offsets) < 2:
-        raise DataError(f"{path}: offsets must be integers, shape (n + 1,), got {offsets.dtype}, {offsets.shape}")
+    flat = blob.dtype == np.uint8 and blob.ndim == 1
+    ensure(flat, f"{path}: blob must be uint8 of one dimension, got {blob.dtype} of shape {blob.shape}")
+    whole_numbers = offsets.dtype.kind in "iu" and offsets.ndim == 1 and len(offsets) > 1
+    ensure(whole_numbers, f"{path}: offsets must be integers, shape (n + 1,), got {offsets.dtype}, {offsets.shape}")
     offsets = arrays["offsets"] = offsets.astype(np.int64)
-    backwards = np.flatnonzero(np.diff(offsets) <= 0)
-    if len(backwards):
-        i = int(backwards[0])
-        raise DataError(f"{path}: offsets out of order at image {i}: {offsets[i]} is followed by {offsets[i + 1]}")
-    if offsets[0] != 0 or offsets[-1] != len(blob):
-        raise DataError(
-            f"{path}: offsets must run from 0 to blob's {len(blob)} bytes, they run from {offsets[0]} to {offsets[-1]}"
-        )
+    i, first, last = int(np.argmin(np.diff(offsets) > 0)), offsets[0], offsets[-1]
+    step = f"{offsets[i]} is followed by {offsets[i + 1]}"
+    ensure(offsets[i] < offsets[i + 1], f"{path}: offsets out of order at image {i}: {step}")
+    run = f"offsets must run from 0 to blob's {len(blob)} bytes, they run from {first} to {last}"
+    ensure(first == 0 and last == len(blob), f"{path}: {run}")
     n, ranges = len(offsets) - 1, {"split": (0, 2 if name == "folder" else 1)} | FIELDS.get(name, {})
     for key, values in arrays.items():
         if _is_integers(key):
-            if values.dtype.kind not in "iu" or values.shape != (n,):
-                raise DataError(
-                    f"{path}: {_shown(key)} must be integers of shape ({n},), one for each image, "
-                    f"got {values.dtype} of shape {values.shape}"
-                )
-            low, high = ranges.get(key, (None, None))
-            if low is not None and not ((values >= low) & (values <= high)).all():
-                raise DataError(f"{path}: {key} must lie in {low}..{high}, found {values.min()}..{values.max()}")
-        elif key not in ("blob", "offsets") and values.dtype.kind != "U":
-            raise DataError(f"{path}: {_shown(key)} must hold text, got {values.dtype}")
+            ensure(
+                values.dtype.kind in "iu" and values.shape == (n,),
+                f"{path}: {_shown(key)} must be integers of shape ({n},), one for each image, "
+                f"got {values.dtype} of shape {values.shape}",
+            )
+            low, high, least, most = *ranges.get(key, (None, None)), values.min(), values.max()
+            inside = low is None or (low <= least and most <= high)
+            ensure(inside, f"{path}: {key} must lie in {low}..{high}, found {least}..{most}")
+        elif key not in ("blob", "offsets"):
+            ensure(values.dtype.kind == "U", f"{path}: {_shown(key)} must hold text, got {values.dtype}")
 
 
 def _decode(path: Path, blob: np.ndarray, offsets: np.ndarray, size: int | None) -> np.ndarray:
     """All images, uint8 of shape (n, 3, height, width); `size` None takes the first image's."""
-    if not features.check("webp"):
-        raise DataError(
-            'packs need a Pillow that reads WebP, this one does not; pip install --force-reinstall "pillow"'
-        )
+    advice = 'pip install --force-reinstall "pillow"'
+    ensure(features.check("webp"), f"packs need a Pillow that reads WebP, this one does not; {advice}")
     data, n, wanted = memoryview(blob), len(offsets) - 1, size and (size, size)
     images = None
     for i in tqdm(range(n), desc=f"decoding {path.name}", unit="image", disable=n <= MANY, leave=False):
@@ -223,11 +196,9 @@ def _decode(path: Path, blob: np.ndarray, offsets: np.ndarray, size: int | None)
                 pixels = np.asarray(file) if (found, mode, kind) == (wanted, "RGB", "lossless") else None
         except Exception as error:  # Pillow's decoders fail in many ways on damaged files
             raise DataError(f"{path}: image {i} of {n} cannot be decoded; the pack is damaged") from error
-        if pixels is None:
-            raise DataError(
-                f"{path}: image {i} must be lossless RGB of {wanted[0]}x{wanted[1]} pixels, "
-                f"got {kind} {mode} of {found[0]}x{found[1]}"
-            )
+        given = f"got {kind} {mode} of {found[0]}x{found[1]}"
+        right = f"lossless RGB of {wanted[0]}x{wanted[1]} pixels"
+        ensure(pixels is not None, f"{path}: image {i} must be {right}, {given}")
         images = np.empty((n, 3, *pixels.shape[:2]), np.uint8) if images is None else images
         images[i] = pixels.transpose(2, 0, 1)
     return images
@@ -268,29 +239,27 @@ def _cut_array(path: Path) -> str:
 
 def _expected(path: Path) -> tuple[str | None, int | None]:
     """The SHA-256 and bytes that a pack should have, where they are known."""
-    if not path.is_file():
-        raise DataError(f"there is no file {path}")
+    ensure(path.is_file(), f"there is no file {path}")
     sidecar = _sidecar(path)
     if not sidecar.exists():
         return KNOWN.get(path.name, (None, None))
-    digest = sidecar.read_text(encoding="ascii", errors="replace").split(" ")[0].strip().lower()
-    if len(digest) != 64 or set(digest) - set("0123456789abcdef"):
-        raise DataError(
-            f"{sidecar} holds no SHA-256; remove it, or write it with: sha256sum {path.name} > {sidecar.name}"
-        )
-    return digest, None
+    known = sidecar.read_text(encoding="ascii", errors="replace").split(" ")[0].strip().lower()
+    advice = f"remove it, or write it with: sha256sum {path.name} > {sidecar.name}"
+    ensure(re.fullmatch(r"[0-9a-f]{64}", known), f"{sidecar} holds no SHA-256; {advice}")
+    return known, None
 
 
-def _digest(path: Path) -> str:
+def digest(path: Path, kind: str = "sha256") -> str:
+    """The checksum of a file."""
     try:
         with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            return hashlib.file_digest(file, partial(hashlib.new, kind, usedforsecurity=False)).hexdigest()
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def _differ(expected: str, found: str) -> str:
-    return f"expected SHA-256 {expected[:12]}..., found {found[:12]}..."
+def _differ(expected: str | None, found: str) -> str:
+    return f"expected SHA-256 {str(expected)[:12]}..., found {found[:12]}..."
 
 
 def _sidecar(path: Path) -> Path:
@@ -299,13 +268,12 @@ def _sidecar(path: Path) -> Path:
 
 def _small(origin: str, key: str, values: np.ndarray) -> np.ndarray:
     """Integers in the smallest type that holds them."""
-    if values.dtype.kind not in "iu":
-        raise DataError(f"{origin}: {key} must hold integers, got {values.dtype}")
+    ensure(values.dtype.kind in "iu", f"{origin}: {key} must hold integers, got {values.dtype}")
     low, high = int(values.min()), int(values.max())
-    for kind in (np.uint8, np.int8, np.uint16, np.int16, np.int32, np.int64):
-        if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max:
-            return values.astype(kind)
-    raise DataError(f"{origin}: {key} must lie within 64 bits, found {high}")
+    kinds = map(np.iinfo, (np.uint8, np.int8, np.uint16, np.int16, np.int32, np.int64))
+    fits = [kind.dtype for kind in kinds if kind.min <= low and high <= kind.max]
+    ensure(fits, f"{origin}: {key} must lie within 64 bits, found {high}")
+    return values.astype(fits[0])
 
 
 def _is_field(key: str) -> bool:

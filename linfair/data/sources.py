@@ -13,13 +13,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tqdm import tqdm
+
 from linfair import paths
 from linfair.data import packs
-from linfair.data.collection import Collection, DataError
+from linfair.data.collection import Collection, DataError, ensure
 from linfair.data.folder import read_folder
 from linfair.data.images import files_of
 from linfair.data.official import CIFAR10, SVHN, Release
-from linfair.data.table import TABLE, check_named, has_folders
+from linfair.data.table import NEEDED, TABLE, check_named, has_folders
 from linfair.data.utkface import holds_faces, read_utkface
 from linfair.names import unknown
 
@@ -35,73 +37,48 @@ OBTAIN_UTKFACE = (
 
 @dataclass(frozen=True)
 class Source:
-    """How a data set lies on disk.
-
-    Attributes:
-        packs: File names of its packs.
-        files: What its own files are called, in words.
-        kind: `batches` (CIFAR-10), `mat` (SVHN), `files` (UTKFace) or `folder`, for its own files.
-        places: Folders below the one that is looked in which may hold its own files.
-        holds: Whether a folder holds them.
-        read: Reads them.
-        release: What its publishers give, where it may be downloaded.
-    """
+    """How a data set lies on disk: as a pack, or as its publishers' or its owner's files."""
 
     packs: tuple[str, ...]
-    files: str
-    kind: str
-    places: tuple[str, ...]
-    holds: Callable[[Path], bool]
+    files: str  # what its own files are called, in words
+    places: tuple[str, ...]  # folders, below the one that is looked in, which may hold its own files
+    holds: Callable[[Path], bool]  # whether a folder holds them
     read: Callable[..., Collection]
-    release: Release | None = None
+    release: Release | None = None  # where it may be downloaded
 
 
 SOURCES = {
     "cifar10": Source(
-        ("cifar10.npz",),
-        f"{CIFAR10.folder}/",
-        CIFAR10.kind,
-        (CIFAR10.folder, ""),
-        CIFAR10.partly_in,
-        CIFAR10.read,
-        CIFAR10,
+        ("cifar10.npz",), f"{CIFAR10.folder}/", (CIFAR10.folder, ""), CIFAR10.partly_in, CIFAR10.read, CIFAR10
     ),
     "svhn": Source(
-        ("svhn.npz", "svhn10k.npz"),
-        " and ".join(SVHN.files),
-        SVHN.kind,
-        ("", "svhn", "SVHN"),
-        SVHN.partly_in,
-        SVHN.read,
-        SVHN,
+        ("svhn.npz", "svhn10k.npz"), " and ".join(SVHN.files), ("", "svhn", "SVHN"), SVHN.partly_in, SVHN.read, SVHN
     ),
     "utkface": Source(
-        ("utkface.npz", "utkface32.npz"), "UTKFace/", "files", ("UTKFace", "utkface", ""), holds_faces, read_utkface
+        ("utkface.npz", "utkface32.npz"), "UTKFace/", ("UTKFace", "utkface", ""), holds_faces, read_utkface
     ),
-    "folder": Source(("folder.npz",), TABLE, "folder", ("",), lambda folder: (folder / TABLE).is_file(), read_folder),
+    "folder": Source(("folder.npz",), TABLE, ("",), lambda folder: (folder / TABLE).is_file(), read_folder),
 }
+KINDS = {"cifar10": "batches", "svhn": "mat", "utkface": "files", "folder": "folder"}
+"""What the sources' own files are called in reports."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """Where a source is: a file of the kind `pack`, or a folder of its own files (`Source.kind`)."""
+    """Where a source is: a file of the kind `pack`, or a folder of its own files (one of `KINDS`)."""
 
     path: Path
     kind: str
 
 
 def find(name: str, root: str | Path | None = None) -> Found | None:
-    """Look for a source's files, in the folder (or at the pack) `root` only if it is given; None if they are nowhere.
-
-    Whether they are sound shows when they are read.
-    """
-    if name not in SOURCES:
-        raise DataError(unknown("there is no source", name, SOURCES))
+    """Where a source's files (or the pack `root`) are, in `root` only if it is given; None if they are nowhere."""
+    ensure(name in SOURCES, unknown("there is no source", name, SOURCES))
     source = SOURCES[name]
     for place in paths.data_folders(root):
         if place.suffix == ".npz" and place.is_file():
             return Found(place, "pack")
-        own = [Found(place / one, source.kind) for one in source.places if source.holds(place / one)]
+        own = [Found(place / one, KINDS[name]) for one in source.places if source.holds(place / one)]
         packed = [Found(place / file, "pack") for file in source.packs if (place / file).is_file()]
         both = own + packed if name == "folder" else packed + own  # a user's own files are newer than a pack of them
         if not both and name == "folder" and root is not None and has_folders(place):
@@ -115,37 +92,30 @@ def read(name: str, root: str | Path | None = None, *, strict: bool | None = Non
     """Read a source, from wherever it is found; a second time in one process from memory.
 
     `strict` makes skipped files errors; by default it is what `LINFAIR_STRICT` says. `options` are of `read_folder`.
-
-    Raises:
-        DataError: If nothing is found (says where it looked), or what is found cannot be used.
     """
     found = find(name, root)
-    if found is None:
-        looked = paths.data_folders(root)
-        where = ", ".join(f"{place}{'' if place.exists() else ' (no such folder)'}" for place in looked)
-        raise DataError(
-            f"no {TABLE} in {where}; a folder needs one, with the columns file and label, or a folder of images for "
-            "each label"
-            if name == "folder"
-            else f"{name} not found in {where} (looked for {', '.join((*SOURCES[name].packs, SOURCES[name].files))}); "
-            f"run `linfair data fetch {name}`, or name the folder that has it in LINFAIR_DATA; `linfair data status` "
-            "shows what is where"
-        )
+    looked = paths.data_folders(root)
+    where = ", ".join(f"{place}{'' if place.exists() else ' (no such folder)'}" for place in looked)
+    ensure(found or name != "folder", f"no {TABLE} in {where}; {NEEDED}")
+    ensure(
+        found,
+        f"{name} not found in {where} (looked for {', '.join((*SOURCES[name].packs, SOURCES[name].files))}); "
+        f"run `linfair data fetch {name}`, or name the folder that has it in LINFAIR_DATA; `linfair data status` "
+        "shows what is where",
+    )
     strict = os.environ.get("LINFAIR_STRICT", "") not in ("", "0") if strict is None else strict
     return _read(name, found, _stamp(name, found), strict, tuple(sorted(options.items())))
 
 
 def checksum_state(found: Found) -> str:
-    """`checksum ok`, `checksum differs: ...` or `no checksum known`, for what was found.
-
-    Official files are compared with the MD5 of the release, packs with their SHA-256.
-    """
+    """`checksum ok`, `checksum differs: ...` or `no checksum known`: MD5 for official files, SHA-256 for packs."""
     if found.kind == "pack":
         return packs.checksum_state(found.path)
-    release = {source.kind: source.release for source in SOURCES.values()}[found.kind]
+    release = next(SOURCES[name].release for name, kind in KINDS.items() if kind == found.kind)
     if release is None:
         return "no checksum known"
-    wrong = [file for file, digest in release.files.items() if _md5(found.path / file) != digest]
+    files = {found.path / file: md5 for file, md5 in release.files.items()}
+    wrong = [path.name for path, md5 in files.items() if not path.is_file() or packs.digest(path, "md5") != md5]
     return f"checksum differs: {', '.join(wrong)}" if wrong else "checksum ok"
 
 
@@ -154,16 +124,11 @@ def fetch(name: str, folder: str | Path | None = None) -> Found:
 
     What is there already, complete and with the right checksum, is not downloaded again. The folder is by default the
     first of the places where data are looked for.
-
-    Raises:
-        DataError: If the download fails, or the source may not be downloaded (then how to obtain it, and its terms).
     """
     folder = Path(folder).expanduser() if folder is not None else paths.data_folders()[0]
-    if name == "utkface":
-        raise DataError(OBTAIN_UTKFACE.format(folder=folder))
+    ensure(name != "utkface", OBTAIN_UTKFACE.format(folder=folder))
     release = SOURCES[name].release if name in SOURCES else None
-    if release is None:
-        raise DataError(f"{name!r} cannot be fetched; cifar10 and svhn can, utkface says how to obtain it")
+    ensure(release, f"{name!r} cannot be fetched; cifar10 and svhn can, utkface says how to obtain it")
     found = find(name, folder)
     if found is not None and checksum_state(found) == "checksum ok":
         return found
@@ -181,7 +146,7 @@ def fetch(name: str, folder: str | Path | None = None) -> Found:
             f"{name} could not be downloaded into {folder} ({type(error).__name__}: {error}); nothing of it was kept. "
             f"Try again, or download it elsewhere and copy {SOURCES[name].files} into that folder"
         ) from error
-    return Found(target, release.kind)
+    return Found(target, KINDS[name])
 
 
 def _download(release: Release, part: Path) -> None:
@@ -193,7 +158,8 @@ def _download(release: Release, part: Path) -> None:
     digests = {name: f"md5:{release.urls[url]}" for name, url in names.items()}
     store = pooch.create(part, base_url="", registry=digests, urls=names, retry_if_failed=RETRIES)
     for name in names:
-        path = store.fetch(name, progressbar=True)
+        with tqdm(desc=name, unit="B", unit_scale=True) as bar:
+            path = store.fetch(name, downloader=pooch.HTTPDownloader(progressbar=bar))
         if tarfile.is_tarfile(path):
             with tarfile.open(path) as archive:
                 for file in release.files:
@@ -215,9 +181,8 @@ def _chosen(
     """The columns of a pack that was made from a folder, at the size it was made with; conflicts were settled then."""
     columns = tuple(collection.names) if columns is None else columns
     check_named(str(path), columns, tuple(collection.names))
-    if collection.images.shape[2:] != (size, size):
-        height, width = collection.images.shape[2:]
-        raise DataError(f"{path} holds images of {width}x{height} pixels, size={size} was asked for")
+    height, width = collection.images.shape[2:]
+    ensure(height == width == size, f"{path} holds images of {width}x{height} pixels, size={size} was asked for")
     fields = {column: collection.fields[column] for column in columns}
     return replace(collection, fields=fields, names={column: collection.names[column] for column in columns})
 
@@ -236,10 +201,3 @@ def _stamp(name: str, found: Found) -> str:
             about = file.stat()
             state.update(f"{file}\0{about.st_size}\0{about.st_mtime_ns}\n".encode())
     return state.hexdigest()
-
-
-def _md5(path: Path) -> str | None:
-    if not path.is_file():
-        return None
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from linfair.data.collection import DataError
+from linfair.data.collection import DataError, ensure
 from linfair.data.images import files_of
 from linfair.data.values import cleaned
 from linfair.names import closest
 
 TABLE = "labels.csv"
+NEEDED = f"a folder needs a table {TABLE} with the columns file and label, or a folder of images for each label"
 SPLITS = {
     "train": ("train", "training"),
     "test": ("test", "testing"),
@@ -35,11 +36,7 @@ _BOMS = {  # UTF-32 before UTF-16, whose mark it starts with
 
 
 def read_table(folder: Path) -> tuple[str, pd.DataFrame]:
-    """What was read, for messages, and its cells as text: one column is `file`, the index has the line numbers.
-
-    Raises:
-        DataError: If there is neither a table nor folders of labels, or the table cannot be read; names the line.
-    """
+    """What was read, for messages, and its cells as text: one column is `file`, the index has the line numbers."""
     if (folder / TABLE).exists() or not has_folders(folder):
         return str(folder / TABLE), _from_csv(folder / TABLE)
     return f"{folder} (labels are folders)", _from_folders(folder)
@@ -55,28 +52,22 @@ def has_folders(folder: Path) -> bool:
 def check_named(where: str, asked: Iterable[str], there: Sequence[str]) -> None:
     """Refuse columns that are not there, with those there are and the closest to the first unknown one."""
     unknown = [column for column in asked if column not in there]
-    if unknown:
-        close = closest(unknown[0], there)
-        hint = f" (did you mean {close}?)" if close else ""
-        raise DataError(f"{where} has no column {', '.join(unknown)}; there are {', '.join(there)}{hint}")
+    near = closest(unknown[0], there) if unknown else None
+    hint = f" (did you mean {near}?)" if near else ""
+    ensure(not unknown, f"{where} has no column {', '.join(unknown)}; there are {', '.join(there)}{hint}")
 
 
 def split_name(text: str) -> str | None:
-    """The split that a user's word stands for; None if it stands for no split.
-
-    >>> [split_name(word) for word in ("Training", "dev", "holdout")]
-    ['train', 'val', None]
-    """
+    """The split that a user's word (`Training`, `dev`) stands for; None if it stands for no split."""
     return next((name for name, words in SPLITS.items() if text.casefold() in words), None)
 
 
 def _from_csv(path: Path) -> pd.DataFrame:
-    """Read with `csv` and not pandas, which fills short lines, and does not say where a line starts."""
+    """Read with `csv`: pandas fills short lines, and does not say where a line starts."""
     try:
         raw = path.read_bytes()
         text = raw.decode(next((name for mark, name in _BOMS.items() if raw.startswith(mark)), "utf-8"))
-        if "\0" in text:
-            raise DataError(f"{path} holds zero bytes, as UTF-16 without a mark does; save it as CSV in UTF-8")
+        ensure("\0" not in text, f"{path} holds zero bytes, as UTF-16 without a mark does; save it as CSV in UTF-8")
         first = re.match(r'"?sep=([,;|\t])"?\s*?(\r\n|\r|\n)', text)
         text = text[first.end() :] if first else text
         reader = csv.reader(
@@ -84,27 +75,20 @@ def _from_csv(path: Path) -> pd.DataFrame:
         )
         rows = {reader.line_num + bool(first): [cleaned(cell) for cell in row] for row in reader}
     except FileNotFoundError:
-        raise DataError(
-            f"there is no {path}: a folder needs a table {TABLE} with the columns file and label, or a folder of "
-            "images for each label"
-        ) from None
+        raise DataError(f"there is no {path}: {NEEDED}") from None
     except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path} is not {error.encoding.upper()} text ({error.reason}); save it as CSV in UTF-8"
-        ) from error
+        kind = f"{error.encoding.upper()} text ({error.reason})"
+        raise DataError(f"{path} is not {kind}; save it as CSV in UTF-8") from error
     except (OSError, csv.Error) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
     rows = {number: row for number, row in rows.items() if any(row)}
-    if len(rows) < 2:
-        raise DataError(f"{path} has no lines below its header")
+    ensure(len(rows) > 1, f"{path} has no lines below its header")
     header = rows.pop(min(rows))
     twice = [name for name in header if header.count(name) > 1]
-    if twice:
-        raise DataError(f"{path} has the column {twice[0]!r} twice")
+    ensure(not twice, f"{path} has the column {', '.join(map(repr, twice[:1]))} twice")
     check_named(str(path), ["file"], header)
     for number, row in rows.items():
-        if len(row) != len(header):
-            raise DataError(f"{path}, line {number}: {len(row)} cells, the header has {len(header)}")
+        ensure(len(row) == len(header), f"{path}, line {number}: {len(row)} cells, the header has {len(header)}")
     return pd.DataFrame.from_dict(rows, orient="index", columns=header)
 
 
@@ -128,17 +112,14 @@ def _from_folders(folder: Path) -> pd.DataFrame:
     images = _parts(folder)
     splits = {top: split_name(top) for top in sorted({parts[0] for parts in images if len(parts) > 1})}
     by_split = None not in splits.values()
-    if not by_split and "train" in splits.values() and len(set(splits.values()) - {None}) > 1:
-        known, others = ([top for top, name in splits.items() if (name is None) is other] for other in (False, True))
-        raise DataError(
-            f"{folder}: the folders {', '.join(known)} are splits, {', '.join(others[:5])} are not; move them away, or "
-            f"write a table {TABLE}"
-        )
+    known, others = ([top for top, name in splits.items() if (name is None) is other] for other in (False, True))
+    mixed = f"{folder}: the folders {', '.join(known)} are splits, {', '.join(others[:5])} are not"
+    one_kind = by_split or "train" not in splits.values() or len(set(splits.values()) - {None}) == 1
+    ensure(one_kind, f"{mixed}; move them away, or write a table {TABLE}")
     depth = 2 if by_split else 1
-    if by_split and all(len(parts) <= depth for parts in images):
-        raise DataError(
-            f"{folder}: {', '.join(splits)} hold images without a folder for each label, and no {TABLE} is there"
-        )
+    labelled = not by_split or any(len(parts) > depth for parts in images)
+    flat = f"{folder}: {', '.join(splits)} hold images without a folder for each label"
+    ensure(labelled, f"{flat}, and no {TABLE} is there")
     lines = {
         "file": ["/".join(parts) for parts in images],
         "label": [cleaned(parts[depth - 1]) if len(parts) > depth else "" for parts in images],

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from linfair.data.collection import Collection, DataError, Skipped
+from linfair.data.collection import Collection, Skipped, ensure
 from linfair.data.images import SUFFIXES, check_skips, content_digest, files_of, numbered, pictures
 from linfair.names import hint
 
@@ -28,15 +28,8 @@ AGE_EDGES = (2, 13, 18, 65)
 def fields_of(name: str) -> dict[str, int]:
     """Age, gender and race from a file's name; a name with fewer than three fields keeps its age, the others are -1.
 
-    With two fields before the date nobody can say whether gender or race is missing: both are -1.
-
-    Raises:
-        ValueError: If the age is missing, the name has another form, or a value is absurd; says which.
-
-    >>> fields_of("26_1_3_20170116174525125.jpg.chip.jpg")
-    {'age': 26, 'gender': 1, 'race': 3}
-    >>> fields_of("39_1_20170116174525125.jpg.chip.jpg")
-    {'age': 39, 'gender': -1, 'race': -1}
+    With two fields before the date nobody can say whether gender or race is missing. A `ValueError` names what is
+    missing or absurd.
     """
     tokens = name.split("_")
     date = next((i for i, token in enumerate(tokens) if re.match(r"\d{8}", token)), None)
@@ -58,14 +51,10 @@ def fields_of(name: str) -> dict[str, int]:
 
 
 def read_utkface(folder: str | Path, *, strict: bool = False) -> Collection:
-    """Read the original files below a folder, resized to 32x32: `age` (years), `gender`, `race`; no official split.
+    """Read the original files below a folder at 32x32: `age` (years), `gender`, `race`; there is no official split.
 
-    Identical pictures (at full size) get one number in `same`. A file that is there twice, with one name and one
-    picture in two subfolders, counts once. What cannot be used is skipped and listed, or with `strict` an error; names
-    that lack gender or race are listed too, and used for age only (the missing fields are -1).
-
-    Raises:
-        DataError: If no file can be used, or one was skipped and `strict` is set.
+    Identical pictures (at full size) get one number in `same`; a file that is in two subfolders counts once. Names that
+    lack gender or race are used for age only (the missing fields are -1), and listed among the skipped files.
     """
     folder = Path(folder)
     skipped, wanted, values = [], [], []
@@ -117,16 +106,13 @@ def utkface_field(fields: Mapping[str, np.ndarray], name: str) -> tuple[np.ndarr
     """Numbers (-1 for an image that is left out) and names of a way to label or group UTKFace.
 
     `name` is `age`, `age5`, `race`, `gender`, or several joined by `x`; `fields` holds years, gender and race.
-
-    >>> utkface_field({"age": np.array([1, 2, 64, 65])}, "age")[0].tolist()
-    [-1, 0, 2, 3]
     """
     if "x" in name:
         (one, names), (two, more) = (utkface_field(fields, part) for part in name.split("x", 1))
         joined = np.where((one >= 0) & (two >= 0), one * len(more) + two, -1)
         return joined, tuple(f"{a}, {b}" for a in names for b in more)
-    if name not in NAMES:
-        raise DataError(f"utkface has no label or group {name!r} (two are joined as racexgender); {hint(name, NAMES)}")
+    problem = f"utkface has no label or group {name!r} (two are joined as racexgender)"
+    ensure(name in NAMES, f"{problem}; {hint(name, NAMES)}")
     if name.startswith("age"):
         return np.searchsorted(AGE_EDGES, fields["age"], side="right") - (name == "age"), NAMES[name]
     return fields[name], NAMES[name]

@@ -26,40 +26,24 @@ _HOMOGLYPHS = str.maketrans(
 
 
 def cleaned(cell: str) -> str:
-    """A cell in the form NFC, without blanks around it, on one line.
-
-    >>> cleaned(" Malmo\u0308 ") == "Malm\u00f6"
-    True
-    """
+    """A cell in the form NFC, without blanks around it, on one line."""
     return re.sub(r"\s*[\r\n\t\v\f\u2028\u2029]+\s*", " ", unicodedata.normalize("NFC", cell).strip())
 
 
 def is_missing(value: str) -> bool:
-    """Whether a cell stands for a missing value.
-
-    >>> [is_missing(value) for value in ("", "NaN", "n/a", "None", "?", "0", "unknown")]
-    [True, True, True, True, True, False, False]
-    """
+    """Whether a cell stands for a missing value."""
     return _visible(unicodedata.normalize("NFKC", value)).strip().casefold() in MISSING
 
 
 def in_order(values: Sequence[str]) -> tuple[str, ...]:
-    """The distinct values: as numbers (also `1.5`, `1e3`, `10%`) where all are numbers, else as text.
-
-    >>> in_order(["10.0", "2.0", "1", "1e1", "-3"]), in_order(["10", "9", "x"])
-    (('-3', '1', '2.0', '10.0', '1e1'), ('10', '9', 'x'))
-    """
+    """The distinct values: as numbers (also `1.5`, `1e3`, `10%`) where all are numbers, else as text."""
     distinct = sorted(set(values))
     numbers = {value: number(value) for value in distinct}
     return tuple(distinct if None in numbers.values() else sorted(distinct, key=numbers.__getitem__))
 
 
 def number(value: str) -> Decimal | None:
-    """The number that a value writes, a per cent sign aside, as `1.5`, `1,5` or `1,500`; None if it is not a number.
-
-    >>> number("007"), number("2,50"), number("1,000"), number("10%"), number("nan"), number("1-2")
-    (Decimal('7'), Decimal('2.50'), Decimal('1000'), Decimal('10'), None, None)
-    """
+    """The number that a value writes, a per cent sign aside, as `1.5`, `1,5` or `1,500`; None if it is not a number."""
     if _THOUSANDS.fullmatch(value):
         value = value.replace(",", "")
     elif _DECIMAL_COMMA.fullmatch(value):
@@ -68,11 +52,7 @@ def number(value: str) -> Decimal | None:
 
 
 def lookalikes(values: Sequence[str]) -> list[tuple[str, ...]]:
-    r"""Distinct values that a reader cannot tell apart, or that mean one number, together.
-
-    >>> lookalikes(["dark", "Dark ", "bright", "dar\u200bk", "1", "1.0"])
-    [('1', '1.0'), ('Dark ', 'dark', 'dar\u200bk')]
-    """
+    """Distinct values that a reader cannot tell apart, or that mean one number, together."""
     found: dict[object, list[str]] = {}
     for value in sorted(set(values)):
         written = number(value)
@@ -82,11 +62,7 @@ def lookalikes(values: Sequence[str]) -> list[tuple[str, ...]]:
 
 
 def told_apart(values: Sequence[str]) -> dict[str, str]:
-    r"""A name for each value: itself, or with escapes where another value would be printed alike.
-
-    >>> told_apart(["dark", "dar\u200bk", "bright"])["dar\u200bk"]
-    'dar\\u200bk'
-    """
+    """A name for each value: itself, or with escapes where another value would be printed alike."""
     printed: dict[str, list[str]] = {}
     for value in set(values):
         printed.setdefault(_printed(value), []).append(value)

@@ -245,7 +245,7 @@ def test_to_another_device_keeps_everything_else() -> None:
         (lambda: digits(majority_fraction=1.1), "got 0.1, 1.1"),
         (lambda: digits(shift=3), "got 3"),
         (lambda: digits(shift=-1), "got -1"),
-        (lambda: toy(boundary="line"), "no boundary 'line'; there are sine, parabola"),
+        (lambda: toy(boundary="line"), "no boundary 'line'; did you mean 'sine'"),
         (lambda: toy(minority=0), "minority=0"),
         (lambda: toy(amplitude=3, boundary="parabola", frequency=0), "amplitude 3 leaves one side"),
     ],

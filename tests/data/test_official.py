@@ -124,8 +124,8 @@ GOOD = {b"data": np.zeros((3, 3072), np.uint8), b"labels": [0, 1, 2]}
         ({b"labels": [1]}, "data must be .* got NoneType"),
         (GOOD | {b"labels": [0, 1]}, "3 images need a list of as many labels, got 2 of them"),
         (GOOD | {b"labels": None}, "got NoneType"),
-        (GOOD | {b"labels": [0, 1, 10]}, r"labels are integers 0\.\.9, found 10"),
-        (GOOD | {b"labels": [0, 1, "two"]}, "found 'two'"),
+        (GOOD | {b"labels": [0, 1, 10]}, r"labels are integers 0\.\.9, found .10"),
+        (GOOD | {b"labels": [0, 1, "two"]}, "found ..two.."),
     ],
 )
 def test_content_that_is_no_batch_is_refused(
@@ -185,8 +185,8 @@ X, Y = np.zeros((32, 32, 3, 4), np.uint8), np.array([[1], [2], [3], [10]], np.ui
         ({"X": X.astype(float), "y": Y}, "X must be uint8 .* got float64"),
         ({"X": X.transpose(3, 0, 1, 2), "y": Y}, r"got uint8 of shape \(4, 32, 32, 3\)"),
         ({"X": X, "y": Y[:3]}, r"4 images need y of shape \(4, 1\), got \(3, 1\)"),
-        ({"X": X, "y": Y - 1}, r"y holds digits 1\.\.10 .10 is digit 0., found 0\.\.9"),
-        ({"X": X, "y": Y + 1}, r"found 2\.\.11"),
+        ({"X": X, "y": Y - 1}, r"y holds digits 1\.\.10 .10 is digit 0., found .0."),
+        ({"X": X, "y": Y + 1}, r"found .11."),
     ],
 )
 def test_content_that_is_not_svhn_is_refused(

@@ -68,7 +68,7 @@ def test_nothing_found_says_where_it_looked_and_what_to_do(name: str, tmp_path: 
 def test_unknown_sources_are_refused() -> None:
     with pytest.raises(DataError, match="no source 'mnist'; there are cifar10, svhn, utkface, folder"):
         read("mnist")
-    with pytest.raises(DataError, match="no labels.csv in .*a folder needs one"):
+    with pytest.raises(DataError, match="no labels.csv in .*a folder needs a table"):
         read("folder")
 
 

@@ -158,7 +158,7 @@ def _download(release: Release, part: Path) -> None:
     digests = {name: f"md5:{release.urls[url]}" for name, url in names.items()}
     store = pooch.create(part, base_url="", registry=digests, urls=names, retry_if_failed=RETRIES)
     for name in names:
-        with tqdm(desc=name, unit="B", unit_scale=True) as bar:
+        with tqdm(desc=name, total=1, unit="B", unit_scale=True) as bar:  # the server says how many
             path = store.fetch(name, downloader=pooch.HTTPDownloader(progressbar=bar))
         if tarfile.is_tarfile(path):
             with tarfile.open(path) as archive:

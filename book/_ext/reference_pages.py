@@ -14,13 +14,13 @@ import re
 from collections.abc import Callable, Iterable
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 
 import claims_page
 import pandas as pd
 from linfair_book import notebooks
 from linfair_book.build import repository
-from result_columns import WHAT, meaning
+from linfair_book.tables import RESULTS, registry
+from result_columns import meaning
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 
@@ -28,7 +28,6 @@ import linfair
 from linfair.cli.main import app
 
 LINE = re.compile(r"^% generated: (.+)$", re.MULTILINE)
-RESULTS = Path("book/results")
 VERSIONS = ("torch", "numpy", "pandas", "scikit-learn", "matplotlib", "jupyter-book", "myst-nb")
 
 API = {
@@ -186,8 +185,8 @@ def results() -> str:
 
 def _what(stem: str, rows: pd.DataFrame) -> str:
     """What a table holds: in words where somebody wrote them, else what its rows say."""
-    if stem in WHAT:
-        return WHAT[stem]
+    if known := registry().get(stem):
+        return f"{known['holds']}. Made by `{known['made_by']}`"
     said = [
         f"{name} {', '.join(map(str, dict.fromkeys(rows[name])))}"
         for name in ("profile", "data", "network", "width", "method")

@@ -1,19 +1,4 @@
-"""What the committed tables hold, file by file, and what their columns mean; the Reference shows both."""
-
-WHAT = {
-    "data_counts": "how many images each group of each data set has, by split and label",
-    "utkface_race_thin": "ResNet18 of width 8 on UTKFace by race, SNL, with control and repairs: notebook 12",
-    "utkface_age_thin": "the same by age, without eigenvalues: notebook 12",
-    "digits_mlp_snl": "MLP on digits, SNL at five budgets, with control: the README's figure, notebook 09",
-    "digits_mlp_mitigation": "MLP on digits, SNL: fine-tuned plainly and with each mitigation, with controls",
-    "digits_resnet18_mitigation": "thin ResNet18 on digits, DeepReDuce: fine-tuned plainly and with three mitigations",
-    "digits_mlp_upsampling": "MLP on digits, one group's training images repeated",
-    "digits_resnet18_deepreduce": "thin ResNet18 on digits: DeepReDuce, and SNL's mask and random masks at its counts",
-    "digits_resnet18_starts": "thin ResNet18 on digits, DeepReDuce from two starts: notebook 07",
-    "released_switches": "one disagreement of the paper and its released code at a time: notebook 06",
-    "performance": "floors, seconds of stages and steps, gains: the page on speed",
-    "evidence": "numbers noted by notebooks that judge claims no rows can judge, with interval and provenance",
-}
+"""What the columns of the committed tables mean, for the Reference."""
 
 COLUMNS = {
     "budget": "share of ReLUs asked for; 1 for the original network",

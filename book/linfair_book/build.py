@@ -17,11 +17,15 @@ Why they are needed:
 
 import argparse
 import hashlib
+import io
 import shutil
+import subprocess
 import sys
+import tarfile
+import tempfile
 from pathlib import Path
 
-from linfair_book import vendor
+from linfair.paths import whole
 
 MATHJAX_VERSION = "3.2.2"
 MATHJAX_FILE = "mathjax/tex-svg-full.js"  # draws glyphs as SVG paths, so it needs no font files
@@ -40,17 +44,7 @@ class BookError(Exception):
 
 
 def repository(start: Path | None = None) -> Path:
-    """Find the folder that holds `_toc.yml`: upwards from `start`, then next to the package.
-
-    Args:
-        start: Folder to start from; the current one by default.
-
-    Returns:
-        Absolute path of the repository root.
-
-    Raises:
-        BookError: If there is no `_toc.yml` in any of these places.
-    """
+    """The folder that holds `_toc.yml`: upwards from `start` (the current folder), then next to the package."""
     start = (start or Path.cwd()).resolve()
     for folder in [start, *start.parents, Path(__file__).resolve().parents[2]]:
         if (folder / "_toc.yml").is_file():
@@ -61,17 +55,11 @@ def repository(start: Path | None = None) -> Path:
 def inputs_digest(root: Path) -> str:
     """SHA-256 over everything a notebook's output depends on, apart from the notebook itself.
 
-    That is: the package (`linfair/`), the committed result tables (`book/results/`) and the pinned versions
-    (`constraints.txt`). Names count as well as contents, so a renamed module changes the digest.
-
-    Args:
-        root: Repository root.
-
-    Returns:
-        64 hexadecimal digits.
+    That is: both packages, the committed result tables and the pinned versions (`constraints.txt`). Names count as well
+    as contents, so a renamed module changes the digest.
     """
     files = [root / "constraints.txt"]
-    for folder in ("linfair", "book/results"):
+    for folder in ("linfair", "book/linfair_book", "book/results"):
         files += [path for path in (root / folder).rglob("*") if "__pycache__" not in path.parts]
     digest = hashlib.sha256()
     for path in sorted(path for path in files if path.is_file()):
@@ -81,25 +69,17 @@ def inputs_digest(root: Path) -> str:
 
 
 def start_afresh(root: Path) -> bool:
-    """Remove what an earlier build left and the next one must not trust.
+    """Remove what an earlier build left and the next one must not trust; whether every notebook will be executed anew.
 
     Always the site and Sphinx's parsed pages: a page that left `_toc.yml` would stay, and a warning is only
     given when a page is parsed, so a second build with warnings as errors would pass. The cache of executed
     notebooks, which is what takes long to make, goes only if `inputs_digest` has changed since it was filled.
-
-    Args:
-        root: Repository root.
-
-    Returns:
-        True if there was a cache and it was removed: the next build executes every notebook.
     """
     for folder in (HTML, DOCTREES):
-        if (root / folder).is_dir():
-            shutil.rmtree(root / folder)
-    digest, record = inputs_digest(root), root / DIGEST
+        shutil.rmtree(root / folder, ignore_errors=True)
+    digest, record, stale = inputs_digest(root), root / DIGEST, (root / CACHE).is_dir()
     if record.is_file() and record.read_text() == digest:
         return False
-    stale = (root / CACHE).is_dir()
     if stale:
         shutil.rmtree(root / CACHE)
     record.parent.mkdir(parents=True, exist_ok=True)
@@ -107,28 +87,44 @@ def start_afresh(root: Path) -> bool:
     return stale
 
 
-def vendor_mathjax(root: Path, timeout: float = 120.0) -> str | None:
-    """Put MathJax under `_build/static/`, from its npm package, unless it is there already.
+def npm_file(package: str, member: str, target: Path, *, timeout: float = 120.0) -> str | None:
+    """Put one file of an npm package of an exact version in place, unless it is there; the reason if it cannot be.
 
-    Args:
-        root: Repository root.
-        timeout: Seconds to wait for npm.
-
-    Returns:
-        None if the file is in place, else the reason why it is not.
+    `npm pack` downloads a package without installing it or running its scripts: what a page needs is never fetched when
+    it is opened.
     """
+    if target.is_file():
+        return None
+    if (npm := shutil.which("npm")) is None:
+        return "npm is not installed"
+    with tempfile.TemporaryDirectory() as folder:
+        command = [npm, "pack", package, "--silent", "--ignore-scripts"]
+        try:
+            subprocess.run(command, cwd=folder, timeout=timeout, check=True, capture_output=True, text=True)
+            packed = next(Path(folder).glob("*.tgz")).read_bytes()
+            with tarfile.open(fileobj=io.BytesIO(packed), mode="r:gz") as archive:
+                content = archive.extractfile(f"package/{member}").read()
+        except subprocess.TimeoutExpired:
+            return f"npm did not answer within {timeout:.0f} s"
+        except subprocess.CalledProcessError as error:
+            return f"npm failed: {(error.stderr or error.stdout).strip()[-300:]}"
+        except StopIteration:
+            return "npm left no package"
+        except (KeyError, tarfile.TarError) as error:
+            return f"the npm package is not as expected: {error}"
+    with whole(target) as part:
+        part.write_bytes(content)
+    return None
+
+
+def vendor_mathjax(root: Path, timeout: float = 120.0) -> str | None:
+    """Put MathJax under `_build/static/`, from its npm package, unless it is there; the reason if it cannot be."""
     target = root / STATIC / MATHJAX_FILE
-    return vendor.npm_file(f"mathjax@{MATHJAX_VERSION}", f"es5/{target.name}", target, timeout=timeout)
+    return npm_file(f"mathjax@{MATHJAX_VERSION}", f"es5/{target.name}", target, timeout=timeout)
 
 
 def mathjax_source(root: Path) -> str:
-    """What a page loads MathJax from: the vendored file if it is there, else the CDN.
-
-    Args:
-        root: Repository root.
-
-    Returns:
-        A path below the site's `_static/`, or an https address of the same version.
+    """What a page loads MathJax from: the vendored file below the site's `_static/` if it is there, else the CDN.
 
     >>> mathjax_source(Path("/nowhere"))
     'https://cdn.jsdelivr.net/npm/mathjax@3.2.2/es5/tex-svg-full.js'
@@ -137,40 +133,21 @@ def mathjax_source(root: Path) -> str:
 
 
 def prepare(root: Path) -> list[str]:
-    """Do what a build needs done first: vendor MathJax, remove what is stale.
-
-    Args:
-        root: Repository root.
-
-    Returns:
-        One line per thing a reader of the build's log should know.
-    """
-    lines = []
-    missing = vendor_mathjax(root)
-    if missing is None:
-        lines.append(f"MathJax {MATHJAX_VERSION} is in {STATIC.as_posix()}: pages need no network")
-    else:
-        lines.append(
+    """Vendor MathJax, remove what is stale; a line for each thing that a reader of the build's log should know."""
+    if missing := vendor_mathjax(root):
+        lines = [
             f"{missing}: pages will load MathJax from a CDN, so formulas need a network connection. "
             "Install npm and build again for pages that work offline"
-        )
+        ]
+    else:
+        lines = [f"MathJax {MATHJAX_VERSION} is in {STATIC.as_posix()}: pages need no network"]
     if start_afresh(root):
         lines.append("the package has changed since the last build: every notebook will be executed again")
     return lines
 
 
 def pages(root: Path) -> list[str]:
-    """Names of the pages in `_toc.yml`, in order, without suffix.
-
-    Args:
-        root: Repository root.
-
-    Returns:
-        Paths relative to the repository, such as `notebooks/01_toy_boundary`.
-
-    Raises:
-        BookError: If PyYAML is missing or `_toc.yml` lists nothing.
-    """
+    """Names of the pages in `_toc.yml`, in order, without suffix, such as `notebooks/01_toy_boundary`."""
     try:
         import yaml
     except ImportError as error:
@@ -193,41 +170,19 @@ def pages(root: Path) -> list[str]:
 
 
 def source(root: Path, page: str) -> Path | None:
-    """The file a page of `_toc.yml` is made from, or None if there is none.
-
-    Args:
-        root: Repository root.
-        page: Name as in `_toc.yml`, without suffix.
-
-    Returns:
-        The path of the MyST page or notebook.
-    """
+    """The MyST page or notebook that a page of `_toc.yml` is made from, None if there is none."""
     candidates = (root / f"{page}{suffix}" for suffix in (".md", ".ipynb"))
     return next((path for path in candidates if path.is_file()), None)
 
 
 def check(root: Path) -> Path:
-    """Make sure that the last build wrote every page of `_toc.yml`.
-
-    Args:
-        root: Repository root.
-
-    Returns:
-        Absolute path of the file to open.
-
-    Raises:
-        BookError: If pages are missing; the message names them.
-    """
+    """The file to open, if the last build wrote every page of `_toc.yml`; a `BookError` names the others."""
     problems = []
     for page in pages(root):
-        origin, built = source(root, page), root / HTML / f"{page}.html"
-        if origin is None:
+        if source(root, page) is None:
             problems.append(f"{page}: listed in _toc.yml, but there is no {page}.md or {page}.ipynb")
-        elif not built.is_file():
-            problems.append(f"{page}: {built.relative_to(root).as_posix()} was not written")
-    index = root / HTML / "index.html"
-    if not index.is_file():
-        problems.append(f"{index.relative_to(root).as_posix()} was not written")
+    built = [HTML / f"{page}.html" for page in ("index", *pages(root)) if page == "index" or source(root, page)]
+    problems += [f"{path.as_posix()} was not written" for path in built if not (root / path).is_file()]
     if problems:
         listing = "\n  ".join(problems)
         raise BookError(
@@ -235,24 +190,14 @@ def check(root: Path) -> Path:
             "Run 'make book'. If it builds nothing without complaint, look at 'jupyter-book --version': "
             "it must be 1.x"
         )
-    return index.resolve()
+    return (root / HTML / "index.html").resolve()
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run `prepare` or `check` from the command line.
-
-    Args:
-        arguments: Command line without the program's name; `sys.argv` by default.
-
-    Returns:
-        Exit status: 0, or 1 with a message on stderr.
-    """
+    """Run `prepare` or `check`; exit status 0, or 1 with a message on stderr."""
     parser = argparse.ArgumentParser(prog="python -m linfair_book.build", description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "step",
-        choices=("prepare", "check"),
-        help="prepare: before jupyter-book build; check: after it",
-    )
+    steps = "prepare: before jupyter-book build; check: after it"
+    parser.add_argument("step", choices=("prepare", "check"), help=steps)
     parser.add_argument("--root", type=Path, help="repository root (default: where _toc.yml is found)")
     options = parser.parse_args(arguments)
     try:

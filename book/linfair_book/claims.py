@@ -32,9 +32,9 @@ from linfair_book import notebooks, parameters
 from linfair_book.build import repository
 from linfair_book.data_pages import share_numbers
 from linfair_book.judging.judge import AGREEMENT, Verdict, judge
-from linfair_book.judging.rows import RESULTS
 from linfair_book.judging.rules import RULES, Rules
 from linfair_book.judging.rules import load as load_rules
+from linfair_book.tables import RESULTS
 
 CLAIMS = Path("book/claims.csv")
 EVIDENCE = RESULTS / "evidence.parquet"

@@ -10,6 +10,7 @@ the exact value.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -18,10 +19,10 @@ from torch import nn
 
 from linfair.data import GroupedData, Split
 from linfair.ensemble import Ensemble
-from linfair.metrics import group_gradient_norms, mean_interval, top_eigenvalues
+from linfair.metrics import group_gradient_norms, top_eigenvalues
 from linfair.study.cell import Cell, Worker
 from linfair.study.store import ResultStore, key
-from linfair.study.tables import over_seeds
+from linfair.study.tables import SIDES, over_seeds, sides, text
 from linfair.training import threads
 
 QUANTITIES = ("gradient norm", "top eigenvalue")
@@ -29,24 +30,12 @@ ORDERS = ("stored", "shuffled")
 
 
 def shuffled(data: GroupedData, split: str, *, seed: int) -> GroupedData:
-    """The same data set with one split in another order: what a loader that shuffles would hand out.
-
-    Args:
-        data: A data set.
-        split: The split to shuffle.
-        seed: Of the order.
-
-    Returns:
-        A data set with the same inputs, labels and groups; its provenance names the order.
-    """
+    """The same data set with one split in another order, as a shuffling loader hands it out; the provenance says so."""
     part = data.splits[split]
     order = torch.randperm(len(part), generator=torch.Generator().manual_seed(seed)).to(part.y.device)
     mixed = Split(part.x[order], part.y[order], part.a[order])
-    return replace(
-        data,
-        splits=data.splits | {split: mixed},
-        provenance=data.provenance | {"shuffled": {"split": split, "seed": seed}},
-    )
+    known = data.provenance | {"shuffled": {"split": split, "seed": seed}}
+    return replace(data, splits=data.splits | {split: mixed}, provenance=known)
 
 
 def estimator_bias(
@@ -56,7 +45,6 @@ def estimator_bias(
     split: str = "train",
     batch_sizes: Sequence[int] = (16, 32, 64, 128, 256),
     quantities: Sequence[str] = QUANTITIES,
-    shuffles: int = 1,
     tol: float = 1e-2,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -68,38 +56,30 @@ def estimator_bias(
         split: Where to measure; the released code takes the test split.
         batch_sizes: Inputs of a batch. One of at least the split's size is the exact value.
         quantities: Some of `QUANTITIES`.
-        shuffles: Orders that the value of `shuffled` is averaged over.
         tol: Of the eigenvalues, relative.
-        seed: Of the first order.
+        seed: Of the order that `shuffled` stands for.
 
     Returns:
         A row per (quantity, order, batch_size, group) with group_name, role, n_train, n (inputs of the group in the
-        split), batches (those that hold the group; of the last order), value, exact and ratio = value / exact (nan
+        split), batches (those that hold the group), value, exact and ratio = value / exact (nan
         where the exact value is not above 0).
-
-    Raises:
-        ValueError: For an unknown quantity, a batch size below 1, shuffles below 1, or an ensemble.
     """
-    unknown = sorted(set(quantities) - set(QUANTITIES))
-    if unknown:
+    if unknown := sorted(set(quantities) - set(QUANTITIES)):
         raise ValueError(f"no quantities {unknown}; there are {', '.join(QUANTITIES)}")
-    if shuffles < 1 or not batch_sizes or min(batch_sizes) < 1:
-        raise ValueError(f"need shuffles >= 1 and batch sizes >= 1, got {shuffles=} and {list(batch_sizes)}")
-    orders = {"stored": [data], "shuffled": [shuffled(data, split, seed=seed + number) for number in range(shuffles)]}
+    if not batch_sizes or min(batch_sizes) < 1:
+        raise ValueError(f"batch_sizes are whole numbers, at least one and each >= 1; got {list(batch_sizes)}")
+    orders = {"stored": data, "shuffled": shuffled(data, split, seed=seed)}
     lines = []
     for quantity in quantities:
         exact = [value for value, _, _ in _measured(quantity, model, data, split, tol=tol)]
-        for order, sets in orders.items():
-            for size in batch_sizes:
-                options = {"tol": tol, "estimator": "per_batch", "batch_size": size}
-                runs = [_measured(quantity, model, one, split, **options) for one in sets]
-                for group, found in enumerate(zip(*runs, strict=True)):
-                    value = sum(one[0] for one in found) / len(found)
-                    ratio = value / exact[group] if exact[group] > 0 else float("nan")
-                    about = [data.group_names[group], data.roles[group], data.counts[group], found[-1][1], found[-1][2]]
-                    lines.append([quantity, order, size, group, *about, value, exact[group], ratio])
+        for (order, one), size in product(orders.items(), batch_sizes):
+            found = _measured(quantity, model, one, split, tol=tol, estimator="per_batch", batch_size=size)
+            for group, (value, n, batches) in enumerate(found):
+                about = [data.group_names[group], data.roles[group], data.counts[group], n, batches]
+                lines.append([quantity, order, size, group, *about, value, exact[group]])
     about = ["group_name", "role", "n_train", "n", "batches"]
-    return pd.DataFrame(lines, columns=["quantity", "order", "batch_size", "group", *about, "value", "exact", "ratio"])
+    table = pd.DataFrame(lines, columns=["quantity", "order", "batch_size", "group", *about, "value", "exact"])
+    return table.assign(ratio=table["value"] / table["exact"].where(table["exact"] > 0))
 
 
 def _measured(
@@ -114,51 +94,36 @@ def _measured(
 def run_bias(
     cells: Sequence[Cell],
     *,
-    split: str = "train",
-    batch_sizes: Sequence[int] = (16, 32, 64, 128, 256),
-    quantities: Sequence[str] = QUANTITIES,
-    shuffles: int = 1,
     networks: int | None = None,
     store: ResultStore | None = None,
     progress: bool = True,
+    **options: object,
 ) -> pd.DataFrame:
     """`estimator_bias` of the original networks of a study, stored like an arm and read if it is there.
 
     Args:
         cells: From `linfair.study.grid`; their methods and budgets do not matter.
-        split: Where to measure.
-        batch_sizes: Inputs of a batch.
-        quantities: Some of `QUANTITIES`.
-        shuffles: Orders that the value of `shuffled` is averaged over.
         networks: Measure the first so many seeds of each cell only; None is all.
         store: Where; the user's cache by default.
         progress: Show progress bars of trainings.
+        options: Of `estimator_bias`.
 
     Returns:
-        Rows of `estimator_bias` with `seed` and `teacher`.
+        Its rows with `seed` and `teacher`.
     """
-    store = store or ResultStore.default()
-    settings = {"stage": "bias", "split": split, "batch_sizes": list(batch_sizes)}
-    settings |= {"quantities": list(quantities), "shuffles": shuffles, "networks": networks}
-    tables = []
+    store, tables = store or ResultStore.default(), []
     for cell in cells:
         worker = Worker(cell, store, progress)
-        name = key(settings | {"arm": worker.name("original")})
-        table = store.read(name)
-        if table is None:
-            options = {"split": split, "batch_sizes": batch_sizes, "quantities": quantities, "shuffles": shuffles}
-            teacher, digest = worker.teacher.model, worker.teacher.digest
+        name = key({"stage": "bias", "networks": networks, "arm": worker.name("original")} | options)
+        if (table := store.read(name)) is None:
+            teacher = worker.teacher
+            trained = teacher.model.networks() if isinstance(teacher.model, Ensemble) else [teacher.model]
             with threads(worker.stages.threads):
-                trained = teacher.networks() if isinstance(teacher, Ensemble) else [teacher]
-                measured = list(zip(trained, worker.sets, cell.seeds, strict=True))[:networks]
-                table = pd.concat(
-                    [
-                        estimator_bias(network, data, **options).assign(seed=seed, teacher=digest)
-                        for network, data, seed in measured
-                    ],
-                    ignore_index=True,
-                )
-            store.write(name, table)
+                parts = [
+                    estimator_bias(network, data, **options).assign(seed=seed, teacher=teacher.digest)
+                    for network, data, seed in list(zip(trained, worker.sets, cell.seeds, strict=True))[:networks]
+                ]
+            store.write(name, table := pd.concat(parts, ignore_index=True))
         tables.append(table.assign(group_name=table["group"].map(dict(enumerate(worker.sets[0].group_names)))))
     return pd.concat(tables, ignore_index=True)
 
@@ -166,74 +131,45 @@ def run_bias(
 def inflation(table: pd.DataFrame) -> pd.DataFrame:
     """How many times too large the estimators are for majority and minority: geometric means over groups, then seeds.
 
-    Args:
-        table: From `run_bias`.
-
-    Returns:
-        A row per (quantity, order, batch_size, role) with n_seeds, mean, low, high of the ratio to the exact value; the
-        interval is a t interval of its logarithm over seeds.
+    Columns quantity, order, batch_size, role, n_seeds, mean, low, high; the t interval is that of the logarithm.
     """
     by = ["quantity", "order", "batch_size", "role"]
     logs = table.assign(log=np.log(table["ratio"].where(table["ratio"] > 0)))
-    means = over_seeds(logs.groupby([*by, "seed"], sort=False, as_index=False)["log"].mean(), "log", by)
-    return means.assign(**{name: np.exp(means[name]) for name in ("mean", "low", "high")})
+    return _geometric(logs.groupby([*by, "seed"], sort=False, as_index=False)["log"].mean(), by)
 
 
 def gaps(table: pd.DataFrame) -> pd.DataFrame:
     """The minority's mean over the majority's, exactly and as estimated: what the paper's argument rests on.
 
-    Args:
-        table: From `run_bias`.
-
-    Returns:
-        A row per (quantity, order, batch_size, of) with n_seeds, mean, low, high, geometric over seeds: `of` is
-        `exact`, `estimate`, or `estimate / exact`, the distortion, paired within a seed.
+    Columns quantity, order, batch_size, of, n_seeds, mean, low, high, geometric over seeds: `of` is `exact`,
+    `estimate`, or `estimate / exact`, the distortion, paired within a seed.
     """
-    lines = []
     by = ["quantity", "order", "batch_size"]
-    for names, part in table.groupby(by, sort=False):
-        means = np.log(part.groupby(["seed", "role"])[["exact", "value"]].mean()).unstack("role")
-        exact, estimate = (means[name]["minority"] - means[name]["majority"] for name in ("exact", "value"))
-        for of, logs in (("exact", exact), ("estimate", estimate), ("estimate / exact", estimate - exact)):
-            got = mean_interval(logs.to_numpy())
-            lines.append([*names, of, got.n, *np.exp([got.mean, got.low, got.high])])
-    return pd.DataFrame(lines, columns=[*by, "of", "n_seeds", "mean", "low", "high"])
+    means = np.log(table.groupby([*by, "seed", "role"], sort=False)[["exact", "value"]].mean()).unstack("role")
+    gap = pd.DataFrame({of: means[of]["minority"] - means[of]["majority"] for of in ("exact", "value")})
+    gap = gap.rename(columns={"value": "estimate"}).assign(both=lambda one: one["estimate"] - one["exact"])
+    gap = gap.rename(columns={"both": "estimate / exact"}).rename_axis(columns="of").stack().reset_index(name="log")
+    return _geometric(gap, [*by, "of"])
 
 
-def verdict(table: pd.DataFrame) -> str:
-    """What the released estimators do at the smallest batch size, in words.
+def _geometric(logs: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    means = over_seeds(logs, "log", by)
+    return means.assign(**{name: np.exp(means[name]) for name in ("mean", "low", "high")})
 
-    A distortion of the gap between minority and majority is *shown* when its whole 95 % interval, paired within seeds,
-    lies on one side of 1.
 
-    Args:
-        table: From `run_bias`.
+def smallest_batches(table: pd.DataFrame) -> pd.DataFrame:
+    """For reading, a line for each quantity and order at the smallest batch size, with 95 % intervals.
 
-    Returns:
-        A list in markdown, a point for each quantity.
+    How many times too large the estimate is for each role, minority over majority exactly and as estimated, and by how
+    much that gap is distorted: it `shrinks` or `widens` where the whole interval lies below or above 1.
     """
-    lines = []
-    for quantity, part in table.groupby("quantity", sort=False):
-        small = part["batch_size"].min()
-        part = part[part["batch_size"] == small]
-        found = inflation(part).set_index(["order", "role"])
-        gap = gaps(part).set_index(["order", "of"])
-        texts = []
-        for order in ("shuffled", "stored"):
-            change = gap.loc[(order, "estimate / exact")]
-            kind = "shrunk" if change["high"] < 1 else "widened" if change["low"] > 1 else "no distortion shown"
-            texts.append(
-                f"{order}, the estimate is {_number(found.loc[(order, 'majority')])} times too large for the majority, "
-                f"{_number(found.loc[(order, 'minority')])} for the minority, and the ratio becomes "
-                f"{_number(gap.loc[(order, 'estimate')])} ({kind}: times {_number(change, 2)})"
-            )
-        exact = gap.loc[(ORDERS[0], "exact")]
-        lines.append(
-            f"* **{quantity.capitalize()}**, batches of {small}, {part['seed'].nunique()} seeds. Minority over "
-            f"majority is exactly {_number(exact)}. {'; '.join(texts).capitalize()}."
-        )
-    return "\n".join(lines)
-
-
-def _number(row: pd.Series, digits: int = 1) -> str:
-    return f"{row['mean']:.{digits}f} [{row['low']:.{digits}f}, {row['high']:.{digits}f}]"
+    small = table[table["batch_size"] == table.groupby("quantity")["batch_size"].transform("min")]
+    by = ["quantity", "order", "batch_size"]
+    ratios = inflation(small).assign(column=lambda rows: "too large for the " + rows["role"]).drop(columns="role")
+    moved = gaps(small).assign(column=lambda rows: "minority over majority, " + rows["of"]).drop(columns="of")
+    both = pd.concat([ratios, moved]).drop(columns="n_seeds")
+    wide = text(both, digits=2).pivot(index=by, columns="column", values="mean [95 % interval]")
+    wide = wide[list(both["column"].unique())]
+    distorted = sides(gaps(small).query("of == 'estimate / exact'").set_index(by), at=1.0)["side"]
+    words = dict(zip(SIDES, ("widens", "shrinks", "cannot tell"), strict=True))
+    return wide.assign(**{"the gap": distorted.map(words)}).rename_axis(columns=None).reset_index()

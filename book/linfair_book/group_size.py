@@ -12,6 +12,7 @@ risk is a mean over its images, so its gradient norm on the repeated images is t
 import argparse
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 from math import ceil
 from pathlib import Path
 
@@ -21,18 +22,19 @@ import torch
 
 from linfair.data import GroupedData, Split
 from linfair.data.core import provenance_of
-from linfair.metrics import mean_interval
 from linfair.study.cell import Cell, Setting, Worker, grid, setting_of
 from linfair.study.store import ResultStore
-from linfair.study.tables import drops
+from linfair.study.tables import drops, over_seeds, sides, text
 from linfair.training import Schedule
+from linfair_book.tables import place
 
 TIMES = (1, 5, 10, 20)
 """How often the group's images are repeated: the pruning paper's."""
 
-TABLE = Path("book/results/digits_mlp_upsampling.parquet")
-"""What the book reads: `python -m linfair_book.group_size` computes it (digits, MLP, ten seeds)."""
+TABLE = "digits_mlp_upsampling"
+"""What the book reads (`linfair_book.tables`): digits, MLP, ten seeds."""
 
+SPLIT = "test_balanced"
 QUANTITIES = {
     "gradient_norm": "gradient norm of the original",
     "margin": "margin of the original",
@@ -48,14 +50,6 @@ def upsample(data: GroupedData, group: int, times: int) -> GroupedData:
 
     The scale of the images stays too, so that the networks see each image as they did. Counts and roles follow the
     repeated split; the provenance says what was repeated and has counts and content of its own.
-
-    Args:
-        data: A data set.
-        group: Number of the group.
-        times: At least 1; 1 returns the data set itself.
-
-    Raises:
-        ValueError: For times < 1, or a group without training images.
 
     >>> from linfair.data import load_data
     >>> load_data("digits").counts[1], upsample(load_data("digits"), 1, 5).counts[1]
@@ -80,44 +74,23 @@ def upsample(data: GroupedData, group: int, times: int) -> GroupedData:
 
 
 def chosen_group(data: GroupedData, seed: int) -> int:
-    """A minority group of a data set, drawn by the seed.
-
-    Raises:
-        ValueError: If all groups are equally large.
-    """
+    """A minority group of a data set, drawn by the seed."""
     minority = [group for group, role in enumerate(data.roles) if role == "minority"]
     if not minority:
         raise ValueError(f"{data.name} has no minority: all groups have {data.counts[0]} training images")
     return int(np.random.default_rng([seed, 53]).choice(minority))
 
 
-def upsampled(cell: Cell, times: int, group: int | None = None) -> tuple[Setting, list[int]]:
-    """How a cell is trained whose training data hold one group several times, and that group in each seed.
-
-    Args:
-        cell: The cell.
-        times: How often the group is repeated.
-        group: Number of the group; None draws a minority group for each seed.
-
-    Raises:
-        ValueError: If the group is not equally large in all seeds, which an ensemble needs.
-    """
+def upsampled(cell: Cell, times: int) -> tuple[Setting, list[int]]:
+    """How a cell is trained whose training data hold one minority group several times, and that group in each seed."""
     own = setting_of(cell)
-    groups = [
-        chosen_group(one, seed) if group is None else group for one, seed in zip(own.sets, cell.seeds, strict=True)
-    ]
+    groups = [chosen_group(one, seed) for one, seed in zip(own.sets, cell.seeds, strict=True)]
     larger = [upsample(one, number, times) for one, number in zip(own.sets, groups, strict=True)]
-    before, sizes = len(own.sets[0].splits["train"]), sorted({len(one.splits["train"]) for one in larger})
-    if len(sizes) > 1:
-        raise ValueError(
-            f"group {group} is not equally large in all seeds (training splits of {sizes}), and an ensemble needs "
-            "that: leave group=None, which takes a minority group of each seed"
-        )
+    before, after = (len(one.splits["train"]) for one in (own.sets[0], larger[0]))
     plan, options = own.recipe, own.options
-    changed = {"base": _as_many_steps(plan.base, before, sizes[0])}
-    changed["finetune"] = _as_many_steps(plan.finetune, before, sizes[0])
+    changed = {name: _as_many_steps(getattr(plan, name), before, after) for name in ("base", "finetune")}
     if isinstance(schedule := getattr(options, "schedule", None), Schedule):
-        options = replace(options, schedule=_as_many_steps(schedule, before, sizes[0]))
+        options = replace(options, schedule=_as_many_steps(schedule, before, after))
     named = (("upsampled", tuple(groups)), ("times", times)) if times > 1 else ()  # else the plain study's arms
     return Setting(replace(plan, **changed), options, larger, larger, named), groups
 
@@ -133,7 +106,6 @@ def run_upsampling(
     cells: Sequence[Cell],
     *,
     times: Sequence[int] = TIMES,
-    group: int | None = None,
     store: ResultStore | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
@@ -142,27 +114,21 @@ def run_upsampling(
     Args:
         cells: From `linfair.study.grid`.
         times: How often the group's images are repeated; 1 must be among them, it is what others are compared with.
-        group: Number of the group; None draws a minority group for each seed, the same at all `times`.
         store: Where; the user's cache by default.
         progress: Show progress bars.
 
     Returns:
         Rows as of `study.run`, arms `original` and `plain`, with `times` and `what`: `upsampled` for that group,
         `other minority` for groups that are as rare and stay so, `majority`. `n_train` counts repeated images.
-
-    Raises:
-        ValueError: If 1 is not among the times, or as `upsampled`.
     """
     if 1 not in times:
         raise ValueError(f"times = {list(times)} has no 1, and there is nothing to compare with; add it")
-    store = store or ResultStore.default()
-    tables = []
-    for cell in cells:
-        for count in sorted(times):
-            setting, groups = upsampled(cell, count, group)
-            found = Worker(cell, store, progress, setting=setting).tables(("original", "plain"))
-            target = found["seed"].map(dict(zip(cell.seeds, groups, strict=True)))
-            tables.append(found.assign(times=count, upsampled_group=target))
+    store, tables = store or ResultStore.default(), []
+    for cell, count in product(cells, sorted(times)):
+        setting, groups = upsampled(cell, count)
+        found = Worker(cell, store, progress, setting=setting).tables(("original", "plain"))
+        target = found["seed"].map(dict(zip(cell.seeds, groups, strict=True)))
+        tables.append(found.assign(times=count, upsampled_group=target))
     table = pd.concat(tables, ignore_index=True)
     rare = table[(table["times"] == 1) & (table["role"] == "minority")]
     rare = pd.MultiIndex.from_frame(table[["seed", "group"]]).isin(pd.MultiIndex.from_frame(rare[["seed", "group"]]))
@@ -170,98 +136,56 @@ def run_upsampling(
     return table.assign(what=np.where(table["group"] == table["upsampled_group"], "upsampled", what))
 
 
-def per_seed(table: pd.DataFrame, *, split: str = "test_balanced", measured_on: str = "train") -> pd.DataFrame:
-    """What is watched, one number a seed: means over the groups of a kind.
+def per_seed(table: pd.DataFrame, *, measured_on: str = "train") -> pd.DataFrame:
+    """What is watched, one number a seed: means over the groups of a kind. Those of the original have budget 1.
 
-    Args:
-        table: From `run_upsampling`.
-        split: Where accuracies and losses are measured.
-        measured_on: Where gradient norm and margin of the original are measured: `train` or `test`.
-
-    Returns:
-        A row per (seed, times, what, quantity, budget) with `value`; `QUANTITIES` names the quantities, and those of
-        the original network have budget 1.
+    Accuracies and losses are those of the balanced test; gradient norm and margin are measured on `train` or `test`.
     """
-    parts = []
+
+    def of(rows: pd.DataFrame, *columns: str) -> list[pd.DataFrame]:
+        return [rows.assign(quantity=name, value=rows[name]) for name in columns]
+
     original = table[table["arm"] == "original"]
-    for column, where in (("gradient_norm", measured_on), ("margin", measured_on), ("accuracy", split)):
-        rows = original[original["split"] == where]
-        scale = 100 if column == "accuracy" else 1
-        parts.append(rows.assign(quantity=column, value=scale * rows[column]))
-    for times, part in table[table["split"] == split].groupby("times"):
-        lost = drops(part)
-        lost = lost[lost["arm"] == "plain"].assign(times=times)
-        parts += [lost.assign(quantity=column, value=lost[column]) for column in ("drop", "relative_drop", "excess")]
+    accuracy = original[original["split"] == SPLIT].assign(accuracy=lambda rows: 100 * rows["accuracy"])
+    lost = pd.concat([drops(part) for _, part in table[table["split"] == SPLIT].groupby("times")])
+    lost = lost[lost["arm"] == "plain"]
+    parts = of(original[original["split"] == measured_on], "gradient_norm", "margin") + of(accuracy, "accuracy")
+    parts += of(lost, "drop", "relative_drop", "excess")
     by = ["seed", "times", "what", "quantity", "budget"]
     return pd.concat(parts).groupby(by, sort=False, as_index=False)["value"].mean()
 
 
-def effects(table: pd.DataFrame, *, split: str = "test_balanced", measured_on: str = "train") -> pd.DataFrame:
-    """Levels at each number of repetitions, and differences to x1 within a seed, over seeds.
+def effects(table: pd.DataFrame, *, measured_on: str = "train") -> pd.DataFrame:
+    """Levels at each number of repetitions, and differences to x1 within a seed (`of`), over seeds; as `per_seed`."""
+    by = ["quantity", "what", "budget", "seed"]
+    values = per_seed(table, measured_on=measured_on)
+    once = values[values["times"] == 1][[*by, "value"]].rename(columns={"value": "once"})
+    changes = values.merge(once, on=by, validate="many_to_one")
+    changes = changes.assign(value=changes["value"] - changes["once"], of="minus x1")
+    return over_seeds(pd.concat([values.assign(of="level"), changes]), "value", [*by[:3], "times", "of"])
 
-    Args:
-        table: From `run_upsampling`.
-        split: Where accuracies and losses are measured.
-        measured_on: Where gradient norm and margin are measured.
 
-    Returns:
-        A row per (quantity, what, budget, times, of) with `of` = `level` or `minus x1`, and n_seeds, mean, low, high.
+def changes(found: pd.DataFrame, quantities: Sequence[str] = tuple(QUANTITIES)) -> pd.DataFrame:
+    """For reading, from `effects`: what the most repetitions change for the group and for the other minority groups.
+
+    A line for each quantity and budget: the mean at x1, the change within a seed with its 95 % interval, its side.
     """
-    values = per_seed(table, split=split, measured_on=measured_on)
-    wide = values.pivot(index=["quantity", "what", "budget", "seed"], columns="times", values="value")
-    lines = []
-    for (quantity, what, budget), part in wide.groupby(["quantity", "what", "budget"], sort=False):
-        for times in wide.columns:
-            for of, numbers in (("level", part[times]), ("minus x1", part[times] - part[1])):
-                got = mean_interval(numbers.to_numpy())
-                lines.append([quantity, what, budget, times, of, got.n, got.mean, got.low, got.high])
-    names = ["quantity", "what", "budget", "times", "of", "n_seeds", "mean", "low", "high"]
-    return pd.DataFrame(lines, columns=names)
-
-
-def verdict(table: pd.DataFrame, *, split: str = "test_balanced", measured_on: str = "train") -> str:
-    """What upsampling did to the group, at the most repetitions against x1, in words.
-
-    An effect is *shown* when its whole 95 % interval, of differences within a seed, lies on one side of 0.
-
-    Args:
-        table: From `run_upsampling`.
-        split: Where accuracies and losses are measured.
-        measured_on: Where the gradient norm is measured.
-
-    Returns:
-        One paragraph of markdown.
-    """
-    found = effects(table, split=split, measured_on=measured_on)
-    most = found["times"].max()
-    rows = found[(found["times"] == most) & (found["of"] == "minus x1")]
-    first = found[(found["times"] == 1) & (found["of"] == "level")]
-
-    def change(quantity: str, what: str, budget: float) -> str:
-        chosen = (rows["quantity"] == quantity) & (rows["what"] == what) & (rows["budget"] == budget)
-        level = first[(first["quantity"] == quantity) & (first["what"] == what) & (first["budget"] == budget)]
-        [row], [start] = rows[chosen].itertuples(), level.itertuples()
-        said = "falls" if row.high < 0 else "rises" if row.low > 0 else "shows no measurable change"
-        return f"{said} ({start.mean:.2f} at x1, {row.mean:+.2f} [{row.low:.2f}, {row.high:.2f}])"
-
-    budgets = sorted(rows.loc[rows["quantity"] == "drop", "budget"].unique(), reverse=True)
-    lost = {
-        what: "; ".join(f"at {100 * budget:g} % it {change('drop', what, budget)}" for budget in budgets)
-        for what in ("upsampled", "other minority")
-    }
-    return (
-        f"**Verdict** ({rows['n_seeds'].min()} seeds, x{most} against x1, within a seed). The upsampled group's "
-        f"gradient norm in the original {change('gradient_norm', 'upsampled', 1.0)}, its accuracy in points "
-        f"{change('accuracy', 'upsampled', 1.0)}. Its accuracy drop in points: {lost['upsampled']}. For comparison, "
-        f"the other minority groups, not repeated: {lost['other minority']}."
-    )
+    most, by = found["times"].max(), ["quantity", "budget", "what"]
+    start = found[(found["times"] == 1) & (found["of"] == "level")].set_index(by)["mean"]
+    rows = sides(found[(found["times"] == most) & (found["of"] == "minus x1")]).set_index(by)
+    shown = start.map("{:.2f}; ".format) + text(rows, digits=2)["mean [95 % interval]"] + ", " + rows["side"]
+    wide = shown.unstack("what")[["upsampled", "other minority"]].add_prefix(f"x{most} against x1: ").reset_index()
+    wide = wide.sort_values("budget", ascending=False).set_index("quantity").loc[list(quantities)].reset_index()
+    budgets = [f", {100 * budget:g} %" if budget < 1 else "" for budget in wide["budget"]]
+    wide = wide.assign(quantity=wide["quantity"].map(QUANTITIES) + budgets).drop(columns="budget")
+    return wide.rename_axis(columns=None)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Compute the book's table: digits, MLP, SNL at 20 and 2 %."""
     parser = argparse.ArgumentParser(prog="python -m linfair_book.group_size", description=main.__doc__)
     parser.add_argument("--seeds", type=int, default=10, help="number of seeds (default: 10)")
-    parser.add_argument("--to", type=Path, default=TABLE, help=f"file to write (default: {TABLE})")
+    parser.add_argument("--to", type=Path, default=place(TABLE), help="file to write (default: the book's)")
     given = parser.parse_args(arguments)
     given.to.parent.mkdir(parents=True, exist_ok=True)
     table = run_upsampling(grid("digits", "mlp", budgets=(0.2, 0.02), seeds=range(given.seeds)))

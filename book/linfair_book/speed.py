@@ -39,9 +39,10 @@ from linfair.study.plan import find, plan
 from linfair.study.recipes import Recipe, recipe
 from linfair.training import Schedule
 from linfair_book.build import repository
+from linfair_book.tables import RESULTS
 
-COUNTS = Path("book/results/data_counts.parquet")
-TABLE = Path("book/results/performance.parquet")
+COUNTS = RESULTS / "data_counts.parquet"
+TABLE = RESULTS / "performance.parquet"
 PAGE = Path("book/performance.md")
 
 SHAPE, CLASSES = (3, 32, 32), 10

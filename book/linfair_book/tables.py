@@ -1,10 +1,11 @@
-"""The figure on the README's first screen, drawn from a committed result table.
+"""The committed tables, `book/results/NAME.parquet`; `book/tables.toml` says what each holds and what makes it.
 
-`python -m linfair_book.tables` draws `book/figures/accuracy_impact.svg` from `book/results/digits_mlp_snl.parquet`;
+`python -m linfair_book.tables` draws the README's figure, `book/figures/accuracy_impact.svg`, from `digits_mlp_snl`;
 with `--compute` it first runs that study again (ten seeds, about two minutes on one core) and replaces the table.
 """
 
 import argparse
+import tomllib
 from pathlib import Path
 
 import pandas as pd
@@ -12,26 +13,37 @@ import pandas as pd
 from linfair import plots, study
 from linfair_book.build import repository
 
-TABLE = Path("book/results/digits_mlp_snl.parquet")
+RESULTS = Path("book/results")
 FIGURE = Path("book/figures/accuracy_impact.svg")
 
 
-def compute() -> pd.DataFrame:
-    """The rows of notebook 02 at its small profile."""
-    return study.run(study.grid("digits", "mlp", budgets=(0.8, 0.6, 0.4, 0.2, 0.02), seeds=range(10)))
+def registry() -> dict[str, dict[str, str]]:
+    """The committed tables by name: what each `holds`, and the command it is `made_by`."""
+    return tomllib.loads((repository() / "book/tables.toml").read_text(encoding="utf-8"))
+
+
+def place(name: str) -> Path:
+    """The file of a committed table."""
+    if name not in registry():
+        raise ValueError(f"no table {name!r}; there are {', '.join(registry())}")
+    return repository() / RESULTS / f"{name}.parquet"
+
+
+def committed(name: str) -> pd.DataFrame:
+    """The rows of a committed table."""
+    return pd.read_parquet(place(name))
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Draw the figure, with `--compute` from fresh rows."""
-    parser = argparse.ArgumentParser(prog="python -m linfair_book.tables", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m linfair_book.tables", description="Draw the README's figure.")
     parser.add_argument("--compute", action="store_true", help="run the study again and replace the table")
-    root = repository()
+    root, source = repository(), place("digits_mlp_snl")
     if parser.parse_args(arguments).compute:
-        (root / TABLE).parent.mkdir(parents=True, exist_ok=True)
-        compute().to_parquet(root / TABLE, index=False)
-    table = pd.read_parquet(root / TABLE)
+        cells = study.grid("digits", "mlp", budgets=(0.8, 0.6, 0.4, 0.2, 0.02), seeds=range(10))
+        study.run(cells).to_parquet(source, index=False)
+    table = committed("digits_mlp_snl")
     plots.style()
-    (root / FIGURE).parent.mkdir(parents=True, exist_ok=True)
     plots.role_accuracy_bars(table).savefig(root / FIGURE, metadata={"Date": None})
     print(f"{root / FIGURE}: {plots.evidence_of(table, split='test_balanced')}")
 

@@ -307,25 +307,3 @@ def side_by_side(table: pd.DataFrame, columns: list[str], *, digits: int = 1, li
         wide.insert(0, "ReLUs kept", [f"{100 * budget:g} %" for budget in wide.index])
         return wide.reset_index(drop=True)
     return wide.loc[list(shown[line].unique())].rename_axis(columns=None).reset_index()
-
-
-def verdict(gaps: pd.DataFrame) -> str:
-    """One paragraph on a `disparity` table: at which budgets the minority pays more than the control explains.
-
-    A budget counts as *more* (*less*) when the whole 95 % interval of `plain minus control` lies above (below) 0.
-    """
-    rows = gaps[gaps["of"] == "plain minus control"].sort_values("budget", ascending=False)
-    if rows.empty:
-        raise ValueError("the verdict needs the plain and the control arm; run the study with both")
-    kinds: dict[str, list[str]] = {"more": [], "less": [], "neither": []}
-    for row in rows.itertuples():
-        kind = "more" if row.low > 0 else "less" if row.high < 0 else "neither"
-        kinds[kind].append(f"{row.mean:+.1f} [{row.low:.1f}, {row.high:.1f}] at {100 * row.budget:g} %")
-    parts = [
-        ("the minority loses more than the control explains", kinds["more"]),
-        ("the minority loses less than in the control", kinds["less"]),
-        ("no difference is shown", kinds["neither"]),
-    ]
-    said = "; ".join(f"{text}: {', '.join(found)}" for text, found in parts if found)
-    said = said[:1].upper() + said[1:]
-    return f"**Verdict** ({rows['n_seeds'].min()} seeds; points of relative drop, 95 % interval). {said}."

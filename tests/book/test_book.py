@@ -96,6 +96,7 @@ def test_the_repository_is_found_from_a_folder_inside_it(tree: Path) -> None:
         (None, False),
         ("linfair/gates.py", True),
         ("linfair/study/new.py", True),
+        ("book/linfair_book/why.py", True),
         ("book/results/table.parquet", True),
         ("constraints.txt", True),
         ("linfair/__pycache__/gates.pyc", False),

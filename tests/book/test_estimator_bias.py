@@ -84,8 +84,7 @@ def test_stored_order_hides_the_minoritys_bias_because_it_is_sorted_by_class(
     ("options", "words"),
     [
         ({"quantities": ["margin"]}, r"no quantities \['margin'\]; there are gradient norm, top eigenvalue"),
-        ({"batch_sizes": []}, "batch sizes >= 1"),
-        ({"shuffles": 0}, "shuffles >= 1"),
+        ({"batch_sizes": []}, r"each >= 1; got \[\]"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(linear: nn.Module, data: GroupedData, options: dict, words: str) -> None:
@@ -111,10 +110,8 @@ def test_the_study_measures_each_seeds_original_and_keeps_the_table(
     monkeypatch.undo()
     first = estimator_bias.run_bias(cells, networks=1, **options)
     pd.testing.assert_frame_equal(first, found[found["seed"] == 0])
-    said = estimator_bias.verdict(found)
-    assert (
-        said.startswith("* **Gradient norm**, batches of 64, 2 seeds") and "Minority over majority is exactly" in said
-    )
+    shown = estimator_bias.smallest_batches(found)
+    assert shown["quantity"].tolist() == ["gradient norm"] * 2 and shown["batch_size"].tolist() == [64, 64]
 
 
 def test_inflation_is_the_geometric_mean_over_groups_and_seeds() -> None:
@@ -146,4 +143,6 @@ def test_gaps_are_paired_ratios_of_minority_to_majority() -> None:
     assert found.loc[("stored", "exact"), "mean"] == pytest.approx(6)
     assert found.loc[("stored", "estimate"), "mean"] == pytest.approx(3)
     assert found.loc[("stored", "estimate / exact"), ["mean", "low", "high"]].tolist() == pytest.approx([0.5] * 3)
-    assert "shrunk: times 0.50 [0.50, 0.50]" in estimator_bias.verdict(table)
+    shown = estimator_bias.smallest_batches(table)
+    assert shown["minority over majority, estimate / exact"].tolist() == ["0.50 [0.50, 0.50]"] * 2
+    assert shown["the gap"].tolist() == ["shrinks"] * 2

@@ -80,7 +80,6 @@ def test_margins_are_divided_by_the_largest_groups_of_the_same_network() -> None
     figure = why.margin_bars(rows(swap=True), split="train")
     assert drawn(figure.axes[0], 0) == pytest.approx([1, 1, 1])
     assert drawn(figure.axes[0], 1) == pytest.approx([0.625] * 3)
-    assert drawn(why.margin_bars(rows(), split="train", relative=False).axes[0], 0) == pytest.approx([0.8] * 3)
 
 
 def test_eigenvalues_leave_out_what_did_not_converge() -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from linfair_book import group_size
 from linfair_book.group_size import upsample, upsampled
+from linfair_book.tables import committed
 from scipy import stats
 from torch import nn
 
@@ -16,8 +17,6 @@ from linfair.metrics import group_gradient_norms
 from linfair.study import ResultStore, grid
 from linfair.study.cell import Worker
 from linfair.training import Schedule, Source, cross_entropy
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -136,20 +135,10 @@ def test_a_second_call_computes_nothing(
     pd.testing.assert_frame_equal(again, table)
 
 
-def test_another_group_or_count_has_tables_of_its_own(cells: list[study.Cell], store: ResultStore) -> None:
-    one = grid("digits", "mlp", budgets=(0.2,), seeds=(0,), profile="smoke")[0]
-    tried = ((1, None), (5, None), (20, None), (5, 0), (5, 1))
-    settings = [upsampled(one, times, group)[0] for times, group in tried]
-    names = {Worker(one, store, False, setting=setting).name("plain") for setting in settings}
-    assert len(names) == 5 - (group_size.chosen_group(load_data("digits", seed=0), 0) in (0, 1))
-    assert Worker(one, store, False, setting=settings[0]).name("plain") == Worker(one, store, False).name("plain")
-
-
-def test_a_group_that_is_rare_in_one_seed_only_is_refused(cells: list[study.Cell], store: ResultStore) -> None:
-    roles = [load_data("digits", seed=seed).roles for seed in (0, 1)]
-    group = next(g for g in range(10) if roles[0][g] != roles[1][g])
-    with pytest.raises(ValueError, match=f"group {group} is not equally large in all seeds"):
-        upsampled(cells[0], 5, group)
+def test_every_count_has_tables_of_its_own_and_once_has_the_plain_studys(store: ResultStore) -> None:
+    [one] = grid("digits", "mlp", budgets=(0.2,), seeds=(0,), profile="smoke")
+    names = [Worker(one, store, False, setting=upsampled(one, times)[0]).name("plain") for times in (1, 5, 20)]
+    assert len(set(names)) == 3 and names[0] == Worker(one, store, False).name("plain")
 
 
 def test_without_once_there_is_nothing_to_compare(cells: list[study.Cell]) -> None:
@@ -185,12 +174,28 @@ def test_other_minority_groups_are_averaged_within_a_seed(table: pd.DataFrame) -
 
 
 def test_the_books_table_is_what_the_module_says_and_shows_the_effect() -> None:
-    found = pd.read_parquet(ROOT / group_size.TABLE)
+    found = committed(group_size.TABLE)
     assert found["seed"].nunique() == 10 and tuple(sorted(found["times"].unique())) == group_size.TIMES
     assert set(found["profile"]) == {"small"} and set(found["budget"]) == {1.0, 0.2, 0.02}
-    said = group_size.verdict(found)
-    assert said.startswith("**Verdict** (10 seeds, x20 against x1, within a seed).")
-    assert "gradient norm in the original falls" in said and "at 2 % it falls" in said
+    shown = group_size.changes(group_size.effects(found)).set_index("quantity")["x20 against x1: upsampled"]
+    for quantity in ("gradient norm of the original", "accuracy drop (points), 20 %", "accuracy drop (points), 2 %"):
+        assert shown[quantity].endswith(", down")
+
+
+def test_changes_name_start_change_and_side() -> None:
+    """By hand: 10 at x1, -3 [-4, -2] at x20; the other groups' interval covers 0."""
+    lines = [
+        ["drop", what, 0.2, times, of, mean, mean - 1, mean + width]
+        for what, width, change in (("upsampled", 1, -3.0), ("other minority", 9, -3.0), ("majority", 1, 0.0))
+        for times, of, mean in ((1, "level", 10.0), (20, "level", 7.0), (1, "minus x1", 0.0), (20, "minus x1", change))
+    ]
+    columns = ["quantity", "what", "budget", "times", "of", "mean", "low", "high"]
+    [shown] = group_size.changes(pd.DataFrame(lines, columns=columns), ["drop"]).to_dict("records")
+    assert shown == {
+        "quantity": "accuracy drop (points), 20 %",
+        "x20 against x1: upsampled": "10.00; -3.00 [-4.00, -2.00], down",
+        "x20 against x1: other minority": "10.00; -3.00 [-4.00, 6.00], no measurable change",
+    }
 
 
 def test_the_command_writes_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: pd.DataFrame) -> None:

@@ -1,4 +1,4 @@
-"""Rank correlations against scipy, closed formulas and all permutations; rows and words by hand."""
+"""Rank correlations against scipy, closed formulas and all permutations; rows and tables by hand."""
 
 import math
 from itertools import permutations
@@ -135,9 +135,6 @@ def test_rows_hold_the_drop_and_what_the_group_was_in_the_original() -> None:
     assert one["gradient_norm"] == before.loc["train", "gradient_norm"]
     assert one["own_margin"] == pytest.approx(before.loc["train", "margin"] / 2)
     assert one["log_size"] == pytest.approx(math.log(70))
-    doubled = predictors.group_rows(table, predictors_on="test")
-    assert doubled["gradient_norm"].tolist() == pytest.approx((2 * rows["gradient_norm"]).tolist())
-    assert doubled["top_eigenvalue"].tolist() == rows["top_eigenvalue"].tolist()
 
 
 def test_the_control_arm_lost_nothing_here() -> None:
@@ -196,47 +193,55 @@ def test_the_interval_is_scipys_one_sample_t_interval_over_seeds() -> None:
     assert (at["n_seeds"], at["n_groups"]) == (6, 6)
 
 
-def test_the_predictor_that_makes_the_drop_wins_and_the_text_says_so() -> None:
+def test_the_predictor_that_makes_the_drop_wins() -> None:
     rows = predictors.group_rows(study_table())
-    ranked = predictors.ranking(rows, budget=0.02)
-    assert ranked.best == "margin"
-    assert (ranked.lead["mean"] > 0).all() and len(ranked.lead) == 4
-    said = predictors.verdict(rows, budget=0.02)
-    assert "ranked best by **margin**: -1.00 [-1.00, -1.00]." in said
-    assert "gradient norm (by" in said.split("shown to be better than")[1]
+    best, lead = predictors.ranking(rows, budget=0.02)
+    assert best == "margin" and (lead["mean"] > 0).all() and len(lead) == 4
+    shown = predictors.ranked(rows, budget=0.02).set_index("predictor")
+    assert shown.loc["margin", ["expected", "alone", "expected sign"]].tolist() == [
+        "-",
+        "-1.00 [-1.00, -1.00]",
+        "holds",
+    ]
+    assert shown["lead of margin"].eq("").tolist() == [name == "margin" for name in shown.index]
 
 
 def test_two_predictors_that_say_the_same_are_not_told_apart() -> None:
     rows = predictors.group_rows(study_table(noise=0.02))
     twin = (*PREDICTORS[:2], Predictor("twin", "own_margin", -1))
-    said = predictors.verdict(rows, predictors=twin)
-    assert "No lead is shown over" in said and "(0.00 [0.00, 0.00])" in said
+    shown = predictors.ranked(rows, predictors=twin).set_index("predictor")
+    assert shown.loc["twin", "lead of margin"] == "0.00 [0.00, 0.00]"
     pairs = predictors.collinearity(rows, twin).set_index(["predictor", "with"])["mean"]
     assert pairs[("margin", "twin")] == pytest.approx(1) and pairs[("twin", "all others (R2)")] == pytest.approx(1)
 
 
 def test_with_six_groups_five_predictors_leave_nothing_to_hold_fixed() -> None:
-    found = predictors.correlations(predictors.group_rows(study_table()))
-    by = found.set_index(["statistic"])["n_seeds"]
+    rows = predictors.group_rows(study_table())
+    by = predictors.correlations(rows).set_index(["statistic"])["n_seeds"]
     assert by["given all others"].eq(0).all() and by["alone"].max() == 6
+    assert "given all others" not in predictors.ranked(rows)
 
 
-def test_where_everything_goes_the_other_way_no_best_is_named() -> None:
+def test_what_goes_the_other_way_does_not_hold() -> None:
     """Signs turned around: what ranked the drop perfectly now ranks it perfectly wrongly."""
     rows = predictors.group_rows(study_table())
-    said = predictors.verdict(rows, budget=0.02, predictors=(Predictor("margin", "margin", 1),))
-    assert "**No property** is shown to rank the accuracy drop (points) the expected way." in said
-    assert "Shown to go the other way: margin (-1.00 [-1.00, -1.00])." in said
+    [shown] = predictors.ranked(rows, budget=0.02, predictors=(Predictor("margin", "margin", 1),)).to_dict("records")
+    assert shown == {
+        "predictor": "margin",
+        "expected": "+",
+        "alone": "-1.00 [-1.00, -1.00]",
+        "expected sign": "does not hold",
+    }
 
 
-def test_what_no_seed_has_is_left_out_and_named_and_the_others_are_ranked() -> None:
-    """A search that converged nowhere; and one that converged in other seeds than the margin is known in."""
+def test_what_no_seed_has_is_left_empty_and_the_others_are_ranked() -> None:
     rows = predictors.group_rows(study_table()).assign(top_eigenvalue=math.nan)
-    said = predictors.verdict(rows, budget=0.02)
-    assert "Left out, as too few seeds have it: top eigenvalue." in said and "ranked best by **margin**" in said
+    shown = predictors.ranked(rows, budget=0.02).set_index("predictor")
+    left_out = shown.loc["top eigenvalue"]
+    assert (left_out["alone"], left_out["expected sign"], left_out["lead of margin"]) == ("", "cannot tell", "")
+    assert shown.loc["gradient norm", "lead of margin"]
 
 
 def test_a_loss_that_is_the_same_in_all_groups_is_ranked_by_nothing() -> None:
-    rows = predictors.group_rows(study_table()).assign(drop=1.0)
-    said = predictors.verdict(rows, budget=0.02)
-    assert said.startswith("**Verdict** (2 % of the ReLUs). No seed has a rank correlation with the accuracy drop")
+    shown = predictors.ranked(predictors.group_rows(study_table()).assign(drop=1.0), budget=0.02)
+    assert shown["alone"].eq("").all() and shown["expected sign"].eq("cannot tell").all()

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import yaml
 from linfair_book import build, notebooks
+from linfair_book.tables import RESULTS, place, registry
 
 import linfair
 from linfair.cli.main import app
@@ -192,3 +193,10 @@ def test_every_docstring_of_the_package_is_valid_restructured_text():
 def test_defaults_that_are_no_python_are_left_out():
     written = "(a: int, b: dict = <factory>, c=<function f at 0>)"
     assert docstrings.readable(None, "class", "x", None, None, written, None) == ("(a: int, b: dict=..., c=...)", None)
+
+
+def test_the_registry_of_tables_names_every_committed_file_and_nothing_else() -> None:
+    assert {path.stem for path in (build.repository() / RESULTS).glob("*.parquet")} == set(registry())
+    assert all(known["holds"] and known["made_by"] for known in registry().values())
+    with pytest.raises(ValueError, match="no table 'digits'; there are .*digits_mlp_snl"):
+        place("digits")

@@ -87,7 +87,6 @@ def test_panels_of_which_only_the_originals_are_there_are_counted_not_drawn() ->
     assert set(sweeps.by_role(table, figure)["panel"]) == {title}
     counts = sweeps.seeds_of_panels(table, figure, "thin")
     assert (counts[title], counts[other], len(counts)) == (3, 0, 8)
-    assert sweeps.panel_lines(counts, 5) == [f"{title}: 3 of 5 seeds", "7 other panels: no seed has every arm yet"]
     assert set(sweeps.seeds_of_panels(None, figure, "thin").values()) == {0}
 
 
@@ -105,14 +104,14 @@ def test_a_smoke_grid_is_computed_read_and_complete_and_more_seeds_are_incomplet
     assert sweeps.how_complete(how_far, 2).startswith("complete: 2 seeds, profile smoke, CPU")
     assert set(table["figure"]) == {"fig01"} and table["diverged"].dtype == bool
     more = sweeps.how_complete(sweeps.read("fig01", "smoke", tmp_path, seeds=3)[1], 3)
-    assert more.startswith("incomplete: 2 of 3 seeds have every arm")
+    assert more.startswith("incomplete: seeds with every arm: 2 of 3")
 
 
 def test_without_minutes_nothing_is_computed_and_nothing_is_there(tmp_path) -> None:
     assert sweeps.compute("fig06", "fast", tmp_path, seeds=2, minutes=0) == []
     table, how_far = sweeps.read("fig06", "fast", tmp_path, seeds=2)
     assert table is None and list(tmp_path.iterdir()) == []
-    assert sweeps.how_complete(how_far, 2).startswith("incomplete: 0 of 2 seeds have every arm of every panel; 0 arms")
+    assert sweeps.how_complete(how_far, 2).startswith("incomplete: seeds with every arm: 0 of 2; arms: 0 there")
 
 
 def test_a_cell_whose_data_are_not_here_is_reported_and_does_not_stop_the_page(tmp_path, monkeypatch) -> None:
@@ -122,12 +121,6 @@ def test_a_cell_whose_data_are_not_here_is_reported_and_does_not_stop_the_page(t
     failed = sweeps.compute("fig01", "fast", tmp_path, seeds=2, progress=False, say=lambda line: None)
     assert failed and "failed" in failed[0]
     assert "failed; profile fast" in sweeps.how_complete(sweeps.read("fig01", "fast", tmp_path, seeds=2)[1], 2)
-
-
-def test_stand_ins_are_named_and_the_papers_data_are_not() -> None:
-    assert sweeps.stand_in("smoke").startswith("**Stand-in.** Digits and small networks stand in for the paper's")
-    assert sweeps.stand_in("thin").startswith("**Stand-in.** Thin networks stand in for the paper's: the paper's data")
-    assert sweeps.stand_in("paper") == ""
 
 
 def test_the_results_folder_is_the_one_that_is_named_or_one_in_the_cache(tmp_path, monkeypatch) -> None:

@@ -64,33 +64,40 @@ def test_the_interval_is_scipys_t_interval_of_the_logarithm() -> None:
     assert [row["low"], row["high"]] == pytest.approx(np.exp([interval.low, interval.high]).tolist())
 
 
-def test_gradient_norms_are_said_to_be_where_they_are() -> None:
-    said = why.gradient_verdict(rows())
-    assert "*Higher for the minority*: yes at 100, 50, 10 %" in said and "(5 seeds, train split)" in said
-    assert "majority: larger at 10 %, smaller at 50 %" in said
-    assert "minority: larger at 10 %, no measurable change at 50 %" in said
+def test_gradient_norms_are_checked_at_every_budget() -> None:
+    shown = why.ratio_checks(rows(), "gradient_norm", split="train").set_index("ReLUs kept")
+    assert shown["higher"].to_dict() == {"100 %": "holds", "50 %": "holds", "10 %": "holds"}
+    sides = {
+        role: shown[f"{role} over its original"].str.partition(", ")[2].tolist() for role in ("majority", "minority")
+    }
+    assert [one.rpartition("], ")[2] for one in sides["majority"]] == ["", "down", "up"]
+    assert [one.rpartition("], ")[2] for one in sides["minority"]] == ["", "no measurable change", "up"]
+
+
+def test_margins_are_checked_on_the_other_side() -> None:
+    """The minority's is half the majority's: nearer the boundary, so lower as claimed."""
+    shown = why.ratio_checks(rows(), "margin", split="train", higher=False)
+    assert shown["lower"].tolist() == ["holds"] * 3
+    assert why.ratio_checks(rows(), "margin", split="train")["higher"].tolist() == ["does not hold"] * 3
 
 
 def test_eigenvalues_count_the_pairs_in_the_papers_order() -> None:
     """Of 1, 5 against 4, 20 three pairs of four are; means 3 and 12."""
-    said = why.eigenvalue_verdict(rows())
-    assert "Minority over majority is 4.0 [4.0, 4.0]: higher on average is shown" in said and "75 %" in said
+    average, consistent = why.eigenvalue_checks(rows()).itertuples(index=False, name=None)
+    assert average[1:] == ("4.0 [4.0, 4.0]", 5, "holds")
+    assert consistent[1:] == ("75 %", 20, "does not hold")
 
 
 def test_distance_names_what_training_alone_moves() -> None:
-    said = why.distance_verdict(rows())
-    assert "in 5 of 5 seeds, from 0.200 at 50 % to 1.000 at 10 %" in said
-    assert "as far as 25 % [25, 25] and 5 % [5, 5]" in said
-    assert "control" not in why.distance_verdict(rows().query("arm != 'control'"))
+    """0.2 at 50 %, 1.0 at 10 %, without noise; the control moves by 0.05."""
+    shown = why.distance_checks(rows()).set_index("ReLUs kept")
+    assert shown.loc["50 %"].tolist() == ["0.200 [0.200, 0.200]", "", "", "25 [25, 25] %"]
+    assert shown.loc["10 %"].tolist() == ["1.000 [1.000, 1.000]", "0.800 [0.800, 0.800]", "holds", "5 [5, 5] %"]
+    assert "control's share" not in why.distance_checks(rows().query("arm != 'control'"))
 
 
-def test_margins_say_who_is_nearer_the_boundary() -> None:
-    said = why.margin_verdict(rows(), split="train")
-    assert "*Minority nearer the boundary*: yes at 100, 50, 10 %" in said
-
-
-def test_accuracy_is_ranked_as_claimed_or_not_shown() -> None:
-    """Four groups: norm and accuracy in opposite order in every seed; margin in an order without relation."""
+def accuracy_rows(orders: list[list[float]], **fixed: object) -> pd.DataFrame:
+    """Four groups of two sizes; norm and accuracy in opposite order in every seed, margins in the given order."""
     lines = [
         {
             "budget": 0.1,
@@ -101,12 +108,19 @@ def test_accuracy_is_ranked_as_claimed_or_not_shown() -> None:
             "own_margin": margin,
             "log_size": math.log([90, 90, 10, 10][group]),
         }
-        for seed, order in enumerate(([3, 1, 4, 2], [2, 4, 1, 3]))
+        for seed, order in enumerate(orders)
         for group, margin in enumerate(order)
     ]
-    said = why.accuracy_verdict(pd.DataFrame(lines))
-    assert "with the gradient norm -1.00 [-1.00, -1.00] (as claimed; -1.00" in said
-    assert "with the margin +0.00" in said and "not shown" in said
+    return pd.DataFrame(lines).assign(**fixed)
+
+
+def test_accuracy_is_ranked_as_claimed_or_not() -> None:
+    """The margins' orders have no relation to accuracy."""
+    shown = why.accuracy_checks(accuracy_rows([[3, 1, 4, 2], [2, 4, 1, 3]])).set_index("accuracy with")
+    norm, margin = shown.loc["gradient norm"], shown.loc["margin"]
+    assert (norm["alone"], norm["as claimed"]) == ("-1.00 [-1.00, -1.00]", "holds")
+    assert norm["given group size"].startswith("-1.00")
+    assert (margin["alone"].split()[0], margin["as claimed"]) == ("0.00", "cannot tell")
 
 
 def unconverged(table: pd.DataFrame) -> pd.DataFrame:
@@ -119,8 +133,7 @@ def unconverged(table: pd.DataFrame) -> pd.DataFrame:
 def test_where_no_search_converged_in_both_roles_nothing_is_said_of_eigenvalues(kept: tuple[int, ...]) -> None:
     table = unconverged(rows())
     table.loc[(table["arm"] == "original") & table["group"].isin(kept), "top_eigenvalue_converged"] = True
-    said = why.eigenvalue_verdict(table)
-    assert said.startswith("**Verdict**. In no seed did the search converge in a minority and in a majority group")
+    assert why.eigenvalue_checks(table).iloc[0, 0].startswith("in no seed did the search converge in a minority")
 
 
 def test_a_quantity_that_is_zero_or_missing_has_no_ratio() -> None:
@@ -133,15 +146,10 @@ def test_a_quantity_that_is_zero_or_missing_has_no_ratio() -> None:
 
 
 def test_networks_that_did_not_move_have_no_share_of_training_alone() -> None:
-    said = why.distance_verdict(rows().assign(relative_distance=0.0))
-    assert "grows at every step down in 0 of 5 seeds" in said and "Training alone" not in said
+    shown = why.distance_checks(rows().assign(relative_distance=0.0))
+    assert shown["grows"].tolist() == ["", "cannot tell"] and "control's share" not in shown
 
 
 def test_accuracies_that_are_all_alike_rank_nothing() -> None:
-    lines = [
-        {"budget": 0.1, "seed": s, "group": g, "accuracy": 0.5, "own_gradient_norm": 1.0 + g, "own_margin": 0.1 * g}
-        for s in range(2)
-        for g in range(4)
-    ]
-    said = why.accuracy_verdict(pd.DataFrame(lines).assign(log_size=[0.0, 1.0, 2.0, 3.0] * 2))
-    assert said.startswith("**Verdict** (2 seeds, 10 % of the ReLUs)") and said.count("that no seed defines") == 2
+    shown = why.accuracy_checks(accuracy_rows([[1, 2, 3, 4], [1, 2, 3, 4]], accuracy=0.5))
+    assert shown["alone"].eq("").all() and shown["as claimed"].eq("cannot tell").all()

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from linfair_book import build, explorer, vendor
+from linfair_book import build, explorer
 from playwright.sync_api import Browser, Page
 from probe import OUTSIDE, lacking, open_context
 
@@ -23,7 +23,7 @@ RULES = """async () => {
 def axe() -> Path:
     """axe-core as one script, from its npm package."""
     target = ROOT / build.BUILD / "axe" / "axe.min.js"
-    if reason := vendor.npm_file(AXE, "axe.min.js", target):
+    if reason := build.npm_file(AXE, "axe.min.js", target):
         lacking(f"no {AXE}: {reason}")
     return target
 

@@ -16,7 +16,6 @@ from linfair.study.tables import (
     overall,
     side_by_side,
     text,
-    verdict,
 )
 
 GROUPS = {"0": ("majority", 90, 50), "1": ("majority", 80, 30), "2": ("minority", 10, 20)}
@@ -224,17 +223,6 @@ def test_rows_of_tables_with_and_without_the_column_of_divergence_go_together() 
     """Only a row that says so diverged: one joined from a table without the column has no entry, and stays."""
     joined = pd.concat([pd.DataFrame({"seed": [0, 1], "diverged": [True, False]}), pd.DataFrame({"seed": [2]})])
     assert finished(joined)["seed"].tolist() == [1, 2]
-
-
-def test_a_verdict_says_at_which_budgets_the_minority_loses_more_less_or_neither() -> None:
-    rows = {"of": "plain minus control", "n_seeds": 4, "budget": [0.4, 0.2, 0.02], "mean": [-3.0, 1.0, 5.0]}
-    gaps = pd.DataFrame(rows | {"low": [-5.0, -1.0, 4.0], "high": [-1.0, 3.0, 6.0]})
-    assert verdict(gaps) == (
-        "**Verdict** (4 seeds; points of relative drop, 95 % interval). The minority loses more than the control "
-        "explains: +5.0 [4.0, 6.0] at 2 %; the minority loses less than in the control: -3.0 [-5.0, -1.0] at 40 %; "
-        "no difference is shown: +1.0 [-1.0, 3.0] at 20 %."
-    )
-    assert "interval). The minority loses less than in the control: -3.0" in verdict(gaps[gaps["budget"] == 0.4])
 
 
 def test_no_means_are_no_lines() -> None:

@@ -15,43 +15,25 @@ from linfair.metrics.margin import normalised
 from linfair.plots.style import COLORS, GREY, MARKERS, budget_axis, drawn, line_with_interval, only_words
 from linfair.study.tables import over_seeds
 from linfair_book.estimator_bias import inflation
-from linfair_book.predictors import PREDICTORS, STATISTICS
+from linfair_book.predictors import PREDICTORS, STATISTICS, converged
 
 ROLES = ("majority", "minority")
 
 
 def gradient_norm_bars(table: pd.DataFrame, *, split: str = "train") -> Figure:
-    """Gradient norm of each group's risk at every budget, group sizes on top (Fig. 3). Means over seeds are geometric.
-
-    Args:
-        table: Rows of a study with the diagnostics' columns.
-        split: `train`, or `test` as in the released code.
-
-    Returns:
-        The figure: a column per group, in it the budgets from left (all ReLUs) to right.
-    """
+    """Gradient norm of each group's risk at every budget, sizes on top (Fig. 3); means over seeds are geometric."""
     rows = table[(table["split"] == split) & (table["arm"] != "control")]
     return _by_group_and_budget(rows, "gradient_norm", f"gradient norm ({split})", log=True)
 
 
-def margin_bars(table: pd.DataFrame, *, split: str = "test_balanced", relative: bool = True) -> Figure:
-    """Margin of each group at every budget, group sizes on top (Fig. 14, left).
+def margin_bars(table: pd.DataFrame, *, split: str = "test_balanced") -> Figure:
+    """Margin of each group over that of the largest group of the same network, group sizes on top (Fig. 14, left).
 
-    Args:
-        table: Rows of a study with the diagnostics' columns.
-        split: Which split.
-        relative: Divide by the margin of the largest group of the same network, as `metrics.margin.normalised` does;
-            the paper says "normalized" and not how.
-
-    Returns:
-        The figure: a column per group, in it the budgets from left (all ReLUs) to right.
+    The paper says "normalized" and not how.
     """
     rows = table[(table["split"] == split) & (table["arm"] != "control")].copy()
-    if not relative:
-        return _by_group_and_budget(rows, "margin", "margin")
-    for _, index in rows.groupby(["budget", "seed"]).groups.items():
-        part = rows.loc[index]
-        rows.loc[index, "margin"] = normalised(part["margin"].tolist(), part["n_train"].tolist())
+    for _, part in rows.groupby(["budget", "seed"]):
+        rows.loc[part.index, "margin"] = normalised(part["margin"].tolist(), part["n_train"].tolist())
     figure = _by_group_and_budget(rows, "margin", "margin / that of the largest group")
     figure.axes[0].axhline(1, color=GREY, linewidth=0.8)
     return figure
@@ -62,18 +44,9 @@ def eigenvalue_bars(table: pd.DataFrame) -> Figure:
 
     Small points are single groups of single seeds; searches that did not converge are left out, and so are eigenvalues
     that are not above 0, which a logarithmic axis cannot show.
-
-    Args:
-        table: Rows of a study with the diagnostics' columns.
-
-    Returns:
-        The figure.
     """
     rows = table[(table["arm"] == "original") & (table["split"] == "train")]
-    rows = rows[rows["top_eigenvalue_converged"].eq(True)] if "top_eigenvalue_converged" in rows else rows
-    rows = rows.dropna(subset=["top_eigenvalue"])
-    rows = rows.assign(top_eigenvalue=rows["top_eigenvalue"].astype(float))
-    rows = rows[rows["top_eigenvalue"] > 0]
+    rows = rows.assign(top_eigenvalue=converged(rows)).query("top_eigenvalue > 0")
     if rows.empty:
         return only_words("no search for an eigenvalue converged")
     figure = _by_group_and_budget(rows, "top_eigenvalue", "top Hessian eigenvalue (train)", log=True, points=True)
@@ -84,18 +57,22 @@ def eigenvalue_bars(table: pd.DataFrame) -> Figure:
 def _columns(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows with `column` (what stands on the x axis) and `size` (what stands on top), the largest group first."""
     first = rows.drop_duplicates(["seed", "group"])
-    fixed = (first.groupby("group")["role"].nunique() == 1).all()
-    if fixed:
+    if (first.groupby("group")["role"].nunique() == 1).all():
         size = first.groupby("group_name", sort=False)["n_train"].mean()
         text = {name: f"{count:,.0f}" for name, count in size.items()}
         rows = rows.assign(column=rows["group_name"])
     else:
         size = first.groupby("role")["n_train"].mean()
-        per_seed = first.groupby(["role", "seed"]).size().groupby("role").mean()
-        text = {r: f"{per_seed[r]:.0f} group{'s' * bool(per_seed[r] > 1)} of {size[r]:,.0f}" for r in size.index}
+        count = first.groupby(["role", "seed"]).size().groupby("role").mean()
+        text = {role: f"{n:.0f} group{'s' * bool(n > 1)} of {size[role]:,.0f}" for role, n in count.items()}
         rows = rows.assign(column=rows["role"])
     rows = rows.assign(size=rows["column"].map(text), rank=rows["column"].map(size))
     return rows.sort_values("rank", ascending=False, kind="stable")
+
+
+def _ends(means: pd.DataFrame) -> np.ndarray:
+    """Lengths of the error bars, down and up."""
+    return np.stack([means["mean"] - means["low"], means["high"] - means["mean"]])
 
 
 def _by_group_and_budget(
@@ -112,33 +89,22 @@ def _by_group_and_budget(
     means = drawn(over_seeds(per_seed, value, ["column", "budget"]))
     if log:
         means[["mean", "low", "high"]] = np.exp(means[["mean", "low", "high"]])
-    names = list(rows["column"].unique())
-    budgets = sorted(rows["budget"].unique(), reverse=True)
+    names, budgets = list(rows["column"].unique()), sorted(rows["budget"].unique(), reverse=True)
     figure, ax = plt.subplots(figsize=(5.4, 3.6))
-    step = 0.76 / len(budgets)
-    offsets = (np.arange(len(budgets)) - (len(budgets) - 1) / 2) * step
+    offsets = (np.arange(len(budgets)) - (len(budgets) - 1) / 2) * 0.76 / len(budgets)
     for number, name in enumerate(names):
         part = rows[rows["column"] == name]
-        role = part["role"].iloc[0]
+        role, size = part["role"].iloc[0], part["size"].iloc[0]
         shown = means[means["column"] == name].set_index("budget").reindex(budgets)
         if points:
             shift = np.random.default_rng(0).uniform(-0.25, 0.25, len(part))
             ax.scatter(number + shift, part[value], s=10, color=COLORS[role], alpha=0.45, linewidths=0)
-        ax.errorbar(
-            number + offsets,
-            shown["mean"],
-            yerr=np.stack([shown["mean"] - shown["low"], shown["high"] - shown["mean"]]),
-            color=COLORS[role] if not points else GREY,
-            marker=MARKERS[role],
-            markersize=6 if len(names) * len(budgets) <= 20 else 3.5,
-            linewidth=1,
-            elinewidth=1.6,
-            capsize=2.5,
-        )
+        look = {"color": GREY if points else COLORS[role], "marker": MARKERS[role]}
+        look["markersize"] = 6 if len(names) * len(budgets) <= 20 else 3.5
+        lines = {"linewidth": 1, "elinewidth": 1.6, "capsize": 2.5}
+        ax.errorbar(number + offsets, shown["mean"], yerr=_ends(shown), **look, **lines)
         many = {"fontsize": 8, "rotation": 30} if len(names) > 6 else {"fontsize": 10}
-        ax.text(
-            number, 1.01, part["size"].iloc[0], transform=ax.get_xaxis_transform(), ha="center", va="bottom", **many
-        )
+        ax.text(number, 1.01, size, transform=ax.get_xaxis_transform(), ha="center", va="bottom", **many)
     if len(names) <= 3 and len(budgets) > 1:
         positions = [number + offset for number in range(len(names)) for offset in offsets]
         ax.set_xticks(positions, [f"{100 * budget:g}" for budget in budgets] * len(names), fontsize=9)
@@ -166,19 +132,18 @@ def _plain_log(ax: Axes) -> None:
     ax.yaxis.set_minor_formatter(NullFormatter())
 
 
+def _legend(figure: Figure, ax: Axes, where: str = "upper", **look: object) -> Figure:
+    """One legend for the whole figure, which is closed."""
+    figure.legend(*ax.get_legend_handles_labels(), loc=f"outside {where} center", **look)
+    plt.close(figure)
+    return figure
+
+
 def distance_and_accuracy(table: pd.DataFrame, rows: pd.DataFrame) -> Figure:
     """The three panels of Fig. 8: parameter distance against the budget; accuracy against gradient norm and margin.
 
-    Top: distance between linearized and original weights, relative to the original's norm, mean and 95 % t interval
-    over seeds, with the 100 % control, which moved by training alone. Bottom: one point per group and seed at the
-    lowest budget, measured on the linearized network.
-
-    Args:
-        table: Rows of a study with the diagnostics' columns.
-        rows: From `linfair_book.predictors.group_rows` of the same table.
-
-    Returns:
-        The figure.
+    Top: distance between linearized and original weights over the original's norm, with the 100 % control, which moved
+    by training alone. Bottom, from `predictors.group_rows`: a point per group and seed at the lowest budget.
     """
     figure, axes = plt.subplot_mosaic(
         [["distance", "distance"], ["gradient", "margin"]], figsize=(5.4, 5.6), height_ratios=[1, 1.2]
@@ -204,116 +169,67 @@ def distance_and_accuracy(table: pd.DataFrame, rows: pd.DataFrame) -> Figure:
         ax = axes[name]
         for role in ROLES:
             one = lowest[lowest["role"] == role]
-            ax.scatter(
-                one[column],
-                100 * one["accuracy"],
-                s=18,
-                color=COLORS[role],
-                marker=MARKERS[role],
-                alpha=0.75,
-                linewidths=0,
-                label=role,
-            )
+            look = {"color": COLORS[role], "marker": MARKERS[role], "alpha": 0.75, "linewidths": 0, "label": role}
+            ax.scatter(one[column], 100 * one["accuracy"], s=18, **look)
         ax.set_xlabel(label)
         ax.set_ylim(-4, 104)
         ax.set_title(f"{100 * lowest['budget'].iloc[0]:g} % of the ReLUs", fontsize=10)
     axes["gradient"].set_ylabel("accuracy (%)")
     axes["margin"].tick_params(labelleft=False)
-    handles, labels = axes["gradient"].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2)
-    plt.close(figure)
-    return figure
+    return _legend(figure, axes["gradient"], "lower", ncols=2)
 
 
 def bias_curves(table: pd.DataFrame) -> Figure:
     """How many times too large the released estimators are, against the batch size, a panel per quantity.
 
-    Geometric means over groups and seeds with 95 % t intervals; solid: shuffled data, dashed: stored order. 1 is exact.
-
-    Args:
-        table: From `linfair_book.estimator_bias.run_bias`.
-
-    Returns:
-        The figure.
+    From `estimator_bias.run_bias`; geometric means over groups and seeds, solid for shuffled data, dotted for stored
+    order. 1 is exact.
     """
     found = inflation(table)
-    quantities = list(found["quantity"].unique())
+    quantities, sizes = list(found["quantity"].unique()), sorted(found["batch_size"].unique())
     figure, axes = plt.subplots(1, len(quantities), figsize=(5.4, 3.4), squeeze=False)
     for ax, quantity in zip(axes[0], quantities, strict=True):
-        sizes = sorted(found["batch_size"].unique())
+        part = found[found["quantity"] == quantity]
         for role in ROLES:
             for order, line in (("shuffled", "-"), ("stored", ":")):
-                rows = found[
-                    (found["quantity"] == quantity) & (found["role"] == role) & (found["order"] == order)
-                ].set_index("batch_size")
-                rows = rows.loc[sizes]
-                ax.errorbar(
-                    range(len(sizes)),
-                    rows["mean"],
-                    yerr=np.stack([rows["mean"] - rows["low"], rows["high"] - rows["mean"]]),
-                    color=COLORS[role],
-                    marker=MARKERS[role],
-                    linestyle=line,
-                    markersize=5,
-                    elinewidth=1.2,
-                    capsize=2,
-                    label=f"{role}, {order}",
-                )
+                rows = part[(part["role"] == role) & (part["order"] == order)].set_index("batch_size").loc[sizes]
+                look = {"color": COLORS[role], "marker": MARKERS[role], "linestyle": line, "markersize": 5}
+                look |= {"elinewidth": 1.2, "capsize": 2, "label": f"{role}, {order}"}
+                ax.errorbar(range(len(sizes)), rows["mean"], yerr=_ends(rows), **look)
         ax.axhline(1, color=GREY, linewidth=1)
         ax.set_xticks(range(len(sizes)), [f"{size}" for size in sizes])
         ax.set_xlabel("batch size")
         ax.set_title(quantity)
-        if found.loc[found["quantity"] == quantity, "mean"].max() > 3:
+        if part["mean"].max() > 3:
             _plain_log(ax)
             ax.set_yticks([1, 3, 10, 30])
     axes[0, 0].set_ylabel("estimate / exact value")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=2)
-    plt.close(figure)
-    return figure
+    return _legend(figure, axes[0, 0], ncols=2)
 
 
-def correlation_chart(found: pd.DataFrame, *, statistics: tuple[str, ...] = STATISTICS[:3]) -> Figure:
-    """Rank correlations of a loss with each predictor, a panel per budget, mean and 95 % t interval over seeds.
+def correlation_chart(found: pd.DataFrame) -> Figure:
+    """Rank correlations of a loss with each predictor, from `predictors.correlations`, a panel per budget.
 
-    Args:
-        found: From `linfair_book.predictors.correlations`.
-        statistics: Which of its statistics.
-
-    Returns:
-        The figure; grey bars mark the side of zero on which the paper expects each predictor.
+    Grey bars mark the side of zero on which the paper expects each predictor.
     """
-    names = [one.name for one in PREDICTORS if one.name in set(found["predictor"])]
-    budgets = sorted(found["budget"].unique(), reverse=True)
+    shown = [one for one in PREDICTORS if one.name in set(found["predictor"])]
+    names, budgets = [one.name for one in shown], sorted(found["budget"].unique(), reverse=True)
     columns = min(3, len(budgets))
     lines = -(-len(budgets) // columns)
-    figure, axes = plt.subplots(
-        lines, columns, figsize=(5.4, 0.9 + (0.6 + 0.42 * len(names)) * lines), sharex=True, sharey=True, squeeze=False
-    )
-    looks = dict(zip(STATISTICS, (("all", "^"), ("other", "D"), ("minority", "s"), ("majority", "o")), strict=True))
+    size = 5.4, 0.9 + (0.6 + 0.42 * len(names)) * lines
+    figure, axes = plt.subplots(lines, columns, figsize=size, sharex=True, sharey=True, squeeze=False)
+    looks = ("all", "^"), ("other", "D"), ("minority", "s")
     y = np.arange(len(names))[::-1]
-    signs = {one.name: one.sign for one in PREDICTORS}
     for ax in axes.flat[len(budgets) :]:
         ax.set_axis_off()
     for ax, budget in zip(axes.flat, budgets, strict=False):
-        for position, name in zip(y, names, strict=True):
-            ax.barh(position, signs[name], height=0.8, color=GREY, alpha=0.15, linewidth=0)
-        for number, statistic in enumerate(statistics):
-            color, marker = looks[statistic]
+        ax.barh(y, [one.sign for one in shown], height=0.8, color=GREY, alpha=0.15, linewidth=0)
+        for number, statistic in enumerate(STATISTICS[:3]):
+            color, marker = looks[number]
             rows = found[(found["budget"] == budget) & (found["statistic"] == statistic)]
-            rows = rows.set_index("predictor").loc[names]
-            ax.errorbar(
-                rows["mean"],
-                y + 0.24 * ((len(statistics) - 1) / 2 - number),
-                xerr=np.stack([rows["mean"] - rows["low"], rows["high"] - rows["mean"]]),
-                color=COLORS[color],
-                marker=marker,
-                markersize=5,
-                linestyle="none",
-                elinewidth=1.4,
-                capsize=2,
-                label=statistic,
-            )
+            rows, shift = rows.set_index("predictor").loc[names], 0.24 * (1 - number)
+            look = {"color": COLORS[color], "marker": marker, "markersize": 5, "linestyle": "none", "label": statistic}
+            ax.errorbar(rows["mean"], y + shift, xerr=_ends(rows), elinewidth=1.4, capsize=2, **look)
         ax.axvline(0, color=GREY, linewidth=1)
         ax.set_title(f"{100 * budget:g} % ReLUs")
         ax.set_yticks(y, names)
@@ -323,40 +239,27 @@ def correlation_chart(found: pd.DataFrame, *, statistics: tuple[str, ...] = STAT
     for ax in axes.flat[len(budgets) - columns : len(budgets)]:
         ax.tick_params(labelbottom=True)
     figure.supxlabel("rank correlation over groups", color=GREY, fontsize=11)
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=3, columnspacing=1.0, handletextpad=0.3)
-    plt.close(figure)
-    return figure
+    return _legend(figure, axes[0, 0], ncols=3, columnspacing=1.0, handletextpad=0.3)
 
 
 def upsampling_lines(found: pd.DataFrame) -> Figure:
     """What happens to a minority group whose training images are repeated, beside the groups that are not.
 
-    Panels: the gradient norm in the original network; the accuracy drop at each budget. Means over seeds with 95 % t
-    intervals, which say how much seeds differ; differences within a seed are tighter and stand in the table.
-
-    Args:
-        found: From `linfair_book.group_size.effects`.
-
-    Returns:
-        The figure.
+    From `group_size.effects`; panels: the gradient norm in the original network, the accuracy drop at each budget. The
+    intervals say how much seeds differ; differences within a seed are tighter and stand in the table.
     """
-    budgets = sorted(found.loc[found["quantity"] == "drop", "budget"].unique(), reverse=True)
+    levels, times = found[found["of"] == "level"], sorted(found["times"].unique())
+    budgets = sorted(levels.loc[levels["quantity"] == "drop", "budget"].unique(), reverse=True)
     panels = [("gradient_norm", 1.0, "gradient norm,\noriginal network")]
     panels += [("drop", budget, f"accuracy drop at\n{100 * budget:g} % (points)") for budget in budgets]
     figure, axes = plt.subplots(1, len(panels), figsize=(5.4, 3.2), squeeze=False)
-    looks = {"upsampled": "all", "other minority": "minority", "majority": "majority"}
-    times = sorted(found["times"].unique())
     for ax, (quantity, budget, title) in zip(axes[0], panels, strict=True):
-        for what, role in looks.items():
-            chosen = (found["quantity"] == quantity) & (found["budget"] == budget) & (found["what"] == what)
-            rows = found[chosen & (found["of"] == "level")].set_index("times").loc[times]
+        part = levels[(levels["quantity"] == quantity) & (levels["budget"] == budget)]
+        for what, role in {"upsampled": "all", "other minority": "minority", "majority": "majority"}.items():
+            rows = part[part["what"] == what].set_index("times").loc[times]
             line_with_interval(ax, range(len(times)), rows["mean"], rows["low"], rows["high"], role=role, label=what)
         ax.set_xticks(range(len(times)), [f"x{count}" for count in times], fontsize=9)
         ax.set_title(title, fontsize=10)
         ax.axhline(0, color=GREY, linewidth=0.8)
     figure.supxlabel("training images of the upsampled group", color=GREY, fontsize=11)
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=3)
-    plt.close(figure)
-    return figure
+    return _legend(figure, axes[0, 0], ncols=3)

@@ -8,8 +8,6 @@ import pyarrow.parquet as pq
 
 from linfair_book.judging.rules import QUANTITIES
 
-RESULTS = Path("book/results")
-
 INIT = "torch"
 """How networks started before rows said it."""
 

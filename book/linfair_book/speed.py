@@ -49,6 +49,7 @@ SHAPE, CLASSES = (3, 32, 32), 10
 """One image of every data set of the paper; the number of classes hardly matters."""
 
 ARITHMETIC = "arithmetic"
+WAYS = ("float32", "bf16")
 
 
 @dataclass(frozen=True)
@@ -280,83 +281,60 @@ def table_of(numbers: Sequence[Number]) -> pd.DataFrame:
 def blocks(table: pd.DataFrame) -> dict[str, str]:
     """The generated parts of the page, by name: every number and all evidence is from the rows of `table_of`."""
     rows = table.set_index("key")
-    value = rows["value"]
+    parts = rows.index.to_series().str.extract(r"^(?P<part>[^/]+)/(?:(?P<name>.+)/)?(?P<what>[^/]+)$").fillna("")
 
-    def lines(start: str, end: str) -> dict[str, str]:
-        """The names between start and end in the keys, and what stands before the end."""
-        found = [key for key in rows.index if key.startswith(f"{start}/") and key.endswith(f"/{end}")]
-        return {key[len(start) + 1 : -len(end) - 1]: key[: -len(end) - 1] for key in found}
+    def wide(part: str) -> pd.DataFrame:
+        """The numbers of a part: a line for each name, a column for each kind of number."""
+        at = parts[parts["part"] == part]
+        values = rows.loc[at.index, "value"].set_axis(pd.MultiIndex.from_frame(at[["name", "what"]]))
+        return values.unstack(sort=False)
 
-    def shown(key: str, digits: int = 2) -> str:
-        return f"{value[key]:.{digits}f}" if key in value else ""
+    def shown(values: pd.Series, digits: int = 2) -> pd.Series:
+        return values.map(f"{{:.{digits}f}}".format).where(values.notna(), "")
 
-    def share(at: str) -> tuple[str, str]:
-        floor = value.get(f"{at}/floor")
-        return ("", "") if floor is None else (f"{floor:.2g}", f"{100 * floor / value[f'{at}/seconds']:.0f} %")
+    def timed(found: pd.DataFrame, digits: int) -> dict[str, pd.Series]:
+        shares = shown(100 * found["floor"] / found["seconds"], 0).replace(r"(.+)", r"\1 %", regex=True)
+        floors = found["floor"].map("{:.2g}".format).where(found["floor"].notna(), "")
+        return {"seconds": shown(found["seconds"], digits), "floor (s)": floors, "share of the floor": shares}
 
-    def evidence(key: str) -> str:
-        row = rows.loc[key]
+    def markdown(first: str, columns: Mapping[str, pd.Series], evidence: str) -> str:
+        found, row = pd.DataFrame(columns), rows.loc[evidence]
+        lines = [[first, *found.columns], ["---", *["--:"] * len(columns)], *found.reset_index().to_numpy().tolist()]
         counted = "by arithmetic" if row["of"] == ARITHMETIC else f"{row['n']} {row['of']}"
-        return (
-            f"\n\n*{row['settings']} · {counted} · {row['device']} · torch {row['torch']} · linfair {row['linfair']}*"
-        )
+        where = f"{row['device']} · torch {row['torch']} · linfair {row['linfair']}"
+        text = "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n\n" if columns else ""
+        return f"{text}*{row['settings']} · {counted} · {where}*"
 
-    def markdown(heads: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-        return "\n".join(f"| {' | '.join(line)} |" for line in (heads, ["---"] + ["--:"] * (len(heads) - 1), *body))
+    def of_profiles(found: pd.DataFrame, kinds: Mapping[str, tuple[int, str]]) -> dict[str, pd.Series]:
+        columns = {}
+        for profile in ("fast", "paper"):
+            own = found[found.index.str.startswith(f"{profile}/")]
+            own = own.set_axis(own.index.str.removeprefix(f"{profile}/").str.replace("/", ", "))
+            columns |= {f"`{profile}`, {unit}": shown(own[kind], digits) for kind, (digits, unit) in kinds.items()}
+        return columns
 
-    kinds = {
-        "operations": (1, "PFLOP"),
-        "by operations": (0, "seconds by operations"),
-        "by bytes": (0, "seconds by bytes"),
-    }
-    cell = [(profile, what) for profile in ("fast", "paper") for what in kinds]
-    floors = ["seconds", "floor (s)", "share of the floor"]
+    kinds = {"operations": (1, "PFLOP")}
+    kinds |= {f"by {what}": (0, f"seconds by {what}") for what in ("operations", "bytes")}
+    ceiling, step, ladder, beside = wide("ceiling"), wide("step"), wide("ladder"), wide("ensemble")
+    ways = {way: step["ratio"].filter(regex=f"/{way}$").rename(lambda name: name.partition("/")[0]) for way in WAYS}
     return {
-        "cell": markdown(
-            ["stage", *(f"`{profile}`, {kinds[what][1]}" for profile, what in cell)],
-            [
-                [name, *(shown(f"cell/{profile}/{name}/{what}", kinds[what][0]) for profile, what in cell)]
-                for name in lines("cell/paper", "by bytes")
-            ],
-        )
-        + evidence("cell/paper/all/by bytes"),
-        "ceilings": f"Here: {shown('ceiling/float32/operations', 0)} GFLOP/s in float32, "
-        f"{shown('ceiling/bf16/operations', 0)} GFLOP/s in bf16, {shown('ceiling/float32/bytes', 0)} GB/s "
+        "cell": markdown("stage", of_profiles(wide("cell"), kinds), "cell/paper/all/by bytes"),
+        "ceilings": f"Here: {ceiling.loc['float32', 'operations']:.0f} GFLOP/s in float32, "
+        f"{ceiling.loc['bf16', 'operations']:.0f} GFLOP/s in bf16, {ceiling.loc['float32', 'bytes']:.0f} GB/s "
         f"({rows.loc['ceiling/bf16/bytes', 'device']}, measured in the process that measured the steps).",
-        "stages": markdown(
-            ["stage", *floors],
-            [[name, shown(f"{at}/seconds", 1), *share(at)] for name, at in lines("stage", "seconds").items()],
-        )
-        + evidence("stage/base/seconds"),
-        "steps": f"A step of base training takes {shown('step/base/float32/seconds', 3)} s in float32 and "
-        f"{shown('step/base/bf16/seconds', 3)} s in bf16. Seconds of other steps, as ratios to the former:\n\n"
-        + markdown(
-            ["stage", "float32", "bf16"],
-            [
-                [name, *(shown(f"{at}/{way}/ratio") for way in ("float32", "bf16"))]
-                for name, at in lines("step", "float32/ratio").items()
-            ],
-        )
-        + evidence("step/base/float32/seconds"),
-        "ladder": markdown(
-            ["step", "gain", *floors],
-            [
-                [name, shown(f"{at}/gain"), shown(f"{at}/seconds"), *share(at)]
-                for name, at in lines("ladder", "seconds").items()
-            ],
-        )
-        + evidence("ladder/bf16/seconds"),
-        "ensemble": f"One by one {shown('ensemble/one by one/seconds')} s, side by side "
-        f"{shown('ensemble/ensemble/seconds')} s: {shown('ensemble/gain', 1)} times as fast."
-        + evidence("ensemble/gain"),
+        "stages": markdown("stage", timed(wide("stage"), 1), "stage/base/seconds"),
+        "steps": f"A step of base training takes {step.loc['base/float32', 'seconds']:.3f} s in float32 and "
+        f"{step.loc['base/bf16', 'seconds']:.3f} s in bf16. Seconds of other steps, as ratios to the former:\n\n"
+        + markdown("stage", {way: shown(ratios) for way, ratios in ways.items()}, "step/base/float32/seconds"),
+        "ladder": markdown("step", {"gain": shown(ladder["gain"]), **timed(ladder, 2)}, "ladder/bf16/seconds"),
+        "ensemble": f"One by one {beside.loc['one by one', 'seconds']:.2f} s, side by side "
+        f"{beside.loc['ensemble', 'seconds']:.2f} s: {beside.loc['', 'gain']:.1f} times as fast.\n\n"
+        + markdown("", {}, "ensemble/gain"),
         "grid": markdown(
-            ["data, network, method", "`fast`, GPU-hours at least", "`paper`, GPU-hours at least"],
-            [
-                [name.replace("/", ", "), *(shown(f"grid/{profile}/{name}/hours") for profile in ("fast", "paper"))]
-                for name in lines("grid/paper", "hours")
-            ],
-        )
-        + evidence("grid/paper/all/hours"),
+            "data, network, method",
+            of_profiles(wide("grid"), {"hours": (2, "GPU-hours at least")}),
+            "grid/paper/all/hours",
+        ),
     }
 
 

@@ -26,8 +26,9 @@ import pandas as pd
 from scipy import stats
 
 from linfair.study.tables import SIDES, drops, over_seeds, sides, text
+from linfair_book.checks import OUTCOMES as WORDS
 
-CHECKS = dict(zip(SIDES, ("holds", "does not hold", "cannot tell"), strict=True))
+CHECKS = dict(zip(SIDES, WORDS, strict=True))
 """What a check of a claim says where the interval lies on the claimed side, on the other one, or on neither."""
 
 
@@ -251,20 +252,21 @@ def ranked(
     """For reading, a line for each predictor, at a budget (the smallest by default), with 95 % intervals.
 
     Its correlation alone, whether that has the sign that the paper expects, the lead of the best one (empty for itself
-    and for what too few seeds have), and its correlation given all others, with its sign.
+    and for what too few seeds have), its correlation given group size, and given all others, with its sign.
     """
     budget = rows["budget"].min() if budget is None else budget
     rows = rows[rows["budget"] == budget]
     kept = _defined(per_seed(rows, outcome=outcome, predictors=predictors), predictors)
     means = correlations(rows, outcome=outcome, predictors=kept or predictors)
     means = means[means["n_seeds"] > 0].set_index("predictor")
-    alone, given = (means[means["statistic"] == name] for name in ("alone", "given all others"))
+    alone, within, given = (means[means["statistic"] == name] for name in STATISTICS[:3])
     lines = pd.DataFrame({"expected": {one.name: "+" if one.sign > 0 else "-" for one in predictors}})
     lines["alone"] = _shown(alone)
     lines["expected sign"] = checks(alone, {one.name: one.sign for one in predictors})
     if len(kept) > 1 and len(alone) == len(kept):
         best, lead = ranking(rows, budget=budget, outcome=outcome, predictors=kept)
         lines[f"lead of {best}"] = _shown(lead.set_index("predictor"))
+    lines["given group size"] = _shown(within)
     if len(given) and len(kept) > 1:
         lines["given all others"] = _shown(given)
         lines["its sign"] = sides(given)["side"].map(dict(zip(SIDES, ("+", "-", "cannot tell"), strict=True)))

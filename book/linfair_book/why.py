@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from linfair.study.tables import SIDES, check_teachers, over_seeds, paired, sides, text
-from linfair_book.predictors import CHECKS, Predictor, checks, converged, correlations
+from linfair_book.predictors import CHECKS, Predictor, converged
 
 UP, DOWN, _ = SIDES
 
@@ -115,21 +115,3 @@ def distance_checks(table: pd.DataFrame) -> pd.DataFrame:
             if name == "growth":
                 columns["grows"] = found["check"]
     return pd.DataFrame(columns).fillna("").sort_index(ascending=False).pipe(_in_per_cent)
-
-
-def accuracy_checks(rows: pd.DataFrame) -> pd.DataFrame:
-    """Fig. 8, middle and right, for reading: rank correlations of accuracy over groups at the lowest budget.
-
-    Args:
-        rows: From `linfair_book.predictors.group_rows`.
-    """
-    at = rows[rows["budget"] == rows["budget"].min()]
-    found = correlations(at, outcome="accuracy", predictors=OWN)
-    lines = pd.DataFrame({"claimed": {one.name: "+" if one.sign > 0 else "-" for one in OWN}})
-    for name in ("alone", "given group size"):
-        part = found[(found["statistic"] == name) & (found["n_seeds"] > 0)].set_index("predictor")
-        lines[name] = text(part, digits=2)["mean [95 % interval]"] if len(part) else ""
-        if name == "alone":
-            lines["as claimed"] = checks(part, {one.name: one.sign for one in OWN}) if len(part) else None
-    lines["as claimed"] = lines["as claimed"].fillna(CHECKS[SIDES[2]])
-    return lines.fillna("").rename_axis("accuracy with").reset_index()

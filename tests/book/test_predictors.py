@@ -226,12 +226,11 @@ def test_what_goes_the_other_way_does_not_hold() -> None:
     """Signs turned around: what ranked the drop perfectly now ranks it perfectly wrongly."""
     rows = predictors.group_rows(study_table())
     [shown] = predictors.ranked(rows, budget=0.02, predictors=(Predictor("margin", "margin", 1),)).to_dict("records")
-    assert shown == {
-        "predictor": "margin",
-        "expected": "+",
-        "alone": "-1.00 [-1.00, -1.00]",
-        "expected sign": "does not hold",
-    }
+    assert [shown[name] for name in ("expected", "alone", "expected sign")] == [
+        "+",
+        "-1.00 [-1.00, -1.00]",
+        "does not hold",
+    ]
 
 
 def test_what_no_seed_has_is_left_empty_and_the_others_are_ranked() -> None:

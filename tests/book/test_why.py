@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from linfair_book import why
+from linfair_book import predictors, why
 from scipy import stats
 
 NORMS = {1.0: (1.0, 3.0), 0.5: (0.5, 3.0), 0.1: (4.0, 12.0)}
@@ -96,6 +96,10 @@ def test_distance_names_what_training_alone_moves() -> None:
     assert "control's share" not in why.distance_checks(rows().query("arm != 'control'"))
 
 
+def ranked(rows: pd.DataFrame) -> pd.DataFrame:
+    return predictors.ranked(rows, outcome="accuracy", predictors=why.OWN).set_index("predictor")
+
+
 def accuracy_rows(orders: list[list[float]], **fixed: object) -> pd.DataFrame:
     """Four groups of two sizes; norm and accuracy in opposite order in every seed, margins in the given order."""
     lines = [
@@ -116,11 +120,11 @@ def accuracy_rows(orders: list[list[float]], **fixed: object) -> pd.DataFrame:
 
 def test_accuracy_is_ranked_as_claimed_or_not() -> None:
     """The margins' orders have no relation to accuracy."""
-    shown = why.accuracy_checks(accuracy_rows([[3, 1, 4, 2], [2, 4, 1, 3]])).set_index("accuracy with")
+    shown = ranked(accuracy_rows([[3, 1, 4, 2], [2, 4, 1, 3]]))
     norm, margin = shown.loc["gradient norm"], shown.loc["margin"]
-    assert (norm["alone"], norm["as claimed"]) == ("-1.00 [-1.00, -1.00]", "holds")
+    assert (norm["alone"], norm["expected sign"]) == ("-1.00 [-1.00, -1.00]", "holds")
     assert norm["given group size"].startswith("-1.00")
-    assert (margin["alone"].split()[0], margin["as claimed"]) == ("0.00", "cannot tell")
+    assert (margin["alone"].split()[0], margin["expected sign"]) == ("0.00", "cannot tell")
 
 
 def unconverged(table: pd.DataFrame) -> pd.DataFrame:
@@ -151,5 +155,5 @@ def test_networks_that_did_not_move_have_no_share_of_training_alone() -> None:
 
 
 def test_accuracies_that_are_all_alike_rank_nothing() -> None:
-    shown = why.accuracy_checks(accuracy_rows([[1, 2, 3, 4], [1, 2, 3, 4]], accuracy=0.5))
-    assert shown["alone"].eq("").all() and shown["as claimed"].eq("cannot tell").all()
+    shown = ranked(accuracy_rows([[1, 2, 3, 4], [1, 2, 3, 4]], accuracy=0.5))
+    assert shown["alone"].eq("").all() and shown["expected sign"].eq("cannot tell").all()

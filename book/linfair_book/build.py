@@ -149,24 +149,14 @@ def prepare(root: Path) -> list[str]:
 def pages(root: Path) -> list[str]:
     """Names of the pages in `_toc.yml`, in order, without suffix, such as `notebooks/01_toy_boundary`."""
     try:
-        import yaml
+        from sphinx_external_toc.parsing import MalformedError, parse_toc_yaml
     except ImportError as error:
         raise BookError("the book needs its extra: pip install 'linfair[book]'") from error
-
-    def walk(node: object) -> list[str]:
-        if isinstance(node, list):
-            return [page for item in node for page in walk(item)]
-        if not isinstance(node, dict):
-            return []
-        own = [node[key] for key in ("root", "file") if key in node]
-        below = (node[key] for key in ("parts", "chapters", "sections", "subtrees", "entries") if key in node)
-        return own + [page for child in below for page in walk(child)]
-
     toc = root / "_toc.yml"
-    found = walk(yaml.safe_load(toc.read_text(encoding="utf-8")))
-    if not found:
-        raise BookError(f"{toc} lists no page")
-    return [page.removesuffix(".md").removesuffix(".ipynb") for page in found]
+    try:
+        return [page.removesuffix(".md").removesuffix(".ipynb") for page in parse_toc_yaml(toc)]
+    except MalformedError as error:
+        raise BookError(f"{toc} lists no page: {error}") from error
 
 
 def source(root: Path, page: str) -> Path | None:

@@ -48,21 +48,10 @@ def estimator_bias(
     tol: float = 1e-2,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """The released estimators of one network at several batch sizes, beside the exact values.
+    """The released estimators of one network at several batch sizes, beside the exact values, of each group.
 
-    Args:
-        model: One network; the paper's figures of eigenvalues and our bias curves take the original.
-        data: Its data set.
-        split: Where to measure; the released code takes the test split.
-        batch_sizes: Inputs of a batch. One of at least the split's size is the exact value.
-        quantities: Some of `QUANTITIES`.
-        tol: Of the eigenvalues, relative.
-        seed: Of the order that `shuffled` stands for.
-
-    Returns:
-        A row per (quantity, order, batch_size, group) with group_name, role, n_train, n (inputs of the group in the
-        split), batches (those that hold the group), value, exact and ratio = value / exact (nan
-        where the exact value is not above 0).
+    A batch of at least the split's size is exact. `n` counts inputs of the group, `batches` those that hold it, and
+    `ratio` is value / exact, nan where the exact value is not above 0.
     """
     if unknown := sorted(set(quantities) - set(QUANTITIES)):
         raise ValueError(f"no quantities {unknown}; there are {', '.join(QUANTITIES)}")
@@ -99,18 +88,7 @@ def run_bias(
     progress: bool = True,
     **options: object,
 ) -> pd.DataFrame:
-    """`estimator_bias` of the original networks of a study, stored like an arm and read if it is there.
-
-    Args:
-        cells: From `linfair.study.grid`; their methods and budgets do not matter.
-        networks: Measure the first so many seeds of each cell only; None is all.
-        store: Where; the user's cache by default.
-        progress: Show progress bars of trainings.
-        options: Of `estimator_bias`.
-
-    Returns:
-        Its rows with `seed` and `teacher`.
-    """
+    """`estimator_bias` of a study's original networks (of the first `networks` seeds of a cell), stored like an arm."""
     store, tables = store or ResultStore.default(), []
     for cell in cells:
         worker = Worker(cell, store, progress)

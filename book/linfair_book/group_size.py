@@ -109,17 +109,10 @@ def run_upsampling(
     store: ResultStore | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Originals and linearized networks trained with one group upsampled; stored arms are read, missing ones computed.
+    """Rows as of `study.run`, originals and plain, trained with one minority group of each seed repeated.
 
-    Args:
-        cells: From `linfair.study.grid`.
-        times: How often the group's images are repeated; 1 must be among them, it is what others are compared with.
-        store: Where; the user's cache by default.
-        progress: Show progress bars.
-
-    Returns:
-        Rows as of `study.run`, arms `original` and `plain`, with `times` and `what`: `upsampled` for that group,
-        `other minority` for groups that are as rare and stay so, `majority`. `n_train` counts repeated images.
+    `what` is `upsampled` for that group, `other minority` for groups that are as rare and stay so, `majority`; `n_train`
+    counts repeated images. 1 must be among the times: it is what others are compared with.
     """
     if 1 not in times:
         raise ValueError(f"times = {list(times)} has no 1, and there is nothing to compare with; add it")

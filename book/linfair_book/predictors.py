@@ -116,18 +116,10 @@ def group_rows(
 ) -> pd.DataFrame:
     """What each group lost beside what it was like in the original network: a row per budget, seed and group.
 
-    Args:
-        table: Rows of one method of a study, with the columns of the diagnostics.
-        split: Where the losses are measured: drops, `excess`, and `original`, the original network's accuracy. Gradient
-            norm, margin and eigenvalue are those of the training split, as in the paper's theory: known without test
-            data.
-        arm: `plain`, or `control` to see what training alone does.
-        net: Take off what the 100 % control lost in the same seed, budget and group: `drop`, `relative_drop` and
-            `excess` are then what linearization itself costs.
-
-    Returns:
-        Outcomes, predictors (`top_eigenvalue` is nan without a search that converged), and `own_gradient_norm`,
-        `own_margin`, `distance` and `relative_distance` of the linearized network.
+    Losses (drops, `excess`) and `original`, the original network's accuracy, are those of a split; gradient norm,
+    margin and eigenvalue (nan without a search that converged) those of the training split, as in the paper's theory.
+    `own_...` is measured on the linearized network. The arm `control` shows what training alone does; `net` takes off
+    what the control lost in the same seed, budget and group: what is left is what linearization itself costs.
     """
     missing = sorted({"gradient_norm", "margin", "excess", "distance"} - set(table.columns))
     if missing:

@@ -33,25 +33,15 @@ Lines = dict[tuple[object, ...], list[dict[str, object]]]
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """One set of rows under one rule; or the numbers of notebooks, which have no names.
-
-    Attributes:
-        names: The columns `rows.SET`; empty for numbers of notebooks.
-        setting: The setting it belongs to.
-        agreement: One of `AGREEMENT`.
-        seeds: The largest number of seeds that a line rests on.
-        cells: The table of checks, columns `CELLS`.
-        source: Where it comes from: `rows.provenance`, or the evidence keys.
-        seen: Whether the rows were there before the rules.
-    """
+    """One set of rows (the columns `rows.SET`) under one rule; or the numbers of notebooks, which have no names."""
 
     names: Mapping[str, object]
     setting: str
     agreement: str
-    seeds: int
-    cells: pd.DataFrame
-    source: Mapping[str, object]
-    seen: bool
+    seeds: int  # the largest number that a line rests on
+    cells: pd.DataFrame  # the table of checks, columns `CELLS`
+    source: Mapping[str, object]  # `rows.provenance`, or the evidence keys
+    seen: bool  # whether the rows were there before the rules
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from importlib.metadata import version
 
 import claims_page
 import pandas as pd
-from linfair_book import notebooks
+from linfair_book import notebooks, speed
 from linfair_book.build import repository
 from linfair_book.tables import RESULTS, registry
 from result_columns import meaning
@@ -226,6 +226,7 @@ GENERATORS: dict[str, Callable[[], str]] = {
     "claims": claims_page.page,
     "claims in one sentence": claims_page.summary,
     **{f"api {page}": partial(api, page) for page in (*API, "tools")},
+    **{f"speed {part}": partial(lambda part: speed.made(repository())[part], part) for part in speed.PARTS},
 }
 """What a page may ask for -> the function that writes it."""
 

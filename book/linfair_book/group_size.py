@@ -111,8 +111,8 @@ def run_upsampling(
 ) -> pd.DataFrame:
     """Rows as of `study.run`, originals and plain, trained with one minority group of each seed repeated.
 
-    `what` is `upsampled` for that group, `other minority` for groups that are as rare and stay so, `majority`; `n_train`
-    counts repeated images. 1 must be among the times: it is what others are compared with.
+    `what` is `upsampled` for that group, `other minority` for groups that are as rare and stay so, `majority`. Repeated
+    images count in `n_train`. 1 must be among the times: it is what others are compared with.
     """
     if 1 not in times:
         raise ValueError(f"times = {list(times)} has no 1, and there is nothing to compare with; add it")

@@ -1,4 +1,4 @@
-"""The page on speed: the least that training can take, by arithmetic, and the table of what was measured.
+"""The page on speed, made when the book is built: the least that training can take, and what was measured.
 
 One training image costs the multiply-accumulates of its forward and backward pass, 2 operations each, and one forward
 pass of the teacher more where its logits are not kept. The layers read and write their inputs and outputs: forward
@@ -10,13 +10,12 @@ in + out, backward out (gradient) + in (saved) + in (gradient), so out + 2 in. A
 The first bound holds for any program. The second is that of layers run one by one: what fuses them moves less.
 Additions between layers, order and shift of images, evaluation, diagnostics, every launch and wait are left out.
 
-    python -m linfair_book.speed                            # the arithmetic anew, then book/performance.md
+    python -m linfair_book.speed                            # do the arithmetic anew
     python tests/benchmarks/bench_training.py --page        # measure steps and stages again (bench_stages.py too)
 """
 
 import argparse
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -43,7 +42,7 @@ from linfair_book.tables import RESULTS
 
 COUNTS = RESULTS / "data_counts.parquet"
 TABLE = RESULTS / "performance.parquet"
-PAGE = Path("book/performance.md")
+PARTS = ("cell", "ceilings", "stages", "steps", "ladder", "ensemble", "grid")
 
 SHAPE, CLASSES = (3, 32, 32), 10
 """One image of every data set of the paper; the number of classes hardly matters."""
@@ -338,34 +337,21 @@ def blocks(table: pd.DataFrame) -> dict[str, str]:
     }
 
 
-def fill(text: str, made: Mapping[str, str]) -> str:
-    r"""Put generated parts between `% begin NAME` and `% end NAME`, where each must have its place, once.
-
-    >>> fill("% begin a\nold\n% end a\n", {"a": "new"})
-    '% begin a\n\nnew\n\n% end a\n'
-    """
-    for name, part in made.items():
-        place = re.compile(rf"(% begin {name}\n).*?(% end {name}\n)", flags=re.DOTALL)
-        text, count = place.subn(lambda found, part=part: f"{found[1]}\n{part}\n\n{found[2]}", text)
-        if count != 1:
-            raise ValueError(
-                f"the page has {count} places for {name!r}; write `% begin {name}` and `% end {name}` once"
-            )
-    return text
+@cache
+def made(root: Path) -> dict[str, str]:
+    """The parts of the page from the committed table."""
+    return blocks(pd.read_parquet(root / TABLE))
 
 
 def keep(root: Path, numbers: Sequence[Number] = ()) -> None:
-    """Replace rows of the parts that were measured again, do the arithmetic anew, fill the page."""
+    """Replace the rows of parts that were measured again, and do the arithmetic anew."""
     fresh = pd.concat([table_of(part) for part in (numbers, arithmetic(root)) if part], ignore_index=True)
     old = pd.read_parquet(root / TABLE)
     again = {key.partition("/")[0] for key in fresh["key"]}
     table = pd.concat([old[~old["key"].str.partition("/")[0].isin(again)], fresh], ignore_index=True)
     with whole(root / TABLE) as part:
         table.to_parquet(part, index=False)
-    page = fill((root / PAGE).read_text(encoding="utf-8"), blocks(table))
-    with whole(root / PAGE) as part:
-        part.write_text(page, encoding="utf-8")
-    print(root / TABLE, root / PAGE, sep="\n")
+    print(root / TABLE)
 
 
 if __name__ == "__main__":

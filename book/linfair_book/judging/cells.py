@@ -116,13 +116,10 @@ def _kept(rows: pd.DataFrame, arm: str) -> pd.Series:
 
 def _beside_other(found: pd.DataFrame, theirs: pd.DataFrame, ours: pd.Series, others: pd.Series) -> pd.DataFrame:
     """Each value less that of the other method at the nearest count of ReLUs; both stay as `ours` and `theirs`."""
-    pairs = []
-    for (seed, budget), count in ours.items():
-        if seed in others.index.get_level_values("seed"):
-            gaps = np.abs(np.log(others[seed] / count))
-            if gaps.min() <= math.log(NEAR):
-                pairs.append((seed, budget, gaps.idxmin()))
-    pairs = pd.DataFrame(pairs, columns=["seed", "budget", "at"])
+    counts = others.rename("theirs").rename_axis(["seed", "at"]).reset_index()
+    pairs = ours.rename("ours").reset_index().merge(counts, on="seed")
+    gaps = np.abs(np.log(pairs.pop("theirs") / pairs.pop("ours"))).sort_values(kind="stable")
+    pairs = pairs.loc[gaps[gaps <= math.log(NEAR)].index].drop_duplicates(["seed", "budget"])
     theirs = theirs.rename(columns={"budget": "at", "value": "theirs"})[["seed", "at", "group_name", "theirs"]]
     both = found.merge(pairs, on=["seed", "budget"]).merge(theirs, on=["seed", "at", "group_name"])
     return both.assign(ours=both["value"], value=both["value"] - both["theirs"])

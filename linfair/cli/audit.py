@@ -11,7 +11,7 @@ from linfair import audit as audits
 from linfair.audit import AuditError, Plan, Subject
 from linfair.audit.findings import besides
 from linfair.audit.repair import arm_list
-from linfair.cli.options import Arms, Budgets, Choices, Device, Method, Training, commas, numbers, says, switch, tell
+from linfair.cli.options import Arms, Budgets, Choices, Device, Method, Training, commas, numbers, says, tell
 from linfair.data import DATASETS
 from linfair.data.notes import notes
 from linfair.models import NETWORKS
@@ -36,9 +36,6 @@ class Asked(Plan):
     arms: Arms = Plan.arms
     profile: Training = Plan.profile
     lr: Annotated[float | None, says("Learning rate of fine-tuning; by default the profile's.")] = None
-    mitigate: Annotated[bool, switch("mitigate", "Try repairs.")] = Plan.mitigate
-    control: Annotated[bool, switch("control", "Train the 100 % control.")] = Plan.control
-    curvature: Annotated[bool, switch("curvature", "Compute Hessian eigenvalues.")] = Plan.curvature
 
 
 @Parameter(name="*", group="Your own network")

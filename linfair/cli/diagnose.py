@@ -9,7 +9,7 @@ import torch
 from cyclopts import Parameter
 
 from linfair import audit
-from linfair.cli.options import Device, Json, says, switch
+from linfair.cli.options import Device, Json, says
 from linfair.linearizers.record import kept_share
 from linfair.paths import whole
 from linfair.training import threads
@@ -42,7 +42,7 @@ def diagnose(
         says("Of gradient norms and eigenvalues: exact, or per batch as in the paper's released code."),
     ] = "exact",
     batch_size: Annotated[int, says("Defines per_batch; exact does not depend on it.")] = 128,
-    curvature: Annotated[bool, switch("curvature", "Compute the Hessian eigenvalues.")] = True,
+    curvature: Annotated[bool, Parameter(help="Compute the Hessian eigenvalues.")] = True,
     as_json: Json = False,
     out: Annotated[str | None, says("Write the table to this Parquet file too.")] = None,
 ) -> None:

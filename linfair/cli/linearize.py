@@ -3,9 +3,11 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
+from cyclopts import Parameter
+
 from linfair import audit, gates
 from linfair.checkpoints import load_network
-from linfair.cli.options import Budgets, Choices, Device, Method, Training, says, switch, tell
+from linfair.cli.options import Budgets, Choices, Device, Method, Training, says, tell
 from linfair.data import DATASETS, check_name, load_data
 from linfair.data.notes import notes
 from linfair.models import INITS, NETWORKS
@@ -27,7 +29,7 @@ def linearize(
     device: Device = "cpu",
     teacher: Annotated[str | None, says("A network written by linfair, instead of training one.")] = None,
     out: Annotated[str | None, says("Where to write; by default linearized/DATA-NETWORK-METHOD-SEED.")] = None,
-    control: Annotated[bool, switch("control", "Train the 100 % control arm too.")] = True,
+    control: Annotated[bool, Parameter(help="Train the 100 % control arm too.")] = True,
 ) -> None:
     """Linearize a network and measure every group."""
     asked = {"network": network, "data": data, "width": width, "seed": seed}

@@ -18,18 +18,13 @@ from linfair.study.recipes import PROFILES
 
 
 def says(text: str, **more: object) -> Parameter:
-    """An option and what its help says."""
+    """An option and what its help says; a switch with this has no `--no-NAME`."""
     return Parameter(help=text, negative=(), **more)
 
 
 def several(text: str, **more: object) -> Parameter:
     """An option that may be repeated."""
     return says(f"{text}; may be repeated.", show_default=False, **more)
-
-
-def switch(name: str, text: str) -> Parameter:
-    """An option that is on unless `--no-NAME` is typed."""
-    return Parameter(help=text, negative=f"--no-{name}")
 
 
 def tell(line: str) -> None:

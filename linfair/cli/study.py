@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from cyclopts import App, Parameter
 
-from linfair.cli.options import Device, Profile, says, several, switch
+from linfair.cli.options import Device, Profile, says, several
 from linfair.data import DataError
 from linfair.paths import cache_folder, whole
 from linfair.study import plan, results
@@ -151,7 +151,7 @@ def run(
     engine: Annotated[Literal["local", "ray"], says("This machine, or a Ray cluster.")] = "local",
     address: Annotated[str | None, says("The Ray cluster's; by default Ray is started here.")] = None,
     gpus: Annotated[float | None, says("GPUs of one cell with Ray, 0.25 for four on one GPU.")] = None,
-    progress: Annotated[bool, switch("progress", "Show a progress bar.")] = True,
+    progress: Annotated[bool, Parameter(help="Show a progress bar.")] = True,
 ) -> None:
     """Compute what is missing of a figure."""
     if which.device == "cuda" and engine == "local" and not torch.cuda.is_available():

@@ -11,6 +11,7 @@ import tarfile
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 from tqdm import tqdm
@@ -78,13 +79,14 @@ def find(name: str, root: str | Path | None = None) -> Found | None:
     for place in paths.data_folders(root):
         if place.suffix == ".npz" and place.is_file():
             return Found(place, "pack")
-        own = [Found(place / one, KINDS[name]) for one in source.places if source.holds(place / one)]
-        packed = [Found(place / file, "pack") for file in source.packs if (place / file).is_file()]
-        both = own + packed if name == "folder" else packed + own  # a user's own files are newer than a pack of them
-        if not both and name == "folder" and root is not None and has_folders(place):
-            return Found(place, "folder")
-        if both:
-            return both[0]
+        own = (Found(place / one, KINDS[name]) for one in source.places if source.holds(place / one))
+        packed = (Found(place / file, "pack") for file in source.packs if (place / file).is_file())
+        # of a user's folder the files themselves are newer than a pack of them
+        found = next(chain(own, packed) if name == "folder" else chain(packed, own), None)
+        if found is None and name == "folder" and root is not None and has_folders(place):
+            found = Found(place, "folder")
+        if found is not None:
+            return found
     return None
 
 

@@ -42,8 +42,16 @@ def test_delimiters_codings_and_line_ends_do_not_matter(delimiter: str, coding: 
         "file,label,site\n./a.png,dog,Łódź\nsub//b.png,cat,Rome\nC.PNG,dog,Rome\n",
         "file,label,site\n\na.png,dog,Ło\u0301dz\u0301\n,,\nsub/b.png, cat ,Rome\nc.png,dog,Rome\n\n\n",
         'site,"file",label\nŁódź,a.png,dog\nRome,sub/b.png,cat\nRome,c.png,dog\n',
+        '"file", label,site\r\n"a.png", dog,Łódź\r\n\r\nsub/b.png,cat,Rome\r\nc.png,dog,Rome\r\n',
     ],
-    ids=["excel", "backslashes", "spellings of a path", "blanks and accents apart", "order of columns"],
+    ids=[
+        "excel",
+        "backslashes",
+        "spellings of a path",
+        "blanks and accents apart",
+        "order of columns",
+        "blanks before names",
+    ],
 )
 def test_quotes_slashes_blanks_and_accents_do_not_matter(text: str, mine: Path) -> None:
     assert content(mine, text.encode()) == content(mine, PLAIN.encode())
@@ -79,10 +87,12 @@ def test_many_files_that_are_not_there_are_an_error_of_one_line(mine: Path) -> N
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("path", ["../a.png", "..\\a.png", "sub/../../a.png", "/etc/hostname", "C:\\a.png", "\\a.png"])
+@pytest.mark.parametrize(
+    "path", ["../a.png", "..\\a.png", "sub/../../a.png", "/etc/hostname", "C:\\a.png", "\\a.png", "."]
+)
 def test_no_spelling_of_a_path_leaves_the_folder(path: str, mine: Path) -> None:
     (mine / "labels.csv").write_text(f"file;label\n{path};dog\n")
-    with pytest.raises(DataError, match="is no file in the folder"):
+    with pytest.raises(DataError, match="labels.csv, line 2: .* is no file in the folder"):
         read_folder(mine)
 
 

@@ -185,7 +185,7 @@ def shares_of_groups(table: pd.DataFrame, *, split: str = "test_balanced") -> pd
     return by[list(kinds)].sum().reset_index()
 
 
-def in_and_out(table: pd.DataFrame, *, budget: float = HEADLINE, ways: Sequence[str] | None = None) -> pd.DataFrame:
+def in_and_out(table: pd.DataFrame, *, budget: float = HEADLINE) -> pd.DataFrame:
     """Gain on the training split, on the balanced test, and what is lost between them, all within a seed.
 
     Returns:
@@ -193,7 +193,7 @@ def in_and_out(table: pd.DataFrame, *, budget: float = HEADLINE, ways: Sequence[
     """
     values = {}
     for split in ("train", "test_balanced"):
-        found = changes(table, split=split, ways=ways)
+        found = changes(table, split=split)
         values[split] = found[found["budget"] == budget].set_index(["way", "group_name", "seed"])["value"]
     wide = pd.DataFrame(values)
     wide["train minus test"] = wide["train"] - wide["test_balanced"]

@@ -85,7 +85,7 @@ def test_fig_15_starts_at_plain_and_has_a_point_per_mu() -> None:
 def test_gain_in_and_out_of_sample_is_drawn_open_and_filled() -> None:
     rows = table()
     rows.loc[(rows["arm"] == "lagrangian") & (rows["split"] == "train"), "accuracy"] += 0.05
-    figure = figures.gain_in_and_out(rows, ways=WAYS)
+    figure = figures.gain_in_and_out(mitigation.in_and_out(rows), ways=WAYS)
     _, minority = figure.axes
     assert across(minority, 0) == pytest.approx([15, 4]) and across(minority, 1) == pytest.approx([10, 4])
     assert minority.containers[0][0].get_markerfacecolor() == "none"

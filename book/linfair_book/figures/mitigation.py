@@ -44,9 +44,9 @@ def change_chart(
     return _finished(figure, axes[0], across=words)
 
 
-def gain_in_and_out(table: pd.DataFrame, *, ways: Sequence[str], budget: float = mitigation.HEADLINE) -> Figure:
-    """Gain on the training images (open) and on the balanced test (filled), a line per way, a panel per role."""
-    found = drawn(mitigation.in_and_out(table, budget=budget, ways=ways))
+def gain_in_and_out(means: pd.DataFrame, *, ways: Sequence[str]) -> Figure:
+    """Gain on the training images (open) and at test (filled) of `mitigation.in_and_out`, a panel per role."""
+    found = drawn(means)
     figure, axes, y = _lines(2, [mitigation.label(way) for way in ways])
     for ax, role in zip(axes, ROLES, strict=True):
         kinds = (("train", 0.14, "none", "training images"), ("test_balanced", -0.14, COLORS[role], "balanced test"))

@@ -24,9 +24,6 @@ ARMS = ("original", PLAIN, "control")
 def mitigation_of(arm: str) -> object | None:
     """The options of the mitigation that an arm stands for; None for an arm without one.
 
-    Args:
-        arm: One of `ARMS`, or a mitigation: `kd_over_c`, `lagrangian(mu=0.005, one_sided=True)`.
-
     Raises:
         ValueError: If there is no such arm, or the mitigation has no such option.
 
@@ -87,11 +84,6 @@ def with_fate(rows: pd.DataFrame, one: LinearizedModel, seeds: Sequence[int]) ->
     was measured of a seed that diverged becomes nan: it is a result, but no accuracy. `multiplier` is the
     group's last Lagrange multiplier (the last weight in group DRO), nan for arms without; `multipliers`, in the rows of
     `train` alone, is the whole history as JSON, a number for each epoch to four digits.
-
-    Args:
-        rows: From `linfair.metrics.measure.measure`.
-        one: What was measured.
-        seeds: One for each member.
     """
     lost = {seed for seed, when in zip(seeds, one.diverged or [None] * len(seeds), strict=True) if when is not None}
     logged = [row.get("multipliers", row.get("weights")) for row in one.finetuning]

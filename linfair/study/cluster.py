@@ -42,18 +42,6 @@ def run_on_ray(
 ) -> Report:
     """Compute what is missing of a study on a Ray cluster; as `linfair.study.runner.run_jobs`, but for these.
 
-    Args:
-        jobs: From `linfair.study.plan.plan`.
-        out: Folder or fsspec address of the results; only the driver writes there.
-        address: The cluster's; None is the one this process is connected to, or a new one on this machine.
-        gpus: GPUs of one task; 0.25 puts four on one GPU.
-        threads: CPU threads, and Ray's CPUs, of one task.
-        minutes: Start no stage that would not end within these; None is no limit.
-        cache: Where checkpoints go, on every node; the user's cache by default.
-        keep: Keep the checkpoints of mask paths that no missing arm needs any more.
-        progress: Show a progress bar.
-        say: Prints one line.
-
     Raises:
         DefinitionError: If Ray is not installed.
         StudyFailed: If cells failed; the others are done.

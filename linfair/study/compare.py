@@ -158,11 +158,6 @@ class Comparison:
 def compare(first: pd.DataFrame, second: pd.DataFrame, *, names: tuple[str, str] = ("first", "second")) -> Comparison:
     """Compare rows, matched by data, network, method, arm, budget, seed, split and group.
 
-    Args:
-        first: Rows of `linfair.study.run` or `gather`, one teacher for each seed.
-        second: Others, likewise.
-        names: What they are called.
-
     Raises:
         ValueError: If one of them has a row twice.
 

@@ -76,12 +76,7 @@ PROFILES = ("smoke", "small", "quick", "thin", "cpu", "fast", "fast_float32", "p
 
 
 def in_every_stage(plan: Recipe, **changed: object) -> Recipe:
-    """A recipe with some fields of `Schedule` changed in every stage.
-
-    Args:
-        plan: Any recipe.
-        changed: The fields.
-    """
+    """A recipe with some fields of `Schedule` changed in every stage."""
     options = {
         name: replace(one, schedule=replace(one.schedule, **changed)) if hasattr(one, "schedule") else one
         for name, one in plan.options.items()

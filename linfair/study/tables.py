@@ -220,10 +220,6 @@ SIDES = ("up", "down", "no measurable change")
 def sides(means: pd.DataFrame, *, at: float = 0.0) -> pd.DataFrame:
     """Add a column `side`: on which side of a number the whole interval lies, one of `SIDES`.
 
-    Args:
-        means: Rows with `low` and `high`, as from `over_seeds`.
-        at: The number, 1 for ratios.
-
     >>> sides(pd.DataFrame({"low": [1.0, -2.0, -1.0], "high": [2.0, -1.0, 1.0]}))["side"].tolist()
     ['up', 'down', 'no measurable change']
     """
@@ -234,15 +230,8 @@ def sides(means: pd.DataFrame, *, at: float = 0.0) -> pd.DataFrame:
 def disparity(table: pd.DataFrame, *, split: str, column: str = "relative_drop") -> pd.DataFrame:
     """Minority minus majority drop at each budget, over seeds, and what is left of it once the control's is taken off.
 
-    Both are paired: the difference is taken within a seed, then averaged.
-
-    Args:
-        table: Rows of `drops(by_role(...))`.
-        split: Which split.
-        column: `relative_drop` (per cent) or `drop` (points).
-
-    Returns:
-        A row per (budget, of) with `of` = `plain`, `control` or `plain minus control`, and n_seeds, mean, low, high.
+    Takes rows of `drops(by_role(...))` and gives a row per (budget, of) with `of` = `plain`, `control` or `plain minus
+    control`. The difference is taken within a seed, then averaged.
 
     Raises:
         ValueError: If several methods, networks or data sets are mixed.
@@ -262,9 +251,8 @@ def disparity(table: pd.DataFrame, *, split: str, column: str = "relative_drop")
 def convergence(table: pd.DataFrame) -> pd.DataFrame:
     """How well the original networks are trained: last training loss, training accuracy of each role, over seeds."""
     original = table[(table["arm"] == "original") & (table["split"] == "train")]
-    loss = original.drop_duplicates("seed").assign(
-        what="training loss (last epoch)", value=lambda rows: rows["base_loss"]
-    )
+    loss = original.drop_duplicates("seed").rename(columns={"base_loss": "value"})
+    loss = loss.assign(what="training loss (last epoch)")
     pooled = by_role(original)
     accuracy = pooled.assign(what="training accuracy, " + pooled["group_name"] + " (%)", value=100 * pooled["accuracy"])
     return over_seeds(pd.concat([loss, accuracy])[["what", "seed", "value"]], "value", ["what"])
@@ -283,18 +271,7 @@ def text(table: pd.DataFrame, *, digits: int = 1) -> pd.DataFrame:
 
 
 def side_by_side(table: pd.DataFrame, columns: list[str], *, digits: int = 1, line: str = "budget") -> pd.DataFrame:
-    """A table of means for reading, a line per budget: each combination of `columns` becomes one column of text.
-
-    Args:
-        table: From `over_seeds` or `disparity`, with a `budget`.
-        columns: What distinguishes the columns.
-        digits: Decimals.
-        line: What distinguishes the lines, in the order of the table if it is not the budget.
-
-    Returns:
-        Text, `mean [low, high]`, with the budget in per cent (or `line`) first; empty where there is no value, and
-        without a line where there are no means at all.
-    """
+    """A table of means for reading, a line per budget: each combination of `columns` becomes one column of text."""
     if table.empty:
         return pd.DataFrame(columns=["ReLUs kept" if line == "budget" else line])
     shown = text(table, digits=digits).rename(columns={"mean [95 % interval]": "shown"})

@@ -14,6 +14,7 @@ from linfair.study.tables import (
     finished,
     over_seeds,
     overall,
+    paired,
     side_by_side,
     text,
 )
@@ -223,6 +224,23 @@ def test_rows_of_tables_with_and_without_the_column_of_divergence_go_together() 
     """Only a row that says so diverged: one joined from a table without the column has no entry, and stays."""
     joined = pd.concat([pd.DataFrame({"seed": [0, 1], "diverged": [True, False]}), pd.DataFrame({"seed": [2]})])
     assert finished(joined)["seed"].tolist() == [1, 2]
+
+
+def test_one_seed_is_said_and_has_no_interval() -> None:
+    one = over_seeds(pd.DataFrame({"seed": [0], "arm": ["plain"], "value": [1.25]}), "value", ["arm"])
+    assert text(one)["mean [95 % interval]"].tolist() == ["1.2 (1 seed)"]
+
+
+def test_a_ratio_with_zero_has_no_value_and_does_not_count() -> None:
+    """Seed 0 has no accuracy in group 2 in one of the arms: the ratio exists in seed 1 alone, log(4 / 10)."""
+    table = panel()
+    table.loc[(table["arm"] == "plain") & (table["seed"] == 0) & (table["group"] == 2), "accuracy"] = 0.0
+    ratios = paired(table, arm="plain", against="original", scale="ratio")
+    means = over_seeds(ratios, "value", ["group_name"]).set_index("group_name")
+    assert means["n_seeds"].to_dict() == {"0": 2, "1": 2, "2": 1}
+    assert means.loc["2", "mean"] == pytest.approx(math.log(4 / 10))
+    nothing = over_seeds(ratios.assign(value=math.nan), "value", ["group_name"])
+    assert set(nothing["n_seeds"]) == {0} and nothing["mean"].isna().all()
 
 
 def test_no_means_are_no_lines() -> None:

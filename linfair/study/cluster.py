@@ -58,39 +58,38 @@ def run_on_ray(
     pace = one_job.read_pace(tables)  # also sets aside what cannot be read
     task = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=RETRIES)(compute_all)
     waiting = deque((0.0, group) for group in by_teacher(jobs))
-    running: dict[object, list[Job]] = {}
-    claims: dict[object, ExitStack] = {}
+    running: dict[object, tuple[list[Job], ExitStack]] = {}
     try:
         while waiting or running:
             for _ in range(len(waiting)):
                 due, group = waiting.popleft()
+                if due > time.time():
+                    waiting.append((due, group))
+                    continue
                 mine = ExitStack()
                 try:
-                    if due > time.time():
-                        raise Claimed
                     if tables.folder is not None:
                         mine.enter_context(held(tables.folder / LOCKS, one_job.teacher_id(group[0].cell)))
                 except Claimed as owner:
-                    if str(owner):
-                        report.line(f"waiting for {words(group[0].cell)}, which {owner} computes")
-                    waiting.append((max(due, time.time() + RETRY), group))
+                    report.line(f"waiting for {words(group[0].cell)}, which {owner} computes")
+                    waiting.append((time.time() + RETRY, group))
                     continue
-                place = str(cache) if cache else None
-                reference = task.remote(group, place, threads, deadline, pace, frozenset(tables.names()), keep)
-                running[reference], claims[reference] = group, mine
+                place, done = str(cache) if cache else None, frozenset(tables.names())
+                running[task.remote(group, place, threads, deadline, pace, done, keep)] = group, mine
             ready, _ = ray.wait(list(running), timeout=0.5) if running else (time.sleep(0.5), [])
             for reference in ready or ():
-                _take(ray, reference, running.pop(reference), tables, report)
-                claims.pop(reference).close()
+                group, mine = running.pop(reference)
+                with mine:
+                    _take(ray, reference, group, tables, report)
             if deadline is not None and time.time() > deadline + RETRY:
-                for reference, group in running.items():
+                for reference, (group, _) in running.items():
                     ray.cancel(reference, force=True)
                     for job in group:
                         report.tell(Event("stopped", f"{words(job.cell)}: no time left", len(job.arms)))
                 break
     finally:
-        for one in claims.values():
-            one.close()
+        for _, mine in running.values():
+            mine.close()
     report.close()
     return report
 

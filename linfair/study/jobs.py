@@ -9,6 +9,7 @@ import threading
 import time
 import traceback
 import warnings
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -46,11 +47,7 @@ class OutOfTime(RuntimeError):
 
 
 class Broken(RuntimeError):
-    """This process met a CUDA error: nothing that it computes on the GPU from then on can succeed.
-
-    Attributes:
-        arms: Those of its job that are neither done nor failed.
-    """
+    """This process met a CUDA error and can compute nothing more on the GPU; `arms` are left of its job."""
 
     def __init__(self, arms: Sequence[str]) -> None:
         super().__init__("a CUDA error")
@@ -132,8 +129,8 @@ def compute(
         job: What is wanted.
         store: Where tables and checkpoints go.
         tell: Told every event.
-        deadline: When to be done, in the system's seconds; None is never. No stage is started that will not be.
-        pace: How long stages take, as far as that is known.
+        deadline: No stage is started that will not end before it, as far as the `pace` of stages is known.
+        pace: Seconds of stages.
         done: Names of tables that exist elsewhere.
         last: No other job needs the mask path: its checkpoint is removed when all arms are there.
 
@@ -244,7 +241,7 @@ class Report:
     total: int
     say: Callable[[str], None]
     progress: bool = True
-    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("computed", "read", "failed", "stopped"), 0))
+    counts: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
     stopped: list[str] = field(default_factory=list)
 
@@ -253,8 +250,7 @@ class Report:
 
     def tell(self, event: Event) -> None:
         """Take one event."""
-        if event.kind in self.counts:
-            self.counts[event.kind] += event.arms
+        self.counts[event.kind] += event.arms
         if event.kind == "failed":
             self.failures.append(event.text)
             with suppress(OSError):  # the disk may be full
@@ -285,7 +281,8 @@ class Report:
             StudyFailed: If something failed.
         """
         self._bar.close()
-        done = "{computed} computed, {read} were there, {failed} failed".format(**self.counts)
+        counts = self.counts
+        done = f"{counts['computed']} computed, {counts['read']} were there, {counts['failed']} failed"
         again = "; run the same command again for these" if self.left else ""
         self.say(f"{self.total} arms: {done}, {self.left} left{again}")
         if self.failures:
@@ -298,10 +295,9 @@ class Report:
 
 @contextmanager
 def held(folder: str | Path, name: str) -> Iterator[None]:
-    """Claim a piece of work while the block runs.
+    """Claim a piece of work while the block runs: a locked file that names its owner, freed with the process.
 
-    A claim is a locked file that names its owner, so that the system frees it with the process. Another host may not
-    see the lock, so a claim that it has touched in the last two minutes counts too.
+    Another host may not see the lock, so a claim that it has touched in the last two minutes counts too.
 
     Raises:
         Claimed: If somebody else has it.

@@ -48,7 +48,7 @@ def run_jobs(
         jobs: From `linfair.study.plan.plan`.
         out: Folder of the results.
         workers: Processes; each computes one cell at a time. Several GPUs are given to them in turn.
-        minutes: Start no stage that would not end within these, as far as the results so far tell; None is no limit.
+        minutes: Start no stage that would not end within these, as far as the results so far tell.
         threads: CPU threads of each process; on a CPU the results depend on them.
         cache: Where checkpoints go; the user's cache by default.
         keep: Keep the checkpoints of mask paths that no missing arm needs any more.
@@ -65,11 +65,12 @@ def run_jobs(
         raise ValueError(f"the local engine writes to a folder, got {out}; use --engine ray, or copy the results there")
     tables.folder.mkdir(parents=True, exist_ok=True)
     store = ResultStore(Path(cache) if cache else cache_folder() / code_hash(), tables.folder)
-    for folder in (tables.folder, store.folder / "checkpoints"):
-        sweep(folder)
-    deadline = None if minutes is None else time.time() + 60 * minutes
+    sweep(tables.folder)
+    sweep(store.folder / "checkpoints")
     report = Report(tables, sum(len(job.arms) for job in jobs), say, progress)
-    _Pool(jobs, store, report, min(workers, len(jobs)), threads, deadline, keep).run()
+    pool = _Pool(jobs, store, report, min(workers, len(jobs)), threads, keep=keep)
+    pool.deadline = None if minutes is None else time.time() + 60 * minutes
+    pool.run()
     report.close()
     return report
 
@@ -85,10 +86,10 @@ def sweep(folder: Path, *, older: float = 3600.0) -> None:
 def _alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
+    except PermissionError:
+        return True
     except (ProcessLookupError, OverflowError):
         return False
-    except PermissionError:
-        pass
     return True
 
 
@@ -120,19 +121,14 @@ class _Process:
 class _Pool:
     """Gives jobs to processes and takes their events."""
 
+    deadline: float | None = None
+
     def __init__(
-        self,
-        jobs: Sequence[Job],
-        store: ResultStore,
-        report: Report,
-        workers: int,
-        threads: int,
-        deadline: float | None,
-        keep: bool,
+        self, jobs: Sequence[Job], store: ResultStore, report: Report, workers: int, threads: int, *, keep: bool
     ) -> None:
         self.waiting = deque((0.0, job) for job in jobs)
         self.gpus = torch.cuda.device_count() if any(job.cell.device == "cuda" for job in jobs) else 0
-        self.store, self.report, self.threads, self.deadline, self.keep = store, report, threads, deadline, keep
+        self.store, self.report, self.threads, self.keep = store, report, threads, keep
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             self.pace = one_job.read_pace(report.tables)
@@ -149,7 +145,10 @@ class _Pool:
         try:
             while self.waiting or any(one.job for one in self.processes):
                 if self.deadline is not None and time.time() > self.deadline:
-                    return self._time_is_up()
+                    for one in filter(lambda one: one.job, self.processes):
+                        text = f"{words(one.job.cell)}: stopped in the middle of a stage, its earlier stages are kept"
+                        self.report.tell(Event("stopped", text, len(one.job.arms) - one.settled))
+                    return
                 for one in self.processes:
                     if one.job is None and (job := self._next()):
                         self._give(one, job)
@@ -208,12 +207,6 @@ class _Pool:
             self.report.tell(failure(job, text, arms, cell_id(job.cell), why))
         place = self.processes.index(one)
         self.processes[place] = self._started(place)
-
-    def _time_is_up(self) -> None:
-        for one in self.processes:
-            if one.job is not None:
-                text = f"{words(one.job.cell)}: stopped in the middle of a stage, its earlier stages are kept"
-                self.report.tell(Event("stopped", text, len(one.job.arms) - one.settled))
 
 
 def work(connection: Connection, store: ResultStore, threads: int, gpu: int | None = None) -> None:

@@ -117,7 +117,7 @@ def pool(jobs: list[Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **opt
     tmp_path.joinpath("out").mkdir(parents=True)
     report = Report(Tables(tmp_path / "out"), sum(len(job.arms) for job in jobs), lambda line: None, progress=False)
     store = ResultStore(tmp_path / "cache", tmp_path / "out")
-    runner._Pool(jobs, store, report, settings["workers"], 1, None, settings["keep"]).run()
+    runner._Pool(jobs, store, report, settings["workers"], 1, keep=settings["keep"]).run()
     report.process = process
     return report
 

@@ -4,7 +4,7 @@ import hashlib
 import io
 import json
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -16,9 +16,6 @@ import torch
 class DamagedFile(UserWarning):
     """A file did not hold what its name and digest say; the message names it and where it was set aside."""
 
-
-Notes = Mapping[str, Callable[[object], bool]]
-"""Name of each note of a checkpoint -> whether a value can be."""
 
 MARK = "linfair"
 """Where a table's own name and digest stand in its Parquet metadata: in the attributes of pandas."""
@@ -71,58 +68,17 @@ def unlike_digest(name: str, tensors: Mapping[str, torch.Tensor], about: Mapping
     return "" if about["name"] == name else f"holds the checkpoint {about['name']}"
 
 
-def wrong_notes(notes: object, fields: Notes) -> str:
-    """What is wrong with the notes of a checkpoint, or nothing.
+def filled(model: torch.nn.Module, tensors: Mapping[str, torch.Tensor]) -> torch.nn.Module:
+    """The network with these tensors as its weights and buffers.
 
-    >>> wrong_notes({"seconds": "soon"}, {"seconds": is_number})
-    "has the note seconds = 'soon'"
+    Raises:
+        ValueError: If names, shapes or types are not the network's.
     """
-    if not isinstance(notes, dict):
-        return f"has notes {notes!r}"
-    for field, can_be in fields.items():
-        if field not in notes:
-            return f"lacks the note {field}"
-        if not can_be(notes[field]):
-            return f"has the note {field} = {notes[field]!r}"
-    return ""
-
-
-def is_number(value: object) -> bool:
-    """Whether a note is a number."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def is_text(value: object) -> bool:
-    """Whether a note is text."""
-    return isinstance(value, str)
-
-
-def list_of(can_be: Callable[[object], bool], length: int | None = None) -> Callable[[object], bool]:
-    """Whether a note is a list of a length whose entries can be."""
-    return lambda value: isinstance(value, list) and length in (None, len(value)) and all(map(can_be, value))
-
-
-def or_none(can_be: Callable[[object], bool]) -> Callable[[object], bool]:
-    """Whether a note is null or what it can be."""
-    return lambda value: value is None or can_be(value)
-
-
-def is_count(value: object) -> bool:
-    """Whether a note is a whole number."""
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def unlike(tensors: Mapping[str, torch.Tensor], like: Mapping[str, torch.Tensor]) -> str:
-    """How tensors differ from others in names, shapes or types; nothing if they do not."""
-    if missing := sorted(set(like) - set(tensors)):
-        return f"lacks the tensor {missing[0]}"
-    if more := sorted(set(tensors) - set(like)):
-        return f"has a tensor {more[0]} that the network has not"
-    for name, value in like.items():
-        found = tensors[name]
-        if (found.shape, found.dtype) != (value.shape, value.dtype):
-            return f"has {name} as {tuple(found.shape)} {found.dtype}, not {tuple(value.shape)} {value.dtype}"
-    return ""
+    for name, value in model.state_dict().items():
+        if name in tensors and (found := tensors[name]).dtype != value.dtype:
+            raise ValueError(f"has {name} as {found.dtype}, not {value.dtype}")
+    model.load_state_dict(tensors)
+    return model
 
 
 def set_aside(path: Path, problem: str) -> None:

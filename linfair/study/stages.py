@@ -16,12 +16,12 @@ store: interrupted, the same calls go on where they were.
 import copy
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from linfair.data import GroupedData
 from linfair.ensemble import Ensemble
@@ -32,12 +32,11 @@ from linfair.mitigation import PLAIN, resolve
 from linfair.models import build
 from linfair.resume import resumable
 from linfair.study.arms import mitigation_of
-from linfair.study.damage import Notes, is_count, is_number, is_text, list_of, or_none
+from linfair.study.damage import filled
 from linfair.study.store import ResultStore, key, weights_digest
 from linfair.training import Data, Schedule, TrainingDiverged, fit, supervised, threads
 
 _TOLD = ("epochs", "steps", "configurations", "finetuning", "diverged")
-_LISTS = ("epochs", "steps", "configurations", "diverged")
 
 
 @dataclass(frozen=True)
@@ -156,23 +155,24 @@ class Stages:
         """The trained teacher of that architecture, one of `linfair.models.NETWORKS`."""
         how = {"width": width, "init": init}
         name = self._name("teacher", network=network, base=asdict(schedule), **how)
-        model = self.untrained(network, **how)
-        known = {"seconds": is_number, "loss": list_of(is_number, len(self.seeds)), "digest": is_text}
-        if (stored := self.store.load(name, like=model.state_dict(), notes=known)) is not None:
-            tensors, notes = stored
-            model.load_state_dict(tensors)
-            if weights_digest(model) == notes["digest"]:
-                return Teacher(model.eval(), notes["digest"], "", tuple(notes["loss"]), notes["seconds"])
-            self.store.set_aside(name, "does not hold the weights that its notes name")
-            model = self.untrained(network, **how)
+
+        def read(tensors: dict, notes: dict) -> Teacher:
+            model = filled(self.untrained(network, **how), tensors)
+            if weights_digest(model) != notes["digest"]:
+                raise ValueError("does not hold the weights that its notes name")
+            loss = _listed(notes["loss"], len(self.seeds), float)
+            return Teacher(model.eval(), notes["digest"], "", loss, float(notes["seconds"]))
+
+        if (found := self.store.load(name, read)) is not None:
+            return found
         self.before("base")
+        model = self.untrained(network, **how)
         options = {"seeds": self.seeds, "stage": "base", "label": "base training", "progress": self.progress}
         with threads(self.threads), resumable(self.store, name=name) as stage:
             history = fit(model, self.data, supervised, schedule, parts=(), **options)
         found = Teacher(model.eval(), weights_digest(model), "", tuple(history[-1]["loss"]), stage.seconds)
-        self.store.save(
-            name, model.state_dict(), {"seconds": found.seconds, "loss": found.loss, "digest": found.digest}
-        )
+        notes = {"seconds": found.seconds, "loss": found.loss, "digest": found.digest}
+        self.store.save(name, model.state_dict(), notes)
         return found
 
     def path_name(
@@ -215,29 +215,33 @@ class Stages:
         name: str,
         run: Callable[[], list[LinearizedModel]],
     ) -> Path:
-        reduction, count = find(method).reduction, len(budgets)
-        switched = reduction.install(teacher.model, self.sets[0].input_shape)
-        stored = self.store.load(name, like=_numbered([switched] * count), notes=_path_notes(count, len(self.seeds)))
-        if stored is None:
-            self.before("path")
-            with threads(self.threads), resumable(self.store, name=name) as stage:
-                records = run()
-            notes = {told: [getattr(one, told) for one in records] for told in _TOLD} | {"seconds": stage.seconds}
-            self.store.save(name, _numbered([one.model for one in records]), notes)
-            return Path(method, options, records, name, stage.seconds)
-        tensors, notes = stored
-        records = []
-        for number, budget in enumerate(budgets):
-            told = {name: notes[name][number] for name in _TOLD}
-            told |= {name: tuple(told[name]) for name in _LISTS if told[name] is not None}
-            model, start = copy.deepcopy(switched), f"{number}/"
-            model.load_state_dict({k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)})
-            model, units = reduction.fixed(model), budget_units(budget, reduction.total(model))
-            single = not isinstance(model, Ensemble)
-            networks = [model] if single else model.networks()
-            one = record(method, budget, units, networks, told["epochs"], [], single=single, reduction=reduction)
-            records.append(replace(one, **told))
-        return Path(method, options, records, name, notes["seconds"])
+        reduction = find(method).reduction
+
+        def read(tensors: dict, notes: dict) -> Path:
+            switched, parts, records = reduction.install(teacher.model, self.sets[0].input_shape), {}, []
+            for place, value in tensors.items():
+                number, _, tensor = place.partition("/")
+                parts.setdefault(number, {})[tensor] = value
+            if len(parts) != len(budgets):
+                raise ValueError(f"holds {len(parts)} networks, not {len(budgets)}")
+            for number, budget in enumerate(budgets):
+                told = _told({name: notes[name][number] for name in _TOLD}, len(self.seeds))
+                model = reduction.fixed(filled(copy.deepcopy(switched), parts[str(number)]))
+                single, units = not isinstance(model, Ensemble), budget_units(budget, reduction.total(model))
+                networks = [model] if single else model.networks()
+                one = record(method, budget, units, networks, told["epochs"], [], single=single, reduction=reduction)
+                records.append(replace(one, **told))
+            return Path(method, options, records, name, float(notes["seconds"]))
+
+        if (found := self.store.load(name, read)) is not None:
+            return found
+        self.before("path")
+        with threads(self.threads), resumable(self.store, name=name) as stage:
+            records = run()
+        notes = {told: [getattr(one, told) for one in records] for told in _TOLD} | {"seconds": stage.seconds}
+        tensors = {f"{n}/{k}": v for n, one in enumerate(records) for k, v in one.model.state_dict().items()}
+        self.store.save(name, tensors, notes)
+        return Path(method, options, records, name, stage.seconds)
 
     def student(
         self, teacher: Teacher, one: LinearizedModel, schedule: Schedule, mitigation: str | object | None = None
@@ -252,20 +256,15 @@ class Stages:
         about = {"mitigation": [type(options).__qualname__, asdict(options)], "finetune": asdict(schedule)}
         about |= {"teacher": teacher.digest, "computes": teacher.computes, "start": weights_digest(one.model)}
         name = self._name("student", **about)
-        known = {
-            "seconds": is_number,
-            "diverged": or_none(list_of(or_none(is_count), len(self.seeds))),
-            "finetuning": list_of(lambda row: isinstance(row, dict)),
-            "said": is_text,
-        }
-        stored = self.store.load(name, like=one.model.state_dict(), notes=known) if self.keep else None
-        if stored is not None:
-            tensors, notes = stored
-            model = copy.deepcopy(one.model)
-            model.load_state_dict(tensors)
-            fate = {"diverged": notes["diverged"] and tuple(notes["diverged"]), "finetuning": notes["finetuning"]}
+
+        def read(tensors: dict, notes: dict) -> Student:
+            fate = _told({told: notes[told] for told in ("diverged", "finetuning")}, len(self.seeds))
+            model = filled(copy.deepcopy(one.model), tensors)
             tuned = replace(one, model=model, mitigation=None if plain else options, **fate)
-            return Student(tuned, name, notes["seconds"], notes["said"], read=True)
+            return Student(tuned, name, float(notes["seconds"]), notes["said"], read=True)
+
+        if self.keep and (found := self.store.load(name, read)) is not None:
+            return found
         self.before("finetune")
         how = {"seeds": self.seeds, "schedule": schedule, "mitigation": options, "progress": self.progress}
         said = ""
@@ -301,18 +300,20 @@ def settings_of(options: object) -> dict[str, object]:
     return found
 
 
-def _numbered(models: Sequence[nn.Module]) -> Mapping[str, Tensor]:
-    """The tensors of several networks under one roof: `0/head.weight`."""
-    return {f"{number}/{name}": value for number, one in enumerate(models) for name, value in one.state_dict().items()}
+def _told(notes: dict[str, object], members: int) -> dict[str, object]:
+    """What a record says beside its network, as it was before it became JSON."""
+    kinds = {"epochs": int, "steps": int, "configurations": str, "diverged": lambda one: one and int(one)}
+    there = {name: value for name, value in notes.items() if name in kinds}
+    found = {n: value if value is None else _listed(value, members, kinds[n]) for n, value in there.items()}
+    return found | {"finetuning": [dict(row) for row in notes["finetuning"]]}
 
 
-def _path_notes(budgets: int, members: int) -> Notes:
-    counts = list_of(list_of(is_count, members), budgets)
-    return {
-        "epochs": counts,
-        "steps": lambda value: value == [None] * budgets or counts(value),
-        "seconds": is_number,
-        "configurations": list_of(or_none(list_of(is_text, members)), budgets),
-        "diverged": list_of(or_none(list_of(or_none(is_count), members)), budgets),
-        "finetuning": list_of(list_of(lambda row: isinstance(row, dict)), budgets),
-    }
+def _listed(values: list, length: int, kind: Callable[[object], object]) -> tuple:
+    """A note as a tuple.
+
+    Raises:
+        ValueError: If it has another length, or an entry is of another kind.
+    """
+    if not isinstance(values, list) or len(values) != length:
+        raise ValueError(f"has the note {values!r}, not a list of {length}")
+    return tuple(map(kind, values))

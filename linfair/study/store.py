@@ -11,11 +11,12 @@ import io
 import json
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pandas as pd
@@ -29,15 +30,12 @@ from linfair.linearizers.registry import ALIASES
 from linfair.paths import cache_folder, whole
 from linfair.study.damage import (
     MARK,
-    Notes,
     checked_rows,
     rows_digest,
     say_damaged,
     set_aside,
     tensors_digest,
-    unlike,
     unlike_digest,
-    wrong_notes,
 )
 
 
@@ -217,19 +215,10 @@ class ResultStore:
         """Store rows under a name."""
         return Path(self.tables.write(name, rows))
 
-    def load(
-        self,
-        name: str,
-        *,
-        like: Mapping[str, torch.Tensor] | None = None,
-        notes: Notes | None = None,
-    ) -> tuple[dict[str, torch.Tensor], dict[str, object]] | None:
-        """The tensors and notes of a checkpoint; None if there is none, or it is damaged.
+    def load(self, name: str, build: Callable[[dict, dict], Any] = lambda tensors, notes: (tensors, notes)) -> Any:
+        """What `build` makes of the tensors and notes of a checkpoint; None if there is none, or it is damaged.
 
-        Args:
-            name: Name of the checkpoint.
-            like: Tensors of the names, shapes and types that it must have; None takes any.
-            notes: What the notes must have: name -> whether a value can be.
+        A checkpoint that does not match its digest, or of which nothing can be built, is set aside.
         """
         path = self._checkpoint(name)
         if not path.exists():
@@ -238,19 +227,14 @@ class ResultStore:
             with safe_open(path, framework="pt") as file:
                 about = file.metadata() or {}
                 tensors = {tensor: file.get_tensor(tensor) for tensor in file.keys()}  # noqa: SIM118
-            problem = unlike_digest(name, tensors, about)
-            found = {} if problem else json.loads(about["notes"])
+            if problem := unlike_digest(name, tensors, about):
+                raise ValueError(problem)
+            return build(tensors, json.loads(about["notes"]))
         except FileNotFoundError:  # another process has set it aside, or removed it
             return None
-        except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
-            problem = f"cannot be read ({error})"
-        problem = problem or wrong_notes(found, notes or {})
-        if not problem and like is not None:
-            problem = unlike(tensors, like)
-        if problem:
-            self.set_aside(name, problem)
+        except Exception as error:  # bytes that were flipped can make a reader raise anything
+            self.set_aside(name, f"cannot be read ({error})")
             return None
-        return tensors, found
 
     def save(self, name: str, tensors: Mapping[str, torch.Tensor], notes: Mapping[str, object]) -> None:
         """Store a checkpoint: tensors, and notes that JSON can hold, with a digest of both and the name."""

@@ -129,7 +129,7 @@ def test_a_checkpoint_without_notes_is_damaged(store: ResultStore) -> None:
     store.save("one", TENSORS, NOTES)
     (path,) = store.folder.glob("*/one.safetensors")
     module.save_file({"x": torch.ones(1)}, path)
-    with pytest.warns(DamagedFile, match=r"one.safetensors .*carries no digest.*; set aside as one.safetensors.damaged-1"):
+    with pytest.warns(DamagedFile, match=r"carries no digest.*; set aside as one.safetensors.damaged-1"):
         assert store.load("one") is None
 
 

@@ -47,7 +47,7 @@ def with_weights(network: nn.Module, tensors: Mapping[str, Tensor], name: str) -
 
 
 class Store(Protocol):
-    """Where states are kept by name, such as `linfair.study.store.ResultStore`."""
+    """Where states are kept by name, such as `linfair.engine.store.ResultStore`."""
 
     def load(self, name: str) -> Stored | None:
         """What was stored under a name, or None."""

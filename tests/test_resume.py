@@ -8,12 +8,12 @@ import torch
 from torch import nn
 
 from linfair import gates
+from linfair.engine.store import ResultStore
 from linfair.linearizers import SNL, control, finetune
 from linfair.linearizers.registry import LINEARIZERS, find
 from linfair.linearizers.snl import snl
 from linfair.mitigation import MITIGATIONS
 from linfair.resume import resumable
-from linfair.study.store import ResultStore
 from linfair.training import Schedule, fit, supervised
 
 

@@ -18,10 +18,10 @@ import torch
 from torch import nn
 
 from linfair.data import GroupedData, Split
+from linfair.engine.store import ResultStore, key
 from linfair.ensemble import Ensemble
 from linfair.metrics import group_gradient_norms, top_eigenvalues
 from linfair.study.cell import Cell, Worker
-from linfair.study.store import ResultStore, key
 from linfair.study.tables import SIDES, over_seeds, sides, text
 from linfair.training import threads
 

@@ -22,8 +22,8 @@ import torch
 
 from linfair.data import GroupedData, Split
 from linfair.data.core import provenance_of
+from linfair.engine.store import ResultStore
 from linfair.study.cell import Cell, Setting, Worker, grid, setting_of
-from linfair.study.store import ResultStore
 from linfair.study.tables import drops, over_seeds, sides, text
 from linfair.training import Schedule
 from linfair_book.tables import place

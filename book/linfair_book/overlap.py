@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from linfair.engine.stages import Stages
+from linfair.engine.store import ResultStore
 from linfair.study.cell import Cell, Worker
-from linfair.study.stages import Stages
-from linfair.study.store import ResultStore
 
 MASK_SEED_STEP = 1_000_000_007
 """Between two mask seeds of one teacher: far from every seed a study uses."""

@@ -26,7 +26,7 @@ import torch
 
 import linfair
 from linfair.device import device_name
-from linfair.study.store import ResultStore
+from linfair.engine.store import ResultStore
 from linfair.study.tables import over_seeds, sides
 from linfair.training import threads
 from linfair_book import released_runs

@@ -1,6 +1,6 @@
 """A lab: one network on the digits, trained and linearized in one version; another version differs in one field.
 
-What it trains are stages of `linfair.study.stages`, computed once and read from then on.
+What it trains are stages of `linfair.engine.stages`, computed once and read from then on.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,10 +13,10 @@ import torch
 from torch import nn
 
 from linfair.data import GroupedData, load_data
+from linfair.engine.stages import Path, Stages, Teacher
+from linfair.engine.store import ResultStore
 from linfair.linearizers.record import LinearizedModel
 from linfair.study.recipes import Recipe, in_every_stage, recipe
-from linfair.study.stages import Path, Stages, Teacher
-from linfair.study.store import ResultStore
 from linfair.training import correctness
 
 ACCURACY = "accuracy of the linearized network"

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from linfair.engine.store import ResultStore
 from linfair.study.cell import Cell, grid, run
 from linfair.study.plan import Panel, find
-from linfair.study.store import ResultStore
 from linfair.study.tables import by_role, disparity, drops, over_seeds, paired
 
 DEEPREDUCE_TABLE = "book/results/digits_resnet18_deepreduce.parquet"

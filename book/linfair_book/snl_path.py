@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from linfair.engine.store import ResultStore
 from linfair.linearizers import snl
 from linfair.study.cell import Cell, Worker
-from linfair.study.store import ResultStore
 from linfair.training import threads
 
 LINES = 12

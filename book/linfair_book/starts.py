@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from linfair.engine.store import ResultStore
 from linfair.linearizers.starts import STARTS
 from linfair.paths import whole
 from linfair.study.cell import run
 from linfair.study.grids import grid
 from linfair.study.recipes import recipe
-from linfair.study.store import ResultStore
 from linfair.study.tables import by_role, over_seeds, side_by_side
 from linfair_book.build import repository
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from linfair.engine.store import code_hash
 from linfair.paths import cache_folder
 from linfair.study.jobs import StudyFailed
 from linfair.study.plan import Figure, find, find_profile, panels_of, plan
 from linfair.study.results import Status, collect, gather, status, values
 from linfair.study.runner import run_jobs
-from linfair.study.store import code_hash
 from linfair.study.tables import over_seeds
 from linfair_book.build import repository
 from linfair_book.tables import RESULTS

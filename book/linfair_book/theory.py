@@ -16,11 +16,11 @@ import torch
 from torch import nn
 
 from linfair.data import GroupedData
+from linfair.engine.store import ResultStore
 from linfair.ensemble import Ensemble
 from linfair.gates import install
 from linfair.masks import apply_mask
 from linfair.study.cell import Cell, Worker
-from linfair.study.store import ResultStore
 from linfair.study.tables import over_seeds
 from linfair.theory.bound import excess_bound, ranking
 from linfair.theory.hessian import READINGS, hessian_bound

@@ -19,12 +19,12 @@ from linfair.audit.shown import drop_between, intervals
 from linfair.checkpoints import CheckpointError, Header, load_network
 from linfair.data import GroupedData, load_data
 from linfair.device import device_name
+from linfair.engine.store import weights_digest
 from linfair.masks import Mask, apply_mask, masks_of
 from linfair.metrics.distance import ParameterDistance, parameter_distance
 from linfair.metrics.margin import closeness_of, normalised
 from linfair.metrics.measure import Original, measure
 from linfair.metrics.risk import Disparity, GroupMean, disparity
-from linfair.study.store import weights_digest
 
 WORST = {"accuracy": "low", "drop": "high", "risk": "high", "excess": "high", "margin": "low", "churn": "high"}
 """Which end of a quantity is bad for a group; between groups the gap of each is reported."""

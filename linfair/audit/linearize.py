@@ -9,10 +9,10 @@ import pandas as pd
 
 from linfair.audit.shown import accuracies
 from linfair.checkpoints import Header, save_network
+from linfair.engine.store import ResultStore
 from linfair.linearizers.record import kept_share, share
 from linfair.paths import whole
 from linfair.study.cell import Cell, Worker
-from linfair.study.store import ResultStore
 
 
 def linearize_to(

@@ -19,6 +19,8 @@ from linfair.audit.diagnose import Pair
 from linfair.audit.shown import accuracies, drop_between, interval, number, pooled
 from linfair.data import GroupedData
 from linfair.device import device_name
+from linfair.engine.stages import Stages, Student
+from linfair.engine.store import ResultStore, weights_digest
 from linfair.linearizers import LinearizedModel
 from linfair.linearizers.record import record
 from linfair.metrics import GroupAccuracy
@@ -27,8 +29,6 @@ from linfair.mitigation import PLAIN, Lagrangian, check_name
 from linfair.mitigation.choose import FEW, NOISE, Choice, Judged, check_limits, choose, judged_groups
 from linfair.study.arms import canonical, mitigation_of
 from linfair.study.recipes import recipe
-from linfair.study.stages import Stages, Student
-from linfair.study.store import ResultStore, weights_digest
 from linfair.training import Schedule, correctness, threads
 
 DEFAULT_ARMS = (PLAIN, "lagrangian", "lagrangian(clip=5.0)", "kd_over_c", "excess_drop")

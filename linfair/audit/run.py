@@ -24,13 +24,13 @@ from linfair.audit.network import AuditError, Subject
 from linfair.audit.repair import DEFAULT_ARMS, Mitigated, arm_list, check_groups, mitigate
 from linfair.cost import count_macs, private_inference_cost
 from linfair.device import device_name
+from linfair.engine.stages import Stages, machine
+from linfair.engine.store import ResultStore, key, weights_digest
 from linfair.linearizers.record import check_budgets, share
 from linfair.masks import Mask, masks_of
 from linfair.mitigation import PLAIN
 from linfair.mitigation.choose import NOISE, check_limits, judged_groups
 from linfair.study.recipes import recipe
-from linfair.study.stages import Stages, machine
-from linfair.study.store import ResultStore, key, weights_digest
 from linfair.training import Schedule, threads
 
 

@@ -85,8 +85,8 @@ def _failures() -> tuple[type[Exception], ...]:
 @contextmanager
 def _plain_notes() -> Iterator[None]:
     """Print what is said of damaged files and of several original networks as plain lines, each once."""
+    from linfair.engine.damage import DamagedFile
     from linfair.study.cell import OtherTeacher
-    from linfair.study.damage import DamagedFile
 
     with warnings.catch_warnings():
         warnings.simplefilter("default", OtherTeacher)

@@ -11,6 +11,7 @@ from cyclopts import App, Parameter
 
 from linfair.cli.options import Device, Profile, says, several
 from linfair.data import DataError
+from linfair.engine.store import ResultStore, Tables, code_hash
 from linfair.paths import cache_folder, whole
 from linfair.study import plan, results
 from linfair.study.cell import Worker
@@ -18,7 +19,6 @@ from linfair.study.compare import compare as compared
 from linfair.study.grids import listed
 from linfair.study.jobs import StudyFailed, kind, read_pace, words
 from linfair.study.recipes import check_precision
-from linfair.study.store import ResultStore, Tables, code_hash
 from linfair.study.tables import text
 
 app = App(name="study", help="Compute the paper's grids, on a laptop, a GPU or a cluster.")

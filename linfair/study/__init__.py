@@ -3,8 +3,8 @@
 `grid` names the cells of a panel, `run` returns their table, `tables` turns rows into drops and means over seeds.
 """
 
+from linfair.engine.store import ResultStore
 from linfair.study.cell import ARMS, Cell, grid, run
 from linfair.study.recipes import PROFILES, Recipe, recipe
-from linfair.study.store import ResultStore
 
 __all__ = ["ARMS", "PROFILES", "Cell", "Recipe", "ResultStore", "grid", "recipe", "run"]

@@ -3,7 +3,7 @@
 A cell is everything that shares trained teachers: one data set, one network and one seed, or a fixed list of seeds
 trained as an ensemble. An arm is one way through it at all budgets: the `original` network, a method with `plain`
 fine-tuning, its 100 % `control`, or a mitigation (`linfair.study.arms`). Each (cell, arm) ends in one table; arms are
-compared only within one teacher's digest. What is trained is a stage of `linfair.study.stages`.
+compared only within one teacher's digest. What is trained is a stage of `linfair.engine.stages`.
 """
 
 import time
@@ -22,15 +22,15 @@ import linfair
 from linfair.checkpoints import load_network
 from linfair.data import EMBEDDED, GroupedData
 from linfair.device import device_name, peak_memory, watch_memory
+from linfair.engine.stages import Path as MaskPath
+from linfair.engine.stages import Stages, Teacher, machine, settings_of
+from linfair.engine.store import ResultStore, code_hash, key
 from linfair.linearizers.record import LinearizedModel
 from linfair.linearizers.registry import find
 from linfair.metrics.measure import Original, measure
 from linfair.study.arms import ARMS, canonical, mitigation_of, with_fate
 from linfair.study.grids import Cell, built_as, found_words, grid, load_sets, pairs
 from linfair.study.recipes import Recipe, recipe
-from linfair.study.stages import Path as MaskPath
-from linfair.study.stages import Stages, Teacher, machine, settings_of
-from linfair.study.store import ResultStore, code_hash, key
 from linfair.training import threads
 
 STAGES = ("base", "path", "finetune", "measure")

@@ -14,12 +14,12 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+from linfair.engine.store import ResultStore, Tables, code_hash
 from linfair.paths import cache_folder
 from linfair.study import jobs as one_job
 from linfair.study.jobs import Broken, Claimed, Event, Report, cell_id, compute, failure, held, path_id, words
 from linfair.study.plan import DefinitionError, Job
 from linfair.study.runner import LOCKS, RETRY
-from linfair.study.store import ResultStore, Tables, code_hash
 
 RETRIES = 3
 """How often the jobs of a lost node or process are started again."""

@@ -19,11 +19,11 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
+from linfair.engine.damage import DamagedFile
+from linfair.engine.store import DiskFull, ResultStore, Tables, key
 from linfair.study.cell import STAGES, Cell, OtherTeacher, Worker
-from linfair.study.damage import DamagedFile
 from linfair.study.grids import asked_for, pairs, width_of
 from linfair.study.plan import Job
-from linfair.study.store import DiskFull, ResultStore, Tables, key
 
 BEAT, STALE = 10.0, 120.0  # seconds between touches of a claim; without one after which another host's is void
 CUDA_SIGNS = ("CUDA error", "cuDNN error", "CUBLAS_STATUS", "CUDNN_STATUS", "CUSOLVER_STATUS", "CUDA driver error")

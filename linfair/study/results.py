@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from linfair.engine.store import Tables
 from linfair.study.cell import OtherTeacher
 from linfair.study.grids import asked_for, pairs, width_of
 from linfair.study.plan import Figure, Job, Panel, find_profile, panels_of, plan
 from linfair.study.recipes import recipe
-from linfair.study.store import Tables
 from linfair.study.tables import check_teachers, drops, finished, one_teacher, over_seeds, overall
 
 KNOWN_BY = ["data", "network", "width", "method", "options", "arm", "profile", "seed"]

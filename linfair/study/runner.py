@@ -20,11 +20,11 @@ from pathlib import Path
 
 import torch
 
+from linfair.engine.store import ResultStore, Tables, code_hash
 from linfair.paths import cache_folder
 from linfair.study import jobs as one_job
 from linfair.study.jobs import Broken, Claimed, Event, Report, cell_id, compute, failure, held, path_id, words
 from linfair.study.plan import Job
-from linfair.study.store import ResultStore, Tables, code_hash
 
 LOCKS = ".locks"
 RETRY = 2.0  # seconds until a cell that another runner has is asked for again

@@ -15,7 +15,7 @@ from linfair.audit.behaviour import behaviour
 from linfair.audit.network import _built
 from linfair.cli import main
 from linfair.data import load_data
-from linfair.study.store import weights_digest
+from linfair.engine.store import weights_digest
 
 MODEL = """
 import torch

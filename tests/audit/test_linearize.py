@@ -14,13 +14,14 @@ from linfair import gates, training
 from linfair.audit.linearize import group_table, linearize_to
 from linfair.checkpoints import CheckpointError, Header, load_network, save_network
 from linfair.data import GroupedData, load_data
+from linfair.engine import stages
+from linfair.engine.store import weights_digest
 from linfair.gates import install
 from linfair.linearizers.record import budget_units
 from linfair.masks import Mask, apply_mask, masks_of
 from linfair.models import build
-from linfair.study import ResultStore, grid, stages
+from linfair.study import ResultStore, grid
 from linfair.study.cell import TIMING, Cell
-from linfair.study.store import weights_digest
 
 SEED = 4
 BUDGETS = (0.5, 0.1)

@@ -11,10 +11,11 @@ from linfair.audit.diagnose import Pair, read_pair
 from linfair.audit.linearize import linearize_to
 from linfair.audit.repair import Mitigated, arm_list, masked_record, mitigate, mitigated_text
 from linfair.data import Split
+from linfair.engine import stages
 from linfair.linearizers import finetune
 from linfair.metrics import group_accuracy
 from linfair.mitigation import Lagrangian
-from linfair.study import ResultStore, grid, recipe, stages
+from linfair.study import ResultStore, grid, recipe
 from linfair.training import TrainingDiverged, correctness
 
 ARMS = ("plain", "balanced_sampling", "group_dro", "lagrangian(limit=1e-09)")

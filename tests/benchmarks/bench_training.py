@@ -27,11 +27,11 @@ from torch import Tensor
 from linfair import gates
 from linfair.data import GroupedData, Split, load_data
 from linfair.device import device_name
+from linfair.engine.store import ResultStore
 from linfair.ensemble import Ensemble
 from linfair.models import build
 from linfair.study.cell import grid, run
 from linfair.study.recipes import recipe
-from linfair.study.store import ResultStore
 from linfair.training import Batch, Distill, Schedule, fit, supervised, threads
 
 ASKED, KEPT = "teacher asked at every step", "teacher's logits kept"

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 from linfair_book import overlap
 
-from linfair.study import ResultStore, cell, grid, stages
+from linfair.engine import stages
+from linfair.study import ResultStore, cell, grid
 from linfair.study.cell import Worker
 
 PANEL = {"budgets": (0.5, 0.2), "seeds": (0, 1), "profile": "smoke"}

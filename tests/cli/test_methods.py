@@ -13,11 +13,11 @@ from torch import nn
 
 from linfair.checkpoints import Header, load_network, save_network
 from linfair.cli import main
+from linfair.engine import stages
 from linfair.linearizers import LINEARIZERS
 from linfair.masks import Mask, apply_mask, masks_of
 from linfair.mitigation.registry import MITIGATIONS
 from linfair.models import NETWORKS, build
-from linfair.study import stages
 
 UNITS = {"resnet18": "491,520", "resnet34": "901,120", "wrn22_8": "1,359,872", "vgg19": "303,104", "mlp": "128"}
 

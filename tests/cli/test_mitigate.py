@@ -10,8 +10,9 @@ from linfair.audit.linearize import linearize_to
 from linfair.checkpoints import load_network
 from linfair.cli import main
 from linfair.cli.options import split_arms
+from linfair.engine import stages
 from linfair.masks import Mask, masks_of
-from linfair.study import ResultStore, grid, stages
+from linfair.study import ResultStore, grid
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,11 @@ import pandas as pd
 import pytest
 
 from linfair.cli import main, study
+from linfair.engine.store import code_hash
 from linfair.study import ResultStore, cell
 from linfair.study.jobs import compute
 from linfair.study.plan import PROFILE_NAMES, figures, find, plan
 from linfair.study.results import collect, summary, values
-from linfair.study.store import code_hash
 
 
 @pytest.fixture(scope="module")

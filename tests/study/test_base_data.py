@@ -15,13 +15,13 @@ from linfair.cli import main
 from linfair.data import DataError, load_data
 from linfair.data.collection import Collection
 from linfair.data.official import SVHN
+from linfair.engine.store import Tables
 from linfair.study import ResultStore, grid
 from linfair.study.cell import Worker
 from linfair.study.grids import beside
 from linfair.study.jobs import learn_pace
 from linfair.study.plan import FIGURES, find_profile, panels_of, plan, read_figure
 from linfair.study.results import collect, gather, status
-from linfair.study.store import Tables
 from linfair.training import fit, supervised
 
 LINEARIZED = (0.9,) * 5 + (0.3,) * 5

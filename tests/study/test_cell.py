@@ -13,11 +13,12 @@ from torch import nn
 
 import linfair
 from linfair.data import load_data
+from linfair.engine import stages
 from linfair.ensemble import Ensemble
 from linfair.linearizers.snl import _Path
 from linfair.metrics import wilson
 from linfair.models import build
-from linfair.study import ARMS, ResultStore, cell, grid, recipe, run, stages
+from linfair.study import ARMS, ResultStore, cell, grid, recipe, run
 from linfair.study.cell import Worker
 from linfair.training import fit, predict, supervised
 

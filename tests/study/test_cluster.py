@@ -9,12 +9,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from linfair.engine.store import ResultStore, Tables
 from linfair.study import cell
 from linfair.study.cluster import run_on_ray
 from linfair.study.jobs import StudyFailed, compute
 from linfair.study.plan import Job, find, plan
 from linfair.study.results import collect
-from linfair.study.store import ResultStore, Tables
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'linfair[cluster]'")
 

@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 
 from linfair.cli import main
+from linfair.engine.store import ResultStore, Tables
 from linfair.study.cell import TIMING
 from linfair.study.compare import compare
 from linfair.study.jobs import compute
 from linfair.study.plan import figures, find, plan
 from linfair.study.results import collect, gather
-from linfair.study.store import ResultStore, Tables
 
 
 @pytest.fixture(scope="module")

@@ -6,12 +6,12 @@ import pandas as pd
 import pytest
 
 from linfair.cli import main
+from linfair.engine.store import ResultStore
 from linfair.study import recipes
 from linfair.study.jobs import compute
 from linfair.study.plan import find, plan
 from linfair.study.recipes import check_precision, recipe
 from linfair.study.results import collect, merge, missing
-from linfair.study.store import ResultStore
 
 
 def test_a_processor_without_bf16_hardware_is_asked_before_anything_is_computed(monkeypatch, tmp_path, capsys):

@@ -8,13 +8,13 @@ import pytest
 
 from linfair.cli import main
 from linfair.data import DATASETS, input_shape, load_data
+from linfair.engine.store import Tables
 from linfair.linearizers import PAPER_CONFIGURATIONS
 from linfair.linearizers.configurations import fixed_list
 from linfair.study import ResultStore, grid, run
 from linfair.study.grids import listed, pairs
 from linfair.study.plan import FIGURES, DefinitionError, figures, find, find_profile, panels_of, plan, read_figure
 from linfair.study.results import collect, gather, status
-from linfair.study.store import Tables
 
 COUNTS = {
     "2,3": 294_912,

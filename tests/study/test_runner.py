@@ -16,14 +16,15 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from linfair.study import recipe, stages
+from linfair.engine import stages
+from linfair.engine.store import ResultStore, Tables
+from linfair.study import recipe
 from linfair.study.cell import TIMING, OtherTeacher, Worker
 from linfair.study.grids import Cell
 from linfair.study.jobs import Event, StudyFailed, cell_id, compute, read_pace, teacher_id
 from linfair.study.plan import Job, figures, find, plan
 from linfair.study.results import collect, gather, status
 from linfair.study.runner import run_jobs
-from linfair.study.store import ResultStore, Tables
 
 SMOKE = plan(find("fig13"), "smoke")  # original, plain, lagrangian, kd_over_c of one MLP cell
 [JOB] = SMOKE

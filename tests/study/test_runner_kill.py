@@ -11,12 +11,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from linfair.engine.store import ResultStore, code_hash
 from linfair.study import cell
 from linfair.study.jobs import compute
 from linfair.study.plan import figures, find, plan
 from linfair.study.results import collect, gather
 from linfair.study.runner import run_jobs
-from linfair.study.store import ResultStore, code_hash
 
 pytestmark = pytest.mark.slow
 

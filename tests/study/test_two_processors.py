@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 import torch
 
-from linfair.study import ResultStore, grid, run, stages
+from linfair.engine import stages
+from linfair.study import ResultStore, grid, run
 from linfair.study.cell import OtherTeacher, Worker
 from linfair.study.tables import check_teachers, drops, one_teacher
 

@@ -7,13 +7,13 @@ import pandas as pd
 import pytest
 import torch
 
+from linfair.engine.stages import settings_of
 from linfair.ensemble import Ensemble
 from linfair.linearizers import deepreduce
 from linfair.mitigation import BalancedSampling, KDOverC, resolve
 from linfair.study import ResultStore, grid
 from linfair.study.cell import TIMING, Worker
 from linfair.study.grids import Cell
-from linfair.study.stages import settings_of
 
 OPTIONS = {"configurations": ("1",), "start": "fresh", "finetuning": False}
 ARMS = ("plain", "control", "kd_over_c", "lagrangian", "balanced_sampling")

@@ -12,10 +12,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from linfair.study import runner, stages
+from linfair.engine import stages
+from linfair.engine.store import ResultStore, Tables
+from linfair.study import runner
 from linfair.study.jobs import Broken, Event, Report, compute, is_cuda_error
 from linfair.study.plan import Job, find, plan
-from linfair.study.store import ResultStore, Tables
 
 [JOB] = plan(find("fig13"), "smoke")
 GPU_JOB = replace(JOB, cell=replace(JOB.cell, device="cuda"))

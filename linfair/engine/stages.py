@@ -7,7 +7,7 @@ it starts from, and how this machine computes. Studies, audits, repairs and page
     teacher = stages.teacher("mlp", schedule)      # or given(model), for a network that somebody has trained
     path = stages.path(teacher, "snl", (0.5, 0.1))
     control = stages.control(teacher, path)
-    student = stages.student(teacher, path.records[0], schedule, "lagrangian(mu=0.005)")
+    student = stages.student(teacher, path.records[0], schedule, Lagrangian(mu=0.005))
 
 Every other data set or seed is another `Stages`; a teacher may come from any of them. What is finished lies in the
 store: interrupted, the same calls go on where they were.
@@ -24,6 +24,8 @@ import torch
 from torch import nn
 
 from linfair.data import GroupedData
+from linfair.engine.damage import filled
+from linfair.engine.store import ResultStore, key, weights_digest
 from linfair.ensemble import Ensemble
 from linfair.linearizers import control, finetune
 from linfair.linearizers.record import LinearizedModel, budget_units, record
@@ -31,9 +33,6 @@ from linfair.linearizers.registry import find
 from linfair.mitigation import PLAIN, resolve
 from linfair.models import build
 from linfair.resume import resumable
-from linfair.study.arms import mitigation_of
-from linfair.study.damage import filled
-from linfair.study.store import ResultStore, key, weights_digest
 from linfair.training import Data, Schedule, TrainingDiverged, fit, supervised, threads
 
 _TOLD = ("epochs", "steps", "configurations", "finetuning", "diverged")
@@ -246,12 +245,12 @@ class Stages:
     def student(
         self, teacher: Teacher, one: LinearizedModel, schedule: Schedule, mitigation: str | object | None = None
     ) -> Student:
-        """A record fine-tuned: plainly, or under a mitigation (an arm's name, or options).
+        """A record fine-tuned: plainly, or under a mitigation (its name, or options).
 
         Raises:
             TrainingDiverged: If a single network does without a mitigation; with one, the student says so.
         """
-        options = resolve(mitigation_of(mitigation) if isinstance(mitigation, str) else mitigation)
+        options = resolve(mitigation)
         plain = options.name == PLAIN
         about = {"mitigation": [type(options).__qualname__, asdict(options)], "finetune": asdict(schedule)}
         about |= {"teacher": teacher.digest, "computes": teacher.computes, "start": weights_digest(one.model)}

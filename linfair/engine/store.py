@@ -26,9 +26,7 @@ from fsspec.implementations.local import LocalFileSystem
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from linfair.linearizers.registry import ALIASES
-from linfair.paths import cache_folder, whole
-from linfair.study.damage import (
+from linfair.engine.damage import (
     MARK,
     checked_rows,
     rows_digest,
@@ -37,6 +35,8 @@ from linfair.study.damage import (
     tensors_digest,
     unlike_digest,
 )
+from linfair.linearizers.registry import ALIASES
+from linfair.paths import cache_folder, whole
 
 
 @cache
@@ -52,7 +52,8 @@ def code_hash() -> str:
     files = [
         *flat,
         *folders,
-        *(package / "study" / f"{name}.py" for name in ("arms", "cell", "grids", "stages")),
+        package / "engine" / "stages.py",
+        *(package / "study" / f"{name}.py" for name in ("arms", "cell", "grids")),
     ]
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
 

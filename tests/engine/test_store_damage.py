@@ -14,10 +14,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from linfair.engine.damage import DamagedFile
+from linfair.engine.store import Tables
 from linfair.study import ResultStore, grid, run
 from linfair.study.cell import TIMING, Cell, Worker
-from linfair.study.damage import DamagedFile
-from linfair.study.store import Tables
 
 ARMS = ("original", "plain")
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from linfair.study import store as module
-from linfair.study.damage import DamagedFile
-from linfair.study.store import ResultStore, Tables, cache_folder, code_hash, key, weights_digest
+from linfair.engine import store as module
+from linfair.engine.damage import DamagedFile
+from linfair.engine.store import ResultStore, Tables, cache_folder, code_hash, key, weights_digest
 
 ROWS = pd.DataFrame({"seed": [0, 1], "accuracy": [0.1, 1 / 3], "arm": ["plain", "control"]})
 TENSORS = {"0/weight": torch.randn(3, 4), "0/mask": torch.tensor([True, False]), "steps": torch.tensor(7)}
@@ -185,10 +185,11 @@ NOT_IN_THE_HASH = {
     "paths": "decides where files lie, not what is in them",
     "data/torchvision": "imports torchvision, for downloads only",
     "checkpoints": "reads files whose content is in the key",
+    "engine/__init__": "names only",
     "study/__init__": "names only",
-    "study/damage": "decides whether a stored file is used",
+    "engine/damage": "decides whether a stored file is used",
     "study/recipes": "its values are in the key",
-    "study/store": "decides where a result lies",
+    "engine/store": "decides where a result lies",
 }
 
 
@@ -217,7 +218,7 @@ def test_code_hash_follows_every_module_a_cell_imports_and_no_other(
 ) -> None:
     package = Path(module.__file__).parent.parent
     copied = shutil.copytree(package, tmp_path / "linfair", ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(module, "__file__", str(copied / "study" / "store.py"))
+    monkeypatch.setattr(module, "__file__", str(copied / "engine" / "store.py"))
     before = code_hash.__wrapped__()
     assert len(before) == 12
     deciding = imported(copied, "study/cell")

@@ -29,6 +29,15 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.fixture(scope="module")
+def light() -> Iterator[None]:
+    """Rows without gradient norms and eigenvalues, which cost more than training a small network."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("_gradients", "_eigenvalues"):
+            patch.setattr(f"linfair.metrics.measure.{name}", lambda *_, **__: {})
+        yield
+
+
 @pytest.fixture(scope="session")
 def digits() -> GroupedData:
     """The bundled digits, one split."""

@@ -38,7 +38,7 @@ API = {
     "theory": ("theory",),
     "linearizers": ("linearizers",),
     "mitigation": ("mitigation",),
-    "study": ("study",),
+    "study": ("study", "engine"),
     "plots": ("plots",),
 }
 """Page -> modules and sub-packages on it; what is on none of them is on the page `tools`."""

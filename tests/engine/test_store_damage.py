@@ -31,7 +31,9 @@ def compute(store: ResultStore, **options: object) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def finished(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[ResultStore, pd.DataFrame]:
+def finished(
+    one_thread: None, light: None, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[ResultStore, pd.DataFrame]:
     """One cell and the teacher of another seed; tests work on copies."""
     store = ResultStore(tmp_path_factory.mktemp("store"))
     run([cell(1)], arms=("original",), store=store, progress=False)

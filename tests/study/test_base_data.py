@@ -81,7 +81,7 @@ def cell(**changes: object) -> object:
 
 
 def test_the_original_is_trained_on_its_own_part_and_measured_on_the_students(
-    svhn: Collection, one_thread: None, tmp_path: Path
+    svhn: Collection, light: None, one_thread: None, tmp_path: Path
 ) -> None:
     """Oracle: `fit` on the whole training split; the rows' counts are those of the thinned one."""
     worker = Worker(cell(), ResultStore(tmp_path), False)
@@ -118,7 +118,7 @@ def test_the_released_recipe_can_be_written_in_a_panel_and_the_papers_stays_natu
 
 
 def test_rows_of_a_part_of_a_data_set_say_so_and_a_whole_one_does_not(
-    svhn: Collection, one_thread: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    svhn: Collection, light: None, one_thread: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert load_data("svhn").provenance["subset"] is True
     assert load_data("digits").provenance.get("subset", False) is False

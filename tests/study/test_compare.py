@@ -7,26 +7,16 @@ import pandas as pd
 import pytest
 
 from linfair.cli import main
-from linfair.engine.store import ResultStore, Tables
+from linfair.engine.store import Tables
 from linfair.study.cell import TIMING
 from linfair.study.compare import compare
-from linfair.study.jobs import compute
-from linfair.study.plan import figures, find, plan
+from linfair.study.plan import figures
 from linfair.study.results import collect, gather
 
 
-@pytest.fixture(scope="module")
-def folder(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Fig. 1 in the smoke profile."""
-    out = tmp_path_factory.mktemp("compare")
-    for job in plan(find("fig01"), "smoke"):
-        compute(job, ResultStore(out / "cache", out / "out"), lambda event: None)
-    return out / "out"
-
-
 @pytest.fixture
-def rows(folder: Path) -> pd.DataFrame:
-    return gather(figures()["fig01"], "smoke", collect([str(folder)]))
+def rows(fig01: Path) -> pd.DataFrame:
+    return gather(figures()["fig01"], "smoke", collect([str(fig01)]))
 
 
 def five_seeds(rows: pd.DataFrame) -> pd.DataFrame:
@@ -81,16 +71,16 @@ def test_originals_that_panels_share_are_one_row(rows: pd.DataFrame) -> None:
     assert compare(twice, rows).same
 
 
-def test_the_command_says_so_and_its_status_too(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    words = ["study", "compare", "fig01", "--out", str(folder)]
-    assert main.main([*words, "--other", str(folder)]) == 0
+def test_the_command_says_so_and_its_status_too(fig01: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    words = ["study", "compare", "fig01", "--out", str(fig01)]
+    assert main.main([*words, "--other", str(fig01)]) == 0
     assert "the same to the last bit" in capsys.readouterr().out
-    for path in folder.glob("*.parquet"):
+    for path in fig01.glob("*.parquet"):
         table = pd.read_parquet(path)
         Tables(tmp_path).write(path.stem, table.assign(margin=table["margin"] * 1.01))
     assert main.main([*words, "--other", str(tmp_path)]) == 1
     said = capsys.readouterr()
     assert "margin" in said.out and "0.0099" in said.out and "not shown to be the same" in said.err
     assert "2 pairs of seeds, and 5 are needed" in said.out
-    assert main.main(["study", "compare", "all", "--out", str(folder)]) == 2
+    assert main.main(["study", "compare", "all", "--out", str(fig01)]) == 2
     assert "name one" in capsys.readouterr().err

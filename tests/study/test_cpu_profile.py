@@ -6,9 +6,7 @@ import pandas as pd
 import pytest
 
 from linfair.cli import main
-from linfair.engine.store import ResultStore
 from linfair.study import recipes
-from linfair.study.jobs import compute
 from linfair.study.plan import find, plan
 from linfair.study.recipes import check_precision, recipe
 from linfair.study.results import collect, merge, missing
@@ -53,14 +51,10 @@ def test_the_queue_runs_its_entries_in_order_each_to_its_own_seeds():
     assert all(job.figures != ("cpu",) for job in plan(find("all"), "fast")), "the queue is none of the paper's figures"
 
 
-@pytest.fixture(scope="module")
-def smoke(one_thread, tmp_path_factory):
+@pytest.fixture
+def smoke(fig01):
     """Fig. 1 in the smoke profile: its jobs and a folder of its results."""
-    folder = tmp_path_factory.mktemp("smoke")
-    jobs = plan(find("fig01"), "smoke")
-    for job in jobs:
-        compute(job, ResultStore(folder / "cache", folder / "out"), lambda event: None)
-    return jobs, folder / "out"
+    return plan(find("fig01"), "smoke"), fig01
 
 
 def test_cells_whose_rows_are_elsewhere_with_one_original_network_are_known(smoke):

@@ -178,7 +178,7 @@ def test_a_grid_of_python_has_the_same_options_as_one_of_toml(tmp_path: Path) ->
 
 
 @pytest.fixture(scope="module")
-def rows(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+def rows(one_thread: None, light: None, tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     """The smoke stand-in of the paper's panel, with a mitigation, two seeds."""
     store = ResultStore(tmp_path_factory.mktemp("fixed"))
     options = {"configurations": ("1",), "start": "fresh", "finetuning": False}

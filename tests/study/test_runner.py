@@ -44,12 +44,10 @@ def rows(folder: Path) -> pd.DataFrame:
     return gather(figures()["fig13"], "smoke", collect([str(folder)])).drop(columns=list(TIMING))
 
 
-@pytest.fixture(scope="module")
-def finished(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, list[Event]]:
-    """Results and cache of the smoke study, computed in this process; tests work on copies."""
-    folder = tmp_path_factory.mktemp("finished")
-    store = ResultStore(folder / "cache", folder / "out")
-    return folder / "out", folder / "cache", events(JOB, store)
+@pytest.fixture
+def finished(fig13: tuple[Path, Path, list[Event]]) -> tuple[Path, Path, list[Event]]:
+    """Results, cache and events of the smoke study; tests work on copies."""
+    return fig13
 
 
 @pytest.fixture

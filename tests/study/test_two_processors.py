@@ -20,7 +20,7 @@ from linfair.study.tables import check_teachers, drops, one_teacher
 
 
 @pytest.fixture(scope="module")
-def first(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pd.DataFrame]:
+def first(one_thread: None, light: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pd.DataFrame]:
     """Original and plain arm as one processor computes them."""
     store = ResultStore(tmp_path_factory.mktemp("first"))
     return store.folder, run([CELL], arms=("original", "plain"), store=store, progress=False)
@@ -91,7 +91,9 @@ def test_of_two_teachers_the_one_with_more_is_taken_and_the_other_named(first: t
         drops(both)
 
 
-def test_a_folder_whose_groups_were_renamed_is_read_with_the_new_names(tmp_path: Path, one_thread: None) -> None:
+def test_a_folder_whose_groups_were_renamed_is_read_with_the_new_names(
+    tmp_path: Path, one_thread: None, light: None
+) -> None:
     """The stored rows take the new names; nothing else changes and nothing is trained."""
     from PIL import Image
 

@@ -26,7 +26,7 @@ def cell(**changes: object) -> Cell:
 
 
 @pytest.fixture(scope="module")
-def worker(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Worker:
+def worker(one_thread: None, light: None, tmp_path_factory: pytest.TempPathFactory) -> Worker:
     """A worker whose arms are computed once."""
     return Worker(cell(), ResultStore(tmp_path_factory.mktemp("whole")), False, keep=True)
 

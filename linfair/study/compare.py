@@ -33,22 +33,15 @@ _ROW = ["data", "network", "method", "arm", "budget", "seed", "split", "group"]
 
 @dataclass(frozen=True)
 class Equivalence:
-    """Whether one way of computing may stand for another.
+    """Whether the `first` way of computing may stand for the `second`.
 
-    Attributes:
-        first: What should stand.
-        second: For what.
-        rows: A row for each group of each data set, network, method, arm, budget and split: `n` pairs of seeds, `mean`,
-            `low` and `high` of first - second in points, and whether that `lies_within` the margin.
-        margin: The margin, in points.
-        seeds: Pairs of seeds needed.
+    Each of the `rows` is a group of a data set, network, method, arm, budget and split: `n` pairs of seeds, `mean`,
+    `low` and `high` of first - second in points, and whether that `lies_within` the margin.
     """
 
     first: str
     second: str
     rows: pd.DataFrame
-    margin: float = MARGIN
-    seeds: int = SEEDS
 
     @property
     def shown(self) -> bool:
@@ -63,16 +56,16 @@ class Equivalence:
         fewest = int(self.rows["n"].min())
         if self.shown:
             return (
-                f"`{self.first}` is equivalent to `{self.second}` within {self.margin:g} points: so says the 95 % "
+                f"`{self.first}` is equivalent to `{self.second}` within {MARGIN:g} points: so says the 95 % "
                 f"interval of every group's difference in accuracy ({len(self.rows)} of them, {fewest} or more seeds)."
             )
-        if fewest < self.seeds:
-            why = f"some groups have {fewest} pairs of seeds, and {self.seeds} are needed"
+        if fewest < SEEDS:
+            why = f"some groups have {fewest} pairs of seeds, and {SEEDS} are needed"
         else:
             left = self.rows[~self.rows["lies_within"]]
             worst = left.assign(reach=left[["low", "high"]].abs().max(axis=1)).nlargest(1, "reach").iloc[0]
             why = (
-                f"{len(left)} of {len(self.rows)} intervals reach beyond {self.margin:g} points, the farthest that of "
+                f"{len(left)} of {len(self.rows)} intervals reach beyond {MARGIN:g} points, the farthest that of "
                 f"{worst['group_name']}, {worst['arm']} at {100 * worst['budget']:g} % on {worst['data']}: "
                 f"{worst['mean']:.1f} [{worst['low']:.1f}, {worst['high']:.1f}]"
             )
@@ -82,15 +75,14 @@ class Equivalence:
 def equivalent(table: pd.DataFrame, first: str, second: str, *, column: str = "profile") -> Equivalence:
     """Compare the accuracies of every group, paired over seeds.
 
+    A group, arm or budget that only one of the two has is a row with n = 0: nothing is shown about it. A seed that
+    diverged in one of them makes no pair.
+
     Args:
         table: Rows of `linfair.study.run` or `gather`, of both ways.
         first: What should stand for the other: a value of the column, such as `fast`.
         second: The other, such as `paper`; for bf16 against float32 `fast` and `fast_float32`.
         column: The column that tells them apart.
-
-    Returns:
-        The intervals and the verdict. A group, arm or budget that only one of the two has is a row with n = 0: nothing
-        is shown about it. A seed that diverged in one of them makes no pair.
 
     Raises:
         ValueError: If the table has several rows of one seed, or `first` is `second`.

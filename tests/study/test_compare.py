@@ -83,4 +83,4 @@ def test_the_command_says_so_and_its_status_too(fig01: Path, tmp_path: Path, cap
     assert "margin" in said.out and "0.0099" in said.out and "not shown to be the same" in said.err
     assert "2 pairs of seeds, and 5 are needed" in said.out
     assert main.main(["study", "compare", "all", "--out", str(fig01)]) == 2
-    assert "name one" in capsys.readouterr().err
+    assert "name it" in capsys.readouterr().err

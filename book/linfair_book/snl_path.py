@@ -5,16 +5,14 @@ from collections.abc import Sequence
 import pandas as pd
 
 from linfair.engine.store import ResultStore
-from linfair.linearizers import snl
 from linfair.study.cell import Cell, Worker
-from linfair.training import threads
 
 LINES = 12
 """Epochs of a path that the table shows, beside those in which a mask is taken."""
 
 
 def path_rows(cell: Cell, *, store: ResultStore | None = None, progress: bool = True) -> pd.DataFrame:
-    """Follow a cell's SNL path once more and keep what it counts.
+    """What a cell's SNL path counts at the end of each epoch.
 
     Args:
         cell: A cell of SNL; its original network is read from the store if it is there.
@@ -25,11 +23,7 @@ def path_rows(cell: Cell, *, store: ResultStore | None = None, progress: bool = 
         A row per (seed, epoch): `kept` at its end, `share` of all units in %, and `masks`, the budgets in % whose masks
         were taken in it, each with its step and count.
     """
-    worker = Worker(cell, store or ResultStore.default(), progress)
-    options = {"seeds": cell.seeds, "options": worker.options, "progress": progress}
-    with threads(worker.stages.threads):
-        records = snl(worker.teacher.model, worker.stages.data, cell.budgets, **options)
-    rows = []
+    records, rows = Worker(cell, store or ResultStore.default(), progress).path.records, []
     for member, seed in enumerate(cell.seeds):
         total = records[0].masks[member].total
         for row in records[0].history:

@@ -228,7 +228,16 @@ class Stages:
                 model = reduction.fixed(filled(copy.deepcopy(switched), parts[str(number)]))
                 single, units = not isinstance(model, Ensemble), budget_units(budget, reduction.total(model))
                 networks = [model] if single else model.networks()
-                one = record(method, budget, units, networks, told["epochs"], [], single=single, reduction=reduction)
+                one = record(
+                    method,
+                    budget,
+                    units,
+                    networks,
+                    told["epochs"],
+                    notes["history"],
+                    single=single,
+                    reduction=reduction,
+                )
                 records.append(replace(one, **told))
             return Path(method, options, records, name, float(notes["seconds"]))
 
@@ -237,7 +246,8 @@ class Stages:
         self.before("path")
         with threads(self.threads), resumable(self.store, name=name) as stage:
             records = run()
-        notes = {told: [getattr(one, told) for one in records] for told in _TOLD} | {"seconds": stage.seconds}
+        notes = {told: [getattr(one, told) for one in records] for told in _TOLD}
+        notes |= {"seconds": stage.seconds, "history": records[0].history}
         tensors = {f"{n}/{k}": v for n, one in enumerate(records) for k, v in one.model.state_dict().items()}
         self.store.save(name, tensors, notes)
         return Path(method, options, records, name, stage.seconds)

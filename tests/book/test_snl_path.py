@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from linfair_book.snl_path import path_rows, path_table
 
+from linfair.linearizers import snl
 from linfair.study import ResultStore, grid
 from linfair.study.cell import Worker
 
@@ -14,7 +15,7 @@ BUDGETS = (0.5, 0.2)
 
 @pytest.fixture(scope="module")
 def followed(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Worker, pd.DataFrame]:
-    """Two seeds of the smoke MLP: the study's path, and the path followed once more."""
+    """Two seeds of the smoke MLP: the study's path, and what its checkpoint has kept of it."""
     store = ResultStore(tmp_path_factory.mktemp("store"))
     [cell] = grid("digits", "mlp", budgets=BUDGETS, seeds=(0, 1), profile="smoke", options={"check_every": 1})
     worker = Worker(cell, store, False)
@@ -22,8 +23,13 @@ def followed(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> tupl
     return worker, path_rows(cell, store=store, progress=False)
 
 
-def test_masks_are_those_of_the_studys_own_path(followed: tuple[Worker, pd.DataFrame]) -> None:
+def test_counts_and_masks_are_those_of_the_path(followed: tuple[Worker, pd.DataFrame]) -> None:
+    """Oracle: SNL followed once more."""
     worker, rows = followed
+    options = {"seeds": (0, 1), "options": worker.options, "progress": False}
+    history = snl(worker.teacher.model, worker.stages.data, BUDGETS, **options)[0].history
+    for member, seed in enumerate((0, 1)):
+        assert rows.loc[rows["seed"] == seed, "kept"].tolist() == [row["kept"][member] for row in history]
     for member, seed in enumerate((0, 1)):
         one = rows[rows["seed"] == seed].set_index("epoch")
         for record in worker.path.records:
@@ -46,7 +52,7 @@ def test_the_page_shows_the_epochs_of_the_masks_and_some_between(followed: tuple
 
 
 def test_a_store_is_left_with_what_it_had(followed: tuple[Worker, pd.DataFrame], tmp_path: Path) -> None:
-    """The path that is followed once more is no result of the study."""
+    """Reading a path adds nothing."""
     worker, _ = followed
     before = sorted(worker.store.folder.rglob("*.safetensors"))
     path_rows(worker.cell, store=worker.store, progress=False)

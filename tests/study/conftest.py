@@ -1,6 +1,7 @@
 """Smoke studies that the tests of this folder read: computed once, then copied."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,3 +31,13 @@ def fig01(fig13: tuple[Path, Path, list[Event]], tmp_path_factory: pytest.TempPa
     [job] = plan(find("fig01"), "smoke")
     compute(job, ResultStore(folder / "cache", folder / "out"), lambda event: None)
     return folder / "out"
+
+
+@pytest.fixture
+def begun(fig13: tuple[Path, Path, list[Event]], tmp_path: Path) -> Iterator[ResultStore]:
+    """A store with Fig. 13's teacher and mask path and no results; rows lack gradient norms and eigenvalues."""
+    store = ResultStore(Path(shutil.copytree(fig13[1], tmp_path / "cache")), tmp_path / "out")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("_gradients", "_eigenvalues"):
+            patch.setattr(f"linfair.metrics.measure.{name}", lambda *_, **__: {})
+        yield store

@@ -207,7 +207,7 @@ def test_a_failing_cell_is_reported_with_its_traceback_and_the_others_go_on(
     assert (state.done, state.missing, state.failed) == (0, 0, 4)
 
 
-def test_one_arm_that_fails_leaves_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_arm_that_fails_leaves_the_others(begun: ResultStore, monkeypatch: pytest.MonkeyPatch) -> None:
     original = stages.finetune
 
     def finetune(*args: object, **options: object) -> object:
@@ -215,15 +215,14 @@ def test_one_arm_that_fails_leaves_the_others(tmp_path: Path, monkeypatch: pytes
             raise RuntimeError("no luck")
         return original(*args, **options)
 
-    store = ResultStore(tmp_path / "cache", tmp_path / "out")
     monkeypatch.setattr(stages, "finetune", finetune)
-    assert [one.kind for one in events(JOB, store)] == ["computed", "computed", "failed", "computed"]
+    assert [one.kind for one in events(JOB, begun)] == ["computed", "computed", "failed", "computed"]
     monkeypatch.undo()
-    assert [one.kind for one in events(JOB, store)] == ["read", "read", "computed", "read"]
+    assert [one.kind for one in events(JOB, begun)] == ["read", "read", "computed", "read"]
 
 
 def test_a_mask_path_that_fails_is_tried_once_and_fails_the_arms_that_need_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    begun: ResultStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tried: list[int] = []
 
@@ -232,11 +231,12 @@ def test_a_mask_path_that_fails_is_tried_once_and_fails_the_arms_that_need_it(
         raise RuntimeError("no luck")
 
     monkeypatch.setattr(stages.Stages, "path", path)
-    first, second = events(JOB, ResultStore(tmp_path / "cache", tmp_path / "out"))
+    first, second = events(JOB, begun)
     assert (first.kind, second.kind, second.arms, len(tried)) == ("computed", "failed", 3, 1)
     assert "plain of snl" in second.text and "and 2 more arms of this cell: RuntimeError: no luck" in second.text
 
 
+@pytest.mark.slow
 def test_a_killed_worker_process_is_reported_and_another_takes_the_next_cell(tmp_path: Path) -> None:
     """As the kernel does when memory runs out: SIGKILL while the first cell is computed."""
     lines: list[str] = []
@@ -312,6 +312,7 @@ def test_a_runner_out_of_time_says_so_and_fails_nothing(tmp_path: Path) -> None:
 # Two runners
 
 
+@pytest.mark.slow
 def test_two_runners_on_one_folder_compute_every_arm_once(
     finished: tuple[Path, Path, list[Event]], tmp_path: Path
 ) -> None:

@@ -61,23 +61,25 @@ def failing(error: Exception) -> Callable[..., object]:
     return finetune
 
 
-def test_a_cuda_error_fails_its_arm_and_hands_the_others_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cuda_error_fails_its_arm_and_hands_the_others_on(
+    begun: ResultStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     said: list[Event] = []
     monkeypatch.setattr(stages, "finetune", failing(RuntimeError("CUDA error: device-side assert triggered")))
     with pytest.raises(Broken) as stopped:
-        compute(JOB, ResultStore(tmp_path), said.append)
+        compute(JOB, begun, said.append)
     assert [one.kind for one in said] == ["computed", "computed", "failed"]
     assert stopped.value.arms == ("kd_over_c",)
 
 
 def test_after_too_little_memory_the_cache_is_emptied_and_the_other_arms_go_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    begun: ResultStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[Event] = []
     emptied: list[int] = []
     monkeypatch.setattr(stages, "finetune", failing(OOM))
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(1))
-    compute(JOB, ResultStore(tmp_path), said.append)
+    compute(JOB, begun, said.append)
     assert [one.kind for one in said] == ["computed", "computed", "failed", "computed"] and emptied == [1]
     assert "CUDA out of memory" in said[2].text
 
@@ -146,9 +148,9 @@ def files(store: ResultStore) -> int:
 
 
 def test_a_mask_path_is_removed_when_no_missing_arm_needs_it_and_the_teacher_stays(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    begun: ResultStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store, job = ResultStore(tmp_path), replace(JOB, arms=("original", "plain", "lagrangian"))
+    store, job = begun, replace(JOB, arms=("original", "plain", "lagrangian"))
     with monkeypatch.context() as patch:
         patch.setattr(stages, "finetune", failing(RuntimeError("no luck")))
         compute(job, store, lambda event: None, last=True)

@@ -15,14 +15,7 @@ import torch
 from torch import nn
 
 from linfair.data import GroupedData, Split, load_data
-<<<<<<< HEAD
 from linfair.metrics import group_gradient_norms, parameter_distance, top_eigenvalues
-=======
-from linfair.engine.stages import Path, Stages
-from linfair.engine.store import ResultStore
-from linfair.linearizers import SNL
-from linfair.linearizers.record import LinearizedModel
->>>>>>> 1df6337 (The switches of the released code train through the engine)
 from linfair.mitigation import Lagrangian
 from linfair.mitigation.lagrangian import LagrangianObjective
 from linfair.training import Data, Distill, Source, fit
@@ -35,154 +28,8 @@ DIAGNOSTIC_BATCH = 16
 """Batch of the released diagnostics here: as on CIFAR-10, the test split, sorted by class, has about 17 batches or more
 and most hold one or two classes."""
 
-<<<<<<< HEAD
 CULLED = "1,4"
 """DeepReDuce's configuration here: stages 1 and 4 culled, 38 % of the units kept on 12x12 images."""
-=======
-@dataclass
-class Lab:
-    """One network on the digits: its data, its recipe, and what several switches share, trained once.
-
-    Args:
-        network: `mlp`, all seeds one ensemble, or another network with one seed.
-        seeds: Seeds.
-        budget: Share of ReLUs kept.
-        profile: Profile of the recipe.
-        device: Where to train.
-        store: Where teachers and mask paths are kept; the user's cache by default.
-        progress: Show progress bars.
-    """
-
-    network: str = "mlp"
-    seeds: Sequence[int] = tuple(range(10))
-    budget: float = 0.2
-    profile: str = "small"
-    device: str = "cpu"
-    store: ResultStore | None = None
-    progress: bool = True
-    _tuned: dict[object, LinearizedModel] = field(default_factory=dict, repr=False)
-
-    @cached_property
-    def worker(self) -> Worker:
-        """The cell of the plain study: teacher and mask path are read from the store if they are there."""
-        options = {"seeds": self.seeds, "profile": self.profile, "device": self.device, "curvature": "none"}
-        [cell] = grid("digits", self.network, budgets=[self.budget], **options)
-        return Worker(cell, self.store or ResultStore.default(), self.progress)
-
-    @property
-    def recipe(self) -> Recipe:
-        """How every stage is trained."""
-        return self.worker.recipe
-
-    @property
-    def sets(self) -> list[GroupedData]:
-        """The data, one split for each seed."""
-        return self.worker.sets
-
-    @property
-    def teacher(self) -> nn.Module:
-        """The original network, or ensemble."""
-        return self.worker.teacher.model
-
-    @property
-    def selected(self) -> LinearizedModel:
-        """SNL's network at the budget, before fine-tuning."""
-        return self.worker.path.records[0]
-
-    def train(self, sets: Sequence[GroupedData], *, init: str = "torch", **changed: object) -> nn.Module:
-        """An original network on other data, from another start, or on a changed schedule; same seeds."""
-        plan = replace(self.recipe.base, **changed)
-        return self.stages(sets).teacher(self.network, plan, width=self.recipe.width, init=init).model
-
-    def stages(self, sets: Sequence[GroupedData]) -> Stages:
-        """The engine on some data; teachers and paths are kept, students are not."""
-        return Stages(sets, self.seeds, self.worker.store, keep=False, progress=self.progress)
-
-    def options(self, *, augment: bool = True, **changed: object) -> SNL:
-        """The recipe's options of SNL, some changed."""
-        options = self.recipe.method("snl")
-        return replace(options, schedule=replace(options.schedule, augment=augment), **changed)
-
-    def select(self, teacher: nn.Module, sets: Sequence[GroupedData], options: SNL) -> LinearizedModel:
-        """SNL's network at the budget, before fine-tuning."""
-        return self.path(teacher, sets, options).records[0]
-
-    def path(self, teacher: nn.Module, sets: Sequence[GroupedData], options: SNL) -> Path:
-        """The same as the engine's stage."""
-        stages = self.stages(sets)
-        return stages.path(stages.given(teacher), "snl", [self.budget], options)
-
-    def tune(
-        self,
-        mitigation: object | None = None,
-        *,
-        one: LinearizedModel | None = None,
-        teacher: nn.Module | None = None,
-        sets: Sequence[GroupedData] | None = None,
-        **changed: object,
-    ) -> LinearizedModel:
-        """A record fine-tuned; those that start from `selected` are kept for the next switch that wants them."""
-        plan = replace(self.recipe.finetune, **changed)
-        key = (mitigation, plan) if one is None else None
-        if key is None or key not in self._tuned:
-            stages = self.stages(sets or self.sets)
-            given = stages.given(teacher or self.teacher)
-            found = stages.student(given, one or self.selected, plan, mitigation).record
-            if key is None:
-                return found
-            self._tuned[key] = found
-        return self._tuned[key]
-
-    def right(self, model: nn.Module, sets: Sequence[GroupedData] | None = None, split: str = "test_balanced"):
-        """Share of views on which each image is right, (seeds, n), and whether its group is a minority, (seeds, n)."""
-        sets = sets or self.sets
-        minority = [torch.tensor([role == "minority" for role in one.roles]) for one in self.sets]
-        rare = torch.stack([of[one.splits[split].a.cpu()] for of, one in zip(minority, sets, strict=True)])
-        return correctness(model, _one(sets), split).cpu().view(len(self.seeds), -1).numpy(), rare.numpy()
-
-    def accuracies(
-        self,
-        version: str,
-        model: nn.Module,
-        *,
-        quantity: str = ACCURACY,
-        sets: Sequence[GroupedData] | None = None,
-        split: str = "test_balanced",
-    ) -> pd.DataFrame:
-        """Rows with the accuracy in % of majority, minority and all."""
-        return self.rows(version, quantity, "%", by_role(*self.right(model, sets, split)))
-
-    def rows(self, version: str, quantity: str, unit: str, values: dict[str, Iterable[float]]) -> pd.DataFrame:
-        """A row per (who, seed)."""
-        about = {"version": version, "quantity": quantity, "unit": unit}
-        return pd.DataFrame(
-            {**about, "who": who, "seed": seed, "value": float(value)}
-            for who, numbers in values.items()
-            for seed, value in zip(self.seeds, numbers, strict=True)
-        )
-
-
-def by_role(right: np.ndarray, rare: np.ndarray, chosen: np.ndarray | None = None) -> dict[str, np.ndarray]:
-    """Accuracy in % of majority, minority and all images of each seed, (seeds,) each.
-
-    Args:
-        right: Share of views on which each image is right, (seeds, n).
-        rare: Whether its group is a minority, (seeds, n).
-        chosen: Only these images.
-
-    >>> found = by_role(np.array([[1.0, 1.0, 0.0, 1.0]]), np.array([[False, False, True, True]]))
-    >>> {who: value.tolist() for who, value in found.items()}
-    {'majority': [100.0], 'minority': [50.0], 'all': [75.0]}
-    """
-    chosen = np.ones_like(rare) if chosen is None else chosen
-    masks = {"majority": chosen & ~rare, "minority": chosen & rare, "all": chosen}
-    with np.errstate(invalid="ignore"):
-        return {who: 100 * (right * mask).sum(1) / mask.sum(1) for who, mask in masks.items()}
-
-
-def _one(sets: Sequence[GroupedData]) -> Data:
-    return list(sets) if len(sets) > 1 else sets[0]
->>>>>>> 1df6337 (The switches of the released code train through the engine)
 
 
 # --- Algorithm 1 -----------------------------------------------------------------------------------------------------
@@ -287,7 +134,6 @@ def mismatch(lab: Lab) -> pd.DataFrame:
         replace(thinned_split(seed).to(lab.device), mean=one.mean, std=one.std)
         for seed, one in zip(lab.seeds, base, strict=True)
     ]
-<<<<<<< HEAD
     whole, parts = replace(lab, data=base, of_roles=lab.sets), []
     for version, one in (("paper", whole), ("released", replace(whole, data=thinned, taught=whole.teacher))):
         tuned = one.tune().model
@@ -295,21 +141,6 @@ def mismatch(lab: Lab) -> pd.DataFrame:
         parts.append(one.accuracies(version, tuned))
         parts.append(one.lost(version, "accuracy drop", tuned))
         parts.append(one.lost(version, "accuracy drop of the control, all ReLUs kept", one.tune(one=kept).model))
-=======
-    teacher = lab.train(base)
-    before, rare = lab.right(teacher, base)
-    parts = []
-    for version, sets in (("paper", base), ("released", thinned)):
-        path = lab.path(teacher, sets, lab.options())
-        tuned = lab.tune(one=path.records[0], teacher=teacher, sets=sets).model
-        stages = lab.stages(sets)
-        [kept] = stages.control(stages.given(teacher), path).records
-        whole = lab.tune(one=kept, teacher=teacher, sets=sets).model
-        parts.append(lab.accuracies(version, tuned, sets=sets))
-        for words, model in (("accuracy drop", tuned), ("accuracy drop of the control, all ReLUs kept", whole)):
-            lost = by_role(before - lab.right(model, sets)[0], rare)
-            parts.append(lab.rows(version, words, "points", lost))
->>>>>>> 1df6337 (The switches of the released code train through the engine)
     return pd.concat(parts)
 
 

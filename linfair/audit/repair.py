@@ -138,7 +138,7 @@ def mitigate(
         teacher = stages.given(pair.original, computes=behaviour(pair.original, data))
         students, masked = {}, masked_record(pair)
         for arm in arms:
-            one = students[arm] = stages.student(teacher, masked, schedule or planned, arm)
+            one = students[arm] = stages.student(teacher, masked, schedule or planned, mitigation_of(arm))
             how = "read" if one.read else "computed"
             announce(f"{one.name}: {arm} of {header.network} on {header.data}: {how}")
         models = {arm: one.record.model.eval() for arm, one in students.items() if not one.said}

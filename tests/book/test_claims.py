@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from linfair_book import claims
 from linfair_book.claims import Claim, ClaimsError, Page
-from linfair_book.judging.judge import AGREEMENT, Verdict
+from linfair_book.judging.judge import Verdict
 from linfair_book.judging.rules import RULES, load
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,17 +33,6 @@ def test_every_figure_proposition_and_section_of_the_paper_has_a_row(table: list
         assert name in places
     for section in ("Sec. 1", "Sec. 4", "Sec. 5", "Sec. 6", "Sec. 7", "Sec. 8", "App. B", "App. C", "App. D"):
         assert section in places
-
-
-def test_check_counts_every_claim_on_both_axes(table: list[Claim], capsys: pytest.CaptureFixture[str]) -> None:
-    claims.main(["check"])
-    said = capsys.readouterr().out.splitlines()
-    found = {line.partition(":")[0]: line.partition(": ")[2] for line in said}
-    assert list(found)[: len(AGREEMENT)] == list(AGREEMENT)
-    assert sum(int(found[word].split()[0]) for word in AGREEMENT) == len(table)
-    assert f"{len(table)} claims" in said
-    with capsys.disabled():
-        print("\nclaims: " + "; ".join(said))
 
 
 def test_counts_have_a_row_for_each_agreement_and_a_column_for_each_setting() -> None:

@@ -118,6 +118,17 @@ def test_counts_are_those_of_the_rules(soup: BeautifulSoup, verdicts, made, caps
         print(f"\n{made.summary()}")
 
 
+def test_check_counts_every_claim_on_both_axes(table, verdicts, capsys):
+    claims.main(["check"])
+    said = capsys.readouterr().out.splitlines()
+    found = {line.partition(":")[0]: line.partition(": ")[2] for line in said}
+    assert list(found)[: len(AGREEMENT)] == list(AGREEMENT)
+    assert sum(int(found[word].split()[0]) for word in AGREEMENT) == len(table)
+    assert f"{len(table)} claims" in said
+    with capsys.disabled():
+        print("\nclaims: " + "; ".join(said))
+
+
 def test_style_sheet_hides_by_every_agreement(made):
     sheet = (ROOT / "book/_static/claims.css").read_text()
     for word in AGREEMENT:

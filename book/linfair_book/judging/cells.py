@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from linfair.study.tables import paired
+from linfair_book.judging import rows as tidy
 from linfair_book.judging.rules import LOW, Check, Value
 from linfair_book.judging.statistics import Estimate, mean, signs, spreads
 
@@ -23,10 +24,23 @@ _NO_INTERVAL = (math.nan, math.nan)
 class Context:
     """Rows of one method with their original networks, rows of the other methods beside it, and how to judge them."""
 
+    names: Mapping[str, object]
     rows: pd.DataFrame
     others: Mapping[str, pd.DataFrame]
     shared: float
     judging: Mapping[str, object]
+    found: dict[tuple[Value, bool], pd.DataFrame] = field(default_factory=dict)  # values that several checks use
+
+
+def contexts(rows: pd.DataFrame, judging: Mapping[str, object]) -> list[Context]:
+    """A context for each set of rows."""
+    sets, made = tidy.sets(rows), []
+    for key, table in sets.items():
+        beside = [other for other in sets if other[: len(tidy.SHARED)] == key[: len(tidy.SHARED)]]
+        beside.sort(key=lambda other: len(str(other[-1])), reverse=True)  # of a method, the fewest options stay
+        others = {str(other[tidy.SET.index("method")]): sets[other] for other in beside}
+        made.append(Context(dict(zip(tidy.SET, key, strict=True)), table, others, tidy.shared(table), judging))
+    return made
 
 
 def arm_in(rows: pd.DataFrame, arm: str) -> str:
@@ -42,7 +56,10 @@ def evaluate(check: Check, context: Context) -> list[dict[str, object]]:
     """The lines of a check, one for each group and budget; none where the rows lack an arm or a column."""
     value, judging = check.value, context.judging
     arm, against = (arm_in(context.rows, name) for name in (value.arm, value.against))
-    found = _values(check, context, arm, against)
+    at = value, check.groups == "all"
+    if at not in context.found:
+        context.found[at] = _values(value, context, arm, against, everyone=at[1])
+    found = _chosen(check.groups, context.found[at])
     seeds = found.groupby("budget")["seed"].nunique()
     kept = sorted(seeds[seeds >= judging["seeds_share"] * found["seed"].nunique()].index, reverse=True)
     named = {"arm": arm, "against": against or (f"{arm} of {value.other}" if value.other else "")}
@@ -72,10 +89,10 @@ def noted(check: Check, row: pd.Series, judging: Mapping[str, object]) -> dict[s
     return line | dict.fromkeys(("low", "high", "corrected_low", "corrected_high"), math.nan)
 
 
-def _values(check: Check, context: Context, arm: str, against: str) -> pd.DataFrame:
-    """A value for each budget, seed and group of a check."""
-    value, rows, split = check.value, context.rows, check.value.split
-    if split == "test" and check.groups != "all" and "test_balanced" in set(rows["split"]):
+def _values(value: Value, context: Context, arm: str, against: str, *, everyone: bool) -> pd.DataFrame:
+    """A value for each budget, seed and group."""
+    rows, split = context.rows, value.split
+    if split == "test" and not everyone and "test_balanced" in set(rows["split"]):
         split = "test_balanced"
     others = [context.others.get(value.other, rows[:0])] if value.other else []
     for table in (rows, *others):
@@ -84,30 +101,27 @@ def _values(check: Check, context: Context, arm: str, against: str) -> pd.DataFr
             return _NOTHING
     if value.rank:
         return _ranks(value, rows, arm, against, split)
-    one_by_one = rows["data"].iloc[0] in context.judging["one_by_one"]
     options = {
         "arm": arm,
         "against": against,
         "split": split,
-        "pooled": "all" if check.groups == "all" else "group" if one_by_one else "role",
+        "pooled": "all" if everyone else "group" if context.names["data"] in context.judging["one_by_one"] else "role",
         "beside": value.beside,
         "scale": "points" if value.scale == "spread" else value.scale,
     }
     found = paired(rows, value.quantity, **options)
     for other in others:
         found = _beside_other(found, paired(other, value.quantity, **options), _kept(rows, arm), _kept(other, arm))
-    return found[_chosen(check.groups, found, rows, split)]
+    return found
 
 
-def _chosen(groups: str, found: pd.DataFrame, rows: pd.DataFrame, split: str) -> pd.Series:
-    if groups in ("each", "all"):
-        return pd.Series(True, index=found.index)
-    if groups == "majority":
-        return found["role"] == "majority"
-    if groups == "minorities" or found["role"].equals(found["group_name"]):
-        return found["role"] == "minority"
-    sizes = rows[(rows["split"] == split) & (rows["role"] == "minority")].groupby("group_name")["n_train"].mean()
-    return found["group_name"] == sizes.idxmin()
+def _chosen(groups: str, found: pd.DataFrame) -> pd.DataFrame:
+    if groups in ("each", "all") or found.empty:
+        return found
+    found = found[found["role"] == ("majority" if groups == "majority" else "minority")]
+    if groups != "smallest" or found.empty:
+        return found
+    return found[found["group_name"] == found.groupby("group_name")["n_train"].mean().idxmin()]
 
 
 def _kept(rows: pd.DataFrame, arm: str) -> pd.Series:

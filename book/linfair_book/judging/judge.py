@@ -28,8 +28,6 @@ CELLS = [
 ]
 """Columns of the table of checks."""
 
-Lines = dict[tuple[object, ...], list[dict[str, object]]]
-
 
 @dataclass(frozen=True, eq=False)
 class Judged:
@@ -58,22 +56,19 @@ class Verdict:
 def judge(rules: Rules, results: str | Path, evidence: pd.DataFrame) -> dict[str, Verdict]:
     """Every claim of the rules, from a folder of committed rows and from notebooks' numbers by key."""
     methods = {method for rule in rules.claims.values() for one in rule.rows for method in one["method"]}
-    sets, known = tidy.sets(tidy.read(results, methods)), {}
+    found = cells.contexts(tidy.read(results, methods), rules.judging)
     return {
-        claim: judge_rows(rule, rules, sets, known) if rule.rows else judge_numbers(rule, rules, evidence)
+        claim: judge_rows(rule, rules, found) if rule.rows else judge_numbers(rule, rules, evidence)
         for claim, rule in rules.claims.items()
     }
 
 
-def judge_rows(
-    rule: Rule, rules: Rules, sets: Mapping[tuple[object, ...], pd.DataFrame], known: Lines | None = None
-) -> Verdict:
-    """A claim that rows judge; lines that several claims use are `known`."""
-    judged = []
-    for key, table in sets.items():
-        names = dict(zip(tidy.SET, key, strict=True))
-        if rules.counts(rule, names) and "mitigation=" not in str(names["options"]):
-            judged += _judge_set(rule, rules, names, table, sets, {} if known is None else known)
+def judge_rows(rule: Rule, rules: Rules, contexts: Sequence[cells.Context]) -> Verdict:
+    """A claim that rows judge."""
+    counted = [
+        one for one in contexts if rules.counts(rule, one.names) and "mitigation=" not in str(one.names["options"])
+    ]
+    judged = [found for one in counted if (found := _judge_set(rule, rules, one)) is not None]
     chosen = _closest(judged, rules)
     for setting in rules.settings:
         ready = [one for one in chosen if one.setting == setting["name"] and one.seeds >= setting["seeds"]]
@@ -161,33 +156,18 @@ def _closest(judged: Sequence[Judged], rules: Rules) -> list[Judged]:
     return [one for one in judged if one in best.values()]
 
 
-def _judge_set(
-    rule: Rule,
-    rules: Rules,
-    names: Mapping[str, object],
-    table: pd.DataFrame,
-    sets: Mapping[tuple[object, ...], pd.DataFrame],
-    known: Lines,
-) -> list[Judged]:
-    """One set under one rule; nothing if it has no line of any check."""
-    beside = [key for key in sets if key[: len(tidy.SHARED)] == tuple(names[c] for c in tidy.SHARED)]
-    beside.sort(key=lambda key: len(str(key[-1])), reverse=True)  # of one method, that with the fewest options stays
-    others = {str(key[tidy.SET.index("method")]): sets[key] for key in beside}
-    context = cells.Context(table, others, tidy.shared(table), rules.judging)
+def _judge_set(rule: Rule, rules: Rules, context: cells.Context) -> Judged | None:
+    """One set under one rule; None if it has no line of any check."""
     lines = []
     for check in rule.checks:
-        at = check.name, *names.values()
-        if at not in known:
-            known[at] = cells.evaluate(check, context)
-        scale = "signs over seeds" if check.value.rank else check.value.scale
-        lines += [_shown(check, scale) | line for line in known[at]]
+        shown = _shown(check, "signs over seeds" if check.value.rank else check.value.scale)
+        lines += [shown | line for line in cells.evaluate(check, context)]
     if not lines:
-        return []
-
-    found = _corrected(lines, rules.judging["level"])
-    source = tidy.provenance(table[table["arm"].isin({"original", *found["arm"], *found["against"]})])
+        return None
+    found, rows, names = _corrected(lines, rules.judging["level"]), context.rows, context.names
+    source = tidy.provenance(rows[rows["arm"].isin({"original", *found["arm"], *found["against"]})])
     agreement, seeds = agreement_of(rule, found), int(found["n"].max())
-    return [Judged(names, rules.setting_of(names), agreement, seeds, found, source, names["profile"] in rules.seen)]
+    return Judged(names, rules.setting_of(names), agreement, seeds, found, source, names["profile"] in rules.seen)
 
 
 def _shown(check: Check, scale: str) -> dict[str, object]:

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from linfair_book import claims
+from linfair_book.judging.cells import contexts
 from linfair_book.judging.judge import AGREEMENT, Judged, Verdict, agreement_of, judge, judge_rows, together
-from linfair_book.judging.rows import RowsError, read, sets
+from linfair_book.judging.rows import RowsError, read
 from linfair_book.judging.rules import RULES, Check, Rule, Rules, RulesError, load
 from scipy import stats
 
@@ -78,7 +79,7 @@ def made(
 def verdict_of(claim: str, rules: Rules, *tables: pd.DataFrame, folder: Path) -> Verdict:
     for number, table in enumerate(tables):
         table.to_parquet(folder / f"{number}.parquet")
-    return judge_rows(rules.claims[claim], rules, sets(read(folder, {"snl", "deepreduce"})))
+    return judge_rows(rules.claims[claim], rules, contexts(read(folder, {"snl", "deepreduce"}), rules.judging))
 
 
 LOSE = {"White": 0.0, "Black": -0.05, "Others": -0.1}

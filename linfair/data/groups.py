@@ -75,7 +75,8 @@ def regroup(
     images = np.bincount(counted[counted >= 0], minlength=len(names))
     all_of_them = np.unique(into)
     stay = [int(number) for number in all_of_them if not min_images or images[number] >= min_images]
-    ensure(stay, f"no group has {min_images} images (min_images); the largest has {images.max()}")
+    most = f"the largest has {images.max()}; choose a smaller number"
+    ensure(stay, f"no group has {min_images} images (min_images); {most}")
     renumbered = np.full(len(names) + 1, -1)  # the last for -1
     renumbered[stay] = np.arange(len(stay))
     out = tuple((called[int(number)], int(images[number])) for number in all_of_them if number not in stay)

@@ -206,7 +206,8 @@ def _grouped(
         splits[split] = Split(*map(torch.from_numpy, fields))
     pixels = source.images[parts["train"]].astype(np.float32) / 255
     mean, std = pixels.mean(axis=(0, 2, 3)), pixels.std(axis=(0, 2, 3))
-    ensure((std > 0).all(), f"{name}: a colour channel is the same everywhere in the training images")
+    blank = "a colour channel is the same everywhere in the training images"
+    ensure((std > 0).all(), f"{name}: {blank}; check that the images are not blank")
     untested = [label_names[n] for n in sorted({*splits["train"].y.tolist()} - {*splits["test"].y.tolist()})]
     known = {
         "subset": len(source) < FULL.get(name, 0),
@@ -231,7 +232,7 @@ def _grouped(
 def _check_labels(name: str, counts: Mapping[str, np.ndarray], names: Sequence[str]) -> None:
     """Refuse a training split of one class, and a label that no training image has."""
     classes = (counts["train"] > 0).sum()
-    ensure(classes > 1, f"{name}: the training split has one class only; there is nothing to learn")
+    ensure(classes > 1, f"{name}: the training split has one class only; add images of another label")
     for number, label in enumerate(names):
         there = [f"{n[number]} in {split}" for split, n in counts.items() if n[number]]
         ensure(

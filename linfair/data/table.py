@@ -82,13 +82,14 @@ def _from_csv(path: Path) -> pd.DataFrame:
     except (OSError, csv.Error) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
     rows = {number: row for number, row in rows.items() if any(row)}
-    ensure(len(rows) > 1, f"{path} has no lines below its header")
+    ensure(len(rows) > 1, f"{path} has no lines below its header; write one for each image")
     header = rows.pop(min(rows))
     twice = [name for name in header if header.count(name) > 1]
-    ensure(not twice, f"{path} has the column {', '.join(map(repr, twice[:1]))} twice")
+    ensure(not twice, f"{path} has the column {', '.join(map(repr, twice[:1]))} twice; rename one of them")
     check_named(str(path), ["file"], header)
     for number, row in rows.items():
-        ensure(len(row) == len(header), f"{path}, line {number}: {len(row)} cells, the header has {len(header)}")
+        cells = f"{len(row)} cells, the header has {len(header)}; put quotes around a cell that holds the delimiter"
+        ensure(len(row) == len(header), f"{path}, line {number}: {cells}")
     return pd.DataFrame.from_dict(rows, orient="index", columns=header)
 
 

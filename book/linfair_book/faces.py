@@ -19,8 +19,7 @@ from linfair.study.plan import find, plan
 from linfair.study.results import collect, gather
 from linfair.study.runner import run_jobs
 from linfair.study.tables import over_seeds, paired, text
-from linfair_book import mitigation, predictors
-from linfair_book.build import repository
+from linfair_book import mitigation, predictors, tables
 
 AGES = "utkface_age"
 """The second data set of the page."""
@@ -48,16 +47,8 @@ def compute(
 
 
 def committed(data: str) -> pd.DataFrame:
-    """The rows of one data set that come with the book.
-
-    Raises:
-        FileNotFoundError: If the book has no such rows; says what it has.
-    """
-    path = repository() / "book" / "results" / f"{data}_thin.parquet"
-    if not path.is_file():
-        there = ", ".join(sorted(one.name.removesuffix("_thin.parquet") for one in path.parent.glob("*_thin.parquet")))
-        raise FileNotFoundError(f"the book has no rows of faces {data!r}; it has {there}")
-    return pd.read_parquet(path)
+    """The rows of one data set that come with the book."""
+    return tables.committed(f"{data}_thin")
 
 
 def unrepaired(table: pd.DataFrame) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Notebook 05 with every outcome forced into its rows: each cell runs, and no number is made up for what diverged."""
+"""Notebook 05 with every outcome forced into its rows, 12 with the other data: each cell runs, no number is made up."""
 
 import ast
 import json
@@ -93,3 +93,15 @@ def test_notebook_05_shows_every_outcome(force: Force, monkeypatch: pytest.Monke
         assert len(checks) == 4 and told in checks[0] and other not in checks[0]
     else:
         assert checks
+
+
+def test_notebook_12_shows_faces_by_age_which_have_no_eigenvalues(house_style: None) -> None:
+    notebook = NOTEBOOK.with_name("12_faces.ipynb")
+    cells = [cell for cell in json.loads(notebook.read_text())["cells"] if cell["cell_type"] == "code"]
+    sources = [
+        "".join(cell["source"]).replace('data: str = "utkface_race"', 'data: str = "utkface_age"') for cell in cells
+    ]
+    space: dict[str, object] = {"In": sources}
+    texts = [shown(source, space) for source in sources]
+    assert space["settings"]["data"] == "utkface_age" and "These rows have no eigenvalues." in texts
+    assert not [text for text in texts if re.search(r"\bnan\b", text)]

@@ -60,27 +60,15 @@ class Claim:
     note: str
 
 
-def text(value: float, low: float = nan, high: float = nan, *, n: int, unit: str = "", digits: int = 2) -> str:
-    """A number as the book prints it.
-
-    >>> text(1.234, 1.0, 1.5, n=10, unit="points")
-    '1.23 [1.00, 1.50] points (n = 10)'
-    >>> text(400, n=400, digits=0)
-    '400 (n = 400)'
-    """
-    interval = "" if isnan(low) or isnan(high) else f" [{low:.{digits}f}, {high:.{digits}f}]"
-    return f"{value:.{digits}f}{interval}{' ' + unit if unit else ''} (n = {n})"
-
-
 def shown(row: Mapping[str, object]) -> str:
-    """A row of the evidence as text.
+    """A row of the evidence as the book prints it.
 
-    >>> shown({"value": 2.0, "low": nan, "high": nan, "n": 400, "of": "networks", "unit": "violations", "digits": 0})
-    '2 violations (networks: 400)'
+    >>> shown({"value": 1.234, "low": 1.0, "high": 1.5, "n": 10, "of": "seeds", "unit": "points", "digits": 2})
+    '1.23 [1.00, 1.50] points (seeds: 10)'
     """
-    n, digits = row["n"], row["digits"]
-    number = text(row["value"], row["low"], row["high"], n=n, unit=row["unit"], digits=digits)
-    return number.replace(f"(n = {n})", f"({row['of']}: {n})")
+    value, low, high = (f"{row[name]:.{row['digits']}f}" for name in ("value", "low", "high"))
+    interval = "" if isnan(row["low"]) or isnan(row["high"]) else f" [{low}, {high}]"
+    return f"{value}{interval} {row['unit']}{' ' if row['unit'] else ''}({row['of']}: {row['n']})"
 
 
 class Page:
@@ -105,11 +93,10 @@ class Page:
         digits: int = 2,
         seconds: float | None = None,
         device: str | None = None,
-    ) -> str:
-        """Record one number under a key that the page uses once, and return it as text with its interval and n.
+    ) -> None:
+        """Record one number under a key that the page uses once; an exact one has no interval, `of` says what n counts.
 
-        An exact number has no interval; `of` says what n counts; `seconds` is the time since the page began and
-        `device` this machine's CPU where they are not given.
+        `seconds` is the time since the page began and `device` this machine's CPU where they are not given.
         """
         if any(row["key"] == f"{self.name}#{key}" for row in self.rows):
             raise ClaimsError(f"{self.name} notes {key!r} twice; name the second one differently")
@@ -133,7 +120,6 @@ class Page:
         if os.environ.get(FOLDER):
             with whole(Path(os.environ[FOLDER]) / f"{self.name}.parquet") as part:
                 pd.DataFrame(self.rows).to_parquet(part, index=False)
-        return text(value, low, high, n=n, unit=unit, digits=digits)
 
     def note_means(self, name: str, means: pd.DataFrame, *, unit: str = "", digits: int = 2) -> None:
         """Record each mean over at least one seed, as from `tables.over_seeds`, under `NAME at BUDGET` in per cent."""

@@ -89,8 +89,7 @@ def test_a_key_that_no_notebook_noted_and_a_claim_without_a_rule_are_named(table
 
 def test_a_page_writes_what_it_notes_and_only_when_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(claims.FOLDER, raising=False)
-    said = Page("04_why", {"seed": 0}).note("gap", 1.5, 1.0, 2.0, n=10, unit="points")
-    assert said == "1.50 [1.00, 2.00] points (n = 10)"
+    Page("04_why", {"seed": 0}).note("gap", 1.5, 1.0, 2.0, n=10, unit="points")
     assert not list(tmp_path.iterdir())
 
     monkeypatch.setenv(claims.FOLDER, str(tmp_path))

@@ -23,7 +23,7 @@ NOT_RUN = {
     "python -m linfair_book.build prepare": "likewise, of `make book`",
     "jupyter-book build . -W -n --keep-going": "likewise",
     "python -m linfair_book.build check": "likewise",
-    "pytest -n 2 --dist loadfile": "likewise, of `make test`",
+    'pytest -n 2 --dist loadfile -m "not slow"': "likewise, of `make test`",
     "linfair audit --model mymodel.py:build --weights w.safetensors --data digits --budgets 0.5,0.2,0.05 "
     "--out report/": "tests/audit/test_readme.py runs it after the block that makes its files",
     "linfair data fetch cifar10": "needs a network; tests/data/test_sources.py downloads from a server of its own",

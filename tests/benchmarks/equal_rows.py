@@ -103,11 +103,13 @@ def rows_of(kind: Callable[[Path], pd.DataFrame]) -> pd.DataFrame:
 
 
 def difference(old: pd.DataFrame, new: pd.DataFrame) -> str:
-    """Where two tables differ, in a few words; empty where they are the same to the last bit."""
-    if list(old.columns) != list(new.columns):
-        return f"columns {sorted(set(old.columns) ^ set(new.columns)) or 'in another order'}"
+    """Where two tables differ, in a few words, in whatever order their rows and columns are; empty if they do not."""
+    if set(old) != set(new):
+        return f"columns {sorted(set(old) ^ set(new))}"
     if len(old) != len(new):
         return f"{len(old)} rows before, {len(new)} now"
+    named = [name for name in sorted(old) if not pd.api.types.is_float_dtype(old[name])]
+    old, new = (one.sort_values(named, key=lambda column: column.astype(str), ignore_index=True) for one in (old, new))
     unlike = {name: int((~((old[name] == new[name]) | (old[name].isna() & new[name].isna()))).sum()) for name in old}
     return ", ".join(f"{name} in {count} rows" for name, count in unlike.items() if count)
 

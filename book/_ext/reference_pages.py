@@ -12,7 +12,7 @@ import pkgutil
 import platform
 import re
 from collections.abc import Callable, Iterable
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import version
 
 import claims_page
@@ -94,8 +94,12 @@ def parameter_lists() -> str:
 # --- command line ----------------------------------------------------------------------------------------------
 
 
+@cache
 def commands() -> str:
-    """A section for each command of `linfair`, as the library of the commands documents it."""
+    """A section for each command of `linfair`, as the library of the commands documents it.
+
+    `setup` calls it first: autodoc puts objects of its own in the place of the defaults of functions that it has read.
+    """
     sections = re.split(r"^#+ (?=linfair )", app.generate_docs(), flags=re.MULTILINE)[1:]
     return "\n\n".join(f"## {text.strip()}" for text in sections if "```console" in text)
 
@@ -259,5 +263,6 @@ def on_read(app: Sphinx, page: str, source: list[str]) -> None:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Connect it."""
+    commands()
     app.connect("source-read", on_read)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

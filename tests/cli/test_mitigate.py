@@ -69,7 +69,7 @@ def test_prints_arms_choice_and_reason_and_writes_what_can_be_diagnosed(
 def test_starts_from_given_weights(files: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     weights, out = str(files / "random-0.2.weights.safetensors"), tmp_path / "out"
     assert main.main(typed(files, "--arms", "plain", "--weights", weights, "--out", str(out))) == 0
-    assert "No other arm is left" in capsys.readouterr().out
+    assert "Chosen: plain\n" in capsys.readouterr().out
     assert sorted(path.name for path in out.iterdir()) == ["chosen.weights.safetensors", "report.parquet"]
 
 

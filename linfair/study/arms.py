@@ -44,7 +44,8 @@ def mitigation_of(arm: str) -> object | None:
         given = {one.arg: ast.literal_eval(one.value) for one in (tree.keywords if called else [])}
     except (SyntaxError, ValueError, AttributeError):
         raise ValueError(
-            f"{arm!r} is no arm: write a name, or name(option=value) such as lagrangian(mu=0.005); names are {known}"
+            f"{arm!r} is not an arm: write a name, or name(option=value), for example lagrangian(mu=0.005); "
+            f"names are {known}"
         ) from None
     if name in ARMS:
         raise ValueError(f"arm {arm!r}: {name} has no options; write {name}")

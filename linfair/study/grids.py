@@ -30,7 +30,7 @@ class Cell:
         width: Width of the network; None is the recipe's.
         teacher: File of a trained network to start from (one seed), instead of training one.
         options: Options of the method that differ from the recipe's, as (name, value) pairs.
-        data_options: Options of the data set that differ from its own, likewise: `label`, `group`, ...
+        data_options: Options of the data set that differ from its own, as pairs too: `label`, `group`, ...
         base_data_options: Those that differ again for the original network's training: it sees another training split
             of the same images, never a validation or test image of the cell's.
         curvature: Whose Hessian eigenvalues are computed: `none`, `original` or `all`; None is the recipe's.

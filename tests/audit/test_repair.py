@@ -221,7 +221,7 @@ def test_a_group_without_images_in_a_split_is_refused_before_training(
         (["control"], "no mitigation 'control'"),
         (["lagrangian(mew=1)"], "no options"),
         (["lagrangian(mu=-1)"], "must not be negative"),
-        (["lagrangian(mu"], "is no arm"),
+        (["lagrangian(mu"], "is not an arm"),
         (["none"], "the arm of plain fine-tuning is called 'plain'"),
         (["group_dro", " None "], "the arm of plain fine-tuning is called 'plain'"),
         (["none(mu=1)"], "the arm of plain fine-tuning is called 'plain'"),

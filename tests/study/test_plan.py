@@ -162,9 +162,9 @@ def test_arms_are_read_as_written_and_have_one_spelling() -> None:
         ("none()", "the arm of plain fine-tuning is called 'plain'"),
         ("plain(mu=1)", "plain has no options; write plain"),
         ("lagrangian(0.1)", r"write a name, or name\(option=value\)"),
-        ("lagrangian(mu=", "is no arm"),
+        ("lagrangian(mu=", "is not an arm"),
         ("lagrangian(mu=-1)", "mu must not be negative"),
-        ("__import__('os').getcwd()", "is no arm"),
+        ("__import__('os').getcwd()", "is not an arm"),
     ],
 )
 def test_a_wrong_arm_is_refused_with_what_is_allowed(arm: str, words: str) -> None:

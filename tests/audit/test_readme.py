@@ -20,7 +20,8 @@ def test_the_readmes_blocks_end_in_a_report(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("LINFAIR_CACHE", str(tmp_path / "cache"))
     exec(compile(block, "README.md", "exec"), {"__name__": "readme"})
     program, *words = shlex.split(command)
-    assert program == "linfair" and main.main([*words, "--profile", "smoke", "--no-curvature", "--arms", "group_dro"]) == 0
+    words += ["--profile", "smoke", "--no-curvature", "--arms", "group_dro"]
+    assert program == "linfair" and main.main(words) == 0
     assert re.match(r"With \d+(\.\d+)? % of the ReLUs left \([\d,]+ of 1,760[;)]", capsys.readouterr().out)
     assert {"index.html", "groups.parquet", "cost.parquet", "arms.parquet"} <= {
         path.name for path in (tmp_path / "report").iterdir()

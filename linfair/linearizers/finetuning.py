@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -13,7 +13,6 @@ from linfair.mitigation import Plain, resolve
 from linfair.resume import weights_of, with_weights
 from linfair.training import Data, Distill, Schedule, fit
 
-Value = TypeVar("Value")
 PAPER_FINETUNE = Schedule(
     epochs=100, batch_size=128, optimizer="sgd", lr=1e-3, momentum=0.9, weight_decay=5e-4, decay="cosine"
 )
@@ -37,7 +36,7 @@ FINETUNE = {
 epochs: `lagrangian(mu=0.01)` takes the multipliers as far as the paper's 0.001."""
 
 
-def under(profiles: Mapping[str, Value], profile: str, network: str = "") -> Value | None:
+def under(profiles: Mapping[str, Any], profile: str, network: str = "") -> Any:
     """What a table has for a profile, or for one network under it; None if it has nothing.
 
     >>> under(FINETUNE, "small", "mlp").optimizer, under(FINETUNE, "small", "resnet18").optimizer

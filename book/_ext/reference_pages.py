@@ -125,8 +125,8 @@ def modules_of(name: str) -> list[str]:
 
 
 def others() -> tuple[str, ...]:
-    """What belongs to no page of `API`."""
-    placed = {name for names in API.values() for name in names}
+    """What belongs to no page of `API`, without the commands, which have a page of their own."""
+    placed = {"cli", *(name for names in API.values() for name in names)}
     found = [info.name for info in pkgutil.iter_modules(linfair.__path__) if not info.name.startswith("_")]
     return tuple(name for name in found if name not in placed)
 

@@ -57,7 +57,7 @@ def expected_jaccard(kept: int, total: int) -> float:
 
     They share X units, hypergeometric, and J = X / (2 kept - X). For many units this is b / (2 - b), b = kept / total.
 
-    >>> round(expected_jaccard(1, 4), 6), round(expected_jaccard(40_000, 100_000), 4)
+    >>> round(expected_jaccard(1, 4), 6), round(expected_jaccard(2_000, 5_000), 3)
     (0.25, 0.25)
     """
     if not 1 <= kept <= total:

@@ -122,7 +122,7 @@ def linearize(
     budgets: Sequence[float],
     method: str = "snl",
     seeds: Sequence[int] | None = None,
-    profile: str = "small",
+    profile: str = "paper",
     options: object | None = None,
     finetuning: Schedule | None = None,
     progress: bool = True,
@@ -135,8 +135,8 @@ def linearize(
         budgets: Fractions of the units to keep, descending.
         method: One of `LINEARIZERS`.
         seeds: One for each member; 0, 1, ... by default.
-        profile: How long to train where options or fine-tuning are not given: `small` for bundled data on a CPU,
-            `paper`, or another of `FINETUNE`.
+        profile: How long to train where options or fine-tuning are not given: as in the `paper`, `small` for bundled
+            data on a CPU, or another of `FINETUNE`.
         options: The method's options; None is those of the profile.
         finetuning: Schedule of the fine-tuning (CE + KD, T = 4); None is the profile's. A method whose options say that
             its own training is the whole run has none.

@@ -116,3 +116,11 @@ def test_every_page_of_the_toc_was_written(site: dict[Path, BeautifulSoup]) -> N
 def test_the_unused_live_code_script_is_gone(site: dict[Path, BeautifulSoup]) -> None:
     """Left in, it declares a constant twice on every page: an error in the console."""
     assert [page.name for page, soup in site.items() if "THEBE_JS_URL" in str(soup)] == []
+
+
+def test_every_notebook_shows_pictures_and_no_cell_shows_two(site: dict[Path, BeautifulSoup]) -> None:
+    notebooks = {page: soup for page, soup in site.items() if page.parent.name == "notebooks"}
+    assert len(notebooks) == len(list((ROOT / "notebooks").glob("*.ipynb")))
+    for page, soup in notebooks.items():
+        shown = [len(cell.select("img")) for cell in soup.select("div.cell_output")]
+        assert shown and max(shown) == 1, f"{page.name}: pictures of its cells {shown}"

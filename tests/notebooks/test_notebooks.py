@@ -1,6 +1,7 @@
 """The notebooks as files: parameters as papermill reads them, the check in the second cell, no outputs, no functions.
 
-`make test` executes each of them once, with nbval. Here only a small stand-in runs.
+`make test` executes each of them once, with nbval. Here a small stand-in runs, and among the slow tests what a notebook
+does with other parameters.
 """
 
 import ast
@@ -15,6 +16,7 @@ from papermill.exceptions import PapermillExecutionError
 
 FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
 FILES = sorted(FOLDER.glob("*.ipynb"))
+QUIET = {"progress_bar": False, "extra_arguments": ["--log-level=CRITICAL"]}
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
 
 each_notebook = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -81,8 +83,22 @@ def test_plain_papermill_stops_at_the_second_cell_with_the_same_message(values, 
     check = 'from linfair_book import parameters\nparameters.from_namespace("01_toy_boundary", globals())["n_seeds"]'
     file = tmp_path / "01_toy_boundary.ipynb"
     nbformat.write(new_notebook(cells=[parameters, new_code_cell(check)], metadata=KERNEL), file)
-    quiet = {"progress_bar": False, "cwd": tmp_path, "extra_arguments": ["--log-level=CRITICAL"]}
     with pytest.raises(PapermillExecutionError) as caught:
-        papermill.execute_notebook(file, tmp_path / "out.ipynb", values, **quiet)
+        papermill.execute_notebook(file, tmp_path / "out.ipynb", values, cwd=tmp_path, **QUIET)
     assert caught.value.ename == "ParameterError" and words in caught.value.evalue
     assert caught.value.exec_count == 3  # the parameters, papermill's own cell, the check
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("08_gpu_sweeps", {"profile": "smoke", "n_seeds": 2, "minutes": 15.0}),  # by default it only reads
+        ("12_faces", {"data": "utkface_age", "n_seeds": 2}),
+    ],
+)
+def test_a_notebook_runs_with_other_parameters_than_its_own(name, values, tmp_path, monkeypatch):
+    monkeypatch.setenv("LINFAIR_CACHE", str(tmp_path))  # no results of an earlier run
+    done = papermill.execute_notebook(FOLDER / f"{name}.ipynb", tmp_path / "out.ipynb", values, cwd=FOLDER, **QUIET)
+    shown = [output.get("data", {}) for cell in done.cells for output in cell.get("outputs", [])]
+    assert any("image/png" in data for data in shown)

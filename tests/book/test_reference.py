@@ -55,13 +55,13 @@ def test_asking_for_something_unknown_stops_the_build_and_names_what_there_is():
 
 
 def test_every_module_of_the_package_is_on_exactly_one_page():
-    """Oracle: the files of the package."""
+    """Oracle: the files of the package; the commands have a page of their own."""
     files = [path.relative_to(ROOT).with_suffix("") for path in (ROOT / "linfair").rglob("*.py")]
     names = {".".join(path.parts).removesuffix(".__init__") for path in files if path.name != "__main__"}
     text = "\n".join(made.api(page) for page in (*made.API, "tools"))
     listed = re.findall(r"automodule:: (\S+)", text)
     assert len(listed) == len(set(listed))
-    assert set(listed) == names - {"linfair"}
+    assert set(listed) == {name for name in names - {"linfair"} if not name.startswith("linfair.cli")}
 
 
 @pytest.mark.parametrize("package", ["metrics", "linearizers", "data", "study"])

@@ -33,7 +33,7 @@ _ROW = ["data", "network", "method", "arm", "budget", "seed", "split", "group"]
 
 @dataclass(frozen=True)
 class Equivalence:
-    """Whether the `first` way of computing may stand for the `second`.
+    """Whether the `first` way of computing may stand for the `second`, within a `margin` in points.
 
     Each of the `rows` is a group of a data set, network, method, arm, budget and split: `n` pairs of seeds, `mean`,
     `low` and `high` of first - second in points, and whether that `lies_within` the margin.
@@ -42,6 +42,7 @@ class Equivalence:
     first: str
     second: str
     rows: pd.DataFrame
+    margin: float = MARGIN
 
     @property
     def shown(self) -> bool:
@@ -56,7 +57,7 @@ class Equivalence:
         fewest = int(self.rows["n"].min())
         if self.shown:
             return (
-                f"`{self.first}` is equivalent to `{self.second}` within {MARGIN:g} points: so says the 95 % "
+                f"`{self.first}` is equivalent to `{self.second}` within {self.margin:g} points: so says the 95 % "
                 f"interval of every group's difference in accuracy ({len(self.rows)} of them, {fewest} or more seeds)."
             )
         if fewest < SEEDS:
@@ -65,14 +66,16 @@ class Equivalence:
             left = self.rows[~self.rows["lies_within"]]
             worst = left.assign(reach=left[["low", "high"]].abs().max(axis=1)).nlargest(1, "reach").iloc[0]
             why = (
-                f"{len(left)} of {len(self.rows)} intervals reach beyond {MARGIN:g} points, the farthest that of "
+                f"{len(left)} of {len(self.rows)} intervals reach beyond {self.margin:g} points, the farthest that of "
                 f"{worst['group_name']}, {worst['arm']} at {100 * worst['budget']:g} % on {worst['data']}: "
                 f"{worst['mean']:.1f} [{worst['low']:.1f}, {worst['high']:.1f}]"
             )
         return f"`{self.first}` is not shown equivalent to `{self.second}`: {why}."
 
 
-def equivalent(table: pd.DataFrame, first: str, second: str, *, column: str = "profile") -> Equivalence:
+def equivalent(
+    table: pd.DataFrame, first: str, second: str, *, column: str = "profile", margin: float = MARGIN
+) -> Equivalence:
     """Compare the accuracies of every group, paired over seeds.
 
     A group, arm or budget that only one of the two has is a row with n = 0: nothing is shown about it. A seed that
@@ -83,6 +86,7 @@ def equivalent(table: pd.DataFrame, first: str, second: str, *, column: str = "p
         first: What should stand for the other: a value of the column, such as `fast`.
         second: The other, such as `paper`; for bf16 against float32 `fast` and `fast_float32`.
         column: The column that tells them apart.
+        margin: Points of accuracy within which each group's interval must lie, chosen before the rows are seen.
 
     Raises:
         ValueError: If the table has several rows of one seed, or `first` is `second`.
@@ -99,8 +103,8 @@ def equivalent(table: pd.DataFrame, first: str, second: str, *, column: str = "p
     pairs = both[0].merge(both[1], on=on, how="outer", suffixes=("_first", "_second")).sort_values(_WHAT, kind="stable")
     pairs["difference"] = 100 * (pairs["accuracy_first"] - pairs["accuracy_second"])
     found = over_seeds(pairs, "difference", _WHAT).rename(columns={"n_seeds": "n"})
-    within = (found["n"] >= SEEDS) & (found["low"] >= -MARGIN) & (found["high"] <= MARGIN)
-    return Equivalence(first, second, found.assign(lies_within=within))
+    within = (found["n"] >= SEEDS) & (found["low"] >= -margin) & (found["high"] <= margin)
+    return Equivalence(first, second, found.assign(lies_within=within), margin)
 
 
 @dataclass(frozen=True)

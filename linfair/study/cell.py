@@ -6,6 +6,7 @@ fine-tuning, its 100 % `control`, or a mitigation (`linfair.study.arms`). Each (
 compared only within one teacher's digest. What is trained is a stage of `linfair.engine.stages`.
 """
 
+import math
 import time
 import warnings
 from collections import Counter
@@ -13,7 +14,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from hashlib import sha256
-from math import nan
 from pathlib import Path
 
 import pandas as pd
@@ -29,7 +29,7 @@ from linfair.linearizers.record import LinearizedModel
 from linfair.linearizers.registry import find
 from linfair.metrics.measure import Original, measure
 from linfair.study.arms import ARMS, canonical, mitigation_of, with_fate
-from linfair.study.grids import Cell, built_as, found_words, grid, load_sets, pairs
+from linfair.study.grids import Cell, built_as, grid, load_sets, pairs
 from linfair.study.recipes import Recipe, recipe
 from linfair.training import threads
 
@@ -70,27 +70,19 @@ def run(
         A row per (cell, arm, budget, seed, split, group), see `linfair.metrics.measure`.
     """
     arms, store = [canonical(arm) for arm in arms], store or ResultStore.default()
-    workers = (Worker(cell, store, progress) for cell in cells)
-    return pd.concat([worker.tables(arms, announce) for worker in workers], ignore_index=True)
+    tables = [Worker(cell, store, progress).tables(arms, announce) for cell in cells]
+    return pd.concat(tables, ignore_index=True)
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What a cell stands for, resolved: change a field with `replace` to train it in another way.
+    """What a cell stands for, resolved: change a field with `replace` to train it in another way."""
 
-    Attributes:
-        recipe: How every stage is trained.
-        options: Of the method.
-        sets: The data on the cell's device, one split for each seed.
-        base: What the original network is trained on.
-        named: What is changed against the cell's own settings, for the names of its tables.
-    """
-
-    recipe: Recipe
-    options: object
-    sets: list[GroupedData]
-    base: list[GroupedData]
-    named: tuple[tuple[str, object], ...] = ()
+    recipe: Recipe  #: How every stage is trained.
+    options: object  #: Of the method.
+    sets: list[GroupedData]  #: The data on the cell's device, one split for each seed.
+    base: list[GroupedData]  #: What the original network is trained on.
+    named: tuple[tuple[str, object], ...] = ()  #: What is changed against the cell, for the names of its tables.
 
 
 def setting_of(cell: Cell) -> Setting:
@@ -104,10 +96,8 @@ class Worker:
     """Computes the arms of one cell; teacher and mask path are kept as checkpoints, with `keep` the students too.
 
     MLPs are computed on one thread: they are too small for more, and a sum's order depends on the number of threads.
-
-    Attributes:
-        stages: The engine. Its `before` may stop the work before a stage is trained.
-        spent: Seconds of each stage of the arm that is being computed, shared stages at what they once cost.
+    `stages.before` may stop the work before a stage is trained; `spent` has the seconds of each stage of the arm that
+    is being computed, shared stages at what they once cost.
     """
 
     def __init__(
@@ -115,10 +105,10 @@ class Worker:
     ) -> None:
         self.cell, self.store, self.keep = cell, store, keep
         self.setting = setting or setting_of(cell)
-        self.recipe, self.options = self.setting.recipe, self.setting.options
+        self.recipe, self.options, self.sets = self.setting.recipe, self.setting.options, self.setting.sets
         self.linearizer = find(cell.method)
         how = {"count": 1 if cell.network == "mlp" else None, "keep": keep, "progress": progress}
-        self.stages = Stages(self.setting.sets, cell.seeds, store, **how)
+        self.stages = Stages(self.sets, cell.seeds, store, **how)
         self.base = Stages(self.setting.base, cell.seeds, store, **how)
         self.base.before = lambda stage: self.stages.before(stage)
         self.spent: Counter[str] = Counter()
@@ -127,24 +117,15 @@ class Worker:
         self._kept: dict[str, list[str]] = {}
         self._digest: str | None = None
 
-    @property
-    def sets(self) -> list[GroupedData]:
-        """The data, one split for each seed."""
-        return self.setting.sets
-
     def name(self, arm: str) -> str:
         """Name of an arm's table: the hash of everything that determines it."""
         cell, plan = self.cell, self.recipe
         settings = dict(self.setting.named)
         if cell.base_data_options:
             settings |= {"base_data_options": cell.base_data_options, "base_content": _content(self.setting.base)}
+        settings |= {name: getattr(cell, name) for name in ("data", "data_options", "network", "seeds", "device")}
         settings |= {
-            "data": cell.data,
-            "data_options": cell.data_options,
             "content": None if cell.data in EMBEDDED else _content(self.sets),
-            "network": cell.network,
-            "seeds": cell.seeds,
-            "device": cell.device,
             "base": asdict(plan.base),
             "width": plan.width,
             "init": plan.init,
@@ -169,8 +150,8 @@ class Worker:
         another one keep their files; this cell computes them under names that hold its teacher's digest.
         """
         found = [self.stored(arm) for arm in arms]
-        digests = {one["teacher"].iloc[0] for one in found if one is not None}
-        if len(digests) > 1 or (digests and any(one is None for one in found)):
+        digests = {None if one is None else one["teacher"].iloc[0] for one in found}
+        if len(digests) > 1:
             self.teacher.digest  # noqa: B018
             for arm in arms:
                 self.stored(arm)
@@ -180,7 +161,7 @@ class Worker:
         name = self.name(arm)
         if (found := self.store.read(name)) is None:
             return None
-        if problem := rows_problem(found, self.cell, arm, self.sets):
+        if problem := self._problem(found, arm):
             self.store.tables.set_aside(name, problem)
             return None
         digest, other = self._digest_here(), found["teacher"].iloc[0]
@@ -195,6 +176,29 @@ class Worker:
             found = found.assign(group_name=names)
             self.store.write(name, found)
         return found
+
+    def _problem(self, rows: pd.DataFrame, arm: str) -> str:
+        """What keeps stored rows from being those of an arm; empty if nothing does."""
+        cell, first, original = self.cell, self.sets[0], arm == "original"
+        missing = sorted(
+            {"arm", "method", "data", "network", "teacher", "budget", "seed", "split", "group"} - set(rows)
+        )
+        if missing or rows.empty:
+            return f"has no {'rows' if rows.empty else 'column ' + missing[0]}"
+        if {canonical(one) for one in set(rows["arm"])} != {canonical(arm)}:
+            return f"holds the arm {_some(rows['arm'])}, not {arm}"
+        said = {"data": [cell.data_words(self.sets)], "network": [cell.network]}
+        said["method"] = ["original" if original else cell.method]
+        wanted = {"budget": [1.0] if original else cell.budgets, "seed": cell.seeds}
+        wanted |= {"split": list(first.splits), "group": range(len(first.group_names))}
+        for column, values in (said | wanted).items():
+            if set(rows[column]) != set(values):
+                return f"holds the {column} {_some(rows[column])}, not {', '.join(map(str, values))}"
+        count = math.prod(map(len, wanted.values()))
+        if len(rows) != count or rows.duplicated(list(wanted)).any():
+            return f"holds {len(rows)} rows, not {count}"
+        several = rows["teacher"].nunique() > 1
+        return f"holds rows of several original networks ({_some(rows['teacher'])})" if several else ""
 
     def _digest_here(self) -> str | None:
         return self.teacher.digest if "teacher" in vars(self) else None
@@ -221,13 +225,13 @@ class Worker:
         """The trained teacher, from the cell's file or the store if it is there."""
         if self._failed is not None:  # it would only fail again
             raise self._failed
-        if self.cell.teacher:
-            model, header = load_network(self.cell.teacher)
-            header.check_data(self.sets[0], self.cell.teacher)
-            return self.stages.given(model.to(self.cell.device))
+        cell, plan = self.cell, self.recipe
+        if cell.teacher:
+            model, header = load_network(cell.teacher)
+            header.check_data(self.sets[0], cell.teacher)
+            return self.stages.given(model.to(cell.device))
         try:
-            plan = self.recipe
-            return self.base.teacher(self.cell.network, plan.base, width=plan.width, init=plan.init)
+            return self.base.teacher(cell.network, plan.base, width=plan.width, init=plan.init)
         except Exception as error:
             self._failed = error
             raise
@@ -282,7 +286,7 @@ class Worker:
         start = time.perf_counter()
         watch_memory(cell.device)
         self.spent = Counter(base=teacher.seconds)
-        reduction, each = self.linearizer.reduction, len(cell.seeds)
+        reduction = self.linearizer.reduction
         total = reduction.total(reduction.install(teacher.model, self.sets[0].input_shape))
 
         def measured(model: object, *counts: object) -> pd.DataFrame:
@@ -292,25 +296,30 @@ class Worker:
             self.spent["measure"] += time.perf_counter() - before
             return found
 
+        said = {"method": "original" if arm == "original" else cell.method, "arm": arm, "options": ""}
         if arm == "original":
-            nothing = {"configuration": "", "mask_steps": 0, "diverged": False, "multiplier": nan, "multipliers": ""}
-            frames = [measured(teacher.model, 1.0, total, [total] * each, [0] * each).assign(**nothing)]
+            nothing = {
+                "configuration": "",
+                "mask_steps": 0,
+                "diverged": False,
+                "multiplier": math.nan,
+                "multipliers": "",
+            }
+            counts = [[total] * len(cell.seeds), [0] * len(cell.seeds)]
+            table, own = measured(teacher.model, 1.0, total, *counts).assign(**nothing), teacher.seconds
         else:
             frames = [
                 with_fate(measured(one.model, one.budget, one.budget_units, one.kept, one.epochs), one, cell.seeds)
                 for one in self.students(arm)
             ]
-        table = pd.concat(frames, ignore_index=True)
-        loss = dict(zip(cell.seeds, teacher.loss, strict=True))
+            table, own, said["options"] = pd.concat(frames, ignore_index=True), 0.0, pairs(cell.options)
         provenance = {
-            "data": found_words(cell, self.sets),
+            "data": cell.data_words(self.sets),
             "network": cell.network,
             "width": self.recipe.width or 0,
             "init": self.recipe.init,
             "total": total,
-            "method": "original" if arm == "original" else cell.method,
-            "arm": arm,
-            "options": "" if arm == "original" else pairs(cell.options),
+            **said,
             "profile": cell.profile,
             "precision": self.recipe.base.precision,
             "teacher": teacher.digest,
@@ -318,40 +327,16 @@ class Worker:
             "torch": machine(cell.device, 1)["torch"],
             "linfair": linfair.__version__,
             "code": code_hash(),
-            "seconds": time.perf_counter() - start + (teacher.seconds if arm == "original" else 0.0),
+            "seconds": time.perf_counter() - start + own,
             **{f"seconds_{stage}": float(self.spent[stage]) for stage in STAGES},
             "peak_memory": peak_memory(cell.device),
         }
+        loss = dict(zip(cell.seeds, teacher.loss, strict=True))
         return table.assign(base_loss=table["seed"].map(loss), **provenance)
 
 
 def _content(sets: Sequence[GroupedData]) -> list[object]:
     return [one.provenance["sha256"] for one in sets]
-
-
-def rows_problem(rows: pd.DataFrame, cell: Cell, arm: str, sets: Sequence[GroupedData]) -> str:
-    """What keeps stored rows from being those of an arm; empty if nothing does."""
-    first, original = sets[0], arm == "original"
-    missing = sorted({"arm", "method", "data", "network", "teacher", "budget", "seed", "split", "group"} - set(rows))
-    if missing or rows.empty:
-        return f"has no {'rows' if rows.empty else 'column ' + missing[0]}"
-    if {canonical(one) for one in set(rows["arm"])} != {canonical(arm)}:
-        return f"holds the arm {_some(rows['arm'])}, not {arm}"
-    wanted = {
-        "budget": [1.0] if original else cell.budgets,
-        "seed": cell.seeds,
-        "split": list(first.splits),
-        "group": range(len(first.group_names)),
-    }
-    said = {"data": found_words(cell, sets), "network": cell.network, "method": "original" if original else cell.method}
-    for column, values in ({name: [value] for name, value in said.items()} | wanted).items():
-        if set(rows[column]) != set(values):
-            return f"holds the {column} {_some(rows[column])}, not {', '.join(map(str, values))}"
-    count = pd.MultiIndex.from_product(wanted.values()).size
-    if len(rows) != count or rows.duplicated(list(wanted)).any():
-        return f"holds {len(rows)} rows, not {count}"
-    several = rows["teacher"].nunique() > 1
-    return f"holds rows of several original networks ({_some(rows['teacher'])})" if several else ""
 
 
 def _some(values: pd.Series) -> str:

@@ -57,27 +57,17 @@ class Cell:
     @property
     def data_text(self) -> str:
         """The data set in words, options included: what the rows' column `data` says of a whole data set."""
-        return data_words(self.data, self.data_options, self.base_data_options)
+        return self.data_words()
 
-
-def data_words(
-    data: str, options: tuple[tuple[str, object], ...], base: tuple[tuple[str, object], ...], *, subset: bool = False
-) -> str:
-    """A data set in words, with its options, those of the original network's training, and whether it is a part only.
-
-    >>> data_words("svhn", (), (), subset=True), data_words("utkface_age", (("group", "race"),), ())
-    ('svhn subset', 'utkface_age (group=race)')
-    """
-    chosen = pairs((*options, *((f"base {name}", value) for name, value in base)))
-    return f"{data}{' subset' * subset}" + (f" ({chosen})" if chosen else "")
+    def data_words(self, sets: Sequence[GroupedData] = ()) -> str:
+        """The data set in words, which say so if only a part of it is here: `svhn subset (group=race)`."""
+        chosen = pairs((*self.data_options, *((f"base {name}", value) for name, value in self.base_data_options)))
+        subset = any(one.provenance.get("subset") for one in sets)
+        return f"{self.data}{' subset' * subset}" + (f" ({chosen})" if chosen else "")
 
 
 def asked_for(text: str) -> str:
-    """The data set that is asked for, from the words for the part that was found.
-
-    >>> asked_for("svhn subset")
-    'svhn'
-    """
+    """The data set that is asked for, from the words for the part that was found."""
     return text.replace(" subset", "", 1)
 
 
@@ -88,16 +78,10 @@ def grid(
     method: str = "snl",
     budgets: Sequence[float] | None = None,
     seeds: Sequence[int],
-    profile: str = "small",
-    device: str = "cpu",
-    width: int | None = None,
-    teacher: str | None = None,
-    options: dict[str, object] | None = None,
-    data_options: dict[str, object] | None = None,
-    curvature: str | None = None,
-    init: str | None = None,
-    base_data_options: dict[str, object] | None = None,
-    precision: str | None = None,
+    options: Mapping[str, object] | None = None,
+    data_options: Mapping[str, object] | None = None,
+    base_data_options: Mapping[str, object] | None = None,
+    **how: object,
 ) -> list[Cell]:
     """The cells of one panel: the seeds of an MLP in one ensemble, larger networks one seed a cell.
 
@@ -108,42 +92,38 @@ def grid(
         budgets: ReLU budgets below 1, descending. None is for a fixed list in `options`,
             `{"configurations": ("1", "2,3")}` of DeepReDuce: the shares that it keeps.
         seeds: Seeds.
-        profile: One of `linfair.study.recipes.PROFILES`.
-        device: `cpu` or `cuda`.
-        width: Width of the network; None is the recipe's. This and what follows is as in `Cell`.
-        teacher: File of a trained network.
         options: Of the method, for example `{"exact": True}` for SNL.
         data_options: Of the data set, for example `{"label": "age", "group": "race"}`.
-        curvature: Whose Hessian eigenvalues are computed.
-        init: How the network starts.
         base_data_options: Of the data set for the original network's training alone.
-        precision: Of every training.
+        **how: The other fields of `Cell`: `profile`, `device`, `width`, ...
 
     Raises:
         ValueError: For an unknown method or option, a value that an option does not take, budgets that are not
             descending fractions, no budgets without a fixed list, or a device that is not there.
     """
-    options = method_options(method, options or {})
-    given = [data_options or {}, base_data_options or {}]
-    data_options, base = [checked(one, DATASETS[data], data) if data in DATASETS else one for one in given]
-    if device.startswith("cuda") and not torch.cuda.is_available():
+    sets = {"data_options": data_options or {}, "base_data_options": base_data_options or {}}
+    if data in DATASETS:
+        sets = {name: checked(one, DATASETS[data], data) for name, one in sets.items()}
+    named = {"options": method_options(method, options or {})} | sets
+    if (device := how.get("device", "cpu")).startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"device {device!r} was asked for, but torch sees no GPU here; use device='cpu'")
-    for name, value, known in (("init", init, INITS), ("curvature", curvature, CURVATURE)):
-        if value not in (None, *known):
+    for name, known in (("init", INITS), ("curvature", CURVATURE)):
+        if (value := how.get(name)) not in (None, *known):
             raise ValueError(f"no {name}={value!r}; there are {', '.join(known)}")
-    lists = [tuple(seeds)] if network == "mlp" else [(seed,) for seed in seeds]
+    named = {name: tuple(sorted(one.items())) for name, one in named.items()}
+    cell = Cell(data, network, find(method).name, (), (), **named, **how)
     if budgets is None:
-        if not options.get("configurations"):
+        kept = kept_by_list(cell, width_of(cell) or None)
+        if not kept:
             raise ValueError(f"budgets are missing: {method} has a fixed list only with the option configurations")
-        thin = width or recipe(network, profile).width
-        shape = input_shape(data, **data_options)
-        budgets = [count / total for _, count, total in fixed_list(network, shape, thin, options["configurations"])]
-    budgets = check_budgets(budgets)
-    changed = tuple(sorted((options or {}).items()))
-    chosen, base = (tuple(sorted(one.items())) for one in (data_options, base))
-    named = {"width": width, "teacher": teacher, "options": changed, "data_options": chosen, "base_data_options": base}
-    named |= {"curvature": curvature, "init": init, "precision": precision}
-    return [Cell(data, network, find(method).name, budgets, one, profile, device, **named) for one in lists]
+        budgets = [count / total for _, count, total in kept]
+    cell = replace(cell, budgets=check_budgets(budgets))
+    return [replace(cell, seeds=one) for one in seed_lists(network, seeds)]
+
+
+def seed_lists(network: str, seeds: Sequence[int]) -> list[tuple[int, ...]]:
+    """The seeds of each cell: those of an MLP are trained together."""
+    return [tuple(seeds)] if network == "mlp" else [(seed,) for seed in seeds]
 
 
 def method_options(method: str, given: Mapping[str, object]) -> dict[str, object]:
@@ -154,13 +134,17 @@ def method_options(method: str, given: Mapping[str, object]) -> dict[str, object
     return found
 
 
-def listed(cell: Cell) -> list[tuple[str, int, int]]:
-    """Of a cell with a fixed list what its budgets keep: (configuration, kept units, all units); else nothing."""
+def kept_by_list(cell: Cell, width: int | None = None) -> tuple[tuple[str, int, int], ...]:
+    """What a fixed list keeps of a network of that width: (configuration, kept units, all units); empty without one."""
     configurations = dict(cell.options).get("configurations")
-    if not configurations:
+    shape = input_shape(cell.data, **dict(cell.data_options)) if configurations else ()
+    return fixed_list(cell.network, shape, width, configurations) if configurations else ()
+
+
+def listed(cell: Cell) -> list[tuple[str, int, int]]:
+    """Of a cell with a fixed list what its budgets keep; else nothing."""
+    if not (kept := kept_by_list(cell, width_of(cell) or None)):
         return []
-    width = cell.width or recipe(cell.network, cell.profile).width
-    kept = fixed_list(cell.network, input_shape(cell.data, **dict(cell.data_options)), width, configurations)
     return [min(kept, key=lambda one: (abs(one[1] - round(budget * one[2])), one[1])) for budget in cell.budgets]
 
 
@@ -172,9 +156,7 @@ def width_of(cell: Cell) -> int:
 def built_as(cell: Cell, plan: Recipe) -> Recipe:
     """A recipe in a cell's precision, with the width and the start of its network: of its teacher's file, or asked for.
 
-    Raises:
-        CheckpointError: If the file belongs to another cell. Another seed has another split: that teacher would be
-            tested on what it was trained on.
+    The file of another cell is refused; with another seed, that teacher would be tested on what it was trained on.
     """
     plan = in_precision(plan, cell.precision)
     if not cell.teacher:
@@ -194,11 +176,8 @@ def built_as(cell: Cell, plan: Recipe) -> Recipe:
 
 def pairs(options: tuple[tuple[str, object], ...]) -> str:
     """Options in words: `label=age, group=race`, lists as `configurations=1,4 / 1,2`."""
-
-    def words(value: object) -> object:
-        return " / ".join(map(str, value)) if isinstance(value, tuple) else value
-
-    return ", ".join(f"{name}={words(value)}" for name, value in options)
+    each = ((name, " / ".join(map(str, value)) if isinstance(value, tuple) else value) for name, value in options)
+    return ", ".join(f"{name}={value}" for name, value in each)
 
 
 def load_sets(cell: Cell) -> tuple[list[GroupedData], list[GroupedData]]:
@@ -217,27 +196,18 @@ def load_sets(cell: Cell) -> tuple[list[GroupedData], list[GroupedData]]:
 
 
 def beside(data: GroupedData, base: GroupedData) -> GroupedData:
-    """A data set as the students see it whose original network was trained on another: with that one's normalisation.
+    """The students' data set with the normalisation of that on which their original network was trained.
 
-    Raises:
-        DataError: If an image of the students' validation or test splits is among the original's training images, or
-            labels differ.
+    An image of the students' validation or test splits among the original's training images is refused.
     """
     if (data.label_names, data.input_shape) != (base.label_names, base.input_shape):
         raise DataError(f"{data.name}: the original network's data have other labels, or another size of images")
     trained = {image.numpy().tobytes() for image in base.splits["train"].x.cpu()}
-    for split in [name for name in data.splits if name != "train"]:
-        leaked = sum(image.numpy().tobytes() in trained for image in data.splits[split].x.cpu())
-        if leaked:
+    for name, split in data.splits.items():
+        if name != "train" and (leaked := sum(image.numpy().tobytes() in trained for image in split.x.cpu())):
             raise DataError(
-                f"{data.name}: the original network would be trained on {leaked} of {len(data.splits[split])} images "
-                f"of the students' {split} split; base_data_options may change which training images are kept "
-                "(svhn: fractions), not the split"
+                f"{data.name}: the original network would be trained on {leaked} of {len(split)} images of the "
+                f"students' {name} split; base_data_options may change which training images are kept (svhn: "
+                "fractions), not the split"
             )
     return replace(data, mean=base.mean, std=base.std)
-
-
-def found_words(cell: Cell, sets: Sequence[GroupedData]) -> str:
-    """A cell's data in words, saying whether only a part of the data set is here: `svhn subset`."""
-    subset = any(one.provenance.get("subset") for one in sets)
-    return data_words(cell.data, cell.data_options, cell.base_data_options, subset=subset)

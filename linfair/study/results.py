@@ -17,7 +17,6 @@ from linfair.engine.store import Tables
 from linfair.study.cell import OtherTeacher
 from linfair.study.grids import asked_for, pairs, width_of
 from linfair.study.plan import Figure, Job, Panel, find_profile, panels_of, plan
-from linfair.study.recipes import recipe
 from linfair.study.tables import check_teachers, drops, finished, one_teacher, over_seeds, overall
 
 KNOWN_BY = ["data", "network", "width", "method", "options", "arm", "profile", "seed"]
@@ -185,7 +184,7 @@ def _by_panel(
             if not part.empty:
                 break
         panel = one
-        part = part[part["width"] == (panel.width or recipe(panel.network, profile).width or 0)]
+        part = part[part["width"] == width_of(panel)]
         part = part[part["method"].isin(("original", panel.method)) & part["arm"].isin(panel.arms)]
         asked = part["budget"].isin(panel.budgets) & (part["options"] == pairs(panel.options))
         part, others = one_teacher(part[(part["arm"] == "original") | asked])

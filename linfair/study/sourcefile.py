@@ -1,13 +1,12 @@
 """One TOML file of definitions: what it may hold, and errors that name the file, the line and what is allowed."""
 
-import difflib
 import re
 import tomllib
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import get_args, get_origin
 
-from linfair.names import unknown
+from linfair.names import closest, unknown
 
 
 class DefinitionError(ValueError):
@@ -39,24 +38,17 @@ class Source:
         return DefinitionError(f"{self.path}, line {line}: {problem}")
 
     def check(self, values: Mapping[str, object], kinds: Mapping[str, object], *at: str | int, needed: Collection[str]):
-        """Refuse unknown keys, missing ones, values of another type, and names that are not known.
-
-        Args:
-            values: One table of the file.
-            kinds: For each key a type, or the names that are allowed.
-            *at: Name of the table, and its number among those of that name.
-            needed: Keys that must be there.
-        """
+        """Refuse unknown keys, missing ones, and values that are not of the key's type, or not among its names."""
         for key, value in values.items():
             if key not in kinds:
                 raise self.error(unknown("unknown key", key, kinds), *at, key)
             kind = kinds[key]
             if isinstance(kind, Collection) and not isinstance(kind, type) and get_origin(kind) is None:
                 if value not in kind:
-                    near = difflib.get_close_matches(str(value), kind, n=1)
-                    hint = f"did you mean {near[0]!r}? " if near else ""
-                    problem = f"{key} = {value!r} is not known; {hint}allowed are {', '.join(kind)}"
-                    raise self.error(problem, *at, key)
+                    near = closest(str(value), kind)
+                    hint = f"did you mean {near!r}? " if near else ""
+                    allowed = f"{hint}allowed are {', '.join(kind)}"
+                    raise self.error(f"{key} = {value!r} is not known; {allowed}", *at, key)
                 continue
             outer, inner = get_origin(kind) or kind, (*get_args(kind), object)[0]
             if not isinstance(value, outer) or isinstance(value, bool):

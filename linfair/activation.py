@@ -23,15 +23,9 @@ CHUNK = 1 << 18
 
 
 def gate(x: Tensor, alpha: Tensor, switch: Tensor | None = None) -> Tensor:
-    """Apply one alpha for each unit.
+    """Apply one alpha for each unit: where(x > 0, x, (1 - alpha) x), in the precision of x.
 
-    Args:
-        x: Inputs of the gate, shape (n, units).
-        alpha: One weight for each unit, shape (units,).
-        switch: `switches(alpha, x.dtype)`, where it is known already.
-
-    Returns:
-        where(x > 0, x, (1 - alpha) x), shape (n, units), in the precision of x.
+    Inputs x have shape (n, units), alpha (units,); `switch` is `switches(alpha, x.dtype)`, where it is known already.
 
     >>> gate(torch.tensor([[2.0, -3.0], [-2.0, 3.0]]), torch.tensor([1.0, 0.0])).tolist()
     [[2.0, -3.0], [-0.0, 3.0]]

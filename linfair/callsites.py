@@ -49,17 +49,13 @@ class SharedGates(nn.Module):
 
     def __init__(self, gates: Sequence[nn.Module], owner: str) -> None:
         super().__init__()
-        self.calls = nn.ModuleList(gates)
-        self.owner = owner
-        self.places: tuple[tuple[object, ...], ...] = ()  # of each call, noted while `learning`
-        self.learning = False
-        self.inside = False
+        self.calls, self.owner = nn.ModuleList(gates), owner
+        self.learning, self.places = True, ()  # where each call is made, noted in the first pass
         self.begin(False)
 
     def begin(self, inside: bool = True) -> None:
         """Start (or end) a pass of the owner."""
-        self.inside, self.position = inside, 0
-        self.taken: dict[tuple[object, ...], int] = {}
+        self.inside, self.position, self.taken = inside, 0, {}
 
     def forward(self, input: Tensor) -> Tensor:
         """Apply the gate of this call."""
@@ -68,22 +64,19 @@ class SharedGates(nn.Module):
                 f"these gates belong to the calls that {self.owner} makes, and it is not running: call {self.owner}, "
                 "or a module that holds it, not a part of it"
             )
-        if torch.compiler.is_compiling() or self.learning:
-            number = self.position
-            if self.learning:
-                self.places += (_place(),)
-        else:
+        number, self.position = self.position, self.position + 1
+        if self.learning:
+            self.places += (_place(),)
+        elif not torch.compiler.is_compiling():
             number = self._number(_place())
         if number >= len(self.calls):
             raise self._refused(f"more than {len(self.calls)} times")
-        self.position += 1
         return self.calls[number](input)
 
     def _number(self, place: tuple[object, ...]) -> int:
-        same = [number for number, one in enumerate(self.places) if one == place]
-        turn = self.taken.get(place, 0)
+        same, turn = [n for n, one in enumerate(self.places) if one == place], self.taken.get(place, 0)
         if turn >= len(same):
-            raise self._refused("from another place" if not same else f"more than {len(same)} times from one place")
+            raise self._refused(f"more than {len(same)} times from one place" if same else "from another place")
         self.taken[place] = turn + 1
         return same[turn]
 
@@ -111,6 +104,59 @@ def _place() -> tuple[object, ...]:
     return tuple(found)
 
 
+def split_graph(traced: fx.GraphModule, is_relu_module: Callable[[nn.Module], bool]) -> None:
+    """Give every ReLU call of a traced network, module or function, a module of its own."""
+    calls, seen = [], set()
+    for node in traced.graph.nodes:
+        if node.op == "call_module" and is_relu_module(traced.get_submodule(node.target)):
+            if node.target in seen:
+                calls.append(node)
+            seen.add(node.target)
+        elif _is_relu_node(node):
+            calls.append(node)
+    for number, node in enumerate(calls):
+        traced.add_submodule(f"relu_call_{number}", UngatedReLU())
+        node.args, node.kwargs = (node.args[0] if node.args else node.kwargs["input"],), {}
+        node.op, node.target = "call_module", f"relu_call_{number}"
+    traced.recompile()
+
+
+def _is_relu_node(node: fx.Node) -> bool:
+    target = getattr(Tensor, node.target, None) if node.op == "call_method" else node.target
+    name, names = _SPELLINGS.get(target, ("", ()))
+    return is_relu(name, _bound(names, node.args, node.kwargs))
+
+
+def _bound(names: tuple[str, ...], args: Sequence[object], kwargs: dict[str, object]) -> list[object]:
+    """Arguments in the order of their names, up to the last that was given."""
+    values = dict(zip(names, args, strict=False)) | {key: kwargs[key] for key in names if key in kwargs}
+    return [values.get(key) for key in names[: 1 + max((names.index(key) for key in values), default=-1)]]
+
+
+class _Redirect(TorchFunctionMode):
+    """Sends every functional ReLU, in whatever spelling, to one module."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+
+    def __torch_function__(self, func: object, types: object, args: tuple = (), kwargs: dict | None = None) -> object:
+        kwargs = kwargs or {}
+        name, names = _SPELLINGS.get(func, ("", ()))
+        if name and sys._getframe(1).f_globals.get("__name__") not in _GATES:
+            values = _bound(names, args, kwargs)
+            known = bool(values) and isinstance(values[0], Tensor) and not set(kwargs) - {*names, "inplace"}
+            if known and is_relu(name, values):
+                if name not in ("maximum", "fmax"):
+                    return self.module(values[0])
+                if self._is_site():  # elsewhere one of two tensors is 0 by chance
+                    return self.module(values[0] if bool(values[0].any()) else values[1])
+        return func(*args, **kwargs)
+
+    def _is_site(self) -> bool:
+        known = isinstance(self.module, SharedGates) and not self.module.learning
+        return not known or _place() in self.module.places
+
+
 def _one_pass(owner: nn.Module, forward: Callable[..., object], *args: object, **kwargs: object) -> object:
     shared = owner._shared_gates
     for one in shared:
@@ -125,71 +171,9 @@ def _one_pass(owner: nn.Module, forward: Callable[..., object], *args: object, *
     return output
 
 
-def split_graph(traced: fx.GraphModule, is_relu_module: Callable[[nn.Module], bool]) -> None:
-    """Give every ReLU call of a traced network, module or function, a module of its own."""
-    seen, number = set(), 0
-    for node in list(traced.graph.nodes):
-        if node.op == "call_module":
-            if not is_relu_module(traced.get_submodule(node.target)):
-                continue
-            if node.target not in seen:
-                seen.add(node.target)
-                continue
-        elif not _is_relu_node(node):
-            continue
-        name, number = f"relu_call_{number}", number + 1
-        traced.add_submodule(name, UngatedReLU())
-        with traced.graph.inserting_after(node):
-            call = traced.graph.call_module(name, (node.args[0] if node.args else node.kwargs["input"],))
-        node.replace_all_uses_with(call)
-        traced.graph.erase_node(node)
-    traced.recompile()
-
-
-def _is_relu_node(node: fx.Node) -> bool:
-    target = getattr(Tensor, node.target, None) if node.op == "call_method" else node.target
-    name, names = _SPELLINGS.get(target, ("", ())) if node.op in ("call_function", "call_method") else ("", ())
-    return bool(name) and is_relu(name, _bound(names, node.args, node.kwargs))
-
-
-def _bound(names: tuple[str, ...], args: Sequence[object], kwargs: dict[str, object]) -> list[object]:
-    """Arguments in the order of their names, up to the last that was given."""
-    values = dict(zip(names, args, strict=False)) | {key: kwargs[key] for key in names if key in kwargs}
-    return [values.get(key) for key in names[: 1 + max((names.index(key) for key in values), default=-1)]]
-
-
-_uncompiled = torch.compiler.disable(_one_pass)
-
-
+@torch.compiler.disable
 def _one_eager_pass(owner: nn.Module, forward: Callable[..., object], *args: object, **kwargs: object) -> object:
-    return _uncompiled(owner, forward, *args, **kwargs)
-
-
-class _Redirect(TorchFunctionMode):
-    """Sends every functional ReLU, in whatever spelling, to one module."""
-
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module
-
-    def __torch_function__(self, func: object, types: object, args: tuple = (), kwargs: dict | None = None) -> object:
-        kwargs = kwargs or {}
-        name, names = _SPELLINGS.get(func, ("", ()))
-        if name and sys._getframe(1).f_globals.get("__name__") not in _GATES:
-            values = _bound(names, args, kwargs)
-            x = values[0] if values else None
-            if isinstance(x, Tensor) and not set(kwargs) - {*names, "inplace"} and is_relu(name, values):
-                if name not in _PAIRS:
-                    return self.module(x)
-                if self._is_site():  # elsewhere one of two tensors is 0 by chance
-                    return self.module(x if bool(x.any()) else values[1])
-        return func(*args, **kwargs)
-
-    def _is_site(self) -> bool:
-        known = isinstance(self.module, SharedGates) and not self.module.learning
-        return not known or _place() in self.module.places
-
-
-_PAIRS = ("maximum", "fmax")
+    return _one_pass(owner, forward, *args, **kwargs)
 
 
 def _redirected(caller: nn.Module, forward: Callable[..., object], *args: object, **kwargs: object) -> object:
@@ -203,36 +187,29 @@ def _redirected(caller: nn.Module, forward: Callable[..., object], *args: object
         caller.__dict__["_redirecting"] = False
 
 
+def _wrapped(method: Callable[..., object], around: Callable[..., object]) -> Callable[..., object]:
+    @functools.wraps(method)
+    def wrapper(self: nn.Module, *args: object, **kwargs: object) -> object:
+        return around(self, method, *args, **kwargs)
+
+    return wrapper
+
+
 @functools.cache
 def _subclass(base: type, around: Callable[..., object]) -> type:
     """A subclass whose forward is `around(module, base.forward, ...)`."""
-    inner = base.forward
-
-    @functools.wraps(inner)
-    def forward(self: nn.Module, *args: object, **kwargs: object) -> object:
-        return around(self, inner, *args, **kwargs)
 
     def reduce(self: nn.Module, _protocol: object) -> tuple[object, ...]:
         return _empty, type(self)._made_of, self.__dict__
 
-    own_methods = {}
+    own = {"__module__": base.__module__, "__qualname__": base.__qualname__, "__doc__": base.__doc__}
     if around is _redirected:  # a method may be called without the forward, and must not pass by the gates
         theirs = [vars(one) for one in reversed(base.__mro__) if not one.__module__.startswith("torch.nn.")]
         for name, method in {name: value for one in theirs for name, value in one.items()}.items():
             if inspect.isfunction(method) and not name.startswith("__") and name not in vars(nn.Module):
-                own_methods[name] = _method(method)
-    about = {"__module__": base.__module__, "__qualname__": base.__qualname__, "__doc__": base.__doc__}
-    made_of = (*getattr(base, "_made_of", (base,)), around)
-    own = {"forward": forward, "__reduce_ex__": reduce, "_made_of": made_of}
-    return type(base)(base.__name__, (base,), about | own_methods | own)
-
-
-def _method(method: Callable[..., object]) -> Callable[..., object]:
-    @functools.wraps(method)
-    def redirected(self: nn.Module, *args: object, **kwargs: object) -> object:
-        return _redirected(self, method, *args, **kwargs)
-
-    return redirected
+                own[name] = _wrapped(method, around)
+    own |= {"forward": _wrapped(base.forward, around), "__reduce_ex__": reduce}
+    return type(base)(base.__name__, (base,), own | {"_made_of": (*getattr(base, "_made_of", (base,)), around)})
 
 
 def _empty(base: type, *arounds: Callable[..., object]) -> nn.Module:

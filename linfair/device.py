@@ -7,10 +7,7 @@ import torch
 
 
 def bf16_is_fast(device: str) -> bool:
-    """Whether products of bfloat16 are computed in hardware built for them: a GPU from Ampere on, or a CPU with AMX.
-
-    A CPU without AMX computes them too, but not faster than float32.
-    """
+    """Whether hardware is built for products of bfloat16: a GPU from Ampere on, or a CPU with AMX."""
     if device.startswith("cuda"):
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.cpu._is_amx_tile_supported() and torch.backends.cpu.get_cpu_capability() != "DEFAULT"
@@ -25,7 +22,7 @@ def device_name(device: str) -> str:
 
 
 def watch_memory(device: str) -> None:
-    """Start measuring the peak memory of a GPU anew; on a CPU there is nothing to start."""
+    """Start measuring the peak memory of a GPU anew."""
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats(device)
 
@@ -36,7 +33,7 @@ def peak_memory(device: str) -> float:
         return torch.cuda.max_memory_allocated(device) / 2**20
     try:
         import resource
-    except ImportError:  # a system without it
+    except ImportError:  # on Windows
         return math.nan
     unit = 2**20 if platform.system() == "Darwin" else 2**10  # bytes there, KiB elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20

@@ -23,32 +23,21 @@ class Isolation:
     """Keeps the diverged members of an ensemble as they were at the end of their last good epoch.
 
     Members share nothing, so that the others train on as if they were alone.
-
-    Attributes:
-        epoch: For each member the epoch (from 0) in which it diverged, or None.
     """
 
     def __init__(self, model: nn.Module, members: int) -> None:
         self.model = model
-        self.epoch: list[int | None] = [None] * members
+        self.epoch: list[int | None] = [None] * members  # in which each member diverged
         self._good = self._copy()
 
     def update(self, epoch: int, failed: Sequence[int]) -> None:
         """Note the members that diverged in an epoch, and put them and all earlier ones back."""
-        for member in failed:
-            if self.epoch[member] is None:
-                self.epoch[member] = epoch
+        self.epoch = [epoch if when is None and m in failed else when for m, when in enumerate(self.epoch)]
         lost = [member for member, when in enumerate(self.epoch) if when is not None]
-        if lost:
-            with torch.no_grad():
-                for name, value in self.model.state_dict().items():
-                    value[lost] = self._good[name][lost]
+        with torch.no_grad():
+            for name, value in self.model.state_dict().items():
+                value[lost] = self._good[name][lost]
         self._good = self._copy()
-
-    @property
-    def all_lost(self) -> bool:
-        """Whether no member is left to train."""
-        return None not in self.epoch
 
     def _copy(self) -> dict[str, torch.Tensor]:
         return {name: value.clone() for name, value in self.model.state_dict().items()}

@@ -6,7 +6,7 @@ the sum of their losses is, for each member, the gradient of its own.
 """
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -31,17 +31,15 @@ class Ensemble(nn.Module):
         super().__init__()
         if not networks:
             raise ValueError("an ensemble needs at least one network")
-        states = [network.state_dict() for network in networks]
-        shapes = {name: value.shape for name, value in states[0].items()}
-        for state in states[1:]:
-            if {name: value.shape for name, value in state.items()} != shapes:
-                raise ValueError("networks of an ensemble must have the same structure")
-        tensors = [value for _, _, value in _tensors(networks[0])]
-        if len({id(value) for value in tensors}) < len(tensors):
-            raise ValueError("modules of this network share a parameter (tied weights); an ensemble would untie them")
+        shapes = [{name: value.shape for name, value in network.state_dict().items()} for network in networks]
+        if any(other != shapes[0] for other in shapes):
+            raise ValueError("networks of an ensemble must have the same structure")
         self.members = len(networks)
         self.network = copy.deepcopy(networks[0])
-        for owner, name, value in _tensors(self.network):
+        tensors = _tensors(self.network)
+        if len({id(value) for _, _, value in tensors}) < len(tensors):
+            raise ValueError("modules of this network share a parameter (tied weights); an ensemble would untie them")
+        for owner, name, value in tensors:
             own = [getattr(network.get_submodule(owner), name).detach() for network in networks]
             _set(self.network, owner, name, torch.stack(own), like=value)
 
@@ -49,18 +47,14 @@ class Ensemble(nn.Module):
         """Run every member on its own batch, x of shape (members, n, ...)."""
         if x.shape[0] != self.members:
             raise ValueError(f"{self.members} networks need x of shape ({self.members}, n, ...), got {tuple(x.shape)}")
-        state = dict(self.network.named_parameters()), dict(self.network.named_buffers())
-
-        def one_member(parameters: dict[str, Tensor], buffers: dict[str, Tensor], batch: Tensor) -> Tensor:
-            # tie_weights would swap the tensors of a module that has two names twice, and restore the wrong ones
-            return functional_call(self.network, (parameters, buffers), (batch,), tie_weights=False)
-
-        return vmap(one_member)(*state, x)
+        # tie_weights would swap the tensors of a module that has two names twice, and restore the wrong ones
+        run = vmap(lambda w, b, x: functional_call(self.network, (w, b), (x,), tie_weights=False))
+        return run(dict(self.network.named_parameters()), dict(self.network.named_buffers()), x)
 
     def member(self, index: int) -> nn.Module:
         """A copy of one network, on its own."""
         network = copy.deepcopy(self.network)
-        for owner, name, value in list(_tensors(network)):
+        for owner, name, value in _tensors(network):
             _set(network, owner, name, value.detach()[index].clone(), like=value)
         return network
 
@@ -72,13 +66,6 @@ class Ensemble(nn.Module):
 def member_of(model: nn.Module, index: int) -> nn.Module:
     """A copy of one member of an ensemble, or of a network on its own."""
     return model.member(index) if isinstance(model, Ensemble) else copy.deepcopy(model)
-
-
-def map_networks(function: Callable[[nn.Module], nn.Module], model: nn.Module) -> nn.Module:
-    """Apply a function to a network, or to each network of an ensemble."""
-    if isinstance(model, Ensemble):
-        return Ensemble([function(network) for network in model.networks()])
-    return function(model)
 
 
 def _tensors(network: nn.Module) -> list[tuple[str, str, Tensor]]:

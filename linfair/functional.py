@@ -6,7 +6,6 @@ operators on weights alone count nothing, and patches folded into the batch axis
 """
 
 from collections import Counter
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
@@ -14,6 +13,11 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from linfair.nonlinear import Nonlinearity, counted, is_relu, is_relu6, name_of
+
+_SQUASHES = {"_softmax": "Softmax", "_log_softmax": "LogSoftmax", "sigmoid": "Sigmoid"}
+_SQUASHES |= {"log_sigmoid_forward": "LogSigmoid"}
+_CARRIES = ("log", "clone", "_to_copy", "clamp", "clamp_min", "add")
+_FUSED = "_transformer_encoder_layer_fwd"
 
 
 class GateError(ValueError):
@@ -27,22 +31,81 @@ class Call(NamedTuple):
     inside: tuple[nn.Module, ...]  # the modules that were running, outermost first
 
 
-@dataclass
-class Watched:
-    """What one forward pass computed."""
+class Watched(TorchDispatchMode):
+    """What one forward pass computed: each operator is noted under the module that runs it."""
 
-    names: dict[nn.Module, str]
-    calls: dict[nn.Module, list[Call]] = field(default_factory=dict)  # of each `nn.ReLU` module, in order
-    hidden: dict[nn.Module, str] = field(default_factory=dict)  # modules that computed a ReLU otherwise: the operator
-    capped: dict[nn.Module, str] = field(default_factory=dict)  # modules that computed a ReLU6
-    entered: Counter[nn.Module] = field(default_factory=Counter)  # how often each module was called
-    tally: dict[tuple[nn.Module, str], list[int]] = field(default_factory=dict)  # units, comparisons of the others
-    squashed: tuple[str, str] | None = None  # kind and module of a softmax or sigmoid that made the output
-    output: object = None
+    def __init__(self, network: nn.Module, skip: tuple[type[nn.Module], ...]) -> None:
+        super().__init__()
+        self.network, self.skip, self.stack = network, (nn.ReLU, *skip), []
+        self.names = {module: name or type(network).__name__ for name, module in network.named_modules()}
+        self.calls: dict[nn.Module, list[Call]] = {}  # of each `nn.ReLU` module, in order
+        self.hidden: dict[nn.Module, str] = {}  # modules that computed a ReLU otherwise: the operator
+        self.capped: set[nn.Module] = set()  # modules that computed a ReLU6
+        self.entered: Counter[nn.Module] = Counter()  # how often each module was called
+        self.units: Counter[tuple[nn.Module, str]] = Counter()  # of the others, by module and kind
+        self.comparisons: Counter[tuple[nn.Module, str]] = Counter()
+        self.output: object = None
+        self._positive: dict[int, tuple[Tensor, int]] = {}  # a mask x > 0 and where x lies
+        self._squashes: dict[int, tuple[Tensor, str]] = {}  # by where the result lies: it, kind and module
 
-    def named(self, modules: dict[nn.Module, str]) -> str:
+    def named(self, modules: dict[nn.Module, str] | set[nn.Module]) -> str:
         """Names of modules, sorted."""
         return ", ".join(sorted({self.names[module] for module in modules}))
+
+    @property
+    def squashed(self) -> str | None:
+        """Kind and module of a softmax or sigmoid that made the output."""
+        known = self._squashes.get(self.output.data_ptr()) if isinstance(self.output, Tensor) else None
+        return known and known[1]
+
+    def _enter(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
+        self.entered[module] += 1
+        if isinstance(module, nn.ReLU):
+            value = args[0] if args else kwargs["input"]
+            self.calls.setdefault(module, []).append(Call(value.clone(), tuple(self.stack)))
+        self.stack.append(module)
+
+    def _leave(self, *_: object) -> None:
+        self.stack.pop()
+
+    def __torch_dispatch__(self, func: object, types: object, args: tuple = (), kwargs: dict | None = None) -> object:
+        inside = self.stack[-1] if self.stack else self.network
+        if isinstance(inside, self.skip):
+            return func(*args, **(kwargs or {}))
+        name = name_of(func)
+        relu = is_relu(name, args) or self._masked(name, args) or (name == _FUSED and not args[7])
+        if relu and isinstance(args[0], Tensor):
+            self.hidden[inside] = name
+        elif is_relu6(name, args):
+            self.capped.add(inside)
+        out = func(*args, **(kwargs or {}))
+        self._follow(name, args, out, self.names[inside])
+        if not relu and (found := counted(func, args, out)) is not None:
+            kind, units, comparisons = found
+            self.units[inside, kind] += units
+            self.comparisons[inside, kind] += comparisons
+        return out
+
+    def _masked(self, name: str, args: tuple) -> bool:
+        """Whether this is `x * (x > 0)` or `where(x > 0, x, 0)`."""
+        pairs = [args[:2], args[1::-1]] if name == "mul" else []
+        if name == "where" and len(args) > 2 and not bool(torch.as_tensor(args[2]).any()):
+            pairs = [args[:2]]
+        known = [(self._positive[id(mask)][1], x) for mask, x in pairs if id(mask) in self._positive]
+        return any(isinstance(x, Tensor) and x.data_ptr() == place for place, x in known)
+
+    def _follow(self, name: str, args: tuple, out: object, module: str) -> None:
+        """Follow masks `x > 0` through changes of type, and results to the step that squashed them."""
+        if name in ("gt", "ge") and len(args) > 1 and not isinstance(args[1], Tensor) and args[1] == 0:
+            self._positive[id(out)] = out, args[0].data_ptr()
+        elif name == "_to_copy" and id(args[0]) in self._positive:
+            self._positive[id(out)] = out, self._positive[id(args[0])][1]
+        if name in _SQUASHES:
+            result = out[0] if isinstance(out, tuple) else out
+            self._squashes[result.data_ptr()] = result, f"{_SQUASHES[name]} of {module}"
+        alone = name in _CARRIES and not any(isinstance(one, Tensor) for one in args[1:])
+        if alone and isinstance(out, Tensor) and args[0].data_ptr() in self._squashes:
+            self._squashes[out.data_ptr()] = out, self._squashes[args[0].data_ptr()][1]
 
 
 def examples(network: nn.Module, input_shape: tuple[int, ...], n: int) -> Tensor:
@@ -56,96 +119,19 @@ def watch(network: nn.Module, x: Tensor, *, training: bool = False, skip: tuple[
 
     Torch's generator and each module's mode are left as they were; in training mode batch norm's statistics move.
     """
-    modes = {module: module.training for module in network.modules()}
-    seen = Watched(names={module: name or type(network).__name__ for name, module in network.named_modules()})
-    stack: list[nn.Module] = []
-
-    def enter(module: nn.Module, args: tuple, kwargs: dict) -> None:
-        seen.entered[module] += 1
-        if isinstance(module, nn.ReLU):
-            value = args[0] if args else kwargs["input"]
-            seen.calls.setdefault(module, []).append(Call(value.clone(), tuple(stack)))
-        stack.append(module)
-
-    def leave(_module: nn.Module, _args: tuple, _output: object) -> None:
-        stack.pop()
-
-    handles = [module.register_forward_pre_hook(enter, with_kwargs=True) for module in seen.names]
-    handles += [module.register_forward_hook(leave) for module in seen.names]
+    seen, modes = Watched(network, skip), {module: module.training for module in network.modules()}
+    handles = [module.register_forward_pre_hook(seen._enter, with_kwargs=True) for module in modes]
+    handles += [module.register_forward_hook(seen._leave) for module in modes]
     try:
         network.train(training)
-        operators = _Operators(network, seen, stack, skip)
-        with torch.no_grad(), torch.random.fork_rng(devices=[]), operators:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]), seen:
             seen.output = network(x.clone())
-        seen.squashed = operators.squashed(seen.output)
     finally:
         for handle in handles:
             handle.remove()
         for module, mode in modes.items():
             module.training = mode
     return seen
-
-
-_SQUASHES = {"_softmax": "Softmax", "_log_softmax": "LogSoftmax", "sigmoid": "Sigmoid"}
-_SQUASHES |= {"log_sigmoid_forward": "LogSigmoid"}
-_CARRIES = ("log", "clone", "_to_copy", "clamp", "clamp_min", "add")
-_FUSED = "_transformer_encoder_layer_fwd"
-
-
-class _Operators(TorchDispatchMode):
-    """Notes each operator under the module that runs it."""
-
-    def __init__(self, network: nn.Module, seen: Watched, stack: list[nn.Module], skip: tuple[type, ...]) -> None:
-        super().__init__()
-        self.network, self.seen, self.stack, self.skip = network, seen, stack, (nn.ReLU, *skip)
-        self.positive: dict[int, tuple[Tensor, int]] = {}  # a mask x > 0 and where x lies
-        self.squashes: dict[int, tuple[Tensor, tuple[str, str]]] = {}  # by where the result lies
-
-    def __torch_dispatch__(self, func: object, types: object, args: tuple = (), kwargs: dict | None = None) -> object:
-        inside = self.stack[-1] if self.stack else self.network
-        if isinstance(inside, self.skip):
-            return func(*args, **(kwargs or {}))
-        name, seen = name_of(func), self.seen
-        relu = is_relu(name, args) or self._masked(name, args) or (name == _FUSED and not args[7])
-        if relu and isinstance(args[0], Tensor):
-            seen.hidden[inside] = name
-        elif is_relu6(name, args):
-            seen.capped[inside] = name
-        out = func(*args, **(kwargs or {}))
-        self._follow(name, args, out, seen.names[inside])
-        found = None if relu else counted(func, args, out)
-        if found is not None and found[1]:
-            entry = seen.tally.setdefault((inside, found[0]), [0, 0])
-            entry[0] += found[1]
-            entry[1] += found[2]
-        return out
-
-    def _masked(self, name: str, args: tuple) -> bool:
-        """Whether this is `x * (x > 0)` or `where(x > 0, x, 0)`."""
-        pairs = [args[:2], args[1::-1]] if name == "mul" else []
-        if name == "where" and len(args) > 2 and not bool(torch.as_tensor(args[2]).any()):
-            pairs = [args[:2]]
-        known = [(self.positive[id(mask)][1], x) for mask, x in pairs if id(mask) in self.positive]
-        return any(isinstance(x, Tensor) and x.data_ptr() == place for place, x in known)
-
-    def _follow(self, name: str, args: tuple, out: object, module: str) -> None:
-        """Follow masks `x > 0` through changes of type, and results to the step that squashed them."""
-        if name in ("gt", "ge") and len(args) > 1 and not isinstance(args[1], Tensor) and args[1] == 0:
-            self.positive[id(out)] = out, args[0].data_ptr()
-        elif name == "_to_copy" and id(args[0]) in self.positive:
-            self.positive[id(out)] = out, self.positive[id(args[0])][1]
-        if name in _SQUASHES:
-            result = out[0] if isinstance(out, tuple) else out
-            self.squashes[result.data_ptr()] = result, (_SQUASHES[name], module)
-        elif name in _CARRIES and isinstance(args[0], Tensor) and not any(isinstance(one, Tensor) for one in args[1:]):
-            known = self.squashes.get(args[0].data_ptr())
-            if known is not None and isinstance(out, Tensor):
-                self.squashes[out.data_ptr()] = out, known[1]
-
-    def squashed(self, output: object) -> tuple[str, str] | None:
-        """The step that squashed what the network returned."""
-        known = self.squashes.get(output.data_ptr()) if isinstance(output, Tensor) else None
-        return known and known[1]
 
 
 class Survey(NamedTuple):
@@ -183,51 +169,43 @@ def survey(network: nn.Module, input_shape: tuple[int, ...], *, skip: tuple[type
                 f"({type(error).__name__}: {error}); it must take any number of inputs, the batch as the first axis"
             ) from error
     two, three = passes
+    sites = {}
     for relu in {**two.calls, **three.calls}:
-        one, other = (len(seen.calls.get(relu, ())) for seen in passes)
-        if one != other:
+        one, other = (seen.calls.get(relu, []) for seen in passes)
+        if len(one) != len(other):
             raise GateError(
-                f"{three.names[relu]} is called {one} times on 2 inputs and {other} times on 3: a gate belongs to one "
-                "call on the whole batch, so call it once on all inputs"
+                f"{three.names[relu]} is called {len(one)} times on 2 inputs and {len(other)} times on 3: a gate "
+                "belongs to one call on the whole batch, so call it once on all inputs"
             )
-    sites = {
-        relu: [_site(three.names[relu], a, b) for a, b in zip(two.calls[relu], calls, strict=True)]
-        for relu, calls in three.calls.items()
-    }
-    return Survey(three, sites, _per_input(two, three))
+        sites[relu] = [_site(three.names[relu], a.value, b.value) for a, b in zip(one, other, strict=True)]
+    units, comparisons = three.units - two.units, three.comparisons - two.comparisons  # what a third input adds
+    others = []
+    for kind in dict.fromkeys(kind for _, kind in units):
+        places = [module for module, one in units if one == kind]
+        compared = sum(count for (_, one), count in comparisons.items() if one == kind)
+        names = tuple(three.names[module] for module in places)
+        others.append(Nonlinearity(kind, sum(units[module, kind] for module in places), compared, names))
+    return Survey(three, sites, tuple(others))
 
 
-def _site(name: str, two: Call, three: Call) -> tuple[int, ...] | None:
+def _site(name: str, two: Tensor, three: Tensor) -> tuple[int, ...] | None:
     """The shape of one input of a call, from its calls on 2 and on 3 inputs."""
-    a, b = tuple(two.value.shape), tuple(three.value.shape)
+    a, b = tuple(two.shape), tuple(three.shape)
     if a[:1] == (2,) and b[:1] == (3,) and a[1:] == b[1:]:
         return a[1:]
-    if a == b and torch.equal(two.value, three.value):
+    if a == b and torch.equal(two, three):
         return None
     if a and b and a[1:] == b[1:] and 3 * a[0] == 2 * b[0]:
         rows = a[0] // 2
-        units = rows * torch.Size(a[1:]).numel()
         raise GateError(
             f"{name} sees {rows} rows for each input ({a[0]} for 2 inputs): they are folded into the batch axis, and a "
-            f"gate for each of the {units:,} units needs an axis of its own; keep the batch as the first axis, "
-            f"(n, {rows}, ...), as nn.Linear can, or unfold before the ReLU"
+            f"gate for each of the {two.numel() // 2:,} units needs an axis of its own; keep the batch as the first "
+            f"axis, (n, {rows}, ...), as nn.Linear can, or unfold before the ReLU"
         )
     raise GateError(
         f"the input of {name} has shape {a} for 2 inputs and {b} for 3: its first axis must be the batch, so that each "
         "unit of an input can have a gate"
     )
-
-
-def _per_input(two: Watched, three: Watched) -> tuple[Nonlinearity, ...]:
-    """The other nonlinearities: what a third input adds to two, by kind."""
-    kinds: dict[str, Nonlinearity] = {}
-    for (module, kind), (units, comparisons) in three.tally.items():
-        before = two.tally.get((module, kind), (0, 0))
-        so_far = kinds.get(kind, Nonlinearity(kind, 0, 0, ()))
-        names = so_far.modules + (three.names[module],) * (units > before[0])
-        counts = so_far.units + units - before[0], so_far.comparisons + comparisons - before[1]
-        kinds[kind] = Nonlinearity(kind, *counts, names)
-    return tuple(one for one in kinds.values() if one.units > 0)
 
 
 def check_scores(network: nn.Module, input_shape: tuple[int, ...]) -> None:
@@ -237,13 +215,10 @@ def check_scores(network: nn.Module, input_shape: tuple[int, ...]) -> None:
         GateError: If what it returns is the result of a softmax, log-softmax or sigmoid; the message names the module.
     """
     seen = watch(network, examples(network, input_shape, 3))
-    kind, where = seen.squashed or _probabilities(seen.output), ""
-    if isinstance(kind, tuple):
-        kind, where = kind[0], f" of {kind[1]}"
-    if kind:
+    if step := seen.squashed or _probabilities(seen.output):
         raise GateError(
-            f"{type(network).__name__} returns probabilities, not scores: its last step is the {kind}{where}, and "
-            "training applies a softmax itself; return what goes into that step, the weights stay as they are"
+            f"{type(network).__name__} returns probabilities, not scores: its last step is the {step}, and training "
+            "applies a softmax itself; return what goes into that step, the weights stay as they are"
         )
 
 

@@ -18,8 +18,9 @@ from torch.utils._pytree import tree_leaves
 
 from linfair import activation
 from linfair.callsites import SharedGates, UngatedReLU, own, redirect, split_graph
+from linfair.ensemble import Ensemble
 from linfair.functional import GateError, Survey, Watched, examples, survey, watch
-from linfair.nonlinear import Nonlinearity, is_relu
+from linfair.nonlinear import Nonlinearity
 
 
 class ReLUGate(nn.Module):
@@ -103,26 +104,27 @@ def install(model: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
     """
     if sites(model):
         raise GateError("this network has gates already; install them on the original network")
-    gated = copy.deepcopy(model)
-    first = survey(gated, input_shape, skip=(ReLUGate,))
-    seen = first.seen
+    gated, name = copy.deepcopy(model), type(model).__name__
+    found = survey(gated, input_shape, skip=(ReLUGate,))
+    seen = found.seen
     if seen.capped:
         raise GateError(
             f"{seen.named(seen.capped)} computes a ReLU6, whose upper bend a gate cannot express; replace it by "
             "nn.ReLU and fine-tune"
         )
-    if _is_relu(gated):
+    if _is_relu(gated, seen):
         raise GateError("this network is one bare nn.ReLU; put it into an nn.Sequential")
     if not seen.calls and not seen.hidden:
-        others = f", only {'; '.join(map(str, first.others))}" if first.others else ""
-        raise GateError(f"{type(model).__name__} computes no ReLU{others}: there is nothing to linearize")
-    found = _separated(gated, first, input_shape) if seen.hidden or _has_other_names(gated) else first
+        others = f", only {'; '.join(map(str, found.others))}" if found.others else ""
+        raise GateError(f"{name} computes no ReLU{others}: there is nothing to linearize")
+    places = [child for parent in gated.modules() for child in parent._modules.values() if isinstance(child, nn.ReLU)]
+    traced = any(isinstance(one, fx.GraphModule) for one in gated.modules())
+    if seen.hidden or traced or len(set(places)) < len(places):
+        found = _separated(gated, seen, input_shape)
     _check_training(gated, found, input_shape)
     shared = _put_gates(gated, found)
     if not sites(gated):
-        raise GateError(f"{type(model).__name__} computes ReLUs on its weights alone: there is nothing to linearize")
-    for one in shared:
-        one.learning = True
+        raise GateError(f"{name} computes ReLUs on its weights alone: there is nothing to linearize")
     last = watch(gated, examples(gated, input_shape, 3), skip=(ReLUGate,))
     for one in shared:
         one.learning = False
@@ -130,48 +132,34 @@ def install(model: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
         raise _hidden(last)
     if not _close(last.output, seen.output):
         raise GateError(
-            f"{type(model).__name__} with gates would compute something else: the input of an in-place ReLU is used "
-            "again (write x = relu(x) and use that), or a subclass of nn.ReLU is no ReLU"
+            f"{name} with gates would compute something else: the input of an in-place ReLU is used again (write "
+            "x = relu(x) and use that), or a subclass of nn.ReLU is no ReLU"
         )
     return gated
 
 
-_SPELLED = {
-    nn.Threshold: ("threshold", "threshold", "value"),
-    nn.LeakyReLU: ("leaky_relu", "negative_slope"),
-    nn.Hardtanh: ("hardtanh", "min_val", "max_val"),
-    nn.ELU: ("elu", "alpha"),
-}
-"""Modules that are ReLUs with the right numbers: their operator, and where the numbers are."""
+def _is_relu(module: nn.Module, seen: Watched) -> bool:
+    """Whether a module is one ReLU: `nn.ReLU`, or another with the numbers that make it one."""
+    spelled = type(module) in (nn.Threshold, nn.LeakyReLU, nn.Hardtanh, nn.ELU)
+    return isinstance(module, nn.ReLU) or (spelled and module in seen.hidden)
 
 
-def _is_relu(module: nn.Module) -> bool:
-    name, *numbers = _SPELLED.get(type(module), ("",))
-    return isinstance(module, nn.ReLU) or is_relu(name, [None, *(getattr(module, one) for one in numbers)])
-
-
-def _has_other_names(network: nn.Module) -> bool:
-    """Whether a ReLU module stands under several names, or a network was traced, where calls can be told apart."""
-    modules = list(network.modules())
-    relus = [child for parent in modules for child in parent._modules.values() if isinstance(child, nn.ReLU)]
-    return len(set(relus)) < len(relus) or any(isinstance(one, fx.GraphModule) for one in modules)
-
-
-def _separated(network: nn.Module, first: Survey, input_shape: tuple[int, ...]) -> Survey:
+def _separated(network: nn.Module, seen: Watched, input_shape: tuple[int, ...]) -> Survey:
     """Give every name of a ReLU module, every call in a traced network and functional ReLUs a module of their own."""
-    for module in list(network.modules()):
+    modules = list(network.modules())
+    for module in modules:
         if isinstance(module, fx.GraphModule):
-            split_graph(module, _is_relu)
-    for parent in list(network.modules()):
+            split_graph(module, lambda one: _is_relu(one, seen))
+    for parent in modules:
         for name, child in parent._modules.items():
-            if child is not None and _is_relu(child):
+            if child is not None and _is_relu(child, seen):
                 parent._modules[name] = UngatedReLU()
-    for module in first.seen.hidden:
-        if isinstance(module, fx.GraphModule) or _is_relu(module):
+    for module in seen.hidden:
+        if isinstance(module, fx.GraphModule) or _is_relu(module, seen):
             continue
         if _torchs_own(module):
-            raise _hidden(first.seen)
-        redirect(module, first.seen.names[module])
+            raise _hidden(seen)
+        redirect(module, seen.names[module])
     found = survey(network, input_shape)
     if found.seen.hidden:
         raise _hidden(found.seen)
@@ -183,8 +171,7 @@ def _torchs_own(module: nn.Module) -> bool:
 
 
 def _hidden(seen: Watched) -> GateError:
-    theirs = {module: name for module, name in seen.hidden.items() if _torchs_own(module)}
-    if theirs:
+    if theirs := {module for module in seen.hidden if _torchs_own(module)}:
         return GateError(
             f"{seen.named(theirs)} computes ReLUs inside torch's own code, where no gate can be put; write that layer "
             "with nn.ReLU modules"
@@ -272,8 +259,9 @@ def sites(model: nn.Module) -> dict[str, ReLUGate]:
 
 
 def alphas(model: nn.Module) -> dict[str, Tensor]:
-    """The alphas of a network by site name, each of shape (members, *site shape); one member for a plain network."""
-    found, stacked = sites(model), getattr(model, "members", None) is not None
+    """The alphas by site name in one network, each (members, *site shape); a plain network is one member."""
+    stacked = isinstance(model, Ensemble)
+    found = sites(model.network if stacked else model)
     if not found:
         raise GateError(f"{type(model).__name__} has no gates: call linfair.gates.install first")
     return {name: gate.alpha if stacked else gate.alpha.unsqueeze(0) for name, gate in found.items()}
@@ -289,8 +277,7 @@ def kept_units(model: nn.Module, *, threshold: float = 1e-2) -> Tensor:
 
     The threshold 0.01 is the one of SNL's released code.
     """
-    counts = [(alpha.detach() > threshold).flatten(1).sum(1) for alpha in alphas(model).values()]
-    return torch.stack(counts).sum(0)
+    return sum((alpha.detach() > threshold).flatten(1).sum(1) for alpha in alphas(model).values())
 
 
 def freeze(model: nn.Module, frozen: bool = True) -> nn.Module:
@@ -306,9 +293,9 @@ def binarise(model: nn.Module, *, threshold: float = 1e-2) -> nn.Module:
     return freeze(set_alphas(model, lambda _, alpha: alpha > threshold))
 
 
-def set_alphas(model: nn.Module, values: dict[str, Tensor] | Callable[[str, Tensor], Tensor]) -> nn.Module:
-    """Overwrite the alphas, from a dict or from a function of site name and present alpha, both with a members axis."""
+def set_alphas(model: nn.Module, values: Callable[[str, Tensor], Tensor]) -> nn.Module:
+    """Overwrite the alphas by a function of site name and present alpha, both with a members axis; returns the same."""
     with torch.no_grad():
         for name, alpha in alphas(model).items():
-            alpha.copy_(values(name, alpha) if callable(values) else values[name])
+            alpha.copy_(values(name, alpha))
     return model

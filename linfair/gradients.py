@@ -27,9 +27,6 @@ def plain(model: nn.Module, loss: Loss, batch: object) -> Tensor:
 class Clipped:
     """Backpropagation, then each member's gradient g over all parameters becomes g * min(1, max_norm / (|g| + 1e-6)).
 
-    Attributes:
-        max_norm: Largest norm of the gradient.
-
     >>> layer = nn.Linear(2, 1, bias=False)
     >>> toward = lambda batch: (layer.weight * batch).sum()
     >>> _ = Clipped(1.0)(layer, toward, layer.weight.new_tensor([3.0, 4.0]))
@@ -49,8 +46,3 @@ class Clipped:
         for gradient in gradients:
             gradient.mul_(scale[0] if members == 1 else scale.view(-1, *[1] * (gradient.ndim - 1)))
         return values
-
-
-def clipped(max_norm: float | None) -> Gradient | None:
-    """The rule for a largest norm; None, unbounded, is the rule of `fit` itself."""
-    return None if max_norm is None else Clipped(max_norm)

@@ -1,4 +1,4 @@
-"""Masks: which units stay ReLUs, as a file that any network can use.
+"""Masks: which units stay ReLUs, as a file that any network can use; and what sets them, a `Reduction`.
 
 A mask is written as safetensors: one boolean tensor per site (True = the ReLU is kept) and, in the header, the names
 and shapes of the sites and a hash of the network's structure. Nothing in it is executed on loading.
@@ -6,6 +6,7 @@ and shapes of the sites and a hash of the network's structure. Nothing in it is 
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from linfair.gates import GateError, alphas, freeze
+from linfair import gates
+from linfair.ensemble import Ensemble
+from linfair.gates import GateError
 from linfair.paths import whole
 
 FORMAT = "linfair-mask-1"
@@ -33,19 +36,19 @@ class Mask:
     structure: str
 
     @property
+    def per_site(self) -> dict[str, int]:
+        """Number of kept ReLUs by site."""
+        return {site: int(unit.sum()) for site, unit in self.units.items()}
+
+    @property
     def kept(self) -> int:
         """Number of kept ReLUs."""
-        return sum(int(unit.sum()) for unit in self.units.values())
+        return sum(self.per_site.values())
 
     @property
     def total(self) -> int:
         """Number of units."""
         return sum(unit.numel() for unit in self.units.values())
-
-    @property
-    def per_site(self) -> dict[str, int]:
-        """Number of kept ReLUs by site."""
-        return {site: int(unit.sum()) for site, unit in self.units.items()}
 
     def jaccard(self, other: "Mask") -> float:
         """Shared kept units over units kept in either mask; 1 for equal masks, two empty ones included.
@@ -56,17 +59,13 @@ class Mask:
         """
         _same_sites(self.units, other.units, "the other mask")
         both = sum(int((unit & other.units[site]).sum()) for site, unit in self.units.items())
-        either = sum(int((unit | other.units[site]).sum()) for site, unit in self.units.items())
+        either = self.kept + other.kept - both
         return both / either if either else 1.0
 
     def save(self, path: str | Path) -> Path:
         """Write the mask; the file appears whole or not at all."""
-        header = {
-            "format": FORMAT,
-            "structure": self.structure,
-            "kept": str(self.kept),
-            "sites": json.dumps({site: list(unit.shape) for site, unit in self.units.items()}),
-        }
+        shapes = json.dumps({site: list(unit.shape) for site, unit in self.units.items()})
+        header = {"format": FORMAT, "structure": self.structure, "kept": str(self.kept), "sites": shapes}
         with whole(path) as part:
             save_file({site: unit.cpu().contiguous() for site, unit in self.units.items()}, part, metadata=header)
         return Path(path)
@@ -83,36 +82,28 @@ class Mask:
                 header = file.metadata() or {}
                 if header.get("format") != FORMAT:
                     raise GateError(f"{path} is a safetensors file but no mask (its header lacks {FORMAT!r})")
-                order = json.loads(header["sites"])
-                units = {site: file.get_tensor(site).bool() for site in order}
-                structure = header["structure"]
+                units = {site: file.get_tensor(site).bool() for site in json.loads(header["sites"])}
+                return cls(units, header["structure"])
         except FileNotFoundError:
             there = ", ".join(sorted(one.name for one in Path(path).parent.glob("*.mask.safetensors")))
             hint = f"there are {there}" if there else "`linfair linearize` writes one for each budget"
             raise GateError(f"no mask at {path}; {hint}") from None
         except (SafetensorError, KeyError, json.JSONDecodeError) as error:
             raise GateError(f"{path} is truncated or no mask ({error}); write it again with Mask.save") from error
-        return cls(units, structure)
 
 
 def structure_hash(model: nn.Module) -> str:
     """SHA-256 (16 hex digits) over the names and shapes of a gated network's sites and weights."""
-    members = getattr(model, "members", None)
-    network = model.network if members is not None else model
-    shapes = {name: list(value.shape[1:] if members else value.shape) for name, value in network.state_dict().items()}
+    stacked = isinstance(model, Ensemble)
+    state = (model.network if stacked else model).state_dict()
+    shapes = {name: list(value.shape[stacked:]) for name, value in state.items()}
     return hashlib.sha256(json.dumps(shapes, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _alphas(model: nn.Module) -> dict[str, Tensor]:
-    """Alphas by the site's name in one network, each (members, *site shape)."""
-    prefix = "network." if getattr(model, "members", None) is not None else ""
-    return {site.removeprefix(prefix): alpha for site, alpha in alphas(model).items()}
 
 
 def masks_of(model: nn.Module, *, threshold: float = 1e-2) -> list[Mask]:
     """The present mask of each member, alpha > threshold; a plain network is one member."""
     structure = structure_hash(model)
-    kept = {site: (alpha.detach() > threshold).cpu() for site, alpha in _alphas(model).items()}
+    kept = {site: (alpha.detach() > threshold).cpu() for site, alpha in gates.alphas(model).items()}
     members = len(next(iter(kept.values())))
     return [Mask({site: unit[m] for site, unit in kept.items()}, structure) for m in range(members)]
 
@@ -123,32 +114,70 @@ def apply_mask(model: nn.Module, mask: Mask | list[Mask]) -> nn.Module:
     Raises:
         GateError: If the mask belongs to another network; the message names the sites that differ.
     """
-    masks, found = [mask] if isinstance(mask, Mask) else list(mask), _alphas(model)
-    members = len(next(iter(found.values())))
+    masks, alphas = [mask] if isinstance(mask, Mask) else list(mask), gates.alphas(model)
+    members, structure = len(next(iter(alphas.values()))), structure_hash(model)
     if len(masks) != members:
         raise GateError(f"{len(masks)} masks for {members} networks: give one mask for each")
-    structure = structure_hash(model)
     for one in masks:
-        _same_sites({site: alpha[0] for site, alpha in found.items()}, one.units, "the mask")
+        _same_sites({site: alpha[0] for site, alpha in alphas.items()}, one.units, "the mask")
         if one.structure != structure:
             raise GateError(
                 f"the mask was made for another network: its sites fit, but the weights' names or shapes differ "
                 f"(structure {one.structure}, this network {structure})"
             )
-    with torch.no_grad():
-        for site, alpha in found.items():
-            alpha.copy_(torch.stack([one.units[site] for one in masks]))
-    return freeze(model)
+    return gates.freeze(gates.set_alphas(model, lambda site, _: torch.stack([one.units[site] for one in masks])))
 
 
 def _same_sites(ours: dict[str, Tensor], theirs: dict[str, Tensor], what: str) -> None:
-    missing, extra = [s for s in ours if s not in theirs], [s for s in theirs if s not in ours]
-    shapes = [
-        f"{s} is {tuple(theirs[s].shape)} there and {tuple(ours[s].shape)} here"
-        for s in ours
-        if s in theirs and ours[s].shape != theirs[s].shape
-    ]
-    if missing or extra or shapes:
-        words = {f"sites missing from {what}": missing, f"sites only in {what}": extra, "shapes differ": shapes}
-        parts = "; ".join(f"{word}: {', '.join(found[:3])}" for word, found in words.items() if found)
+    shapes = [(site, tuple(theirs[site].shape), tuple(ours[site].shape)) for site in ours if site in theirs]
+    found = {
+        f"sites missing from {what}": [site for site in ours if site not in theirs],
+        f"sites only in {what}": [site for site in theirs if site not in ours],
+        "shapes differ": [f"{site} is {there} there and {here} here" for site, there, here in shapes if there != here],
+    }
+    if any(found.values()):
+        parts = "; ".join(f"{word}: {', '.join(sites[:3])}" for word, sites in found.items() if sites)
         raise GateError(f"{what} belongs to another network; {parts}")
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """One kind of thing to remove from a trained network, so that whatever follows need not know what it is.
+
+    Attributes:
+        switched: Network and the shape of one input -> a copy that computes the same, with a switch at every unit.
+        apply: Network with switches and its mask (an ensemble and one mask for each member) -> the same network, its
+            switches set to the mask and out of training.
+        masks: Network (or ensemble) with switches -> the present mask of each member.
+    """
+
+    switched: Callable[[nn.Module, tuple[int, ...]], nn.Module]
+    apply: Callable[[nn.Module, Mask | list[Mask]], nn.Module]
+    masks: Callable[[nn.Module], list[Mask]]
+
+    def install(self, model: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
+        """A copy of a network, or of each network of an ensemble, with every switch on.
+
+        >>> model = RELUS.install(nn.Sequential(nn.Linear(2, 3), nn.ReLU()), (2,))
+        >>> RELUS.kept(model), RELUS.total(model)
+        ((3,), 3)
+        """
+        if isinstance(model, Ensemble):
+            return Ensemble([self.switched(network, input_shape) for network in model.networks()])
+        return self.switched(model, input_shape)
+
+    def fixed(self, model: nn.Module) -> nn.Module:
+        """The same network, its switches as they are and out of training."""
+        return self.apply(model, self.masks(model))
+
+    def kept(self, model: nn.Module) -> tuple[int, ...]:
+        """Units that each member keeps."""
+        return tuple(mask.kept for mask in self.masks(model))
+
+    def total(self, model: nn.Module) -> int:
+        """Units of one network."""
+        return self.masks(model)[0].total
+
+
+RELUS = Reduction(gates.install, apply_mask, masks_of)
+"""A unit is a ReLU, its switch a gate: see `linfair.gates`."""

@@ -9,6 +9,7 @@ not in it.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from torch import Tensor
 
@@ -43,54 +44,47 @@ class Nonlinearity:
 Found = tuple[str, int, int]
 """Kind, units and comparisons of one operator."""
 _POOLS = ("MaxPool", "AdaptiveMaxPool", "Max", "Min")
-_INFINITY = (math.inf, None)
-
-
-def _size(value: object) -> int:
-    return value.numel() if isinstance(value, Tensor) else 0
 
 
 def _each(kind: str, comparisons: int = 0) -> Callable[..., Found]:
     """So many comparisons for every scalar of the input."""
-    return lambda args, out: (kind, _size(args[0]), comparisons * _size(args[0]))
+    return lambda args, out: (kind, args[0].numel(), comparisons * args[0].numel())
 
 
 def _made(kind: str, comparisons: int = 0) -> Callable[..., Found]:
     """So many comparisons for every scalar of the output."""
-    return lambda args, out: (kind, _size(out), comparisons * _size(out))
+    return lambda args, out: (kind, out.numel(), comparisons * out.numel())
 
 
 def _extreme(kind: str) -> Callable[..., Found]:
     """The largest or smallest of several values."""
 
     def found(args: Sequence[object], out: object) -> Found:
-        result = out[0] if isinstance(out, tuple) else out
-        return kind, _size(result), _size(args[0]) - _size(result)
+        units = (out[0] if isinstance(out, tuple) else out).numel()
+        return kind, units, args[0].numel() - units
 
     return found
 
 
-def _window(args: Sequence[object], out: tuple[Tensor, ...]) -> Found:
+def _window(sides: int, args: Sequence[object], out: tuple[Tensor, ...]) -> Found:
     """Max pooling: a window of k values for each output."""
-    sides = out[0].ndim - (2 if out[0].ndim > 3 else 1)
-    kernel = list(args[1]) if isinstance(args[1], list | tuple) else [args[1]]
-    size = math.prod(kernel * sides if len(kernel) == 1 else kernel)
-    return "MaxPool", _size(out[0]), _size(out[0]) * (size - 1)
+    kernel = args[1] if isinstance(args[1], list | tuple) else [args[1]]
+    size = math.prod(kernel) ** (sides // len(kernel))
+    return "MaxPool", out[0].numel(), out[0].numel() * (size - 1)
 
 
-def _adaptive(args: Sequence[object], out: tuple[Tensor, ...]) -> Found:
+def _adaptive(sides: int, args: Sequence[object], out: tuple[Tensor, ...]) -> Found:
     """Adaptive max pooling: of n values along a side, output i of m sees floor(i n / m) to ceil((i + 1) n / m)."""
-    sides, compared = len(args[1]), 1
+    compared = math.prod(out[0].shape[:-sides])
     for n, m in zip(args[0].shape[-sides:], out[0].shape[-sides:], strict=True):
         compared *= sum(-(-(i + 1) * n // m) - i * n // m for i in range(m))
-    planes = math.prod(out[0].shape[:-sides])
-    return "AdaptiveMaxPool", _size(out[0]), planes * compared - _size(out[0])
+    return "AdaptiveMaxPool", out[0].numel(), compared - out[0].numel()
 
 
 def _batch_norm(args: Sequence[object], out: object) -> Found:
     """Only with the statistics of the batch or the instance: with running ones it is linear."""
     training = next((value for value in args[3:] if isinstance(value, bool)), False)
-    return "BatchStatistics", _size(args[0]) * training, 0
+    return "BatchStatistics", args[0].numel() * training, 0
 
 
 def _attention(args: Sequence[object], out: object) -> Found:
@@ -98,21 +92,17 @@ def _attention(args: Sequence[object], out: object) -> Found:
 
 
 def _heads(args: Sequence[object], out: object) -> Found:
-    query, key, heads = args[0], args[1], args[4]
-    return "Softmax", query.shape[0] * heads * query.shape[1] * key.shape[1], 0
+    return "Softmax", args[0].shape[0] * args[4] * args[0].shape[1] * args[1].shape[1], 0
 
 
 def _power(args: Sequence[object], out: Tensor) -> Found:
     whole = isinstance(args[1], int | float) and args[1] >= 0 and float(args[1]).is_integer()
-    return "Power", 0 if whole else _size(out), 0
+    return "Power", 0 if whole else out.numel(), 0
 
 
 def _division(args: Sequence[object], out: Tensor) -> Found:
     """One reciprocal for each scalar of the divisor, an expanded one once."""
-    divisor = args[1]
-    if not isinstance(divisor, Tensor):
-        return "Division", 0, 0
-    sides = zip(divisor.shape, divisor.stride(), strict=True)
+    sides = zip(args[1].shape, args[1].stride(), strict=True) if isinstance(args[1], Tensor) else [(0, 1)]
     return "Division", math.prod(side for side, stride in sides if stride), 0
 
 
@@ -142,32 +132,22 @@ _TABLE: dict[str, Callable[..., Found]] = {
     **_named(_made, 1, Comparison="gt ge lt le eq ne isclose logical_not"),
     **_named(_made, GLU="glu", Norm="linalg_vector_norm std _cdist_forward", Smooth="atan2"),
     **_named(_extreme, Max="max amax argmax aminmax", Min="min amin argmin"),
-    **{f"max_pool{end}_with_indices": _window for end in ("2d", "3d")},
-    **{f"fractional_max_pool{end}": _window for end in ("2d", "3d")},
-    **{f"adaptive_max_pool{end}": _adaptive for end in ("2d", "3d")},
+    **{f"max_pool{n}d_with_indices": partial(_window, n) for n in (2, 3)},
+    **{f"fractional_max_pool{n}d": partial(_window, n) for n in (2, 3)},
+    **{f"adaptive_max_pool{n}d": partial(_adaptive, n) for n in (2, 3)},
     **{f"_scaled_dot_product_{end}": _attention for end in (*_SDPA, "fused_attention_overrideable")},
-    **{name: _batch_norm for name in ("native_batch_norm", "cudnn_batch_norm", "_native_batch_norm_legit")},
-    "_batch_norm_with_update": _batch_norm,
-    "_native_multi_head_attention": _heads,
+    **dict.fromkeys(("native_batch_norm", "cudnn_batch_norm", "_native_batch_norm_legit"), _batch_norm),
+    **{"_batch_norm_with_update": _batch_norm, "_native_multi_head_attention": _heads, "pow": _power, "div": _division},
     # three sigmoids and two tanhs for each output
-    **{
-        name: lambda args, out: ("LSTM", 5 * _size(out[0]), 0) for name in ("mkldnn_rnn_layer", "_thnn_fused_lstm_cell")
-    },
-    "elu": lambda args, out: ("SELU" if len(args) > 2 and args[2] != 1 else "ELU", _size(out), _size(out)),
-    "hardtanh": lambda args, out: ("ReLU6" if is_relu6("hardtanh", args) else "Hardtanh", _size(out), 2 * _size(out)),
-    "clamp": lambda args, out: ("Clamp", _size(out), _size(out) * sum(value is not None for value in args[1:3])),
-    "pow": _power,
-    "div": _division,
+    **dict.fromkeys(("mkldnn_rnn_layer", "_thnn_fused_lstm_cell"), lambda args, out: ("LSTM", 5 * out[0].numel(), 0)),
+    "elu": lambda args, out: ("SELU" if len(args) > 2 and args[2] != 1 else "ELU", out.numel(), out.numel()),
+    "hardtanh": lambda args, out: ("ReLU6" if is_relu6("hardtanh", args) else "Hardtanh", out.numel(), 2 * out.numel()),
+    "clamp": lambda args, out: ("Clamp", out.numel(), out.numel() * sum(value is not None for value in args[1:3])),
 }
 
 
 def name_of(operator: object) -> str:
-    """An operator's name without library, overload and the mark of working in place.
-
-    >>> import torch
-    >>> name_of(torch.ops.aten.relu_.default)
-    'relu'
-    """
+    """An operator's name without library, overload and the mark of working in place: `relu` of `aten::relu_`."""
     name = operator._schema.name.partition("::")[2]
     return name.rstrip("_") if not name.endswith("__") else name
 
@@ -180,36 +160,27 @@ def counted(operator: object, args: Sequence[object], out: object) -> Found | No
     return rule(args, out)
 
 
-def is_relu(name: str, args: Sequence[object]) -> bool:
-    """Whether an operator, by its name and arguments, is the ReLU: max(x, 0) in whatever spelling.
+_RELUS: dict[str, Callable[..., bool]] = {
+    "relu": lambda x, *_: True,
+    "clamp": lambda x, low=None, high=None: _zero(low) and not isinstance(high, Tensor) and high in (math.inf, None),
+    "clamp_min": lambda x, low=None: _zero(low),
+    "hardtanh": lambda x, low=-1, high=1: _zero(low) and high == math.inf,
+    "leaky_relu": lambda x, slope=0.01: _zero(slope),
+    "elu": lambda x, alpha=1, scale=1, *_: _zero(alpha) and scale == 1,
+    "threshold": lambda x, threshold=None, value=None: _zero(threshold) and _zero(value),
+    **dict.fromkeys(("maximum", "fmax"), lambda x, y=None: isinstance(y, Tensor) and (_zero(x) or _zero(y))),
+}
 
-    >>> import torch
-    >>> is_relu("clamp", [torch.ones(1), 0]), is_relu("clamp", [torch.ones(1), 0, 6])
-    (True, False)
-    """
-    x, *rest = [*args, None, None]
-    if name == "relu":
-        return True
-    if name == "clamp":
-        return _zero(rest[0]) and not isinstance(rest[1], Tensor) and rest[1] in _INFINITY
-    if name == "hardtanh":
-        return len(args) > 2 and _zero(rest[0]) and rest[1] == math.inf
-    if name in ("clamp_min", "leaky_relu"):
-        return len(args) > 1 and _zero(rest[0])
-    if name == "elu":
-        return _zero(rest[0]) and rest[1] in (None, 1)
-    if name == "threshold":
-        return _zero(rest[0]) and _zero(rest[1])
-    if name in ("maximum", "fmax"):
-        return isinstance(rest[0], Tensor) and (_zero(x) or _zero(rest[0]))
-    return False
+
+def is_relu(name: str, args: Sequence[object]) -> bool:
+    """Whether an operator, by its name and arguments, is the ReLU: max(x, 0) in whatever spelling."""
+    return name in _RELUS and _RELUS[name](*args)
 
 
 def is_relu6(name: str, args: Sequence[object]) -> bool:
     """Whether an operator is the ReLU6, min(max(x, 0), 6)."""
-    if name not in ("clamp", "hardtanh") or len(args) < 3:
-        return False
-    return _zero(args[1]) and not isinstance(args[2], Tensor) and args[2] == 6
+    bounds = args[1:3] if name in ("clamp", "hardtanh") else ()
+    return len(bounds) == 2 and _zero(bounds[0]) and not isinstance(bounds[1], Tensor) and bounds[1] == 6
 
 
 def _zero(value: object) -> bool:

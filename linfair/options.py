@@ -9,12 +9,15 @@ import math
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import date, time
 from pathlib import Path
 
 from linfair.names import unknown
 
 _WORDS = {bool: "true or false", int: "a whole number", float: "a finite number", str: "text", Path: "a path"}
+_PLURALS = {"a finite number": "finite numbers", "a whole number": "whole numbers"}
+_UNION, _LIST = (types.UnionType, typing.Union), (tuple, list, Sequence)
 _TEXT_FILE = (bool, int, float, str, list, tuple, dict, date, time)
 """What a text file can hold; a field annotated with `object` takes only what it cannot, an object made in Python."""
 
@@ -46,55 +49,39 @@ def checked(given: Mapping[str, object], kind: Callable[..., object], what: str)
         try:
             found[name] = _as(value, hints.get(name, object))
         except TypeError:
-            allowed = words(hints.get(name, object))
+            allowed = _words(hints.get(name, object))
             raise OptionError(f"{what}: {name} = {value!r} is not allowed; {name} takes {allowed}") from None
     return found
 
 
-def words(kind: object) -> str:
-    """What an annotation allows, in words.
-
-    >>> words(tuple[str, ...] | None), words(int), words(bool)
-    ('a list of text', 'a whole number', 'true or false')
-    """
-    if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
-        told = [one for one in typing.get_args(kind) if one not in (types.NoneType, object)]
-        return " or ".join(dict.fromkeys(words(one) for one in told))
-    if _is_list(kind):
-        return f"a list of {_plural(words(typing.get_args(kind)[0]))}"
+def _words(kind: object) -> str:
+    """What an annotation allows, in words."""
+    inner = typing.get_args(kind)
+    if typing.get_origin(kind) in _UNION:
+        return " or ".join(dict.fromkeys(_words(one) for one in inner if one not in (types.NoneType, object)))
+    if typing.get_origin(kind) in _LIST:
+        one = _words(inner[0])
+        return f"a list of {_PLURALS.get(one, one)}"
     return _WORDS.get(kind, f"a {getattr(kind, '__name__', kind)} made in Python, which a text file cannot hold")
-
-
-def _plural(text: str) -> str:
-    return {"a finite number": "finite numbers", "a whole number": "whole numbers"}.get(text, text)
-
-
-def _is_list(kind: object) -> bool:
-    return typing.get_origin(kind) in (tuple, list, Sequence)
 
 
 def _as(value: object, kind: object) -> object:
     """The value as the annotation has it; a TypeError if it does not allow it."""
-    if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
-        for one in typing.get_args(kind):
-            try:
-                return _as(value, one)
-            except TypeError:
-                continue
-        raise TypeError
-    if _is_list(kind):
-        if not isinstance(value, list | tuple):
-            raise TypeError
-        return tuple(_as(one, typing.get_args(kind)[0]) for one in value)
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    for one in inner if origin in _UNION else ():
+        with suppress(TypeError):
+            return _as(value, one)
+    if origin in _LIST and isinstance(value, list | tuple):
+        return tuple(_as(one, inner[0]) for one in value)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if kind is float and number and math.isfinite(value):
+        return float(value)
     if kind is object:
         allowed = not isinstance(value, _TEXT_FILE)
-    elif kind is float:
-        allowed = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        value = float(value) if allowed else value
-    elif kind is int:
-        allowed = isinstance(value, int) and not isinstance(value, bool)
+    elif origin is not None or kind is float:
+        allowed = False
     else:
-        allowed = isinstance(value, kind)
+        allowed = isinstance(value, kind) and (number or kind is not int)
     if not allowed:
         raise TypeError
     return value

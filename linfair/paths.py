@@ -8,10 +8,7 @@ from pathlib import Path
 
 @contextmanager
 def whole(path: str | Path) -> Iterator[Path]:
-    """A temporary name that becomes the file when the block ends well, and vanishes when it does not.
-
-    The folder is made if it is missing; a file that was there stays until the new one is complete.
-    """
+    """A temporary name in the file's folder, made if missing; it becomes the file only when the block ends well."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -30,10 +27,7 @@ def cache_folder() -> Path:
 
 
 def data_folders(root: str | Path | None = None) -> list[Path]:
-    """Where data are looked for, in this order: a given folder, `LINFAIR_DATA`, `data` in the user's cache folder.
-
-    A given folder is the only one.
-    """
+    """Where data are looked for: in a given folder alone, else in `LINFAIR_DATA`, then `data` in the cache folder."""
     if root is not None:
         return [Path(root).expanduser()]
     named = [Path(os.environ["LINFAIR_DATA"]).expanduser()] if os.environ.get("LINFAIR_DATA") else []

@@ -1,13 +1,12 @@
 """Float32 means float32: what is measured never runs in TF32, bfloat16 products or autocast.
 
 A GPU's convolutions take TF32, ten bits of mantissa, unless told otherwise; on a CPU `set_float32_matmul_precision` may
-choose bfloat16. Curvatures and small differences between groups drown in that rounding. Metrics, exact gradients and
-theory switch it off by `full_precision`, and put the process's settings back; training uses TF32 only where its
-`Schedule` says so.
+choose bfloat16. Curvatures and small differences between groups drown in that rounding, so metrics, exact gradients and
+theory switch it off by `full_precision`; training uses TF32 only where its `Schedule` says so.
 """
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 
 import torch
 from torch import backends
@@ -44,16 +43,12 @@ def products(*, tf32: bool) -> Iterator[None]:
 
 
 def _set(products: str, matmul: bool, convolutions: bool) -> None:
-    backends.cuda.matmul.allow_tf32 = matmul
-    backends.cudnn.allow_tf32 = convolutions
+    backends.cuda.matmul.allow_tf32, backends.cudnn.allow_tf32 = matmul, convolutions
     torch.set_float32_matmul_precision(products)
 
 
 @contextmanager
 def full_precision() -> Iterator[None]:
     """Compute in the precision of the tensors: no TF32, no autocast. Also a decorator, `@full_precision()`."""
-    with ExitStack() as stack:
-        stack.enter_context(products(tf32=False))
-        for device in ("cpu", "cuda"):
-            stack.enter_context(torch.autocast(device, enabled=False))
+    with products(tf32=False), torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
         yield

@@ -307,7 +307,7 @@ def fit(
             history[-1]["loss"] = [
                 loss if when is None else math.nan for loss, when in zip(losses, isolation.epoch, strict=True)
             ]
-            if isolation.all_lost:
+            if None not in isolation.epoch:  # nobody is left to train
                 break
         elif failed:
             why = next(iter(failed.values()))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from linfair import gates
-from linfair.ensemble import Ensemble, map_networks
+from linfair.ensemble import Ensemble
 from linfair.models import build
 
 MEMBERS = 3
@@ -163,15 +163,6 @@ def test_networks_and_members_are_copies() -> None:
             parameter.zero_()
     for network, state in zip(networks, before, strict=True):
         assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items())
-
-
-def test_map_networks_equals_a_loop() -> None:
-    networks, _, _ = make("mlp")
-    mapped = map_networks(lambda network: gates.install(network, (5,)), Ensemble(networks))
-    for member, network in zip(mapped.networks(), networks, strict=True):
-        expected = gates.install(network, (5,)).state_dict()
-        assert all(torch.equal(value, expected[key]) for key, value in member.state_dict().items())
-    assert len(gates.sites(map_networks(lambda network: gates.install(network, (5,)), networks[0]))) == 2
 
 
 def test_wrong_networks_and_inputs_are_refused() -> None:

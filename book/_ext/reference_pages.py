@@ -31,7 +31,7 @@ LINE = re.compile(r"^% generated: (.+)$", re.MULTILINE)
 VERSIONS = ("torch", "numpy", "pandas", "scikit-learn", "matplotlib", "jupyter-book", "myst-nb")
 
 API = {
-    "networks": ("gates", "reduction", "functional", "masks", "ensemble", "models", "checkpoints"),
+    "networks": ("gates", "functional", "masks", "ensemble", "models", "checkpoints"),
     "data": ("data",),
     "training": ("training", "gradients", "schedule", "divergence", "cost"),
     "metrics": ("metrics",),

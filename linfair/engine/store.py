@@ -44,7 +44,7 @@ def code_hash() -> str:
     """SHA-256 (12 hex digits) over the modules that decide a result: a change in them starts a fresh cache."""
     package = Path(__file__).parent.parent
     core = ("activation", "callsites", "device", "gates", "functional", "nonlinear", "masks", "ensemble", "models")
-    core += ("gradients", "options", "precision", "reduction", "resume", "schedule", "training", "divergence")
+    core += ("gradients", "options", "precision", "resume", "schedule", "training", "divergence")
     measured = ("accuracy", "curvature", "distance", "gradients", "margin", "measure", "risk")
     flat = [package / f"{name}.py" for name in core] + [package / "metrics" / f"{name}.py" for name in measured]
     folders = [path for name in ("data", "linearizers", "mitigation") for path in sorted((package / name).glob("*.py"))]

@@ -32,9 +32,8 @@ from linfair.linearizers.configurations import PAPER_CONFIGURATIONS, Configurati
 from linfair.linearizers.record import LinearizedModel, budget_units, check_budgets, record
 from linfair.linearizers.stages import stages
 from linfair.linearizers.starts import check_start, starting
-from linfair.masks import Mask, apply_mask, structure_hash
+from linfair.masks import RELUS, Mask, apply_mask, structure_hash
 from linfair.mitigation import resolve
-from linfair.reduction import RELUS
 from linfair.training import Data, Distill, Schedule, TrainingDiverged, correctness, fit
 
 _OWN = Schedule(epochs=200, batch_size=128, lr=0.1, momentum=0.9, weight_decay=5e-4, decay="cosine")

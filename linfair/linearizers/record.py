@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from linfair.ensemble import Ensemble
-from linfair.masks import Mask
-from linfair.reduction import RELUS, Reduction
+from linfair.masks import RELUS, Mask, Reduction
 
 TOLERANCE = 0.05
 """Share of a budget by which a count may differ from it before tables say that it was missed."""

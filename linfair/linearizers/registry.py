@@ -15,8 +15,8 @@ from linfair.linearizers.oneshot import OneShot
 from linfair.linearizers.record import LinearizedModel
 from linfair.linearizers.snl import SNL, snl
 from linfair.linearizers.starts import starting
+from linfair.masks import RELUS, Reduction
 from linfair.names import unknown
-from linfair.reduction import RELUS, Reduction
 from linfair.training import Data, Distill, Schedule, correctness
 
 

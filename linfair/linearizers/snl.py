@@ -31,9 +31,8 @@ from linfair import gates
 from linfair.ensemble import Ensemble, member_of
 from linfair.linearizers.oneshot import top_units
 from linfair.linearizers.record import TOLERANCE, BudgetOutOfReach, LinearizedModel, budget_units, check_budgets, record
-from linfair.masks import apply_mask, masks_of
+from linfair.masks import RELUS, apply_mask, masks_of
 from linfair.mitigation import resolve
-from linfair.reduction import RELUS
 from linfair.resume import weights_of, with_weights
 from linfair.training import Batch, Data, Schedule, fit
 

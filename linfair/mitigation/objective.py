@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from linfair.data import GroupedData
 from linfair.divergence import Failure
-from linfair.gradients import Gradient, clipped
+from linfair.gradients import Clipped, Gradient
 from linfair.training import Batch, Batches, Data, Distill, Source, per_member, predict
 
 
@@ -77,7 +77,8 @@ class MitigatedObjective:
         options: object | None = None,
     ) -> None:
         self.model, self.data, self.options = model, data, options
-        self.gradient = clipped(getattr(options, "clip", None))
+        clip = getattr(options, "clip", None)
+        self.gradient = None if clip is None else Clipped(clip)
         self.distill = distill or Distill(teacher, data)
         sets = [data] if isinstance(data, GroupedData) else list(data)
         sizes = sorted({len(one.group_names) for one in sets})

@@ -16,7 +16,8 @@ import torch
 
 from linfair import gates
 from linfair.data import GroupedData, Split, load_data
-from linfair.ensemble import Ensemble, map_networks
+from linfair.ensemble import Ensemble
+from linfair.masks import RELUS
 from linfair.metrics.curvature import top_eigenvalue_pairs
 from linfair.metrics.gradients import group_gradient_norm_pairs
 from linfair.metrics.measure import Original, measure
@@ -39,7 +40,7 @@ def digits(seeds: int) -> None:
     sets = [load_data("digits", seed=seed) for seed in range(seeds)]
     teacher = Ensemble([build("mlp", sets[0].input_shape, 10, seed=seed) for seed in range(seeds)])
     fit(teacher, sets, supervised, recipe("mlp", "smoke").base, seeds=range(seeds), stage="base", progress=False)
-    student = map_networks(lambda network: gates.install(network, sets[0].input_shape), teacher)
+    student = RELUS.install(teacher, sets[0].input_shape)
     student = gates.binarise(gates.set_alphas(student, lambda _, alpha: (torch.rand_like(alpha) < 0.4).float()))
     counts = 0.4, 51, [51] * seeds, [0] * seeds
     took = {}

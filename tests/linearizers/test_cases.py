@@ -21,9 +21,8 @@ from linfair.data import GroupedData, Split, load_data
 from linfair.ensemble import Ensemble
 from linfair.linearizers import LINEARIZERS, SNL, DeepReDuce, LinearizedModel, OneShot, linearize, registry
 from linfair.linearizers.stages import stages
-from linfair.masks import apply_mask
+from linfair.masks import RELUS, apply_mask
 from linfair.models import build
-from linfair.reduction import RELUS
 from linfair.training import Data, Schedule, fit, supervised
 
 WIDTHS = {"mlp": 16, "resnet18": 2, "resnet34": 2, "wrn22_8": 1, "vgg19": 2}

@@ -10,9 +10,8 @@ from linfair.data import GroupedData, load_data
 from linfair.ensemble import Ensemble
 from linfair.linearizers import control, finetune
 from linfair.linearizers.record import LinearizedModel, record
-from linfair.masks import Mask, structure_hash
+from linfair.masks import RELUS, Mask, Reduction, structure_hash
 from linfair.models import build
-from linfair.reduction import RELUS, Reduction
 from linfair.training import Distill, Schedule, fit, predict
 
 ONCE = Schedule(epochs=2, optimizer="adamw", lr=1e-3)
@@ -59,7 +58,7 @@ def present(model: nn.Module) -> list[Mask]:
     return [Mask({name: on[m].bool().clone() for name, on in found.items()}, structure) for m in range(count)]
 
 
-CHANNELS = Reduction("channels", "channel", switched, apply, present)
+CHANNELS = Reduction(switched, apply, present)
 
 
 def half(model: nn.Module, data: GroupedData, steps: int) -> LinearizedModel:

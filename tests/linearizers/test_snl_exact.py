@@ -20,8 +20,8 @@ from linfair.ensemble import Ensemble
 from linfair.linearizers import SNL, BudgetOutOfReach, control, snl
 from linfair.linearizers.record import missed
 from linfair.linearizers.snl import _Path
+from linfair.masks import RELUS
 from linfair.models import build
-from linfair.reduction import RELUS
 from linfair.training import Data, Distill, Schedule, fit
 
 UNITS, RATE, STEPS = 32, 4e-3, 4

@@ -65,7 +65,7 @@ def collect(places: Sequence[str]) -> Found:
                 some = known["data"], known["network"], known.get("width", 0), *method, arm, known["profile"]
                 failed |= {(*some, seed) for seed in known["seeds"]}
     tables = [table.dropna(axis="columns", how="all") for table in tables]
-    rows = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=[*KNOWN_BY, "budget", "device"])
+    rows = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=sorted({*KNOWN_BY, *_NEEDED}))
     if "diverged" in rows:  # a table without the column holds none
         rows = rows.assign(diverged=rows["diverged"].eq(True))
     return Found(rows, frozenset(failed))

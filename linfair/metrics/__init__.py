@@ -1,8 +1,10 @@
 """Metrics per group, a row each with its evidence: n, an interval, or a residual.
 
 Start with `group_accuracy` (one network, Wilson intervals) and `mean_interval` (over seeds, t interval). `risk`,
-`gradients`, `curvature`, `margin` and `distance` hold the quantities by which the paper explains who loses; `*_of` take
-a network and data, the others logits.
+`gradients`, `curvature`, `margin` and `distance` hold the quantities by which the paper explains who loses. `*_of` take
+a network and a split of its data, with inputs at their stored position. The others take `logits`, class scores of shape
+(n, classes) with classes >= 2, labels `y` and `groups`, both int64 of shape (n,), and return a row for each of
+`n_groups`; `level` is that of the t interval over a group's inputs.
 """
 
 from linfair.metrics.accuracy import GroupAccuracy, MeanInterval, group_accuracy, mean_interval, relative_drop, wilson

@@ -39,10 +39,8 @@ class MeanInterval:
 def wilson(accuracy: float, n: int, *, level: float = 0.95) -> tuple[float, float]:
     """Wilson score interval of a proportion (E. B. Wilson, JASA 22, 1927).
 
-    With z the normal quantile, centre (p + z^2 / 2n) / (1 + z^2 / n) and half width
-    z sqrt(p (1 - p) / n + z^2 / 4n^2) / (1 + z^2 / n). An accuracy averaged over several views of an input is no
-    proportion of independent trials; its variance is at most p (1 - p), so the interval is then too wide, never too
-    narrow.
+    (p + z^2 / 2n +- z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n), z the normal quantile. For an accuracy
+    averaged over views of each input, whose variance is at most p (1 - p), it is too wide, never too narrow.
 
     Raises:
         ValueError: For n < 1 or an accuracy outside [0, 1].
@@ -60,12 +58,7 @@ def wilson(accuracy: float, n: int, *, level: float = 0.95) -> tuple[float, floa
 
 
 def check_groups(values: Tensor, groups: Tensor, n_groups: int) -> Tensor:
-    """Inputs of each group, int64, after checking that values of shape (n,) have a mean in every group.
-
-    Raises:
-        ValueError: If shapes differ, a value is not finite, a group number is outside 0 to n_groups - 1, or a group has
-            no inputs.
-    """
+    """Inputs of each group, int64, after checking that finite values of shape (n,) have a mean in every group."""
     if values.shape != groups.shape or values.ndim != 1:
         raise ValueError(f"values {tuple(values.shape)} and groups {tuple(groups.shape)} must both have shape (n,)")
     if bad := int((~torch.isfinite(values)).sum()):
@@ -79,15 +72,11 @@ def check_groups(values: Tensor, groups: Tensor, n_groups: int) -> Tensor:
 
 
 def group_accuracy(correct: Tensor, groups: Tensor, n_groups: int) -> list[GroupAccuracy]:
-    """Accuracy of each group, a row for every group of the data set.
-
-    Args:
-        correct: 1 where the prediction is right, else 0 (or the share of views where it is), shape (n,).
-        groups: Group of each input, int64, shape (n,).
-        n_groups: Number of groups.
+    """Accuracy of each group from `correct` (n,), 1 where the prediction is right, else 0, or the share of views.
 
     Raises:
-        ValueError: As `check_groups`.
+        ValueError: If shapes differ, a value is not finite, a group number is outside 0 to n_groups - 1, or a group has
+            no inputs.
 
     >>> group_accuracy(torch.tensor([1.0, 0.0, 1.0]), torch.tensor([0, 0, 1]), 2)[0].accuracy
     0.5

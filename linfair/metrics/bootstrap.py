@@ -32,17 +32,10 @@ class PairedDifference(MeanInterval):
 def paired_bootstrap(
     first: Sequence[float], second: Sequence[float], *, draws: int = 10_000, level: float = 0.95, seed: int = 0
 ) -> PairedDifference:
-    """Percentile interval of the mean of first - second, seeds drawn as pairs.
+    """Percentile interval of the mean of first - second, both a value for each seed in the same order, shape (n,).
 
-    The same `seed`, `draws` and number of pairs draw the same seeds, whatever the values: intervals of several groups
-    rest on the same resampled seeds.
-
-    Args:
-        first: A value for each seed, shape (n,).
-        second: The other arm's, in the same order of seeds.
-        draws: Bootstrap draws.
-        level: Share of the draws inside the interval.
-        seed: Of the draws.
+    The same `seed`, `draws` and n draw the same seeds, whatever the values: intervals of several groups rest on the
+    same resampled seeds.
 
     Raises:
         ValueError: If the arms differ in length, have no values or one that is not finite, for draws < 1 or a level

@@ -5,13 +5,12 @@ excessive loss (Das et al., ICML 2024, Theorem 4.4) holds
 
     lambda_a = lambda_max(H_a),    H_a = grad_theta^2 J(theta; S_a).
 
-H_a is never formed. Products H_a v = grad_theta (grad_theta J . v) are taken by differentiating twice, and implicitly
-restarted Lanczos (ARPACK, through scipy's `eigsh`) finds the eigenvalue from them: `LA` the algebraically largest, `LM`
-the largest in absolute value, which is the one a bound on |v . H_a v| needs.
+Implicitly restarted Lanczos (ARPACK, through scipy's `eigsh`) finds it from products H_a v = grad_theta (grad_theta J
+. v): `LA` the algebraically largest, `LM` the largest in absolute value, which a bound on |v . H_a v| needs.
 
-`per_batch` is what the code released with the paper computes: the top eigenvalue of each batch's inputs of the group,
-then the maximum over batches. For `LA` lambda_max is convex, so with equally many of the group in every batch
-max_b lambda_max(H_a,b) >= lambda_max(mean_b H_a,b) = lambda_max(H_a): it is biased upward.
+`per_batch` is what the code released with the paper computes: the maximum over batches of the top eigenvalue of a
+batch's inputs of the group. With equally many of the group in every batch, max_b lambda_max(H_a,b) >= lambda_max(H_a)
+(lambda_max is convex): it is biased upward.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,10 +24,11 @@ from threadpoolctl import ThreadpoolController
 from torch import Tensor, nn
 
 from linfair.data import GroupedData
-from linfair.metrics.gradients import ParameterRisk, flat
+from linfair.metrics.gradients import ParameterRisk, flat, unflat
 from linfair.precision import full_precision
 
-WHICH = ("LA", "LM")
+WHICH = {"LA": lambda found: found.value, "LM": lambda found: abs(found.value)}
+"""By what an eigenvalue is the largest."""
 
 BASIS = 10
 """Lanczos vectors between restarts. ARPACK's default is 20, all of which are computed before it first looks: on trained
@@ -50,7 +50,7 @@ class TopEigenvalue:
     batches: int  #: Hessians looked at; 1 for `exact`, the batches that hold the group for `per_batch`
 
 
-class _Found(NamedTuple):
+class _Found(NamedTuple):  # fields as in TopEigenvalue
     value: float
     residual: float
     converged: bool
@@ -58,21 +58,17 @@ class _Found(NamedTuple):
 
 
 def hessian_product(risk: ParameterRisk, index: Tensor) -> Callable[[Tensor], Tensor]:
-    """The product v -> H v with the Hessian of the mean cross entropy of the inputs at positions index.
+    """The product v -> H v, (risk.size,) to float64 (risk.size,), H the Hessian of the risk of the inputs at `index`.
 
-    It takes vectors of shape (risk.size,) to float64 vectors of that shape, and refuses a loss or a product that is not
-    finite. Inputs that fit into one batch keep their graph between products, which saves half of the work and takes no
-    more memory than one product does.
+    It refuses a loss or a product that is not finite. Inputs that fit into one batch keep their graph between products,
+    which saves half of the work and takes no more memory than one product does.
     """
     parts = index.split(risk.batch_size)
-    shapes = [parameter.shape for parameter in risk.parameters]
-    sizes = [parameter.numel() for parameter in risk.parameters]
     kept = risk.derivative(risk.mean_loss(index, len(index)), create_graph=True) if len(parts) == 1 else None
 
     @full_precision()
     def product(vector: Tensor) -> Tensor:
-        pieces = vector.to(risk.parameters[0]).split(sizes)
-        direction = [piece.view(shape) for piece, shape in zip(pieces, shapes, strict=True)]
+        direction = unflat(vector.to(risk.parameters[0]), risk.named).values()
         total = torch.zeros(risk.size, dtype=torch.float64, device=risk.parameters[0].device)
         for part in parts:
             gradient = kept or risk.derivative(risk.mean_loss(part, len(index)), create_graph=True)
@@ -92,6 +88,8 @@ def _search(
     product: Callable[[Tensor], Tensor], size: int, *, which: str, tol: float, max_iterations: int, seed: int
 ) -> _Found:
     """Top eigenvalue of a symmetric matrix of size (size, size) given by its product with a vector."""
+    if tol <= 0 or max_iterations < 1:
+        raise ValueError(f"need tol > 0 and max_iterations >= 1, got tol={tol}, max_iterations={max_iterations}")
     products = 0
 
     def times(vector: np.ndarray) -> np.ndarray:
@@ -135,7 +133,9 @@ def top_eigenvalues(
     seed: int = 0,
     dtype: torch.dtype | None = None,
 ) -> list[TopEigenvalue]:
-    """Top Hessian eigenvalue of each group's risk, in evaluation mode.
+    """Top Hessian eigenvalue of each group's risk, in evaluation mode, a row for each group.
+
+    A search that did not converge is reported with converged=False.
 
     Args:
         model: A network, gated or not; it is left as it is.
@@ -153,22 +153,18 @@ def top_eigenvalues(
         dtype: Precision of the network's arithmetic, for example torch.float64; None is that of its most precise
             parameter. Lanczos itself always runs in float64.
 
-    Returns:
-        One row for each group. A search that did not converge is reported with converged=False.
-
     Raises:
-        ValueError: For an ensemble (take one member), an unknown split, group, estimator or `which`, a group without
-            inputs, tol <= 0, max_iterations < 1, a loss that is not finite, or a network `ParameterRisk` refuses.
+        ValueError: For an unknown group, estimator or `which`, a group without inputs, tol <= 0, max_iterations < 1, a
+            loss that is not finite, or what `linfair.metrics.gradients.ParameterRisk` refuses.
 
     A linear classifier of two classes with weights 0 gives each class 1/2; its Hessian for x = 1 is
     diag(p) - p p' = [[1/4, -1/4], [-1/4, 1/4]], with eigenvalues 0 and 1/2:
 
     >>> from linfair.data import Split
-    >>> one = Split(torch.ones(3, 1), torch.ones(3, dtype=torch.int64), torch.zeros(3, dtype=torch.int64))
-    >>> data = GroupedData("ones", {"train": one}, ("no", "yes"), ("all",))
+    >>> one = Split(torch.ones(3, 1), torch.ones(3).long(), torch.zeros(3).long())
     >>> linear = nn.Linear(1, 2, bias=False)
     >>> _ = nn.init.zeros_(linear.weight)
-    >>> [row] = top_eigenvalues(linear, data)
+    >>> [row] = top_eigenvalues(linear, GroupedData("ones", {"train": one}, ("no", "yes"), ("all",)))
     >>> row.group, row.n, round(row.value, 6), row.converged
     (0, 3, 0.5, True)
     """
@@ -192,14 +188,11 @@ def top_eigenvalue_pairs(
     seed: int = 0,
     dtype: torch.dtype | None = None,
 ) -> list[tuple[TopEigenvalue, TopEigenvalue]]:
-    """Both top eigenvalues of every group, `LA` and `LM`, mostly for the price of one.
+    """Both top eigenvalues of every group, a pair of rows for `LA` and `LM`, mostly for the price of one.
 
     The eigenvalue of largest absolute value is the algebraically largest too where it is positive, as it is for trained
     networks: then one search gives both. Where it is negative, or was not found to `tol`, a second one follows.
     Arguments are those of `top_eigenvalues`.
-
-    Returns:
-        For each group the rows of `LA` and of `LM`.
 
     Raises:
         ValueError: As `top_eigenvalues`.
@@ -210,19 +203,9 @@ def top_eigenvalue_pairs(
 
 
 def _rows(
-    risk: ParameterRisk,
-    groups: Sequence[int] | None,
-    estimator: str,
-    which: Sequence[str],
-    *,
-    tol: float,
-    max_iterations: int,
-    seed: int,
+    risk: ParameterRisk, groups: Sequence[int] | None, estimator: str, which: Sequence[str], **options: object
 ) -> list[list[TopEigenvalue]]:
     """For each group a row for each of `which`; a search whose eigenvalue is not negative serves those after it."""
-    if tol <= 0 or max_iterations < 1:
-        raise ValueError(f"need tol > 0 and max_iterations >= 1, got tol={tol}, max_iterations={max_iterations}")
-    options = {"tol": tol, "max_iterations": max_iterations, "seed": seed}
     rows = []
     for group in risk.check_groups(groups):
         found = {name: [] for name in which}
@@ -232,12 +215,9 @@ def _rows(
                 if last is None or not last.converged or last.value < 0:
                     last = _search(product, risk.size, which=name, **options)
                 found[name].append(last)
-        rows.append([_row(group, risk.n[group], found[name], name) for name in which])
+        rows.append([])
+        for name, searches in found.items():
+            top = max(searches, key=WHICH[name])
+            evidence = all(one.converged for one in searches), sum(one.products for one in searches), len(searches)
+            rows[-1].append(TopEigenvalue(group, risk.n[group], top.value, top.residual, *evidence))
     return rows
-
-
-def _row(group: int, n: int, found: Sequence[_Found], which: str) -> TopEigenvalue:
-    """The row of one group from its searches: one, or one for each batch."""
-    top = max(found, key=lambda one: one.value if which == "LA" else abs(one.value))
-    converged = all(one.converged for one in found)
-    return TopEigenvalue(group, n, top.value, top.residual, converged, sum(one.products for one in found), len(found))

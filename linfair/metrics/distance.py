@@ -1,9 +1,8 @@
 """How far linearization moved a network: in its parameters, and in its predictions.
 
 The paper's Fig. 8 plots the parameter distance |theta~ - theta*| between the linearized and the original network
-against the ReLU budget. Training alone moves parameters as well, so the distance of the 100 % control belongs beside
-it. *Churn* is the share of inputs whose predicted label changed, right or wrong: two networks of equal accuracy can
-disagree on many inputs.
+against the ReLU budget; training alone moves parameters too, so that of the 100 % control belongs beside it. *Churn* is
+the share of inputs whose predicted label changed, right or wrong.
 """
 
 import math
@@ -29,24 +28,18 @@ class ParameterDistance:
 
 
 def parameter_distance(model: nn.Module, original: nn.Module) -> ParameterDistance:
-    """Distance |theta~ - theta*|_2 between two networks over the parameters of the same name.
+    """Distance |theta~ - theta*|_2 of a linearized network, with gates or without, from the original.
 
-    theta are all parameters but the gates' alphas, which only a linearized network has; the running statistics of batch
-    norm are no parameters and do not count either.
-
-    Args:
-        model: The linearized network, with gates or without.
-        original: The network it was linearized from.
+    theta are all parameters but the gates' alphas; the running statistics of batch norm are no parameters.
 
     Raises:
         ValueError: If the networks differ in structure (the message says where), have no parameters, are ensembles, or
             hold a parameter that is not finite.
 
-    >>> one, two = nn.Linear(2, 1), nn.Linear(2, 1)
-    >>> _ = one.load_state_dict({"weight": torch.tensor([[3.0, 0.0]]), "bias": torch.tensor([0.0])})
-    >>> _ = two.load_state_dict({"weight": torch.tensor([[3.0, 4.0]]), "bias": torch.tensor([0.0])})
+    >>> one, two = nn.Linear(2, 1, bias=False), nn.Linear(2, 1, bias=False)
+    >>> one.weight.data, two.weight.data = torch.tensor([[3.0, 0.0]]), torch.tensor([[3.0, 4.0]])
     >>> parameter_distance(one, two)
-    ParameterDistance(n=3, distance=4.0, original=5.0, relative=0.8)
+    ParameterDistance(n=2, distance=4.0, original=5.0, relative=0.8)
     """
     theirs, ours = _weights(original, "original"), _weights(model, "linearized")
     differences = [f"only the linearized network has {name}" for name in ours if name not in theirs]
@@ -82,16 +75,9 @@ def _weights(model: nn.Module, role: str) -> dict[str, Tensor]:
 def group_churn(
     logits: Tensor, other: Tensor, groups: Tensor, n_groups: int, *, level: float = 0.95
 ) -> list[GroupMean]:
-    """Churn of each group: the share of inputs on which two networks predict different labels, from their logits.
+    """Share of each group's inputs whose label two networks predict differently, from their logits (n, classes).
 
-    It does not matter which network comes first.
-
-    Args:
-        logits: Class scores of one network, shape (n, classes), classes >= 2.
-        other: Of the other network, the same shape.
-        groups: Group of each input, int64, shape (n,).
-        n_groups: Number of groups; a row for each.
-        level: Of the interval, which is Wilson's: churn is a proportion.
+    The interval is Wilson's, as churn is a proportion.
 
     Raises:
         ValueError: If shapes differ, a logit is not finite, or a group has no inputs.
@@ -109,10 +95,6 @@ def group_churn(
 def churn_of(
     model: nn.Module, other: nn.Module, data: GroupedData, split: str, *, level: float = 0.95
 ) -> list[GroupMean]:
-    """`group_churn` between two networks on a split, inputs at their stored position.
-
-    Raises:
-        ValueError: As `linfair.metrics.risk.logits_on` and `group_churn`.
-    """
+    """`group_churn` between two networks on a split, inputs at their stored position."""
     one, two = logits_on(model, data, split), logits_on(other, data, split)
     return group_churn(one, two, data.splits[split].a, len(data.group_names), level=level)

@@ -5,14 +5,13 @@ excessive loss of a group to
 
     |g_a|,    g_a = grad_theta J(theta; S_a) = 1/|S_a| sum_{i in S_a} grad_theta l(f_theta(x_i), y_i).
 
-`exact` is that norm. `per_batch` is what the code released with the paper computes: the norm of the group's mean
-gradient in each batch, then the mean over batches. With equally many of the group in every batch,
-mean_b |g_a,b| >= |mean_b g_a,b| = |g_a| (Jensen), so it is biased upward, and most for the group with the fewest inputs
-in a batch: the minority.
+`exact` is that norm. `per_batch` is what the code released with the paper computes: the mean over batches of the norm
+of the group's mean gradient in a batch. With equally many of the group in every batch, mean_b |g_a,b| >= |g_a|
+(Jensen): it is biased upward, and most for the group with the fewest inputs in a batch, the minority.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 
@@ -43,15 +42,15 @@ class ParameterRisk:
 
     It works on a copy in evaluation mode, so the network itself, its flags and its gradients stay as they are. All
     parameters count, frozen or not; with alpha=True the gates' alphas too, after the others. Inputs are taken at their
-    stored position, not moved to the data set's other views. `dtype` is the precision of the network's own arithmetic,
-    None that of its most precise parameter; sums run in float64, and TF32 and autocast are off. `batch_size` bounds the
-    memory, not the value.
+    stored position. `dtype` is the precision of the network's own arithmetic, None that of its most precise parameter;
+    sums run in float64, and TF32 and autocast are off. `batch_size` bounds the memory, not the value.
 
     Attributes:
         n: Inputs of each group in the split.
-        parameters: The parameters, in the order in which flat vectors hold them.
-        size: Their number.
-        weights: How many of them are no alphas; they come first.
+        named: The parameters by name, in the order in which flat vectors hold them.
+        parameters: The same without names.
+        size: How many numbers they hold.
+        weights: How many of these belong to no alphas; they come first.
 
     Raises:
         ValueError: For an ensemble, an unknown split, a batch size below 1, alphas asked of a network without gates, a
@@ -83,15 +82,17 @@ class ParameterRisk:
         gates = {id(gate.alpha) for gate in sites(self.model).values()}
         if alpha and not gates:
             raise ValueError(f"{type(model).__name__} has no gates, so alpha=True has nothing to add; use alpha=False")
-        weights = [parameter for parameter in self.model.parameters() if id(parameter) not in gates]
-        self.parameters = weights + [one for one in self.model.parameters() if alpha and id(one) in gates]
+        everything = dict(self.model.named_parameters())
+        weights = {name: parameter for name, parameter in everything.items() if id(parameter) not in gates}
+        self.named = weights | everything if alpha else weights
+        self.parameters = list(self.named.values())
         if not self.parameters:
             raise ValueError(f"{type(model).__name__} has no parameters to differentiate by")
         self.model.requires_grad_(False)
         for parameter in self.parameters:
             parameter.requires_grad_(True)
         self.size = sum(parameter.numel() for parameter in self.parameters)
-        self.weights = sum(parameter.numel() for parameter in weights)
+        self.weights = sum(parameter.numel() for parameter in weights.values())
         self.data, self.split, self.batch_size = data, split, batch_size
         self.n = torch.bincount(data.splits[split].a, minlength=len(data.group_names)).tolist()
 
@@ -107,11 +108,7 @@ class ParameterRisk:
         return chosen
 
     def positions(self, group: int, estimator: str) -> list[Tensor]:
-        """Positions in the split of the inputs whose risks an estimator looks at, one tensor for each risk.
-
-        `exact` has one risk, of the whole group; `per_batch` one for each batch of `batch_size` inputs, in stored
-        order, that holds the group.
-        """
+        """Positions of the inputs whose risks an estimator looks at: of the group, or of its part of each batch."""
         if estimator not in ESTIMATORS:
             raise ValueError(f"no estimator {estimator!r}; there are {', '.join(ESTIMATORS)}")
         found = (self.data.splits[self.split].a == group).nonzero().flatten()
@@ -136,13 +133,17 @@ class ParameterRisk:
             )
         return mean
 
+    def value(self, index: Tensor) -> float:
+        """Mean cross entropy of the inputs at positions index."""
+        return sum(self.mean_loss(part, len(index)).item() for part in index.split(self.batch_size))
+
     @full_precision()
     def derivative(self, value: Tensor, **options: object) -> tuple[Tensor, ...]:
         """Derivative of a scalar by the parameters, zeros for those it does not depend on."""
         return torch.autograd.grad(value, self.parameters, materialize_grads=True, **options)
 
     def gradient(self, index: Tensor) -> Tensor:
-        """Gradient of the mean cross entropy of the inputs at positions index: flat, float64, shape (size,)."""
+        """Gradient of `value`: flat, float64, shape (size,)."""
         total = torch.zeros(self.size, dtype=torch.float64, device=self.parameters[0].device)
         for part in index.split(self.batch_size):
             total += flat(self.derivative(self.mean_loss(part, len(index))))
@@ -150,12 +151,18 @@ class ParameterRisk:
 
 
 def flat(parts: Sequence[Tensor]) -> Tensor:
-    """Tensors one after the other as one float64 vector.
-
-    >>> flat([torch.ones(1, 2), torch.zeros(1)])
-    tensor([1., 1., 0.], dtype=torch.float64)
-    """
+    """Tensors one after the other as one float64 vector."""
     return torch.cat([part.detach().flatten().double() for part in parts])
+
+
+def unflat(vector: Tensor, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A flat vector cut into tensors of the names and shapes of others.
+
+    >>> unflat(flat([torch.ones(1, 2), torch.zeros(1)]), {"weight": torch.empty(1, 2), "bias": torch.empty(1)})
+    {'weight': tensor([[1., 1.]], dtype=torch.float64), 'bias': tensor([0.], dtype=torch.float64)}
+    """
+    pieces = vector.split([one.numel() for one in like.values()])
+    return {name: piece.view_as(one) for (name, one), piece in zip(like.items(), pieces, strict=True)}
 
 
 def group_gradient_norms(
@@ -169,10 +176,7 @@ def group_gradient_norms(
     batch_size: int = 512,
     dtype: torch.dtype | None = None,
 ) -> list[GroupGradient]:
-    """Gradient norm of each group's risk, all groups in one pass over the split.
-
-    In evaluation mode no input sees another, so the split is read group by group, and every input passes the network
-    once, forward and backward.
+    """Gradient norm of each group's risk, a row for each group; every input passes the network once.
 
     Args:
         model: A network, gated or not; it is left as it is.
@@ -185,22 +189,18 @@ def group_gradient_norms(
         dtype: Precision of the network's arithmetic, for example torch.float64; None is that of its most precise
             parameter.
 
-    Returns:
-        One row for each group.
-
     Raises:
-        ValueError: For an ensemble (take one member), an unknown split, group or estimator, a group without inputs, a
-            loss that is not finite, or a network `ParameterRisk` refuses.
+        ValueError: For an unknown group or estimator, a group without inputs, a loss that is not finite, or what
+            `ParameterRisk` refuses.
 
     A linear classifier of two classes with weights 0 gives each class 1/2; its gradient for x = 1, y = 1 is
     p - onehot(y) = (1/2, -1/2), of norm 1/sqrt(2):
 
     >>> from linfair.data import Split
-    >>> one = Split(torch.ones(3, 1), torch.ones(3, dtype=torch.int64), torch.zeros(3, dtype=torch.int64))
-    >>> data = GroupedData("ones", {"train": one}, ("no", "yes"), ("all",))
+    >>> one = Split(torch.ones(3, 1), torch.ones(3).long(), torch.zeros(3).long())
     >>> linear = nn.Linear(1, 2, bias=False)
     >>> _ = nn.init.zeros_(linear.weight)
-    >>> [row] = group_gradient_norms(linear, data)
+    >>> [row] = group_gradient_norms(linear, GroupedData("ones", {"train": one}, ("no", "yes"), ("all",)))
     >>> row.group, row.n, round(row.norm**2, 6), row.batches
     (0, 3, 0.5, 1)
     """
@@ -221,13 +221,9 @@ def group_gradient_norm_pairs(
     batch_size: int = 512,
     dtype: torch.dtype | None = None,
 ) -> list[tuple[GroupGradient, GroupGradient]]:
-    """Gradient norms of every group without and with the gates' alphas, both from one pass over the split.
+    """`group_gradient_norms` of every group without and with the gates' alphas, a pair of rows, for the price of one.
 
-    The weights' gradient is part of the one by weights and alphas, so the second norm costs nothing. Arguments are
-    those of `group_gradient_norms`; the network must have gates.
-
-    Returns:
-        For each group two rows, equal to those of `group_gradient_norms` with alpha=False and alpha=True.
+    The weights' gradient is part of the gradient by weights and alphas.
 
     Raises:
         ValueError: As `group_gradient_norms`, and for a network without gates.

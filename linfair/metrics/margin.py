@@ -6,9 +6,7 @@ paper's experiments report (Das et al., ICML 2024, Sec. 5) is, in the released c
     m(x) = p_(1)(x) - p_(2)(x),
 
 0 on the boundary, 1 where the network is certain, whether or not it is right. The theory for two classes speaks of the
-*closeness* f (1 - f), with f the probability of class 1: 1/4 on the boundary, 0 where the network is certain. The two
-say the same thing: with two classes m = |2 f - 1|, so f (1 - f) = (1 - m^2) / 4.
-
+*closeness* f (1 - f) = (1 - m^2) / 4, with f the probability of class 1: 1/4 on the boundary, 0 where it is certain.
 Fig. 14 is normalised without saying how; here every group's mean is divided by that of the largest group.
 """
 
@@ -36,13 +34,7 @@ class GroupMargin(GroupMean):
 
 
 def margin(logits: Tensor) -> Tensor:
-    """Gap between the two largest class probabilities of each input.
-
-    Args:
-        logits: Class scores, shape (n, classes), classes >= 2.
-
-    Returns:
-        Margins in [0, 1], float64, shape (n,).
+    """Gap between the two largest class probabilities of each input: in [0, 1], float64 (n,), from (n, classes).
 
     Raises:
         ValueError: For fewer than two classes, or logits that are not finite.
@@ -55,15 +47,9 @@ def margin(logits: Tensor) -> Tensor:
 
 
 def closeness(logits: Tensor) -> Tensor:
-    """Closeness to the boundary between two classes, f (1 - f) with f the softmax probability of class 1.
+    """Closeness to the boundary between two classes, f (1 - f): in [0, 1/4], float64 (n,), from logits (n, 2).
 
     It is computed as sigmoid(z) sigmoid(-z), z = h_1 - h_0, which stays exact where f rounds to 1.
-
-    Args:
-        logits: Class scores, shape (n, 2).
-
-    Returns:
-        Values in [0, 1/4], float64, shape (n,).
 
     Raises:
         ValueError: For another number of classes, or logits that are not finite.
@@ -84,8 +70,7 @@ def closeness(logits: Tensor) -> Tensor:
 def normalised(means: Sequence[float], counts: Sequence[int]) -> list[float]:
     """Each group's mean divided by that of the group with most training inputs, as in Fig. 14; nan where that is 0.
 
-    Where several groups are the largest, the divisor is the mean of theirs, so that it does not depend on how groups
-    are numbered.
+    Where several groups are the largest, the divisor is the mean of theirs.
 
     >>> normalised([0.8, 0.2], [900, 100])
     [1.0, 0.25]
@@ -98,13 +83,7 @@ def normalised(means: Sequence[float], counts: Sequence[int]) -> list[float]:
 
 
 def group_margin(logits: Tensor, groups: Tensor, counts: Sequence[int], *, level: float = 0.95) -> list[GroupMargin]:
-    """Margins of each group, from logits.
-
-    Args:
-        logits: Class scores, shape (n, classes), classes >= 2.
-        groups: Group of each input, int64, shape (n,).
-        counts: Training inputs of each group (`GroupedData.counts`); a row for each.
-        level: Of the t interval over inputs.
+    """Margins of each group, from logits (n, classes); `counts` are its training inputs (`GroupedData.counts`).
 
     Raises:
         ValueError: For logits or groups for which a mean margin is not defined.
@@ -125,41 +104,24 @@ def group_margin(logits: Tensor, groups: Tensor, counts: Sequence[int], *, level
 
 
 def group_closeness(logits: Tensor, groups: Tensor, n_groups: int, *, level: float = 0.95) -> list[GroupMean]:
-    """Mean closeness f (1 - f) of each group with a t interval over its inputs, from logits of two classes.
-
-    Args:
-        logits: Class scores, shape (n, 2).
-        groups: Group of each input, int64, shape (n,).
-        n_groups: Number of groups; a row for each.
-        level: Of the t interval over inputs.
+    """Mean `closeness` of each group with a t interval over its inputs, from logits (n, 2).
 
     Raises:
         ValueError: For another number of classes, or groups for which a mean is not defined.
-
-    >>> group_closeness(torch.zeros(2, 2), torch.tensor([0, 0]), 1)[0].mean
-    0.25
     """
     return mean_by_group(closeness(logits), groups, n_groups, level=level)
 
 
 def margin_of(model: nn.Module, data: GroupedData, split: str, *, level: float = 0.95) -> list[GroupMargin]:
-    """`group_margin` of a network on a split.
+    """`group_margin` of a network on a split, inputs at their stored position.
 
-    Inputs are taken at their stored position. Where the data set has several `views`, accuracies are averaged over them
-    but margins are not: the margin of a mean and the mean of margins differ, and one input has one distance.
-
-    Raises:
-        ValueError: As `linfair.metrics.risk.logits_on` and `group_margin`.
+    Accuracies are averaged over a data set's `views`, margins are not: one input has one distance.
     """
     logits = logits_on(model, data, split)
     return group_margin(logits, data.splits[split].a, data.counts, level=level)
 
 
 def closeness_of(model: nn.Module, data: GroupedData, split: str, *, level: float = 0.95) -> list[GroupMean]:
-    """`group_closeness` of a network on a split of a data set with two labels, inputs at their stored position.
-
-    Raises:
-        ValueError: As `linfair.metrics.risk.logits_on` and `group_closeness`.
-    """
+    """`group_closeness` of a network on a split of a data set with two labels, inputs at their stored position."""
     logits = logits_on(model, data, split)
     return group_closeness(logits, data.splits[split].a, len(data.group_names), level=level)

@@ -40,16 +40,10 @@ DIAGNOSTICS = (
 
 
 class Original:
-    """The original network (or ensemble) that others are compared with; what is asked of it often is computed once.
-
-    Args:
-        model: The network.
-        data: Its data set, or one for each member.
-    """
+    """The original network (or ensemble) that others are compared with; what is asked of it often is computed once."""
 
     def __init__(self, model: nn.Module, data: Data) -> None:
-        self.model, self.data = model, data
-        self.members = networks_of(model)
+        self.model, self.data, self.members = model, data, networks_of(model)
         self._logits: dict[str, Tensor] = {}
 
     def logits(self, split: str) -> Tensor:
@@ -67,15 +61,9 @@ def networks_of(model: nn.Module) -> list[nn.Module]:
 def answers(model: nn.Module, data: Data, split: str) -> tuple[Tensor, Tensor]:
     """What a network (or each member of an ensemble) says about a split.
 
-    Args:
-        model: The network.
-        data: Its data set, or one for each member.
-        split: One of its splits.
-
     Returns:
-        The share of the data set's `views` on which each input is predicted right, float32 (members, n), as
-        `linfair.training.correctness` has it, and the logits with inputs at their stored position, (members, n,
-        classes).
+        The share of the data set's `views` on which each input is predicted right, float32 (members, n), and the logits
+        with inputs at their stored position, (members, n, classes).
     """
     sets = [data] if isinstance(data, GroupedData) else list(data)
     y = torch.stack([one.splits[split].y for one in sets])
@@ -138,9 +126,8 @@ def measure(
     alone, original = original is None, original or Original(model, data)
     itself = model is original.model
     members = original.members if itself else networks_of(model)
-    moved = [
-        parameter_distance(one, two) for one, two in zip(members, original.members, strict=True)
-    ]  # before gates: both have the same names
+    pairs = zip(members, original.members, strict=True)
+    moved = [parameter_distance(one, two) for one, two in pairs]  # before gates: both have the same names
     gated = [one if gates.sites(one) else gates.install(one, sets[0].input_shape) for one in members]
     kept = [int(gates.kept_units(one)) for one in gated] if kept is None else kept
     seeds, epochs = range(len(members)) if seeds is None else seeds, epochs or [0] * len(members)
@@ -159,28 +146,13 @@ def measure(
             columns |= _gradients(gated[member], one, split, **options) if split in gradients else {}
             columns |= _eigenvalues(gated[member], one, split, **options) if split in curvature else {}
             measured = group_accuracy(right[member], part.a, n_groups)
+            known = {"budget": budget, "budget_units": units, "kept": kept[member], "mask_epochs": epochs[member]}
+            distance = {"distance": moved[member].distance, "relative_distance": moved[member].relative}
             for group, role, trained in zip(measured, one.roles, one.counts, strict=True):
-                rows.append(
-                    {
-                        "budget": budget,
-                        "budget_units": units,
-                        "kept": kept[member],
-                        "mask_epochs": epochs[member],
-                        "seed": seed,
-                        "split": split,
-                        "group": group.group,
-                        "group_name": one.group_names[group.group],
-                        "role": role,
-                        "n_train": trained,
-                        "n": group.n,
-                        "accuracy": group.accuracy,
-                        "low": group.low,
-                        "high": group.high,
-                        **{name: values[group.group] for name, values in columns.items()},
-                        "distance": moved[member].distance,
-                        "relative_distance": moved[member].relative,
-                    }
-                )
+                named = {"group": group.group, "group_name": one.group_names[group.group], "role": role}
+                values = {name: column[group.group] for name, column in columns.items()}
+                of_group = named | {"n_train": trained} | vars(group) | values
+                rows.append(known | {"seed": seed, "split": split} | of_group | distance)
     table = pd.DataFrame(rows)
     if alone:
         table[table.filter(regex="^(excess|churn|distance|relative)").columns] = math.nan
@@ -201,26 +173,21 @@ def _means(
     }
     for name in ("excess", "churn") if itself else ():
         found[name] = [GroupMean(row.group, row.n, 0.0, 0.0, 0.0) for row in found[name]]
-    ends = {"": "mean", "_low": "low", "_high": "high"}
-    return {
-        name + end: [getattr(row, field) for row in rows] for name, rows in found.items() for end, field in ends.items()
-    }
+    ends = (("", "mean"), ("_low", "low"), ("_high", "high"))
+    return {name + end: [getattr(row, field) for row in rows] for name, rows in found.items() for end, field in ends}
 
 
 def _gradients(model: nn.Module, data: GroupedData, split: str, **options: object) -> dict[str, list[float]]:
     """`gradient_norm` of each group, without the gates' alphas and with them."""
-    pairs = group_gradient_norm_pairs(model, data, split, **options)
-    return {
-        "gradient_norm": [weights.norm for weights, _ in pairs],
-        "gradient_norm_alpha": [both.norm for _, both in pairs],
-    }
+    kinds = zip(*group_gradient_norm_pairs(model, data, split, **options), strict=True)
+    names = ("gradient_norm", "gradient_norm_alpha")
+    return {name: [row.norm for row in rows] for name, rows in zip(names, kinds, strict=True)}
 
 
 def _eigenvalues(model: nn.Module, data: GroupedData, split: str, **options: object) -> dict[str, list[object]]:
     """The columns of `EIGENVALUES` and their evidence, a value for each group."""
     pairs, columns = top_eigenvalue_pairs(model, data, split, **options), {}
     for name, rows in zip(EIGENVALUES, zip(*pairs, strict=True), strict=True):
-        columns[name] = [row.value for row in rows]
-        columns[f"{name}_residual"] = [row.residual for row in rows]
-        columns[f"{name}_converged"] = [row.converged for row in rows]
+        for end in ("value", "residual", "converged"):
+            columns[name if end == "value" else f"{name}_{end}"] = [getattr(row, end) for row in rows]
     return columns

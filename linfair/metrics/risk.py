@@ -59,23 +59,13 @@ def check_one(model: nn.Module, data: GroupedData, split: str) -> None:
 
 
 def logits_on(model: nn.Module, data: GroupedData, split: str) -> Tensor:
-    """Logits (n, classes) of one network on a split, float64 on the CPU, inputs at their stored position.
-
-    Raises:
-        ValueError: If there is no such split, the model is an ensemble, or a logit is not finite.
-    """
+    """Finite logits (n, classes) of one network on a split, float64 on the CPU, inputs at their stored position."""
     check_one(model, data, split)
     return checked_logits(predict(model, data, split))
 
 
 def checked_logits(logits: Tensor) -> Tensor:
-    """The logits as float64 on the CPU, after checking that they are (n, classes >= 2) and finite.
-
-    >>> checked_logits(torch.tensor([[0.0, float("nan")]]))
-    Traceback (most recent call last):
-    ...
-    ValueError: logits of 1 of 1 inputs are not finite (first: input 0); the network diverged: train it at a lower rate
-    """
+    """The logits as float64 on the CPU, after checking that they are (n, classes >= 2) and finite."""
     if logits.ndim != 2 or logits.shape[1] < 2:
         raise ValueError(f"logits must have shape (n, classes >= 2), got {tuple(logits.shape)}")
     logits = logits.detach().cpu().double()
@@ -95,11 +85,7 @@ def check_shapes(one: Tensor, two: Tensor) -> None:
 
 
 def values_by_group(values: Tensor, groups: Tensor, n_groups: int) -> list[np.ndarray]:
-    """The values (n,) of each group, float64: one array for every group of the data set, checked as `check_groups`.
-
-    >>> [part.tolist() for part in values_by_group(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([1, 0, 1]), 2)]
-    [[2.0], [1.0, 3.0]]
-    """
+    """The values (n,) of each group, float64: one array for every group of the data set, checked as `check_groups`."""
     check_groups(values, groups, n_groups)
     numbers, a = values.detach().cpu().double().numpy(), groups.cpu().numpy()
     return [numbers[a == group] for group in range(n_groups)]
@@ -110,14 +96,9 @@ def mean_by_group(values: Tensor, groups: Tensor, n_groups: int, *, level: float
 
     The network is held fixed: the interval says what other inputs of the group would give, not another training.
 
-    Args:
-        values: One number for each input, shape (n,).
-        groups: Group of each input, int64, shape (n,).
-        n_groups: Number of groups; a row for each.
-        level: Confidence level.
-
     Raises:
-        ValueError: As `values_by_group`.
+        ValueError: If `values` and `groups` do not both have shape (n,), a value is not finite, or a group has no
+            inputs.
 
     >>> row = mean_by_group(torch.tensor([1.0, 3.0, 5.0]), torch.tensor([0, 0, 1]), 2)[0]
     >>> row.group, row.n, row.mean
@@ -131,11 +112,7 @@ def mean_by_group(values: Tensor, groups: Tensor, n_groups: int, *, level: float
 
 
 def losses(logits: Tensor, y: Tensor) -> Tensor:
-    """Cross entropy of each input in nats, float64, (n,), from logits (n, classes) and labels (n,) that fit them.
-
-    >>> round(losses(torch.zeros(1, 2), torch.tensor([0])).item(), 6)  # log 2
-    0.693147
-    """
+    """Cross entropy of each input in nats, float64, (n,), from logits (n, classes) and labels (n,) that fit them."""
     logits, y = checked_logits(logits), y.cpu()
     if y.shape != logits.shape[:1]:
         raise ValueError(f"{len(logits)} inputs need labels of shape ({len(logits)},), got {tuple(y.shape)}")
@@ -145,14 +122,7 @@ def losses(logits: Tensor, y: Tensor) -> Tensor:
 
 
 def group_risk(logits: Tensor, y: Tensor, groups: Tensor, n_groups: int, *, level: float = 0.95) -> list[GroupMean]:
-    """Group risk J(theta; S^a), the mean cross entropy of each group in nats, from logits.
-
-    Args:
-        logits: Class scores, shape (n, classes), classes >= 2.
-        y: Labels, int64, shape (n,).
-        groups: Group of each input, int64, shape (n,).
-        n_groups: Number of groups; a row for each.
-        level: Of the t interval over inputs.
+    """Group risk J(theta; S^a), the mean cross entropy of each group in nats, from logits (n, classes).
 
     Raises:
         ValueError: For logits, labels or groups for which the risk is not defined.
@@ -166,17 +136,9 @@ def group_risk(logits: Tensor, y: Tensor, groups: Tensor, n_groups: int, *, leve
 def excessive_loss(
     logits: Tensor, original: Tensor, y: Tensor, groups: Tensor, n_groups: int, *, level: float = 0.95
 ) -> list[GroupMean]:
-    """Excessive loss R(a) = J(theta~; S^a) - J(theta*; S^a) of each group, from the two networks' logits.
+    """Excessive loss R(a) = J(theta~; S^a) - J(theta*; S^a) of each group, from both networks' logits (n, classes).
 
     Both networks see the same inputs, so the interval is that of the mean difference of the two losses of an input.
-
-    Args:
-        logits: Of the linearized network, shape (n, classes).
-        original: Of the original network, the same shape.
-        y: Labels, int64, shape (n,).
-        groups: Group of each input, int64, shape (n,).
-        n_groups: Number of groups; a row for each.
-        level: Of the t interval over inputs.
 
     Raises:
         ValueError: If the shapes differ, or for logits, labels or groups for which the risk is not defined.
@@ -193,7 +155,8 @@ def risk_of(model: nn.Module, data: GroupedData, split: str, *, level: float = 0
     """`group_risk` of a network on a split, inputs at their stored position.
 
     Raises:
-        ValueError: As `logits_on` and `group_risk`.
+        ValueError: If there is no such split, the model is an ensemble, a logit is not finite, or a group has no
+            inputs there; so do `excess_of`, `margin_of`, `closeness_of` and `churn_of`.
     """
     logits = logits_on(model, data, split)
     part = data.splits[split]
@@ -205,15 +168,7 @@ def excess_of(
 ) -> list[GroupMean]:
     """`excessive_loss` of a linearized network over the original on a split, inputs at their stored position.
 
-    Args:
-        model: The linearized network.
-        original: The network it was linearized from, or the 100 % control: that isolates linearization from training.
-        data: Data set of both.
-        split: One of `data.splits`.
-        level: Of the t interval over inputs.
-
-    Raises:
-        ValueError: As `logits_on` and `excessive_loss`.
+    The 100 % control in the original's place isolates linearization from training.
     """
     one, two = logits_on(model, data, split), logits_on(original, data, split)
     part = data.splits[split]
@@ -234,9 +189,6 @@ def disparity(rows: Sequence[GroupMean | GroupAccuracy], *, worst: str) -> Dispa
     Args:
         rows: A row per group: accuracies, risks, excessive losses, margins, churn.
         worst: `low` where small values are bad (accuracy, margin), `high` where large ones are (risk, churn).
-
-    Returns:
-        The record; equal groups are taken in order of their number.
 
     Raises:
         ValueError: For fewer than two groups, a value that is not finite, or another `worst`.
@@ -265,10 +217,7 @@ def disparity(rows: Sequence[GroupMean | GroupAccuracy], *, worst: str) -> Dispa
 
 
 def fairness_violation(excess: Sequence[GroupMean]) -> Disparity:
-    """Fairness violation max_{a, a'} |R(a) - R(a')| of the excessive losses R; the worst group has the largest.
-
-    Args:
-        excess: Rows of `excessive_loss`.
+    """Fairness violation max_{a, a'} |R(a) - R(a')| of the rows of `excessive_loss`; the worst group has the largest.
 
     Raises:
         ValueError: For fewer than two groups.

@@ -1,23 +1,19 @@
 """Proposition 4.1: how well n line segments follow a strictly convex function.
 
-For a strictly convex f on [lo, hi] the best line on a piece [u, v] is the chord, moved down by half of its largest
-height above f. With the Bregman divergence B(x, t) = f(x) - f(t) - f'(t) (x - t), t the point whose tangent is
-parallel to the chord,
+The best line on a piece [u, v] is the chord, moved down by half of its largest height above f. With the Bregman
+divergence B(x, t) = f(x) - f(t) - f'(t) (x - t), t the point whose tangent is parallel to the chord,
 
     B(u, t) = B(v, t) = 2 e(u, v),    e(u, v) = the sup-norm error of the best line on [u, v].
 
-The line runs e below f at both ends and e above it at t. e grows with the piece, so the n knots that are best give all
-pieces the same error E_n; two neighbours then meet at f - E_n: *the best approximation is continuous although nothing
-asked for it*. Its error falls as E_n ~ (1/16) (integral of sqrt(f''))^2 / n^2, which is the rate of Prop. 4.1 (Das et
-al., ICML 2024, Sec. 4, after Liu and Liang, 2021) and its constant.
-
-Knots are free here. Equally spaced ones need a bounded f'': for -sqrt(x) on [0, 1] their error falls only as n^(-1/2).
+e grows with the piece, so the best n knots give all pieces the same error E_n, and neighbours meet at f - E_n: nothing
+asked for a continuous approximation, but the best one is. E_n ~ (1/16) (integral of sqrt(f''))^2 / n^2 is the rate of
+Prop. 4.1 (Das et al., ICML 2024, Sec. 4, after Liu and Liang, 2021) and its constant.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import pairwise, product
 from typing import NamedTuple
 
 import numpy as np
@@ -39,17 +35,14 @@ class ConvexFunction:
     limit: float  #: The limit of n^2 E_n, that is (integral of sqrt(f''))^2 / 16
 
 
-def _softplus(x: float) -> float:
-    return math.log1p(math.exp(x))
-
-
 FUNCTIONS: Mapping[str, ConvexFunction] = {
     "square": ConvexFunction("x^2", lambda x: x * x, lambda x: 2 * x, 0.0, 1.0, 1 / 8),
     "fourth": ConvexFunction("x^4", lambda x: x**4, lambda x: 4 * x**3, 0.0, 1.0, 3 / 16),
     "exp": ConvexFunction("e^x", math.exp, math.exp, 0.0, 1.0, (math.sqrt(math.e) - 1) ** 2 / 4),
     "inverse": ConvexFunction("1/x", lambda x: 1 / x, lambda x: -1 / x**2, 0.25, 4.0, 9 / 8),
     "softplus": ConvexFunction(
-        r"\log(1+e^x)", _softplus, lambda x: 1 / (1 + math.exp(-x)), -4.0, 4.0, math.atan(math.tanh(1)) ** 2
+        *(r"\log(1+e^x)", lambda x: math.log1p(math.exp(x)), lambda x: 1 / (1 + math.exp(-x))),
+        *(-4.0, 4.0, math.atan(math.tanh(1)) ** 2),
     ),
     "root": ConvexFunction(
         r"-\sqrt{x}", lambda x: -math.sqrt(x), lambda x: -0.5 / math.sqrt(x) if x else -math.inf, 0.0, 1.0, 1 / 4
@@ -72,11 +65,6 @@ class Approximation:
         """Number of segments."""
         return len(self.knots) - 1
 
-    @property
-    def slopes(self) -> tuple[float, ...]:
-        """Slope of each segment; strictly ascending."""
-        return tuple((np.diff(self.values) / np.diff(self.knots)).tolist())
-
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Value at points of [low, high]."""
         return np.interp(x, self.knots, self.values)
@@ -97,17 +85,10 @@ def line_error(function: ConvexFunction, low: float, high: float) -> float:
 
 
 def approximate(function: ConvexFunction, n: int) -> Approximation:
-    """Best approximation by n line segments with free knots.
+    """Best approximation by n >= 1 line segments with free knots.
 
-    From the left end, each knot follows from the one before for a trial error E: first the point t with B(u, t) = 2 E,
-    then the v > t with B(v, t) = 2 E. E is the root of (error of what is left for the last segment) - E.
-
-    Args:
-        function: What to approximate.
-        n: Number of segments, at least 1.
-
-    Returns:
-        The approximation.
+    From the left end, each knot u gives the next one v for a trial error E: first the point t with B(u, t) = 2 E, then
+    v > t with B(v, t) = 2 E. E is the root of (error of what is left for the last segment) - E, which falls with E.
 
     Raises:
         ValueError: If n < 1, or the function is not strictly convex on a grid of 65 points.
@@ -125,20 +106,20 @@ def approximate(function: ConvexFunction, n: int) -> Approximation:
             f"{function.name} is not strictly convex on [{function.low:g}, {high:g}]: Prop. 4.1 is about strictly "
             "convex functions; cut the interval where the curvature changes sign"
         )
+
+    def left_over(error: float) -> float:
+        knots = _walk(function, n, error)
+        return (line_error(function, knots[-1], high) if len(knots) == n else 0.0) - error
+
     error = line_error(function, function.low, high)
     if n > 1:
-        error = brentq(lambda e: _left_over(function, n, e), error * 1e-4 / n**2, error, xtol=1e-18, rtol=1e-14)
-    knots = [*_walk(function, n, error), high]
+        error = brentq(left_over, error * 1e-4 / n**2, error, xtol=1e-18, rtol=1e-14)
+    knots = (*_walk(function, n, error), high)
     if len(knots) != n + 1:
         raise ValueError(f"{function.name}: {n} segments are finer than float64 resolves; take a smaller n")
-    errors = [line_error(function, u, v) for u, v in zip(knots, knots[1:], strict=False)]
+    errors = [line_error(function, u, v) for u, v in pairwise(knots)]
     error = max(errors)
-    return Approximation(
-        error=error,
-        knots=tuple(knots),
-        values=tuple(f(knot) - error for knot in knots),
-        spread=(error - min(errors)) / error,
-    )
+    return Approximation(error, knots, tuple(f(knot) - error for knot in knots), (error - min(errors)) / error)
 
 
 def _finite(value: float) -> float:
@@ -149,17 +130,13 @@ def _next_knot(function: ConvexFunction, u: float, error: float) -> float:
     """The end of the longest piece from u with that error; the right end if it is not exhausted there."""
     f, slope, high = function.value, function.slope, function.high
 
-    def before(t: float) -> float:
-        return _finite(f(u) - f(t) - slope(t) * (u - t) - 2 * error) if t > u else -2 * error
+    def gap(x: float, t: float) -> float:
+        return f(x) - f(t) - slope(t) * (x - t) - 2 * error
 
-    if before(high) <= 0:
+    if _finite(gap(u, high)) <= 0:
         return high
-    t = brentq(before, u, high, xtol=1e-17, rtol=1e-15)
-
-    def after(v: float) -> float:
-        return f(v) - f(t) - slope(t) * (v - t) - 2 * error
-
-    return high if after(high) <= 0 else brentq(after, t, high, xtol=1e-17, rtol=1e-15)
+    t = brentq(lambda t: _finite(gap(u, t)) if t > u else -2 * error, u, high, xtol=1e-17, rtol=1e-15)
+    return high if gap(high, t) <= 0 else brentq(gap, t, high, args=(t,), xtol=1e-17, rtol=1e-15)
 
 
 def _walk(function: ConvexFunction, n: int, error: float) -> list[float]:
@@ -170,20 +147,16 @@ def _walk(function: ConvexFunction, n: int, error: float) -> list[float]:
     return knots if knots[-1] < function.high else knots[:-1]
 
 
-def _left_over(function: ConvexFunction, n: int, error: float) -> float:
-    """Error of the n-th piece minus the error of the others: falls with the error, 0 where all are equal."""
-    knots = _walk(function, n, error)
-    return (line_error(function, knots[-1], function.high) if len(knots) == n else 0.0) - error
-
-
 def even_error(function: ConvexFunction, n: int) -> float:
     """Sup-norm error with n pieces of equal length, each with its best line; never below `approximate`'s.
 
-    >>> even_error(FUNCTIONS["root"], 16) / even_error(FUNCTIONS["root"], 64)  # 4 = 2^2, not 4^2
+    It falls as n^-2 too where f'' is bounded, for -sqrt(x) on [0, 1] only as n^(-1/2):
+
+    >>> even_error(FUNCTIONS["root"], 16) / even_error(FUNCTIONS["root"], 64)
     2.0
     """
     knots = np.linspace(function.low, function.high, n + 1).tolist()
-    return max(line_error(function, u, v) for u, v in zip(knots, knots[1:], strict=False))
+    return max(line_error(function, u, v) for u, v in pairwise(knots))
 
 
 class Rate(NamedTuple):
@@ -212,15 +185,10 @@ def fit_rate(n: Sequence[float], errors: Sequence[float]) -> Rate:
 
 
 def rate_table(n: Sequence[int], *, functions: Sequence[str] = tuple(FUNCTIONS)) -> pd.DataFrame:
-    """Error against the number of segments.
+    """Error against the number of segments, a row for each function (keys of `FUNCTIONS`) and n.
 
-    Args:
-        n: Numbers of segments.
-        functions: Keys of `FUNCTIONS`.
-
-    Returns:
-        A row for each function and n: `function`, `name`, `n`, `error` (free knots), `scaled` (n^2 error), `limit` (of
-        `scaled`), `even` (error with equally spaced knots), `spread` (see `Approximation`).
+    Columns `function`, `name`, `n`, `error` (free knots), `scaled` (n^2 error), `limit` (of `scaled`), `even` (error
+    with equally spaced knots), `spread` (see `Approximation`).
     """
     rows = []
     for key, count in product(functions, n):

@@ -1,20 +1,16 @@
 """Theorem 4.4 and Appendix A.2: the excessive loss of a group, bounded by its gradient norm and its Hessian.
 
-Statement (Das et al., ICML 2024), theta the original network, theta~ the linearized one, d = theta~ - theta:
+Das et al., ICML 2024: with theta the original network, theta~ the linearized one, d = theta~ - theta, and g_a, H_a the
+gradient and Hessian of J(theta; S_a),
 
-    R(a) <= |g_a| |d| + 1/2 lambda(H_a) |d|^2 + O(|d|^3),    g_a, H_a gradient and Hessian of J(theta; S_a).
+    R(a) = d . g_a + 1/2 d . H_a d + remainder <= |g_a| |d| + 1/2 lambda(H_a) |d|^2 + O(|d|^3).
 
-Proof (A.2): Taylor's expansion around theta, then Cauchy-Schwarz and the Rayleigh quotient term by term,
+It takes a J that is twice differentiable all the way (a ReLU network's gradient jumps wherever a unit switches), and an
+R(a) that depends on the parameters alone. A ReLU that becomes the identity changes no weight: `alpha=True` counts the
+gates' alphas among the parameters, with alpha = 1 the original.
 
-    R(a) = d . g_a + 1/2 d . H_a d + remainder,    d . g_a <= |g_a| |d|,    d . H_a d <= lambda_max(H_a) |d|^2.
-
-Assumptions: J is twice differentiable along the whole way from theta to theta~ (with ReLUs it is not: the gradient
-jumps wherever a unit switches), and R(a) depends on the parameters alone. The second fails as printed: turning a ReLU
-into the identity changes the function and no weight. `alpha=True` repairs it by counting the gates' alphas among the
-parameters, J(theta, alpha), with alpha = 1 the original.
-
-Check: O(|d|^3) can hide anything, so the right side is evaluated *without* it, on real networks. The two inequalities
-of A.2 are algebra and cannot fail; the statement fails, R(a) > right side, where the remainder outweighs their slack.
+O(|d|^3) can hide anything, so the right side is evaluated *without* it: the statement fails where the remainder
+outweighs the slack of Cauchy-Schwarz and of the Rayleigh quotient.
 """
 
 import math
@@ -93,10 +89,7 @@ class BoundRow(Expansion):
 
 @dataclass(frozen=True, kw_only=True)
 class Step(Expansion):
-    """The expansion of one group's excess at a part of the way from the original to the linearized network.
-
-    The remainder is of order t^3 where no unit switches on the way, else of a lower one.
-    """
+    """The expansion of one group's excess at a part of the way from the original to the linearized network."""
 
     group: int  #: Number of the group
     n: int  #: Inputs of the group
@@ -105,21 +98,15 @@ class Step(Expansion):
 
 @dataclass(frozen=True)
 class Ranking:
-    """How well one quantity orders the groups as another does; nan where one of them is constant."""
+    """How well one quantity orders n groups as another does; nan where one of them is constant."""
 
-    n: int  #: Number of groups
+    n: int
     spearman: float  #: Rank correlation
     kendall: float  #: Kendall's tau b
 
 
 def expand(excess: float, gradient: Tensor, product: Callable[[Tensor], Tensor], step: Tensor) -> Expansion:
-    """Taylor's expansion of a measured excess to second order, from g, v -> H v (both at theta) and the step d.
-
-    A quadratic is its own expansion: J(t) = t^2 from t = 1 to t = 3 has excess 8 = 2 * 2 + 1/2 * 2 * 2^2:
-
-    >>> expand(8.0, torch.tensor([2.0]), lambda v: 2 * v, torch.tensor([2.0]))
-    Expansion(excess=8.0, linear=4.0, quadratic=4.0, remainder=0.0)
-    """
+    """Taylor's expansion of a measured excess to second order, from g, v -> H v (both at theta) and the step d."""
     linear = float(step @ gradient)
     quadratic = 0.5 * float(step @ product(step))
     return Expansion(excess, linear, quadratic, excess - linear - quadratic)
@@ -136,7 +123,7 @@ def excess_bound(
     batch_size: int = 512,
     dtype: torch.dtype | None = torch.float64,
 ) -> list[BoundRow]:
-    """Both sides of Theorem 4.4 for every group, batch norm folded first.
+    """Both sides of Theorem 4.4, a row for each group; batch norm is folded first.
 
     Args:
         model: The linearized network, gates binary or not.
@@ -148,9 +135,6 @@ def excess_bound(
         batch_size: Inputs of one pass: bounds the memory, not the value.
         dtype: Precision of the networks' arithmetic; None is their own. An inequality deserves float64.
 
-    Returns:
-        One row for each group.
-
     Raises:
         ValueError: If the two networks, folded, do not have the same parameters, if alphas are asked of a linearized
             network without gates, or as `linfair.metrics.gradients.ParameterRisk`.
@@ -158,12 +142,10 @@ def excess_bound(
     A linear classifier, moved along its first weight, has no kinks, and a short step next to no remainder:
 
     >>> from linfair.data import Split
-    >>> one = Split(torch.ones(3, 1), torch.ones(3, dtype=torch.int64), torch.zeros(3, dtype=torch.int64))
-    >>> data = GroupedData("ones", {"train": one}, ("no", "yes"), ("all",))
-    >>> theta, moved = nn.Linear(1, 2, bias=False), nn.Linear(1, 2, bias=False)
-    >>> with torch.no_grad():
-    ...     _ = theta.weight.zero_(), moved.weight.zero_(), moved.weight[0].fill_(0.1)
-    >>> [row] = excess_bound(moved, theta, data)
+    >>> one = Split(torch.ones(3, 1), torch.ones(3).long(), torch.zeros(3).long())
+    >>> theta, moved = (nn.Linear(1, 2, bias=False).requires_grad_(False) for _ in range(2))
+    >>> _ = theta.weight.zero_(), moved.weight.zero_(), moved.weight[0].fill_(0.1)
+    >>> [row] = excess_bound(moved, theta, GroupedData("ones", {"train": one}, ("no", "yes"), ("all",)))
     >>> round(row.linear, 4), round(row.quadratic, 5), abs(row.remainder) < 1e-6, row.holds
     (0.05, 0.00125, True, True)
     """
@@ -174,7 +156,7 @@ def excess_bound(
     for top, far in top_eigenvalue_pairs(before.model, data, split, tol=tol, **options):
         (index,) = before.positions(top.group, "exact")
         gradient = before.gradient(index)
-        found = expand(_risk(after, index) - _risk(before, index), gradient, hessian_product(before, index), step)
+        found = expand(after.value(index) - before.value(index), gradient, hessian_product(before, index), step)
         rows.append(
             BoundRow(
                 **vars(found),
@@ -201,21 +183,10 @@ def remainders(
     steps: Sequence[float] = (1.0, 0.3, 0.1, 0.03, 0.01),
     batch_size: int = 512,
 ) -> list[Step]:
-    """The expansion on the way from the original to the linearized network, alphas among the parameters, in float64.
+    """The expansion at parts t (`steps`) of the way to the linearized network, a row for each group and t, in float64.
 
-    Theorem 4.4 calls the remainder O(|d|^3). Halving d must then divide it by eight; where units switch on the way, the
-    gradient jumps and it does not.
-
-    Args:
-        model: The linearized network.
-        original: The network it was linearized from.
-        data: Data set of both.
-        split: One of `data.splits`.
-        steps: Parts t of the way.
-        batch_size: Inputs of one pass.
-
-    Returns:
-        One row for each group and step, steps in the order given.
+    Arguments are those of `excess_bound`; alphas are among the parameters. A remainder of O(|d|^3) falls with t^3;
+    where units switch on the way, the gradient jumps and it does not.
 
     Raises:
         ValueError: As `excess_bound`.
@@ -226,23 +197,19 @@ def remainders(
     rows = []
     for group in before.check_groups(None):
         (index,) = before.positions(group, "exact")
-        gradient, product, risk = before.gradient(index), hessian_product(before, index), _risk(before, index)
+        gradient, product, risk = before.gradient(index), hessian_product(before, index), before.value(index)
         for t in steps:
             with torch.no_grad():  # `after` becomes the network on the way; its buffers are all folded
                 vector_to_parameters(start + t * (end - start), after.parameters)
-            found = expand(_risk(after, index) - risk, gradient, product, t * (end - start))
+            found = expand(after.value(index) - risk, gradient, product, t * (end - start))
             rows.append(Step(**vars(found), group=group, n=len(index), t=t))
     return rows
 
 
 def ranking(rows: Sequence[BoundRow], term: str = "bound") -> Ranking:
-    """Whether the bound, or one of its terms, orders the groups as R(a) does.
+    """Whether the bound, or another attribute `term` of `excess_bound`'s rows, orders the groups as R(a) does.
 
     A bound that is far from tight may still tell who loses most; it may also hold and tell nothing.
-
-    Args:
-        rows: Rows of `excess_bound`, one for each group.
-        term: An attribute of the rows: `bound`, `first`, `second`, `gradient_norm`, `eigenvalue`, ...
 
     Raises:
         ValueError: For fewer than two groups or an unknown term.
@@ -262,28 +229,14 @@ def _both(
     model: nn.Module, original: nn.Module, data: GroupedData, split: str, *, alpha: bool, **options: object
 ) -> tuple[ParameterRisk, ParameterRisk]:
     """Risks of the original and of the linearized network, batch norm folded, as functions of the same parameters."""
-    if alpha and not sites(model):
-        raise ValueError(f"{type(model).__name__} has no gates, so alpha=True has nothing to add; use alpha=False")
     if sites(model) and not sites(original):
         original = install(original, data.input_shape)
-    networks = (fold_batch_norm(one) for one in (original, model))
-    before, after = (ParameterRisk(one, data, split, alpha=alpha, **options) for one in networks)
-    one, two = _names(before), _names(after)
+    risks = [ParameterRisk(fold_batch_norm(one), data, split, alpha=alpha, **options) for one in (original, model)]
+    one, two = ([f"{name} {tuple(value.shape)}" for name, value in risk.named.items()] for risk in risks)
     if one != two:
         differ = sorted(set(one) ^ set(two)) or one[:1]
         raise ValueError(
             "the two networks, batch norm folded, have no common parameter space, so no distance: they differ at "
             f"{', '.join(differ[:4])}; compare a network with the one it was linearized from"
         )
-    return before, after
-
-
-def _names(risk: ParameterRisk) -> list[str]:
-    """Name and shape of each parameter, in the order of flat vectors."""
-    by_id = {id(value): name for name, value in risk.model.named_parameters()}
-    return [f"{by_id[id(value)]} {tuple(value.shape)}" for value in risk.parameters]
-
-
-def _risk(risk: ParameterRisk, index: Tensor) -> float:
-    """J over the inputs at positions index."""
-    return sum(risk.mean_loss(part, len(index)).item() for part in index.split(risk.batch_size))
+    return tuple(risks)

@@ -1,13 +1,11 @@
-"""Batch norm in evaluation mode as what it is: a scale and a shift.
+"""Batch norm in evaluation mode as a scale and a shift.
 
-With running mean m and variance v fixed, batch norm computes
+With running mean m and variance v fixed,
 
     gamma (x - m) / sqrt(v + eps) + beta = s x + t,    s = gamma / sqrt(v + eps),    t = beta - s m.
 
 The Taylor expansion of Theorem 4.4 (Das et al., ICML 2024) sees parameters only; m and v are not parameters, though
-fine-tuning moves them and with them the function. Folded, they are part of s and t, which are parameters: behind a
-convolution or linear layer s and t go into its weight and bias, elsewhere (pre-activation networks) they become an
-`Affine` layer.
+fine-tuning moves them and with them the function. Folded into s and t, they are.
 """
 
 import copy
@@ -48,16 +46,10 @@ class _Tracer(fx.Tracer):
 
 
 def fold_batch_norm(network: nn.Module) -> nn.Module:
-    """Copy a network, in evaluation mode, with every batch norm folded; it computes the same.
+    """Copy a network, gated or not, in evaluation mode, with every batch norm folded; it computes the same.
 
     A batch norm goes into the convolution or linear layer before it where that layer's output goes nowhere else and
     torch.fx can trace the network; any other becomes an `Affine` layer under its name.
-
-    Args:
-        network: A network, gated or not; it is left as it is.
-
-    Returns:
-        The copy; one without batch norm is returned as a plain copy.
 
     Raises:
         ValueError: For a batch norm without running statistics, which is no fixed scale and shift.

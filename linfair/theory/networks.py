@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from itertools import product
+from itertools import pairwise, product
 
 import pandas as pd
 import torch
@@ -35,9 +35,8 @@ def _hidden(weights: list[float], biases: list[float], out: list[float], shift: 
 def zigzag(widths: Sequence[int]) -> nn.Sequential:
     """A network that reaches the product of (1 + width) on R: no network of these widths has more pieces.
 
-    A layer of w >= 3 units computes a zigzag of 1 + w pieces, without a flat one, that turns at -1 and 1 in turn: one
-    unit looks to the left, relu(b - x), the others to the right. The next layer's bends lie between its lowest and its
-    highest turn, so each piece of the one meets each bend of the other.
+    A layer of w >= 3 units computes a zigzag of 1 + w pieces that turns at -1 and 1 in turn: one unit looks to the
+    left, relu(b - x), the others to the right. The next layer bends between -1 and 1, so on each of these pieces.
 
     Raises:
         ValueError: If a layer has fewer than 3 units: it has a flat piece or two slopes of one sign.
@@ -75,30 +74,23 @@ def reached(widths: Sequence[Sequence[int]]) -> pd.DataFrame:
     >>> reached([(3,), (3, 3)]).values.tolist()
     [['3', 4, 4, 4], ['3-3', 16, 16, 24]]
     """
-    rows = [
-        ("-".join(map(str, one)), pieces(zigzag(one)).count, pieces_bound_kept(one), pieces_bound(one))
-        for one in widths
-    ]
-    return pd.DataFrame(rows, columns=["widths", "pieces", "bound_kept", "bound"])
+    counts = [(pieces(zigzag(one)).count, pieces_bound_kept(one), pieces_bound(one)) for one in widths]
+    table = pd.DataFrame(counts, columns=["pieces", "bound_kept", "bound"])
+    table.insert(0, "widths", ["-".join(map(str, one)) for one in widths])
+    return table
 
 
 def counts_of_random_networks(
     widths: Sequence[Sequence[int]], *, shares: Sequence[float] = (1.0, 0.75, 0.5, 0.25, 0.0), seeds: Sequence[int]
 ) -> pd.DataFrame:
-    """Pieces on R of random networks as more and more of their ReLUs are replaced by the identity.
+    """Pieces on R of `random_network`s as more and more of their ReLUs are replaced by the identity.
 
-    The networks are `random_network`'s; each seed's random order of units decides which are replaced, so that the masks
-    of one seed are nested.
-
-    Args:
-        widths: Hidden layers of each architecture.
-        shares: Shares of ReLUs kept.
-        seeds: Seeds.
+    Each seed's random order of units decides which are replaced, so that the masks of one seed are nested.
 
     Returns:
-        A row for each architecture, seed and share: `widths` (as `8-8`), `seed`, `share`, `kept`, `pieces`,
-        `bound_kept`, `bound` (as printed, for all units), `printed_with_kept` (the printed formula with kept counts put
-        for the widths), `pieces_full` (of the same network with all ReLUs).
+        A row for each of `widths` (hidden layers), seed and share of ReLUs kept: `widths` (as `8-8`), `seed`, `share`,
+        `kept`, `pieces`, `bound_kept`, `bound` (as printed, for all units), `printed_with_kept` (the printed formula
+        with kept counts put for the widths), `pieces_full` (of the same network with all ReLUs).
     """
     rows = []
     for layers, seed in product(widths, seeds):
@@ -127,7 +119,7 @@ def random_network(widths: Sequence[int], *, seed: int) -> nn.Sequential:
     generator = torch.Generator().manual_seed(seed)
     sizes = [1, *widths, 1]
     layers = []
-    for inputs, outputs in zip(sizes, sizes[1:], strict=False):
+    for inputs, outputs in pairwise(sizes):
         linear = nn.Linear(inputs, outputs).double()
         nn.init.normal_(linear.weight, std=(2 / inputs) ** 0.5, generator=generator)
         nn.init.normal_(linear.bias, generator=generator)

@@ -1,28 +1,13 @@
 """Proposition 4.3: whether every group loses, R(a) >= 0.
 
-Statement (Das et al., ICML 2024): with theta implementing the optimal decision boundary,
+Das et al., ICML 2024: with theta implementing the optimal decision boundary,
 
     R(a) = J(theta~; S^a) - J(theta; S^a) >= 0    for any group a,
 
-"where all the models are assumed to be trained to achieve their best possible performance".
-
-Assumptions: optimality of theta over all networks gives J(theta~; S) >= J(theta; S) for the *whole* sample. The step to
-each group needs more: that theta minimises every J(.; S^a) at once, as it does where no two groups put different labels
-on one input.
-
-Check: over trained networks, the share of seeds with R(a) >= 0 for each group, in training and test data
-(`optimality_shares`); it could be 1 everywhere, and is printed if it is not. And `counterexample`: networks that are at
-their exact best, each within its class, where the minority gains from linearization.
-
-The counterexample in closed form. x is -1, 0 or 1. At -1 and at 1 there are 3 majority points with label 0 and 1
-minority point with label 1; at 0 there are 7 majority points with label 1 and one with label 0. A network with two
-ReLUs can put any probability on each of the three x, so its best are the shares 1/4, 7/8, 1/4 of label 1. With the
-ReLUs removed the logit is w x + b; the sample is symmetric in x and the risk strictly convex, so w = 0, and b gives the
-overall share 9/16 everywhere. Hence for the minority, whose labels are all 1,
-
-    R(minority) = log(1/4) - log(9/16) = log(4/9) = -0.81 < 0,
-
-and its accuracy rises from 0 to 1, while the sample as a whole loses: the full class served the majority better.
+"where all the models are assumed to be trained to achieve their best possible performance". Optimality over all
+networks gives J(theta~; S) >= J(theta; S) for the *whole* sample; for each group it takes a theta that minimises every
+J(.; S^a) at once. Checked by the share of seeds with R(a) >= 0 in trained networks (`optimality_shares`), and by
+networks at their exact best whose minority gains (`counterexample`).
 """
 
 import math
@@ -50,16 +35,12 @@ class Counterexample:
 
 
 def optimality_shares(table: pd.DataFrame, *, by: Sequence[str] = ("split", "group")) -> pd.DataFrame:
-    """How often R(a) >= 0, over seeds.
+    """How often R(a) >= 0 over seeds: `n` seeds, `count`, `share` with its Wilson interval `low`, `high`, mean excess.
 
     Args:
         table: Columns `seed`, `excess` and those of `by`; a study's table has them. Rows without an excess are left
             out. Drop the original and the control first: their R(a) is 0, or the effect of training alone.
         by: Columns that say what is one group: add `budget`, `arm` or `method` where the table holds several.
-
-    Returns:
-        A row for each combination: the columns of `by`, `n` seeds, `count` of them with R(a) >= 0, `share` with its
-        Wilson interval `low`, `high`, and the mean excess `mean`.
 
     Raises:
         ValueError: If a column is missing, a seed appears twice in a combination, or nothing is left to count.
@@ -79,20 +60,24 @@ def optimality_shares(table: pd.DataFrame, *, by: Sequence[str] = ("split", "gro
             f"{twice} rows repeat a seed within {by}; name in by=... the columns that tell them apart "
             "(budget, arm, method, ...)"
         )
-    found = known.groupby(by, sort=False, observed=True)["excess"].agg(
-        n="size", count=lambda values: int((values >= 0).sum()), mean="mean"
-    )
-    found = found.reset_index()
+    groups = known.assign(loses=known["excess"] >= 0).groupby(by, sort=False, observed=True, as_index=False)
+    found = groups.agg(n=("excess", "size"), count=("loses", "sum"), mean=("excess", "mean"))
     found["share"] = found["count"] / found["n"]
     found[["low", "high"]] = [wilson(share, n) for share, n in zip(found["share"], found["n"], strict=True)]
     return found[[*by, "n", "count", "share", "low", "high", "mean"]]
 
 
 def counterexample() -> Counterexample:
-    """The module's counterexample as data and networks in float64.
+    """Networks at their exact best, each within its class, whose minority gains; in float64.
 
-    The logit difference of the original is b + c relu(x) + c relu(-x), b = logit(7/8), b + c = logit(1/4). With both
-    ReLUs removed the two terms cancel and b alone is left, fine-tuned to logit(9/16).
+    x is -1, 0 or 1. At -1 and at 1 there are 3 majority points with label 0 and 1 minority point with label 1; at 0
+    there are 7 majority points with label 1 and one with label 0. The original's logit difference, b + c relu(x) +
+    c relu(-x) with b = logit(7/8) and b + c = logit(1/4), gives every x its share of label 1. Without ReLUs it is
+    linear in x; the sample is symmetric and the risk convex, so the best is b alone, logit(9/16), and for the minority
+
+        R(minority) = log(1/4) - log(9/16) = log(4/9) = -0.81 < 0,
+
+    though the sample as a whole loses.
 
     >>> [round(value, 4) for value in counterexample().excess]
     [0.3624, -0.8109]

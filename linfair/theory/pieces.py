@@ -1,21 +1,16 @@
 """Proposition 4.2 and Appendix B.1: how many linear pieces a ReLU network R -> R has, counted exactly.
 
-The network is carried through its layers as what it is, a piecewise linear function of one variable: a list of break
-points and, on each piece, slope and intercept of every unit. A linear layer maps slopes and intercepts; a ReLU breaks a
-piece where its input crosses 0 and multiplies the negative side by 1 - alpha (alpha = 1 for a plain ReLU). Floats are
-integers times powers of two, so all of this is done in integers: no tolerance, the count is that of the function the
-weights define. Neighbours of equal slope are one piece.
-
-Layer i with kept_i ReLUs turns p pieces into at most p (1 + kept_i), hence
+The network is carried through its layers as break points and, on each piece, slope and intercept of every unit. A
+linear layer maps slopes and intercepts; a ReLU breaks a piece where its input crosses 0 and multiplies the negative
+side by 1 - alpha (alpha = 1 for a plain ReLU). Floats are integers times powers of two, so all of this is done in
+integers, without a tolerance. Neighbours of equal slope are one piece. Layer i with kept_i ReLUs turns p pieces into at
+most p (1 + kept_i), hence
 
     pieces <= product over layers of (1 + kept_i)                            (`pieces_bound_kept`)
-           <= 2^(k - 1) (w_1 + 1) w_2 ... w_k,   kept_i <= w_i, w_i >= 1     (`pieces_bound`, as printed),
+           <= 2^(k - 1) (w_1 + 1) w_2 ... w_k,   kept_i <= w_i, w_i >= 1     (`pieces_bound`, as printed).
 
-because 1 + w <= 2 w for w >= 1. Both hold. The first is reached by `networks.zigzag` for layers of at least 3 units.
-The printed one is reached with one hidden layer only: the two are equal only where all layers after the first hold one
-ReLU, and for p >= 3 pieces such a ReLU cannot break each in two without a flat stretch around a turn, where two pieces
-merge (for p = 2 one of the pieces is flat already). The printed one must not be used with kept counts: a layer without
-ReLUs makes it 0, and there is always one piece.
+`networks.zigzag` reaches the first; only networks with one hidden layer reach the printed one, which must not be used
+with kept counts: a layer without ReLUs makes it 0, and there is always one piece.
 
 Source: Das et al., ICML 2024, Sec. 4 and App. B.1; the printed bound is from Arora et al., ICLR 2018.
 """
@@ -24,14 +19,13 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from linfair.gates import ReLUGate
-
-_Ends = tuple[Fraction | None, Fraction | None]
 
 
 @dataclass(frozen=True)
@@ -102,7 +96,7 @@ def layer_counts(network: nn.Module) -> tuple[list[int], list[int]]:
 def pieces(
     network: nn.Module, interval: tuple[float, float] | None = None, *, output: Sequence[float] | None = None
 ) -> PiecewiseLinear:
-    """The piecewise linear function that a ReLU network of one input computes, exactly.
+    """The piecewise linear function that a ReLU network of one input computes, exactly; `count` is its pieces' number.
 
     Args:
         network: Linear layers and ReLUs or gates in `nn.Sequential`s (nested or not), one input feature; flatten and
@@ -110,9 +104,6 @@ def pieces(
         interval: Where to look, (low, high); all of R by default.
         output: Weights of the outputs, for example (-1, 1) for the difference of two logits; needed where there are
             several.
-
-    Returns:
-        The function; `count` is the number of its linear pieces.
 
     Raises:
         ValueError: For other layers, more than one input, several outputs without `output`, weights that are not
@@ -122,11 +113,9 @@ def pieces(
     >>> pieces(fig_10()).count, pieces(fig_10(linearized=True)).count, pieces(fig_10(), (-4.0, 0.0)).count
     (3, 2, 2)
     """
-    breaks, ends = [], (None, None)
-    if interval is not None:
-        ends = tuple(Fraction(float(end)) for end in interval)
-        if not ends[0] < ends[1]:
-            raise ValueError(f"an interval is (low, high) with low < high, got {tuple(interval)}")
+    sides = [None, None] if interval is None else [Fraction(float(end)) for end in interval]
+    if interval is not None and not sides[0] < sides[1]:
+        raise ValueError(f"an interval is (low, high) with low < high, got {tuple(interval)}")
     slope, intercept, exponent = np.array([[1]], dtype=object), np.array([[0]], dtype=object), 0
     for layer in _layers(network):
         if isinstance(layer, nn.Linear):
@@ -135,7 +124,7 @@ def pieces(
             slope, intercept, exponent = _linear(layer.weight, layer.bias, slope, intercept, exponent)
         else:
             negative = _negative_slopes(layer, slope.shape[1])
-            breaks, slope, intercept, exponent = _relu(breaks, slope, intercept, exponent, negative, ends)
+            sides, slope, intercept, exponent = _relu(sides, slope, intercept, exponent, negative)
     if output is not None or slope.shape[1] > 1:
         if output is None or len(output) != slope.shape[1]:
             raise ValueError(
@@ -143,17 +132,14 @@ def pieces(
             )
         readout = torch.tensor([list(output)], dtype=torch.float64)
         slope, intercept, exponent = _linear(readout, None, slope, intercept, exponent)
-    return _merged(breaks, slope[:, 0], intercept[:, 0], 2**exponent)
+    slope, intercept, scale = slope[:, 0], intercept[:, 0], 2**exponent
+    new = [0, *(piece for piece in range(1, len(slope)) if slope[piece] != slope[piece - 1])]
+    slopes, intercepts = (tuple(Fraction(values[piece], scale) for piece in new) for values in (slope, intercept))
+    return PiecewiseLinear(tuple(sides[piece] for piece in new[1:]), slopes, intercepts)
 
 
 def on_line(network: nn.Module, start: Tensor, end: Tensor) -> nn.Sequential:
-    """A network of flat inputs (n, d) along the line start + t (end - start), as a network of t.
-
-    Args:
-        network: Takes flat inputs; a linear layer is put in front of it.
-        start: The input at t = 0, shape (d,).
-        end: The input at t = 1.
-    """
+    """A network of flat inputs (n, d) along the line start + t (end - start), ends of shape (d,), as a network of t."""
     first = nn.Linear(1, len(start), dtype=start.dtype, device=start.device)
     with torch.no_grad():
         first.weight.copy_((end - start)[:, None])
@@ -209,58 +195,36 @@ def _negative_slopes(layer: nn.Module, width: int) -> Tensor:
 
 
 def _relu(
-    breaks: list[Fraction], slope: np.ndarray, intercept: np.ndarray, exponent: int, negative: Tensor, ends: _Ends
-) -> tuple[list[Fraction], np.ndarray, np.ndarray, int]:
-    """Break the pieces where a unit crosses 0 and multiply the negative sides."""
+    sides: list[Fraction | None], slope: np.ndarray, intercept: np.ndarray, exponent: int, negative: Tensor
+) -> tuple[list[Fraction | None], np.ndarray, np.ndarray, int]:
+    """Break the pieces (`sides` are their ends) where a unit crosses 0 and multiply the negative sides."""
     bending = (negative != 1).nonzero()[:, 0].tolist()
-    sides = [ends[0], *breaks, ends[1]]
-    refined, origin = [], []
-    for piece, (left, right) in enumerate(zip(sides, sides[1:], strict=False)):
+    refined, origin = sides[:1], []
+    for piece, (left, right) in enumerate(pairwise(sides)):
         roots = {Fraction(-intercept[piece, unit], slope[piece, unit]) for unit in bending if slope[piece, unit]}
         inside = sorted(r for r in roots if (left is None or left < r) and (right is None or r < right))
         refined += [*inside, right]
         origin += [piece] * (len(inside) + 1)
-    breaks = refined[:-1]
     slope, intercept = slope[origin], intercept[origin]
     factor, finer = _integers(negative)
-    for piece, point in enumerate(_inner_points([ends[0], *breaks, ends[1]])):
+    for piece, (left, right) in enumerate(pairwise(refined)):
+        point = _between(left, right)
         below = slope[piece] * point.numerator + intercept[piece] * point.denominator < 0
         times = np.where(below, factor, 2**finer)
         slope[piece], intercept[piece] = slope[piece] * times, intercept[piece] * times
-    return breaks, slope, intercept, exponent + finer
+    return refined, slope, intercept, exponent + finer
 
 
-def _inner_points(sides: list[Fraction | None]) -> Iterator[Fraction]:
-    """A point inside each piece: the mediant of its ends, or one step from the only end."""
-    for left, right in zip(sides, sides[1:], strict=False):
-        if left is None or right is None:
-            yield Fraction(0) if left is right else right - 1 if left is None else left + 1
-        else:
-            yield Fraction(left.numerator + right.numerator, left.denominator + right.denominator)
-
-
-def _merged(breaks: list[Fraction], slope: np.ndarray, intercept: np.ndarray, scale: int) -> PiecewiseLinear:
-    """Join neighbours of equal slope; the function is continuous, so they are one line."""
-    new = [0, *(i + 1 for i in range(len(breaks)) if slope[i] != slope[i + 1])]
-    return PiecewiseLinear(
-        breaks=tuple(breaks[i - 1] for i in new[1:]),
-        slopes=tuple(Fraction(slope[i], scale) for i in new),
-        intercepts=tuple(Fraction(intercept[i], scale) for i in new),
-    )
+def _between(left: Fraction | None, right: Fraction | None) -> Fraction:
+    """A point inside a piece: the mediant of its ends, or one step from the only end."""
+    if left is None or right is None:
+        return Fraction(0) if left is right else right - 1 if left is None else left + 1
+    return Fraction(left.numerator + right.numerator, left.denominator + right.denominator)
 
 
 def counts_on_lines(
     network: nn.Module, starts: Tensor, ends: Tensor, *, output: Sequence[float] | None = None
 ) -> list[int]:
-    """Number of pieces of a network of flat inputs on each of some segments.
-
-    Args:
-        network: As for `pieces`.
-        starts: Where each segment begins, shape (lines, d).
-        ends: Where it ends.
-        output: Weights of the outputs.
-    """
-    return [
-        pieces(on_line(network, start, end), (0.0, 1.0), output=output).count
-        for start, end in zip(starts, ends, strict=True)
-    ]
+    """Number of `pieces` of a network of flat inputs on each segment from `starts` to `ends`, shape (lines, d)."""
+    lines = (on_line(network, start, end) for start, end in zip(starts, ends, strict=True))
+    return [pieces(line, (0.0, 1.0), output=output).count for line in lines]

@@ -1,23 +1,17 @@
 """Appendix A.1: at a stationary point the smaller of two groups has the larger gradient.
 
-Statement (Das et al., ICML 2024): if |S^a| >= |S^b| then |g_a| <= |g_b|.
-
-Proof. At a stationary point of J(theta; S), which is the mean over all inputs,
+Das et al., ICML 2024: if |S^a| >= |S^b| then |g_a| <= |g_b|, because at a stationary point of J(theta; S)
 
     0 = grad J = |S^a|/|S| g_a + |S^b|/|S| g_b,    so    |g_b| = (|S^a| / |S^b|) |g_a|.
 
-Assumptions: two groups, the gradient of the *unregularised* risk is 0 (an exact stationary point, which a sample with
-separable classes does not have), and every input weighs the same.
-
-Check: |g_b| / |g_a| against |S^a| / |S^b|, where the assumptions hold and where one of them does not:
+That takes two groups and an exact stationary point of the *unregularised* risk. Where one of them is missing:
 
     weight decay     the gradient of J is -decay theta, not 0: a part of g_a and g_b need not cancel;
     early stopping   the gradient of J is what is left of it;
     ReLU network     its minima lie on kinks, where the gradient jumps and is never 0;
     three groups     only the sum of three vectors is 0, which says nothing about the lengths of two. One group against
                      all others is two groups again: |g_a| = (|S| - |S^a|) / |S^a| |g_rest|;
-    a mixture        a third, smallest group made of the other two in their proportions has gradient exactly 0: the
-                     smallest group has the *smallest* gradient.
+    a mixture        a third, smallest group made of the other two in their proportions has gradient exactly 0.
 """
 
 import math
@@ -78,11 +72,7 @@ def gradient_ratio(
 ) -> GradientRatio:
     """Gradient norms of the smallest and the largest group of any network, in float64, and how stationary it is.
 
-    Args:
-        model: A network, trained or not.
-        data: Its data set.
-        split: The split it was trained on, for the statement to be about it.
-        batch_size: Inputs of one pass.
+    The statement is about the split that the network was trained on.
 
     Raises:
         ValueError: If there is one group only, or as `linfair.metrics.gradients.ParameterRisk`.
@@ -98,9 +88,9 @@ def gradient_ratio(
 
 
 def overlapping(sizes: Sequence[int], *, seed: int = 0) -> GroupedData:
-    """Groups of points of the plane whose two labels overlap, so that the risk has a minimum.
+    """Groups of normal points of the plane whose two labels overlap, so that the risk has a minimum.
 
-    Group a has inputs normal around a point of its own and P(y = 1) = sigmoid(w_a . x + c_a) with w_a, c_a of its own.
+    Centre, w_a and c_a of P(y = 1) = sigmoid(w_a . x + c_a) are each group's own.
     """
     rng = np.random.default_rng([seed, 41])
     x, y = [], []
@@ -117,9 +107,8 @@ def overlapping(sizes: Sequence[int], *, seed: int = 0) -> GroupedData:
 def settle(model: nn.Module, data: GroupedData, *, decay: float = 0.0, iterations: int = 500) -> nn.Module:
     """A copy of a small network at a stationary point of J(theta; train) + decay / 2 |theta|^2, in float64.
 
-    At most so many iterations of L-BFGS, then Newton's method (pseudo-inverse: the two logits may move together) until
-    the gradient's norm is at most `SETTLED` or falls no more. A ReLU network can end on a kink, where no gradient is 0:
-    look at `GradientRatio.total`.
+    L-BFGS, then Newton's method (pseudo-inverse: the two logits may move together) until the gradient's norm is at most
+    `SETTLED` or falls no more. A ReLU network can end on a kink, where no gradient is 0: see `GradientRatio.total`.
     """
     n = len(data.splits["train"])
     risk = ParameterRisk(model, data, "train", batch_size=n, dtype=torch.float64)
@@ -186,11 +175,7 @@ def stationarity_table(*, seed: int = 0, sizes: tuple[int, int, int] = (400, 100
 
     Two groups are the first two of `sizes`, three are all; the classifier is a logistic regression but for the last two
     rows, networks with two hidden units (with many of them a minimum may lie at infinity). For the mixture the two
-    groups are repeated until it is the smallest.
-
-    Args:
-        seed: Of the data and of the network's initial weights.
-        sizes: Inputs of three groups, descending.
+    groups are repeated until it is the smallest. `seed` is that of the data and of the network's initial weights.
 
     Returns:
         A row each: `variant`, `setting` (decay or steps, else nan), `applies` (whether A.1's assumptions hold, a total

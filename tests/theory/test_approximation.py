@@ -76,7 +76,7 @@ def test_it_is_continuous_convex_and_swings_between_plus_and_minus_the_error(fun
     assert gap[np.searchsorted(x, best.knots)] == pytest.approx([-best.error] * (n + 1), rel=1e-6)
     tops = [gap[(x >= u) & (x <= v)].max() for u, v in zip(best.knots, best.knots[1:], strict=False)]
     assert tops == pytest.approx([best.error] * n, rel=1e-3)
-    assert best.spread < 1e-9 and (np.diff(best.slopes) > 0).all()
+    assert best.spread < 1e-9 and (np.diff(np.diff(best.values) / np.diff(best.knots)) > 0).all()
 
 
 CURVATURES = {

@@ -7,8 +7,16 @@ a network and a split of its data, with inputs at their stored position. The oth
 `n_groups`; `level` is that of the t interval over a group's inputs.
 """
 
-from linfair.metrics.accuracy import GroupAccuracy, MeanInterval, group_accuracy, mean_interval, relative_drop, wilson
-from linfair.metrics.bootstrap import PairedDifference, paired_bootstrap
+from linfair.metrics.accuracy import (
+    GroupAccuracy,
+    MeanInterval,
+    PairedDifference,
+    group_accuracy,
+    mean_interval,
+    paired_bootstrap,
+    relative_drop,
+    wilson,
+)
 from linfair.metrics.curvature import TopEigenvalue, top_eigenvalue_pairs, top_eigenvalues
 from linfair.metrics.distance import ParameterDistance, churn_of, group_churn, parameter_distance
 from linfair.metrics.gradients import GroupGradient, group_gradient_norm_pairs, group_gradient_norms

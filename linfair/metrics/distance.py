@@ -1,8 +1,6 @@
-"""How far linearization moved a network: in its parameters, and in its predictions.
+"""How far linearization moved a network: in its parameters (the paper's Fig. 8), and in its predictions (*churn*).
 
-The paper's Fig. 8 plots the parameter distance |theta~ - theta*| between the linearized and the original network
-against the ReLU budget; training alone moves parameters too, so that of the 100 % control belongs beside it. *Churn* is
-the share of inputs whose predicted label changed, right or wrong.
+Training alone moves parameters too, so the distance of the 100 % control belongs beside that of a linearized network.
 """
 
 import math
@@ -19,7 +17,7 @@ from linfair.metrics.risk import GroupMean, check_shapes, checked_logits, logits
 
 @dataclass(frozen=True)
 class ParameterDistance:
-    """Euclidean distance between the parameters of two networks; exact, so without an interval."""
+    """Euclidean distance between the parameters of two networks."""
 
     n: int  #: Scalars compared
     distance: float  #: |theta~ - theta*|
@@ -41,22 +39,17 @@ def parameter_distance(model: nn.Module, original: nn.Module) -> ParameterDistan
     >>> parameter_distance(one, two)
     ParameterDistance(n=2, distance=4.0, original=5.0, relative=0.8)
     """
-    theirs, ours = _weights(original, "original"), _weights(model, "linearized")
-    differences = [f"only the linearized network has {name}" for name in ours if name not in theirs]
-    differences += [f"only the original has {name}" for name in theirs if name not in ours]
-    differences += [
-        f"{name} is {tuple(ours[name].shape)} in the linearized network, {tuple(theirs[name].shape)} in the original"
-        for name in ours
-        if name in theirs and ours[name].shape != theirs[name].shape
-    ]
-    if differences:
+    old, new = _weights(original, "original"), _weights(model, "linearized")
+    shapes = {key: [tuple(one[key].shape) if key in one else "missing" for one in (new, old)] for key in new | old}
+    where = "{} is {} in the linearized network, {} in the original"
+    if differences := [where.format(key, *pair) for key, pair in shapes.items() if pair[0] != pair[1]]:
         more = f", and {len(differences) - 4} more" if len(differences) > 4 else ""
         raise ValueError(f"the networks differ in structure: {'; '.join(differences[:4])}{more}")
-    if not theirs:
+    if not old:
         raise ValueError("the networks have no parameters to compare")
-    moved = math.hypot(*(float((ours[name] - theirs[name]).norm()) for name in theirs))
-    norm = math.hypot(*(float(value.norm()) for value in theirs.values()))
-    n = sum(value.numel() for value in theirs.values())
+    moved = math.hypot(*(float((new[name] - old[name]).norm()) for name in old))
+    norm = math.hypot(*(float(value.norm()) for value in old.values()))
+    n = sum(value.numel() for value in old.values())
     return ParameterDistance(n, moved, norm, moved / norm if norm else math.nan)
 
 
@@ -66,8 +59,7 @@ def _weights(model: nn.Module, role: str) -> dict[str, Tensor]:
         raise ValueError(f"the {role} network is an ensemble of {model.members}: compare one member(index) at a time")
     gated = {f"{site}.alpha" for site in sites(model)}
     found = {name: value.detach().cpu().double() for name, value in model.named_parameters() if name not in gated}
-    bad = [name for name, value in found.items() if not torch.isfinite(value).all()]
-    if bad:
+    if bad := [name for name, value in found.items() if not torch.isfinite(value).all()]:
         raise ValueError(f"parameters of the {role} network are not finite: {', '.join(bad[:4])}; it diverged")
     return found
 
@@ -75,9 +67,7 @@ def _weights(model: nn.Module, role: str) -> dict[str, Tensor]:
 def group_churn(
     logits: Tensor, other: Tensor, groups: Tensor, n_groups: int, *, level: float = 0.95
 ) -> list[GroupMean]:
-    """Share of each group's inputs whose label two networks predict differently, from their logits (n, classes).
-
-    The interval is Wilson's, as churn is a proportion.
+    """Share of each group's inputs whose label two networks predict differently, with Wilson's interval, from logits.
 
     Raises:
         ValueError: If shapes differ, a logit is not finite, or a group has no inputs.

@@ -205,11 +205,7 @@ def group_gradient_norms(
     (0, 3, 0.5, 1)
     """
     risk = ParameterRisk(model, data, split, alpha=alpha, batch_size=batch_size, dtype=dtype)
-    rows = []
-    for group in risk.check_groups(groups):
-        norms = [risk.gradient(index).norm().item() for index in risk.positions(group, estimator)]
-        rows.append(GroupGradient(group, risk.n[group], sum(norms) / len(norms), len(norms)))
-    return rows
+    return [row for (row,) in _rows(risk, groups, estimator, (risk.size,))]
 
 
 def group_gradient_norm_pairs(
@@ -229,10 +225,17 @@ def group_gradient_norm_pairs(
         ValueError: As `group_gradient_norms`, and for a network without gates.
     """
     risk = ParameterRisk(model, data, split, alpha=True, batch_size=batch_size, dtype=dtype)
-    pairs = []
-    for group in risk.check_groups(None):
+    return _rows(risk, None, estimator, (risk.weights, risk.size))
+
+
+def _rows(
+    risk: ParameterRisk, groups: Sequence[int] | None, estimator: str, sizes: Sequence[int]
+) -> list[tuple[GroupGradient, ...]]:
+    """For each group a row for each of `sizes`: that of the gradient by so many parameters, the first ones."""
+    rows = []
+    for group in risk.check_groups(groups):
         gradients = (risk.gradient(index) for index in risk.positions(group, estimator))
-        norms = [(gradient[: risk.weights].norm().item(), gradient.norm().item()) for gradient in gradients]
+        norms = [[gradient[:size].norm().item() for size in sizes] for gradient in gradients]
         means = [sum(column) / len(norms) for column in zip(*norms, strict=True)]
-        pairs.append(tuple(GroupGradient(group, risk.n[group], mean, len(norms)) for mean in means))
-    return pairs
+        rows.append(tuple(GroupGradient(group, risk.n[group], mean, len(norms)) for mean in means))
+    return rows

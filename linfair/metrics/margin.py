@@ -49,7 +49,7 @@ def margin(logits: Tensor) -> Tensor:
 def closeness(logits: Tensor) -> Tensor:
     """Closeness to the boundary between two classes, f (1 - f): in [0, 1/4], float64 (n,), from logits (n, 2).
 
-    It is computed as sigmoid(z) sigmoid(-z), z = h_1 - h_0, which stays exact where f rounds to 1.
+    As sigmoid(z) sigmoid(-z), z = h_1 - h_0, it stays exact where f rounds to 1.
 
     Raises:
         ValueError: For another number of classes, or logits that are not finite.
@@ -58,12 +58,9 @@ def closeness(logits: Tensor) -> Tensor:
     [0.25]
     """
     if logits.ndim != 2 or logits.shape[1] != 2:
-        raise ValueError(
-            f"closeness f(1 - f) is defined for logits of shape (n, 2), got {tuple(logits.shape)}; "
-            "use margin for more classes"
-        )
-    logits = checked_logits(logits)
-    z = logits[:, 1] - logits[:, 0]
+        raise ValueError(f"closeness needs logits (n, 2), got {tuple(logits.shape)}; use margin for more classes")
+    zero, one = checked_logits(logits).unbind(dim=1)
+    z = one - zero
     return z.sigmoid() * (-z).sigmoid()
 
 
@@ -117,11 +114,9 @@ def margin_of(model: nn.Module, data: GroupedData, split: str, *, level: float =
 
     Accuracies are averaged over a data set's `views`, margins are not: one input has one distance.
     """
-    logits = logits_on(model, data, split)
-    return group_margin(logits, data.splits[split].a, data.counts, level=level)
+    return group_margin(logits_on(model, data, split), data.splits[split].a, data.counts, level=level)
 
 
 def closeness_of(model: nn.Module, data: GroupedData, split: str, *, level: float = 0.95) -> list[GroupMean]:
     """`group_closeness` of a network on a split of a data set with two labels, inputs at their stored position."""
-    logits = logits_on(model, data, split)
-    return group_closeness(logits, data.splits[split].a, len(data.group_names), level=level)
+    return group_closeness(logits_on(model, data, split), data.splits[split].a, len(data.group_names), level=level)

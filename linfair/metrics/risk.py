@@ -1,15 +1,12 @@
 """Group risk, excessive loss and the differences between groups.
 
-With l the cross entropy and S^a the inputs of group a, the group risk of a network is the mean
+With l the cross entropy, S^a the inputs of group a, theta* the original and theta~ the linearized network,
 
-    J(theta; S^a) = 1/|S^a| sum_{(x, y) in S^a} l(h_theta(x), y),
+    J(theta; S^a) = 1/|S^a| sum_{(x, y) in S^a} l(h_theta(x), y)        group risk,
+    R(a) = J(theta~; S^a) - J(theta*; S^a)                              excessive loss,
+    max_{a, a'} |R(a) - R(a')|                                          fairness violation
 
-and linearization costs the group its *excessive loss* (Das et al., ICML 2024)
-
-    R(a) = J(theta~; S^a) - J(theta*; S^a),
-
-theta~ the linearized network, theta* the original. The *fairness violation* is max_{a, a'} |R(a) - R(a')|. A group may
-gain: R(a) < 0 is possible, since the original need not be at its best on each group.
+(Das et al., ICML 2024). R(a) < 0 is possible, since the original need not be at its best on each group.
 """
 
 from collections.abc import Sequence
@@ -26,23 +23,23 @@ from linfair.training import cross_entropy, predict
 
 @dataclass(frozen=True)
 class GroupMean:
-    """Mean of a quantity over the inputs of one group."""
+    """Mean of a quantity over the n inputs of one group."""
 
-    group: int  #: Number of the group
-    n: int  #: Inputs of the group
-    mean: float  #: Their mean
+    group: int
+    n: int
+    mean: float
     low: float  #: Lower end of its interval (Student t over inputs unless the function says otherwise); nan for n = 1
     high: float  #: Upper end
 
 
 @dataclass(frozen=True)
 class Disparity:
-    """How far apart the groups are: the worst one, the best one, the gap."""
+    """How far apart the groups are: the worst one, the best one, the inputs of both, the gap."""
 
-    worst: int  #: Number of the worst group
-    best: int  #: Number of the best group
-    n_worst: int  #: Inputs of the worst group
-    n_best: int  #: Inputs of the best group
+    worst: int
+    best: int
+    n_worst: int
+    n_best: int
     gap: float  #: Difference between the two, >= 0, the largest over all pairs of groups
     #: Lower end of the interval of the difference between these two groups, picked as they are; the largest of
     #: several noisy gaps is on average too large, and the interval does not correct for it
@@ -69,10 +66,9 @@ def checked_logits(logits: Tensor) -> Tensor:
     if logits.ndim != 2 or logits.shape[1] < 2:
         raise ValueError(f"logits must have shape (n, classes >= 2), got {tuple(logits.shape)}")
     logits = logits.detach().cpu().double()
-    bad = (~torch.isfinite(logits)).any(dim=1).nonzero().flatten()
-    if len(bad):
+    if bad := (~torch.isfinite(logits)).any(dim=1).nonzero().flatten().tolist():
         raise ValueError(
-            f"logits of {len(bad)} of {len(logits)} inputs are not finite (first: input {int(bad[0])}); "
+            f"logits of {len(bad)} of {len(logits)} inputs are not finite (first: input {bad[0]}); "
             "the network diverged: train it at a lower rate"
         )
     return logits
@@ -100,9 +96,8 @@ def mean_by_group(values: Tensor, groups: Tensor, n_groups: int, *, level: float
         ValueError: If `values` and `groups` do not both have shape (n,), a value is not finite, or a group has no
             inputs.
 
-    >>> row = mean_by_group(torch.tensor([1.0, 3.0, 5.0]), torch.tensor([0, 0, 1]), 2)[0]
-    >>> row.group, row.n, row.mean
-    (0, 2, 2.0)
+    >>> [row.mean for row in mean_by_group(torch.tensor([1.0, 3.0, 5.0]), torch.tensor([0, 0, 1]), 2)]
+    [2.0, 5.0]
     """
     rows = []
     for group, part in enumerate(values_by_group(values, groups, n_groups)):
@@ -143,9 +138,9 @@ def excessive_loss(
     Raises:
         ValueError: If the shapes differ, or for logits, labels or groups for which the risk is not defined.
 
-    >>> z = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
-    >>> [row.mean for row in excessive_loss(z, z, torch.tensor([0, 0]), torch.tensor([0, 1]), 2)]
-    [0.0, 0.0]
+    >>> z, zero = torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.zeros(2).long()
+    >>> excessive_loss(z, z, zero, zero, 1)[0].mean
+    0.0
     """
     check_shapes(logits, original)
     return mean_by_group(losses(logits, y) - losses(original, y), groups, n_groups, level=level)
@@ -158,8 +153,7 @@ def risk_of(model: nn.Module, data: GroupedData, split: str, *, level: float = 0
         ValueError: If there is no such split, the model is an ensemble, a logit is not finite, or a group has no
             inputs there; so do `excess_of`, `margin_of`, `closeness_of` and `churn_of`.
     """
-    logits = logits_on(model, data, split)
-    part = data.splits[split]
+    logits, part = logits_on(model, data, split), data.splits[split]
     return group_risk(logits, part.y, part.a, len(data.group_names), level=level)
 
 
@@ -170,16 +164,15 @@ def excess_of(
 
     The 100 % control in the original's place isolates linearization from training.
     """
-    one, two = logits_on(model, data, split), logits_on(original, data, split)
-    part = data.splits[split]
+    one, two, part = logits_on(model, data, split), logits_on(original, data, split), data.splits[split]
     return excessive_loss(one, two, part.y, part.a, len(data.group_names), level=level)
 
 
 def disparity(rows: Sequence[GroupMean | GroupAccuracy], *, worst: str) -> Disparity:
     """The worst group, the best group and the gap between them, max_{a, a'} |q(a) - q(a')|.
 
-    Groups share no inputs, so the gap's interval is put together from the two groups' own, which need not be symmetric
-    (MOVER; Zou and Donner, Statistics in Medicine 27, 2008): for q_1 in [l_1, u_1] and q_2 in [l_2, u_2], q_1 > q_2,
+    Groups share no inputs, so the gap's interval is put together from the two groups' own (MOVER; Zou and Donner,
+    Statistics in Medicine 27, 2008): for q_1 in [l_1, u_1] and q_2 in [l_2, u_2], q_1 > q_2,
 
         low  = q_1 - q_2 - sqrt((q_1 - l_1)^2 + (u_2 - q_2)^2),
         high = q_1 - q_2 + sqrt((u_1 - q_1)^2 + (q_2 - l_2)^2).
@@ -196,8 +189,8 @@ def disparity(rows: Sequence[GroupMean | GroupAccuracy], *, worst: str) -> Dispa
     >>> from linfair.metrics.accuracy import wilson
     >>> accuracies = [GroupAccuracy(0, 70, 0.8, *wilson(0.8, 70)), GroupAccuracy(1, 80, 0.6, *wilson(0.6, 80))]
     >>> found = disparity(accuracies, worst="low")
-    >>> found.worst, round(found.gap, 3), round(found.low, 3), round(found.high, 3)
-    (1, 0.2, 0.052, 0.334)
+    >>> found.worst, [round(value, 3) for value in (found.gap, found.low, found.high)]
+    (1, [0.2, 0.052, 0.334])
     """
     if worst not in ("low", "high"):
         raise ValueError(f"worst is 'low' or 'high', got {worst!r}")
@@ -208,7 +201,7 @@ def disparity(rows: Sequence[GroupMean | GroupAccuracy], *, worst: str) -> Dispa
         raise ValueError(f"need finite values, got {values}")
     top, bottom = int(np.argmax(values)), int(np.argmin(values))
     if top == bottom:
-        top, bottom = 0, 1
+        bottom = 1
     gap = values[top] - values[bottom]
     low = gap - float(np.hypot(values[top] - rows[top].low, rows[bottom].high - values[bottom]))
     high = gap + float(np.hypot(rows[top].high - values[top], values[bottom] - rows[bottom].low))

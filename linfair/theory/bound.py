@@ -157,20 +157,10 @@ def excess_bound(
         (index,) = before.positions(top.group, "exact")
         gradient = before.gradient(index)
         found = expand(after.value(index) - before.value(index), gradient, hessian_product(before, index), step)
-        rows.append(
-            BoundRow(
-                **vars(found),
-                group=top.group,
-                n=len(index),
-                alpha=alpha,
-                gradient_norm=gradient.norm().item(),
-                distance=step.norm().item(),
-                eigenvalue=top.value,
-                absolute_eigenvalue=far.value,
-                residual=max(top.residual, far.residual),
-                converged=top.converged and far.converged,
-            )
-        )
+        known = {"group": top.group, "n": len(index), "alpha": alpha, "gradient_norm": gradient.norm().item()}
+        evidence = {"residual": max(top.residual, far.residual), "converged": top.converged and far.converged}
+        values = {"distance": step.norm().item(), "eigenvalue": top.value, "absolute_eigenvalue": far.value}
+        rows.append(BoundRow(**vars(found), **known, **values, **evidence))
     return rows
 
 

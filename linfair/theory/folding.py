@@ -60,16 +60,13 @@ def fold_batch_norm(network: nn.Module) -> nn.Module:
     """
     folded = copy.deepcopy(network).eval()
     norms = {name: module for name, module in folded.named_modules() if isinstance(module, _NORMS)}
+    before = _layers_before(folded) if norms else {}
     for name, norm in norms.items():
         if norm.running_mean is None:
             raise ValueError(
                 f"{name or type(norm).__name__} normalises with the statistics of the batch, so it has no fixed scale "
                 "and shift to fold; use track_running_stats=True"
             )
-    if not norms:
-        return folded
-    before = _layers_before(folded)
-    for name, norm in norms.items():
         layer = before.get(name)
         if layer is None:
             scale = (norm.running_var + norm.eps).rsqrt() * (1 if norm.weight is None else norm.weight.detach())

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from linfair.metrics import bootstrap
-from linfair.metrics.bootstrap import PairedDifference, paired_bootstrap
+from linfair.metrics import PairedDifference, accuracy, paired_bootstrap
 
 
 def arms(seed: int, n: int, effect: float = 0.5, noise: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
@@ -67,7 +66,7 @@ def test_what_a_seed_does_to_both_arms_cancels() -> None:
     assert unpaired.high - unpaired.low > 10 * (paired.high - paired.low)
 
 
-def test_coverage_at_ten_seeds_is_the_one_that_the_module_admits() -> None:
+def test_coverage_at_ten_seeds_is_the_one_that_the_docstring_admits() -> None:
     """Coverage of mean +- z sd / sqrt(n), sd with divisor n, is P(|t_9| < z sqrt(9 / 10)) = 0.904, not 0.95."""
     trials, n = 1000, 10
     hits = 0
@@ -81,10 +80,10 @@ def test_coverage_at_ten_seeds_is_the_one_that_the_module_admits() -> None:
 
 
 @pytest.mark.parametrize(("n", "said"), [(10, 0.82), (20, 0.91)])
-def test_the_factor_that_the_module_says_it_is_too_narrow_by(n: int, said: float) -> None:
+def test_the_factor_that_the_docstring_says_it_is_too_narrow_by(n: int, said: float) -> None:
     factor = math.sqrt((n - 1) / n) * stats.norm.ppf(0.975) / stats.t.ppf(0.975, n - 1)
     assert round(factor, 2) == said
-    assert f"{said}" in bootstrap.__doc__
+    assert f"{said}" in paired_bootstrap.__doc__
 
 
 def test_the_same_seed_draws_the_same_seeds_for_every_group() -> None:
@@ -102,7 +101,7 @@ def test_the_same_seed_draws_the_same_seeds_for_every_group() -> None:
 def test_draws_in_blocks_are_all_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks of three draws instead of one block: the normal theory still holds, so no draw is left unset."""
     first, second = arms(6, 50)
-    monkeypatch.setattr(bootstrap, "BLOCK", 150)
+    monkeypatch.setattr(accuracy, "BLOCK", 150)
     found = paired_bootstrap(first, second, draws=4000)
     half = stats.norm.ppf(0.975) * (first - second).std() / math.sqrt(50)
     assert (found.low, found.high) == pytest.approx((found.mean - half, found.mean + half), abs=0.15 * half)

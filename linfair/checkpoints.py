@@ -43,9 +43,8 @@ class Header:
         Raises:
             CheckpointError: Says what differs, and the network's file.
         """
-        known, found = (self.input_shape, self.classes), (data.input_shape, data.classes)
-        if known != found:
-            problem = f"inputs {found[0]} of {found[1]} labels, not {known[0]} of {known[1]}"
+        if (self.input_shape, self.classes) != (data.input_shape, data.classes):
+            problem = f"inputs {data.input_shape} of {data.classes} labels, not {self.input_shape} of {self.classes}"
         elif self.content and self.content != data.content:
             problem = "other images or labels, or other splits of them"
         else:
@@ -94,8 +93,8 @@ def load_network(path: str | Path) -> tuple[nn.Module, Header]:
             ) from None
         raise CheckpointError(f"{path} is truncated or no network file ({error})") from error
     try:
-        fields = {"data_options": ()} | fields | {"input_shape": tuple(fields["input_shape"])}
-        header = Header(**fields | {"data_options": tuple((name, value) for name, value in fields["data_options"])})
+        fields |= {"input_shape": tuple(fields["input_shape"])}
+        header = Header(**fields | {"data_options": tuple((k, v) for k, v in fields.get("data_options", ()))})
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"the header of {path} describes no network of this linfair ({error})") from error
     if header.network not in NETWORKS:

@@ -6,13 +6,12 @@ left in l layers, a link of B bits a second and a round trip time T, one answer 
 
     online seconds = 0.43 m + 21.8e-6 r + 8 * 1193 r / B + (l + 1) T,    online bytes = 1193 r,
 
-where m = (multiply-accumulates of the network) / (those of ResNet18 on 32x32 images), 1 for ResNet18. The constants
-were measured for ResNet18 on CIFAR on one thread; r, l and the bytes are counts and carry over to any network, the
-linear layers' seconds are scaled by m, which is an assumption: for another network, read them as an order of magnitude.
-A layer without any ReLU saves its round trip, so l falls only where a whole layer has none; one round trip, question
-and answer, is always there. The linear layers' own bytes are not in the source and not in here. Nor are nonlinearities
-other than ReLUs (max-pooling, GELU, softmax, ...): `linfair.gates.nonlinearities` names and counts them, `cost_table`
-has them in the column `others`, and for a network that has any, seconds and bytes are lower bounds.
+where m = (multiply-accumulates of the network) / (those of ResNet18 on 32x32 images). The constants were measured for
+ResNet18 on CIFAR on one thread; r, l and the bytes are counts and carry over to any network. That the linear layers'
+seconds grow with m is an assumption: for another network, read them as an order of magnitude. A layer without any ReLU
+saves its round trip; one round trip, question and answer, is always there. The linear layers' own bytes are not in the
+source and not in here. Nor are nonlinearities other than ReLUs, which `linfair.gates.nonlinearities` counts: for a
+network that has any, seconds and bytes are lower bounds.
 """
 
 from collections.abc import Sequence
@@ -23,21 +22,17 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from linfair.gates import install, nonlinearities, sites
-from linfair.masks import Mask
+from linfair.gates import install, nonlinearities
+from linfair.masks import Mask, masks_of
 from linfair.models import build
 from linfair.names import unknown
 
-RESNET18_UNITS = 491_520
-"""ReLUs of ResNet18 on 32x32 images, without one behind the stem."""
-RESNET18_LAYERS = 16
-"""ReLU layers of ResNet18, without one behind the stem."""
+RESNET18_UNITS, RESNET18_LAYERS = 491_520, 16
+"""ReLUs of ResNet18 on 32x32 images, and layers of them, without one behind the stem."""
 RESNET18_MACS = 555_422_720
 """Multiply-accumulates of one forward pass of ResNet18 on a 3x32x32 image with 10 classes (`count_macs`)."""
 PAPER_BUDGETS = (1.0, 0.8, 0.6, 0.4, 0.2, 0.02)
-"""ReLU budgets of the paper's figures."""
 PAPER_NETWORKS = ("resnet18", "resnet34", "wrn22_8", "vgg19")
-"""The convolutional networks of this package, at full width."""
 
 
 @dataclass(frozen=True)
@@ -64,18 +59,9 @@ DELPHI = ReluCost(
     source="measured by the public artifact of an ASPLOS study, ResNet18 on CIFAR, one thread",
     note="the time of garbling is not in it, so the offline seconds are a lower bound",
 )
-SEMI2K = ReluCost(
-    name="semi2k",
-    online_bytes=144,
-    source="measured here with SPU 0.9.5, two parties on one machine",
-    note="correlated randomness is taken as given: what makes it is left out",
-)
-CHEETAH = ReluCost(
-    name="cheetah",
-    online_bytes=98.5,
-    source="measured here with SPU 0.9.5, two parties on one machine, bytes of one more ReLU",
-    note="seconds were not stable enough to keep",
-)
+_HERE = "measured here with SPU 0.9.5, two parties on one machine"
+SEMI2K = ReluCost("semi2k", 144, _HERE, note="correlated randomness is taken as given: what makes it is left out")
+CHEETAH = ReluCost("cheetah", 98.5, f"{_HERE}, bytes of one more ReLU", note="seconds were not stable enough to keep")
 PROTOCOLS = {one.name: one for one in (DELPHI, SEMI2K, CHEETAH)}
 """Protocols by name; seconds are known for `delphi` only, for the others bytes."""
 
@@ -129,8 +115,7 @@ def private_inference_cost(
         The cost, in parts.
 
     Raises:
-        ValueError: For a count below 0 or beyond the network, a bandwidth or round trip time out of range, `layers` or
-            `units` beside a mask, or a network other than ResNet18 without `macs`.
+        ValueError: For a number out of range, `layers` or `units` beside a mask, or another network without `macs`.
 
     The two ends of the paper's range, computing alone and bytes:
 
@@ -153,10 +138,19 @@ def private_inference_cost(
     if isinstance(kept, Mask):
         if layers is not None or units is not None:
             raise ValueError("a mask knows its layers and units: leave out layers= and units=")
-        left, units = kept.kept, kept.total
-        layers = sum(count > 0 for count in kept.per_site.values())
+        kept, units, layers = kept.kept, kept.total, sum(count > 0 for count in kept.per_site.values())
+    elif isinstance(kept, bool) or not isinstance(kept, int):
+        raise ValueError(f"kept = {kept!r} is not allowed; give a Mask or a whole number of ReLUs")
+    elif macs is not None and None in (units, layers):
+        raise ValueError("macs= means another network than ResNet18: give its units= and layers= too, or a Mask")
     else:
-        left, units, layers = _counted(kept, units, layers, other=macs is not None)
+        units = RESNET18_UNITS if units is None else units
+        if not 0 <= kept <= units:
+            raise ValueError(f"kept = {kept:,} is not possible: the network has {units:,} ReLUs, so 0 to {units:,}")
+        if layers is None:
+            layers = min(RESNET18_LAYERS, kept)
+        if not min(kept, 1) <= layers <= kept:
+            raise ValueError(f"layers = {layers} cannot hold {kept:,} ReLUs, at least one each")
     if macs is None and units != RESNET18_UNITS:
         raise ValueError(
             f"the linear layers' seconds were measured for ResNet18 on 32x32 images ({RESNET18_UNITS:,} ReLUs), and "
@@ -165,35 +159,19 @@ def private_inference_cost(
     if macs is not None and macs < 0:
         raise ValueError(f"macs = {macs} is not allowed; take it from linfair.cost.count_macs(model, input_shape)")
     scale = 1.0 if macs is None else macs / RESNET18_MACS
-    online, offline = left * DELPHI.online_bytes, left * DELPHI.offline_bytes
+    online, offline = kept * DELPHI.online_bytes, kept * DELPHI.offline_bytes
     return Cost(
-        kept=left,
+        kept=kept,
         layers=layers,
         rounds=layers + 1,
         linear_seconds=DELPHI.linear_seconds * scale,
-        relu_seconds=DELPHI.online_seconds * left,
+        relu_seconds=DELPHI.online_seconds * kept,
         transfer_seconds=8 * online / bandwidth,
         waiting_seconds=(layers + 1) * rtt,
         online_bytes=online,
         offline_bytes=offline,
         offline_seconds=DELPHI.offline_seconds * scale + 8 * offline / bandwidth,
     )
-
-
-def _counted(kept: int, units: int | None, layers: int | None, *, other: bool) -> tuple[int, int, int]:
-    """A count, checked, with the units and layers that go with it."""
-    if isinstance(kept, bool) or not isinstance(kept, int):
-        raise ValueError(f"kept = {kept!r} is not allowed; give a Mask or a whole number of ReLUs")
-    if other and (units is None or layers is None):
-        raise ValueError("macs= means another network than ResNet18: give its units= and layers= too, or a Mask")
-    units = RESNET18_UNITS if units is None else units
-    if not 0 <= kept <= units:
-        raise ValueError(f"kept = {kept:,} is not possible: the network has {units:,} ReLUs, so 0 to {units:,}")
-    if layers is None:
-        layers = RESNET18_LAYERS
-    elif layers < 0 or (kept > 0) != (layers > 0) or layers > kept:
-        raise ValueError(f"layers = {layers} cannot hold {kept:,} ReLUs, at least one each")
-    return kept, units, min(layers, kept)
 
 
 def relu_bytes(kept: int, protocol: str = "delphi") -> float:
@@ -218,8 +196,7 @@ def count_macs(model: nn.Module, input_shape: tuple[int, ...]) -> int:
     >>> count_macs(nn.Linear(3, 2), (3,))
     6
     """
-    like = next(model.parameters(), torch.empty(0))
-    training = model.training
+    like, training = next(model.parameters(), torch.empty(0)), model.training
     model.eval()
     try:
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
@@ -240,25 +217,20 @@ def cost_table(
 
     Returns:
         A row per network and budget: `network`, `units`, `macs`, `others` (the other nonlinearities of one answer,
-        which the seconds and bytes leave out), `budget` and the fields of `Cost`, `compute_seconds` and
-        `online_seconds` included.
+        which the seconds and bytes leave out), `budget`, the fields of `Cost`, `compute_seconds` and `online_seconds`.
     """
-    wrong = [budget for budget in budgets if not 0 <= budget <= 1]
-    if wrong:
+    if wrong := [budget for budget in budgets if not 0 <= budget <= 1]:
         raise ValueError(f"budgets = {wrong} are not allowed; give shares from 0 to 1")
-    rows = []
+    rows, shape = [], (3, 32, 32)
     for name in networks:
-        network = build(name, (3, 32, 32), 10)
-        macs = count_macs(network, (3, 32, 32))
-        others = "; ".join(map(str, nonlinearities(network, (3, 32, 32))))
-        counts = [gate.alpha.numel() for gate in sites(install(network, (3, 32, 32))).values()]
+        network = build(name, shape, 10)
+        mask, macs = masks_of(install(network, shape))[0], count_macs(network, shape)
+        others = "; ".join(map(str, nonlinearities(network, shape)))
+        about = {"network": name, "units": mask.total, "macs": macs, "others": others}
         for budget in budgets:
-            kept = int(budget * sum(counts) + 1e-6)
-            layers = min(len(counts), kept)
-            cost = private_inference_cost(
-                kept, bandwidth=bandwidth, rtt=rtt, layers=layers, units=sum(counts), macs=macs
-            )
-            about = {"network": name, "units": sum(counts), "macs": macs, "others": others, "budget": budget}
+            kept = int(budget * mask.total + 1e-6)
+            sizes = {"layers": min(len(mask.units), kept), "units": mask.total, "macs": macs}
+            cost = private_inference_cost(kept, bandwidth=bandwidth, rtt=rtt, **sizes)
             totals = {"compute_seconds": cost.compute_seconds, "online_seconds": cost.online_seconds}
-            rows.append(about | vars(cost) | totals)
+            rows.append(about | {"budget": budget} | vars(cost) | totals)
     return pd.DataFrame(rows)

@@ -1,6 +1,6 @@
 """When training leaves the finite numbers: say so, and lose no other member of an ensemble."""
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
@@ -30,14 +30,15 @@ class Isolation:
         self.epoch: list[int | None] = [None] * members  # in which each member diverged
         self._good = self._copy()
 
-    def update(self, epoch: int, failed: Sequence[int]) -> None:
-        """Note the members that diverged in an epoch, and put them and all earlier ones back."""
+    def update(self, epoch: int, failed: Collection[int]) -> list[int | None]:
+        """Put the members that diverged, now or earlier, back; returns the epoch in which each did."""
         self.epoch = [epoch if when is None and m in failed else when for m, when in enumerate(self.epoch)]
         lost = [member for member, when in enumerate(self.epoch) if when is not None]
         with torch.no_grad():
             for name, value in self.model.state_dict().items():
                 value[lost] = self._good[name][lost]
         self._good = self._copy()
+        return self.epoch
 
     def _copy(self) -> dict[str, torch.Tensor]:
         return {name: value.clone() for name, value in self.model.state_dict().items()}

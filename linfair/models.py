@@ -43,36 +43,6 @@ class BasicBlock(nn.Module):
         return self.relu2(out + self.shortcut(x))
 
 
-def _stages(block: type, blocks: Sequence[int], inputs: int, width: int) -> nn.Sequential:
-    """Stages of blocks: `width` channels in the first, twice as many and half the size in every further one."""
-    stages = []
-    for number, count in enumerate(blocks):
-        channels = [inputs] + [width * 2**number] * count
-        strides = [1 if number == 0 else 2] + [1] * (count - 1)
-        stages.append(nn.Sequential(*map(block, channels, channels[1:], strides)))
-        inputs = channels[-1]
-    return nn.Sequential(*stages)
-
-
-class ResNet(nn.Module):
-    """ResNet for small images: a 3x3 stem without ReLU and stages of basic blocks, `width` channels in the first."""
-
-    def __init__(
-        self, input_shape: tuple[int, ...], classes: int, *, blocks: Sequence[int] = (2, 2, 2, 2), width: int = 64
-    ) -> None:
-        super().__init__()
-        _need_image("a ResNet", input_shape)
-        self.stem = nn.Sequential(nn.Conv2d(input_shape[0], width, 3, padding=1, bias=False), nn.BatchNorm2d(width))
-        self.stages = _stages(BasicBlock, blocks, width, width)
-        channels = width * 2 ** (len(blocks) - 1)
-        self.pool = nn.AdaptiveAvgPool2d(1)
-        self.head = nn.Linear(channels, classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map images (n, channels, height, width) to logits (n, classes)."""
-        return self.head(self.pool(self.stages(self.stem(x))).flatten(1))
-
-
 class PreActivationBlock(nn.Module):
     """Batch norm, ReLU and 3x3 convolution, twice, and a shortcut (Zagoruyko and Komodakis, BMVC 2016)."""
 
@@ -94,7 +64,49 @@ class PreActivationBlock(nn.Module):
         return out + (x if self.shortcut is None else self.shortcut(ready))
 
 
-class WideResNet(nn.Module):
+class _Staged(nn.Module):
+    """A stem, stages, a last norm, average pooling and a linear head."""
+
+    def __init__(self, stem: nn.Module, stages: nn.Module, norm: nn.Module, channels: int, classes: int) -> None:
+        super().__init__()
+        self.stem, self.stages, self.norm, self.pool = stem, stages, norm, nn.AdaptiveAvgPool2d(1)
+        self.head = nn.Linear(channels, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images (n, channels, height, width) to logits (n, classes)."""
+        return self.head(self.pool(self.norm(self.stages(self.stem(x)))).flatten(1))
+
+
+def _stages(block: type, blocks: Sequence[int], inputs: int, width: int) -> nn.Sequential:
+    """Stages of blocks: `width` channels in the first, twice as many and half the size in every further one."""
+    stages = []
+    for number, count in enumerate(blocks):
+        channels = [inputs] + [width * 2**number] * count
+        strides = [1 if number == 0 else 2] + [1] * (count - 1)
+        stages.append(nn.Sequential(*map(block, channels, channels[1:], strides)))
+        inputs = channels[-1]
+    return nn.Sequential(*stages)
+
+
+def _image(what: str, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+    if len(input_shape) != 3:
+        raise ValueError(f"{what} takes images (channels, height, width), got inputs of shape {tuple(input_shape)}")
+    return input_shape
+
+
+class ResNet(_Staged):
+    """ResNet for small images: a 3x3 stem without ReLU and stages of basic blocks, `width` channels in the first."""
+
+    def __init__(
+        self, input_shape: tuple[int, ...], classes: int, *, blocks: Sequence[int] = (2, 2, 2, 2), width: int = 64
+    ) -> None:
+        channels, *_ = _image("a ResNet", input_shape)
+        stem = nn.Sequential(nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width))
+        stages = _stages(BasicBlock, blocks, width, width)
+        super().__init__(stem, stages, nn.Identity(), width * 2 ** (len(blocks) - 1), classes)
+
+
+class WideResNet(_Staged):
     """Wide ResNet with pre-activation and no ReLU before the head, `width` channels in its stem: WRN-22-8.
 
     Its three stages of `blocks` blocks have `wide` times 1, 2 and 4 as many channels.
@@ -103,21 +115,13 @@ class WideResNet(nn.Module):
     def __init__(
         self, input_shape: tuple[int, ...], classes: int, *, blocks: int = 3, width: int = 16, wide: int = 8
     ) -> None:
-        super().__init__()
-        _need_image("a WideResNet", input_shape)
-        self.stem = nn.Conv2d(input_shape[0], width, 3, padding=1, bias=False)
-        self.stages = _stages(PreActivationBlock, [blocks] * 3, width, width * wide)
-        channels = 4 * width * wide
-        self.norm = nn.BatchNorm2d(channels)
-        self.pool = nn.AdaptiveAvgPool2d(1)
-        self.head = nn.Linear(channels, classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map images (n, channels, height, width) to logits (n, classes)."""
-        return self.head(self.pool(self.norm(self.stages(self.stem(x)))).flatten(1))
+        channels, *_ = _image("a WideResNet", input_shape)
+        stem = nn.Conv2d(channels, width, 3, padding=1, bias=False)
+        stages, last = _stages(PreActivationBlock, [blocks] * 3, width, width * wide), 4 * width * wide
+        super().__init__(stem, stages, nn.BatchNorm2d(last), last, classes)
 
 
-class VGG(nn.Module):
+class VGG(_Staged):
     """VGG with batch norm, a max-pooling between its five stages and one linear layer (Simonyan and Zisserman, 2015).
 
     VGG19 has (2, 2, 4, 4, 4) convolutions of `width` times 1, 2, 4, 8 and 8 channels. Images whose sides are below 16
@@ -132,32 +136,16 @@ class VGG(nn.Module):
         convolutions: Sequence[int] = (2, 2, 4, 4, 4),
         width: int = 64,
     ) -> None:
-        super().__init__()
-        _need_image("a VGG", input_shape)
-        channels, side = input_shape[0], min(input_shape[1:])
-        stages = []
+        channels, *sides = _image("a VGG", input_shape)
+        stages, side = [], min(sides)
         for number, count in enumerate(convolutions):
-            layers: list[nn.Module] = []
-            if number and side >= 2:
-                layers.append(nn.MaxPool2d(2))
-                side //= 2
-            for _ in range(count):
-                outputs = width * 2 ** min(number, 3)
+            layers: list[nn.Module] = [nn.MaxPool2d(2)] if number and side >= 2 else []
+            side //= 2 if layers else 1
+            for outputs in [width * 2 ** min(number, 3)] * count:
                 layers += [nn.Conv2d(channels, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
                 channels = outputs
             stages.append(nn.Sequential(*layers))
-        self.stages = nn.Sequential(*stages)
-        self.pool = nn.AdaptiveAvgPool2d(1)
-        self.head = nn.Linear(channels, classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map images (n, channels, height, width) to logits (n, classes)."""
-        return self.head(self.pool(self.stages(x)).flatten(1))
-
-
-def _need_image(what: str, input_shape: tuple[int, ...]) -> None:
-    if len(input_shape) != 3:
-        raise ValueError(f"{what} takes images (channels, height, width), got inputs of shape {tuple(input_shape)}")
+        super().__init__(nn.Identity(), nn.Sequential(*stages), nn.Identity(), channels, classes)
 
 
 NETWORKS: dict[str, tuple[Callable[..., nn.Module], dict[str, object], int]] = {
@@ -168,7 +156,6 @@ NETWORKS: dict[str, tuple[Callable[..., nn.Module], dict[str, object], int]] = {
     "vgg19": (VGG, {"convolutions": (2, 2, 4, 4, 4)}, 64),
 }
 """Name -> (class, fixed options, the paper's width)."""
-
 
 INITS = ("torch", "kaiming_normal")
 """How convolutions and linear layers start: torch's own, uniform with standard deviation 1 / sqrt(3 fan_in), or normal

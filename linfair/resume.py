@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -46,23 +47,20 @@ def with_weights(network: nn.Module, tensors: Mapping[str, Tensor], name: str) -
     return network
 
 
-class Store(Protocol):
+class _Store(Protocol):
     """Where states are kept by name, such as `linfair.engine.store.ResultStore`."""
 
-    def load(self, name: str) -> Stored | None:
-        """What was stored under a name, or None."""
+    def load(self, name: str) -> Stored | None: ...
 
-    def save(self, name: str, tensors: Mapping[str, Tensor], notes: Mapping[str, object]) -> None:
-        """Store tensors and notes."""
+    def save(self, name: str, tensors: Mapping[str, Tensor], notes: Mapping[str, object]) -> None: ...
 
-    def discard(self, name: str) -> None:
-        """Remove what is stored under a name, if anything is."""
+    def discard(self, name: str) -> None: ...
 
 
 class Stage:
     """What one stage keeps: the state of each `fit` in it, in the order of the calls."""
 
-    def __init__(self, store: Store, name: str, every: float) -> None:
+    def __init__(self, store: _Store, name: str, every: float) -> None:
         self.store, self.name, self.every = store, name, every
         self.calls, self.began = 0, time.perf_counter()
         self.earlier = 0.0  # seconds that fits of this stage took before they were stopped
@@ -72,17 +70,12 @@ class Stage:
         """Seconds that the stage has taken, those before it was stopped included."""
         return self.earlier + time.perf_counter() - self.began
 
-    def clear(self) -> None:
-        """Remove what was kept."""
-        for number in range(self.calls):
-            self.store.discard(f"{self.name}-fit{number}")
-
 
 _STAGE: ContextVar[Stage | None] = ContextVar("stage", default=None)
 
 
 @contextmanager
-def resumable(store: Store, *, name: str, every: float = 240.0) -> Iterator[Stage]:
+def resumable(store: _Store, *, name: str, every: float = 240.0) -> Iterator[Stage]:
     """Keep the state of every `fit` inside, and remove it when the block ends without an error.
 
     The stage's name must hold everything that decides the result; `every` are the least seconds between two files.
@@ -93,34 +86,33 @@ def resumable(store: Store, *, name: str, every: float = 240.0) -> Iterator[Stag
         yield stage
     finally:
         _STAGE.reset(token)
-    stage.clear()
+    for number in range(stage.calls):
+        store.discard(f"{name}-fit{number}")
 
 
+@dataclass
 class Kept:
     """The state of one `fit`; a state that was kept by another call, as `about` says, is left alone."""
 
-    def __init__(
-        self,
-        stage: Stage,
-        about: dict[str, object],
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        parts: Sequence[Part],
-    ) -> None:
-        self.stage, self.model, self.optimizer, self.parts = stage, model, optimizer, parts
-        self.about = json.loads(json.dumps(about, default=str))
-        self.name = f"{stage.name}-fit{stage.calls}"
-        stage.calls += 1
-        self.rows: list[dict[str, object]] = []  # of the epochs that were done before
-        self.done, self.before = False, 0.0  # whether nothing is left to do
-        self.start = self.saved = time.perf_counter()
-        stored = stage.store.load(self.name)
-        if stored is not None and stored[1].get("about") == self.about and self._fits(stored[0]):
-            self._restore(*stored)
+    stage: Stage
+    about: dict[str, object]
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    parts: Sequence[Part]
+    rows: list[dict[str, object]] = field(default_factory=list)  # of the epochs that were done before
+    done: bool = False  # nothing is left to do
+    before: float = 0.0  # seconds
 
-    def _fits(self, tensors: dict[str, Tensor]) -> bool:
+    def __post_init__(self) -> None:
+        self.about = json.loads(json.dumps(self.about, default=str))
+        self.name = f"{self.stage.name}-fit{self.stage.calls}"
+        self.stage.calls += 1
+        self.start = self.saved = time.perf_counter()
+        tensors, notes = self.stage.store.load(self.name) or ({}, {})
+        shapes = {name: value.shape for name, value in under(tensors, "model").items()}
         own = {name: value.shape for name, value in self.model.state_dict().items()}
-        return own == {name: value.shape for name, value in under(tensors, "model").items()}
+        if notes.get("about") == self.about and shapes == own:
+            self._restore(tensors, notes)
 
     def _restore(self, tensors: dict[str, Tensor], notes: dict[str, object]) -> None:
         with_weights(self.model, tensors, "model")
@@ -141,25 +133,22 @@ class Kept:
     def epoch_done(self, rows: list[dict[str, object]], *, last: bool) -> None:
         """Store the state if it is time, or if this epoch is the last of a fit that took long enough."""
         now = time.perf_counter()
-        if now - self.saved < self.stage.every and not (last and self.before + now - self.start > 60):
+        seconds = self.before + now - self.start
+        if now - self.saved < self.stage.every and not (last and seconds > 60):
             return
-        tensors = weights_of({"model": self.model})
+        tensors, noted = weights_of({"model": self.model}), []
         for number, values in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer/{number}/{key}": one for key, one in values.items() if isinstance(one, Tensor)}
-        noted = []
         for number, part in enumerate(self.parts):
             own, notes = part.state()
             tensors |= {f"part{number}/{name}": value for name, value in own.items()}
             noted.append(notes)
-        about = {"about": self.about, "rows": rows, "done": last, "parts": noted}
-        copies = {name: value.detach().clone() for name, value in tensors.items()}
-        self.stage.store.save(self.name, copies, about | {"seconds": self.before + now - self.start})
+        about = {"about": self.about, "rows": rows, "done": last, "parts": noted, "seconds": seconds}
+        self.stage.store.save(self.name, {name: value.detach().clone() for name, value in tensors.items()}, about)
         self.saved = time.perf_counter()
 
 
-def kept(
-    about: dict[str, object], model: nn.Module, optimizer: torch.optim.Optimizer, parts: Sequence[Part]
-) -> Kept | None:
-    """The state of this `fit`, restored if there is one; None outside `resumable`."""
+def kept(about: dict[str, object], *of: object) -> Kept | None:
+    """The state of this `fit` of a model, optimizer and parts, restored if there is one; None outside `resumable`."""
     stage = _STAGE.get()
-    return None if stage is None else Kept(stage, about, model, optimizer, parts)
+    return None if stage is None else Kept(stage, about, *of)

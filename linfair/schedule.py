@@ -25,11 +25,10 @@ class Schedule:
         alpha_lr: Learning rate of the alphas, where they are trained; None is `lr`.
         augment: Shift images at random where the data set says so.
         compile: Run the network through torch.compile; losses differ by rounding only.
-        precision: `float32`, or `bf16`: the networks, the teacher's included, run under autocast, their large products
-            in bfloat16; weights, optimizer and losses stay float32, and whatever is measured runs in float32.
+        precision: `float32`, or `bf16`: networks, the teacher's included, run under autocast; weights, optimizer and
+            losses stay float32, and whatever is measured runs in float32.
         tf32: On a GPU, let products of float32 numbers run in TF32, ten bits of mantissa.
-        channels_last: Images and convolutions in channels-last memory while training, where that is sound (see below);
-            ensembles keep their layout.
+        channels_last: Train one network in channels-last memory, where that is sound (see below).
         fused: The optimizer's fused form; rounding may differ.
     """
 
@@ -55,24 +54,18 @@ class Schedule:
         if self.precision not in ("float32", "bf16"):
             raise ValueError(f"no precision {self.precision!r}; there are float32, bf16")
         if self.nesterov and (self.optimizer != "sgd" or not self.momentum > 0):
-            raise ValueError(
-                f"nesterov=True needs optimizer='sgd' and momentum > 0, got {self.optimizer!r} and {self.momentum}"
-            )
+            got = f"{self.optimizer!r} and {self.momentum}"
+            raise ValueError(f"nesterov=True needs optimizer='sgd' and momentum > 0, got {got}")
 
     def sound_channels_last(self, device: str) -> bool:
         """Whether channels-last memory can be relied on: not on a CPU in float32.
 
-        There torch 2.13 writes beyond an array in the gradient of a 1x1 convolution with stride 2 (8 channels, an odd
-        batch, two threads): it ends the process, or spoils other numbers.
+        There torch 2.13 writes beyond an array in the gradient of a 1x1 convolution with stride 2.
         """
         return device != "cpu" or self.precision == "bf16"
 
     def steps(self, n: int) -> int:
-        """Steps of one epoch over n inputs.
-
-        >>> Schedule(epochs=1, batch_size=128).steps(1000)
-        8
-        """
+        """Steps of one epoch over n inputs."""
         return math.ceil(n / (self.batch_size or n))
 
     def rate(self, epoch: int) -> float:
@@ -91,6 +84,9 @@ class Schedule:
 
     def make_optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         """The optimizer over what is trainable, the alphas in a group of their own."""
+        kinds = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+        if self.optimizer not in kinds:
+            raise ValueError(f"no optimizer {self.optimizer!r}; there are {', '.join(kinds)}")
         alphas, weights = [], []
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:
@@ -98,10 +94,7 @@ class Schedule:
         alpha_lr = self.lr if self.alpha_lr is None else self.alpha_lr
         own = {"params": weights, "lr": self.lr, "weight_decay": self.weight_decay}
         groups = [one for one in (own, {"params": alphas, "lr": alpha_lr, "weight_decay": 0.0}) if one["params"]]
-        kinds = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-        if self.optimizer not in kinds:
-            raise ValueError(f"no optimizer {self.optimizer!r}; there are {', '.join(kinds)}")
-        options = {"fused": True if self.fused else None}  # None leaves the choice to torch, False would not
+        options = {"fused": self.fused or None}  # None leaves the choice to torch, False would not
         if self.optimizer == "sgd":
             options |= {"momentum": self.momentum, "nesterov": self.nesterov}
         return kinds[self.optimizer](groups, **options)

@@ -2,16 +2,15 @@
 
 `fit` takes a network (or an ensemble), data, an *objective* (network, batch -> loss) and a `Schedule`. Base training,
 distillation, mask learning and fine-tuning are objectives and an end-of-epoch hook; another way to compute gradients is
-a *rule* (`linfair.gradients`), other batches are a *plan* (`Batches`). None is a loop of its own. What an epoch draws
-(order, shifts, what a network drops) depends on seed, stage and epoch alone, whatever else shares the machine or the
-ensemble.
+a *rule* (`linfair.gradients`), other batches are a *plan* (`Batches`). What an epoch draws (order, shifts, what a
+network drops) depends on seed, stage and epoch alone, whatever else shares the machine or the ensemble.
 """
 
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import KW_ONLY, asdict, dataclass, field, replace
 from functools import partial
 
 import torch
@@ -87,18 +86,16 @@ class Source:
         if len({(part.x.shape, part.x.device) for part in parts}) != 1:
             sizes = sorted({tuple(part.x.shape) for part in parts})
             raise ValueError(f"data sets of an ensemble must have equally large {split} splits, got {sizes}")
-        self.x = torch.stack([part.x for part in parts])
-        self.y = torch.stack([part.y for part in parts])
-        self.a = torch.stack([part.a for part in parts])
+        self.x, self.y, self.a = (torch.stack([getattr(part, name) for part in parts]) for name in "xya")
         self.n = self.y.shape[1]
 
     def take(self, index: Tensor, shifts: Tensor | None = None) -> Batch:
         """The inputs at positions index (members, b), moved by shifts (2, members, b) if given."""
         member = torch.arange(len(self.sets), device=index.device).view(-1, 1)
-        x, reach = self.x[member, index], self.sets[0].shift
+        x = self.x[member, index]
         if shifts is not None:
-            down, right = shifts
-            x = move(x.flatten(0, 1), down.flatten(), right.flatten(), reach).view_as(x)
+            down, right = shifts.flatten(1)
+            x = move(x.flatten(0, 1), down, right, self.sets[0].shift).view_as(x)
         x = torch.stack([one.normalise(part) for one, part in zip(self.sets, x, strict=True)])
         fields = x, self.y[member, index], self.a[member, index], index
         return Batch(*(value[0] if self.single else value for value in fields), augmented=shifts is not None)
@@ -107,28 +104,20 @@ class Source:
         self, keys: Sequence[str], batch_size: int | None, augment: bool, batches: Batches = shuffled
     ) -> "list[tuple[Tensor, Tensor | None]]":
         """Positions (and shifts) of one epoch's batches, drawn for each member from its own key."""
-        orders, shifts, sizes, reach = [], [], [], self.sets[0].shift
+        orders, shifts, plans, reach = [], [], set(), self.sets[0].shift
         for member, key in enumerate(keys):
             generator = torch.Generator().manual_seed(_number(key))
-            parts = batches(self.a[member].cpu(), batch_size, generator)
-            orders.append(torch.cat(list(parts)))
-            sizes.append([len(part) for part in parts])
+            parts = tuple(batches(self.a[member].cpu(), batch_size, generator))
+            orders.append(torch.cat(parts))
+            plans.add(tuple(map(len, parts)))
             if augment and reach:
                 shifts.append(torch.randint(-reach, reach + 1, (2, len(orders[-1])), generator=generator))
-        if any(other != sizes[0] for other in sizes):
-            raise ValueError(
-                "this plan gives members of an ensemble batches of other sizes: train one network at a time"
-            )
-        order = torch.stack(orders).to(self.y.device).split(sizes[0], dim=1)
-        if not shifts:
-            return [(part, None) for part in order]
-        moved = torch.stack(shifts, dim=1).to(self.y.device).split(sizes[0], dim=2)
+        if len(plans) > 1:
+            raise ValueError("this plan gives an ensemble batches of other sizes: train one network at a time")
+        (sizes,) = plans
+        order = torch.stack(orders).to(self.y.device).split(sizes, dim=1)
+        moved = torch.stack(shifts, dim=1).to(self.y.device).split(sizes, dim=2) if shifts else [None] * len(order)
         return list(zip(order, moved, strict=True))
-
-
-def per_member(values: Tensor) -> Tensor:
-    """Mean over a batch, the last axis: one number, or one for each member."""
-    return values.mean(dim=-1)
 
 
 def _wide(logits: Tensor) -> Tensor:
@@ -156,9 +145,10 @@ def distillation(student: Tensor, teacher: Tensor, temperature: float) -> Tensor
 
 def supervised(model: nn.Module, batch: Batch) -> Tensor:
     """Objective of base training: mean cross entropy."""
-    return per_member(cross_entropy(model(batch.x), batch.y))
+    return cross_entropy(model(batch.x), batch.y).mean(dim=-1)
 
 
+@dataclass(eq=False)
 class Distill:
     """Objective of mask learning and fine-tuning, ce * CE + kd * KD: L^KD = CE + KD with T = 4 (SNL, Algorithm 1).
 
@@ -166,14 +156,16 @@ class Distill:
     between epochs its logits are computed once.
     """
 
-    def __init__(
-        self, teacher: nn.Module, data: Data, *, temperature: float = 4.0, ce: float = 1.0, kd: float = 1.0
-    ) -> None:
-        self.teacher = teacher.eval()
-        self.data = data
-        self.temperature = temperature
-        self.ce, self.kd = ce, kd
-        self._cache: Tensor | None = None
+    teacher: nn.Module
+    data: Data
+    _: KW_ONLY
+    temperature: float = 4.0
+    ce: float = 1.0
+    kd: float = 1.0
+    _cache: Tensor | None = field(default=None, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.teacher.eval()
 
     def teacher_logits(self, batch: Batch) -> Tensor:
         """The teacher's logits on a batch."""
@@ -191,7 +183,7 @@ class Distill:
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
         """Loss of the batch, ce * CE + kd * KD, one number for each member."""
-        return per_member(self.per_input(model(batch.x), batch))
+        return self.per_input(model(batch.x), batch).mean(dim=-1)
 
 
 @torch.random.fork_rng(devices=[])  # the caller's generator stays as it is
@@ -230,8 +222,8 @@ def fit(
         gradient: Rule that computes the gradients of a batch, see `linfair.gradients`; None is backpropagation.
         batches: Plan of an epoch's batches, see `Batches`; None is every image once, in random order.
         isolate: In an ensemble, put diverged members back to the end of their last good epoch and go on with the
-            others, instead of raising; rows then hold `diverged`, for each member the epoch in which it did, or None,
-            and nan for its loss from then on.
+            others, instead of raising; rows then say in `diverged` in which epoch each member did, or None, and hold
+            nan for its loss from then on.
         parts: What changes with the training beside the network, hooks and objective included; a single network then
             goes on within this stage where it was stopped, see `linfair.resume`. None keeps nothing.
         progress: Show a progress bar.
@@ -242,22 +234,22 @@ def fit(
     Raises:
         TrainingDiverged: If a member's loss is no longer finite or `check` says so; names epoch and seeds.
     """
-    members = model.members if isinstance(model, Ensemble) else 1
+    members, label = model.members if isinstance(model, Ensemble) else 1, label or stage
     seeds = range(members) if seeds is None else seeds
     gradient, batches = gradient or plain, batches or shuffled
     source = Source(data, "train")
+    device = source.y.device
     if isinstance(model, Ensemble) == source.single or len(seeds) != members or len(source.sets) != members:
         raise ValueError(
             f"{members} networks need as many data sets and seeds, got {len(source.sets)} and {len(seeds)} "
             "(a plain network takes one data set, an ensemble a list)"
         )
-    last = schedule.channels_last and source.single and schedule.sound_channels_last(source.y.device.type)
+    last = schedule.channels_last and source.single and schedule.sound_channels_last(device.type)
     if last:
         model.to(memory_format=torch.channels_last)
     optimizer = schedule.make_optimizer(model)
     run = torch.compile(model) if schedule.compile else model
-    bf16 = schedule.precision == "bf16"
-    autocast = partial(torch.autocast, source.y.device.type, torch.bfloat16, enabled=bf16)
+    autocast = partial(torch.autocast, device.type, torch.bfloat16, enabled=schedule.precision == "bf16")
     rates = [group["lr"] for group in optimizer.param_groups]
     about = {"stage": stage, "label": label, "seeds": list(seeds), "n": source.n, "how": asdict(schedule)}
     about["rules"] = [getattr(rule, "__qualname__", repr(rule)) for rule in (gradient, batches)]
@@ -276,12 +268,12 @@ def fit(
     steps = sum(len(plan(epoch)) for epoch in range(len(history)))
     left = range(len(history), len(history) if state is not None and state.done else schedule.epochs)
     shown = {"initial": len(history), "total": schedule.epochs, "unit": "epoch", "disable": not progress}
-    bar = tqdm(left, desc=label or stage, leave=False, **shown)
+    bar = tqdm(left, desc=label, leave=False, **shown)
     for epoch in bar:
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * schedule.rate(epoch)
         model.train()
-        total, visited = torch.zeros(members, device=source.y.device), 0
+        total, visited = torch.zeros(members, device=device), 0
         torch.manual_seed(_number(f"{seeds[0]}/{stage}/{epoch}"))  # for networks that draw numbers, such as dropout
         for index, shifts in plan(epoch):
             batch = source.take(index, shifts)
@@ -302,17 +294,15 @@ def fit(
                 failed |= check(epoch)
         history.append({"epoch": epoch, "loss": losses})
         if isolation is not None:
-            isolation.update(epoch, list(failed))
-            history[-1]["diverged"] = list(isolation.epoch)
-            history[-1]["loss"] = [
-                loss if when is None else math.nan for loss, when in zip(losses, isolation.epoch, strict=True)
-            ]
-            if None not in isolation.epoch:  # nobody is left to train
+            when = isolation.update(epoch, failed)
+            history[-1]["loss"] = [loss if m is None else math.nan for loss, m in zip(losses, when, strict=True)]
+            history[-1]["diverged"] = when
+            if None not in when:  # nobody is left to train
                 break
         elif failed:
             why = next(iter(failed.values()))
             bad = [seeds[member] for member, reason in sorted(failed.items()) if reason == why]
-            raise TrainingDiverged(f"{label or stage}: {why.what} in epoch {epoch} for seeds {bad}; {why.advice}")
+            raise TrainingDiverged(f"{label}: {why.what} in epoch {epoch} for seeds {bad}; {why.advice}")
         bar.set_postfix(loss=f"{sum(losses) / members:.3f}", refresh=False)
         ends = after_epoch is not None and after_epoch(epoch)
         if state is not None:
@@ -335,16 +325,15 @@ def predict(
     batch_size: int = 1024,
     measured: bool = True,
 ) -> Tensor:
-    """Logits of a whole split, (n, classes) or (members, n, classes), its inputs moved by `view`.
+    """Logits of a whole split in evaluation mode, ((members,) n, classes), its inputs moved by `view`.
 
-    In evaluation mode. What is `measured` runs without autocast and TF32: it is never less precise than the weights.
-    What only steers a training runs in that training's precision.
+    What is `measured` runs without autocast and TF32, never less precise than the weights; what only steers a training
+    runs in that training's precision.
     """
     source = Source(data, split)
     if max(map(abs, view)) > source.sets[0].shift:
-        raise ValueError(
-            f"{source.sets[0].name} allows shifts of {source.sets[0].shift} pixels, view={view} was asked for"
-        )
+        name, shift = source.sets[0].name, source.sets[0].shift
+        raise ValueError(f"{name} allows shifts of {shift} pixels, view={view} was asked for")
     training, logits = model.training, []
     model.eval()
     with full_precision() if measured else nullcontext():

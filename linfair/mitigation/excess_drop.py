@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from linfair.divergence import Failure
 from linfair.mitigation.objective import MitigationOptions, Multiplied, means_by_group
-from linfair.training import Batch, Data, correctness, cross_entropy, per_member
+from linfair.training import Batch, Data, correctness, cross_entropy
 
 
 class ExcessDropObjective(Multiplied):
@@ -57,7 +57,7 @@ class ExcessDropObjective(Multiplied):
         self.note_absent(present)
         excess = (means - wrong.mean(dim=1, keepdim=True)) * present
         penalty = (self.multipliers.to(excess.dtype) * excess).sum(dim=1)
-        return per_member(self.distill.per_input(logits, batch)).view(self.members) + penalty
+        return self.distill.per_input(logits, batch).mean(dim=-1).view(self.members) + penalty
 
     def after_epoch(self, epoch: int) -> dict[int, Failure]:
         """One projected step of the multipliers, logged."""

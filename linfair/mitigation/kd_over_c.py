@@ -8,7 +8,7 @@ batch alone. What is left is fine-tuning on
 without any term about groups: a control that every mitigation has to beat.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from linfair.mitigation.objective import MitigatedObjective, MitigationOptions
@@ -17,9 +17,7 @@ from linfair.training import Distill
 
 def over_classes(distill: Distill, classes: int) -> Distill:
     """The same distillation loss with KD weighing 1 / classes of what it did."""
-    return Distill(
-        distill.teacher, distill.data, temperature=distill.temperature, ce=distill.ce, kd=distill.kd / classes
-    )
+    return replace(distill, kd=distill.kd / classes)
 
 
 class OverClasses(MitigatedObjective):

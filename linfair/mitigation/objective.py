@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from linfair.data import GroupedData
 from linfair.divergence import Failure
 from linfair.gradients import Clipped, Gradient
-from linfair.training import Batch, Batches, Data, Distill, Source, per_member, predict
+from linfair.training import Batch, Batches, Data, Distill, Source, predict
 
 
 def means_by_group(values: Tensor, groups: Tensor, n_groups: int) -> tuple[Tensor, Tensor]:
@@ -110,7 +110,7 @@ class MitigatedObjective:
         """Mean loss of a batch (members,), means of its groups and their counts, (members, groups) each."""
         losses = self.distill.per_input(logits, batch)
         means, counts = means_by_group(self.by_member(losses), self.by_member(batch.a), self.n_groups)
-        return per_member(losses).view(self.members), means, counts
+        return losses.mean(dim=-1).view(self.members), means, counts
 
     def by_member(self, values: Tensor) -> Tensor:
         """A batch's values with the members axis in front that a plain network's lack."""

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from linfair.cost import RESNET18_UNITS, private_inference_cost
@@ -24,16 +23,10 @@ ACCURACIES = {"all": ("all test images", "all"), "worst": ("worst group", "minor
 def cost_and_accuracy(
     table: pd.DataFrame, *, bandwidth: float = 1e9, rtt: float = 0.0, split: str = "test_balanced"
 ) -> pd.DataFrame:
-    """Accuracy of a study's networks beside what ResNet18 would cost at the same share of its ReLUs.
+    """Accuracy of a study's networks beside what ResNet18 would cost at the same share of its ReLUs, over such a link.
 
     The worst group is the lowest of the groups' accuracies, found for each seed and budget anew; the lowest of several
     noisy numbers lies below the truth, so compare it with its own value at 100 %.
-
-    Args:
-        table: Rows of a study: its original networks and its `plain` arms.
-        bandwidth: Bits a second, see `linfair.cost.private_inference_cost`.
-        rtt: Round trip time in seconds.
-        split: Which split.
 
     Returns:
         A row per selection (the method, where the study names none), budget and accuracy (`of` = all or worst):
@@ -64,42 +57,34 @@ def cost_and_accuracy(
 def cost_against_accuracy(rows: pd.DataFrame, *, names: Sequence[str] | None = None) -> Figure:
     """Accuracy of all and of the worst group against the seconds (below) and megabytes (above) of one private answer.
 
-    The numbers at the points of the upper line are the shares of ReLUs kept, in per cent.
-
-    Args:
-        rows: Of `cost_and_accuracy`.
-        names: Which selections, a panel each; by default all.
+    The numbers at the points of the upper line are the shares of ReLUs kept, in per cent. `rows` are those of
+    `cost_and_accuracy`; `names` are the selections to show, a panel each, all by default.
     """
     names = list(names or rows["selection"].unique())
+    ends = rows.sort_values("online_seconds").iloc[[0, -1]]
+    (s0, s1), (b0, b1) = ends["online_seconds"], ends["online_bytes"] / 1e6
+    slope = (b1 - b0) / (s1 - s0)  # of bytes in seconds: both follow the count
     figure, axes = plt.subplots(1, len(names), figsize=(5.4, 3.7), sharex=True, sharey=True, squeeze=False)
     for ax, name in zip(axes[0], names, strict=True):
         for of, (label, role) in ACCURACIES.items():
             line = drawn(rows[(rows["selection"] == name) & (rows["of"] == of)].sort_values("online_seconds"))
-            ends = line["mean"], line["low"], line["high"]
-            line_with_interval(ax, line["online_seconds"], *ends, role=role, label=label)
+            x = line["online_seconds"]
+            line_with_interval(ax, x, line["mean"], line["low"], line["high"], role=role, label=label)
             for row in line.itertuples() if of == "all" else ():
                 text, place = f"{100 * row.share:.0f}" + " %" * (row.share == 1), (row.online_seconds, row.high)
                 ax.annotate(text, place, xytext=(0, 4), textcoords="offset points", ha="center", fontsize=9)
         ax.set_ylim(0, 109)
         ax.set_xlim(left=0)
-        ax.set_xlabel("seconds per answer (← faster)" if len(names) == 1 else "seconds per answer")
-        _megabytes_above(ax, rows)
+        ax.set_xlabel("seconds per answer" + " (← faster)" * (len(names) == 1))
+        top = ax.secondary_xaxis("top", functions=(lambda s: b0 + (s - s0) * slope, lambda b: s0 + (b - b0) / slope))
+        top.set_xlabel("MB per answer")
+        top.spines["top"].set_visible(True)
         if len(names) > 1:
             ax.text(0.97, 0.03, name, transform=ax.transAxes, ha="right", fontweight="bold")
     axes[0, 0].set_ylabel("accuracy (%)")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
     plt.close(figure)
     return figure
-
-
-def _megabytes_above(ax: Axes, rows: pd.DataFrame) -> None:
-    """A second x axis on top: bytes, a straight line in the seconds because both follow the count."""
-    ends = rows.sort_values("online_seconds").iloc[[0, -1]]
-    (s0, s1), (b0, b1) = ends["online_seconds"], ends["online_bytes"] / 1e6
-    slope = (b1 - b0) / (s1 - s0)
-    top = ax.secondary_xaxis("top", functions=(lambda s: b0 + (s - s0) * slope, lambda b: s0 + (b - b0) / slope))
-    top.set_xlabel("MB per answer")
-    top.spines["top"].set_visible(True)
 
 
 def cost_parts(table: pd.DataFrame) -> Figure:

@@ -26,34 +26,16 @@ MARKERS = {"majority": "o", "minority": "s", "control": "", "all": "^", "other":
 STYLE = {
     "figure.figsize": (5.0, 3.4),  # inches; 5 in on a 390 pixel screen leave about 10 pixels to a 10 point letter
     "figure.dpi": 180,
-    "figure.facecolor": "none",
     "figure.constrained_layout.use": True,
-    "savefig.facecolor": "none",
     "savefig.transparent": True,
-    "axes.facecolor": "none",
-    "axes.edgecolor": GREY,
-    "axes.labelcolor": GREY,
-    "axes.titlecolor": GREY,
-    "axes.titlesize": 11,
-    "axes.labelsize": 11,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "axes.axisbelow": True,
-    "grid.color": GREY,
-    "grid.alpha": 0.35,
-    "grid.linewidth": 0.6,
-    "font.size": 11,
-    "text.color": GREY,
-    "xtick.color": GREY,
-    "ytick.color": GREY,
-    "xtick.labelsize": 10,
-    "ytick.labelsize": 10,
-    "legend.frameon": False,
-    "legend.fontsize": 10,
-    "lines.linewidth": 2.0,
-    "lines.markersize": 6,
+    **dict.fromkeys(("figure.facecolor", "savefig.facecolor", "axes.facecolor"), "none"),
+    **dict.fromkeys(("axes.edgecolor", "axes.labelcolor", "axes.titlecolor", "grid.color", "text.color"), GREY),
+    **dict.fromkeys(("xtick.color", "ytick.color"), GREY),
+    **dict.fromkeys(("font.size", "axes.titlesize", "axes.labelsize"), 11),
+    **dict.fromkeys(("xtick.labelsize", "ytick.labelsize", "legend.fontsize"), 10),
+    **dict.fromkeys(("axes.spines.top", "axes.spines.right", "legend.frameon"), False),
+    **{"axes.grid": True, "axes.grid.axis": "y", "axes.axisbelow": True, "grid.alpha": 0.35, "grid.linewidth": 0.6},
+    **{"lines.linewidth": 2.0, "lines.markersize": 6},
 }
 
 
@@ -75,13 +57,7 @@ def contrast(one: str, other: str) -> float:
 
 
 def evidence(
-    *,
-    seeds: int,
-    n: str,
-    device: str,
-    seconds: float | None = None,
-    torch: str | None = None,
-    linfair: str | None = None,
+    *, seeds: int, n: str, device: str, seconds: float | None = None, torch: str = "", linfair: str = ""
 ) -> str:
     """The line that stands under every figure, what the result rests on; versions are the installed ones by default.
 
@@ -99,25 +75,18 @@ def evidence_of(table: pd.DataFrame, *, split: str) -> str:
     """The evidence line of a study's table: seeds, distinct images, device, versions and seconds of a split's rows."""
     part = table[table["split"] == split]
     sizes = part.drop_duplicates(["seed", "group"]).groupby("seed")["n"].sum()
-    few, many = sizes.min(), sizes.max()
+    n = " to ".join(map(str, sorted({sizes.min(), sizes.max()})))
     arms = table.drop_duplicates([name for name in ("arm", "teacher", "method", "options") if name in table])
-    return evidence(
-        seeds=part["seed"].nunique(),
-        n=f"{few if few == many else f'{few} to {many}'} distinct test images a seed",
-        seconds=arms["seconds"].sum(),
-        **{name: ", ".join(sorted(table[name].unique())) for name in ("device", "torch", "linfair")},
-    )
+    about = {name: ", ".join(sorted(table[name].unique())) for name in ("device", "torch", "linfair")}
+    n = f"{n} distinct test images a seed"
+    return evidence(seeds=part["seed"].nunique(), n=n, seconds=arms["seconds"].sum(), **about)
+
+
+Numbers = Sequence[float]
 
 
 def line_with_interval(
-    ax: Axes,
-    x: Sequence[float],
-    mean: Sequence[float],
-    low: Sequence[float],
-    high: Sequence[float],
-    *,
-    role: str,
-    label: str | None = None,
+    ax: Axes, x: Numbers, mean: Numbers, low: Numbers, high: Numbers, *, role: str, label: str | None = None
 ) -> None:
     """Draw a mean over seeds, its interval as a band and bars, in the role's colour and marker; a control is dashed."""
     mean, low, high = (np.asarray(values, dtype=float) for values in (mean, low, high))

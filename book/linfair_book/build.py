@@ -1,6 +1,6 @@
 """The book's two helpers around `jupyter-book build`: `prepare` before it, `check` after it.
 
-    python -m linfair_book.build prepare    # MathJax into _build/static; what is stale, out
+    python -m linfair_book.build prepare    # MathJax into _build/static; what is stale, out; notebooks, executed
     jupyter-book build . -W -n --keep-going
     python -m linfair_book.build check      # every page of _toc.yml was written; prints the file to open
 
@@ -11,6 +11,7 @@ Why they are needed:
   `book/_ext/offline_pages.py` hands to Sphinx. Without npm the pages link to a CDN instead.
 * The notebook cache knows the notebooks, not the package they call: an edit of `linfair/` would leave old
   numbers on the pages. `prepare` drops the cache when `inputs_digest` changes.
+* jupyter-book executes one notebook after another. `prepare` fills its cache beforehand, several at once.
 * jupyter-book 2 ignores `_config.yml` and `_toc.yml` and builds nothing, with exit status 0. `check` looks
   for the pages themselves.
 """
@@ -18,14 +19,23 @@ Why they are needed:
 import argparse
 import hashlib
 import io
+import multiprocessing
+import os
+import re
 import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from linfair.paths import whole
+
+if TYPE_CHECKING:
+    from jupyter_cache.executors.utils import ExecutionResult
+    from nbformat import NotebookNode
 
 MATHJAX_VERSION = "3.2.2"
 MATHJAX_FILE = "mathjax/tex-svg-full.js"  # draws glyphs as SVG paths, so it needs no font files
@@ -37,6 +47,7 @@ HTML = BUILD / "html"
 DOCTREES = BUILD / ".doctrees"
 CACHE = BUILD / ".jupyter_cache"
 DIGEST = BUILD / "inputs.sha256"
+WORKERS = 4  # notebooks at once, at most; never more than there are cores
 
 
 class BookError(Exception):
@@ -165,6 +176,66 @@ def source(root: Path, page: str) -> Path | None:
     return next((path for path in candidates if path.is_file()), None)
 
 
+def notebook(path: Path) -> "NotebookNode | None":
+    """A page as the book's notebook parser reads it, None if it has nothing to execute."""
+    from myst_nb.core.config import NbParserConfig
+    from myst_nb.core.read import create_nb_reader
+    from myst_parser.config.main import MdParserConfig
+
+    text = path.read_text(encoding="utf-8")
+    reader = create_nb_reader(str(path), MdParserConfig(), NbParserConfig(), text)
+    return reader and reader.read(text)
+
+
+def _executed(path: Path, timeout: int) -> "tuple[Path, ExecutionResult | str]":
+    from jupyter_cache.executors.utils import single_nb_execution
+    from nbclient.exceptions import DeadKernelError
+
+    os.environ["OMP_NUM_THREADS"] = "1"
+    try:
+        found = single_nb_execution(notebook(path), cwd=str(path.parent), timeout=timeout, allow_errors=False)
+    except DeadKernelError as error:
+        return path, f"the kernel died ({error}); not enough memory?"
+    return path, re.sub(r"\x1b\[[\d;]*m", "", str(found.err)) if found.err else found
+
+
+def execute(root: Path, *, workers: int = WORKERS) -> None:
+    """Execute the notebooks of `_toc.yml` that jupyter-book's cache lacks, the longest first, one thread each.
+
+    A BookError gives the name and the traceback of every notebook that failed; the others are in the cache.
+    """
+    from jupyter_cache import get_cache
+    from jupyter_cache.base import CacheBundleIn
+    from yaml import safe_load
+
+    cache, waiting, failed = get_cache(root / CACHE), {}, []
+    for path in filter(None, (source(root, page) for page in pages(root))):
+        if read := notebook(path):
+            try:
+                cache.match_cache_notebook(read)
+            except KeyError:
+                waiting[path] = read["metadata"].get("minutes", 0)
+    if not waiting:
+        return
+    timeout = safe_load((root / "_config.yml").read_text())["execute"]["timeout"]
+    longest_first = sorted(waiting, key=waiting.get, reverse=True)
+    workers = min(workers, os.cpu_count() or 1, len(waiting))
+    spawn = multiprocessing.get_context("spawn")
+    with spawn.Pool(workers) as pool:
+        work = pool.imap_unordered(partial(_executed, timeout=timeout), longest_first)
+        for count, (path, found) in enumerate(work, 1):
+            name, result = path.relative_to(root).as_posix(), "failed"
+            if isinstance(found, str):
+                failed.append(f"{name} failed:\n{found}")
+            else:
+                bundle = CacheBundleIn(found.nb, str(path), data={"execution_seconds": found.time})
+                cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
+                result = f"{found.time:.0f} s"
+            print(f"notebook {count} of {len(waiting)}: {name}, {result}", file=sys.stderr, flush=True)
+    if failed:
+        raise BookError("\n\n".join(failed))
+
+
 def check(root: Path) -> Path:
     """The file to open, if the last build wrote every page of `_toc.yml`; a `BookError` names the others."""
     problems = []
@@ -193,7 +264,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         root = options.root.resolve() if options.root else repository()
         if options.step == "prepare":
-            print("\n".join(prepare(root)), file=sys.stderr)
+            print("\n".join(prepare(root)), file=sys.stderr, flush=True)
+            execute(root)
         else:
             print(f"Open {check(root)}")
     except BookError as error:

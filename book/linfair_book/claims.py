@@ -212,7 +212,7 @@ def collect(root: Path, pages: Iterable[str]) -> pd.DataFrame:
     for page in pages:
         (folder / f"{page}.parquet").unlink(missing_ok=True)
         os.environ[FOLDER] = str(folder)
-        notebooks.run(page, {}, out=root / "_build" / "notebooks", notebooks=root / "notebooks")
+        notebooks.run(notebooks.find(page, root / "notebooks"), {}, out=root / "_build" / "notebooks")
         fresh = pd.read_parquet(folder / f"{page}.parquet")
         if table.is_file():
             old = pd.read_parquet(table)

@@ -62,13 +62,9 @@ def repairs_in(table: pd.DataFrame) -> dict[str, str]:
 
 
 def sizes(table: pd.DataFrame, *, split: str = "test") -> pd.DataFrame:
-    """Training images and images of a split of each group, mean over seeds, the largest group first.
+    """Training images (`n_train`) and images of a split (`n`) of each group, mean over seeds, the largest group first.
 
-    Returns:
-        A row for each group: `group_name`, `role`, `n_train`, `n`.
-
-    Raises:
-        ValueError: If a group changes its role from seed to seed, as digits do: those are compared by role.
+    A group that changes its role from seed to seed, as digits do, is a ValueError: roles are compared then.
     """
     part = table[(table["split"] == split) & (table["arm"] == "original")]
     roles = part.groupby("group_name")["role"].nunique()
@@ -91,12 +87,7 @@ def described(table: pd.DataFrame, *, split: str = "test") -> pd.DataFrame:
 
 
 def group_drops(table: pd.DataFrame, *, split: str = "test") -> pd.DataFrame:
-    """Accuracy drop of each group in points: linearized, in the control, and one minus the other.
-
-    Returns:
-        A row for each (group, of, budget): `group_name`, `of` (`plain`, `control` or `minus control`), `budget`,
-        `n_seeds`, `mean`, `low`, `high`; the largest group first.
-    """
+    """Accuracy drop of each group in points, the largest group first, `of` `plain`, `control` or `minus control`."""
     pairs = {"plain": ("plain", "original"), "control": ("control", "original"), "minus control": ("plain", "control")}
     changes = [paired(table, arm=arm, against=other, split=split).assign(of=of) for of, (arm, other) in pairs.items()]
     lost = pd.concat(changes).assign(drop=lambda rows: -rows["value"])
@@ -104,18 +95,12 @@ def group_drops(table: pd.DataFrame, *, split: str = "test") -> pd.DataFrame:
 
 
 def group_changes(table: pd.DataFrame, ways: Sequence[str], *, split: str = "test") -> pd.DataFrame:
-    """Change of each group's accuracy against plain fine-tuning at the same budget and seed, in points.
-
-    Returns:
-        A row for each (way, group, budget): `way`, `group_name`, `budget`, `n_seeds`, `mean`, `low`, `high`.
-    """
+    """Change of each group's accuracy against plain fine-tuning at the same budget and seed, in points, by way."""
     return _in_order(mitigation.compared(table, split=split, pooled="group", ways=ways), table)
 
 
 def _in_order(means: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     """The largest group first, its largest budget first."""
     order = list(sizes(table)["group_name"])
-    found = means.assign(place=means["group_name"].map(order.index)).sort_values(
-        ["place", "budget"], ascending=[True, False], kind="stable", ignore_index=True
-    )
-    return found.drop(columns="place")
+    found = means.sort_values("budget", ascending=False, kind="stable")
+    return found.sort_values("group_name", key=lambda x: x.map(order.index), kind="stable", ignore_index=True)

@@ -40,8 +40,6 @@ RIVALS = ("balanced_sampling", "excess_drop", "lagrangian(kd_over_classes=True)"
 SELECTED = ("lagrangian", "balanced_sampling")
 """Mitigations that are used in the mask phase too."""
 
-SPLITS = ("train", "test", "test_balanced")
-
 QUANTITIES = {
     "gradient_norm": "gradient norm",
     "accuracy": "accuracy",
@@ -131,18 +129,9 @@ def changes(
     against: str = "plain",
     ways: Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    """Every way's change against another one at the same budget and seed; columns way, budget, ..., value.
+    """Every way's change `against` another one at the same budget and seed, on the scale `points` or `relative`.
 
-    Args:
-        table: Rows of the figure `repair`, or of `linfair.study.run`.
-        split: Which split.
-        scale: `points`, positive for a gain, or `relative`, Fig. 9's per cent, negative for a gain.
-        pooled: `role`, `all` or `group`.
-        against: The way to compare with.
-        ways: Which ways; all that mitigate by default.
-
-    Raises:
-        ValueError: If the rows lack the way to compare with.
+    `pooled` is `role`, `all` or `group`; columns way, budget, seed, group_name, role, n_train, value.
     """
     check_teachers(finished(table))
     ways = [way for way in mitigated(table) if way != against and (ways is None or way in ways)]
@@ -173,11 +162,7 @@ def agreement(one: pd.DataFrame, other: pd.DataFrame) -> tuple[int, float]:
 
 
 def shares_of_groups(table: pd.DataFrame, *, split: str = "test_balanced") -> pd.DataFrame:
-    """How many single groups gain, lose or stay, counted over seeds: *across all groups*, as the paper says of Fig. 9.
-
-    Returns:
-        Columns way, budget, role, n (groups times seeds), gain, same, lose.
-    """
+    """How many single groups gain, lose or stay by way, budget and role; `n` counts groups times seeds (Fig. 9)."""
     found = changes(table, split=split, pooled="group")
     points = found["value"]
     kinds = {"n": 1, "gain": points > 1e-9, "same": points.abs() <= 1e-9, "lose": points < -1e-9}
@@ -186,11 +171,7 @@ def shares_of_groups(table: pd.DataFrame, *, split: str = "test_balanced") -> pd
 
 
 def in_and_out(table: pd.DataFrame, *, budget: float = HEADLINE) -> pd.DataFrame:
-    """Gain on the training split, on the balanced test, and what is lost between them, all within a seed.
-
-    Returns:
-        Columns way, group_name, of (`train`, `test_balanced`, `train minus test`), n_seeds, mean, low, high.
-    """
+    """Gain by way and group on the `train` split, on `test_balanced`, and `train minus test`, all within a seed."""
     values = {}
     for split in ("train", "test_balanced"):
         found = changes(table, split=split)
@@ -202,16 +183,9 @@ def in_and_out(table: pd.DataFrame, *, budget: float = HEADLINE) -> pd.DataFrame
 
 
 def diagnosed(table: pd.DataFrame, column: str, *, split: str, ways: Sequence[str]) -> pd.DataFrame:
-    """A quantity of each role's mean group, one number a seed; the original network counts as budget 1 of every way.
+    """A key of `QUANTITIES` for each role's mean group, one number a seed; the original is budget 1 of every way.
 
-    Args:
-        table: Rows as for `changes`.
-        column: A key of `QUANTITIES`; `relative_margin` divides by the largest groups' of the same network (Fig. 14).
-        split: Where it is measured; gradient norms are on `train` and `test`.
-        ways: Which ways.
-
-    Returns:
-        Columns way, budget, seed, role, value.
+    `relative_margin` divides by the largest groups' margin in the same network (Fig. 14).
     """
     rows = finished(table)
     rows = rows[rows["split"] == split]
@@ -225,11 +199,7 @@ def diagnosed(table: pd.DataFrame, column: str, *, split: str, ways: Sequence[st
 
 
 def ratios(table: pd.DataFrame, column: str, *, split: str, way: str = "lagrangian") -> pd.DataFrame:
-    """A way's quantity over plain's at the same budget and seed: geometric means, 95 % t intervals of the logarithm.
-
-    Returns:
-        Columns role, budget, n_seeds, mean, low, high; 1 is no change. No rows where every seed of one diverged.
-    """
+    """A way's quantity over plain's by role and budget: geometric means over seeds, t intervals of the logarithm."""
     found = _values(table, column, [way], split=split, scale="ratio", pooled="role", against="plain")
     found = over_seeds(found, "value", ["role", "budget"])
     found[["mean", "low", "high"]] = np.exp(found[["mean", "low", "high"]].astype(float))
@@ -239,13 +209,10 @@ def ratios(table: pd.DataFrame, column: str, *, split: str, way: str = "lagrangi
 def trade(
     table: pd.DataFrame, *, budget: float = HEADLINE, split: str = "test_balanced", against: str = ""
 ) -> pd.DataFrame:
-    """Accuracy against fairness violation of every way at one budget, or its change against one way within a seed.
+    """Accuracy and fairness of every way at one budget (%), or their change `against` one way within a seed (points).
 
-    The violation is the largest minus the smallest accuracy of a group (the pruning paper's); `gap` is majority minus
-    minority, `worst` the smallest accuracy.
-
-    Returns:
-        Columns way, of (`accuracy`, `violation`, `gap`, `worst`), n_seeds, mean, low, high, in per cent or points.
+    `of` is `accuracy`, `violation` (largest minus smallest accuracy of a group, as in the pruning paper), `gap`
+    (majority minus minority) or `worst` (the smallest accuracy of a group).
     """
     rows = with_ways(finished(table))
     rows = rows[(rows["split"] == split) & ((rows["budget"] == budget) | (rows["way"] == "original"))]
@@ -263,13 +230,8 @@ def trade(
 
 
 def unbeaten(means: pd.DataFrame) -> list[str]:
-    """Ways that no other one beats in both mean accuracy and mean violation, the fairest first.
-
-    Args:
-        means: From `trade`.
-    """
+    """Ways of `trade` that no other one beats in both mean accuracy and mean violation, the fairest first."""
     wide = means.pivot(index="way", columns="of", values="mean").drop(index=["original", "control"], errors="ignore")
-    best = [
-        not ((wide["accuracy"] > one.accuracy) & (wide["violation"] < one.violation)).any() for one in wide.itertuples()
-    ]
+    accuracy, violation = wide["accuracy"], wide["violation"]
+    best = [not ((accuracy > one.accuracy) & (violation < one.violation)).any() for one in wide.itertuples()]
     return wide[best].sort_values("violation").index.tolist()

@@ -35,23 +35,11 @@ def find(name: str, folder: str | Path | None = None) -> Notebook:
 
 
 def run(notebook: Notebook, values: Mapping[str, Any], *, out: str | Path | None = None, progress: bool = True) -> Path:
-    """Execute one notebook with papermill, in its own folder as when the book is built.
+    """Execute one notebook with papermill in its own folder, and return the executed one, in the folder `out`.
 
-    While it runs, the output grows under a name of its own (`NAME.running-PID.ipynb`); `NAME.ipynb` appears only when
-    it is complete.
-
-    Args:
-        notebook: From `find`.
-        values: Some of its parameters by name; checked before the kernel starts.
-        out: Output folder, made if missing; `_build/notebooks` under the current directory by default.
-        progress: Show papermill's progress bar on stderr.
-
-    Returns:
-        The path of the executed notebook.
-
-    Raises:
-        ParameterError: If a name or value is wrong.
-        NotebookError: If a cell fails; the partial notebook is kept as `NAME.failed.ipynb`.
+    Values are checked before the kernel starts. While it runs, the output grows under a name of its own
+    (`NAME.running-PID.ipynb`); `NAME.ipynb` appears only when it is complete. If a cell fails, the NotebookError names
+    what is kept as `NAME.failed.ipynb`.
     """
     import papermill
     from nbclient.exceptions import DeadKernelError

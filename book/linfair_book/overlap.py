@@ -21,19 +21,10 @@ MASK_SEED_STEP = 1_000_000_007
 def mask_overlap(
     cells: Sequence[Cell], *, n_masks: int = 3, store: ResultStore | None = None, progress: bool = True
 ) -> pd.DataFrame:
-    """How alike the masks are that one method finds on the same teacher with other mask seeds.
+    """How alike the `n_masks` masks are that one method finds on the same teacher with other mask seeds.
 
     The first mask is the study's own; the others follow from seeds that differ by multiples of `MASK_SEED_STEP`, which
-    change the order and the shifts of the batches, and nothing else.
-
-    Args:
-        cells: From `grid` or `linfair_book.selection.cells_of`.
-        n_masks: Masks of each teacher, at least 2.
-        store: Where mask paths are kept; the user's cache by default.
-        progress: Show progress bars.
-
-    Returns:
-        A row per (method, budget, seed): `jaccard`, the mean over all pairs of masks, and the units `kept` and `total`.
+    change the order and the shifts of the batches, and nothing else. `jaccard` is the mean over all pairs of masks.
     """
     if n_masks < 2:
         raise ValueError(f"overlap is that of at least two masks, got n_masks={n_masks}")

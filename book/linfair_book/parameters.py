@@ -80,9 +80,8 @@ class Parameter:
             return " | ".join(self.choices)
         if self.low is None:
             return "any"
-        ends = ("above {:.15g} and below {:.15g}" if self.open_ends else "{:.15g} to {:.15g}").format(
-            self.low, self.high
-        )
+        words = "above {:.15g} and below {:.15g}" if self.open_ends else "{:.15g} to {:.15g}"
+        ends = words.format(self.low, self.high)
         return f"each {ends}, strictly descending" if self.type == "list[float]" else ends
 
     def parse(self, text: str) -> Any:
@@ -95,11 +94,7 @@ class Parameter:
             return text
 
     def check(self, value: Any) -> Any:
-        """The value in the parameter's type.
-
-        Raises:
-            ParameterError: If it has the wrong type, is out of range or not among the choices.
-        """
+        """The value in the parameter's type; a ParameterError if it has another type or is not allowed."""
         listed = self.type == "list[float]"
         given = self.parse(value) if listed and isinstance(value, str) else value
         numbers = [] if self.type == "str" else given if isinstance(given, list | tuple) else [given]
@@ -133,10 +128,8 @@ def read(cell: str) -> tuple[Parameter, ...]:
         choices = _choices(said["choices"]) if said["choices"] else None
         low, high = (None if said[end] is None else float(said[end]) for end in ("low", "high"))
         limits = {profile: int(most) for profile, most in re.findall(r"(\w+): (\d+)", said["limits"])}
-        default, ends = ast.literal_eval(one.default), said["open"] == "("
-        found.append(
-            Parameter(one.name, one.inferred_type_name, default, said["text"], low, high, ends, choices, limits)
-        )
+        allowed = (low, high, said["open"] == "(", choices, limits)
+        found.append(Parameter(one.name, one.inferred_type_name, ast.literal_eval(one.default), said["text"], *allowed))
     return tuple(found)
 
 
@@ -181,29 +174,23 @@ class Notebook:
     def check(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Every parameter's value: the given one or the default, at most what the profile allows.
 
-        Raises:
-            ParameterError: For an unknown name (with the closest known one), a wrong type, a value out of range or not
-                among the choices, or `device="cuda"` on a machine without a usable GPU.
+        An unknown name, a value that is not allowed, or `cuda` without a usable GPU is a ParameterError.
         """
         given = {name: self[name].check(value) for name, value in values.items()}
         settings = {p.name: given.get(p.name, p.default) for p in self.parameters}
         for p in self.parameters:
             settings[p.name] = min(settings[p.name], p.limits.get(settings.get("profile"), settings[p.name]))
         if settings.get("device") == "cuda":
-            _need_cuda()
+            import torch
+
+            if not torch.cuda.is_available():
+                raise ParameterError("device = 'cuda', but torch finds no usable GPU here: use device=cpu.")
         return settings
 
     def as_json(self) -> dict[str, Any]:
         """What `linfair notebook list --json` prints of it."""
         listed = [asdict(p) | {"allowed": p.allowed} for p in self.parameters]
         return {"name": self.name, "title": self.title, "minutes": self.minutes, "parameters": listed}
-
-
-def _need_cuda() -> None:
-    import torch
-
-    if not torch.cuda.is_available():
-        raise ParameterError("device = 'cuda', but torch finds no usable GPU here: use device=cpu.")
 
 
 def load(path: Path) -> Notebook:
@@ -220,17 +207,8 @@ def from_namespace(notebook: str, namespace: Mapping[str, Any]) -> dict[str, Any
 
     What is allowed stands in the notebook's file; without one (in a copy elsewhere), IPython keeps the source of each
     cell in `In`. There is papermill's own cell too, so that a misspelt name fails here rather than passing unnoticed.
-    The environment variable `LINFAIR_PROFILE` replaces `profile`, so that all notebooks can run in seconds.
-
-    Args:
-        notebook: The notebook's name.
-        namespace: The notebook's variables.
-
-    Returns:
-        Every parameter's value, as `Notebook.check` returns them.
-
-    Raises:
-        ParameterError: As `Notebook.check`, and if the parameters cell was not run.
+    The environment variable `LINFAIR_PROFILE` replaces `profile`, so that all notebooks can run in seconds. A
+    parameters cell that was not run is a ParameterError.
     """
     cells = [source for source in namespace.get("In", ()) if source]
     files = [folder / f"{notebook}.ipynb" for folder in (Path.cwd(), FOLDER)]

@@ -26,15 +26,7 @@ def readable(means: pd.DataFrame, *, at: float = 0.0, digits: int = 1) -> pd.Dat
 
 
 def without_harm(means: pd.DataFrame) -> pd.DataFrame:
-    """Whether each way and budget helps the minority without a measurable loss of the majority.
-
-    Args:
-        means: Changes of both roles, from `linfair_book.mitigation.compared`.
-
-    Returns:
-        Columns way, budget, seeds, minority, majority (mean, interval and side) and `helps without harm`: `holds`,
-        `does not hold` or `cannot tell`.
-    """
+    """Whether each way and budget of `mitigation.compared` helps the minority without a measurable loss of a role."""
     if means.empty:
         return NOTHING
     found = readable(means)

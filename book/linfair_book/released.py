@@ -59,7 +59,7 @@ def switches() -> dict[str, Switch]:
     """All switches by name, in the order of the page."""
     with (repository() / "book" / "switches.toml").open("rb") as file:
         found = tomllib.load(file)
-    return {name: Switch(name, **(one | {"headline": tuple(one["headline"])})) for name, one in found.items()}
+    return {name: Switch(name, **one | {"headline": tuple(one["headline"])}) for name, one in found.items()}
 
 
 def facts(counts: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -92,22 +92,10 @@ def compute(
     device: str = "cpu",
     **how: object,
 ) -> pd.DataFrame:
-    """Run switches.
+    """Run some switches (by default all): a row per switch, version, quantity, who and seed, with provenance.
 
-    Args:
-        names: Some of `switches`; all by default.
-        seeds: Seeds of the MLP.
-        thin_seeds: How many of them the ResNet18 takes.
-        counts: Counts of the paper's data sets, for what follows from them alone; None leaves that out.
-        store: Where stages are kept; the user's cache by default.
-        device: Where to train.
-        how: `budget`, `profile` and `progress`, as for `linfair_book.released_lab.Lab`.
-
-    Returns:
-        A row per (switch, version, quantity, who, seed): `value`, `unit`, and provenance.
-
-    Raises:
-        ValueError: For a name that is no switch.
+    The ResNet18 takes the first `thin_seeds` seeds. `counts` are those of the paper's data sets, for what follows from
+    them alone. Other options are those of `linfair_book.released_lab.Lab`.
     """
     names = list(switches() if names is None else names)
     if unknown := sorted(set(names) - set(switches())):
@@ -131,14 +119,11 @@ def compute(
 def effects(table: pd.DataFrame) -> pd.DataFrame:
     """What each switch changes: every version against the reference, paired within a seed.
 
-    Returns:
-        A row per (switch, version, quantity, who, unit): `reference` and `value` (the two means), n_seeds, mean, low,
-        high of the difference, a ratio where the unit is `times`, and its `side`; a count has no interval, its side is
-        that of the difference.
+    `reference` and `value` are the two means; mean, low, high and `side` are of the difference, a ratio where the unit
+    is `times`. A count has no interval: its side is that of the difference.
     """
-    rows = table.assign(
-        value=table["value"].mask(table["unit"] == "times", np.log(table["value"].where(table["value"] > 0)))
-    )
+    logs = np.log(table["value"].where(table["value"] > 0))
+    rows = table.assign(value=table["value"].mask(table["unit"] == "times", logs))
     first = rows["switch"].map({name: one.reference for name, one in switches().items()})
     by, keys = ["switch", "quantity", "unit", "who"], ["switch", "version", "quantity", "who", "unit"]
     reference = rows.loc[rows["version"] == first, [*by, "seed", "value"]].rename(columns={"value": "reference"})

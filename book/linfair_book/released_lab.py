@@ -25,37 +25,21 @@ ORIGINAL = "accuracy of the original network"
 
 @dataclass(frozen=True, eq=False)
 class Lab:
-    """One network on the digits, each stage trained once; `replace` a field for another version.
+    """One network on the digits, each stage trained once; `replace` a field for another version."""
 
-    Attributes:
-        network: `mlp`, all seeds one ensemble, or another network with one seed.
-        seeds: Seeds.
-        budget: Share of ReLUs kept.
-        profile: Profile of the recipe.
-        device: Where to train.
-        store: Where stages are kept; the user's cache by default.
-        progress: Show progress bars.
-        data: The data, one for each seed; the digits by default.
-        of_roles: Whose roles say which groups are minorities; the data's own by default.
-        taught: The original network, if it is another lab's.
-        init: How networks start.
-        augment: Whether stages see random shifts.
-        snl: Options of SNL that differ from the recipe's, as (name, value) pairs.
-    """
-
-    network: str = "mlp"
+    network: str = "mlp"  # all seeds one ensemble; another network takes one seed
     seeds: Sequence[int] = tuple(range(10))
     budget: float = 0.2
     profile: str = "small"
     device: str = "cpu"
     store: ResultStore | None = None
     progress: bool = True
-    data: Sequence[GroupedData] | None = None
-    of_roles: Sequence[GroupedData] | None = None
-    taught: Teacher | None = None
+    data: Sequence[GroupedData] | None = None  # one for each seed; the digits by default
+    of_roles: Sequence[GroupedData] | None = None  # whose roles say which groups are minorities; the data's by default
+    taught: Teacher | None = None  # another lab's original network
     init: str = "torch"
-    augment: bool = True
-    snl: tuple[tuple[str, object], ...] = ()
+    augment: bool = True  # stages see random shifts
+    snl: tuple[tuple[str, object], ...] = ()  # options of SNL that differ from the recipe's
 
     @cached_property
     def sets(self) -> Sequence[GroupedData]:

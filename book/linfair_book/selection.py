@@ -40,18 +40,7 @@ def cells_of(name: str, data: str, network: str, **how: object) -> list[Cell]:
 def run_selections(
     data: str, network: str, *, store: ResultStore | None = None, progress: bool = True, **how: object
 ) -> pd.DataFrame:
-    """The table of all selections, each with its control, from the store where they are there.
-
-    Args:
-        data: Name of the data set.
-        network: Name of the network.
-        store: Where; the user's cache by default.
-        progress: Show progress bars.
-        how: `budgets`, `seeds`, `profile` and `device`, as for `grid`.
-
-    Raises:
-        ValueError: If two selections keep different counts: then nothing could be said about the selection.
-    """
+    """The table of all selections, each with its control, options as for `grid`; unequal counts are a ValueError."""
     tables = [
         run(cells_of(name, data, network, **how), arms=panel.arms, store=store, progress=progress)
         for name, panel in panels().items()

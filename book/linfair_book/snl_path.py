@@ -12,16 +12,9 @@ LINES = 12
 
 
 def path_rows(cell: Cell, *, store: ResultStore | None = None, progress: bool = True) -> pd.DataFrame:
-    """What a cell's SNL path counts at the end of each epoch.
+    """What a cell's SNL path counts at the end of each epoch: `kept`, its `share` of all units in %, and `masks`.
 
-    Args:
-        cell: A cell of SNL; its original network is read from the store if it is there.
-        store: Where; the user's cache by default.
-        progress: Show progress bars.
-
-    Returns:
-        A row per (seed, epoch): `kept` at its end, `share` of all units in %, and `masks`, the budgets in % whose masks
-        were taken in it, each with its step and count.
+    `masks` are the budgets in % whose masks were taken in the epoch, each with its step and count.
     """
     records, rows = Worker(cell, store or ResultStore.default(), progress).path.records, []
     for member, seed in enumerate(cell.seeds):
@@ -35,16 +28,7 @@ def path_rows(cell: Cell, *, store: ResultStore | None = None, progress: bool = 
 
 
 def path_table(rows: pd.DataFrame, seed: int, *, lines: Sequence[int] | None = None) -> pd.DataFrame:
-    """One seed's path for a page: some of its epochs, evenly spaced, and all in which a mask was taken.
-
-    Args:
-        rows: From `path_rows`.
-        seed: Which seed.
-        lines: Epochs to show; None is every `len / LINES`-th.
-
-    Returns:
-        Columns `epoch`, `ReLUs kept`, `%` and `masks taken`.
-    """
+    """One seed's path for a page, from `path_rows`: about `LINES` of its epochs, and all in which a mask was taken."""
     one = rows[rows["seed"] == seed]
     last = max([epoch for epoch, masks in zip(one["epoch"], one["masks"], strict=True) if masks], default=len(one))
     shown = set(range(1, last + 1, max(1, round(last / LINES)))) if lines is None else set(lines)

@@ -35,11 +35,9 @@ def compute(
     store: ResultStore | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Both starts with their controls, for each seed from one original network; a schedule is no option of a TOML grid.
+    """Both starts with their controls, from one original network in each seed: rows of `study.run` on the test splits.
 
-    Returns:
-        The rows of `linfair.study.run` on the test splits, with `start` and `student_epochs`, which `options` repeats;
-        columns of diagnostics that were not computed are left out.
+    `start` and `student_epochs` say what differs. This is no TOML grid, as a schedule cannot be an option there.
     """
     own, parts = recipe("resnet18", profile).method("deepreduce").schedule, []
     for count in epochs:
@@ -57,12 +55,9 @@ def compute(
 
 
 def differences(table: pd.DataFrame, *, split: str = "test_balanced") -> pd.DataFrame:
-    """Accuracy of both roles from either start, and fresh minus teacher within each seed, means over seeds.
+    """Accuracy (%) of both roles from either start, and fresh minus teacher within a seed (points), over seeds.
 
-    Returns:
-        A row for each `arm`, `configuration`, `student_epochs`, `role` and `of` (`teacher`, `fresh`, `fresh minus
-        teacher`), with `n_seeds`, `mean`, `low`, `high`: per cent, the difference in points. A control has no
-        configuration: it keeps every ReLU, and one serves all budgets.
+    A control has no configuration: it keeps every ReLU, and one serves all budgets.
     """
     part = table[(table["split"] == split) & (table["arm"] != "original")]
     part = part[(part["arm"] == "plain") | (part["budget"] == part["budget"].max())]

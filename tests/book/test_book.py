@@ -7,8 +7,10 @@ import re
 import tarfile
 from pathlib import Path
 
+import nbformat
 import pytest
 import yaml
+from jupyter_cache import get_cache
 from linfair_book import build, notebooks
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -131,12 +133,44 @@ def test_every_build_starts_without_old_pages_and_old_warnings(tree: Path) -> No
     assert not (tree / "_build/.doctrees").exists()
 
 
-def test_without_npm_pages_use_the_cdn_and_the_log_says_so(
-    tree: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def book_of(root: Path, **codes: str) -> None:
+    """A book whose pages are notebooks of one cell each."""
+    for name, code in codes.items():
+        cells = [nbformat.v4.new_code_cell(code)]
+        kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+        write(root / f"{name}.ipynb", nbformat.writes(nbformat.v4.new_notebook(cells=cells, metadata=kernel)))
+    write(root / "_config.yml", "execute: {timeout: 60}\n")
+    first, *others = codes
+    write(root / "_toc.yml", yaml.dump({"format": "jb-book", "root": first, "chapters": [{"file": x} for x in others]}))
+
+
+def executed(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return sorted(re.findall(r"^notebook \d of \d: (\w+)\.ipynb, \d+ s$", capsys.readouterr().err, re.MULTILINE))
+
+
+def test_notebooks_are_executed_once_and_a_failing_one_is_named_with_its_traceback(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    write(tmp_path / "data.txt", "beside the notebook")
+    book_of(tmp_path, one="open('data.txt').read()", two="def inner():\n    1 / 0\ninner()")
+    with pytest.raises(build.BookError, match=r"(?s)^two.ipynb failed:.*inner\(\).*ZeroDivisionError: division"):
+        build.execute(tmp_path)
+    assert executed(capsys) == ["one"]
+    book_of(tmp_path, one="open('data.txt').read()", two="import os; os.environ['OMP_NUM_THREADS']")
+    build.execute(tmp_path)
+    assert executed(capsys) == ["two"]
+    build.execute(tmp_path)
+    assert executed(capsys) == []
+    cache = get_cache(tmp_path / "_build/.jupyter_cache")
+    for name, value in (("one", "beside the notebook"), ("two", "1")):
+        _, merged = cache.merge_match_into_notebook(nbformat.read(tmp_path / f"{name}.ipynb", 4))
+        assert value in merged.cells[0].outputs[0].data["text/plain"]
+        assert nbformat.read(tmp_path / f"{name}.ipynb", 4).cells[0].outputs == []
+
+
+def test_without_npm_pages_use_the_cdn_and_the_log_says_so(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tree))
-    assert build.main(["prepare", "--root", str(tree)]) == 0
-    message = capsys.readouterr().err
+    message = "\n".join(build.prepare(tree))
     assert "npm is not installed" in message
     assert "CDN" in message
     assert build.mathjax_source(tree) == build.MATHJAX_CDN

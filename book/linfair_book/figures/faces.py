@@ -22,12 +22,7 @@ LOOKS = {"majority": "majority", "minority": "minority", "control": "100 % contr
 
 
 def drop_panels(means: pd.DataFrame, groups: pd.DataFrame) -> Figure:
-    """Accuracy drop of each group against the budget, linearized and in the control (Figs. 1 and 6, group by group).
-
-    Args:
-        means: From `linfair_book.faces.group_drops`.
-        groups: From `linfair_book.faces.sizes`.
-    """
+    """Accuracy drop of each group against the budget, linearized and in the control (`faces.group_drops`, `sizes`)."""
     budgets = sorted(means["budget"].unique(), reverse=True)
     lines = -(-len(groups) // 3)
     figure, axes = plt.subplots(lines, 3, figsize=(5.4, 2.1 * lines + 0.6), sharey=True, squeeze=False)
@@ -55,12 +50,9 @@ def drop_panels(means: pd.DataFrame, groups: pd.DataFrame) -> Figure:
 
 
 def change_panels(means: pd.DataFrame, groups: pd.DataFrame, names: Mapping[str, str]) -> Figure:
-    """Change of each group against plain fine-tuning: a row of plots for each way, in it one for each budget.
+    """Change of each group against plain (`faces.group_changes`, `sizes`), a row of plots a way, a plot a budget.
 
-    Args:
-        means: From `linfair_book.faces.group_changes`.
-        groups: From `linfair_book.faces.sizes`.
-        names: The ways and how they are written; a line of text is drawn where no seed of any way is left.
+    `names` says how ways are written; a line of text is drawn where no seed of any way is left.
     """
     if means.empty or not names:
         return only_words("no repair is left to compare")

@@ -65,10 +65,8 @@ def with_and_without(
 ) -> Figure:
     """Quantities of each role's mean group against the budget, without and with a mitigation (Figs. 13 and 14).
 
-    Args:
-        table: Rows of the figure `repair`.
-        columns: A line of panels each: a key of `linfair_book.mitigation.QUANTITIES`, and the split it is measured on.
-        ways: Left and right; the first point of both is the original network. Means of gradient norms are geometric.
+    `columns` are keys of `mitigation.QUANTITIES` with their splits, a line of panels each. The first point is the
+    original network. Means of gradient norms are geometric.
     """
     size = 5.4, 0.8 + 2.2 * len(columns)
     figure, axes = plt.subplots(len(columns), 2, figsize=size, sharex=True, sharey="row", squeeze=False)

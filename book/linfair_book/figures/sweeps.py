@@ -12,15 +12,9 @@ ROLES = ("majority", "minority")
 
 
 def sweep_lines(means: pd.DataFrame, *, label: str, note: str = "") -> Figure:
-    """Means of each role at each budget, arm by arm; the original network's are drawn as 100 % in every arm.
+    """Means of each role at each budget (`sweeps.by_role`), arm by arm; the original's are 100 % in every arm.
 
-    Args:
-        means: From `linfair_book.sweeps.by_role`: `panel`, `arm`, `budget`, `role`, `n_seeds`, `mean`, `low`, `high`.
-        label: What is shown, written above the figure.
-        note: What to say above the figure, for example that it is incomplete; empty is nothing.
-
-    Returns:
-        The figure. A panel of which only the original networks are there has one plot, `original`.
+    `label` and `note` stand above. A panel of which only the original networks are there has one plot, `original`.
     """
     panels = list(dict.fromkeys(means["panel"]))
     arms = {panel: _arms(means[means["panel"] == panel]) for panel in panels}

@@ -193,7 +193,8 @@ def _executed(path: Path, timeout: int) -> "tuple[Path, ExecutionResult | str]":
 
     os.environ["OMP_NUM_THREADS"] = "1"
     try:
-        found = single_nb_execution(notebook(path), cwd=str(path.parent), timeout=timeout, allow_errors=False)
+        options = {"timeout": timeout, "allow_errors": False, "extra_arguments": ["--log-level=CRITICAL"]}
+        found = single_nb_execution(notebook(path), cwd=str(path.parent), **options)
     except DeadKernelError as error:
         return path, f"the kernel died ({error}); not enough memory?"
     return path, re.sub(r"\x1b\[[\d;]*m", "", str(found.err)) if found.err else found

@@ -17,6 +17,7 @@ from linfair.plots.style import (
     line_with_interval,
     only_words,
 )
+from linfair_book.figures.shared import finished
 
 LOOKS = {"majority": "majority", "minority": "minority", "control": "100 % control"}
 
@@ -39,14 +40,13 @@ def drop_panels(means: pd.DataFrame, groups: pd.DataFrame) -> Figure:
     figure.supylabel("accuracy drop (points)", color=GREY, fontsize=11)
     handles = []
     for role, words in LOOKS.items():
-        style = {"marker": MARKERS[role], "linestyle": "-" if MARKERS[role] else "--"}
-        handles.append(plt.Line2D([], [], color=COLORS[role], label=words, **style))
+        look = {"marker": MARKERS[role], "linestyle": "-" if MARKERS[role] else "--"}
+        handles.append(plt.Line2D([], [], color=COLORS[role], label=words, **look))
     if axes.size > len(groups):
         axes.flat[len(groups)].legend(handles=handles, loc="center")
     else:
         figure.legend(handles=handles, loc="outside upper center", ncols=3)
-    plt.close(figure)
-    return figure
+    return finished(figure)
 
 
 def change_panels(means: pd.DataFrame, groups: pd.DataFrame, names: Mapping[str, str]) -> Figure:
@@ -71,6 +71,4 @@ def change_panels(means: pd.DataFrame, groups: pd.DataFrame, names: Mapping[str,
         line[0].set_ylabel(names[way], fontsize=10)
     for ax, budget in zip(axes[0], budgets, strict=True):
         ax.set_title(f"{100 * budget:g} % ReLUs", fontsize=10)
-    figure.supxlabel("change against plain (points), positive: gain", color=GREY, fontsize=11)
-    plt.close(figure)
-    return figure
+    return finished(figure, across="change against plain (points), positive: gain")

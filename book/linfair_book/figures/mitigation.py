@@ -6,13 +6,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from linfair.plots.style import COLORS, GREY, budget_axis, dots_with_intervals, drawn, line_with_interval
 from linfair.study.tables import over_seeds
 from linfair_book import mitigation
+from linfair_book.figures.shared import ROLES, finished, plain_log
 
-ROLES = ("majority", "minority")
 STEPS = (*mitigation.MUS, mitigation.BEYOND)
 _SMALL = {"ha": "center", "va": "top", "fontsize": 8}
 _NUMBER = {"textcoords": "offset points", "fontsize": 9}
@@ -41,7 +40,7 @@ def change_chart(
             dots_with_intervals(ax, rows, y + offset, role, label=role)
         ax.set_title(f"{100 * budget:g} % ReLUs")
     words = "relative change (%), negative: gain" if scale == "relative" else "change (points), positive: gain"
-    return _finished(figure, axes[0], across=words)
+    return finished(figure, axes[0], across=words)
 
 
 def gain_in_and_out(means: pd.DataFrame, *, ways: Sequence[str]) -> Figure:
@@ -54,7 +53,7 @@ def gain_in_and_out(means: pd.DataFrame, *, ways: Sequence[str]) -> Figure:
             rows = found[(found["of"] == of) & (found["group_name"] == role)].set_index("way").reindex(ways)
             dots_with_intervals(ax, rows, y + offset, role, markerfacecolor=face, label=words)
         ax.set_title(role)
-    return _finished(figure, axes[1], across="change against plain (points)")
+    return finished(figure, axes[1], across="change against plain (points)")
 
 
 def with_and_without(
@@ -87,16 +86,14 @@ def with_and_without(
                 rows = means[(means["way"] == way) & (means["role"] == role)].set_index("budget").reindex(budgets)
                 line_with_interval(ax, positions, rows["mean"], rows["low"], rows["high"], role=role, label=role)
             if log:
-                ax.set_yscale("log")
-                ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-                ax.yaxis.set_minor_formatter(NullFormatter())
+                plain_log(ax)
             if ax not in axes[-1]:
                 ax.set_xlabel("")
         words = "accuracy (%)" if column == "accuracy" else mitigation.QUANTITIES[column].replace(" / ", " /\n")
         line[0].set_ylabel(f"{words}\n({'balanced test' if split == 'test_balanced' else split})")
     for ax, way in zip(axes[0], ways, strict=True):
         ax.set_title("without mitigation" if way == "plain" else f"with {mitigation.label(way)}")
-    return _finished(figure, axes[0, 0])
+    return finished(figure, axes[0, 0])
 
 
 def step_lines(table: pd.DataFrame, *, mus: Sequence[float] = STEPS, split: str = "test_balanced") -> Figure:
@@ -123,7 +120,7 @@ def step_lines(table: pd.DataFrame, *, mus: Sequence[float] = STEPS, split: str 
         low, high = axes[0, 0].get_ylim()
         axes[0, 0].set_ylim(low, high + 0.18 * (high - low))
     axes[0, 0].set_ylabel("change against plain\n(points)")
-    return _finished(figure, axes[0, 0], across="mu")
+    return finished(figure, axes[0, 0], across="mu")
 
 
 def pareto_picture(table: pd.DataFrame, *, budget: float = mitigation.HEADLINE, split: str = "test_balanced") -> Figure:
@@ -146,8 +143,7 @@ def pareto_picture(table: pd.DataFrame, *, budget: float = mitigation.HEADLINE, 
     ax.set_xlabel("fairness violation (points)")
     ax.set_ylabel(f"accuracy (%), {'balanced test' if split == 'test_balanced' else split}")
     ax.grid(visible=True, axis="both")
-    plt.close(figure)
-    return figure
+    return finished(figure)
 
 
 def _lines(panels: int, names: Sequence[str]) -> tuple[Figure, np.ndarray, np.ndarray]:
@@ -160,15 +156,6 @@ def _lines(panels: int, names: Sequence[str]) -> tuple[Figure, np.ndarray, np.nd
         ax.set_ylim(-0.6, len(names) - 0.4)
         ax.grid(visible=True, axis="both")
     return figure, axes[0], y
-
-
-def _finished(figure: Figure, ax: plt.Axes, *, across: str = "") -> Figure:
-    """A figure with the legend of one panel on top and words below all."""
-    if across:
-        figure.supxlabel(across, color=GREY, fontsize=11)
-    figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=2)
-    plt.close(figure)
-    return figure
 
 
 def _budgets(table: pd.DataFrame) -> list[float]:

@@ -8,8 +8,7 @@ from pandas.io.formats.style import Styler
 
 from linfair.plots.style import GREY, dots_with_intervals
 from linfair_book import released
-
-ROLES = ("majority", "minority")
+from linfair_book.figures.shared import ROLES, finished
 
 
 def switch_chart(table: pd.DataFrame) -> Figure:
@@ -34,9 +33,7 @@ def switch_chart(table: pd.DataFrame) -> Figure:
     ax.set_ylim(-0.6, len(switches) - 0.4)
     ax.grid(visible=True, axis="both")
     ax.set_xlabel("accuracy, released minus reference (points)")
-    figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=2)
-    plt.close(figure)
-    return figure
+    return finished(figure, ax)
 
 
 def wrapped(table: pd.DataFrame) -> Styler:

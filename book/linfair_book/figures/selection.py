@@ -7,9 +7,8 @@ from matplotlib.figure import Figure
 
 from linfair.plots.style import GREY, budget_axis, dots_with_intervals, drawn, line_with_interval
 from linfair.study.tables import paired
+from linfair_book.figures.shared import ROLES, finished
 from linfair_book.selection import disparities, levels, names_in
-
-ROLES = ("minority", "majority")
 
 
 def selection_accuracy(table: pd.DataFrame, *, split: str = "test_balanced") -> Figure:
@@ -24,20 +23,17 @@ def selection_accuracy(table: pd.DataFrame, *, split: str = "test_balanced") -> 
     names = names_in(table)
     columns = min(3, len(budgets))
     lines = -(-len(budgets) // columns)
-    height = 0.95 + 0.38 * len(names)
-    figure, axes = plt.subplots(
-        lines, columns, figsize=(5.4, 0.35 + height * lines), sharex=True, sharey=True, squeeze=False
-    )
+    size = 5.4, 0.35 + (0.95 + 0.38 * len(names)) * lines
+    figure, axes = plt.subplots(lines, columns, figsize=size, sharex=True, sharey=True, squeeze=False)
     y = np.arange(len(names))[::-1]
     for ax in axes.flat[len(budgets) :]:
         ax.set_axis_off()
     for ax, budget in zip(axes.flat, budgets, strict=False):
-        for role in ROLES:
+        for role in ROLES[::-1]:
             rows = means[(means["budget"] == budget) & (means["quantity"] == f"{role} accuracy")]
             rows = rows.set_index("selection").loc[names]
-            ax.axvline(
-                original[role], color=GREY, linestyle=":", linewidth=1.4, label="original network" * (role == ROLES[1])
-            )
+            label = "original network" * (role == "majority")
+            ax.axvline(original[role], color=GREY, linestyle=":", linewidth=1.4, label=label)
             dots_with_intervals(ax, rows, y, role)
         ax.set_title(f"{100 * budget:g} % ReLUs")
         ax.set_yticks(y, names)
@@ -45,12 +41,10 @@ def selection_accuracy(table: pd.DataFrame, *, split: str = "test_balanced") -> 
         ax.set_xlim(0, 102)
         ax.set_xticks([0, 50, 100])
     figure.get_layout_engine().set(wspace=0.06)
-    figure.supxlabel("accuracy (%)", color=GREY, fontsize=11)
     found = dict(zip(*axes[0, 0].get_legend_handles_labels()[::-1], strict=True))
     order = ["minority", "majority", "original network"]
     figure.legend([found[name] for name in order], order, loc="outside upper center", ncols=3)
-    plt.close(figure)
-    return figure
+    return finished(figure, across="accuracy (%)")
 
 
 def selection_disparity(table: pd.DataFrame, *, split: str = "test_balanced") -> Figure:
@@ -77,5 +71,4 @@ def selection_disparity(table: pd.DataFrame, *, split: str = "test_balanced") ->
     ax.set_ylabel("minority minus majority\nrelative drop (points)")
     handles = dict(zip(*ax.get_legend_handles_labels()[::-1], strict=True))
     figure.legend([handles[name] for name in names[::-1]], names[::-1], loc="outside upper center", ncols=3)
-    plt.close(figure)
-    return figure
+    return finished(figure)

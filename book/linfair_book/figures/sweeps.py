@@ -7,8 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from linfair.plots.style import GREY, budget_axis, line_with_interval
-
-ROLES = ("majority", "minority")
+from linfair_book.figures.shared import ROLES, finished
 
 
 def sweep_lines(means: pd.DataFrame, *, label: str, note: str = "") -> Figure:
@@ -42,8 +41,7 @@ def sweep_lines(means: pd.DataFrame, *, label: str, note: str = "") -> Figure:
     figure.suptitle("\n".join(above), fontsize=10, color=GREY)
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2)
-    plt.close(figure)
-    return figure
+    return finished(figure)
 
 
 def _arms(part: pd.DataFrame) -> list[str]:

@@ -11,6 +11,7 @@ from torch import nn
 from linfair.plots.style import COLORS, GREY, MARKERS, budget_axis, line_with_interval
 from linfair.theory.approximation import FUNCTIONS, approximate
 from linfair.theory.pieces import pieces
+from linfair_book.figures.shared import finished
 
 LINES = (
     (COLORS["majority"], "o"),
@@ -42,8 +43,7 @@ def best_segments(function: str, n: Sequence[int]) -> Figure:
         low.set_xlabel("x")
     axes[0, 0].legend()
     axes[1, 0].set_ylabel("$f_n - f$")
-    plt.close(figure)
-    return figure
+    return finished(figure)
 
 
 def approximation_rates(table: pd.DataFrame) -> Figure:
@@ -59,8 +59,7 @@ def approximation_rates(table: pd.DataFrame) -> Figure:
     ax.set_xticks(n, [str(count) for count in n])
     ax.minorticks_off()
     figure.legend(loc="outside right upper")
-    plt.close(figure)
-    return figure
+    return finished(figure)
 
 
 def two_units(networks: Sequence[nn.Module], titles: Sequence[str], *, reach: float = 3.0) -> Figure:
@@ -79,9 +78,7 @@ def two_units(networks: Sequence[nn.Module], titles: Sequence[str], *, reach: fl
         breaks = np.array([float(b) for b in whole.breaks])
         ax.plot(breaks, whole(breaks), color=COLORS["all"], linestyle="", marker="^")
         ax.set(title=f"{title}\n{whole.count} pieces", xlabel="x")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
-    plt.close(figure)
-    return figure
+    return finished(figure, axes[0, 0], ncols=3)
 
 
 def piece_counts(table: pd.DataFrame) -> Figure:
@@ -103,9 +100,7 @@ def piece_counts(table: pd.DataFrame) -> Figure:
         ax.set(title=f"layers {name}", xlabel="ReLUs kept (%)", xticks=(0, 50, 100))
     axes[0, 0].invert_xaxis()  # shared
     axes[0, 0].set_ylabel("linear pieces")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
-    plt.close(figure)
-    return figure
+    return finished(figure, axes[0, 0], ncols=3)
 
 
 def pieces_of_trained(table: pd.DataFrame) -> Figure:
@@ -118,8 +113,7 @@ def pieces_of_trained(table: pd.DataFrame) -> Figure:
     ax.plot(x, by_budget.mean(), color=COLORS["majority"], marker="o")
     ax.set(xlabel="ReLUs kept (%)", ylabel="pieces on a segment", ylim=(0, None))
     ax.invert_xaxis()
-    plt.close(figure)
-    return figure
+    return finished(figure)
 
 
 def excess_shares(shares: pd.DataFrame) -> Figure:
@@ -141,9 +135,7 @@ def excess_shares(shares: pd.DataFrame) -> Figure:
         ax.set_title(split)
         ax.set_ylim(-4, 104)
     axes[0, 0].set_ylabel("R(a) ≥ 0 (%)")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
-    plt.close(figure)
-    return figure
+    return finished(figure, axes[0, 0], ncols=3)
 
 
 def excess_bounds(table: pd.DataFrame, names: Mapping[str, str]) -> Figure:
@@ -163,9 +155,7 @@ def _two_sides(sides: Mapping[str, pd.DataFrame], **labels: str) -> Figure:
     ends = [left.min(), left.max()]
     ax.plot(ends, ends, color=GREY, linestyle="--", label="equal")
     ax.set(**labels)
-    figure.legend(loc="outside upper center", ncols=2)
-    plt.close(figure)
-    return figure
+    return finished(figure, ax)
 
 
 def remainder_orders(steps: pd.DataFrame) -> Figure:
@@ -179,8 +169,7 @@ def remainder_orders(steps: pd.DataFrame) -> Figure:
         ax.loglog(t, top * (t / t.max()) ** order, color=GREY, linestyle=dashes, label=f"order {order}")
     ax.set(xlabel="part t of the way", ylabel="|remainder|, nats")
     ax.legend()
-    plt.close(figure)
-    return figure
+    return finished(figure)
 
 
 def hessian_violations(table: pd.DataFrame) -> Figure:
@@ -192,8 +181,7 @@ def hessian_violations(table: pd.DataFrame) -> Figure:
     ax.set_yticks(y, table["reading"])
     ax.grid(axis="x")
     ax.set(xlabel="networks that break it (%)", xlim=(-3, 103), ylim=(-0.6, len(table) - 0.4))
-    plt.close(figure)
-    return figure
+    return finished(figure)
 
 
 def hessian_terms(table: pd.DataFrame, readings: Sequence[str]) -> Figure:
@@ -221,5 +209,4 @@ def gradient_ratios(table: pd.DataFrame) -> Figure:
     ax.set_xlabel("gradient norm, smaller group / larger group")
     ax.grid(axis="x")
     figure.legend(loc="outside upper center", ncols=3)
-    plt.close(figure)
-    return figure
+    return finished(figure)

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from linfair.plots.style import COLORS, GREY, MARKERS, budget_axis, line_with_interval
+from linfair_book.figures.shared import finished
 from linfair_book.toy import ToyStudy
 
 
@@ -34,8 +35,7 @@ def toy_boundaries(study: ToyStudy, seed: int, budgets: Sequence[float], *, reso
         ax.set_title(f"{100 * budget:g} % ReLUs\n" + "\n".join(f"{role} {100 * right[role]:.1f} %" for role in roles))
         ax.set(xlim=(-1, 1), ylim=(-1, 1), aspect="equal", xticks=[-1, 0, 1], yticks=[-1, 0, 1])
         ax.grid(False)
-    plt.close(figure)
-    return figure
+    return finished(figure)
 
 
 def toy_accuracy(
@@ -59,8 +59,7 @@ def toy_accuracy(
     ax.set_ylabel("accuracy (%)")
     ax.set_ylim(min(50, ax.get_ylim()[0]), 101)  # one scale for figures that are compared; 50 is guessing
     _label_ends(ax, positions[-1], ends, names)
-    plt.close(figure)
-    return figure
+    return finished(figure)
 
 
 def _label_ends(ax: Axes, x: float, ends: Sequence[float], names: tuple[str, str]) -> None:

@@ -7,17 +7,14 @@ the figures then show the mean group of each role instead, and say how many ther
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from linfair.metrics.margin import normalised
 from linfair.plots.style import COLORS, GREY, MARKERS, budget_axis, drawn, line_with_interval, only_words
 from linfair.study.tables import over_seeds
 from linfair_book.estimator_bias import inflation
+from linfair_book.figures.shared import ROLES, finished, plain_log
 from linfair_book.predictors import PREDICTORS, STATISTICS, converged
-
-ROLES = ("majority", "minority")
 
 
 def gradient_norm_bars(table: pd.DataFrame, *, split: str = "train") -> Figure:
@@ -116,27 +113,12 @@ def _by_group_and_budget(
         listed = ", ".join(f"{100 * budget:g}" for budget in budgets)
         ax.set_xlabel(f"group; in each, left to right: {listed} % of ReLUs" if len(budgets) > 1 else "group")
     if log:
-        _plain_log(ax)
+        plain_log(ax)
     else:
         ax.set_ylim(0, 1.05 * ax.get_ylim()[1])
     ax.set_ylabel(label)
     ax.set_title("training images", loc="left", fontsize=10, pad=28 if len(names) > 6 else 18)
-    plt.close(figure)
-    return figure
-
-
-def _plain_log(ax: Axes) -> None:
-    """Logarithmic y axis with plain numbers."""
-    ax.set_yscale("log")
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    ax.yaxis.set_minor_formatter(NullFormatter())
-
-
-def _legend(figure: Figure, ax: Axes, where: str = "upper", **look: object) -> Figure:
-    """One legend for the whole figure, which is closed."""
-    figure.legend(*ax.get_legend_handles_labels(), loc=f"outside {where} center", **look)
-    plt.close(figure)
-    return figure
+    return finished(figure)
 
 
 def distance_and_accuracy(table: pd.DataFrame, rows: pd.DataFrame) -> Figure:
@@ -162,21 +144,17 @@ def distance_and_accuracy(table: pd.DataFrame, rows: pd.DataFrame) -> Figure:
     ax.legend(loc="upper left")
     ax.set_ylim(0, 1.3 * ax.get_ylim()[1])
     lowest = rows[rows["budget"] == rows["budget"].min()]
-    for name, column, label in (
-        ("gradient", "own_gradient_norm", "gradient norm"),
-        ("margin", "own_margin", "margin"),
-    ):
+    for name, column, label in (("gradient", "own_gradient_norm", "gradient norm"), ("margin", "own_margin", "margin")):
         ax = axes[name]
         for role in ROLES:
             one = lowest[lowest["role"] == role]
             look = {"color": COLORS[role], "marker": MARKERS[role], "alpha": 0.75, "linewidths": 0, "label": role}
             ax.scatter(one[column], 100 * one["accuracy"], s=18, **look)
-        ax.set_xlabel(label)
-        ax.set_ylim(-4, 104)
+        ax.set(xlabel=label, ylim=(-4, 104))
         ax.set_title(f"{100 * lowest['budget'].iloc[0]:g} % of the ReLUs", fontsize=10)
     axes["gradient"].set_ylabel("accuracy (%)")
     axes["margin"].tick_params(labelleft=False)
-    return _legend(figure, axes["gradient"], "lower", ncols=2)
+    return finished(figure, axes["gradient"], where="lower")
 
 
 def bias_curves(table: pd.DataFrame) -> Figure:
@@ -198,13 +176,12 @@ def bias_curves(table: pd.DataFrame) -> Figure:
                 ax.errorbar(range(len(sizes)), rows["mean"], yerr=_ends(rows), **look)
         ax.axhline(1, color=GREY, linewidth=1)
         ax.set_xticks(range(len(sizes)), [f"{size}" for size in sizes])
-        ax.set_xlabel("batch size")
-        ax.set_title(quantity)
+        ax.set(xlabel="batch size", title=quantity)
         if part["mean"].max() > 3:
-            _plain_log(ax)
+            plain_log(ax)
             ax.set_yticks([1, 3, 10, 30])
     axes[0, 0].set_ylabel("estimate / exact value")
-    return _legend(figure, axes[0, 0], ncols=2)
+    return finished(figure, axes[0, 0])
 
 
 def correlation_chart(found: pd.DataFrame) -> Figure:
@@ -231,15 +208,14 @@ def correlation_chart(found: pd.DataFrame) -> Figure:
             look = {"color": COLORS[color], "marker": marker, "markersize": 5, "linestyle": "none", "label": statistic}
             ax.errorbar(rows["mean"], y + shift, xerr=_ends(rows), elinewidth=1.4, capsize=2, **look)
         ax.axvline(0, color=GREY, linewidth=1)
-        ax.set_title(f"{100 * budget:g} % ReLUs")
+        ax.set(title=f"{100 * budget:g} % ReLUs", xlim=(-1, 1), xticks=[-1, 0, 1])
         ax.set_yticks(y, names)
-        ax.set_xlim(-1, 1)
-        ax.set_xticks([-1, 0, 1])
         ax.grid(visible=False)
     for ax in axes.flat[len(budgets) - columns : len(budgets)]:
         ax.tick_params(labelbottom=True)
-    figure.supxlabel("rank correlation over groups", color=GREY, fontsize=11)
-    return _legend(figure, axes[0, 0], ncols=3, columnspacing=1.0, handletextpad=0.3)
+    return finished(
+        figure, axes[0, 0], ncols=3, columnspacing=1.0, handletextpad=0.3, across="rank correlation over groups"
+    )
 
 
 def upsampling_lines(found: pd.DataFrame) -> Figure:
@@ -261,5 +237,4 @@ def upsampling_lines(found: pd.DataFrame) -> Figure:
         ax.set_xticks(range(len(times)), [f"x{count}" for count in times], fontsize=9)
         ax.set_title(title, fontsize=10)
         ax.axhline(0, color=GREY, linewidth=0.8)
-    figure.supxlabel("training images of the upsampled group", color=GREY, fontsize=11)
-    return _legend(figure, axes[0, 0], ncols=3)
+    return finished(figure, axes[0, 0], ncols=3, across="training images of the upsampled group")

@@ -5,8 +5,7 @@ from pathlib import Path
 import pandas as pd
 from pandas.io.formats.style import Styler
 
-from linfair.data.counts import as_shown, group_table
-from linfair.data.sheets import SHEETS, Paper
+from linfair.data.describe import SHEETS, Paper, as_shown, group_table
 
 
 def markdown(name: str) -> str:

@@ -13,7 +13,7 @@ import pandas as pd
 from linfair.audit.repair import change_of_worst
 from linfair.audit.run import Audit
 from linfair.audit.shown import drop_between, pooled
-from linfair.data.notes import notes
+from linfair.data.describe import notes
 from linfair.linearizers.record import budget_units, kept_share, missed, share
 from linfair.metrics import Disparity, GroupMean, disparity
 from linfair.mitigation import PLAIN

@@ -13,7 +13,7 @@ from linfair.audit.findings import besides
 from linfair.audit.repair import arm_list
 from linfair.cli.options import Arms, Budgets, Choices, Device, Method, Training, commas, numbers, says, tell
 from linfair.data import DATASETS
-from linfair.data.notes import notes
+from linfair.data.describe import notes
 from linfair.models import NETWORKS
 
 Floats = tuple[float, ...] | None

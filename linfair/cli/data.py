@@ -11,13 +11,23 @@ from cyclopts import App
 
 from linfair.cli.options import Choices, Json, says
 from linfair.data import DATASETS, DataError, check_name, load_data
-from linfair.data.counts import as_shown, count_rows, group_table, label_table, write_rows
+from linfair.data.describe import (
+    SHEETS,
+    as_shown,
+    count_rows,
+    group_table,
+    label_table,
+    listed,
+    notes,
+    sheet_of,
+    skipped_line,
+    split_line,
+    write_rows,
+)
 from linfair.data.images import check_skips, files_of
 from linfair.data.named import CIFAR10_NAMES, DIGITS
-from linfair.data.notes import listed, notes, skipped_line, split_line
 from linfair.data.official import SVHN
 from linfair.data.packs import read_fields, write_pack
-from linfair.data.sheets import SHEETS, sheet_of
 from linfair.data.sources import Found, checksum_state, find, read
 from linfair.data.sources import fetch as fetch_source
 from linfair.data.utkface import LIMITS, fields_of, utkface_field

@@ -9,7 +9,7 @@ from linfair import audit, gates
 from linfair.checkpoints import load_network
 from linfair.cli.options import Budgets, Choices, Device, Method, Training, says, tell
 from linfair.data import DATASETS, check_name, load_data
-from linfair.data.notes import notes
+from linfair.data.describe import notes
 from linfair.models import INITS, NETWORKS
 from linfair.study import grid
 from linfair.study.recipes import recipe

@@ -9,8 +9,7 @@ from collections.abc import Callable
 from functools import partial
 
 from linfair.data.bundled import BOUNDARIES, digits, toy
-from linfair.data.collection import Collection, DataError, Skipped
-from linfair.data.core import GroupedData, Split, move
+from linfair.data.core import Collection, DataError, GroupedData, Skipped, Split, ensure, move
 from linfair.data.named import cifar10, folder, svhn, utkface
 from linfair.names import closest, unknown
 
@@ -31,16 +30,10 @@ EMBEDDED = ("toy", "digits")
 def check_name(name: str) -> None:
     """Refuse a name that `load_data` does not take.
 
-    Args:
-        name: One of `DATASETS`, or `folder:PATH`.
-
-    Raises:
-        DataError: With the closest known name.
-
     >>> check_name("digts")
     Traceback (most recent call last):
     ...
-    linfair.data.collection.DataError: There is no data set 'digts'; did you mean 'digits'?
+    linfair.data.core.DataError: There is no data set 'digts'; did you mean 'digits'?
     """
     if name not in DATASETS and not name.startswith("folder:"):
         known = DATASETS if closest(name, DATASETS) else [*DATASETS, "folder:PATH"]
@@ -68,30 +61,23 @@ def load_data(name: str, *, seed: int = 0, **options: object) -> GroupedData:
     """
     check_name(name)
     name, colon, place = name.partition(":")
-    if colon:
-        options = {"root": place} | options
+    options = {"root": place} | options if colon else options
     known = inspect.signature(DATASETS[name]).parameters
     wrong = [option for option in options if option not in known]
-    if wrong:
-        allowed = ", ".join(option for option in known if option != "seed")
-        raise DataError(f"{name} has no option {', '.join(map(repr, wrong))}; there are {allowed}")
+    allowed = ", ".join(option for option in known if option != "seed")
+    ensure(not wrong, f"{name} has no option {', '.join(map(repr, wrong))}; there are {allowed}")
     return DATASETS[name](seed=seed, **options)
 
 
 def input_shape(name: str, **options: object) -> tuple[int, ...]:
     """Shape of one input of a data set, without reading the images of those that lie in files.
 
-    Args:
-        name: One of `DATASETS`.
-        **options: Options of that data set.
-
     >>> input_shape("svhn"), input_shape("digits"), input_shape("toy")
     ((3, 32, 32), (1, 12, 12), (2,))
     """
     if name in EMBEDDED:
         return load_data(name, **options).input_shape
-    size = int(options.get("size", 32))
-    return 3, size, size
+    return (3,) + 2 * (int(options.get("size", 32)),)
 
 
 __all__ = [

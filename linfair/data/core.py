@@ -7,9 +7,58 @@ asked, when a batch is taken.
 import hashlib
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+
+class DataError(ValueError):
+    """Data that cannot be used; the message says what was found and what to do."""
+
+
+def ensure(ok: object, message: str) -> None:
+    """Refuse data that are not `ok` with a `DataError`."""
+    if not ok:
+        raise DataError(message)
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """One file that was left out, and why; `kind` is one of `linfair.data.describe.KINDS`."""
+
+    name: str
+    why: str
+    kind: str = field(default="other", compare=False)
+
+
+@dataclass(frozen=True)
+class Collection:
+    """All images of one source with what is known of each, before any split; the arrays are made read-only."""
+
+    name: str  # `cifar10`, `svhn`, `utkface` or `folder`
+    images: np.ndarray  # uint8, shape (n, channels, height, width)
+    fields: dict[str, np.ndarray]  # int64, shape (n,), for example `label`, `age`, `race`
+    same: np.ndarray  # images with one number (identical, or digits of one photograph) must not straddle splits
+    official: np.ndarray | None  # 0 for the source's training images, 1 for test, 2 for validation, if it has a split
+    origin: str  # where the images were read from, for people
+    sha256: str  # of the file they were read from, or of the images and fields
+    skipped: tuple[Skipped, ...] = ()
+    names: dict[str, tuple[str, ...]] = field(default_factory=dict)  # of a field's values, where the source has them
+    notes: dict[str, object] = field(default_factory=dict)  # what else was met; `linfair.data.describe` says it
+
+    def __post_init__(self) -> None:
+        given = f"got {self.images.dtype} of shape {self.images.shape}"
+        right = self.images.ndim == 4 and self.images.dtype == np.uint8 and len(self.images)
+        ensure(right, f"{self.origin}: images must be uint8 of shape (n > 0, channels, height, width), {given}")
+        for name, values in (self.fields | {"same": self.same, "official": self.official}).items():
+            fits = values is None or values.shape == (len(self),)
+            ensure(fits, f"{self.origin}: {len(self)} images, but {name} has shape {np.shape(values)}")
+        for values in (self.images, *self.fields.values()):
+            values.flags.writeable = False
+
+    def __len__(self) -> int:
+        return len(self.images)
 
 
 @dataclass(frozen=True)
@@ -87,10 +136,9 @@ class GroupedData:
     def content(self) -> str:
         """SHA-256 (16 hex digits) of what a network learns and is tested on: the images and labels of every split."""
         content = hashlib.sha256()
-        for name in sorted(self.splits):
-            content.update(name.encode())
-            content.update(self.splits[name].x.cpu().contiguous().numpy().tobytes())
-            content.update(self.splits[name].y.cpu().numpy().tobytes())
+        for name, split in sorted(self.splits.items()):
+            content.update(name.encode() + split.x.cpu().contiguous().numpy().tobytes())
+            content.update(split.y.cpu().numpy().tobytes())
         return content.hexdigest()[:16]
 
     def to(self, device: str | torch.device) -> "GroupedData":
@@ -102,8 +150,7 @@ class GroupedData:
         """Stored images (..., channels, height, width) as float32, mean zero, deviation one; features as they are."""
         if x.dtype != torch.uint8:
             return x
-        mean = torch.tensor(self.mean, device=x.device).view(-1, 1, 1)
-        std = torch.tensor(self.std, device=x.device).view(-1, 1, 1)
+        mean, std = (torch.tensor(values, device=x.device).view(-1, 1, 1) for values in (self.mean, self.std))
         return (x.float() / 255 - mean) / std
 
 
@@ -134,8 +181,8 @@ def move(x: Tensor, down: Tensor, right: Tensor, reach: int) -> Tensor:
 def provenance_of(source: str, seed: int, options: dict, splits: dict[str, Split]) -> dict[str, object]:
     """What decides a data set: its source, seed and options, the counts of each split, a SHA-256 of all content."""
     content = hashlib.sha256()
-    for name in sorted(splits):
-        for part in (splits[name].x, splits[name].y, splits[name].a):
+    for _, split in sorted(splits.items()):
+        for part in (split.x, split.y, split.a):
             content.update(part.numpy().tobytes())
     counts = {name: torch.bincount(split.a).tolist() for name, split in splits.items()}
     return {"source": source, "seed": seed, "options": options, "counts": counts, "sha256": content.hexdigest()}

@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pandas as pd
 
-from linfair.data.collection import Collection, Skipped, ensure
-from linfair.data.images import check_skips, content_digest, numbered, pictures
+from linfair.data.core import Collection, Skipped, ensure
+from linfair.data.images import check_skips, content_digest, pictures
 from linfair.data.table import SPLITS, TABLE, check_named, read_table, split_name
 from linfair.data.values import cleaned, in_order, is_missing, lookalikes, told_apart
 
@@ -43,22 +43,25 @@ def read_folder(
     ensure(conflicts in CONFLICTS, f"conflicts must be one of {', '.join(CONFLICTS)}, got {conflicts!r}")
     source, table = read_table(folder)
     there = [name for name in table if name != "file"]
-    columns = (
-        [name for name in there if name != "split"] if columns is None else [*dict.fromkeys(map(cleaned, columns))]
-    )
+    asked = [name for name in there if name != "split"] if columns is None else map(cleaned, columns)
+    columns = list(dict.fromkeys(asked))
     check_named(source, columns, there)
-    asked = [*dict.fromkeys([*columns, *(["split"] if "split" in table else [])])]
+    asked = columns + ["split"] * ("split" in there and "split" not in columns)
     rows, skipped = _usable(source, table[["file", *asked]])
-    rows, paths, duplicates, conflicting = _once(rows, _spellings(folder, rows["file"]), asked, conflicts)
+    rows, paths, duplicates = _once(rows, _spellings(folder, rows["file"]), asked, conflicts, skipped)
     files = list(zip(rows["file"], paths, strict=True))
     read = pictures([(file, folder / path) for file, path in files], size, what=f"reading {folder.name}")
-    skipped += [*conflicting, *read.skipped]
-    rows, images, same, official = rows.iloc[read.kept], read.images, numbered(read.digests), None
+    skipped += read.skipped
+    rows, images, official = rows.iloc[read.kept], read.images, None
+    same = pd.factorize(pd.Series(read.digests, dtype=object))[0]
     if "split" in table and len(rows):
         official = _official(source, rows["split"])
-        leaks = _leaks(official, same)
-        skipped += [Skipped(rows["file"].iloc[i], leaks[i], "identical") for i in sorted(leaks)]
-        kept = np.array([i not in leaks for i in range(len(rows))])
+        train, test, val = (official == number for number in range(3))
+        leaks = {"training": ~train & np.isin(same, same[train]), "validation": test & np.isin(same, same[val])}
+        kept = ~np.any([*leaks.values()], axis=0)
+        for i in np.flatnonzero(~kept):
+            other = next(name for name, found in leaks.items() if found[i])
+            skipped.append(Skipped(rows["file"].iloc[i], f"identical to a {other} image", "identical"))
         rows, images, same, official = rows[kept], images[kept], same[kept], official[kept]
     check_skips(str(folder), [(one.name, one.why) for one in skipped], len(rows), strict=strict)
     ordered = {column: in_order(rows[column]) for column in columns}
@@ -73,7 +76,7 @@ def read_folder(
         "rotated": read.rotated,
         "copies": len(same) - sets,
         "copies_differ": len(np.unique(np.stack([same, *fields.values()]), axis=1).T) - sets,
-        "lookalikes": [text for column in columns for text in _warnings(column, ordered[column])],
+        "lookalikes": [text for column in columns for text in lookalikes(column, ordered[column])],
     }
     return Collection(
         "folder",
@@ -84,7 +87,7 @@ def read_folder(
         origin=f"folder {folder.name}, {len(rows):,} images",
         sha256=content_digest(images, fields),
         skipped=tuple(skipped),
-        names={column: tuple(map(told_apart(names).__getitem__, names)) for column, names in ordered.items()},
+        names={column: tuple(told_apart(names).values()) for column, names in ordered.items()},
         notes={name: note for name, note in notes.items() if note},
     )
 
@@ -94,10 +97,10 @@ def _usable(source: str, table: pd.DataFrame) -> tuple[pd.DataFrame, list[Skippe
     skipped, usable = [], []
     for number, line in zip(table.index, table.to_dict("records"), strict=True):
         empty = [column for column, cell in line.items() if not cell]
+        why = [f"no {' and '.join(empty)} in {TABLE}"] if empty else []
         marked = [column for column, cell in line.items() if cell and column != "file" and is_missing(cell)]
-        if empty or marked:
-            why = [f"no {' and '.join(empty)} in {TABLE}"] if empty else []
-            why += [f"{column} is {line[column]!r}, taken as missing" for column in marked]
+        why += [f"{column} is {line[column]!r}, taken as missing" for column in marked]
+        if why:
             skipped.append(Skipped(line["file"] or f"line {number}", "; ".join(why), "missing"))
             continue
         path = PurePosixPath(_plain(line["file"]))
@@ -134,48 +137,30 @@ def _folded(path: str) -> str:
 
 
 def _once(
-    rows: pd.DataFrame, paths: pd.Series, columns: Sequence[str], conflicts: str
-) -> tuple[pd.DataFrame, pd.Series, list[list[str]], list[Skipped]]:
-    """A line and a path for each file that stays, the repetitions, and the files left out for conflicting lines."""
-    again, conflicting, dropped = [], [], []
+    rows: pd.DataFrame, paths: pd.Series, columns: Sequence[str], conflicts: str, skipped: list[Skipped]
+) -> tuple[pd.DataFrame, pd.Series, list[list[str]]]:
+    """A line and a path for each file that stays, and the repetitions; files with conflicting lines may be skipped."""
+    again, dropped = [], []
     for path, mine in rows[paths.duplicated(keep=False)].groupby(paths, sort=False):
         numbers, first = ", ".join(map(str, mine.index)), mine.index[0]
         differ = {column: mine[column].unique() for column in columns if mine[column].nunique() > 1}
         said = "; ".join(f"{column} {' or '.join(map(repr, map(str, cells)))}" for column, cells in differ.items())
         dropped += mine.index[1:].tolist()
         if differ and conflicts == "leave-out":
-            conflicting.append(Skipped(path, f"lines {numbers} disagree: {said}", "conflict"))
+            skipped.append(Skipped(path, f"lines {numbers} disagree: {said}", "conflict"))
             dropped.append(first)
             continue
         if differ and conflicts == "last":
             rows.loc[first] = mine.iloc[-1]
         again.append([path, f"lines {numbers}" + (f" disagree: {said}; the {conflicts} counts" if differ else "")])
-    return rows.drop(index=dropped), paths.drop(index=dropped), again, conflicting
+    return rows.drop(index=dropped), paths.drop(index=dropped), again
 
 
 def _official(source: str, words: pd.Series) -> np.ndarray:
-    found = [split_name(word) for word in words]
-    unknown = [word for word in words if split_name(word) is None]
+    found = list(map(split_name, words))
+    unknown = [word for word, name in zip(words, found, strict=True) if name is None]
     allowed = "; ".join(" or ".join(names) for names in SPLITS.values())
     ensure(not unknown, f"{source}: column split holds train, val and test, found {unknown[:1]}; allowed: {allowed}")
     there = ", ".join(sorted(set(found)))
     ensure("train" in found, f"{source}: column split gives no image to train; it has {there}")
     return np.array([list(SPLITS).index(name) for name in found], dtype=np.int64)
-
-
-def _leaks(official: np.ndarray, same: np.ndarray) -> dict[int, str]:
-    """The images of test and validation that are identical to one they are judged against, and to which."""
-    train, test, val = (official == number for number in range(3))
-    validation = dict.fromkeys(np.flatnonzero(test & np.isin(same, same[val])), "identical to a validation image")
-    training = dict.fromkeys(np.flatnonzero(~train & np.isin(same, same[train])), "identical to a training image")
-    return validation | training
-
-
-def _warnings(column: str, values: Sequence[str]) -> list[str]:
-    """A line for each set of values that look alike."""
-    name = {value: f"'{told}'" for value, told in told_apart(values).items()}
-    return [
-        f"column {column} has {' and '.join(map(name.__getitem__, alike))}, which look alike and are counted apart; "
-        f"write them in one way in {TABLE} if they are one"
-        for alike in lookalikes(values)
-    ]

@@ -5,11 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from linfair.data.collection import ensure
+from linfair.data.core import ensure
 from linfair.data.values import cleaned
-
-SHOWN = 5
-"""Names that a message lists before it counts the rest."""
 
 
 @dataclass(frozen=True)
@@ -42,15 +39,12 @@ def intersect(
     """
     if len(columns) == 1:
         return numbers[0], tuple(names[0])
-    shape = [len(values) for values in names]
     known = np.all([column >= 0 for column in numbers], axis=0)
-    joint = np.where(known, np.ravel_multi_index([np.maximum(column, 0) for column in numbers], shape), -1)
-    found = np.unique(joint[known])
-    called = []
-    for one in zip(*np.unravel_index(found, shape), strict=True):
-        cells = zip(columns, names, one, strict=True)
-        called.append(", ".join(f"{column}={values[number]}" for column, values, number in cells))
-    return np.where(known, np.searchsorted(found, joint), -1), tuple(called)
+    found, joint = np.unique(np.stack(numbers)[:, known], axis=1, return_inverse=True)
+    groups = np.full(len(known), -1)
+    groups[known] = joint.ravel()
+    called = ([f"{column}={of[i]}" for column, of, i in zip(columns, names, one, strict=True)] for one in found.T)
+    return groups, tuple(map(", ".join, called))
 
 
 def regroup(
@@ -62,8 +56,11 @@ def regroup(
     """
     ensure(min_images >= 0, f"min_images must be at least 0, got {min_images}")
     names, into, merged = list(names), np.arange(len(names)), {}
-    for text in filter(None, (one.strip() for one in merge.split(";"))):
-        parts = _parts(text, names)
+    for text in filter(None, map(str.strip, merge.split(";"))):
+        parts = _parts(text.split("+"), names)
+        known = f"write a+b with groups of {some(names)}"
+        ensure(parts is not None, f"merge {text!r} names a group that is not there; {known}")
+        ensure(len(set(parts)) > 1, f"merge {text!r} names one group; write at least two, as a+b")
         taken = any(into[part] != part or part in merged for part in parts)
         ensure(not taken, f"merge names a group twice: {merge!r}; write all groups that become one as a+b+c")
         into[parts], called = min(parts), "+".join(names[part] for part in parts)
@@ -73,37 +70,25 @@ def regroup(
     found = np.where(numbers >= 0, into[numbers], -1)
     counted = found if usable is None else found[usable]
     images = np.bincount(counted[counted >= 0], minlength=len(names))
-    all_of_them = np.unique(into)
-    stay = [int(number) for number in all_of_them if not min_images or images[number] >= min_images]
+    stay = [number for number in np.unique(into).tolist() if not min_images or images[number] >= min_images]
     most = f"the largest has {images.max()}; choose a smaller number"
     ensure(stay, f"no group has {min_images} images (min_images); {most}")
     renumbered = np.full(len(names) + 1, -1)  # the last for -1
     renumbered[stay] = np.arange(len(stay))
-    out = tuple((called[int(number)], int(images[number])) for number in all_of_them if number not in stay)
+    out = tuple((called[number], int(images[number])) for number in np.unique(into).tolist() if number not in stay)
     return Groups(renumbered[found], tuple(called[number] for number in stay), tuple(merged.values()), out)
 
 
 def some(names: Sequence[str]) -> str:
-    """The first few names, and how many more there are."""
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN + 1 else ""
-    return ", ".join(names[:SHOWN] if more else names) + more
+    """The first five names, and how many more there are."""
+    return ", ".join(names if len(names) <= 6 else names[:5]) + f" and {len(names) - 5} more" * (len(names) > 6)
 
 
-def _parts(text: str, names: Sequence[str]) -> list[int]:
-    """The groups that `a+b` names; a name may have a plus of its own."""
-
-    def read(pieces: list[str]) -> list[int] | None:
-        if not pieces:
-            return []
-        for end in range(len(pieces), 0, -1):
-            name = cleaned("+".join(pieces[:end]))
-            rest = read(pieces[end:]) if name in names else None
-            if rest is not None:
-                return [names.index(name), *rest]
-        return None
-
-    found = read(text.split("+"))
-    known = f"write a+b with groups of {some(names)}"
-    ensure(found is not None, f"merge {text!r} names a group that is not there; {known}")
-    ensure(len(set(found)) > 1, f"merge {text!r} names one group; write at least two, as a+b")
-    return found
+def _parts(pieces: list[str], names: Sequence[str]) -> list[int] | None:
+    """The groups that `a+b`, split at its pluses, names, or None; a name may have a plus of its own."""
+    for end in range(len(pieces), 0, -1):
+        name = cleaned("+".join(pieces[:end]))
+        rest = _parts(pieces[end:], names) if name in names else None
+        if rest is not None:
+            return [names.index(name), *rest]
+    return None if pieces else []

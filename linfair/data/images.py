@@ -2,7 +2,7 @@
 
 import hashlib
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,16 +10,12 @@ import numpy as np
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
-from linfair.data.collection import DataError, Skipped
+from linfair.data.core import DataError, Skipped, ensure
 
 MANY = 5_000
 """With more images than this, reading shows a progress bar."""
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
-
-
-class Unreadable(Exception):
-    """An image file that cannot be used; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -46,20 +42,19 @@ def picture(path: Path, size: int) -> tuple[np.ndarray, bytes, bool]:
     Resizing is Pillow's antialiased bilinear filter: what torchvision's `Resize((size, size))` does to a PIL image.
     """
     try:
-        if path.stat().st_size == 0:
-            raise Unreadable("the file is empty")
+        ensure(path.stat().st_size, "the file is empty")
         with warnings.catch_warnings(action="ignore", category=UserWarning), Image.open(path, formats=FORMATS) as file:
-            if file.mode.split(";")[0] in ("I", "F"):  # converting to RGB would clip
-                raise Unreadable(f"mode {file.mode} has more than 8 bits a pixel; save it with 8")
+            deep = file.mode.split(";")[0] in ("I", "F")  # converting to RGB would clip
+            ensure(not deep, f"mode {file.mode} has more than 8 bits a pixel; save it with 8")
             turned, upright = _upright(file)
             full = upright.convert("RGB")
     except FileNotFoundError:
-        raise Unreadable("there is no such file") from None
-    except Unreadable:
+        raise DataError("there is no such file") from None
+    except DataError:
         raise
     except Exception as error:  # Pillow's decoders fail in many ways on damaged files
         text = str(error).replace(f" {str(path)!r}", " it") or type(error).__name__
-        raise Unreadable(f"no readable image ({text.splitlines()[0][:100]})") from error
+        raise DataError(f"no readable image ({text.splitlines()[0][:100]})") from error
     pixels = np.asarray(full)
     digest = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).digest()
     small = full if full.size == (size, size) else full.resize((size, size), Image.Resampling.BILINEAR)
@@ -78,23 +73,16 @@ def _upright(file: Image.Image) -> tuple[bool, Image.Image]:
 def pictures(files: Sequence[tuple[str, Path]], size: int, *, what: str) -> Pictures:
     """Read many image files, given as pairs of name and path; `what` is shown in the progress bar."""
     read, kept, skipped = [], [], []
-    for number, (name, path) in enumerate(
-        tqdm(files, desc=what, unit="image", disable=len(files) <= MANY, leave=False)
-    ):
+    bar = tqdm(files, desc=what, unit="image", disable=len(files) <= MANY, leave=False)
+    for number, (name, path) in enumerate(bar):
         try:
             read.append(picture(path, size))
             kept.append(number)
-        except Unreadable as error:
+        except DataError as error:
             skipped.append(Skipped(name, str(error), "unreadable"))
     images, digests, turned = zip(*read, strict=True) if read else ((), (), ())
     stacked = np.stack(images) if images else np.empty((0, 3, size, size), np.uint8)
     return Pictures(stacked, digests, np.array(kept, dtype=np.int64), tuple(skipped), sum(turned))
-
-
-def numbered(keys: Iterable[object]) -> np.ndarray:
-    """Number equal keys alike, in order of first appearance: int64, shape (n,)."""
-    numbers: dict[object, int] = {}
-    return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
 
 
 def content_digest(images: np.ndarray, fields: dict[str, np.ndarray]) -> str:
@@ -107,13 +95,8 @@ def content_digest(images: np.ndarray, fields: dict[str, np.ndarray]) -> str:
 
 def check_skips(origin: str, skipped: Sequence[tuple[str, str]], left: int, *, strict: bool) -> None:
     """Refuse skips (pairs of file and reason) where `strict` makes them errors, and a source with no image `left`."""
-    if left and not (strict and skipped):
-        return
-    listed = "; ".join(f"{name}: {why}" for name, why in skipped[:5])
-    listed += f"; and {len(skipped) - 5} more" if len(skipped) > 5 else ""
-    if not left:
-        raise DataError(f"{origin}: no image can be used, {len(skipped)} skipped{': ' if listed else ''}{listed}")
-    raise DataError(
-        f"{origin}: {len(skipped)} skipped ({listed}); mend or remove them, or read without --strict "
-        "(LINFAIR_STRICT), which skips and lists them"
-    )
+    more = f"; and {len(skipped) - 5} more" if len(skipped) > 5 else ""
+    listed = "; ".join(f"{name}: {why}" for name, why in skipped[:5]) + more
+    ensure(left, f"{origin}: no image can be used, {len(skipped)} skipped{': ' if listed else ''}{listed}")
+    mend = "mend or remove them, or read without --strict (LINFAIR_STRICT), which skips and lists them"
+    ensure(not (strict and skipped), f"{origin}: {len(skipped)} skipped ({listed}); {mend}")

@@ -6,14 +6,13 @@ where its files are (see `linfair data status`), and `validation`, the share of 
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from linfair.data.collection import Collection, DataError, ensure
-from linfair.data.core import GroupedData, Split, provenance_of
+from linfair.data.core import Collection, DataError, GroupedData, Split, ensure, provenance_of
 from linfair.data.groups import Groups, columns_of, intersect, regroup, some
 from linfair.data.official import CIFAR10, SVHN
 from linfair.data.sources import read
@@ -31,7 +30,7 @@ PAPERS = (0.9,) * 5 + (0.1,) * 5
 """The fraction that each class of CIFAR-10 keeps in the paper."""
 Root = str | Path | None
 Parts = dict[str, np.ndarray]
-Drawn = dict[str, list[str]] | None
+Drawn = dict[str, list[str]]
 
 
 def cifar10(
@@ -43,15 +42,15 @@ def cifar10(
     official 10,000. Group and label coincide. `fractions` are what each class keeps.
     """
     source = read("cifar10", root)
-    label = source.fields["label"]
-    _check_fractions("cifar10", "class", fractions)
+    label, train, test = source.fields["label"], source.official == 0, source.official == 1
+    ensure(len(fractions) == 10, f"cifar10 needs 10 fractions, one for each class, got {len(fractions)}")
     rng = np.random.default_rng([seed, 10])
-    train, test = source.official == 0, source.official == 1
     kept = thin(label, fractions, rng, among=train)
     val = part(label, source.same, validation, rng, among=kept)
     parts = {"train": kept & ~val, "val": val, "test": thin(label, fractions, rng, among=test), "test_balanced": test}
     options = {"fractions": tuple(fractions), "validation": validation}
-    return _grouped("cifar10", source, parts, (label, CIFAR10_NAMES), Groups(label, CIFAR10_NAMES), seed, options, None)
+    groups = Groups(label, CIFAR10_NAMES)
+    return _grouped("cifar10", source, (label, CIFAR10_NAMES), seed, options, groups=groups, parts=parts)
 
 
 def svhn(
@@ -69,11 +68,11 @@ def svhn(
     val = part(label, source.same, validation, np.random.default_rng([seed, 11]), among=source.official == 0)
     train, options = (source.official == 0) & ~val, {"validation": validation}
     if fractions is not None:
-        _check_fractions("svhn", "digit", fractions)
+        ensure(len(fractions) == 10, f"svhn needs 10 fractions, one for each digit, got {len(fractions)}")
         train = thin(label, fractions, np.random.default_rng([seed, 14]), among=train)
         options |= {"fractions": tuple(fractions)}
     parts = {"train": train, "val": val, "test": source.official == 1}
-    return _grouped("svhn", source, parts, (label, DIGITS), Groups(label, DIGITS), seed, options, None)
+    return _grouped("svhn", source, (label, DIGITS), seed, options, groups=Groups(label, DIGITS), parts=parts)
 
 
 def utkface(
@@ -108,8 +107,7 @@ def utkface(
     groups = regroup(a, group_names, merge=merge, min_images=min_images, usable=labels[0] >= 0)
     options = {"label": label, "group": group, "test": test, "validation": validation}
     options |= _given(merge=merge, min_images=min_images)
-    parts, drawn = _split(source, labels[0], groups, np.random.default_rng([seed, 12]), test, validation)
-    return _grouped(name, source, parts, labels, groups, seed, options, drawn)
+    return _grouped(name, source, labels, seed, options, groups=groups)
 
 
 def folder(
@@ -150,8 +148,7 @@ def folder(
     labels = y, tuple(source.names[label][number] for number in there)
     options = {"label": label, "group": ",".join(columns), "size": size, "test": test, "validation": validation}
     options |= _given(merge=merge, min_images=min_images, conflicts="" if conflicts == "leave-out" else conflicts)
-    parts, drawn = _split(source, y, groups, np.random.default_rng([seed, 13]), test, validation)
-    return _grouped("folder", source, parts, labels, groups, seed, options, drawn)
+    return _grouped("folder", source, labels, seed, options, groups=groups)
 
 
 def _given(**options: object) -> dict[str, object]:
@@ -159,44 +156,42 @@ def _given(**options: object) -> dict[str, object]:
     return {name: value for name, value in options.items() if value}
 
 
-def _check_fractions(name: str, each: str, fractions: Sequence[float]) -> None:
-    ensure(len(fractions) == 10, f"{name} needs 10 fractions, one for each {each}, got {len(fractions)}")
-
-
-def _split(
-    source: Collection, y: np.ndarray, groups: Groups, rng: np.random.Generator, test: float, validation: float
-) -> tuple[Parts, Drawn]:
-    """The images of each split, and for each split that was drawn the groups that were drawn without their labels.
-
-    A split that the source has is kept; the others are drawn out of its training images.
-    """
-    official = np.zeros(len(y), dtype=np.int64) if source.official is None else source.official
-    usable, parts, drawn = (y >= 0) & (groups.numbers >= 0), {}, {}
-    left = usable & (official == 0)
-    for name, number, share in (("test", 1, test), ("val", 2, validation)):
-        parts[name] = usable & (official == number)
-        if not parts[name].any():
-            parts[name], alone = joint_part(y, groups.numbers, source.same, share, rng, among=left)
-            drawn[name] = [groups.names[one] for one in alone]
-            left = left & ~parts[name]
-    return {"train": left, "val": parts["val"], "test": parts["test"]}, drawn
-
-
 def _grouped(
     name: str,
     source: Collection,
-    parts: Parts,
     labels: tuple,
-    groups: Groups,
     seed: int,
     options: dict,
-    drawn: Drawn | None,
+    *,
+    groups: Groups,
+    parts: Parts | None = None,
 ) -> GroupedData:
-    """Cut a collection into splits and check that every group is in every one of them."""
-    (y, label_names), a = labels, groups.numbers
+    """Cut a collection into splits; every group must be in each of them, and every label in `train`.
+
+    Without `parts` a split that the source has is kept, and the others are drawn out of its training images; the
+    provenance says for each of these which groups were drawn without their labels (`drawn`).
+    """
+    (y, label_names), a, drawn, splits = labels, groups.numbers, None, {}
+    if parts is None:
+        official = np.zeros(len(y), dtype=np.int64) if source.official is None else source.official
+        rng = np.random.default_rng([seed, {"utkface": 12, "folder": 13}[source.name]])
+        usable, parts, drawn = (y >= 0) & (a >= 0), {"train": None, "val": None}, {}
+        left = usable & (official == 0)
+        for split, number, share in (("test", 1, options["test"]), ("val", 2, options["validation"])):
+            parts[split] = usable & (official == number)
+            if not parts[split].any():
+                parts[split], alone = joint_part(y, a, source.same, share, rng, among=left)
+                drawn[split] = [groups.names[one] for one in alone]
+                left = left & ~parts[split]
+        parts["train"] = left
     counts = {split: np.bincount(y[chosen], minlength=len(label_names)) for split, chosen in parts.items()}
-    _check_labels(name, counts, label_names)
-    splits = {}
+    classes = (counts["train"] > 0).sum()
+    ensure(classes > 1, f"{name}: the training split has one class only; add images of another label")
+    for number, label in enumerate(label_names):
+        there = " and ".join(f"{n[number]} in {split}" for split, n in counts.items() if n[number])
+        why = f"has no image in train, but {there}, so that nothing can learn it"
+        learnt = counts["train"][number] or not there
+        ensure(learnt, f"{name}: label {label} {why}; give it training images, or remove its images")
     for split, chosen in parts.items():
         empty = np.flatnonzero(np.bincount(a[chosen], minlength=len(groups.names)) == 0).tolist()
         if empty:
@@ -208,7 +203,7 @@ def _grouped(
     mean, std = pixels.mean(axis=(0, 2, 3)), pixels.std(axis=(0, 2, 3))
     blank = "a colour channel is the same everywhere in the training images"
     ensure((std > 0).all(), f"{name}: {blank}; check that the images are not blank")
-    untested = [label_names[n] for n in sorted({*splits["train"].y.tolist()} - {*splits["test"].y.tolist()})]
+    untested = [label_names[n] for n in np.flatnonzero((counts["train"] > 0) & (counts["test"] == 0))]
     known = {
         "subset": len(source) < FULL.get(name, 0),
         "source_sha256": source.sha256,
@@ -229,20 +224,9 @@ def _grouped(
     )
 
 
-def _check_labels(name: str, counts: Mapping[str, np.ndarray], names: Sequence[str]) -> None:
-    """Refuse a training split of one class, and a label that no training image has."""
-    classes = (counts["train"] > 0).sum()
-    ensure(classes > 1, f"{name}: the training split has one class only; add images of another label")
-    for number, label in enumerate(names):
-        there = [f"{n[number]} in {split}" for split, n in counts.items() if n[number]]
-        ensure(
-            counts["train"][number] or not there,
-            f"{name}: label {label} has no image in train, but {' and '.join(there)}, so that nothing can learn it; "
-            "give it training images, or remove its images",
-        )
-
-
-def _nowhere(split: str, empty: Sequence[int], source: Collection, parts: Parts, groups: Groups, drawn: Drawn) -> str:
+def _nowhere(
+    split: str, empty: Sequence[int], source: Collection, parts: Parts, groups: Groups, drawn: Drawn | None
+) -> str:
     """Why groups have no image in a split, and what to do."""
     names = [groups.names[number] for number in empty]
     head = f"group{'s' * (len(names) > 1)} {some(names)} {'has' if len(names) == 1 else 'have'} no image in {split}"

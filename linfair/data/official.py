@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from linfair.data.collection import Collection, DataError, ensure
+from linfair.data.core import Collection, DataError, ensure
 from linfair.data.images import content_digest
 
 Arrays = tuple[np.ndarray, np.ndarray]
@@ -46,17 +46,15 @@ class Release:
         again = f"run `linfair data fetch {self.name}`, or copy the files again"
         ensure(not missing, f"{folder}: {', '.join(missing)} missing; {again}")
         images, labels = zip(*(self.read_file(folder / name) for name in self.files), strict=True)
-        part = [int(name.startswith("test")) for name in self.files]
-        fields = {"label": np.concatenate(labels)}
-        images, n = np.concatenate(images), len(fields["label"])
-        files = "official batches" if self.folder else "official files"
+        images, fields, n = np.concatenate(images), {"label": np.concatenate(labels)}, sum(map(len, labels))
+        found = f"{n:,} images" if n == self.images else f"{n:,} of {self.images:,} images"
         return Collection(
             self.name,
             images,
             fields,
             same=np.arange(n),
-            official=np.repeat(part, [len(label) for label in labels]),
-            origin=f"{files}, {n:,} images" if n == self.images else f"{files}, {n:,} of {self.images:,} images",
+            official=np.repeat([int(name.startswith("test")) for name in self.files], list(map(len, labels))),
+            origin=f"official {'batches' if self.folder else 'files'}, {found}",
             sha256=content_digest(images, fields),
         )
 
@@ -78,10 +76,9 @@ class _Unpickler(pickle.Unpickler):
     """Answers the few names in a batch by functions of its own, so that none does more than a batch needs."""
 
     def find_class(self, module: str, name: str) -> object:
-        if (module, name) in _ALLOWED:
-            return _ALLOWED[module, name]
         asked = repr(f"{module}.{name}"[:80])[1:-1]
-        raise DataError(f"the pickle asks for {asked}, which no CIFAR batch does; it was not loaded")
+        ensure((module, name) in _ALLOWED, f"the pickle asks for {asked}, which no CIFAR batch does; it was not loaded")
+        return _ALLOWED[module, name]
 
 
 _NDARRAY = object()  # stands for numpy.ndarray, so that a pickle cannot call it
@@ -126,12 +123,12 @@ def _batch(path: Path) -> Arrays:
     ensure(isinstance(batch, dict), f"{path}: a batch is a dict, this is a {type(batch).__name__}")
     batch = {key.decode("latin1") if isinstance(key, bytes) else key: value for key, value in batch.items()}
     images, labels = batch.get("data"), batch.get("labels")
-    array = isinstance(images, np.ndarray)
+    array, many = isinstance(images, np.ndarray), isinstance(labels, list)
     given = f"{images.dtype} of shape {images.shape}" if array else type(images).__name__
     right = array and images.dtype == np.uint8 and images.shape[1:] == (3072,)
     ensure(right, f"{path}: data must be uint8 of shape (n, 3072), got {given}")
-    given = f"{len(labels)} of them" if isinstance(labels, list) else type(labels).__name__
-    right = isinstance(labels, list) and len(labels) == len(images)
+    given = f"{len(labels)} of them" if many else type(labels).__name__
+    right = many and len(labels) == len(images)
     ensure(right, f"{path}: {len(images)} images need a list of as many labels, got {given}")
     wrong = [label for label in labels if type(label) is not int or not 0 <= label <= 9]
     ensure(not wrong, f"{path}: labels are integers 0..9, found {wrong[:1]}")
@@ -142,15 +139,14 @@ def _mat(path: Path) -> Arrays:
     """One of SVHN's files; digit 0, which they write as 10, becomes 0."""
     from scipy.io import loadmat
 
+    again = "copy the file again"
     try:
         arrays = loadmat(path, variable_names=("X", "y"))
     except Exception as error:  # scipy fails in many ways on damaged files
-        raise DataError(
-            f"{path}: damaged, cut short, or no MATLAB file ({type(error).__name__}: {str(error)[:100]}); "
-            "run `linfair data fetch svhn`, or copy the file again"
-        ) from error
+        why = f"damaged, cut short, or no MATLAB file ({type(error).__name__}: {str(error)[:100]})"
+        raise DataError(f"{path}: {why}; run `linfair data fetch svhn`, or {again}") from error
     missing = [name for name in ("X", "y") if name not in arrays]
-    ensure(not missing, f"{path}: {' and '.join(missing)} missing; copy the file again")
+    ensure(not missing, f"{path}: {' and '.join(missing)} missing; {again}")
     images, label = arrays["X"], arrays["y"]
     right = images.dtype == np.uint8 and images.ndim == 4 and images.shape[:3] == (32, 32, 3)
     ensure(right, f"{path}: X must be uint8 of shape (32, 32, 3, n), got {images.dtype} of shape {images.shape}")

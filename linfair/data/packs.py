@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image, features
 from tqdm import tqdm
 
-from linfair.data.collection import Collection, DataError, Skipped, ensure
+from linfair.data.core import Collection, DataError, Skipped, ensure
 from linfair.data.images import MANY
 from linfair.data.official import SVHN
 from linfair.paths import whole
@@ -47,13 +47,12 @@ def read_pack(path: str | Path, name: str) -> Collection:
     path = Path(path)
     arrays, sha256 = _checked(path, name)
     n = len(arrays["offsets"]) - 1
-    images = _decode(path, arrays["blob"], arrays["offsets"], 32 if name in FIELDS else None)
     origin = f"pack {path.name}, {n:,} images"
     if name == "svhn" and n < SVHN.images:
         origin = f"SVHN subset, {n:,} of {SVHN.images:,} images (pack {path.name})"
     return Collection(
         name,
-        images,
+        _decode(path, arrays["blob"], arrays["offsets"], 32 if name in FIELDS else None),
         {key.removeprefix("field_"): value for key, value in arrays.items() if _is_field(key)},
         same=arrays.get("group", np.arange(n)),
         official=None if name == "utkface" else arrays.get("split"),
@@ -65,20 +64,14 @@ def read_pack(path: str | Path, name: str) -> Collection:
     )
 
 
-def read_fields(path: str | Path, name: str) -> dict[str, np.ndarray]:
+def read_fields(path: Path, name: str) -> dict[str, np.ndarray]:
     """The integer arrays of a pack (fields, `split`, `group`), checked as in `read_pack` without decoding an image."""
-    arrays, _ = _checked(Path(path), name)
-    return {key.removeprefix("field_"): value for key, value in arrays.items() if _is_integers(key)}
+    return {key.removeprefix("field_"): value for key, value in _checked(path, name)[0].items() if _is_integers(key)}
 
 
-def checksum_state(path: str | Path) -> str:
+def checksum_state(path: Path) -> str:
     """`checksum ok`, `checksum differs: ...` or `no checksum known`, for a pack."""
-    path = Path(path)
-    expected, _ = _expected(path)
-    found = expected and digest(path)
-    if expected is None:
-        return "no checksum known"
-    return "checksum ok" if found == expected else f"checksum differs: {_differ(expected, found)}"
+    return _compared(_expected(path)[0], digest(path))
 
 
 def write_pack(collection: Collection, path: str | Path) -> Path:
@@ -133,12 +126,9 @@ def _checked(path: Path, name: str) -> tuple[dict[str, np.ndarray], str]:
     expected, size = _expected(path)
     cut = _cut(path, size)
     ensure(cut is None, f"{path}: {cut}; {again}")
-    found = digest(path)
-    ensure(
-        expected in (None, found),
-        f"{path}: checksum differs, {_differ(expected, found)}: the file is damaged or another one; {again} "
-        "(which rewrites the pack and its .sha256)",
-    )
+    state = _compared(expected, found := digest(path))
+    mend = f"the file is damaged or another one; {again} (which rewrites the pack and its .sha256)"
+    ensure("differs" not in state, f"{path}: {state}: {mend}")
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as pack:
             arrays = {key: pack[key] for key in pack.files}
@@ -146,7 +136,8 @@ def _checked(path: Path, name: str) -> tuple[dict[str, np.ndarray], str]:
         what = f"{type(error).__name__}: {_shown(str(error))}"
         raise DataError(f"{path}: damaged or not a pack ({what}); {again}") from error
     _check_arrays(path, name, arrays)
-    return {key: value.astype(np.int64) if _is_integers(key) else value for key, value in arrays.items()}, found
+    whole_numbers = {key: value.astype(np.int64) for key, value in arrays.items() if _is_integers(key)}
+    return arrays | whole_numbers, found
 
 
 def _check_arrays(path: Path, name: str, arrays: dict[str, np.ndarray]) -> None:
@@ -161,32 +152,29 @@ def _check_arrays(path: Path, name: str, arrays: dict[str, np.ndarray]) -> None:
     whole_numbers = offsets.dtype.kind in "iu" and offsets.ndim == 1 and len(offsets) > 1
     ensure(whole_numbers, f"{path}: offsets must be integers, shape (n + 1,), got {offsets.dtype}, {offsets.shape}")
     offsets = arrays["offsets"] = offsets.astype(np.int64)
-    i, first, last = int(np.argmin(np.diff(offsets) > 0)), offsets[0], offsets[-1]
+    n, i = len(offsets) - 1, int(np.argmin(np.diff(offsets) > 0))
     step = f"{offsets[i]} is followed by {offsets[i + 1]}"
     ensure(offsets[i] < offsets[i + 1], f"{path}: offsets out of order at image {i}: {step}")
-    run = f"offsets must run from 0 to blob's {len(blob)} bytes, they run from {first} to {last}"
-    ensure(first == 0 and last == len(blob), f"{path}: {run}")
-    n, ranges = len(offsets) - 1, {"split": (0, 2 if name == "folder" else 1)} | FIELDS.get(name, {})
+    run = f"offsets must run from 0 to blob's {len(blob)} bytes, they run from {offsets[0]} to {offsets[-1]}"
+    ensure((offsets[0], offsets[-1]) == (0, len(blob)), f"{path}: {run}")
+    ranges = {"split": (0, 2 if name == "folder" else 1)} | FIELDS.get(name, {})
     for key, values in arrays.items():
+        given, what = f"got {values.dtype} of shape {values.shape}", f"{path}: {_shown(key)} must"
         if _is_integers(key):
-            ensure(
-                values.dtype.kind in "iu" and values.shape == (n,),
-                f"{path}: {_shown(key)} must be integers of shape ({n},), one for each image, "
-                f"got {values.dtype} of shape {values.shape}",
-            )
-            low, high, least, most = *ranges.get(key, (None, None)), values.min(), values.max()
-            inside = low is None or (low <= least and most <= high)
-            ensure(inside, f"{path}: {key} must lie in {low}..{high}, found {least}..{most}")
+            right = values.dtype.kind in "iu" and values.shape == (n,)
+            ensure(right, f"{what} be integers of shape ({n},), one for each image, {given}")
+            low, high = ranges.get(key, (None, None))
+            inside = low is None or (low <= values.min() and values.max() <= high)
+            ensure(inside, f"{what} lie in {low}..{high}, found {values.min()}..{values.max()}")
         elif key not in ("blob", "offsets"):
-            ensure(values.dtype.kind == "U", f"{path}: {_shown(key)} must hold text, got {values.dtype}")
+            ensure(values.dtype.kind == "U", f"{what} hold text, {given}")
 
 
 def _decode(path: Path, blob: np.ndarray, offsets: np.ndarray, size: int | None) -> np.ndarray:
     """All images, uint8 of shape (n, 3, height, width); `size` None takes the first image's."""
     advice = 'pip install --force-reinstall "pillow"'
     ensure(features.check("webp"), f"packs need a Pillow that reads WebP, this one does not; {advice}")
-    data, n, wanted = memoryview(blob), len(offsets) - 1, size and (size, size)
-    images = None
+    data, n, wanted, images = memoryview(blob), len(offsets) - 1, size and (size, size), None
     for i in tqdm(range(n), desc=f"decoding {path.name}", unit="image", disable=n <= MANY, leave=False):
         encoded = bytes(data[offsets[i] : offsets[i + 1]])
         try:
@@ -209,32 +197,26 @@ def _cut(path: Path, size: int | None) -> str | None:
     found = path.stat().st_size
     if found == 0:
         return "the file is empty"
-    if size is not None:
-        short = found < size
-        return f"the file is cut short, expected {size:,} bytes, found {found:,}{_cut_array(path)}" if short else None
-    if zipfile.is_zipfile(path):
+    if found >= size if size is not None else zipfile.is_zipfile(path):
         return None
+    missing = "the list of arrays at its end is missing"
     with path.open("rb") as file:
-        if file.read(4) != b"PK\x03\x04":
+        if size is None and file.read(4) != b"PK\x03\x04":
             return "not a pack: packs are NumPy .npz files"
-    return f"the file is cut short, found {found:,} bytes{_cut_array(path)}"
-
-
-def _cut_array(path: Path) -> str:
-    """Walk the local headers of a zip file to the array that reaches past the end."""
-    total = path.stat().st_size
-    with path.open("rb") as file:
-        while len(header := file.read(30)) == 30 and header[:4] == b"PK\x03\x04":
+        file.seek(0)
+        while len(header := file.read(30)) == 30 and header[:4] == b"PK\x03\x04":  # of one array after the other
             packed, _, name_length, extra_length = struct.unpack("<2I2H", header[18:])
             name = file.read(name_length).decode("utf-8", "replace").removesuffix(".npy")
             extra = file.read(extra_length)
             if packed == 0xFFFFFFFF and len(extra) >= 20:  # zip64: both sizes are in the extra field
                 packed = struct.unpack("<Q", extra[12:20])[0]
-            there = total - file.tell()
+            there = found - file.tell()
             if packed > there:
-                return f": array {_shown(name)} has {max(there, 0):,} of {packed:,} bytes, those after it are missing"
+                missing = f"array {_shown(name)} has {max(there, 0):,} of {packed:,} bytes, those after it are missing"
+                break
             file.seek(packed, os.SEEK_CUR)
-    return ": the list of arrays at its end is missing"
+    expected = "" if size is None else f"expected {size:,} bytes, "
+    return f"the file is cut short, {expected}found {found:,} bytes: {missing}"
 
 
 def _expected(path: Path) -> tuple[str | None, int | None]:
@@ -258,8 +240,10 @@ def digest(path: Path, kind: str = "sha256") -> str:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def _differ(expected: str | None, found: str) -> str:
-    return f"expected SHA-256 {str(expected)[:12]}..., found {found[:12]}..."
+def _compared(expected: str | None, found: str) -> str:
+    if expected in (None, found):
+        return "checksum ok" if expected else "no checksum known"
+    return f"checksum differs: expected SHA-256 {expected[:12]}..., found {found[:12]}..."
 
 
 def _sidecar(path: Path) -> Path:

@@ -11,14 +11,13 @@ import tarfile
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
 
 from tqdm import tqdm
 
 from linfair import paths
 from linfair.data import packs
-from linfair.data.collection import Collection, DataError, ensure
+from linfair.data.core import Collection, DataError, ensure
 from linfair.data.folder import read_folder
 from linfair.data.images import files_of
 from linfair.data.official import CIFAR10, SVHN, Release
@@ -40,6 +39,7 @@ OBTAIN_UTKFACE = (
 class Source:
     """How a data set lies on disk: as a pack, or as its publishers' or its owner's files."""
 
+    kind: str  # what its own files are called in reports
     packs: tuple[str, ...]
     files: str  # what its own files are called, in words
     places: tuple[str, ...]  # folders, below the one that is looked in, which may hold its own files
@@ -48,25 +48,22 @@ class Source:
     release: Release | None = None  # where it may be downloaded
 
 
+def _released(release: Release, kind: str, packs: tuple[str, ...], files: str, *places: str) -> Source:
+    return Source(kind, packs, files, places, release.partly_in, release.read, release)
+
+
+FACES = ("UTKFace", "utkface", "")
 SOURCES = {
-    "cifar10": Source(
-        ("cifar10.npz",), f"{CIFAR10.folder}/", (CIFAR10.folder, ""), CIFAR10.partly_in, CIFAR10.read, CIFAR10
-    ),
-    "svhn": Source(
-        ("svhn.npz", "svhn10k.npz"), " and ".join(SVHN.files), ("", "svhn", "SVHN"), SVHN.partly_in, SVHN.read, SVHN
-    ),
-    "utkface": Source(
-        ("utkface.npz", "utkface32.npz"), "UTKFace/", ("UTKFace", "utkface", ""), holds_faces, read_utkface
-    ),
-    "folder": Source(("folder.npz",), TABLE, ("",), lambda folder: (folder / TABLE).is_file(), read_folder),
+    "cifar10": _released(CIFAR10, "batches", ("cifar10.npz",), f"{CIFAR10.folder}/", CIFAR10.folder, ""),
+    "svhn": _released(SVHN, "mat", ("svhn.npz", "svhn10k.npz"), " and ".join(SVHN.files), "", "svhn", "SVHN"),
+    "utkface": Source("files", ("utkface.npz", "utkface32.npz"), "UTKFace/", FACES, holds_faces, read_utkface),
+    "folder": Source("folder", ("folder.npz",), TABLE, ("",), lambda path: (path / TABLE).is_file(), read_folder),
 }
-KINDS = {"cifar10": "batches", "svhn": "mat", "utkface": "files", "folder": "folder"}
-"""What the sources' own files are called in reports."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """Where a source is: a file of the kind `pack`, or a folder of its own files (one of `KINDS`)."""
+    """Where a source is: a file of the kind `pack`, or a folder of its own files (the kind that its source has)."""
 
     path: Path
     kind: str
@@ -79,14 +76,12 @@ def find(name: str, root: str | Path | None = None) -> Found | None:
     for place in paths.data_folders(root):
         if place.suffix == ".npz" and place.is_file():
             return Found(place, "pack")
-        own = (Found(place / one, KINDS[name]) for one in source.places if source.holds(place / one))
-        packed = (Found(place / file, "pack") for file in source.packs if (place / file).is_file())
+        own = [Found(place / one, source.kind) for one in source.places if source.holds(place / one)]
+        packed = [Found(place / file, "pack") for file in source.packs if (place / file).is_file()]
         # of a user's folder the files themselves are newer than a pack of them
-        found = next(chain(own, packed) if name == "folder" else chain(packed, own), None)
-        if found is None and name == "folder" and root is not None and has_folders(place):
-            found = Found(place, "folder")
-        if found is not None:
-            return found
+        found = own + packed if name == "folder" else packed + own
+        if found or (name == "folder" and root is not None and has_folders(place)):
+            return found[0] if found else Found(place, "folder")
     return None
 
 
@@ -96,8 +91,7 @@ def read(name: str, root: str | Path | None = None, *, strict: bool | None = Non
     `strict` makes skipped files errors; by default it is what `LINFAIR_STRICT` says. `options` are of `read_folder`.
     """
     found = find(name, root)
-    looked = paths.data_folders(root)
-    where = ", ".join(f"{place}{'' if place.exists() else ' (no such folder)'}" for place in looked)
+    where = ", ".join(f"{one}{'' if one.exists() else ' (no such folder)'}" for one in paths.data_folders(root))
     ensure(found or name != "folder", f"no {TABLE} in {where}; {NEEDED}")
     ensure(
         found,
@@ -113,7 +107,7 @@ def checksum_state(found: Found) -> str:
     """`checksum ok`, `checksum differs: ...` or `no checksum known`: MD5 for official files, SHA-256 for packs."""
     if found.kind == "pack":
         return packs.checksum_state(found.path)
-    release = next(SOURCES[name].release for name, kind in KINDS.items() if kind == found.kind)
+    release = next(source.release for source in SOURCES.values() if source.kind == found.kind)
     if release is None:
         return "no checksum known"
     files = {found.path / file: md5 for file, md5 in release.files.items()}
@@ -121,13 +115,12 @@ def checksum_state(found: Found) -> str:
     return f"checksum differs: {', '.join(wrong)}" if wrong else "checksum ok"
 
 
-def fetch(name: str, folder: str | Path | None = None) -> Found:
+def fetch(name: str, folder: str | Path) -> Found:
     """Download `cifar10` or `svhn`, with checksum and progress; nothing is kept of a download that fails.
 
-    What is there already, complete and with the right checksum, is not downloaded again. The folder is by default the
-    first of the places where data are looked for.
+    What is there already, complete and with the right checksum, is not downloaded again.
     """
-    folder = Path(folder).expanduser() if folder is not None else paths.data_folders()[0]
+    folder = Path(folder).expanduser()
     ensure(name != "utkface", OBTAIN_UTKFACE.format(folder=folder))
     release = SOURCES[name].release if name in SOURCES else None
     ensure(release, f"{name!r} cannot be fetched; cifar10 and svhn can, utkface says how to obtain it")
@@ -148,7 +141,7 @@ def fetch(name: str, folder: str | Path | None = None) -> Found:
             f"{name} could not be downloaded into {folder} ({type(error).__name__}: {error}); nothing of it was kept. "
             f"Try again, or download it elsewhere and copy {SOURCES[name].files} into that folder"
         ) from error
-    return Found(target, KINDS[name])
+    return Found(target, SOURCES[name].kind)
 
 
 def _download(release: Release, part: Path) -> None:
@@ -156,11 +149,10 @@ def _download(release: Release, part: Path) -> None:
     import pooch
 
     pooch.get_logger().setLevel("WARNING")
-    names = {url.rpartition("/")[2]: url for url in release.urls}
-    digests = {name: f"md5:{release.urls[url]}" for name, url in names.items()}
-    store = pooch.create(part, base_url="", registry=digests, urls=names, retry_if_failed=RETRIES)
-    for name in names:
+    for url, md5 in release.urls.items():
+        name = url.rpartition("/")[2]
         with tqdm(desc=name, total=1, unit="B", unit_scale=True) as bar:  # the server says how many
+            store = pooch.create(part, "", registry={name: f"md5:{md5}"}, urls={name: url}, retry_if_failed=RETRIES)
             path = store.fetch(name, downloader=pooch.HTTPDownloader(progressbar=bar))
         if tarfile.is_tarfile(path):
             with tarfile.open(path) as archive:
@@ -170,23 +162,23 @@ def _download(release: Release, part: Path) -> None:
 
 @functools.lru_cache(maxsize=4)
 def _read(name: str, found: Found, stamp: str, strict: bool, options: tuple[tuple[str, object], ...]) -> Collection:
-    """Read once for each state of the files; `stamp` stands for that state."""
+    """Read once for each state of the files; `stamp` stands for that state.
+
+    Of a pack that was made from a folder the columns asked for, at the size it was made with; conflicts were settled.
+    """
     if found.kind != "pack":
         return SOURCES[name].read(found.path, strict=strict, **dict(options))
     collection = packs.read_pack(found.path, name)
-    return _chosen(found.path, collection, **dict(options)) if name == "folder" else collection
-
-
-def _chosen(
-    path: Path, collection: Collection, columns: tuple[str, ...] | None = ("label",), size: int = 32, **_: object
-) -> Collection:
-    """The columns of a pack that was made from a folder, at the size it was made with; conflicts were settled then."""
-    columns = tuple(collection.names) if columns is None else columns
-    check_named(str(path), columns, tuple(collection.names))
+    if name != "folder":
+        return collection
+    asked = {"columns": ("label",), "size": 32} | dict(options)
+    columns, size = asked["columns"] or tuple(collection.names), asked["size"]
+    check_named(str(found.path), columns, tuple(collection.names))
     height, width = collection.images.shape[2:]
-    ensure(height == width == size, f"{path} holds images of {width}x{height} pixels, size={size} was asked for")
-    fields = {column: collection.fields[column] for column in columns}
-    return replace(collection, fields=fields, names={column: collection.names[column] for column in columns})
+    is_that = f"holds images of {width}x{height} pixels, size={size} was asked for"
+    ensure(height == width == size, f"{found.path} {is_that}")
+    fields, names = ({column: values[column] for column in columns} for values in (collection.fields, collection.names))
+    return replace(collection, fields=fields, names=names)
 
 
 def _stamp(name: str, found: Found) -> str:
@@ -197,9 +189,6 @@ def _stamp(name: str, found: Found) -> str:
         files = [found.path / file for file in release.files]
     else:
         files = [found.path / TABLE, *files_of(found.path, hidden=True)]
-    state = hashlib.sha256()
-    for file in files:
-        if file.exists():
-            about = file.stat()
-            state.update(f"{file}\0{about.st_size}\0{about.st_mtime_ns}\n".encode())
-    return state.hexdigest()
+    there = [(file, file.stat()) for file in files if file.exists()]
+    state = [f"{file}\0{about.st_size}\0{about.st_mtime_ns}\n" for file, about in there]
+    return hashlib.sha256("".join(state).encode()).hexdigest()

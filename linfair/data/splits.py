@@ -9,7 +9,6 @@ share. Such a group is drawn as a whole, its labels in turn: `joint_part`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy import ndarray as Array
@@ -22,11 +21,7 @@ def part(strata: Array, same: Array, share: float, rng: np.random.Generator, *, 
     round(share * n); of a stratum with two or more sets at least one is drawn and at least one left. `strata` and
     `same` give the stratum and the set of each image; `among` limits the draw to some images.
     """
-    sets = _sets(same, share, among)
-    chosen = np.zeros(len(sets.sizes), dtype=bool)
-    for order in _orders(strata[sets.first], rng).values():
-        chosen[_drawn(order, sets.sizes, share)] = True
-    return sets.images(chosen)
+    return joint_part(strata, strata, same, share, rng, among=among)[0]  # a group of one label is never thin
 
 
 def joint_part(
@@ -46,12 +41,16 @@ def joint_part(
     >>> int(drawn.sum()), thin_groups
     (16, (0,))
     """
-    sets = _sets(same, share, among)
-    sizes, label, group = sets.sizes, labels[sets.first], groups[sets.first]
+    if not 0 < share < 1:
+        raise ValueError(f"a share must lie between 0 and 1, got {share}")
+    pool = np.arange(len(same)) if among is None else np.flatnonzero(among)
+    _, first, member = np.unique(same[pool], return_index=True, return_inverse=True)
+    sizes, label, group = np.bincount(member), labels[pool[first]], groups[pool[first]]
     strata: dict[int, list[Array]] = {number: [] for number in np.unique(group).tolist()}
     width = int(group.max(initial=0)) + 1
-    for stratum, order in _orders(label * width + group, rng).items():
-        strata[stratum % width].append(order)
+    home = label * width + group
+    for stratum in np.unique(home).tolist():
+        strata[stratum % width].append(rng.permutation(np.flatnonzero(home == stratum)))
     chosen, thin_groups = np.zeros(len(sizes), dtype=bool), []
     for number, mine in strata.items():
         drawn = np.concatenate([_drawn(order, sizes, share) for order in mine])
@@ -73,36 +72,9 @@ def joint_part(
                 chosen[one] = True
                 left[label[one]] -= 1
                 taken, count = taken + sizes[one], count + 1
-    return sets.images(chosen), tuple(thin_groups)
-
-
-@dataclass(frozen=True)
-class _Sets:
-    """The sets among the images that may be drawn."""
-
-    first: Array  # position of each set's first image
-    sizes: Array  # images of each set
-    member: Array  # set of each image of the pool
-    pool: Array  # positions of the images that may be drawn
-    n: int
-
-    def images(self, chosen: Array) -> Array:
-        drawn = np.zeros(self.n, dtype=bool)
-        drawn[self.pool] = chosen[self.member]
-        return drawn
-
-
-def _sets(same: Array, share: float, among: Array | None) -> _Sets:
-    if not 0 < share < 1:
-        raise ValueError(f"a share must lie between 0 and 1, got {share}")
-    pool = np.arange(len(same)) if among is None else np.flatnonzero(among)
-    _, first, member = np.unique(same[pool], return_index=True, return_inverse=True)
-    return _Sets(pool[first], np.bincount(member), member, pool, len(same))
-
-
-def _orders(home: Array, rng: np.random.Generator) -> dict[int, Array]:
-    """The sets of each stratum in random order."""
-    return {int(stratum): rng.permutation(np.flatnonzero(home == stratum)) for stratum in np.unique(home)}
+    drawn = np.zeros(len(same), dtype=bool)
+    drawn[pool] = chosen[member]
+    return drawn, tuple(thin_groups)
 
 
 def _drawn(order: Array, sizes: Array, share: float) -> Array:
@@ -114,20 +86,17 @@ def _drawn(order: Array, sizes: Array, share: float) -> Array:
 def _is_thin(drawn: int, share: float, images: int, labels: int) -> bool:
     """Whether drawing label by label misses a group's share by too much; see `joint_part`."""
     fair = share * images
-    if labels < 2:  # there is nothing to apportion
-        return False
     if drawn > max(1, round(fair)):
-        return drawn - fair > 0.04 * (images - fair)
-    return drawn == 0 or drawn < fair / 2
+        return labels > 1 and drawn - fair > 0.04 * (images - fair)
+    return labels > 1 and (drawn == 0 or drawn < fair / 2)
 
 
 def thin(labels: Array, fractions: Sequence[float], rng: np.random.Generator, *, among: Array | None = None) -> Array:
     """Keep exactly round(fraction * n) images of a class with n: True for those that stay, shape (n,)."""
     if not all(0 < fraction <= 1 for fraction in fractions):
         raise ValueError(f"fractions must lie in (0, 1], got {list(fractions)}")
-    allowed = np.ones(len(labels), dtype=bool) if among is None else among
     kept = np.zeros(len(labels), dtype=bool)
     for label, fraction in enumerate(fractions):
-        mine = rng.permutation(np.flatnonzero(allowed & (labels == label)))
+        mine = rng.permutation(np.flatnonzero((labels == label) & (True if among is None else among)))
         kept[mine[: round(fraction * len(mine))]] = True
     return kept

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from linfair.data.collection import DataError, ensure
+from linfair.data.core import DataError, ensure
 from linfair.data.images import files_of
 from linfair.data.values import cleaned
 from linfair.names import closest
@@ -70,9 +70,8 @@ def _from_csv(path: Path) -> pd.DataFrame:
         ensure("\0" not in text, f"{path} holds zero bytes, as UTF-16 without a mark does; save it as CSV in UTF-8")
         first = re.match(r'"?sep=([,;|\t])"?\s*?(\r\n|\r|\n)', text)
         text = text[first.end() :] if first else text
-        reader = csv.reader(
-            io.StringIO(text, newline=""), delimiter=first[1] if first else _delimiter(text), strict=True
-        )
+        delimiter = first[1] if first else _delimiter(text)
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
         rows = {reader.line_num + bool(first): [cleaned(cell) for cell in row] for row in reader}
     except FileNotFoundError:
         raise DataError(f"there is no {path}: {NEEDED}") from None
@@ -97,10 +96,10 @@ def _delimiter(text: str) -> str:
     """The first delimiter that makes `file` a column; else the one that makes most columns."""
     headers = {}
     for delimiter in (",", ";", "\t", "|"):
-        row = next((row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if any(row)), [])
-        headers[delimiter] = [cell.strip() for cell in row]
-    named = [delimiter for delimiter, header in headers.items() if "file" in header and len(header) > 1]
-    return named[0] if named else max(headers, key=lambda delimiter: len(headers[delimiter]))
+        row = next(filter(any, csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)), [])
+        named = len(row) > 1 and "file" in map(str.strip, row)
+        headers[delimiter] = named, 0 if named else len(row)
+    return max(headers, key=headers.__getitem__)
 
 
 def _parts(folder: Path) -> list[tuple[str, ...]]:

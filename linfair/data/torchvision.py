@@ -1,8 +1,8 @@
 """torchvision, imported through one function that repairs the one mismatch with torch that is known.
 
-torchvision registers its compiled operators when its binary loads. Next to a torch of another build (a CPU torch, a
-torchvision linked to CUDA) the binary does not load, and the import ends in `operator torchvision::nms does not exist`.
-Its data sets, transforms and networks need none of those operators: declaring two of them is enough to import it.
+Next to a torch of another build (a CPU torch, a torchvision linked to CUDA) its compiled operators do not load, and the
+import ends in `operator torchvision::nms does not exist`. Its data sets, transforms and networks need none of them:
+declaring two is enough to import the rest.
 """
 
 import importlib
@@ -11,50 +11,30 @@ from types import ModuleType
 
 import torch
 
-_MISMATCH = "operator torchvision::nms does not exist"
-_SIGNATURE = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-_PAIRS = "torch 2.13 goes with torchvision 0.28, torch 2.11 with 0.26"
-_declared: list[torch.library.Library] = []  # a declaration ends when its library is collected
+_DECLARED: list[torch.library.Library] = []  # a declaration ends when its library is collected
 
 
 def torchvision() -> ModuleType:
     """Import torchvision, with its submodules `datasets`, `models` and `transforms`.
 
-    A build that does not match the installed torch is imported without its compiled operators: `ops.nms` and `io` then
-    do not work, everything in Python does.
+    Of a build that does not match the installed torch everything in Python works; `ops.nms` and `io` do not.
 
     Raises:
         ImportError: If torchvision is missing or cannot be repaired; says which pair to install.
-
-    >>> torchvision().models.resnet18.__name__
-    'resnet18'
     """
-    try:
+    while True:
         try:
             return importlib.import_module("torchvision")
-        except RuntimeError as error:
-            if _MISMATCH not in str(error):
-                raise
-            _forget()
-            _declare()
-            return importlib.import_module("torchvision")
-    except Exception as error:  # a binary that does not fit fails in many ways
-        _forget()
-        raise ImportError(
-            f"torchvision cannot be imported next to torch {torch.__version__} ({type(error).__name__}: {error}). "
-            f'Install a pair that belongs together: {_PAIRS}; pip install "torch==2.13.*" "torchvision==0.28.*"'
-        ) from error
-
-
-def _declare() -> None:
-    if not _declared:
-        library = torch.library.Library("torchvision", "DEF")
-        for name in ("nms", "qnms"):
-            library.define(name + _SIGNATURE)
-        _declared.append(library)
-
-
-def _forget() -> None:
-    """Drop a half-imported torchvision, so that the next import starts afresh."""
-    for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
-        del sys.modules[name]
+        except Exception as error:  # a binary that does not fit fails in many ways
+            for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+                del sys.modules[name]  # half-imported
+            if _DECLARED or "operator torchvision::nms does not exist" not in str(error):
+                what = f"torchvision cannot be imported next to torch {torch.__version__}"
+                pairs = "torch 2.13 goes with torchvision 0.28, torch 2.11 with 0.26"
+                advice = (
+                    f'Install a pair that belongs together: {pairs}; pip install "torch==2.13.*" "torchvision==0.28.*"'
+                )
+                raise ImportError(f"{what} ({type(error).__name__}: {error}). {advice}") from error
+            _DECLARED.append(torch.library.Library("torchvision", "DEF"))
+            for name in ("nms", "qnms"):
+                _DECLARED[0].define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")

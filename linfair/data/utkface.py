@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
-from linfair.data.collection import Collection, Skipped, ensure
-from linfair.data.images import SUFFIXES, check_skips, content_digest, files_of, numbered, pictures
+from linfair.data.core import Collection, Skipped, ensure
+from linfair.data.images import SUFFIXES, check_skips, content_digest, files_of, pictures
 from linfair.names import hint
 
 LIMITS = {"age": 116, "gender": 1, "race": 4}
@@ -33,21 +34,16 @@ def fields_of(name: str) -> dict[str, int]:
     """
     tokens = name.split("_")
     date = next((i for i, token in enumerate(tokens) if re.match(r"\d{8}", token)), None)
-    if date is None:
-        raise ValueError("the name is not [age]_[gender]_[race]_[date]: no date")
-    before = tokens[:date]
-    if not before or not before[0]:
-        raise ValueError("the name has no age")
-    if len(before) > 3:
-        raise ValueError(f"the name has {len(before)} fields before the date, not 3")
+    ensure(date is not None, "the name is not [age]_[gender]_[race]_[date]: no date")
+    ensure(date and tokens[0], "the name has no age")
+    ensure(date <= 3, f"the name has {date} fields before the date, not 3")
     values = dict.fromkeys(LIMITS, -1)
-    for field, token in zip(LIMITS, before, strict=False):
-        if token and not re.fullmatch(r"-?\d{1,6}", token, re.ASCII):
-            raise ValueError(f"{field} is {token[:20]!r}, not a number")
-        if token and not 0 <= int(token) <= LIMITS[field]:
-            raise ValueError(f"{field} is {int(token)}, not in 0..{LIMITS[field]}")
-        values[field] = int(token) if token else -1
-    return values if len(before) == 3 else dict.fromkeys(LIMITS, -1) | {"age": values["age"]}
+    for field, token in zip(LIMITS, tokens[:date], strict=False):
+        ensure(re.fullmatch(r"(-?\d{1,6})?", token, re.ASCII), f"{field} is {token[:20]!r}, not a number")
+        values[field] = int(token or -1)
+        right = not token or 0 <= values[field] <= LIMITS[field]
+        ensure(right, f"{field} is {values[field]}, not in 0..{LIMITS[field]}")
+    return values if date == 3 else dict.fromkeys(LIMITS, -1) | {"age": values["age"]}
 
 
 def read_utkface(folder: str | Path, *, strict: bool = False) -> Collection:
@@ -84,7 +80,7 @@ def read_utkface(folder: str | Path, *, strict: bool = False) -> Collection:
         "utkface",
         images,
         fields,
-        same=numbered(digest for _, digest in rows),
+        same=pd.factorize(pd.Series([digest for _, digest in rows], dtype=object))[0],
         official=None,
         origin=f"original files, {len(images):,} images",
         sha256=content_digest(images, fields),
@@ -95,11 +91,8 @@ def read_utkface(folder: str | Path, *, strict: bool = False) -> Collection:
 
 def holds_faces(folder: Path) -> bool:
     """Whether a folder, or a folder in it, has a file with a name of UTKFace's form."""
-    return folder.is_dir() and any(
-        re.match(r"\d{1,3}_\d_.*\d{8}", path.name) and path.suffix.lower() in SUFFIXES
-        for pattern in ("*", "*/*")
-        for path in folder.glob(pattern)
-    )
+    files = (path for pattern in ("*", "*/*") for path in folder.glob(pattern))
+    return any(re.match(r"\d{1,3}_\d_.*\d{8}", path.name) and path.suffix.lower() in SUFFIXES for path in files)
 
 
 def utkface_field(fields: Mapping[str, np.ndarray], name: str) -> tuple[np.ndarray, tuple[str, ...]]:

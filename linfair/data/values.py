@@ -7,6 +7,7 @@ apart, and are named.
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from decimal import Decimal
 
@@ -16,8 +17,6 @@ MISSING = frozenset(
 )
 """What is taken for a missing value, in any case: what pandas takes for one, the `?` of UCI tables, Excel's errors."""
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?\s?(%?)")
-_THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?")
-_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 _HOMOGLYPHS = str.maketrans(
     "аеорсухіјѕԁһӏԛԝАВЕКМНОРСТУХІЈЅԌɡανορΑΒΕΖΗΙΚΜΝΟΡΤΥΧ‐‑‒–—−’‘",
     "aeopcyxijsdhlqwABEKMHOPCTYXIJSGgavopABEZHIKMNOPTYX------''",
@@ -32,51 +31,48 @@ def cleaned(cell: str) -> str:
 
 def is_missing(value: str) -> bool:
     """Whether a cell stands for a missing value."""
-    return _visible(unicodedata.normalize("NFKC", value)).strip().casefold() in MISSING
+    return _visible(value).strip().casefold() in MISSING
 
 
 def in_order(values: Sequence[str]) -> tuple[str, ...]:
     """The distinct values: as numbers (also `1.5`, `1e3`, `10%`) where all are numbers, else as text."""
-    distinct = sorted(set(values))
-    numbers = {value: number(value) for value in distinct}
-    return tuple(distinct if None in numbers.values() else sorted(distinct, key=numbers.__getitem__))
+    numbers = {value: number(value) for value in sorted(set(values))}
+    return tuple(numbers if None in numbers.values() else sorted(numbers, key=numbers.__getitem__))
 
 
 def number(value: str) -> Decimal | None:
     """The number that a value writes, a per cent sign aside, as `1.5`, `1,5` or `1,500`; None if it is not a number."""
-    if _THOUSANDS.fullmatch(value):
+    if re.fullmatch(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?", value):
         value = value.replace(",", "")
-    elif _DECIMAL_COMMA.fullmatch(value):
+    elif re.fullmatch(r"[+-]?\d+,\d+", value):
         value = value.replace(",", ".")
     return Decimal(value.rstrip("% ")) if _NUMBER.fullmatch(value) else None
 
 
-def lookalikes(values: Sequence[str]) -> list[tuple[str, ...]]:
-    """Distinct values that a reader cannot tell apart, or that mean one number, together."""
-    found: dict[object, list[str]] = {}
+def lookalikes(column: str, values: Sequence[str]) -> list[str]:
+    """A line for each set of a column's values that a reader cannot tell apart, or that mean one number."""
+    found, told = {}, told_apart(values)
     for value in sorted(set(values)):
         written = number(value)
         plain = re.sub(r"[\s_-]+", " ", _printed(value).casefold()).strip() if written is None else written
-        found.setdefault(plain, []).append(value)
-    return [tuple(alike) for alike in found.values() if len(alike) > 1]
+        found.setdefault(plain, []).append(f"'{told[value]}'")
+    advice = "which look alike and are counted apart; write them in one way in labels.csv if they are one"
+    return [f"column {column} has {' and '.join(alike)}, {advice}" for alike in found.values() if len(alike) > 1]
 
 
 def told_apart(values: Sequence[str]) -> dict[str, str]:
     """A name for each value: itself, or with escapes where another value would be printed alike."""
-    printed: dict[str, list[str]] = {}
-    for value in set(values):
-        printed.setdefault(_printed(value), []).append(value)
-    return {value: ascii(value)[1:-1] if len(alike) > 1 else value for alike in printed.values() for value in alike}
+    alike = Counter(map(_printed, set(values)))
+    return {value: ascii(value)[1:-1] if alike[_printed(value)] > 1 else value for value in values}
 
 
 def _visible(value: str) -> str:
-    """Without characters that are not printed (zero-width blanks, joiners, marks of direction, variation selectors)."""
-    hidden = ("Cf", "Cc", "Co", "Cn")
-    return "".join(
-        c for c in value if unicodedata.category(c) not in hidden and not "\ufe00" <= c <= "\ufe0f" and c != "\u034f"
-    )
+    """NFKC without what is not printed (zero-width blanks, joiners, marks of direction, variation selectors)."""
+    text, hidden = unicodedata.normalize("NFKC", value), ("Cf", "Cc", "Co", "Cn")
+    gone = [c for c in text if unicodedata.category(c) in hidden or "\ufe00" <= c <= "\ufe0f" or c == "\u034f"]
+    return text.translate(dict.fromkeys(map(ord, gone)))
 
 
 def _printed(value: str) -> str:
-    """What a value looks like: NFKC, without invisible characters and doubled blanks, homoglyphs as ASCII."""
-    return " ".join(_visible(unicodedata.normalize("NFKC", value)).split()).translate(_HOMOGLYPHS)
+    """What a value looks like: `_visible`, without doubled blanks, homoglyphs as ASCII."""
+    return " ".join(_visible(value).split()).translate(_HOMOGLYPHS)

@@ -11,10 +11,10 @@ from linfair_book.data_pages import markdown, read_rows
 from PIL import Image
 
 from linfair.cli import main
-from linfair.data import DATASETS, EMBEDDED, DataError, counts, load_data
-from linfair.data.collection import Collection
+from linfair.data import DATASETS, EMBEDDED, DataError, describe, load_data
+from linfair.data.core import Collection
+from linfair.data.describe import SHEETS, sheet_of
 from linfair.data.packs import write_pack
-from linfair.data.sheets import SHEETS, sheet_of
 from linfair.data.utkface import NAMES
 
 REAL = Path(os.environ.get("LINFAIR_DATA", "/nowhere"))
@@ -114,12 +114,12 @@ def test_describe_digits_prints_the_counts_of_the_split(capsys: pytest.CaptureFi
 def test_group_table_of_the_papers_data_by_hand() -> None:
     """Two groups of 3 and 1 training images, beside a paper that says 75 and 25 %."""
     data = load_data("toy", majority=30, minority=10, test_per_group=5)
-    rows = counts.count_rows(data)
-    table = counts.group_table(rows)
+    rows = describe.count_rows(data)
+    table = describe.group_table(rows)
     assert table["group"].tolist() == ["majority", "minority", "all"]
     assert table["train"].tolist() == [30, 10, 40]
     assert table["test_balanced"].tolist() == [5, 5, 10]
-    crossed = counts.label_table(rows)
+    crossed = describe.label_table(rows)
     assert crossed.iloc[:, 1:].to_numpy().tolist() == [[30, 0], [0, 10]]
 
 
@@ -343,6 +343,6 @@ def test_the_books_counts_are_those_of_the_data(name: str, capsys: pytest.Captur
     """Oracle: the data, split again."""
     file = Path(__file__).resolve().parents[2] / "book/results/data_counts.parquet"
     committed = read_rows(file, name)
-    rows = counts.count_rows(load_data(name, seed=int(committed["seed"].iloc[0])))
+    rows = describe.count_rows(load_data(name, seed=int(committed["seed"].iloc[0])))
     same = ["split", "group_name", "label_name", "n", "source_sha256", "source"]
     assert committed[same].reset_index(drop=True).equals(rows[same])

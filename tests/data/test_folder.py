@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from linfair.data.collection import DataError, Skipped
+from linfair.data.core import DataError, Skipped
 from linfair.data.folder import read_folder
 
 Writer = Callable[..., np.ndarray]

@@ -9,7 +9,7 @@ from PIL import Image
 
 from linfair.cli import main
 from linfair.data import DataError, GroupedData, load_data
-from linfair.data.collection import Collection
+from linfair.data.core import Collection
 from linfair.data.folder import read_folder
 from linfair.data.groups import regroup
 from linfair.data.packs import read_pack, write_pack

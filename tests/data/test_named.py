@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from linfair.data import DataError, GroupedData, Split, load_data
-from linfair.data.collection import Collection
+from linfair.data.core import Collection
 
 Writer = Callable[..., tuple[np.ndarray, np.ndarray]]
 

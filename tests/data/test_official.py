@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from linfair.data.collection import DataError
+from linfair.data.core import DataError
 from linfair.data.official import CIFAR10, SVHN, unpickle
 from linfair.data.torchvision import torchvision
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from linfair.data import packs
-from linfair.data.collection import Collection, DataError, Skipped
+from linfair.data.core import Collection, DataError, Skipped
 from linfair.data.packs import checksum_state, read_fields, read_pack, write_pack
 
 
@@ -149,7 +149,7 @@ def test_a_known_pack_cut_short_says_the_bytes_it_should_have(tmp_path: Path) ->
     path = write_pack(collection(), tmp_path / "utkface32.npz")
     (tmp_path / "utkface32.npz.sha256").unlink()
     path.write_bytes(path.read_bytes()[:20_000])
-    with pytest.raises(DataError, match=r"expected 39,773,379 bytes, found 20,000: array blob has 19,9\d\d of"):
+    with pytest.raises(DataError, match=r"expected 39,773,379 bytes, found 20,000 bytes: array blob has 19,9\d\d of"):
         read_pack(path, "utkface")
 
 

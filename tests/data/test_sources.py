@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from linfair.data import sources
-from linfair.data.collection import DataError
+from linfair.data.core import DataError
 from linfair.data.official import CIFAR10, SVHN
 from linfair.data.packs import write_pack
 from linfair.data.sources import Found, checksum_state, fetch, find, read

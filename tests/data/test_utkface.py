@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from linfair.data.collection import DataError, Skipped
+from linfair.data.core import DataError, Skipped
 from linfair.data.torchvision import torchvision
 from linfair.data.utkface import fields_of, holds_faces, read_utkface
 

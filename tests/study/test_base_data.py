@@ -13,7 +13,7 @@ from linfair_book.sweeps import seeds_of_panels
 
 from linfair.cli import main
 from linfair.data import DataError, load_data
-from linfair.data.collection import Collection
+from linfair.data.core import Collection
 from linfair.data.official import SVHN
 from linfair.engine.store import Tables
 from linfair.study import ResultStore, grid

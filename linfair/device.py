@@ -21,6 +21,12 @@ def device_name(device: str) -> str:
     return f"CPU ({platform.machine()}, {torch.backends.cpu.get_cpu_capability()}, {count} thread{'s' * (count > 1)})"
 
 
+def check_device(device: str) -> None:
+    """Refuse a GPU where torch sees none."""
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"device {device!r} was asked for, but torch sees no GPU here; use device='cpu'")
+
+
 def watch_memory(device: str) -> None:
     """Start measuring the peak memory of a GPU anew."""
     if device.startswith("cuda"):

@@ -12,9 +12,10 @@ from types import ModuleType
 from linfair.audit.diagnose import Diagnosis, Pair, diagnose, diagnosis_text, read_pair
 from linfair.audit.linearize import group_table, linearize_to
 from linfair.audit.network import AuditError, Subject, read_own, read_user
-from linfair.audit.repair import Mitigated, mitigate, mitigated_text
+from linfair.audit.repair import Mitigated, mitigate
 from linfair.audit.report import answer, caveats, html, words, write_report
 from linfair.audit.run import Audit, Plan, audit
+from linfair.audit.tables import mitigated_text
 
 __all__ = ["Audit", "AuditError", "Diagnosis", "Mitigated", "Pair", "Plan", "Subject", "answer", "audit", "caveats"]
 __all__ += ["diagnose", "diagnosis_text", "group_table", "html", "linearize_to", "mitigate", "mitigated_text"]

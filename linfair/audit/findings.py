@@ -6,13 +6,12 @@ notebook 11 take their sentences from there.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from linfair.audit.repair import change_of_worst
 from linfair.audit.run import Audit
-from linfair.audit.shown import drop_between, pooled
+from linfair.audit.shown import change_of_worst, drop_between, pooled
 from linfair.data.describe import notes
 from linfair.linearizers.record import budget_units, kept_share, missed, share
 from linfair.metrics import Disparity, GroupMean, disparity
@@ -72,16 +71,15 @@ def overall(rows: pd.DataFrame) -> float:
     return 100 * pooled(rows)["accuracy"]
 
 
+def _kept(audit: Audit, budget: float) -> tuple[int, int]:
+    return tuple(int(rows_of(audit, *one)["kept"].iloc[0]) for one in ((PLAIN, budget), ("original", 1.0)))
+
+
 def left(audit: Audit, budget: float) -> str:
     """A budget in words; where the network missed it, what is left of the ReLUs and the budget."""
     kept, total = _kept(audit, budget)
-    if not missed(kept, budget_units(budget, total)):
-        return share(budget)
-    return f"{100 * kept / total:.3g} % (budget {share(budget)})"
-
-
-def _kept(audit: Audit, budget: float) -> tuple[int, int]:
-    return tuple(int(rows_of(audit, *one)["kept"].iloc[0]) for one in ((PLAIN, budget), ("original", 1.0)))
+    off = missed(kept, budget_units(budget, total))
+    return f"{100 * kept / total:.3g} % (budget {share(budget)})" if off else share(budget)
 
 
 def besides(audit: Audit) -> str:
@@ -102,24 +100,33 @@ def check_table(audit: Audit) -> pd.DataFrame:
     return pd.DataFrame(map(vars, checks(audit)))
 
 
+def _check(name: str, budget: float, value: float, low: float, high: float, group: str = "") -> Check:
+    outcome = HOLDS if low > 0 else DOES_NOT if high < 0 else CANNOT_TELL
+    return Check(name, budget, outcome, value, low, high, group)
+
+
 def _of_budget(audit: Audit, budget: float) -> Iterator[Check]:
-    before, rows = rows_of(audit, "original", 1.0), rows_of(audit, PLAIN, budget)
+    rows, labels = rows_of(audit, PLAIN, budget), audit.subject.data.splits[audit.split].y
     names, all_after = rows.set_index("group")["group_name"], pooled(rows)
-    labels = audit.subject.data.splits[audit.split].y
+
+    def drop(name: str, rows: pd.DataFrame, group: int) -> Check:
+        return _check(name, budget, *row_of(rows, group)[["drop", "drop_low", "drop_high"]], names[group])
+
     guess = labels.bincount().max().item() / len(labels)
-    above = [100 * (all_after[end] - guess) for end in ("accuracy", "low", "high")]
-    yield Check(WORKS, budget, _outcome(*above[1:]), *above)
-    lost = list(drop_between(pooled(before), all_after).values())
-    yield Check("accuracy falls over all groups", budget, _outcome(*lost[1:]), *lost)
+    works = _check(WORKS, budget, *(100 * (all_after[end] - guess) for end in ("accuracy", "low", "high")))
+    yield works
+    lost = drop_between(pooled(rows_of(audit, "original", 1.0)), all_after)
+    yield _check("accuracy falls over all groups", budget, *lost.values())
     gap = gap_of(rows)
-    yield _drop("a group loses accuracy", budget, row_of(rows, gap.worst))
+    yield drop("a group loses accuracy", rows, gap.worst)
     pair = f"{names[gap.worst]}, {names[gap.best]}"
-    compared = _outcome(gap.low, gap.high) if above[1] > 0 else CANNOT_TELL  # who loses most is then no finding
-    yield Check("groups lose differently", budget, compared, gap.gap, gap.low, gap.high, pair)
+    compared = _check("groups lose differently", budget, gap.gap, gap.low, gap.high, pair)
+    # of a network that does not work, who loses most is no finding
+    yield compared if works.outcome == HOLDS else replace(compared, outcome=CANNOT_TELL)
     if audit.plan.control:
-        rest, control = against_control(audit, budget), rows_of(audit, "control", budget)
-        yield _drop("a group loses against the control", budget, row_of(rest, gap_of(rest).worst))
-        yield _drop("training alone costs the group that pays most", budget, row_of(control, gap.worst))
+        rest = against_control(audit, budget)
+        yield drop("a group loses against the control", rest, gap_of(rest).worst)
+        yield drop("training alone costs the group that pays most", rows_of(audit, "control", budget), gap.worst)
 
 
 def _of_repair(audit: Audit) -> Iterator[Check]:
@@ -127,38 +134,24 @@ def _of_repair(audit: Audit) -> Iterator[Check]:
     if found is None or len(found.choice.candidates) == 1:
         return
     choice = found.choice
-    p = choice[choice.best].p
     said = HOLDS if choice.helped else DOES_NOT if choice.best == PLAIN else CANNOT_TELL
-    yield Check("a repair gains on validation images", budget, said, choice.gain, p=p)
+    yield Check("a repair gains on validation images", budget, said, choice.gain, p=choice[choice.best].p)
     if choice.chosen != PLAIN:
         change = change_of_worst(rows_of(audit, PLAIN, budget), rows_of(audit, choice.chosen, budget))
-        yield Check("the repair gains on test images", budget, _outcome(*change[1:]), *change)
-
-
-def _drop(name: str, budget: float, row: pd.Series) -> Check:
-    values = row[["drop", "drop_low", "drop_high"]].astype(float).tolist()
-    return Check(name, budget, _outcome(*values[1:]), *values, row["group_name"])
-
-
-def _outcome(low: float, high: float) -> str:
-    return HOLDS if low > 0 else DOES_NOT if high < 0 else CANNOT_TELL
+        yield _check("the repair gains on test images", budget, *change)
 
 
 def facts(audit: Audit) -> dict[str, object]:
     """What the sentences of `words.html` are filled with."""
     plan, subject, found = audit.plan, audit.subject, audit.mitigated
-    budget, data, header, known = plan.named, subject.data, subject.header, subject.data.provenance
+    budget, data, known, part = plan.named, subject.data, subject.data.provenance, subject.data.splits[audit.split]
     before, rows = rows_of(audit, "original", 1.0), rows_of(audit, PLAIN, budget)
-    gap, asked, part = gap_of(rows), {(one.name, one.budget): one for one in checks(audit)}, data.splits[audit.split]
+    gap, asked = gap_of(rows), {(one.name, one.budget): one for one in checks(audit)}
     repaired = None if found is None else rows_of(audit, found.choice.chosen, budget)
-    own_scale = subject.own or "mean" in dict(header.data_options) or not data.mean
-    scale = [", ".join(f"{value:.3f}" for value in values) for values in (data.mean, data.std)]
-    return {
-        "audit": audit,
-        "plan": plan,
-        "subject": subject,
-        "data": data,
-        "budget": budget,
+    own_scale = subject.own or "mean" in dict(subject.header.data_options) or not data.mean
+    scale = " and ".join(", ".join(f"{value:.3f}" for value in values) for values in (data.mean, data.std))
+    lowest, lifted = (None if one is None else one.loc[one["accuracy"].idxmin()] for one in (rows, repaired))
+    return {"audit": audit, "plan": plan, "subject": subject, "data": data, "budget": budget} | {
         "check": lambda name, at=budget: asked[name, at],
         "left": lambda at=budget: left(audit, at),
         "network": lambda at: rows_of(audit, PLAIN, at),
@@ -170,13 +163,13 @@ def facts(audit: Audit) -> dict[str, object]:
         "worst": row_of(rows, gap.worst),
         "best": row_of(rows, gap.best),
         "rest": row_of(against_control(audit, budget), gap.worst) if plan.control else None,
-        "lowest": _lowest(rows),
-        "lifted": None if repaired is None else _lowest(repaired),
-        "standing": standing(audit),
+        "lowest": lowest,
+        "lifted": lifted,
+        "standing": _standing(before.set_index("group"), gap.worst),
         "besides": besides(audit),
         "labels_are_groups": bool((part.a == part.y).all()) and data.group_names == data.label_names,
         "broken": [at for at in plan.budgets if asked[WORKS, at].outcome != HOLDS],
-        "scaled": "" if own_scale else " and ".join(scale),
+        "scaled": "" if own_scale else scale,
         "few": FEW,
         "small": ", ".join(f"{row.group_name} ({row.n})" for row in before[before["n"] < FEW].itertuples()),
         "skipped": len(known.get("skipped") or []),
@@ -184,27 +177,18 @@ def facts(audit: Audit) -> dict[str, object]:
     }
 
 
-def _lowest(rows: pd.DataFrame) -> pd.Series:
-    return rows.loc[rows["accuracy"].idxmin()]
-
-
-def standing(audit: Audit) -> tuple[list[str], int]:
+def _standing(before: pd.DataFrame, worst: int) -> tuple[list[str], int]:
     """Where the group that pays most stands in the original network in what the paper explains losses by.
 
     Such as `2nd smallest margin`; and the number of groups whose eigenvalue search did not converge.
     """
-    before = rows_of(audit, "original", 1.0).set_index("group")
-    worst = gap_of(rows_of(audit, PLAIN, audit.plan.named)).worst
-    measured = {"gradient_norm": "largest gradient norm", "margin": "smallest margin"}
-    lost = 0
+    measured, lost = {"gradient_norm": "largest gradient norm", "margin": "smallest margin"}, 0
     if before["top_eigenvalue"].notna().all():
         lost = int((~before["top_eigenvalue_converged"].fillna(False).astype(bool)).sum())
         measured |= {} if lost else {"top_eigenvalue": "largest top Hessian eigenvalue"}
-    places = {column: before[column].rank(ascending=column == "margin", method="min")[worst] for column in measured}
-    return [_ordinal(int(places[column])) + words for column, words in measured.items()], lost
-
-
-def _ordinal(place: int) -> str:
-    if place == 1:
-        return ""
-    return f"{place}{'th' if place in (11, 12, 13) else {1: 'st', 2: 'nd', 3: 'rd'}.get(place % 10, 'th')} "
+    said = []
+    for column, words in measured.items():
+        place = int(before[column].rank(ascending=column == "margin", method="min")[worst])
+        ending = "th" if place in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(place % 10, "th")
+        said.append(words if place == 1 else f"{place}{ending} {words}")
+    return said, lost

@@ -27,19 +27,15 @@ def linearize_to(
     """Train (or load) a teacher, linearize it to every budget, measure every group, write everything down.
 
     Writes `teacher.safetensors`, `METHOD-BUDGET.mask.safetensors` and `METHOD-BUDGET.weights.safetensors` (gates and
-    fine-tuned weights) for each budget, and `groups.parquet`. Finished stages are kept in the store: interrupted, the
-    same call goes on where it was.
-
-    `cell` has one seed; `with_control` trains the 100 % control too; `announce` is told what is read, computed and
-    written. Returns the rows of all arms, as in `groups.parquet`.
+    fine-tuned weights) for each budget, and `groups.parquet`, the rows of all arms, which it returns. Finished stages
+    are kept in the store: interrupted, the same call goes on where it was. The cell has one seed.
     """
     worker = Worker(cell, store or ResultStore.default(), progress, keep=True)
     data, folder = worker.sets[0], Path(folder)  # refused data leave nothing behind
     folder.mkdir(parents=True, exist_ok=True)
     teacher = worker.teacher.model  # it is written below, and only rows of this very network belong beside it
-    table = pd.concat(
-        [worker.table(arm, announce) for arm in ("original", "plain", *["control"] * with_control)], ignore_index=True
-    )
+    arms = ("original", "plain", *["control"] * with_control)
+    table = pd.concat([worker.table(arm, announce) for arm in arms], ignore_index=True)
     header = Header(cell.network, worker.recipe.width or 0, data.input_shape, data.classes, cell.data, cell.seeds[0])
     header = replace(header, data_options=cell.data_options, init=worker.recipe.init, content=data.content)
     announce(f"wrote {save_network(folder / 'teacher.safetensors', teacher, header)}")
@@ -60,18 +56,15 @@ def group_table(table: pd.DataFrame, *, split: str) -> str:
     Below it the ReLUs kept at each budget, and when the mask was taken; a count more than 5 % off is said to miss it.
     """
     part = table[table["split"] == split].sort_values("group", kind="stable")
-    shown = part.drop_duplicates("group")[["group_name", "role", "n_train", "n"]].rename(
-        columns={"group_name": "group"}
-    )
-    counts, total = "", int(part["kept"].max())
+    shown = part.drop_duplicates("group")[["group_name", "role", "n_train", "n"]]
+    shown, counts, total = shown.rename(columns={"group_name": "group"}), "", int(part["kept"].max())
     for (arm, budget), rows in part.groupby(["arm", "budget"], sort=False):
         first = rows.iloc[0]
         shown["original" if arm == "original" else f"{arm} {share(budget)}"] = accuracies(rows)
         if arm == "plain":
             when = f", mask taken after {first['mask_epochs']} epochs, {first['mask_steps']} steps"
-            counts += (
-                f"  {share(budget)}: {kept_share(first['kept'], total, budget)}{when * bool(first['mask_epochs'])}\n"
-            )
+            left = kept_share(first["kept"], total, budget)
+            counts += f"  {share(budget)}: {left}{when * bool(first['mask_epochs'])}\n"
     loss = table["base_loss"].iloc[0]
     trained = "" if math.isnan(loss) else f"The original's last training loss {loss:.3f}"
     return (

@@ -1,12 +1,10 @@
 """The network of an audit: a user's own Python function with safetensors weights, or a network of linfair.
 
-`FILE:FUNCTION` names a function that returns an `nn.Module`; it is called without arguments, or with `(input_shape,
-classes)` if it takes them. **The file is run**, like any import: audit code you trust. Weights are read from
-safetensors only, which can hold no code. Everything that could go wrong later is tried here first, on the data's own
-images: shape, number of classes, finite outputs, ReLUs.
+**The file is run**, like any import: audit code you trust. Weights are read from safetensors only, which can hold no
+code. Everything that could go wrong later is tried here first, on the data's own images: shape, number of classes,
+finite outputs, ReLUs.
 """
 
-import difflib
 import importlib.util
 import inspect
 import sys
@@ -24,8 +22,11 @@ from torch import nn
 from linfair import gates
 from linfair.checkpoints import PICKLES, Header, load_network
 from linfair.data import DataError, GroupedData, load_data
+from linfair.data.groups import some
+from linfair.device import check_device
 from linfair.functional import check_scores
 from linfair.metrics import wilson
+from linfair.names import unknown
 from linfair.training import correctness
 
 
@@ -55,9 +56,7 @@ def read_own(
     """
     model, header = load_network(teacher)
     if header.gated:
-        raise AuditError(
-            f"{teacher} holds a linearized network; an audit starts from the original, teacher.safetensors"
-        )
+        raise AuditError(f"{teacher} holds a linearized network; give its original, teacher.safetensors")
     for name, asked in {"network": network, "data": data}.items():
         if asked not in (None, getattr(header, name)):
             raise AuditError(f"--{name} {asked}, but {teacher} has {getattr(header, name)}; leave --{name} out")
@@ -77,24 +76,25 @@ def read_user(
     device: str = "cpu",
     **options: object,
 ) -> Subject:
-    """A user's own network, its weights and its data.
+    """A user's own network, its weights (a state dict, as safetensors) and its data, a name or `folder:PATH`.
 
-    Args:
-        model: `FILE:FUNCTION`, a Python file and a function in it that returns the network.
-        weights: Its state dict, as safetensors.
-        data: Name of a data set, or `folder:PATH`.
-        seed: Decides the split, where the data have none of their own.
-        mean: Subtracted from each channel, on the scale [0, 1], as when the network was trained; by default the mean of
-            the training images.
-        std: Each channel is divided by it; by default their standard deviation.
-        device: `cpu` or `cuda`.
-        **options: Of the data set: `label`, `group`, `size`, ...
+    `model` is `FILE:FUNCTION`, a Python file and a function in it that returns the network; it is called without
+    arguments, or with `(input_shape, classes)` if it takes them. The seed decides the split, where the data have none.
+    `mean` and `std` are those of each channel on the scale [0, 1] with which the network was trained, by default the
+    training images' own. `options` are the data set's: `label`, `group`, `size`, ...
 
     Raises:
         ValueError: For a file, function, network, weights or data that do not fit each other; says which and why.
     """
-    file, function = _named(model)
-    tensors = _weights(weights)
+    place, colon, function = model.rpartition(":")
+    file = Path(place)
+    if not colon or not place or not function.isidentifier():
+        raise AuditError(f"--model {model}: write FILE:FUNCTION, for example mymodel.py:build")
+    if not file.is_file():
+        raise AuditError(f"--model {model}: there is no file {file}")
+    if file.suffix != ".py":
+        raise AuditError(f"--model {model}: {file.name} is not a Python file (.py)")
+    tensors = _weights(Path(weights))
     found = load_data(data, seed=seed, **options)
     for name, given in {"mean": mean, "std": std}.items():
         if given is None:
@@ -107,27 +107,11 @@ def read_user(
     _load(network, tensors, weights, found)
     about = found.input_shape, found.classes, data, seed, False, tuple(sorted(options.items()))
     header = Header(f"{file.name}:{function}", 0, *about)
-    if data.startswith("folder:"):
-        drawn = "test" in found.provenance["drawn"]
-    else:
-        drawn = data.startswith("utkface") or data in ("toy", "digits")
+    drawn = data.startswith("utkface") or data in ("toy", "digits") or "test" in found.provenance.get("drawn", ())
     return _checked(Subject(network, found, header, False, _digests(file, weights), drawn), device)
 
 
-def _named(model: str) -> tuple[Path, str]:
-    file, colon, function = model.rpartition(":")
-    if not colon or not file or not function.isidentifier():
-        raise AuditError(f"--model {model}: write FILE:FUNCTION, for example mymodel.py:build")
-    path = Path(file)
-    if not path.is_file():
-        raise AuditError(f"--model {model}: there is no file {path}")
-    if path.suffix != ".py":
-        raise AuditError(f"--model {model}: {path.name} is not a Python file (.py)")
-    return path, function
-
-
-def _weights(path: str | Path) -> dict[str, torch.Tensor]:
-    path = Path(path)
+def _weights(path: Path) -> dict[str, torch.Tensor]:
     if path.suffix in PICKLES:
         new = path.with_suffix(".safetensors")
         raise AuditError(
@@ -180,9 +164,7 @@ def _built(file: Path, function: str, data: GroupedData) -> nn.Module:
         build = getattr(module, function, None)
         if not callable(build):
             own = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-            near = difflib.get_close_matches(function, own, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(own) or 'no functions'}"
-            raise AuditError(f"{file} has no function {function}; {hint}")
+            raise AuditError(unknown(f"{file} has no function", function, own or ["no functions"]))
         arguments = _arguments(build, function, data)
         try:
             with torch.random.fork_rng(devices=[]):
@@ -209,23 +191,15 @@ def _arguments(build: Callable, function: str, data: GroupedData) -> tuple[objec
 
 def _load(network: nn.Module, tensors: dict[str, torch.Tensor], path: str | Path, data: GroupedData) -> None:
     own = network.state_dict()
+    unlike = [name for name in own if name in tensors and tensors[name].shape != own[name].shape]
+    shapes = [f"{n} is {tuple(tensors[n].shape)} in the file and {tuple(own[n].shape)} in the network" for n in unlike]
     missing, extra = [name for name in own if name not in tensors], [name for name in tensors if name not in own]
-    shapes = [
-        f"{name} is {tuple(tensors[name].shape)} in the file and {tuple(value.shape)} in the network"
-        for name, value in own.items()
-        if name in tensors and tensors[name].shape != value.shape
-    ]
-    parts = [f"missing in the file: {_some(missing)}"] * bool(missing)
-    parts += [f"unknown to the network: {_some(extra)}"] * bool(extra) + [_some(shapes)] * bool(shapes)
-    if parts:
+    parts = {"missing in the file: ": missing, "unknown to the network: ": extra, "": shapes}
+    if said := [words + some(names) for words, names in parts.items() if names]:
         shape = "x".join(map(str, data.input_shape))
         hint = f" (the data's inputs are {shape}; a folder's images have the size of --size)" if shapes else ""
-        raise AuditError(f"{path} holds the weights of another network; {'; '.join(parts)}{hint}")
+        raise AuditError(f"{path} holds the weights of another network; {'; '.join(said)}{hint}")
     network.load_state_dict(tensors)
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _digests(*paths: str | Path) -> dict[str, str]:
@@ -234,14 +208,11 @@ def _digests(*paths: str | Path) -> dict[str, str]:
 
 def _checked(subject: Subject, device: str) -> Subject:
     """Try the network on its data, and move both to the device."""
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise AuditError(f"device {device!r} was asked for, but torch sees no GPU here; use --device cpu")
+    check_device(device)
     data, name, model = subject.data, subject.header.network, subject.model.eval()
     if len(data.group_names) < 2:
-        raise AuditError(
-            f"{subject.header.data} has one group only ({data.group_names[0]}): nobody to compare it with; "
-            "name another column with --group"
-        )
+        only = f"{subject.header.data} has one group only ({data.group_names[0]})"
+        raise AuditError(f"{only}: nobody to compare it with; name another column with --group")
     if "val" not in data.splits:
         raise DataError(f"{data.name} has no split 'val'; an audit chooses on validation images")
     x = data.normalise(data.splits["val"].x[:64])
@@ -266,20 +237,13 @@ def _checked(subject: Subject, device: str) -> Subject:
         raise AuditError(f"{name} answers with numbers that are not finite; are weights and --mean/--std its own?")
     check_scores(model, data.input_shape)
     gates.install(model, data.input_shape)
-    data = data.to(device)
-    return replace(subject, model=model.to(device), data=data, warnings=_weak(model, data, name))
-
-
-def _weak(model: nn.Module, data: GroupedData, name: str) -> tuple[str, ...]:
-    """A warning where the network is hardly better than always saying the most frequent label."""
-    right, y = correctness(model, data, "val")[0], data.splits["val"].y
-    accuracy, guess = right.mean().item(), torch.bincount(y).max().item() / len(y)
+    model, data, y = model.to(device), data.to(device), data.splits["val"].y
+    accuracy, guess = correctness(model, data, "val")[0].mean().item(), torch.bincount(y).max().item() / len(y)
     low, high = wilson(min(accuracy, 1.0), len(y))
-    if low > guess:
-        return ()
-    return (
+    weak = (
         f"{name} is right on {100 * accuracy:.1f} % [{100 * low:.0f}, {100 * high:.0f}] of {len(y)} validation images; "
         f"always saying the most frequent label would be right on {100 * guess:.1f} %. Either it was trained on "
         "differently prepared images (see --size, --mean, --std, and the order of labels), or it has not learned: what "
-        "it then loses means nothing",
+        "it then loses means nothing"
     )
+    return replace(subject, model=model, data=data, warnings=() if low > guess else (weak,))

@@ -1,9 +1,7 @@
 """The audit itself: linearize, fine-tune, choose a repair on validation images, then look at the test images once.
 
-The stages are those of the commands: the mask path and the control of `linfair linearize`, the arms and the choice of
-`linfair mitigate`, the diagnostics of `linfair diagnose`, the cost model of `linfair.cost`. Until the last stage they
-are given a data set without its test split. Every finished stage lies in the result store: interrupted, the same call
-goes on where it was.
+The stages are those of the commands `linearize`, `mitigate` and `diagnose`. Until the last one they are given a data
+set without its test split. Every finished stage lies in the result store: interrupted, the same call goes on there.
 """
 
 import platform
@@ -16,20 +14,18 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-import linfair
 from linfair import gates
 from linfair.audit.behaviour import behaviour
-from linfair.audit.diagnose import Pair, diagnose
+from linfair.audit.diagnose import Pair, diagnose, provenance
 from linfair.audit.network import AuditError, Subject
-from linfair.audit.repair import DEFAULT_ARMS, Mitigated, arm_list, check_groups, mitigate
+from linfair.audit.repair import DEFAULT_ARMS, Mitigated, arm_list, mitigate
 from linfair.cost import count_macs, private_inference_cost
-from linfair.device import device_name
 from linfair.engine.stages import Stages, machine
 from linfair.engine.store import ResultStore, key, weights_digest
 from linfair.linearizers.record import check_budgets, share
-from linfair.masks import Mask, masks_of
+from linfair.masks import masks_of
 from linfair.mitigation import PLAIN
-from linfair.mitigation.choose import NOISE, check_limits, judged_groups
+from linfair.mitigation.choose import NOISE, check_groups, check_limits
 from linfair.study.recipes import recipe
 from linfair.training import Schedule, threads
 
@@ -56,10 +52,8 @@ class Plan:
     def named(self) -> float:
         """The budget that is explained and repaired."""
         if self.repair_at not in (None, *self.budgets):
-            known = ", ".join(f"{budget:g}" for budget in self.budgets)
-            raise AuditError(
-                f"the budget to repair, {self.repair_at:g}, is not one of the budgets: name one of {known}"
-            )
+            known = f"name one of {', '.join(f'{budget:g}' for budget in self.budgets)}"
+            raise AuditError(f"the budget to repair, {self.repair_at:g}, is not one of the budgets: {known}")
         return self.budgets[-1] if self.repair_at is None else self.repair_at
 
 
@@ -70,8 +64,6 @@ class Audit:
     #: A row per (arm, budget, group) on the test split, with the columns of `linfair.audit.diagnose.Diagnosis.table`;
     #: arms are `original`, `plain`, `control` and the chosen repair
     groups: pd.DataFrame
-    #: A row per (arm, group) on validation, from `linfair.audit.repair`; None without repairs
-    arms: pd.DataFrame | None
     #: A row per budget, 1 included: the fields of `linfair.cost.Cost`, `online_seconds`, `freed` (names of the layers
     #: without a ReLU), `others` (the other nonlinearities, which no number holds)
     cost: pd.DataFrame
@@ -114,15 +106,8 @@ def audit(
 ) -> Audit:
     """Find out who pays when a network is linearized, why, what repair buys and what it costs.
 
-    Args:
-        subject: From `read_user` or `read_own`.
-        plan: What is asked; budgets 50, 20 and 5 % by SNL, repaired at 5 %, unless told otherwise.
-        store: Where finished stages are kept; the user's cache by default.
-        progress: Show progress bars.
-        announce: Told each stage, and whether it was read or computed.
-
-    Returns:
-        The findings; `linfair.audit.write_report` makes files of them.
+    `subject` is from `read_user` or `read_own`, the store that of finished stages (the user's cache by default);
+    `announce` is told each stage, and whether it was read. `linfair.audit.write_report` makes files of the findings.
 
     Raises:
         ValueError: For a plan that cannot be: an unknown method, arm or profile, budgets or limits outside their range.
@@ -131,16 +116,15 @@ def audit(
     """
     plan, store, start = plan or Plan(), store or ResultStore.default(), perf_counter()
     named, budgets = plan.named, check_budgets(plan.budgets)
-    check_limits(plan.max_accuracy_loss, plan.significance)
+    limits = {"max_accuracy_loss": plan.max_accuracy_loss, "significance": plan.significance}
+    check_limits(**limits)
     arm_list(plan.arms)
     private_inference_cost(1, layers=1, bandwidth=plan.bandwidth, rtt=plan.rtt)
     check_groups(subject.data)
     blind = replace(subject.data, splits={name: subject.data.splits[name] for name in ("train", "val")})
-    judged_groups(blind)
     schedule, options = recipe_for(subject, plan)
     header, computes = subject.header, behaviour(subject.model, blind)
-    count = 1 if header.network == "mlp" else None
-    stages = Stages(blind, [header.seed], store, count=count, progress=progress)
+    stages = Stages(blind, [header.seed], store, count=1 if header.network == "mlp" else None, progress=progress)
     teacher = stages.given(subject.model, computes=computes)
     with threads(stages.threads):
         announce(f"{plan.method}: masks at {', '.join(map(share, budgets))}")
@@ -159,17 +143,9 @@ def audit(
         found = None
         if plan.mitigate:
             (masked,) = [one for one in path.records if one.budget == named]
-            found = mitigate(
-                Pair(subject.model, masked.model, blind, header),
-                arms=plan.arms,
-                max_accuracy_loss=plan.max_accuracy_loss,
-                significance=plan.significance,
-                profile=plan.profile,
-                schedule=schedule,
-                store=store,
-                progress=progress,
-                announce=announce,
-            )
+            how = {"profile": plan.profile, "schedule": schedule, "store": store, "progress": progress}
+            pair = Pair(subject.model, masked.model, blind, header)
+            found = mitigate(pair, arms=plan.arms, announce=announce, **limits, **how)
             trained = found.table[found.table["arm"] != PLAIN].drop_duplicates("arm")
             spent += float(trained["seconds_finetune"].sum())
             networks[found.choice.chosen, named] = found.model
@@ -186,19 +162,9 @@ def audit(
     groups = pd.concat(tables, ignore_index=True).assign(data=header.data, network=header.network)
     groups = groups.assign(method=plan.method, profile=plan.profile, rank=lambda t: t["arm"].map(ranks).fillna(2))
     groups = groups.sort_values(["rank", "budget", "group"], ascending=[True, False, True], kind="stable")
-    return Audit(
-        groups.drop(columns="rank").reset_index(drop=True),
-        None if found is None else found.table,
-        _costs(subject, networks, plan),
-        found,
-        subject,
-        plan,
-        split,
-        networks,
-        perf_counter() - start,
-        spent,
-        _facts(subject, networks),
-    )
+    groups, costs = groups.drop(columns="rank").reset_index(drop=True), _costs(subject, networks, plan)
+    seconds, about = perf_counter() - start, _facts(subject, networks)
+    return Audit(groups, costs, found, subject, plan, split, networks, seconds, spent, about)
 
 
 def _tested(
@@ -222,7 +188,7 @@ def _costs(subject: Subject, networks: dict[tuple[str, float], nn.Module], plan:
     about["others"] = "; ".join(map(str, gates.nonlinearities(model, shape)))
     switched = {1.0: gates.install(model, shape)} | {at: one for (arm, at), one in networks.items() if arm == PLAIN}
     for budget, network in sorted(switched.items(), reverse=True):
-        mask = mask_of(network)
+        (mask,) = masks_of(network)
         cost = private_inference_cost(mask, bandwidth=plan.bandwidth, rtt=plan.rtt, macs=about["macs"])
         totals = {"compute_seconds": cost.compute_seconds, "online_seconds": cost.online_seconds}
         freed = ", ".join(site for site, count in mask.per_site.items() if not count)
@@ -231,20 +197,13 @@ def _costs(subject: Subject, networks: dict[tuple[str, float], nn.Module], plan:
     return pd.DataFrame(rows)
 
 
-def mask_of(model: nn.Module) -> Mask:
-    """The mask of one gated network."""
-    (mask,) = masks_of(model)
-    return mask
-
-
 def _facts(subject: Subject, networks: dict[tuple[str, float], nn.Module]) -> dict[str, str]:
-    data = subject.data
+    data, made = subject.data, provenance(subject.model, subject.data)
     facts = {f"SHA-256 of {name}": digest for name, digest in subject.files.items()}
-    facts["digest of the original's weights"] = weights_digest(subject.model)
+    facts["digest of the original's weights"] = made["teacher"]
     facts |= {f"digest of {arm}, {share(budget)}": weights_digest(one) for (arm, budget), one in networks.items()}
     facts["data"] = str(data.provenance.get("source", data.name))
     facts["SHA-256 of the split data"] = str(data.provenance.get("sha256"))
     facts["images"] = ", ".join(f"{name} {len(part):,}" for name, part in data.splits.items())
-    facts["device"] = device_name(str(data.splits["val"].y.device))
-    versions = f"linfair {linfair.__version__}, torch {torch.__version__}, Python {platform.python_version()}"
-    return facts | {"versions": f"{versions}, {platform.system()}"}
+    versions = f"linfair {made['linfair']}, torch {made['torch']}, Python {platform.python_version()}"
+    return facts | {"device": made["device"], "versions": f"{versions}, {platform.system()}"}

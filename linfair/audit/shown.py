@@ -14,7 +14,7 @@ def number(value: float, digits: int = 1) -> str:
     >>> number(-0.04), number(-0.06)
     ('0.0', '-0.1')
     """
-    return f"{round(value, digits) + 0.0:.{digits}f}"
+    return f"{value:z.{digits}f}"
 
 
 def interval(value: float, low: float, high: float, digits: int = 1, ends: int | None = None) -> str:
@@ -23,10 +23,8 @@ def interval(value: float, low: float, high: float, digits: int = 1, ends: int |
     >>> interval(20.571, 8.1, 33.04), interval(20.571, 8.1, 33.04, ends=0), interval(0.5, float("nan"), float("nan"))
     ('20.6 [8.1, 33.0]', '20.6 [8, 33]', '0.5 [no interval]')
     """
-    if math.isnan(low) or math.isnan(high):
-        return f"{number(value, digits)} [no interval]"
-    ends = digits if ends is None else ends
-    return f"{number(value, digits)} [{number(low, ends)}, {number(high, ends)}]"
+    first, *rest = number(value, digits), *(number(end, digits if ends is None else ends) for end in (low, high))
+    return f"{first} [{'no interval' if math.isnan(low) or math.isnan(high) else ', '.join(rest)}]"
 
 
 def intervals(
@@ -65,3 +63,19 @@ def drop_between(before: pd.DataFrame | dict, after: pd.DataFrame | dict) -> dic
     low = drop - np.hypot(before["accuracy"] - before["low"], after["high"] - after["accuracy"])
     high = drop + np.hypot(before["high"] - before["accuracy"], after["accuracy"] - after["low"])
     return {"drop": 100 * drop, "drop_low": 100 * low, "drop_high": 100 * high}
+
+
+def change_of_worst(before: pd.DataFrame, after: pd.DataFrame) -> tuple[float, float, float]:
+    """Points by which the accuracy of the worst group, of each network its own, changes, with its 95 % interval."""
+    drop = drop_between(*(rows.loc[rows["accuracy"].idxmin()] for rows in (before, after)))
+    return -drop["drop"], -drop["drop_high"], -drop["drop_low"]
+
+
+def change_text(change: float, low: float, high: float) -> str:
+    """A change in points and whether it is more than test noise.
+
+    >>> change_text(5.0, -1.0, 11.0), change_text(-5.0, -9.0, -1.0)
+    ('+5.0 points [-1.0, +11.0], within test noise', '-5.0 points [-9.0, -1.0], a loss')
+    """
+    found = "a gain" if low > 0 else "a loss" if high < 0 else "within test noise"
+    return f"{change:+.1f} points [{low:+.1f}, {high:+.1f}], {found}"

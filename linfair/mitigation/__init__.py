@@ -12,20 +12,5 @@ from linfair.mitigation.lagrangian import RELEASED, Lagrangian
 from linfair.mitigation.objective import PLAIN, MitigatedObjective, MitigationOptions, Plain, means_by_group
 from linfair.mitigation.registry import MITIGATIONS, Mitigation, check_name, resolve
 
-__all__ = [
-    "MITIGATIONS",
-    "PLAIN",
-    "RELEASED",
-    "BalancedSampling",
-    "ExcessDrop",
-    "GroupDRO",
-    "KDOverC",
-    "Lagrangian",
-    "Mitigation",
-    "MitigatedObjective",
-    "MitigationOptions",
-    "Plain",
-    "check_name",
-    "means_by_group",
-    "resolve",
-]
+__all__ = ["MITIGATIONS", "PLAIN", "RELEASED", "BalancedSampling", "ExcessDrop", "GroupDRO", "KDOverC", "Lagrangian"]
+__all__ += ["Mitigation", "MitigatedObjective", "MitigationOptions", "Plain", "check_name", "means_by_group", "resolve"]

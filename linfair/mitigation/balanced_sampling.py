@@ -1,11 +1,10 @@
-"""Balanced sampling: every group as often as any other, whatever its share of the data.
+"""Balanced sampling: every group as often as any other, the simplest repair, and one that others have to beat.
 
 Images are drawn with replacement, as many as the training split has, image i of group a(i) with probability
 
     p_i = 1 / (G n_a(i)),    G groups with images, n_a images of group a,
 
-and the objective stays L^KD. The simplest repair there is, and one that others have to beat. What is drawn depends on
-seed, stage and epoch alone, as every epoch's order does.
+and the objective stays L^KD. What is drawn depends on seed, stage and epoch alone, as every epoch's order does.
 """
 
 from collections.abc import Sequence

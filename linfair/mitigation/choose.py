@@ -10,32 +10,26 @@ random swaps, and the p-value is multiplied by the number of arms compared (Bonf
 luck alone. The best repair is chosen if its worst group gains and the p-value is at most `significance`; else `plain`
 is, the simplest arm. With few validation images even a real gain may not pass; `significance=1` then takes the best
 repair all the same, and `helped` says whether its gain was more than noise.
-
-A group with few validation images has no accuracy to speak of, and the worst of several such is the unluckiest: groups
-with fewer than `min_images` are judged together with the others of their role.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from linfair.data import GroupedData
-from linfair.metrics import GroupAccuracy, group_accuracy, wilson
+from linfair.metrics import GroupAccuracy, group_accuracy
 from linfair.mitigation import PLAIN
 
 DRAWS = 9999
 """Random swaps of the test for noise: p-values are multiples of 1 / 10,000."""
-
 FEW = 10
-"""Groups with fewer validation images are judged together."""
-
+"""Groups with fewer validation images are judged together: the worst of several such is the unluckiest."""
 ROUNDING = 1e-6
 """Accuracies closer than this are equal: shares of views are float32."""
-
 NOISE = 0.05
 """A gain with a p-value above this is called noise, and a repair is chosen only below it unless asked otherwise."""
 
@@ -48,22 +42,21 @@ class Judged:
     groups: tuple[int, ...]
     n: int  # validation images
 
-    @property
-    def width(self) -> tuple[float, float]:
-        """The Wilson interval of an accuracy of one half on so many images: how little they say."""
-        return wilson(0.5, self.n)
-
 
 @dataclass(frozen=True)
 class Candidate:
     """One arm on validation data."""
 
     arm: str
-    overall: GroupAccuracy  # over all validation images; group -1
-    judged: tuple[GroupAccuracy, ...]  # of each judged group
-    worst: GroupAccuracy  # the lowest of those
+    overall: GroupAccuracy  # over all validation images
+    worst: GroupAccuracy  # the lowest of the judged groups
     allowed: bool  # the overall loss against `plain` is within what was allowed
-    p: float = math.nan  # of its gain in worst-group accuracy, times the number of arms compared; nan if not tested
+    p: float  # of its gain in worst-group accuracy, times the number of arms compared; nan if not tested
+
+    @property
+    def merit(self) -> tuple[int, int]:
+        """What arms are ordered by: accuracy of the worst group, then of all."""
+        return round(self.worst.accuracy / ROUNDING), round(self.overall.accuracy / ROUNDING)
 
 
 @dataclass(frozen=True)
@@ -101,25 +94,31 @@ class Choice:
         return next(one for one in self.candidates if one.arm == arm)
 
 
+def check_groups(data: GroupedData) -> None:
+    """Refuse data with a split in which a group has no image, before anything is trained."""
+    for name, part in data.splits.items():
+        if empty := [group for number, group in enumerate(data.group_names) if not (part.a == number).any()]:
+            raise ValueError(
+                f"groups {empty} of {data.name} have no image in the split {name}, so nothing can be said of them "
+                "there: merge them with others, leave them out, or split the data otherwise"
+            )
+
+
 def judged_groups(data: GroupedData, *, min_images: int = FEW) -> list[Judged]:
     """The groups that arms are judged by: those of one role with fewer than `min_images` validation images are one.
 
     Raises:
-        ValueError: If there is no validation split, or a group has no image in it.
+        ValueError: If there is no validation split, or a group has no image in a split.
     """
     if "val" not in data.splits:
         raise ValueError(f"{data.name} has no split 'val' to choose on; there are {', '.join(data.splits)}")
-    counts = torch.bincount(data.splits["val"].a.cpu(), minlength=len(data.group_names)).tolist()
-    empty = [name for name, n in zip(data.group_names, counts, strict=True) if not n]
-    if empty:
-        raise ValueError(f"groups {empty} of {data.name} have no validation image: nothing can be chosen for them")
-    found = [Judged(data.group_names[g], (g,), n) for g, n in enumerate(counts) if n >= min_images]
+    check_groups(data)
+    counts, names = torch.bincount(data.splits["val"].a.cpu()).tolist(), data.group_names
+    found = [Judged(names[g], (g,), n) for g, n in enumerate(counts) if n >= min_images]
     for role in ("majority", "minority"):
-        small = tuple(g for g, n in enumerate(counts) if n < min_images and data.roles[g] == role)
-        names = [data.group_names[g] for g in small]
-        if small:
-            name = names[0] if len(small) == 1 else f"{role} ({', '.join(names)})"
-            found.append(Judged(name, small, sum(counts[g] for g in small)))
+        if small := tuple(g for g, n in enumerate(counts) if n < min_images and data.roles[g] == role):
+            listed = ", ".join(names[g] for g in small)
+            found.append(Judged(f"{role} ({listed})" if small[1:] else listed, small, sum(counts[g] for g in small)))
     return sorted(found, key=lambda one: one.groups)
 
 
@@ -185,48 +184,32 @@ def choose(
     if PLAIN not in correct:
         raise ValueError(f"arms are compared with {PLAIN!r}, which is missing from {', '.join(correct)}")
     check_limits(max_accuracy_loss, significance)
-    everything = torch.zeros_like(groups)
+    correct = {PLAIN: correct[PLAIN], **correct}
+    overall = {arm: group_accuracy(right, torch.zeros_like(groups), 1)[0] for arm, right in correct.items()}
+    least = overall[PLAIN].accuracy - max_accuracy_loss / 100 - ROUNDING
+    rivals = [arm for arm in correct if arm != PLAIN and overall[arm].accuracy >= least]
     candidates = []
-    for arm in sorted(correct, key=lambda arm: arm != PLAIN):
-        [overall] = group_accuracy(correct[arm], everything, 1)
-        judged = tuple(group_accuracy(correct[arm], groups, len(names)))
-        worst = min(judged, key=lambda one: one.accuracy)
-        least = (candidates[0].overall if candidates else overall).accuracy - max_accuracy_loss / 100
-        allowed = overall.accuracy >= least - ROUNDING
-        candidates.append(Candidate(arm, replace(overall, group=-1), judged, worst, allowed))
-    plain, rivals = candidates[0], sum(one.allowed for one in candidates[1:])
-    for number, one in enumerate(candidates[1:], 1):
-        if one.allowed:
-            p = gain_p_value(correct[PLAIN], correct[one.arm], groups, len(names))
-            candidates[number] = replace(one, p=min(1.0, p * rivals))
-    gained = [one for one in candidates if one.allowed and _merit(one)[0] > _merit(plain)[0]]
-    best = max(gained, key=_merit, default=plain)  # the first of equals
+    for arm, right in correct.items():
+        worst = min(group_accuracy(right, groups, len(names)), key=lambda one: one.accuracy)
+        p = gain_p_value(correct[PLAIN], right, groups, len(names)) * len(rivals) if arm in rivals else math.nan
+        candidates.append(Candidate(arm, overall[arm], worst, arm in (PLAIN, *rivals), min(p, 1.0)))
+    plain, *others = candidates
+    gained = [one for one in others if one.allowed and one.merit[0] > plain.merit[0]]
+    best = max(gained, key=lambda one: one.merit, default=plain)  # the first of equals
     chosen = best if best is plain or best.p <= significance else plain
-    reason = _reason(candidates, best, chosen, names, max_accuracy_loss, significance)
+    worst, within = f"{100 * best.worst.accuracy:.1f} % ({names[best.worst.group]})", f"{max_accuracy_loss:g} points of"
+    if not others:
+        reason = "There is no repair to choose from."
+    elif not rivals:
+        reason = f"Every repair loses more than {within} overall validation accuracy against plain."
+    elif best is plain:
+        reason = f"No repair within {within} plain's overall accuracy has a better worst group than its {worst}."
+    else:
+        gain, in_all = best.worst.accuracy - plain.worst.accuracy, best.overall.accuracy - plain.overall.accuracy
+        noise = "more than noise" if best.p <= NOISE else "within noise"
+        tested = f"the gain is {noise} (p = {best.p:.2g} for the best of {len(rivals)} arm{'s' * (len(rivals) > 1)})"
+        limit = f", above the limit {significance:g}, so the simplest arm stays" if chosen is plain else ""
+        asked = f", taken because significance is {significance:g}" if best.p > NOISE and not limit else ""
+        reason = f"{best.arm} has the best worst group, {worst}, {100 * gain:+.1f} points against plain, "
+        reason += f"overall {100 * in_all:+.1f}; {tested}{limit}{asked}."
     return Choice(chosen.arm, best.arm, reason, tuple(candidates))
-
-
-def _merit(one: Candidate) -> tuple[int, int]:
-    return round(one.worst.accuracy / ROUNDING), round(one.overall.accuracy / ROUNDING)
-
-
-def _reason(
-    candidates: Sequence[Candidate], best: Candidate, chosen: Candidate, names: Sequence[str], loss: float, limit: float
-) -> str:
-    plain, rivals = candidates[0], sum(one.allowed for one in candidates[1:])
-    if len(candidates) == 1:
-        return "There is no repair to choose from."
-    if not rivals:
-        return f"Every repair loses more than {loss:g} points of overall validation accuracy against plain."
-    worst = f"{100 * best.worst.accuracy:.1f} % ({names[best.worst.group]})"
-    if best is plain:
-        return (
-            f"No repair within {loss:g} points of plain's overall accuracy has a better worst group than its {worst}."
-        )
-    gain, overall = (100 * (getattr(best, one).accuracy - getattr(plain, one).accuracy) for one in ("worst", "overall"))
-    found = f"{best.arm} has the best worst group, {worst}, {gain:+.1f} points against plain, overall {overall:+.1f}"
-    noise = "more than noise" if best.p <= NOISE else "within noise"
-    compared = f"the gain is {noise} (p = {best.p:.2g} for the best of {rivals} arm{'s' * (rivals > 1)})"
-    if chosen is plain:
-        return f"{found}, but {compared}, above the limit {limit:g}, so the simplest arm stays."
-    return f"{found}; {compared}" + ("." if best.p <= NOISE else f", taken because significance is {limit:g}.")

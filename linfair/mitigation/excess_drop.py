@@ -22,41 +22,37 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from linfair.divergence import Failure
-from linfair.mitigation.objective import MitigationOptions, Multiplied, means_by_group
+from linfair.mitigation.objective import MitigationOptions, Multiplied
 from linfair.training import Batch, Data, correctness, cross_entropy
 
 
 class ExcessDropObjective(Multiplied):
-    """L^KD + the surrogate penalty; `multipliers` are never negative.
-
-    Rows hold `multipliers` (after the update), `violations` (psi) and `absent` (batches without that group).
-    """
+    """L^KD + the surrogate penalty; rows hold `multipliers` (never negative), `violations` (psi) and `absent`."""
 
     def __init__(self, model: nn.Module, teacher: nn.Module, data: Data, **stage: object) -> None:
         super().__init__(model, teacher, data, **stage)
-        self.dense, self.dense_by_group = self._errors(teacher)
-        self.has_images = means_by_group(self._source.a.double(), self._source.a, self.n_groups)[1] > 0
+        self.dense, self.dense_by_group, counts = self._errors(teacher)
+        self.has_images = counts > 0
 
-    def _errors(self, model: nn.Module) -> tuple[Tensor, Tensor]:
-        """Error over the training split (members,) and over its groups, averaged over the data set's fixed views."""
+    def _errors(self, model: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
+        """Error over the training split (members,) and its groups, over the data set's fixed views; the counts."""
         wrong = 1 - correctness(model, self.data, "train").double()
-        return wrong.mean(dim=1), means_by_group(wrong, self._source.a, self.n_groups)[0]
+        return wrong.mean(dim=1), *self.means(wrong, self._source.a)
 
     def violations(self) -> Tensor:
         """Psi of each group over the training split, (members, groups)."""
-        error, by_group = self._errors(self.model)
+        error, by_group, _ = self._errors(self.model)
         drop, drops = error - self.dense, by_group - self.dense_by_group
         return (drops - drop.unsqueeze(1) - self.options.tolerance) * self.has_images
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
         """Loss of a batch and its surrogate penalty, one number for each member."""
         logits = model(batch.x)
-        wrong = self.by_member(cross_entropy(logits, batch.y))
-        means, counts = means_by_group(wrong, self.by_member(batch.a), self.n_groups)
+        wrong = cross_entropy(logits, batch.y).view(self.members, -1)
+        means, counts = self.means(wrong, batch.a)
         present = counts > 0
         self.note_absent(present)
-        excess = (means - wrong.mean(dim=1, keepdim=True)) * present
-        penalty = (self.multipliers.to(excess.dtype) * excess).sum(dim=1)
+        penalty = self.penalty((means - wrong.mean(dim=1, keepdim=True)) * present)
         return self.distill.per_input(logits, batch).mean(dim=-1).view(self.members) + penalty
 
     def after_epoch(self, epoch: int) -> dict[int, Failure]:
@@ -80,7 +76,6 @@ class ExcessDrop(MitigationOptions):
 
     name: ClassVar[str] = "excess_drop"
     objective: ClassVar = ExcessDropObjective
-
     mu: float = 0.1
     tolerance: float = 0.0
     clip: float | None = None
@@ -88,7 +83,5 @@ class ExcessDrop(MitigationOptions):
 
     def __post_init__(self) -> None:
         if not self.mu >= 0 or not 0 <= self.tolerance <= 1:
-            raise ValueError(
-                f"need mu >= 0 and a tolerance in [0, 1] (a share, 0.01 is a point), got mu={self.mu}, "
-                f"tolerance={self.tolerance}"
-            )
+            got = f"got mu={self.mu}, tolerance={self.tolerance}"
+            raise ValueError(f"need mu >= 0 and a tolerance in [0, 1] (a share, 0.01 is a point), {got}")

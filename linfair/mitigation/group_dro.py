@@ -4,8 +4,8 @@ Each group has a weight q_a, 1/G at first. Per batch B (their Algorithm 1, all g
 
     q_a <- q_a exp(step L_a(B)) / sum_b q_b exp(step L_b(B)),    loss = sum_a q_a L_a(B),
 
-with the group means of L^KD; the weights have no gradient. A group absent from a batch adds 0 to both. After batches
-1..t the weights are therefore the softmax of step * (L_a(B_1) + ... + L_a(B_t)).
+with the group means of L^KD, 0 for an absent group; the weights have no gradient. After batches 1..t they are
+therefore the softmax of step * (L_a(B_1) + ... + L_a(B_t)).
 """
 
 from dataclasses import dataclass
@@ -22,10 +22,6 @@ class GroupDROObjective(MitigatedObjective):
     """The weighted sum of group losses; rows hold `weights` (at the end of the epoch) and `absent`."""
 
     carried = ("exponents",)
-
-    def __init__(self, *args: object, **stage: object) -> None:
-        super().__init__(*args, **stage)
-        self.exponents = self.zeros()
 
     @property
     def weights(self) -> Tensor:
@@ -56,7 +52,6 @@ class GroupDRO(MitigationOptions):
 
     name: ClassVar[str] = "group_dro"
     objective: ClassVar = GroupDROObjective
-
     step: float = 0.01
     clip: float | None = None
 

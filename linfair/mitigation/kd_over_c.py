@@ -1,11 +1,7 @@
 """KD / C: what the mitigation of the released code trains.
 
-There the penalty has no gradient, and KD is averaged over batch *and classes* where the baseline averages over the
-batch alone. What is left is fine-tuning on
-
-    CE + KD / C,    C the number of classes,
-
-without any term about groups: a control that every mitigation has to beat.
+There the penalty has no gradient, and KD is averaged over batch *and classes*. What is left is fine-tuning on
+CE + KD / C, with C the number of classes, without any term about groups: a control that every mitigation has to beat.
 """
 
 from dataclasses import dataclass, replace

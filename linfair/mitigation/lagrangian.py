@@ -8,11 +8,10 @@ and once an epoch, over the whole training set S in evaluation mode, the multipl
 
     lambda_a <- lambda_a + mu |L_a^KD(S) - L^KD(S)|,    lambda_a = 0 at first.
 
-The penalty has a gradient. In the code released with the paper it has none (it is copied out of the graph), so that
-the multipliers grow and move nothing; and its KD is averaged over the classes too, which is all that is left of it.
-Both are options here, and so are its other differences: the multipliers' sum over batches, and constraints on the first
-five of ten groups. A two-sided violation also pulls *down* groups that are better than the average; `one_sided` does
-not.
+The penalty has a gradient. In the code released with the paper it has none (it is copied out of the graph): the
+multipliers grow and move nothing, and what is left is its KD, which is averaged over the classes too. These and its
+other differences are options here. A two-sided violation also pulls *down* groups that are better than the average;
+`one_sided` does not.
 """
 
 from dataclasses import dataclass
@@ -28,11 +27,7 @@ from linfair.training import Batch
 
 
 class LagrangianObjective(Multiplied):
-    """L^KD + the penalty.
-
-    Rows hold `multipliers` (after the update), `violations` (what was added, without mu) and `absent` (batches in which
-    a group took no part).
-    """
+    """L^KD + the penalty; rows hold `multipliers` after the update, `violations` (without mu) and `absent`."""
 
     def __init__(self, *args: object, **stage: object) -> None:
         super().__init__(*args, **stage)
@@ -51,10 +46,6 @@ class LagrangianObjective(Multiplied):
         gap = means - mean.unsqueeze(1)
         return (gap.clamp(min=0) if self.options.one_sided else gap.abs()) * self.constrained
 
-    def penalty(self, violations: Tensor) -> Tensor:
-        """Sum of multipliers times violations, (members,)."""
-        return (self.multipliers.to(violations.dtype) * violations).sum(dim=1)
-
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
         """Loss of a batch and its penalty, one number for each member."""
         mean, means, counts = self.batch_losses(model(batch.x), batch)
@@ -67,10 +58,8 @@ class LagrangianObjective(Multiplied):
 
     def after_epoch(self, epoch: int) -> dict[int, Failure]:
         """One step of the multipliers, logged."""
-        if self.options.accumulate == "batches":
-            violations = self.summed.clone()
-        else:
-            violations = self.violations(*self.training_losses())
+        batches = self.options.accumulate == "batches"
+        violations = self.summed.clone() if batches else self.violations(*self.training_losses())
         self.multipliers += self.options.mu * violations
         self.summed.zero_()
         self.log(multipliers=self.multipliers, violations=violations)
@@ -95,7 +84,6 @@ class Lagrangian(MitigationOptions):
 
     name: ClassVar[str] = "lagrangian"
     objective: ClassVar = LagrangianObjective
-
     mu: float = 0.001
     groups: tuple[int, ...] | None = None
     one_sided: bool = False

@@ -2,14 +2,10 @@
 
 Without a mitigation the objective is the paper's distillation loss, averaged over the batch,
 
-    L^KD(B) = 1/|B| sum_{i in B} l_i,    l_i = CE_i + KD_i    (T = 4, KD times T^2),
+    L^KD(B) = 1/|B| sum_{i in B} l_i,    l_i = CE_i + KD_i    (T = 4, KD times T^2).
 
-and nothing happens after an epoch. Mitigations change one of four things: what is added to the mean, how much each
-group's l_i weigh, which images make a batch, or KD's weight. Most need means by group,
-
-    L_a(B) = 1/|B_a| sum_{i in B_a} l_i,
-
-which `means_by_group` gives; a group absent from a batch has no mean and takes no part in it.
+Most mitigations need its means by group, L_a(B) = 1/|B_a| sum_{i in B_a} l_i; a group absent from a batch has no mean
+and takes no part in it.
 """
 
 import math
@@ -59,13 +55,13 @@ class MitigatedObjective:
     Attributes:
         gradient: How `fit` computes gradients; None is backpropagation.
         batches: What `fit` visits in an epoch; None is every image once.
+        carried: Names of the tensors (members, groups), 0 at first, that one epoch hands to the next.
         rows: One row for each epoch so far: what the mitigation logs.
     """
 
     gradient: Gradient | None = None
     batches: Batches | None = None
     carried: ClassVar[tuple[str, ...]] = ()
-    """Names of the tensors that one epoch hands to the next."""
 
     def __init__(
         self,
@@ -74,7 +70,7 @@ class MitigatedObjective:
         data: Data,
         *,
         distill: Distill | None = None,
-        options: object | None = None,
+        options: object = None,
     ) -> None:
         self.model, self.data, self.options = model, data, options
         clip = getattr(options, "clip", None)
@@ -87,7 +83,9 @@ class MitigatedObjective:
         self.members, self.n_groups, self.classes = len(sets), sizes[0], sets[0].classes
         self.rows: list[dict[str, object]] = []
         self._source = Source(data, "train")
-        self._logged_absent = self.zeros(dtype=torch.int64)
+        self._absent = self.zeros(dtype=torch.int64)
+        for name in self.carried:
+            setattr(self, name, self.zeros())
 
     @property
     def hooks(self) -> dict[str, object]:
@@ -109,40 +107,38 @@ class MitigatedObjective:
     def batch_losses(self, logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Mean loss of a batch (members,), means of its groups and their counts, (members, groups) each."""
         losses = self.distill.per_input(logits, batch)
-        means, counts = means_by_group(self.by_member(losses), self.by_member(batch.a), self.n_groups)
+        means, counts = self.means(losses, batch.a)
         return losses.mean(dim=-1).view(self.members), means, counts
 
-    def by_member(self, values: Tensor) -> Tensor:
-        """A batch's values with the members axis in front that a plain network's lack."""
-        return values.view(self.members, -1)
+    def means(self, values: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
+        """`means_by_group` of a batch's values, which lack the members axis for a plain network."""
+        return means_by_group(values.view(self.members, -1), groups.view(self.members, -1), self.n_groups)
 
     def note_absent(self, present: Tensor) -> None:
         """Count the groups that took no part in a batch, (members, groups), for the epoch's row."""
-        self._logged_absent += ~present
+        self._absent += ~present
 
     def log(self, **columns: Tensor) -> None:
         """Add the epoch's row: each column a list (members) of lists (groups)."""
-        values = {name: value.tolist() for name, value in columns.items()}
-        self.rows.append(values | {"absent": self._logged_absent.tolist()})
-        self._logged_absent.zero_()
+        self.rows.append({name: value.tolist() for name, value in (columns | {"absent": self._absent}).items()})
+        self._absent.zero_()
 
     @torch.no_grad()
     def training_losses(self) -> tuple[Tensor, Tensor]:
-        """Mean loss over the whole training split (members,) and over its groups (members, groups).
+        """Mean loss over the training split (members,) and its groups (members, groups), in evaluation mode.
 
-        In evaluation mode and in the training's precision, images where they are (no random shifts), averaged in
-        float64.
+        In the training's precision, images where they are (no random shifts), averaged in float64.
         """
         source = self._source
         y, a = (value[0] if source.single else value for value in (source.y, source.a))
         everything = torch.arange(source.n, device=y.device).expand(y.shape)
         batch = Batch(y.new_empty(0), y, a, everything, augmented=False)
         logits = predict(self.model, self.data, "train", measured=False)
-        losses = self.by_member(self.distill.per_input(logits, batch)).double()
-        return losses.mean(dim=1), means_by_group(losses, source.a, self.n_groups)[0]
+        losses = self.distill.per_input(logits, batch).view(self.members, -1).double()
+        return losses.mean(dim=1), self.means(losses, source.a)[0]
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, object]]:
-        """What has to be kept for a training that goes on later."""
+        """What `linfair.resume` keeps for a training that goes on later."""
         return {name: getattr(self, name) for name in self.carried}, {"rows": self.rows}
 
     def restore(self, tensors: dict[str, Tensor], notes: dict[str, object]) -> None:
@@ -162,22 +158,19 @@ class Multiplied(MitigatedObjective):
 
     carried = ("multipliers",)
 
-    def __init__(self, *args: object, **stage: object) -> None:
-        super().__init__(*args, **stage)
-        self.multipliers = self.zeros()
+    def penalty(self, violations: Tensor) -> Tensor:
+        """Sum of multipliers times violations, (members,)."""
+        return (self.multipliers.to(violations.dtype) * violations).sum(dim=1)
 
     def beyond(self) -> dict[int, Failure]:
         """The members of which a multiplier is not finite or above the options' limit."""
         options = self.options
         tighter = 5.0 if options.clip is None else options.clip / 2
         worst = self.multipliers.nan_to_num(nan=math.inf).amax(dim=1).tolist()
+        said = f"a multiplier of {options.name} is {{:.3g}}, above its limit {options.limit:g},".format
+        advice = f"lower mu ({options.mu:g}) or bound the gradients (clip={tighter:g})"
         return {
-            member: Failure(
-                f"a multiplier of {options.name} is {value:.3g}, above its limit {options.limit:g},",
-                f"lower mu ({options.mu:g}) or bound the gradients (clip={tighter:g})",
-            )
-            for member, value in enumerate(worst)
-            if not value <= options.limit
+            member: Failure(said(value), advice) for member, value in enumerate(worst) if not value <= options.limit
         }
 
 

@@ -43,9 +43,7 @@ MITIGATIONS = {
             "Hashemizadeh et al., Balancing Act, arXiv 2310.20673, carried over from pruning",
             ExcessDrop,
         ),
-        Mitigation(
-            "balanced_sampling", "draws every group equally often", "a standard baseline (resampling)", BalancedSampling
-        ),
+        Mitigation("balanced_sampling", "draws every group equally often", "a standard baseline", BalancedSampling),
         Mitigation(
             "group_dro",
             "weighs groups by exponentiated gradients on their losses",
@@ -70,10 +68,8 @@ def resolve(mitigation: str | object | None) -> object:
     Raises:
         ValueError: If there is no such mitigation.
 
-    >>> resolve("lagrangian").mu
-    0.001
-    >>> resolve(None)
-    Plain()
+    >>> resolve("lagrangian").mu, resolve(None)
+    (0.001, Plain())
     """
     if mitigation is None:
         return Plain()
@@ -81,8 +77,6 @@ def resolve(mitigation: str | object | None) -> object:
         check_name(mitigation)
         return MITIGATIONS[mitigation].options()
     if isinstance(mitigation, type) or not callable(getattr(mitigation, "start", None)):
-        raise ValueError(
-            f"a mitigation is a name ({', '.join(MITIGATIONS)}) or its options, for example Lagrangian(mu=0.005); "
-            f"got {mitigation!r}"
-        )
+        known = f"a name ({', '.join(MITIGATIONS)}) or its options, for example Lagrangian(mu=0.005)"
+        raise ValueError(f"a mitigation is {known}; got {mitigation!r}")
     return mitigation

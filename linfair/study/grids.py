@@ -3,10 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import torch
-
 from linfair.checkpoints import CheckpointError, load_network
 from linfair.data import DATASETS, DataError, GroupedData, input_shape, load_data
+from linfair.device import check_device
 from linfair.linearizers.configurations import fixed_list
 from linfair.linearizers.record import check_budgets
 from linfair.linearizers.registry import find
@@ -105,8 +104,7 @@ def grid(
     if data in DATASETS:
         sets = {name: checked(one, DATASETS[data], data) for name, one in sets.items()}
     named = {"options": method_options(method, options or {})} | sets
-    if (device := how.get("device", "cpu")).startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"device {device!r} was asked for, but torch sees no GPU here; use device='cpu'")
+    check_device(how.get("device", "cpu"))
     for name, known in (("init", INITS), ("curvature", CURVATURE)):
         if (value := how.get(name)) not in (None, *known):
             raise ValueError(f"no {name}={value!r}; there are {', '.join(known)}")

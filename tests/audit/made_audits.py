@@ -145,5 +145,4 @@ def made(
         costs.append(about | vars(one) | sums)
     header = Header("mine.py:build", 0, (1,), 2, "folder:images", 0)
     subject = Subject(nn.Identity(), data, header, own=False, files={}, drawn=True, warnings=warnings)
-    arms = None if found is None else found.table
-    return Audit(groups, arms, pd.DataFrame(costs), found, subject, plan, "test", {}, 1.0, 1.0, {})
+    return Audit(groups, pd.DataFrame(costs), found, subject, plan, "test", {}, 1.0, 1.0, {})

@@ -174,7 +174,7 @@ def test_test_images_are_seen_only_by_the_last_stage(
 
         monkeypatch.setattr(run, name, spy)
 
-    for name, at in (("Stages", 0), ("mitigate", 0), ("judged_groups", 0), ("diagnose", 2)):
+    for name, at in (("Stages", 0), ("behaviour", 1), ("mitigate", 0), ("diagnose", 2)):
         spied(name, at)
     subject = read_user("mymodel.py:build", "w.safetensors", "folder:images", **chosen)
     plan = Plan(method="random", budgets=(0.3,), arms=("group_dro",), profile="smoke", curvature=False)

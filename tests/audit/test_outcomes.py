@@ -108,7 +108,7 @@ def test_the_repair_table_has_the_repair_where_one_was_chosen(found: Audit) -> N
     rest = [] if chosen == "plain" else [chosen, "change"]
     assert list(table) == ["group", "role", "n", "plain", *rest]
     assert list(table["group"]) == [*found.subject.data.group_names, "all"]
-    arms = tables.arm_table(found)
+    arms = tables.arm_table(found.mitigated)
     assert len(arms) == (0 if found.mitigated is None else len(found.mitigated.choice.candidates))
 
 
@@ -233,7 +233,7 @@ def test_the_test_result_stands_beside_the_choice_whichever_way_it_goes() -> Non
 
 def test_noise_taken_on_request_is_called_noise() -> None:
     found = made(ends="within noise", significance=1.0)
-    sentence, marks = answer(found)[2], tables.arm_table(found)
+    sentence, marks = answer(found)[2], tables.arm_table(found.mitigated)
     assert sentence.startswith("Nothing that was tried helped measurably: the gain of a on validation images is within")
     assert "because --significance is 1. With it the worst group" in sentence
     assert list(marks[""]) == ["", "chosen, gain within noise"]

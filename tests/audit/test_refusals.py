@@ -17,7 +17,7 @@ BODIES = {
     "needs": ("def build(width, depth, heads):\n    pass", "it needs (width, depth, heads)"),
     "none": ("def build():\n    return 3", "must return a torch.nn.Module, it returned int"),
     "broken": ("import nothing_of_that_name", "cannot be run: ModuleNotFoundError"),
-    "other": ("def builds():\n    pass", "has no function build; did you mean builds?"),
+    "other": ("def builds():\n    pass", "has no function 'build'; did you mean 'builds'?"),
     "classes": (
         "from torch import nn\ndef build():\n"
         "    return nn.Sequential(nn.Flatten(), nn.Linear(192, 4), nn.ReLU(), nn.Linear(4, 5))",
@@ -179,5 +179,5 @@ def test_the_function_may_import_its_neighbours_and_take_no_arguments(tmp_path: 
     data = read_user("mymodel.py:build", "w.safetensors", "folder:images", **chosen).data
     assert len(network._built(tmp_path / "mine.py", "make", data)) == 4
     assert sys.path == path
-    with pytest.raises(AuditError, match="has no function HEADS"):
+    with pytest.raises(AuditError, match="has no function 'HEADS'"):
         network._built(tmp_path / "mine.py", "HEADS", data)

@@ -6,13 +6,16 @@ from pathlib import Path
 import pytest
 import torch
 
+from linfair import gates
 from linfair.audit import repair as module
 from linfair.audit.diagnose import Pair, read_pair
 from linfair.audit.linearize import linearize_to
-from linfair.audit.repair import Mitigated, arm_list, masked_record, mitigate, mitigated_text
+from linfair.audit.repair import Mitigated, arm_list, mitigate
+from linfair.audit.tables import mitigated_text
 from linfair.data import Split
 from linfair.engine import stages
 from linfair.linearizers import finetune
+from linfair.linearizers.record import record
 from linfair.metrics import group_accuracy
 from linfair.mitigation import Lagrangian
 from linfair.study import ResultStore, grid, recipe
@@ -59,8 +62,10 @@ def test_trains_what_finetune_trains(pair: Pair, found: Mitigated) -> None:
     """Oracle: `linearizers.finetune` on the masked teacher, bit for bit."""
     schedule = recipe("mlp", "smoke").finetune
     chosen = found.choice.chosen
+    total, kept = gates.total_units(pair.linearized), int(gates.kept_units(pair.linearized)[0])
+    masked = record("mask", kept / total, kept, [pair.linearized], [0], [], single=True)
     model = finetune(
-        masked_record(pair), pair.original, pair.data, seeds=[3], schedule=schedule, mitigation=chosen, progress=False
+        masked, pair.original, pair.data, seeds=[3], schedule=schedule, mitigation=chosen, progress=False
     ).model
     assert all(torch.equal(value, found.model.state_dict()[name]) for name, value in model.state_dict().items())
     for split in ("val", "test"):

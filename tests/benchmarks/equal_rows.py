@@ -71,7 +71,7 @@ def audited(folder: Path) -> pd.DataFrame:
     found = []
     for one in (subject, replace(subject, own=False)):
         result = audit(one, plan, store=ResultStore(folder / "audit"), progress=False)
-        found += [result.groups, result.arms, result.cost]
+        found += [result.groups, result.mitigated.table, result.cost]
     return pd.concat(found, ignore_index=True)
 
 

@@ -183,14 +183,14 @@ def test_small_groups_of_a_role_are_judged_together(digits: GroupedData) -> None
     assert {one.n for one in found} == {10, 18}
     alone = judged_groups(digits, min_images=1)
     assert [one.groups for one in alone] == [(g,) for g in range(10)]
-    assert min(one.n for one in alone) == 2 and alone[minority[0]].width == pytest.approx((0.0945, 0.9055), abs=1e-3)
+    assert min(one.n for one in alone) == 2
 
 
 def test_a_group_without_validation_images_is_refused(digits: GroupedData) -> None:
     part = digits.splits["val"]
     keep = part.a != 4
     cut = replace(digits, splits=digits.splits | {"val": Split(part.x[keep], part.y[keep], part.a[keep])})
-    with pytest.raises(ValueError, match=r"groups \['4'\] of digits have no validation image"):
+    with pytest.raises(ValueError, match=r"groups \['4'\] of digits have no image in the split val"):
         judged_groups(cut)
     none = replace(digits, splits={name: one for name, one in digits.splits.items() if name != "val"})
     with pytest.raises(ValueError, match="no split 'val'"):

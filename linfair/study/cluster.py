@@ -17,7 +17,7 @@ import torch
 from linfair.engine.store import ResultStore, Tables, code_hash
 from linfair.paths import cache_folder
 from linfair.study import jobs as one_job
-from linfair.study.jobs import Broken, Claimed, Event, Report, cell_id, compute, failure, held, path_id, words
+from linfair.study.jobs import Broken, Claimed, Event, Report, cell_id, compute, failure, held, words
 from linfair.study.plan import DefinitionError, Job
 from linfair.study.runner import LOCKS, RETRY
 
@@ -40,12 +40,7 @@ def run_on_ray(
     progress: bool = True,
     say: Callable[[str], None] = print,
 ) -> Report:
-    """Compute what is missing of a study on a Ray cluster; as `linfair.study.runner.run_jobs`, but for these.
-
-    Raises:
-        DefinitionError: If Ray is not installed.
-        StudyFailed: If cells failed; the others are done.
-    """
+    """Compute what is missing of a study on a Ray cluster, as `linfair.study.runner.run_jobs` does on one machine."""
     try:
         import ray
     except ImportError:
@@ -55,7 +50,7 @@ def run_on_ray(
     tables = Tables(out)
     report = Report(tables, sum(len(job.arms) for job in jobs), say, progress)
     deadline = None if minutes is None else time.time() + 60 * minutes
-    pace = one_job.read_pace(tables)  # also sets aside what cannot be read
+    how = {"deadline": deadline, "pace": one_job.read_pace(tables)}  # also sets aside what cannot be read
     task = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=RETRIES)(compute_all)
     waiting = deque((0.0, group) for group in by_teacher(jobs))
     running: dict[object, tuple[list[Job], ExitStack]] = {}
@@ -75,7 +70,7 @@ def run_on_ray(
                     waiting.append((time.time() + RETRY, group))
                     continue
                 place, done = str(cache) if cache else None, frozenset(tables.names())
-                running[task.remote(group, place, threads, deadline, pace, done, keep)] = group, mine
+                running[task.remote(group, place, threads, how, done, keep)] = group, mine
             ready, _ = ray.wait(list(running), timeout=0.5) if running else (time.sleep(0.5), [])
             for reference in ready or ():
                 group, mine = running.pop(reference)
@@ -103,22 +98,16 @@ def by_teacher(jobs: Sequence[Job]) -> list[list[Job]]:
 
 
 def compute_all(
-    jobs: Sequence[Job],
-    cache: str | None,
-    threads: int,
-    deadline: float | None,
-    pace: dict,
-    done: frozenset[str],
-    keep: bool = False,
+    jobs: Sequence[Job], cache: str | None, threads: int, how: dict, done: frozenset[str], keep: bool
 ) -> Settled:
     """The Ray task: compute jobs on this node; the events and the new tables."""
     torch.set_num_threads(threads)
     store = ResultStore(Path(cache) if cache else cache_folder() / code_hash())
     events: list[Event] = []
     for number, job in enumerate(jobs):
-        needed = keep or any(path_id(job.cell) == path_id(other.cell) for other in jobs[number + 1 :])
+        needed = keep or one_job.path_needed(job, jobs[number + 1 :])
         try:
-            compute(job, store, events.append, deadline=deadline, pace=pace, done=done, last=not needed)
+            compute(job, store, events.append, **how, done=done, last=not needed)
         except Broken as broken:  # the rest needs another process: the same command gives it one
             left = len(broken.arms) + sum(len(other.arms) for other in jobs[number + 1 :])
             events.append(Event("stopped", f"{words(job.cell)}: its process met a CUDA error", left))

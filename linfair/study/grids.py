@@ -172,6 +172,12 @@ def built_as(cell: Cell, plan: Recipe) -> Recipe:
     return replace(plan, width=header.width or None, init=header.init)
 
 
+def about(cell: Cell) -> dict[str, object]:
+    """What the rows of a cell say of it, but for its arms; so does the file of a failure."""
+    found = {name: getattr(cell, name) for name in ("network", "method", "profile", "seeds", "device")}
+    return found | {"data": cell.data_text, "options": pairs(cell.options), "width": width_of(cell)}
+
+
 def pairs(options: tuple[tuple[str, object], ...]) -> str:
     """Options in words: `label=age, group=race`, lists as `configurations=1,4 / 1,2`."""
     each = ((name, " / ".join(map(str, value)) if isinstance(value, tuple) else value) for name, value in options)

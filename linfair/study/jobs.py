@@ -10,9 +10,9 @@ import time
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
@@ -22,7 +22,7 @@ from tqdm import tqdm
 from linfair.engine.damage import DamagedFile
 from linfair.engine.store import DiskFull, ResultStore, Tables, key
 from linfair.study.cell import STAGES, Cell, OtherTeacher, Worker
-from linfair.study.grids import asked_for, pairs, width_of
+from linfair.study.grids import about, asked_for, width_of
 from linfair.study.plan import Job
 
 BEAT, STALE = 10.0, 120.0  # seconds between touches of a claim; without one after which another host's is void
@@ -30,8 +30,7 @@ CUDA_SIGNS = ("CUDA error", "cuDNN error", "CUBLAS_STATUS", "CUDNN_STATUS", "CUS
 """How torch's errors begin that a GPU or its libraries raised."""
 
 Pace = Mapping[tuple[str | int, ...], float]
-"""(stage, data, network, width, method, profile) -> the longest it has taken, in seconds; base training has no method.
-"""
+"""(stage, data, network, width, method, profile) -> the most seconds it has taken; base training has no method."""
 
 
 class StudyFailed(RuntimeError):
@@ -56,19 +55,15 @@ class Broken(RuntimeError):
 
 @dataclass(frozen=True)
 class Event:
-    """What happened to one arm, or to a whole cell.
+    """What happened to one arm, or to a whole cell."""
 
-    `kind` is `computed`, `read`, `failed`, `stopped` (no time left) or `note`; `arms` says how many arms it settles,
-    `name` and `cell` are those of the arm's table and its cell, `details` the traceback of a failure.
-    """
-
-    kind: str
+    kind: str  #: `computed`, `read`, `failed`, `stopped` (no time left) or `note`
     text: str
-    arms: int = 0
-    name: str = ""
+    arms: int = 0  #: How many arms it settles
+    name: str = ""  #: Of the arm's table
     cell: str = ""
     arm: str = ""
-    details: str = ""
+    details: str = ""  #: Traceback of a failure
 
 
 def cell_id(cell: Cell) -> str:
@@ -81,9 +76,9 @@ def teacher_id(cell: Cell) -> str:
     return key(asdict(cell) | dict.fromkeys(("method", "budgets", "options", "curvature")))
 
 
-def path_id(cell: Cell) -> str:
-    """The name of what cells share that have the same mask path."""
-    return key(asdict(cell) | {"curvature": None})
+def path_needed(job: Job, others: Iterable[Job]) -> bool:
+    """Whether one of these jobs has the same mask path."""
+    return any(replace(job.cell, curvature=None) == replace(other.cell, curvature=None) for other in others)
 
 
 def kind(stage: str, cell: Cell) -> tuple[str | int, ...]:
@@ -107,9 +102,6 @@ def is_cuda_error(error: BaseException | None) -> bool:
     return False
 
 
-# One job
-
-
 def compute(
     job: Job,
     store: ResultStore,
@@ -120,27 +112,17 @@ def compute(
     done: Collection[str] = (),
     last: bool = False,
 ) -> None:
-    """Compute what is missing of a job; whatever goes wrong is told, not raised.
+    """Compute what is missing of a job; whatever goes wrong is told, not raised, but for `Broken` after a CUDA error.
 
     An arm that fails leaves the others to be computed, unless what they share failed. The students of networks that are
-    trained one by one are kept until their arm is finished, so that a long arm resumes within.
-
-    Args:
-        job: What is wanted.
-        store: Where tables and checkpoints go.
-        tell: Told every event.
-        deadline: No stage is started that will not end before it, as far as the `pace` of stages is known.
-        pace: Seconds of stages.
-        done: Names of tables that exist elsewhere.
-        last: No other job needs the mask path: its checkpoint is removed when all arms are there.
-
-    Raises:
-        Broken: After a CUDA error; the arm that met it is told as failed.
+    trained one by one are kept until their arm is finished, so that a long arm resumes within. No stage is started that
+    will not end before the deadline, as far as its `pace` is known; tables of the names in `done` exist elsewhere. If
+    the job is the `last` that needs its mask path, that checkpoint is removed when all arms are there.
     """
-    cell, arms, worker, complete = job.cell, list(job.arms), None, True
+    cell, arms, worker, complete, pace = job.cell, list(job.arms), None, True, pace or {}
 
     def before(stage: str) -> None:
-        need = (pace or {}).get(kind(stage, cell), 0.0)
+        need = pace.get(kind(stage, cell), 0.0)
         if deadline is not None and time.time() + need > deadline:
             takes = f", which takes {need:.0f} s" if need else ""
             raise OutOfTime(f"{words(cell)}: no time left for stage {stage}{takes}")
@@ -192,25 +174,22 @@ def _noted(tell: Callable[[Event], None]) -> Iterator[None]:
 
 
 def _finish(worker: Worker, arm: str, name: str, exists: bool) -> Event:
-    head, about = f"{name}: {arm} of {words(worker.cell)}", (1, name, cell_id(worker.cell), arm)
+    head, settled = f"{name}: {arm} of {words(worker.cell)}", (1, name, cell_id(worker.cell), arm)
     if exists:
-        return Event("read", f"{head}: there", *about)
+        return Event("read", f"{head}: there", *settled)
     said: list[str] = []
     start, table = time.perf_counter(), worker.table(arm, said.append)
     how = "computed" if said[-1].endswith("computed") else "read"
     worker.forget(arm)
     lost = sorted(table.loc[table["diverged"], "seed"].unique().tolist())
     text = f"{head}: {how} in {time.perf_counter() - start:.1f} s, teacher {table['teacher'].iloc[0]}"
-    return Event(how, text + (f"; seeds {lost} diverged" if lost else ""), *about)
+    return Event(how, text + (f"; seeds {lost} diverged" if lost else ""), *settled)
 
 
 def failure(job: Job, text: str, arms: Sequence[str], name: str, why: str) -> Event:
     """The event of arms that failed; its details start with what `linfair study status` knows them by."""
-    cell = job.cell
-    known = {"data": cell.data_text, "network": cell.network, "method": cell.method, "arms": list(arms)}
-    known |= {"options": pairs(cell.options), "width": width_of(cell), "profile": cell.profile}
-    known |= {"seeds": list(cell.seeds), "device": cell.device}
-    return Event("failed", text, len(arms), name, cell_id(cell), details=f"{json.dumps(known)}\n\n{why}")
+    known = json.dumps(about(job.cell) | {"arms": arms})
+    return Event("failed", text, len(arms), name, cell_id(job.cell), details=f"{known}\n\n{why}")
 
 
 def read_pace(tables: Tables) -> dict[tuple[str | int, ...], float]:
@@ -222,7 +201,7 @@ def read_pace(tables: Tables) -> dict[tuple[str | int, ...], float]:
 
 
 def learn_pace(pace: dict[tuple[str | int, ...], float], table: pd.DataFrame | None) -> None:
-    """Add what one result tells about the seconds of its stages, if it does."""
+    """Add what one result tells about the seconds of its stages."""
     if table is None or not {f"seconds_{stage}" for stage in STAGES} <= set(table.columns):
         return
     row = table.iloc[0]
@@ -250,18 +229,19 @@ class Report:
 
     def tell(self, event: Event) -> None:
         """Take one event."""
+        failed, stopped = event.kind == "failed", event.kind == "stopped"
         self.counts[event.kind] += event.arms
-        if event.kind == "failed":
+        if failed:
             self.failures.append(event.text)
             with suppress(OSError):  # the disk may be full
                 self.tables.put(f"FAILED-{event.name}.txt", event.details.encode())
         elif event.kind in ("computed", "read"):
             for name in (event.name, event.cell):
                 self.tables.drop(f"FAILED-{name}.txt")
-        elif event.kind == "stopped":
+        elif stopped:
             self.stopped.append(event.text)
-        self.line(("failed: " if event.kind == "failed" else "") + event.text)
-        self._bar.update(event.arms if event.kind != "stopped" else 0)
+        self.line("failed: " * failed + event.text)
+        self._bar.update(0 if stopped else event.arms)
 
     def line(self, text: str) -> None:
         """Print a line above the bar."""
@@ -275,11 +255,7 @@ class Report:
         return self.total - sum(self.counts[kind] for kind in ("computed", "read", "failed"))
 
     def close(self) -> None:
-        """End with the sums.
-
-        Raises:
-            StudyFailed: If something failed.
-        """
+        """End with the sums; a `StudyFailed` if something failed."""
         self._bar.close()
         counts = self.counts
         done = f"{counts['computed']} computed, {counts['read']} were there, {counts['failed']} failed"
@@ -290,17 +266,11 @@ class Report:
             raise StudyFailed("\n".join([f"{self.counts['failed']} arms failed ({where})", *self.failures]))
 
 
-# Claims
-
-
 @contextmanager
 def held(folder: str | Path, name: str) -> Iterator[None]:
-    """Claim a piece of work while the block runs: a locked file that names its owner, freed with the process.
+    """Claim a piece of work while the block runs, or raise `Claimed`: a locked file names its owner until that ends.
 
     Another host may not see the lock, so a claim that it has touched in the last two minutes counts too.
-
-    Raises:
-        Claimed: If somebody else has it.
     """
     import fcntl  # not on every system; only runners need it
 

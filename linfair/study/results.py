@@ -7,15 +7,16 @@ are read alike.
 import json
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
 
 from linfair.engine.store import Tables
 from linfair.study.cell import OtherTeacher
-from linfair.study.grids import asked_for, pairs, width_of
+from linfair.study.grids import about, asked_for, pairs, width_of
 from linfair.study.plan import Figure, Job, Panel, find_profile, panels_of, plan
 from linfair.study.tables import check_teachers, drops, finished, one_teacher, over_seeds, overall
 
@@ -26,17 +27,14 @@ _NEEDED = {*KNOWN_BY, "budget", "group", "teacher", "device"} - {"options", "wid
 
 @dataclass(frozen=True)
 class Status:
-    """How far one figure is under one profile; an arm of one seed counts as one.
-
-    `missing` arms are those neither done nor failed, `seeds` those of which every arm is there.
-    """
+    """How far one figure is under one profile; an arm of one seed counts as one."""
 
     figure: str
     profile: str
     done: int
-    missing: int
+    missing: int  #: Neither done nor failed
     failed: int
-    seeds: tuple[int, ...]
+    seeds: tuple[int, ...]  #: Those of which every arm is there
     devices: tuple[str, ...]
 
 
@@ -60,10 +58,7 @@ def collect(places: Sequence[str]) -> Found:
                 tables.append(table.assign(options=options, width=table.get("width", 0)))
         for text in here.texts("FAILED-").values():
             known = json.loads(text.splitlines()[0])
-            for arm in known["arms"]:
-                method = ("original", "") if arm == "original" else (known["method"], known.get("options", ""))
-                some = known["data"], known["network"], known.get("width", 0), *method, arm, known["profile"]
-                failed |= {(*some, seed) for seed in known["seeds"]}
+            failed |= {(*_name(known, arm), seed) for arm in known["arms"] for seed in known["seeds"]}
     tables = [table.dropna(axis="columns", how="all") for table in tables]
     rows = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=sorted({*KNOWN_BY, *_NEEDED}))
     if "diverged" in rows:  # a table without the column holds none
@@ -71,16 +66,20 @@ def collect(places: Sequence[str]) -> Found:
     return Found(rows, frozenset(failed))
 
 
+def _name(cell: Mapping[str, object], arm: str) -> tuple:
+    """The values of `KNOWN_BY` but for the seed, of what `linfair.study.grids.about` says of a cell."""
+    method = ("original", "") if arm == "original" else (cell["method"], cell.get("options", ""))
+    return cell["data"], cell["network"], cell.get("width", 0), *method, arm, cell["profile"]
+
+
 def wanted(jobs: Sequence[Job]) -> dict[tuple, frozenset[float]]:
     """What jobs compute, by the values of `KNOWN_BY` -> budgets; no budget for original networks."""
     found: dict[tuple, frozenset[float]] = {}
     for job in jobs:
-        cell = job.cell
-        for arm in job.arms:
-            method = ("original", "") if arm == "original" else (cell.method, pairs(cell.options))
-            some = cell.data_text, cell.network, width_of(cell), *method, arm, cell.profile
-            budgets = frozenset() if arm == "original" else frozenset(cell.budgets)
-            found |= {(*some, seed): found.get((*some, seed), frozenset()) | budgets for seed in cell.seeds}
+        cell = about(job.cell)
+        for arm, seed in product(job.arms, job.cell.seeds):
+            name = *_name(cell, arm), seed
+            found[name] = found.get(name, frozenset()).union(() if arm == "original" else job.cell.budgets)
     return found
 
 
@@ -88,21 +87,19 @@ def missing(jobs: Sequence[Job], found: Found) -> list[Job]:
     """The jobs of which not every arm is there with one original network for all."""
     rows = found.rows.assign(data=found.rows["data"].map(asked_for))
     curved = rows[rows["top_eigenvalue"].notna()] if "top_eigenvalue" in rows else rows[:0]
-    have: dict[bool, dict[tuple, dict[str, frozenset[float]]]] = {True: {}, False: {}}
-    for eigenvalues, some in ((True, curved), (False, rows)):
+    have: list[dict[tuple, dict[str, frozenset[float]]]] = [{}, {}]
+    for there, some in zip(have, (rows, curved), strict=True):
         for (*name, teacher), part in some.groupby([*KNOWN_BY, "teacher"], sort=False):
-            have[eigenvalues].setdefault(tuple(name), {})[teacher] = frozenset(part["budget"])
-    left = []
-    for job in jobs:
-        there = have[job.cell.curvature in ("original", "all")]
-        whole = [
-            {teacher for teacher, found in there.get(name, {}).items() if budgets <= found}
-            for name, budgets in wanted([job]).items()
-        ]
-        seeds = len(job.cell.seeds)
-        if not all(set.intersection(*whole[number::seeds]) for number in range(seeds)):
-            left.append(job)
-    return left
+            there.setdefault(tuple(name), {})[teacher] = frozenset(part["budget"])
+
+    def complete(job: Job) -> bool:
+        there, teachers = have[job.cell.curvature in ("original", "all")], {}
+        for name, budgets in wanted([job]).items():
+            whole = {teacher for teacher, found in there.get(name, {}).items() if budgets <= found}
+            teachers[name[-1]] = teachers.get(name[-1], whole) & whole
+        return all(teachers.values())
+
+    return [job for job in jobs if not complete(job)]
 
 
 def merge(found: Found, folder: str | Path) -> list[Path]:
@@ -127,8 +124,7 @@ def merge(found: Found, folder: str | Path) -> list[Path]:
 def status(figure: Figure, profile: str, found: Found, *, seeds: int | None = None) -> Status:
     """How far a figure is.
 
-    Rows without the quantity that it shows, such as an eigenvalue left out, do not count, and of a seed with several
-    original networks those of one count, as in `gather`.
+    Rows without the quantity that it shows do not count, and of a seed with several original networks those of one do.
     """
     needs = wanted(plan([figure], profile, seeds=seeds))
     rows = found.rows[found.rows["profile"] == profile]
@@ -151,15 +147,12 @@ def gather(figure: Figure, profile: str, found: Found, *, seeds: int | None = No
 
     Where a seed has results of several teachers (another processor or GPU, another version), those of one are taken,
     and an `OtherTeacher` warning says so: see `linfair.study.tables.one_teacher`.
-
-    Raises:
-        ValueError: If nothing of the figure is there.
     """
     parts = []
+    keys, up = ["rank", "seed", "budget", "split", "group"], [True, True, False, True, True]
     for panel, part in _by_panel(figure, profile, found.rows[found.rows["profile"] == profile], seeds):
         part = part.drop_duplicates(["method", "arm", "budget", "seed", "split", "group"])
-        part = part.assign(rank=part["arm"].map({arm: number for number, arm in enumerate(panel.arms)}))
-        keys, up = ["rank", "seed", "budget", "split", "group"], [True, True, False, True, True]
+        part = part.assign(rank=part["arm"].map(panel.arms.index))
         parts.append(part.sort_values(keys, ascending=up).drop(columns="rank").assign(panel=panel.title))
     if not parts:
         raise ValueError(
@@ -212,11 +205,7 @@ def values(table: pd.DataFrame, quantity: str) -> pd.DataFrame:
 
 
 def summary(table: pd.DataFrame, figure: Figure) -> dict[str, pd.DataFrame]:
-    """What a figure shows, a table for each panel: mean over seeds with its 95 % interval.
-
-    Seeds of which a number does not exist are left out of it, and `n_seeds` says so: what is relative to an accuracy of
-    0, an eigenvalue that was not computed.
-    """
+    """What a figure shows, a table for each panel: mean over the seeds that have the number, with its 95 % interval."""
     found = {}
     for title, part in table.groupby("panel", sort=False):
         part = part[part["split"] == figure.split]

@@ -23,7 +23,7 @@ import torch
 from linfair.engine.store import ResultStore, Tables, code_hash
 from linfair.paths import cache_folder
 from linfair.study import jobs as one_job
-from linfair.study.jobs import Broken, Claimed, Event, Report, cell_id, compute, failure, held, path_id, words
+from linfair.study.jobs import Broken, Claimed, Event, Report, cell_id, compute, failure, held, words
 from linfair.study.plan import Job
 
 LOCKS = ".locks"
@@ -65,8 +65,8 @@ def run_jobs(
         raise ValueError(f"the local engine writes to a folder, got {out}; use --engine ray, or copy the results there")
     tables.folder.mkdir(parents=True, exist_ok=True)
     store = ResultStore(Path(cache) if cache else cache_folder() / code_hash(), tables.folder)
-    sweep(tables.folder)
-    sweep(store.folder / "checkpoints")
+    for folder in (tables.folder, store.folder / "checkpoints"):
+        sweep(folder)
     report = Report(tables, sum(len(job.arms) for job in jobs), say, progress)
     pool = _Pool(jobs, store, report, min(workers, len(jobs)), threads, keep=keep)
     pool.deadline = None if minutes is None else time.time() + 60 * minutes
@@ -75,26 +75,24 @@ def run_jobs(
     return report
 
 
-def sweep(folder: Path, *, older: float = 3600.0) -> None:
+def sweep(folder: Path) -> None:
     """Remove half-written files that killed processes left, an hour old and more."""
     for part in folder.glob(".*.part"):
         pid = part.name.split(".")[-2]
-        if pid.isdigit() and not _alive(int(pid)) and time.time() - part.stat().st_mtime > older:
-            part.unlink(missing_ok=True)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except PermissionError:
-        return True
-    except (ProcessLookupError, OverflowError):
-        return False
-    return True
+        if pid.isdigit() and time.time() - part.stat().st_mtime > 3600:
+            try:
+                os.kill(int(pid), 0)
+            except (ProcessLookupError, OverflowError):
+                part.unlink(missing_ok=True)
+            except PermissionError:  # it lives, and is somebody else's
+                pass
 
 
 class _Process:
     """A worker process, the connection to it and the job it has."""
+
+    job: Job | None = None
+    settled = 0
 
     def __init__(self, store: ResultStore, threads: int, gpu: int | None) -> None:
         context = multiprocessing.get_context("spawn")
@@ -102,8 +100,6 @@ class _Process:
         self.process = context.Process(target=work, args=(other, store, threads, gpu), daemon=True)
         self.process.start()
         other.close()
-        self.job: Job | None = None
-        self.settled = 0
 
     def give(self, job: Job, deadline: float | None, pace: dict, *, last: bool) -> None:
         self.job, self.settled = job, 0
@@ -145,25 +141,23 @@ class _Pool:
         try:
             while self.waiting or any(one.job for one in self.processes):
                 if self.deadline is not None and time.time() > self.deadline:
-                    for one in filter(lambda one: one.job, self.processes):
-                        text = f"{words(one.job.cell)}: stopped in the middle of a stage, its earlier stages are kept"
-                        self.report.tell(Event("stopped", text, len(one.job.arms) - one.settled))
+                    for one in self.processes:
+                        if one.job:
+                            text = f"{words(one.job.cell)}: stopped in the middle of a stage; earlier stages are kept"
+                            self.report.tell(Event("stopped", text, len(one.job.arms) - one.settled))
                     return
                 for one in self.processes:
                     if one.job is None and (job := self._next()):
-                        self._give(one, job)
+                        needed = self.keep or one_job.path_needed(job, (other for _, other in self.waiting))
+                        try:
+                            one.give(job, self.deadline, self.pace, last=not needed)
+                        except OSError:  # it died while it had nothing to do
+                            self._died(one)
                 for connection in wait([one.connection for one in self.processes], timeout=0.2):
                     self._take(next(one for one in self.processes if one.connection is connection))
         finally:
             for one in self.processes:
                 one.end()
-
-    def _give(self, one: _Process, job: Job) -> None:
-        try:
-            needed = self.keep or any(path_id(job.cell) == path_id(other.cell) for _, other in self.waiting)
-            one.give(job, self.deadline, self.pace, last=not needed)
-        except OSError:  # it died while it had nothing to do
-            self._died(one)
 
     def _next(self) -> Job | None:
         """The first job that is due and shares no teacher with one that is being computed."""
@@ -178,13 +172,14 @@ class _Pool:
         try:
             message = one.connection.recv()
         except (EOFError, OSError):
-            return self._died(one)
+            self._died(one)
+            return
         if isinstance(message, Event):
             one.settled += message.arms
             self.report.tell(message)
             if message.kind == "computed":
                 one_job.learn_pace(self.pace, self.report.tables.read(message.name))
-            return None
+            return
         job, one.job = one.job, None
         if isinstance(message, Broken):
             self.report.line(f"{words(job.cell)}: its process ends after the CUDA error and another takes its place")
@@ -196,7 +191,6 @@ class _Pool:
             if message not in self.others:
                 self.others.add(message)
                 self.report.line(f"waiting for {words(job.cell)}, which {message} computes")
-        return None
 
     def _died(self, one: _Process) -> None:
         one.end()
@@ -214,9 +208,14 @@ def work(connection: Connection, store: ResultStore, threads: int, gpu: int | No
 
     Events go back; then None says that a job is done, a text who else has it, and `Broken` that this process ends.
     """
+
+    def end_with_the_runner() -> None:  # even if that was killed
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the runner decides
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    threading.Thread(target=_end_with, args=(multiprocessing.parent_process(),), daemon=True).start()
+    threading.Thread(target=end_with_the_runner, daemon=True).start()
     torch.set_num_threads(threads)
     if gpu is not None:
         torch.cuda.set_device(gpu)
@@ -238,9 +237,3 @@ def work(connection: Connection, store: ResultStore, threads: int, gpu: int | No
         connection.send(end)
         if isinstance(end, Broken):
             return
-
-
-def _end_with(parent: object) -> None:
-    """End this process when its runner does, even if that was killed."""
-    parent.join()
-    os._exit(1)

@@ -33,15 +33,13 @@ _ROW = ["data", "network", "method", "arm", "budget", "seed", "split", "group"]
 
 @dataclass(frozen=True)
 class Equivalence:
-    """Whether the `first` way of computing may stand for the `second`, within a `margin` in points.
-
-    Each of the `rows` is a group of a data set, network, method, arm, budget and split: `n` pairs of seeds, `mean`,
-    `low` and `high` of first - second in points, and whether that `lies_within` the margin.
-    """
+    """Whether the `first` way of computing may stand for the `second`, within a `margin` in points."""
 
     first: str
     second: str
-    rows: pd.DataFrame
+    rows: (
+        pd.DataFrame
+    )  #: For each group and arm `n` pairs of seeds, first - second, whether it `lies_within` the margin
     margin: float = MARGIN
 
     @property
@@ -78,18 +76,9 @@ def equivalent(
 ) -> Equivalence:
     """Compare the accuracies of every group, paired over seeds.
 
-    A group, arm or budget that only one of the two has is a row with n = 0: nothing is shown about it. A seed that
-    diverged in one of them makes no pair.
-
-    Args:
-        table: Rows of `linfair.study.run` or `gather`, of both ways.
-        first: What should stand for the other: a value of the column, such as `fast`.
-        second: The other, such as `paper`; for bf16 against float32 `fast` and `fast_float32`.
-        column: The column that tells them apart.
-        margin: Points of accuracy within which each group's interval must lie, chosen before the rows are seen.
-
-    Raises:
-        ValueError: If the table has several rows of one seed, or `first` is `second`.
+    `first` and `second` are values of the column that tells the rows apart: `fast` and `paper`. A group, arm or budget
+    that only one of them has is a row with n = 0: nothing is shown about it. A seed that diverged makes no pair. The
+    margin, in points of accuracy, is chosen before the rows are seen.
     """
     if first == second:
         raise ValueError(f"{first!r} is to be compared with itself; name two values of the column {column!r}")
@@ -97,9 +86,7 @@ def equivalent(
     both = [rows.loc[rows[column] == name, [*on, "accuracy"]] for name in (first, second)]
     for name, part in zip((first, second), both, strict=True):
         if part.duplicated(on).any():
-            raise ValueError(
-                f"several rows of one seed, group and arm for {name!r}: select one device and teacher each"
-            )
+            raise ValueError(f"several rows of one seed, group and arm for {name!r}: select one device and teacher")
     pairs = both[0].merge(both[1], on=on, how="outer", suffixes=("_first", "_second")).sort_values(_WHAT, kind="stable")
     pairs["difference"] = 100 * (pairs["accuracy_first"] - pairs["accuracy_second"])
     found = over_seeds(pairs, "difference", _WHAT).rename(columns={"n_seeds": "n"})
@@ -109,23 +96,13 @@ def equivalent(
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two sets of rows of the same figure, side by side.
+    """Two sets of rows of the same figure, side by side."""
 
-    Attributes:
-        rows: How many rows both have.
-        only: How many rows the first and the second have alone.
-        networks: Original networks (one for each seed of a data set and network) that both have, and how many of them
-            have the same digest.
-        columns: Columns that differ: in how many `rows`, by how much at most (`largest`), and at most relative to the
-            larger of the two (`relative`); nan for what is no number.
-        equivalence: What the accuracies say.
-    """
-
-    rows: int
-    only: tuple[int, int]
-    networks: tuple[int, int]
-    columns: pd.DataFrame
-    equivalence: Equivalence
+    rows: int  #: How many rows both have
+    only: tuple[int, int]  #: How many the first and the second have alone
+    networks: tuple[int, int]  #: Original networks that both have, and how many of them have the same digest
+    columns: pd.DataFrame  #: What differs: in how many `rows`, by how much at most, and `relative` to the larger value
+    equivalence: Equivalence  #: What the accuracies say
 
     @property
     def same(self) -> bool:
@@ -138,24 +115,17 @@ class Comparison:
         first, second = self.equivalence.first, self.equivalence.second
         if not self.rows:
             return f"`{first}` and `{second}` have no row in common: other data, networks, arms, budgets or seeds."
-        alone = [
-            f"{count} rows are in `{name}` only"
-            for name, count in zip((first, second), self.only, strict=True)
-            if count
-        ]
-        head = [f"{self.rows} rows are in both", *alone]
-        shared, alike = self.networks
+        alone = zip((first, second), self.only, strict=True)
+        head = [f"{self.rows} rows are in both", *(f"{n} rows are in `{name}` only" for name, n in alone if n)]
         if self.columns.empty:
             return f"{'; '.join(head)}. Those in both are the same to the last bit."
+        shared, alike = self.networks
         head.append(f"{alike} of {shared} original networks are the same, {len(self.columns)} columns differ")
         return f"{'; '.join(head)}. {self.equivalence.verdict}"
 
 
 def compare(first: pd.DataFrame, second: pd.DataFrame, *, names: tuple[str, str] = ("first", "second")) -> Comparison:
     """Compare rows, matched by data, network, method, arm, budget, seed, split and group.
-
-    Raises:
-        ValueError: If one of them has a row twice.
 
     >>> row = {"data": "d", "network": "n", "method": "snl", "arm": "plain", "budget": 0.5, "seed": 0, "split": "test"}
     >>> row |= {"group": 0, "group_name": "a", "accuracy": 0.5, "teacher": "x", "seconds": 1.0}
@@ -172,8 +142,8 @@ def compare(first: pd.DataFrame, second: pd.DataFrame, *, names: tuple[str, str]
     both = one.index.intersection(two.index)
     only = len(one) - len(both), len(two) - len(both)
     columns = [name for name in one.columns if name in two.columns and name not in LEFT_OUT]
-    differing = [found for name in columns if (found := _differ(name, one.loc[both, name], two.loc[both, name]))]
-    found = pd.DataFrame(differing, columns=["column", "rows", "largest", "relative"])
+    differing = [_differ(name, one.loc[both, name], two.loc[both, name]) for name in columns]
+    found = pd.DataFrame(filter(None, differing), columns=["column", "rows", "largest", "relative"])
     pairs = pd.DataFrame({"one": one.loc[both, "teacher"], "two": two.loc[both, "teacher"]})
     pairs = pairs.groupby(["data", "network", "seed"]).first()
     sides = pd.concat([side.reset_index().assign(side=name) for name, side in zip(names, tables, strict=True)])

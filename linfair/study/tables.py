@@ -22,10 +22,9 @@ def one_teacher(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     by = [name for name in _ORIGINAL if name in table]
     if table.empty or "teacher" not in table or table.groupby(by, dropna=False)["teacher"].nunique().max() <= 1:
         return table, []
-    arms = table.drop_duplicates([*by, "teacher", "method", "arm", "budget"])
-    counts = arms.groupby([*by, "teacher"], dropna=False).agg(arms=("arm", "size"), device=("device", "first"))
-    counts = counts.reset_index().sort_values(["arms", "teacher"], ascending=[False, True])
-    lines = []
+    arms = table.drop_duplicates([*by, "teacher", "method", "arm", "budget"]).groupby([*by, "teacher"], dropna=False)
+    counts = arms.agg(arms=("arm", "size"), device=("device", "first")).reset_index()
+    counts, lines = counts.sort_values(["arms", "teacher"], ascending=[False, True]), []
     for names, part in counts.groupby(by, dropna=False):
         if len(part) > 1:
             seed = ", ".join(f"{name} {value}" for name, value in zip(by, names, strict=True) if name != "width")
@@ -36,11 +35,7 @@ def one_teacher(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
 
 
 def check_teachers(table: pd.DataFrame) -> None:
-    """Refuse rows in which a seed has several original networks.
-
-    Raises:
-        ValueError: Names one such seed and the digests.
-    """
+    """Refuse rows in which a seed has several original networks."""
     by = [name for name in _ORIGINAL if name in table]
     if "teacher" not in table or not by:
         return
@@ -59,10 +54,9 @@ def finished(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def by_role(table: pd.DataFrame) -> pd.DataFrame:
-    """Pool groups into majority and minority, every image counted once: `group_name` becomes the role.
+    """Pool groups into majority and minority, every image and every shared row counted once.
 
-    Rows that several methods share, those of the original networks, count once too. The groups' diagnostics are left
-    out, and so are seeds that diverged; what belongs to the whole network, as its distance, stays.
+    `group_name` becomes the role. The groups' diagnostics and seeds that diverged are left out.
     """
     table = finished(table).drop(columns=[*DIAGNOSTICS, "multiplier", "multipliers"], errors="ignore").drop_duplicates()
     by = [name for name in table.columns if name not in _PER_GROUP]
@@ -77,13 +71,10 @@ def overall(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def drops(table: pd.DataFrame) -> pd.DataFrame:
-    """Add each row's accuracy drop against the same seed's original network.
+    """Add each row's accuracy drop against the same seed's original network; seeds that diverged are left out.
 
     Adds `original` (its accuracy), `drop` in points, 100 (original - accuracy), and `relative_drop` in per cent,
-    100 (original - accuracy) / original, nan where the original accuracy is 0. Seeds that diverged are left out.
-
-    Raises:
-        ValueError: If a seed's original network is missing, or arms of different teachers are mixed.
+    100 (original - accuracy) / original, nan where the original accuracy is 0.
     """
     table = finished(table)
     check_teachers(table)
@@ -98,12 +89,12 @@ def drops(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def over_seeds(table: pd.DataFrame, column: str, by: list[str]) -> pd.DataFrame:
-    """Mean of a column over seeds with its 95 % t interval: columns `by`, n_seeds, mean, low, high.
+    """Mean of a column over the seeds that have a value, with its 95 % t interval (nan for one seed).
 
-    A seed without a value does not count; the interval of one seed is nan.
+    Returns:
+        A table with the columns `by`, n_seeds, mean, low, high.
     """
-    twice = table.duplicated([*by, "seed"])
-    if twice.any():
+    if (twice := table.duplicated([*by, "seed"])).any():
         raise ValueError(f"several rows of one seed for {table.loc[twice, by].iloc[0].to_dict()}: add a column to {by}")
     rows = []
     for names, part in table.groupby(by, sort=False, dropna=False)[column]:
@@ -113,8 +104,13 @@ def over_seeds(table: pd.DataFrame, column: str, by: list[str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*by, "n_seeds", "mean", "low", "high"])
 
 
-SCALES = ("points", "relative", "ratio", "difference")
-"""Scales of `paired`."""
+SCALES = {
+    "points": lambda a, b: 100 * (a - b),
+    "relative": lambda a, b: 100 * (a - b) / b.where(b > 0),
+    "ratio": lambda a, b: np.log(a.where(a > 0) / b.where(b > 0)),
+    "difference": lambda a, b: a - b,
+}
+"""Scales of `paired`, of an arm's value and another's."""
 
 
 def paired(
@@ -139,18 +135,15 @@ def paired(
         quantity: A column.
         arm: Whose value; `original` has budget 1 alone.
         against: The arm compared with. The original network's value counts at every budget.
-        scale: One of `SCALES`. Means are taken of logarithms for a ratio; `exp` turns them into one.
+        scale: One of `SCALES`; `exp` turns the mean of a `ratio` into one.
         split: Which split.
         pooled: `group`, `role` (majority and minority) or `all`. Accuracies are pooled by images, other quantities are
             means over groups.
         beside: `majority` takes the same number of the majority off: a difference of differences.
 
     Returns:
-        Columns budget, seed, group_name, role, n_train, value, without rows that lack either side or a value (relative
-        to 0, a ratio with 0); seeds that diverged are left out.
-
-    Raises:
-        ValueError: For another word, a missing arm or column, or several rows for one number.
+        Columns budget, seed, group_name, role, n_train, value; without rows that lack either side or a value, and
+        without seeds that diverged.
     """
     if scale not in SCALES or pooled not in ("group", "role", "all") or beside not in ("", "majority"):
         raise ValueError(
@@ -165,9 +158,7 @@ def paired(
             raise ValueError(f"no rows of arm {name!r} on split {split!r}; there are {there or 'none'}")
     if quantity not in rows:
         raise ValueError(f"the rows have no column {quantity!r}; they have {', '.join(rows.columns)}")
-    check_teachers(rows[rows["arm"].isin([arm, against])])
-    names = ["arm", "budget", "seed", "group_name", "role", "n_train", "n", quantity]
-    rows = rows.loc[rows["arm"].isin([arm, against]), names]
+    check_teachers(rows := rows[rows["arm"].isin([arm, against])])
     found = _compared(_pooled(rows, quantity, pooled), arm, against, scale)
     if beside:
         majority = _compared(_pooled(rows, quantity, "role"), arm, against, scale)
@@ -180,8 +171,7 @@ def paired(
 def _pooled(rows: pd.DataFrame, quantity: str, pooled: str) -> pd.DataFrame:
     """A row per arm, budget, seed and group, role or all: `value`, role, n_train; several of one group are refused."""
     by = ["arm", "budget", "seed", "group_name", "role"]
-    rows = rows.dropna(subset=[quantity])
-    rows = rows.assign(**{quantity: rows[quantity].astype(float)})
+    rows = rows[[*by, "n_train", "n", quantity]].dropna(subset=[quantity]).astype({quantity: float})
     if rows.duplicated(by).any():
         raise ValueError("several rows of one arm, budget, seed and group: select one data set, network and method")
     if pooled != "group":
@@ -203,14 +193,7 @@ def _compared(values: pd.DataFrame, arm: str, against: str, scale: str) -> pd.Da
         found = found.merge(reference[[*on, "reference"]], on=on, validate="many_to_one")
     else:
         found = found.assign(reference=1.0 if scale == "ratio" else 0.0)
-    a, b = found["value"], found["reference"]
-    computed = {
-        "points": lambda: 100 * (a - b),
-        "relative": lambda: 100 * (a - b) / b.where(b > 0),
-        "ratio": lambda: np.log(a.where(a > 0) / b.where(b > 0)),
-        "difference": lambda: a - b,
-    }[scale]()
-    found = found.assign(value=computed).dropna(subset=["value"])
+    found = found.assign(value=SCALES[scale](found["value"], found["reference"])).dropna(subset=["value"])
     return found[["budget", "seed", "group_name", "role", "n_train", "value"]]
 
 
@@ -232,9 +215,6 @@ def disparity(table: pd.DataFrame, *, split: str, column: str = "relative_drop")
 
     Takes rows of `drops(by_role(...))` and gives a row per (budget, of) with `of` = `plain`, `control` or `plain minus
     control`. The difference is taken within a seed, then averaged.
-
-    Raises:
-        ValueError: If several methods, networks or data sets are mixed.
     """
     part = table[(table["split"] == split) & (table["arm"] != "original")]
     if part.duplicated(["budget", "seed", "arm", "group_name"]).any():

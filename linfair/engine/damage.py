@@ -2,7 +2,9 @@
 
 import hashlib
 import io
+import itertools
 import json
+import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +13,7 @@ import pandas as pd
 import pyarrow
 import pyarrow.parquet
 import torch
+from fsspec import AbstractFileSystem
 
 
 class DamagedFile(UserWarning):
@@ -81,22 +84,16 @@ def filled(model: torch.nn.Module, tensors: Mapping[str, torch.Tensor]) -> torch
     return model
 
 
-def set_aside(path: Path, problem: str) -> None:
-    """Give a file another name, `FILE.damaged-1`, and say so; one that cannot be renamed stays."""
-    number = 1
-    while (new := path.with_name(f"{path.name}.damaged-{number}")).exists():
-        number += 1
+def set_aside(path: str | Path, problem: str, system: AbstractFileSystem | None = None) -> None:
+    """Give a file another name, `FILE.damaged-1`, and say so in one line; one that cannot be renamed stays."""
+    exists, move = (os.path.exists, os.replace) if system is None else (system.exists, system.mv)
+    number = next(number for number in itertools.count(1) if not exists(f"{path}.damaged-{number}"))
     try:
-        path.replace(new)
+        move(str(path), f"{path}.damaged-{number}")
+        what = f"set aside as {str(path).rpartition('/')[2]}.damaged-{number}"
     except FileNotFoundError:  # another process was faster
         return
     except OSError as error:
-        say_damaged(str(path), problem, f"it cannot be set aside ({error})")
-        return
-    say_damaged(str(path), problem, f"set aside as {new.name}")
-
-
-def say_damaged(path: str, problem: str, what: str) -> None:
-    """Warn of a damaged file in one line."""
+        what = f"it cannot be set aside ({error})"
     line = " ".join(f"{path} {problem[:300]}; {what}, computed anew where it is needed".split())
-    warnings.warn(line, DamagedFile, stacklevel=4)
+    warnings.warn(line, DamagedFile, stacklevel=3)

@@ -19,6 +19,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import nn
@@ -28,11 +29,11 @@ from linfair.engine.damage import filled
 from linfair.engine.store import ResultStore, key, weights_digest
 from linfair.ensemble import Ensemble
 from linfair.linearizers import control, finetune
-from linfair.linearizers.record import LinearizedModel, budget_units, record
+from linfair.linearizers.record import LinearizedModel, budget_units
 from linfair.linearizers.registry import find
 from linfair.mitigation import PLAIN, resolve
 from linfair.models import build
-from linfair.resume import resumable
+from linfair.resume import resumable, under, weights_of
 from linfair.training import Data, Schedule, TrainingDiverged, fit, supervised, threads
 
 _TOLD = ("epochs", "steps", "configurations", "finetuning", "diverged")
@@ -40,20 +41,12 @@ _TOLD = ("epochs", "steps", "configurations", "finetuning", "diverged")
 
 @dataclass(frozen=True)
 class Teacher:
-    """A trained network (or ensemble), and what it is known by.
+    """A trained network (or ensemble), and what it is known by."""
 
-    Attributes:
-        model: The network, without gates, in evaluation mode.
-        digest: Of its weights.
-        computes: Of what it computes (`linfair.audit.behaviour`), for a network whose code is a user's.
-        loss: Last training loss of each member; nan where it was not trained here.
-        seconds: Of its training.
-    """
-
-    model: nn.Module
-    digest: str
-    computes: str = ""
-    loss: tuple[float, ...] = (math.nan,)
+    model: nn.Module  #: Without gates, in evaluation mode
+    digest: str  #: Of its weights
+    computes: str = ""  #: Digest of what it computes (`linfair.audit.behaviour`), for a network whose code is a user's
+    loss: tuple[float, ...] = (math.nan,)  #: Last training loss of each member; nan where it was not trained here
     seconds: float = 0.0
 
 
@@ -65,34 +58,24 @@ class Path:
     options: object
     records: list[LinearizedModel]
     name: str
-    seconds: float
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
 class Student:
-    """A record after fine-tuning.
-
-    Attributes:
-        record: With the fine-tuned network. One that diverged has the weights it started from, and `diverged` says so.
-        name: Of the stage.
-        seconds: Of its training.
-        said: What `TrainingDiverged` said, or empty.
-        read: It was in the store.
-    """
+    """A record after fine-tuning; one that diverged has the weights it started from, and its `diverged` says so."""
 
     record: LinearizedModel
     name: str
-    seconds: float
-    said: str = ""
-    read: bool = False
+    seconds: float = 0.0
+    said: str = ""  #: What `TrainingDiverged` said
+    read: bool = False  #: It was in the store
 
 
 class Stages:
     """The stages of one data set, or of one for each seed of an ensemble, over one store.
 
-    Attributes:
-        before: Called with a stage's name (`base`, `path`, `finetune`) before it is trained. It may raise to stop
-            there; what is finished stays.
+    `before` is called with the name of a stage (`base`, `path`, `finetune`) before it is trained; it may raise to stop.
 
     Args:
         data: A data set, or one for each seed.
@@ -119,6 +102,21 @@ class Stages:
         self.threads = count or torch.get_num_threads()
         self.keep, self.progress = keep, progress
         self.before: Callable[[str], None] = lambda stage: None
+
+    def _stage(self, stage: str, name: str, read: Callable, train: Callable, *, keep: bool = True) -> Any:
+        """What `read` makes of a stage's checkpoint, or what `train` returns beside the tensors and notes for one."""
+
+        def load(tensors: dict, notes: dict) -> object:
+            return replace(read(tensors, notes), seconds=float(notes["seconds"]))
+
+        if keep and (found := self.store.load(name, load)) is not None:
+            return found
+        self.before(stage)
+        with threads(self.threads), resumable(self.store, name=name) as watch:
+            made, tensors, notes = train()
+        if keep:
+            self.store.save(name, tensors, notes | {"seconds": watch.seconds})
+        return replace(made, seconds=watch.seconds)
 
     @cached_property
     def content(self) -> list[str]:
@@ -159,20 +157,16 @@ class Stages:
             model = filled(self.untrained(network, **how), tensors)
             if weights_digest(model) != notes["digest"]:
                 raise ValueError("does not hold the weights that its notes name")
-            loss = _listed(notes["loss"], len(self.seeds), float)
-            return Teacher(model.eval(), notes["digest"], "", loss, float(notes["seconds"]))
+            return Teacher(model.eval(), notes["digest"], "", _listed(notes["loss"], len(self.seeds), float))
 
-        if (found := self.store.load(name, read)) is not None:
-            return found
-        self.before("base")
-        model = self.untrained(network, **how)
-        options = {"seeds": self.seeds, "stage": "base", "label": "base training", "progress": self.progress}
-        with threads(self.threads), resumable(self.store, name=name) as stage:
+        def train() -> tuple[Teacher, dict, dict]:
+            model = self.untrained(network, **how)
+            options = {"seeds": self.seeds, "stage": "base", "label": "base training", "progress": self.progress}
             history = fit(model, self.data, supervised, schedule, parts=(), **options)
-        found = Teacher(model.eval(), weights_digest(model), "", tuple(history[-1]["loss"]), stage.seconds)
-        notes = {"seconds": found.seconds, "loss": found.loss, "digest": found.digest}
-        self.store.save(name, model.state_dict(), notes)
-        return found
+            found = Teacher(model.eval(), weights_digest(model), "", tuple(history[-1]["loss"]))
+            return found, model.state_dict(), {"loss": found.loss, "digest": found.digest}
+
+        return self._stage("base", name, read, train)
 
     def path_name(
         self, digest: str, method: str, budgets: Sequence[float], options: object, *, computes: str = ""
@@ -206,59 +200,36 @@ class Stages:
         return replace(found, method="control", records=[replace(one, method="control") for one in found.records])
 
     def _path(
-        self,
-        teacher: Teacher,
-        method: str,
-        options: object,
-        budgets: Sequence[float],
-        name: str,
-        run: Callable[[], list[LinearizedModel]],
+        self, teacher: Teacher, method: str, options: object, budgets: Sequence[float], name: str, run: Callable
     ) -> Path:
         reduction = find(method).reduction
 
         def read(tensors: dict, notes: dict) -> Path:
-            switched, parts, records = reduction.install(teacher.model, self.sets[0].input_shape), {}, []
-            for place, value in tensors.items():
-                number, _, tensor = place.partition("/")
-                parts.setdefault(number, {})[tensor] = value
-            if len(parts) != len(budgets):
-                raise ValueError(f"holds {len(parts)} networks, not {len(budgets)}")
+            switched, records = reduction.install(teacher.model, self.sets[0].input_shape), []
+            if (count := len({place.partition("/")[0] for place in tensors})) != len(budgets):
+                raise ValueError(f"holds {count} networks, not {len(budgets)}")
             for number, budget in enumerate(budgets):
                 told = _told({name: notes[name][number] for name in _TOLD}, len(self.seeds))
-                model = reduction.fixed(filled(copy.deepcopy(switched), parts[str(number)]))
-                single, units = not isinstance(model, Ensemble), budget_units(budget, reduction.total(model))
-                networks = [model] if single else model.networks()
-                one = record(
-                    method,
-                    budget,
-                    units,
-                    networks,
-                    told["epochs"],
-                    notes["history"],
-                    single=single,
-                    reduction=reduction,
-                )
-                records.append(replace(one, **told))
-            return Path(method, options, records, name, float(notes["seconds"]))
+                model = reduction.fixed(filled(copy.deepcopy(switched), under(tensors, str(number))))
+                units, masks = budget_units(budget, reduction.total(model)), reduction.masks(model)
+                about = {"history": notes["history"], "reduction": reduction} | told
+                records.append(LinearizedModel(method, budget, units, model, masks, **about))
+            return Path(method, options, records, name)
 
-        if (found := self.store.load(name, read)) is not None:
-            return found
-        self.before("path")
-        with threads(self.threads), resumable(self.store, name=name) as stage:
+        def train() -> tuple[Path, dict, dict]:
             records = run()
-        notes = {told: [getattr(one, told) for one in records] for told in _TOLD}
-        notes |= {"seconds": stage.seconds, "history": records[0].history}
-        tensors = {f"{n}/{k}": v for n, one in enumerate(records) for k, v in one.model.state_dict().items()}
-        self.store.save(name, tensors, notes)
-        return Path(method, options, records, name, stage.seconds)
+            notes = {told: [getattr(one, told) for one in records] for told in _TOLD}
+            tensors = weights_of({str(number): one.model for number, one in enumerate(records)})
+            return Path(method, options, records, name), tensors, notes | {"history": records[0].history}
+
+        return self._stage("path", name, read, train)
 
     def student(
         self, teacher: Teacher, one: LinearizedModel, schedule: Schedule, mitigation: str | object | None = None
     ) -> Student:
         """A record fine-tuned: plainly, or under a mitigation (its name, or options).
 
-        Raises:
-            TrainingDiverged: If a single network does without a mitigation; with one, the student says so.
+        A single network that diverges without a mitigation raises `TrainingDiverged`; with one, the student says so.
         """
         options = resolve(mitigation)
         plain = options.name == PLAIN
@@ -270,34 +241,26 @@ class Stages:
             fate = _told({told: notes[told] for told in ("diverged", "finetuning")}, len(self.seeds))
             model = filled(copy.deepcopy(one.model), tensors)
             tuned = replace(one, model=model, mitigation=None if plain else options, **fate)
-            return Student(tuned, name, float(notes["seconds"]), notes["said"], read=True)
+            return Student(tuned, name, said=notes["said"], read=True)
 
-        if self.keep and (found := self.store.load(name, read)) is not None:
-            return found
-        self.before("finetune")
-        how = {"seeds": self.seeds, "schedule": schedule, "mitigation": options, "progress": self.progress}
-        said = ""
-        with threads(self.threads), resumable(self.store, name=name) as stage:
+        def train() -> tuple[Student, dict, dict]:
+            how = {"seeds": self.seeds, "schedule": schedule, "mitigation": options, "progress": self.progress}
             try:
-                tuned = finetune(one, teacher.model, self.data, **how)
+                tuned, said = finetune(one, teacher.model, self.data, **how), ""
             except TrainingDiverged as error:
                 if plain or len(self.seeds) > 1:
                     raise
                 tuned, said = replace(one, mitigation=options, diverged=(0,)), str(error)
-        if self.keep:
-            notes = {"seconds": stage.seconds, "diverged": tuned.diverged, "finetuning": tuned.finetuning, "said": said}
-            self.store.save(name, tuned.model.state_dict(), notes)
-        return Student(tuned, name, stage.seconds, said)
+            notes = {"diverged": tuned.diverged, "finetuning": tuned.finetuning, "said": said}
+            return Student(tuned, name, said=said), tuned.model.state_dict(), notes
+
+        return self._stage("finetune", name, read, train, keep=self.keep)
 
 
 def machine(device: str, count: int) -> dict[str, object]:
     """What decides how this machine rounds."""
-    cpu = device == "cpu"
-    return {
-        "torch": torch.__version__,
-        "threads": count if cpu else 0,
-        "processor": torch.backends.cpu.get_cpu_capability() if cpu else "",
-    }
+    where = (count, torch.backends.cpu.get_cpu_capability()) if device == "cpu" else (0, "")
+    return {"torch": torch.__version__} | dict(zip(("threads", "processor"), where, strict=True))
 
 
 def settings_of(options: object) -> dict[str, object]:
@@ -318,11 +281,7 @@ def _told(notes: dict[str, object], members: int) -> dict[str, object]:
 
 
 def _listed(values: list, length: int, kind: Callable[[object], object]) -> tuple:
-    """A note as a tuple.
-
-    Raises:
-        ValueError: If it has another length, or an entry is of another kind.
-    """
+    """A note as a tuple, if it has that length."""
     if not isinstance(values, list) or len(values) != length:
         raise ValueError(f"has the note {values!r}, not a list of {length}")
     return tuple(map(kind, values))

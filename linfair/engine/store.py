@@ -26,15 +26,7 @@ from fsspec.implementations.local import LocalFileSystem
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from linfair.engine.damage import (
-    MARK,
-    checked_rows,
-    rows_digest,
-    say_damaged,
-    set_aside,
-    tensors_digest,
-    unlike_digest,
-)
+from linfair.engine.damage import MARK, checked_rows, rows_digest, set_aside, tensors_digest, unlike_digest
 from linfair.linearizers.registry import ALIASES
 from linfair.paths import cache_folder, whole
 
@@ -43,29 +35,19 @@ from linfair.paths import cache_folder, whole
 def code_hash() -> str:
     """SHA-256 (12 hex digits) over the modules that decide a result: a change in them starts a fresh cache."""
     package = Path(__file__).parent.parent
-    core = ("activation", "callsites", "device", "gates", "functional", "nonlinear", "masks", "ensemble", "models")
-    core += ("gradients", "options", "precision", "resume", "schedule", "training", "divergence")
+    names = ["activation", "callsites", "device", "gates", "functional", "nonlinear", "masks", "ensemble", "models"]
+    names += ["gradients", "options", "precision", "resume", "schedule", "training", "divergence"]
     measured = ("accuracy", "curvature", "distance", "gradients", "margin", "measure", "risk")
-    flat = [package / f"{name}.py" for name in core] + [package / "metrics" / f"{name}.py" for name in measured]
-    folders = [path for name in ("data", "linearizers", "mitigation") for path in sorted((package / name).glob("*.py"))]
-    folders = [path for path in folders if path.stem not in ("choose", "counts", "notes", "sheets", "torchvision")]
-    files = [
-        *flat,
-        *folders,
-        package / "engine" / "stages.py",
-        *(package / "study" / f"{name}.py" for name in ("arms", "cell", "grids")),
-    ]
+    names += [*(f"metrics/{name}" for name in measured), "engine/stages", "study/arms", "study/cell", "study/grids"]
+    files = [path for name in ("data", "linearizers", "mitigation") for path in sorted((package / name).glob("*.py"))]
+    files = [path for path in files if path.stem not in ("choose", "counts", "notes", "sheets", "torchvision")]
+    files += [package / f"{name}.py" for name in names]
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
 
 
 def key(settings: dict[str, object]) -> str:
     """SHA-256 (16 hex digits) of settings, by their JSON form."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:16]
-
-
-def is_key(name: str) -> bool:
-    """Whether a name was made by `key`: the tables of arms have such names."""
-    return re.fullmatch("[0-9a-f]{16}", name) is not None
 
 
 def weights_digest(model: torch.nn.Module) -> str:
@@ -102,11 +84,8 @@ class Tables:
     """Result tables in a folder, or at any fsspec address (`s3://...`, `memory://...`): one Parquet file a name.
 
     A damaged file is named, set aside and counts as missing. A table that carries a digest must match it. A table
-    without one, written by an older linfair or another tool, is damaged where its name is an arm's (`is_key`); under
-    any other name, as those of `book/results`, it is read as it is.
-
-    Args:
-        place: A folder, `file://` included, or an fsspec address.
+    without one, written by an older linfair or another tool, is damaged where its name is an arm's, made by `key`;
+    under any other name, as those of `book/results`, it is read as it is.
     """
 
     def __init__(self, place: str | Path) -> None:
@@ -123,17 +102,13 @@ class Tables:
         return [name.removesuffix(".parquet") for name in self._files() if name.endswith(".parquet")]
 
     def read(self, name: str, *, strict: bool | None = None) -> pd.DataFrame | None:
-        """The rows stored under a name; None if there are none, or they are damaged.
-
-        Args:
-            name: Name of the table.
-            strict: A table without a digest is damaged; None asks that of names of arms only.
-        """
+        """The rows stored under a name; None if there are none, or they are damaged (`strict`: have no digest)."""
         try:
             content = self.system.cat_file(f"{self.root}/{name}.parquet")
         except FileNotFoundError:
             return None
-        problem, rows = checked_rows(name, content, strict=is_key(name) if strict is None else strict)
+        strict = re.fullmatch("[0-9a-f]{16}", name) is not None if strict is None else strict
+        problem, rows = checked_rows(name, content, strict=strict)
         if problem:
             self.set_aside(name, problem)
         if rows is not None and "method" in rows and rows["method"].isin(ALIASES).any():
@@ -145,35 +120,27 @@ class Tables:
         marked = rows.copy(deep=False)
         arrow = pyarrow.Table.from_pandas(rows, preserve_index=False)
         marked.attrs = rows.attrs | {MARK: {"name": name, "sha256": rows_digest(name, arrow)}}
-        if self.folder is None:
-            content = io.BytesIO()
-            marked.to_parquet(content, index=False)
-            self.put(f"{name}.parquet", content.getvalue())
-            return f"{self.place}/{name}.parquet"
-        path = self.folder / f"{name}.parquet"
-        with room(path), whole(path) as part:
-            marked.to_parquet(part, index=False)
-        return str(path)
+        self._put(file := f"{name}.parquet", lambda part: marked.to_parquet(part, index=False))
+        return self._path(file)
 
     def set_aside(self, name: str, problem: str) -> None:
         """Give a table that is no result another name, `NAME.parquet.damaged-1`, and say why."""
-        file = f"{name}.parquet"
-        if self.folder is not None:
-            set_aside(self.folder / file, problem)
-            return
-        number = 1
-        while self.system.exists(f"{self.root}/{file}.damaged-{number}"):
-            number += 1
-        self.system.mv(f"{self.root}/{file}", f"{self.root}/{file}.damaged-{number}")
-        say_damaged(f"{self.place}/{file}", problem, f"set aside as {file}.damaged-{number}")
+        set_aside(self._path(f"{name}.parquet"), problem, None if self.folder else self.system)
 
     def put(self, file: str, content: bytes) -> None:
         """Write a small file beside the tables."""
+        self._put(file, lambda part: part.write_bytes(content) if self.folder else part.write(content))
+
+    def _path(self, file: str) -> str:
+        return str(self.folder / file) if self.folder else f"{self.place}/{file}"
+
+    def _put(self, file: str, write: Callable[[Path | io.BytesIO], object]) -> None:
         if self.folder is None:
-            self.system.pipe_file(f"{self.root}/{file}", content)
+            write(content := io.BytesIO())
+            self.system.pipe_file(f"{self.root}/{file}", content.getvalue())
             return
         with room(self.folder / file), whole(self.folder / file) as part:
-            part.write_bytes(content)
+            write(part)
 
     def drop(self, file: str) -> None:
         """Remove such a file, if there is one."""
@@ -190,9 +157,7 @@ class Tables:
 class ResultStore:
     """Result tables (Parquet) and checkpoints (safetensors); every file appears whole or not at all.
 
-    Attributes:
-        folder: Where checkpoints lie, in `checkpoints`.
-        results: Where tables lie: a folder or fsspec address; None is `results` in the folder.
+    Checkpoints lie in `checkpoints` in the folder; tables in `results`, a folder or fsspec address, or there as well.
     """
 
     folder: Path
@@ -221,20 +186,17 @@ class ResultStore:
 
         A checkpoint that does not match its digest, or of which nothing can be built, is set aside.
         """
-        path = self._checkpoint(name)
-        if not path.exists():
-            return None
         try:
-            with safe_open(path, framework="pt") as file:
+            with safe_open(self._checkpoint(name), framework="pt") as file:
                 about = file.metadata() or {}
                 tensors = {tensor: file.get_tensor(tensor) for tensor in file.keys()}  # noqa: SIM118
             if problem := unlike_digest(name, tensors, about):
                 raise ValueError(problem)
             return build(tensors, json.loads(about["notes"]))
-        except FileNotFoundError:  # another process has set it aside, or removed it
+        except FileNotFoundError:
             return None
         except Exception as error:  # bytes that were flipped can make a reader raise anything
-            self.set_aside(name, f"cannot be read ({error})")
+            set_aside(self._checkpoint(name), f"cannot be read ({error})")
             return None
 
     def save(self, name: str, tensors: Mapping[str, torch.Tensor], notes: Mapping[str, object]) -> None:
@@ -248,10 +210,6 @@ class ResultStore:
     def discard(self, name: str) -> None:
         """Remove a checkpoint, if there is one."""
         self._checkpoint(name).unlink(missing_ok=True)
-
-    def set_aside(self, name: str, problem: str) -> None:
-        """Give a checkpoint that cannot be used another name, `NAME.safetensors.damaged-1`, and say why."""
-        set_aside(self._checkpoint(name), problem)
 
     def _checkpoint(self, name: str) -> Path:
         return self.folder / "checkpoints" / f"{name}.safetensors"

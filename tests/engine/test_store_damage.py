@@ -319,6 +319,6 @@ def test_a_damaged_file_that_cannot_be_renamed_is_said_and_not_used(
     def refuse(*_: object) -> None:
         raise PermissionError("read-only")
 
-    monkeypatch.setattr(Path, "replace", refuse)
+    monkeypatch.setattr("os.replace", refuse)
     with pytest.warns(DamagedFile, match=r"cannot be set aside \(read-only\)"):
         assert store.load(path.stem) is None

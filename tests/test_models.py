@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from linfair import gates
 from linfair.data.torchvision import torchvision
-from linfair.linearizers.stages import stage_units
+from linfair.linearizers.configurations import stage_units
 from linfair.models import NETWORKS, VGG, WideResNet, build
 
 IMAGE = (3, 32, 32)

@@ -6,8 +6,8 @@ from dataclasses import fields, is_dataclass
 
 from linfair import gates
 from linfair.linearizers import LINEARIZERS
+from linfair.linearizers.configurations import stage_units
 from linfair.linearizers.registry import Linearizer
-from linfair.linearizers.stages import stage_units
 from linfair.mitigation.registry import MITIGATIONS, Mitigation
 from linfair.models import NETWORKS, build
 

@@ -1,16 +1,45 @@
-"""Configurations of DeepReDuce: which stages of a network lose all their ReLUs, and whether the others are thinned."""
+"""Stages of a network, and DeepReDuce's configurations: which of them lose all their ReLUs, are the others thinned."""
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import groupby
 
 import torch
 from torch import Tensor, nn
 
 from linfair import gates
-from linfair.linearizers.stages import stages
+from linfair.ensemble import Ensemble, member_of
 from linfair.models import build
+
+
+def stages(model: nn.Module) -> list[list[str]]:
+    """The sites of a gated network by stage, in order: the groups of ReLU sites that DeepReDuce removes together.
+
+    linfair's convolutional networks name their stages. In any other network a stage is a run of sites of one spatial
+    size (feature maps), or a single site (features).
+
+    >>> from linfair.models import build
+    >>> [len(s) for s in stages(gates.install(build("resnet18", (1, 8, 8), 2, width=4), (1, 8, 8)))]
+    [4, 4, 4, 4]
+    """
+    stacked = isinstance(model, Ensemble)
+    found = gates.sites(model.network if stacked else model)
+
+    def stage(item: tuple[int, str]) -> object:
+        number, site = item
+        named = re.match(r"stages\.(\d+)\.", site)
+        return int(named[1]) if named else tuple(found[site].alpha.shape[stacked + 1 :]) or number
+
+    return [[site for _, site in run] for _, run in groupby(enumerate(found), key=stage)]
+
+
+def stage_units(model: nn.Module) -> list[int]:
+    """ReLU units of each stage (of one member)."""
+    network = member_of(model, 0)
+    found = gates.sites(network)
+    return [sum(found[site].alpha.numel() for site in stage) for stage in stages(network)]
 
 
 @dataclass(frozen=True, order=True)
@@ -38,13 +67,8 @@ class Configuration:
 
     def units(self, model: nn.Module) -> dict[str, Tensor]:
         """The kept units of one network, a boolean tensor per site."""
-        groups, found, kept = stages(model), gates.sites(model), {}
-        if any(number > len(groups) for number in self.culled):
-            count = len(groups)
-            raise ValueError(
-                f"this network has {count} stages, {self} culls another one; name stages from 1 to {count}"
-            )
-        for number, group in enumerate(groups, start=1):
+        found, kept = gates.sites(model), {}
+        for number, group in enumerate(stages(model), start=1):
             for position, site in enumerate(group):
                 stays = number not in self.culled and not (self.thinned and position % 2 == 1)
                 kept[site] = torch.full(found[site].alpha.shape, stays)
@@ -62,26 +86,19 @@ PAPER_CONFIGURATIONS = ("2,3", "1", "1,4", "1,3", "1,3,4", "1,2", "1,2,4", "1,2,
 def kept_counts(model: nn.Module, configurations: Sequence[str]) -> dict[Configuration, int]:
     """The units that each configuration of a fixed list (`"1,4"`, `"1,4+thin"`) keeps in a gated network, descending.
 
-    Raises:
-        ValueError: If the list is empty, a configuration culls a stage that is not there, or two keep equally many
-            units: a ReLU budget could not tell them apart.
+    An empty list is refused, a stage that is not there, and two that keep equally many units.
     """
     if not configurations:
         raise ValueError("configurations is an empty list; name at least one, for example '1,4'")
     listed = list(dict.fromkeys(map(Configuration.parse, configurations)))
     there = possible(model, listed)
-    if len(there) < len(listed):
-        missing = " / ".join(str(one) for one in listed if one not in there)
+    if missing := " / ".join(str(one) for one in listed if one not in there):
         others = f"of the list it can have {' / '.join(map(str, there))}" if there else "it can have none of the list"
-        raise ValueError(
-            f"this network has {len(stages(model))} stages, configuration {missing} culls another one; {others}"
-        )
+        count = len(stages(model))
+        raise ValueError(f"this network has {count} stages, configuration {missing} culls another one; {others}")
     counts = {one: one.count(model) for one in listed}
-    alike: dict[int, list[str]] = {}
-    for one, count in counts.items():
-        alike.setdefault(count, []).append(str(one))
-    if len(alike) < len(counts):
-        same = "; ".join(f"{' / '.join(names)} ({count:,})" for count, names in alike.items() if len(names) > 1)
+    alike = {count: [str(one) for one in listed if counts[one] == count] for count in counts.values()}
+    if same := "; ".join(f"{' / '.join(names)} ({count:,})" for count, names in alike.items() if len(names) > 1):
         raise ValueError(
             f"some configurations keep equally many units in this network, and a ReLU budget cannot tell them apart: "
             f"{same}; leave all but one of each out"
@@ -102,9 +119,6 @@ def fixed_list(
     """What a fixed list of configurations keeps: (configuration, kept units, all units), most units first.
 
     The network is given by name, the shape of one input and its width, None for the full one.
-
-    Raises:
-        ValueError: If the network cannot have one of them, or two keep equally many.
 
     >>> fixed_list("resnet18", (3, 32, 32), None, ("1,4", "2,3"))
     (('2,3', 294912, 491520), ('1,4', 196608, 491520))

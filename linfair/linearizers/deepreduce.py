@@ -8,10 +8,8 @@ trained for every k, and its criticality
 
 orders the stages. The candidates cull the least critical stage, the two least critical, and so on, each with and
 without thinning; those on the Pareto front of validation accuracy against units are kept, and a budget takes the
-nearest of them. The search differs from seed to seed, so that seeds may average different networks.
-
-The paper (Das et al., ICML 2024) reports eight *fixed* configurations, `PAPER_CONFIGURATIONS`: of ResNet18 at 32x32
-they keep 294,912 to 32,768 of 491,520 units. A fixed list has no budgets of its own: they are the shares it keeps.
+nearest of them. Seeds may differ in what is found. The paper (Das et al., ICML 2024) reports eight *fixed*
+configurations, `PAPER_CONFIGURATIONS`, whose budgets are the shares they keep.
 
 Every training distils from the original network. It starts from the original's weights or, as in the code released with
 the paper, from fresh ones; there it is also the whole training, no fine-tuning follows, and a mitigation acts from its
@@ -28,9 +26,8 @@ from torch import nn
 
 from linfair import gates
 from linfair.ensemble import Ensemble, member_of
-from linfair.linearizers.configurations import PAPER_CONFIGURATIONS, Configuration, kept_counts
+from linfair.linearizers.configurations import PAPER_CONFIGURATIONS, Configuration, kept_counts, stages
 from linfair.linearizers.record import LinearizedModel, budget_units, check_budgets, record
-from linfair.linearizers.stages import stages
 from linfair.linearizers.starts import check_start, starting
 from linfair.masks import RELUS, Mask, apply_mask, structure_hash
 from linfair.mitigation import resolve
@@ -66,8 +63,7 @@ class DeepReDuce:
         kd_weight: Share of the distillation loss; cross entropy has the rest.
         start: Where every training starts: `teacher`, the original's weights, or `fresh` ones, as released.
         finetuning: Fine-tune afterwards as SNL does; as released, nothing follows.
-        mitigation: Name or options of a mitigation whose objective takes the place of the distillation loss in every
-            training; None is no mitigation.
+        mitigation: Name or options of a mitigation whose objective takes the place of the distillation loss.
         schedule: Training of every configuration.
         profiles: What a profile changes.
     """
@@ -89,10 +85,8 @@ class DeepReDuce:
         for text in self.configurations or ():
             Configuration.parse(text)
         if not self.temperature > 0 or not 0 <= self.kd_weight <= 1:
-            raise ValueError(
-                f"temperature must be positive and kd_weight lie in [0, 1], got temperature = {self.temperature}, "
-                f"kd_weight = {self.kd_weight}"
-            )
+            got = f"temperature = {self.temperature}, kd_weight = {self.kd_weight}"
+            raise ValueError(f"temperature must be positive and kd_weight lie in [0, 1], got {got}")
 
     def distill(self, teacher: nn.Module, data: Data) -> Distill:
         """The distillation loss of every training."""
@@ -101,8 +95,8 @@ class DeepReDuce:
     def own_training(self, budgets: int, stages: int) -> tuple[int, int]:
         """How many networks are trained, and for how many epochs each.
 
-        A fixed list trains one for each budget. A search trains 3 stages - 1: no stage kept and each alone, then
-        2 stages - 1 candidates, of which one has been trained already.
+        A fixed list trains one for each budget. A search trains no stage kept and each alone, then 2 stages - 1
+        candidates, of which one has been trained already.
 
         >>> DeepReDuce().own_training(5, stages=4)
         (11, 200)
@@ -110,16 +104,8 @@ class DeepReDuce:
         return budgets if self.configurations is not None else 3 * stages - 1, self.schedule.epochs
 
 
-RELEASED_DEEPREDUCE = DeepReDuce(
-    configurations=PAPER_CONFIGURATIONS,
-    temperature=1.0,
-    kd_weight=0.5,
-    start="fresh",
-    finetuning=False,
-    schedule=Schedule(
-        epochs=200, batch_size=512, lr=1e-3, momentum=0.9, nesterov=True, weight_decay=5e-4, decay="cosine"
-    ),
-)
+_RELEASED = {"temperature": 1.0, "kd_weight": 0.5, "start": "fresh", "finetuning": False}
+RELEASED_DEEPREDUCE = DeepReDuce(PAPER_CONFIGURATIONS, schedule=replace(_LARGE, lr=1e-3), **_RELEASED)
 """DeepReDuce as the code released with the paper trains it."""
 
 
@@ -141,28 +127,25 @@ def deepreduce(
         One record per budget, its history one row per trained configuration.
 
     Raises:
-        ValueError: For budgets that are not descending fractions, None of them without a fixed list, or a fixed list
-            that this network cannot have (see `linfair.linearizers.configurations.kept_counts`).
+        ValueError: For wrong budgets, None of them without a fixed list, or a list that this network cannot have.
         TrainingDiverged: If a training without a mitigation does. One with a mitigation is a record that says so.
     """
     options = options or DeepReDuce()
     if budgets is None and options.configurations is None:
         raise ValueError("a search needs budgets; without them, give a fixed list of configurations")
     search = _Search(teacher, data, seeds, options, progress)
-    members = range(search.members)
     if options.configurations is None:
-        budgets = check_budgets(budgets)
-        candidates = search.candidates()
-        accuracies = [search.train([candidates[m][rank] for m in members]) for rank in range(len(candidates[0]))]
-        choices = [search.pareto(candidates[m], [accuracy[m] for accuracy in accuracies]) for m in members]
+        budgets, candidates = check_budgets(budgets), search.candidates()
+        accuracies = [search.train(rank) for rank in zip(*candidates, strict=True)]
+        choices = list(map(search.pareto, candidates, zip(*accuracies, strict=True)))
     else:
         counts = kept_counts(search.one, options.configurations)
         budgets = check_budgets([count / search.total for count in counts.values()] if budgets is None else budgets)
-        choices = [list(counts) for _ in members]
+        choices = [list(counts)] * search.members
     records = []
     for budget in budgets:
         limit = budget_units(budget, search.total)
-        chosen = [min(choices[m], key=lambda one: (abs(search.count(one) - limit), search.count(one))) for m in members]
+        chosen = [min(some, key=lambda one: (abs(search.count(one) - limit), search.count(one))) for some in choices]
         search.train(chosen)
         records.append(search.record(chosen, budget, limit))
     return records
@@ -201,8 +184,7 @@ class _Search:
     def train(self, chosen: Sequence[Configuration]) -> list[float]:
         """Train one configuration for each member, if they are not yet; each member's validation accuracy."""
         if not all((member, one) in self.trained for member, one in enumerate(chosen)):
-            structure = structure_hash(self.gated)
-            masks = [Mask(one.units(self.one), structure) for one in chosen]
+            masks = [Mask(one.units(self.one), structure_hash(self.gated)) for one in chosen]
             model = apply_mask(copy.deepcopy(self.gated), masks)
             rows, diverged = self._fit(model, chosen)
             accuracy = correctness(model, self.data, "val").mean(dim=1).tolist()
@@ -246,7 +228,7 @@ class _Search:
             for at in zip(*(one.rows for one in taken), strict=False)
         ]
         fate = {"finetuning": rows, "diverged": tuple(one.diverged for one in taken)}
-        mitigation = None if self.options.mitigation is None else self.mitigation
+        mitigation = self.options.mitigation and self.mitigation
         return replace(made, configurations=tuple(map(str, chosen)), mitigation=mitigation, **fate)
 
     def order(self) -> list[list[int]]:
@@ -256,9 +238,8 @@ class _Search:
         critical = {}
         for number in numbers:
             only = Configuration(tuple(other for other in numbers if other != number))
-            gained = self.train([only] * self.members)
             size = self.count(only) ** self.options.exponent
-            critical[number] = [(a - b) / size for a, b in zip(gained, none, strict=True)]
+            critical[number] = [(a - b) / size for a, b in zip(self.train([only] * self.members), none, strict=True)]
         self.history.append({"criticality": critical})
         return [sorted(numbers, key=lambda number: critical[number][member]) for member in range(self.members)]
 

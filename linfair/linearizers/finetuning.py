@@ -57,17 +57,9 @@ def finetune(
 ) -> LinearizedModel:
     """Fine-tune the weights of a linearized network on CE + KD (T = 4), its mask frozen.
 
-    With a mitigation, the same schedule and batches, on that mitigation's objective. A mitigated member of an ensemble
-    that diverges is set back, named in the record's `diverged`, and the others go on.
-
-    Args:
-        linearized: Record of one budget; it is not changed.
-        teacher: The network it was made from.
-        data: Its data.
-        seeds: One for each member. All budgets and arms of a seed see the same batches.
-        schedule: Epochs, rates; the paper's by default.
-        mitigation: Name or options of one of `MITIGATIONS`; None is plain fine-tuning.
-        progress: Show a progress bar.
+    With a mitigation (name or options), the same schedule and batches, on that mitigation's objective. All budgets and
+    arms of a seed see the same batches. A mitigated member of an ensemble that diverges is set back, named in the
+    record's `diverged`, and the others go on.
 
     Returns:
         A record with the fine-tuned network, the rows of its fine-tuning and the mitigation's options.
@@ -117,9 +109,6 @@ def control(
 
     Returns:
         One record per budget, before fine-tuning.
-
-    Raises:
-        ValueError: If the schedule is shorter than the method's mask phase was.
     """
     source = data[0] if isinstance(teacher, Ensemble) else data
     reduction = linearized[0].reduction

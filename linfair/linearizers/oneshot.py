@@ -13,6 +13,7 @@ import copy
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -49,13 +50,11 @@ def random_scores(network: nn.Module, data: GroupedData, seed: int, options: One
 def negative_part_scores(network: nn.Module, data: GroupedData, seed: int, options: OneShot) -> Scores:
     """Mean of max(-x, 0) over the training split for each unit, x its input in evaluation mode."""
     sums: Scores = {}
-    handles = []
-    for site, gate in gates.sites(network).items():
 
-        def add(_gate: nn.Module, inputs: tuple[Tensor], site: str = site) -> None:
-            sums[site] = sums.get(site, 0) + inputs[0].clamp(max=0).double().neg().sum(0)
+    def add(site: str, _gate: nn.Module, inputs: tuple[Tensor]) -> None:
+        sums[site] = sums.get(site, 0) + inputs[0].clamp(max=0).double().neg().sum(0)
 
-        handles.append(gate.register_forward_pre_hook(add))
+    handles = [gate.register_forward_pre_hook(partial(add, site)) for site, gate in gates.sites(network).items()]
     with torch.no_grad():
         for batch in _batches(data, options.batch_size):
             network(batch.x)
@@ -79,8 +78,7 @@ def snip_scores(network: nn.Module, data: GroupedData, seed: int, options: OneSh
 
 def _batches(data: GroupedData, batch_size: int) -> Iterator[Batch]:
     source = Source(data, "train")
-    for part in torch.arange(source.n, device=source.y.device).split(batch_size):
-        yield source.take(part.unsqueeze(0))
+    return (source.take(part.unsqueeze(0)) for part in torch.arange(source.n, device=source.y.device).split(batch_size))
 
 
 def top_units(scores: Scores, count: int) -> Scores:
@@ -141,9 +139,8 @@ def one_shot(
         gated = RELUS.install(teacher, sets[0].input_shape).eval()
         networks = [gated] if single else gated.networks()
         structure, total = structure_hash(networks[0]), gates.total_units(networks[0])
-        scores = [
-            score(gates.freeze(net), one, seed, options) for net, one, seed in zip(networks, sets, seeds, strict=True)
-        ]
+        each = zip(networks, sets, seeds, strict=True)
+        scores = [score(gates.freeze(network), one, seed, options) for network, one, seed in each]
         records = []
         for budget in budgets:
             units = budget_units(budget, total)
@@ -152,8 +149,6 @@ def one_shot(
             records.append(record(name, budget, units, masked, [0] * len(masked), [], single=single))
         return records
 
-    run.__name__ = name
-    run.__doc__ = f"One-shot selection `{name}`, called like `linfair.linearizers.snl`; every budget is met exactly."
     return run
 
 

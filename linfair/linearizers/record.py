@@ -18,44 +18,23 @@ class BudgetOutOfReach(RuntimeError):
 
 @dataclass(frozen=True)
 class LinearizedModel:
-    """One ReLU budget of one method, for one network or for every member of an ensemble.
-
-    Attributes:
-        method: Name of the method.
-        budget: What was asked, a fraction of the units.
-        budget_units: The same as a count.
-        model: The network (or ensemble), its gates binary and frozen.
-        masks: One mask for each member.
-        epochs: Epochs each member had trained, the last one perhaps in part, when its mask was taken; 0 for one-shot
-            methods.
-        steps: The same as a count of steps; None where the method does not say, and masks are taken at the end of an
-            epoch.
-        history: Rows of the mask phase, shared by the budgets of one path.
-        accuracy_before: Validation accuracy of each member before fine-tuning, where it was measured.
-        accuracy_after: The same after it.
-        mitigation: Options of the mitigation it was fine-tuned with; None without.
-        finetuning: Rows of the fine-tuning: loss of each member, and what the mitigation logs (multipliers, ...).
-        diverged: For each member the epoch of fine-tuning in which it diverged, or None. A member that did is as it was
-            at the end of the epoch before: leave it out of comparisons.
-        configurations: Which layers each member keeps, in the words of a method that removes whole layers.
-        reduction: What was removed.
-    """
+    """One ReLU budget of one method, for one network or for every member of an ensemble."""
 
     method: str
-    budget: float
-    budget_units: int
-    model: nn.Module
-    masks: list[Mask]
-    epochs: tuple[int, ...]
-    history: list[dict[str, object]] = field(default_factory=list, repr=False)
-    accuracy_before: tuple[float, ...] | None = None
-    accuracy_after: tuple[float, ...] | None = None
-    mitigation: object | None = None
-    finetuning: list[dict[str, object]] = field(default_factory=list, repr=False)
-    diverged: tuple[int | None, ...] | None = None
-    steps: tuple[int, ...] | None = None
-    configurations: tuple[str, ...] | None = None
-    reduction: Reduction = RELUS
+    budget: float  #: What was asked, a fraction of the units
+    budget_units: int  #: The same as a count
+    model: nn.Module  #: The network (or ensemble), its gates binary and frozen
+    masks: list[Mask]  #: One for each member
+    epochs: tuple[int, ...]  #: Epochs each member had trained, the last one perhaps in part, when its mask was taken
+    history: list[dict[str, object]] = field(default_factory=list, repr=False)  #: Rows of the mask phase
+    accuracy_before: tuple[float, ...] | None = None  #: Of each member on validation images, before fine-tuning
+    accuracy_after: tuple[float, ...] | None = None  #: The same after it
+    mitigation: object | None = None  #: Options of the mitigation it was fine-tuned with
+    finetuning: list[dict[str, object]] = field(default_factory=list, repr=False)  #: Rows of the fine-tuning
+    diverged: tuple[int | None, ...] | None = None  #: Epoch in which a member diverged; it is as it was before that one
+    steps: tuple[int, ...] | None = None  #: `epochs` as a count of steps; None where masks are taken at an epoch's end
+    configurations: tuple[str, ...] | None = None  #: Which layers each member keeps, where whole layers are removed
+    reduction: Reduction = RELUS  #: What was removed
 
     @property
     def kept(self) -> tuple[int, ...]:
@@ -86,8 +65,7 @@ def record(
     model = networks[0] if single else Ensemble(networks)
     if steps is None and not any(epochs):
         steps = epochs
-    taken = None if steps is None else tuple(steps)
-    about = {"steps": taken, "reduction": reduction}
+    about = {"steps": None if steps is None else tuple(steps), "reduction": reduction}
     return LinearizedModel(method, budget, budget_units, model, reduction.masks(model), tuple(epochs), history, **about)
 
 

@@ -22,22 +22,13 @@ from linfair.training import Data, Distill, Schedule, correctness
 
 @dataclass(frozen=True)
 class Linearizer:
-    """One method.
-
-    Attributes:
-        name: Name it is called by.
-        summary: What it does, in one line.
-        source: Where it is from.
-        options: Dataclass of its options; its defaults are the method's own settings.
-        run: teacher, data, budgets, seeds, options, progress -> one record per budget, before fine-tuning.
-        reduction: What it removes.
-    """
+    """One method, the `source` it is from, and what it removes."""
 
     name: str
-    summary: str
+    summary: str  #: What it does, in one line
     source: str
-    options: type
-    run: Callable[..., list[LinearizedModel]]
+    options: type  #: Dataclass of its options; its defaults are the method's own settings
+    run: Callable[..., list[LinearizedModel]]  #: Called like `snl`: one record per budget, before fine-tuning
     reduction: Reduction = RELUS
 
     def settings(self, profile: str, network: str = "") -> object:
@@ -54,47 +45,38 @@ class Linearizer:
         return getattr(options, "schedule", None), objective
 
     def start(self, options: object, teacher: nn.Module, seeds: Sequence[int]) -> nn.Module:
-        """What the method's own training starts from, and its control: a copy of the teacher, or fresh weights."""
+        """What the method's own training and its control start from: a copy of the teacher, or fresh weights."""
         return starting(teacher, getattr(options, "start", "teacher"), seeds)
 
     def finetunes(self, options: object) -> bool:
-        """Whether fine-tuning follows the method's own training, which otherwise is the whole run.
-
-        >>> LINEARIZERS["deepreduce"].finetunes(DeepReDuce(finetuning=False))
-        False
-        """
+        """Whether fine-tuning follows the method's own training, which otherwise is the whole run."""
         return getattr(options, "finetuning", True)
 
 
-def _one_shot(name: str, summary: str) -> Linearizer:
-    return Linearizer(name, summary, "one-shot control", OneShot, getattr(oneshot, name))
-
-
 LINEARIZERS = {
-    one.name: one
-    for one in (
-        Linearizer(
-            "snl",
-            "learns weights and one gate per ReLU together under a growing l1 penalty; one path for all budgets",
-            "Cho et al., Selective Network Linearization for Efficient Private Inference, ICML 2022",
-            SNL,
-            snl,
-        ),
-        Linearizer(
-            "deepreduce",
-            "culls whole stages and thins every second layer, searched by stage criticality",
-            "Jha et al., DeepReDuce: ReLU Reduction for Fast Private Inference, ICML 2021",
-            DeepReDuce,
-            deepreduce,
-        ),
-        _one_shot("random", "keeps units drawn at random over the network"),
-        _one_shot("uniform", "keeps the same random share of every site"),
-        _one_shot(
-            "negative_part", "keeps the units with the largest mean of max(-x, 0), which linearizing would change"
-        ),
-        _one_shot("snip", "keeps the units with the largest |dL/dalpha|, after Lee et al., SNIP, ICLR 2019"),
-    )
+    "snl": Linearizer(
+        "snl",
+        "learns weights and one gate per ReLU together under a growing l1 penalty; one path for all budgets",
+        "Cho et al., Selective Network Linearization for Efficient Private Inference, ICML 2022",
+        SNL,
+        snl,
+    ),
+    "deepreduce": Linearizer(
+        "deepreduce",
+        "culls whole stages and thins every second layer, searched by stage criticality",
+        "Jha et al., DeepReDuce: ReLU Reduction for Fast Private Inference, ICML 2021",
+        DeepReDuce,
+        deepreduce,
+    ),
 }
+_ONE_SHOT = {
+    "random": "keeps units drawn at random over the network",
+    "uniform": "keeps the same random share of every site",
+    "negative_part": "keeps the units with the largest mean of max(-x, 0), which linearizing would change",
+    "snip": "keeps the units with the largest |dL/dalpha|, after Lee et al., SNIP, ICLR 2019",
+}
+for _name, _summary in _ONE_SHOT.items():
+    LINEARIZERS[_name] = Linearizer(_name, _summary, "one-shot control", OneShot, getattr(oneshot, _name))
 
 ALIASES = {"magnitude": "negative_part"}
 """Names that methods had before, as in older rows and commands."""
@@ -102,9 +84,6 @@ ALIASES = {"magnitude": "negative_part"}
 
 def find(method: str) -> Linearizer:
     """The method of that name, or of a name that it had before.
-
-    Raises:
-        ValueError: If there is none.
 
     >>> find("magnitude").name
     'negative_part'

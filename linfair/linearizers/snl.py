@@ -7,11 +7,7 @@ Weights and alphas are trained together on
 with lambda growing by 10 % in every epoch (from the sixth on) in which the number of kept units, alpha > 0.01, did not
 fall below its lowest. Nothing before a budget is met depends on that budget, so **one path serves all budgets**: each
 takes its snapshot, alphas binarised and frozen, at the end of the first epoch whose count is within it. The count may
-undershoot; the record holds the actual one.
-
-Adam moves all alphas at about the same speed, so that most of them can pass the threshold within one epoch, and several
-budgets with them. Three options are ours, off by default: `check_every` looks at the count after every few steps,
-`exact` meets a budget to the unit, `pace` lets lambda grow while the count falls too slowly.
+undershoot: Adam moves all alphas at about the same speed, so that most of them can pass the threshold within one epoch.
 
 *Fair selection*: with `mitigation`, the objective of that mitigation takes the place of CE + KD while the mask is
 selected: with Algorithm 1, CE + KD + sum_a lambda_a |L_a - L| + lambda * sum |alpha|, the groups' lambda_a moving
@@ -21,7 +17,7 @@ once an epoch.
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -39,11 +35,11 @@ from linfair.training import Batch, Data, Schedule, fit
 Snapshot = tuple[nn.Module, int, int]
 """A network with its mask, and the epochs and steps it had trained."""
 _SMALL = Schedule(epochs=1000, optimizer="adam", lr=1e-3)
-_SHORT = {"growth": 1.4, "schedule": Schedule(epochs=500, optimizer="adam", lr=1e-3, alpha_lr=4e-3)}
+_SHORT = {"growth": 1.4, "schedule": replace(_SMALL, epochs=500, alpha_lr=4e-3)}
 _STEPWISE = {"lasso": 3e-5, "growth": 1.5, "warmup": 0, "pace": 0.3, "check_every": 1}
-_STEPWISE |= {"schedule": Schedule(epochs=60, optimizer="adam", lr=1e-3, alpha_lr=4e-3)}
-"""Through thin networks on real images: lambda starts so small that the units do not fall together, and grows with the
-epochs; the count is checked after every step, so that each budget has its own point of the path."""
+_STEPWISE |= {"schedule": replace(_SMALL, epochs=60, alpha_lr=4e-3)}
+"""Through thin networks on real images: lambda starts so small that the units do not fall together; the count is
+checked after every step, so that each budget has its own point of the path."""
 _HASTY = {"growth": 1.3, "warmup": 0, "schedule": replace(_SMALL, alpha_lr=6e-3)}
 PROFILES = {
     "smoke": {"lasso": 1e-4} | _HASTY,
@@ -70,18 +66,13 @@ class SNL:
         threshold: A unit is kept while its alpha is above this.
         patience: Give up after so many epochs without a new lowest count; None is twice the epochs in which Adam can
             carry an alpha from 1 to the threshold, at least 50.
-        check_every: Ours. Check the count after every so many steps, too, and take a budget's mask there; None is only
-            at the end of an epoch, as released.
-        pace: Ours. Lambda grows, too, after an epoch in which the count fell by less than this share of its lowest; 0
-            is the released rule.
+        check_every: Ours. Check the count after every so many steps, too; None is at the end of an epoch, as released.
+        pace: Ours. Lambda grows after an epoch in which the count fell by less than this share of its lowest, too.
         exact: Ours. Keep exactly the budget, the units with the largest alphas at the last check at which they all were
-            above the threshold and at most 5 % more were (or one unit; 16 where every step is checked). It needs
-            `check_every`: where the count jumps over that range the last units would be drawn from the noise around
-            0, and the budget is refused.
-        rewind: Take only the mask from the path: the weights go back to the teacher's, and the record says 0 epochs. It
-            separates which units SNL selects from the training it does while it selects.
-        mitigation: Name or options of a mitigation used while the mask is selected; None is no mitigation. A member of
-            an ensemble that diverges here ends the path for all.
+            above the threshold and at most 5 % more were (or one unit; 16 where every step is checked). Where the count
+            jumps over that range, alphas are noise around 0 and the budget is refused: set `check_every`.
+        rewind: Take only the mask from the path: the weights go back to the teacher's, and the record says 0 epochs.
+        mitigation: Name or options of a mitigation used while the mask is selected.
         schedule: Training of weights and alphas; its epochs are the most that are tried.
         profiles: What a profile changes.
     """
@@ -98,7 +89,7 @@ class SNL:
     exact: bool = False
     rewind: bool = False
     mitigation: str | object | None = None
-    schedule: Schedule = field(default=Schedule(epochs=2000, batch_size=128, optimizer="adam", lr=1e-3))
+    schedule: Schedule = replace(_SMALL, epochs=2000)
 
     def __post_init__(self) -> None:
         if self.check_every is not None and self.check_every < 1:
@@ -107,10 +98,9 @@ class SNL:
             raise ValueError(f"pace is a share in [0, 1) of the kept units that an epoch removes, got {self.pace}")
 
     def own_training(self, budgets: int, stages: int) -> tuple[int, int]:
-        """How many networks the path trains and for how many epochs, to be expected before it has been run.
+        """How many networks the path trains, one for all budgets, and for how many epochs: an estimate.
 
-        One, for all budgets. With the paper's growth of 10 % 300 epochs are assumed, otherwise as many as lambda needs
-        to grow by the same factor.
+        With the paper's growth of 10 % it is 300, otherwise as many as lambda needs to grow by the same factor.
 
         >>> SNL().own_training(5, 4), SNL(growth=1.4).own_training(5, 4)
         ((1, 300), (1, 85))
@@ -141,20 +131,17 @@ def snl(
         One record per budget, before fine-tuning.
 
     Raises:
-        BudgetOutOfReach: If the count stops falling before the last budget, or jumps over a budget that is to be met to
-            the unit; says how far it came and what to change.
+        BudgetOutOfReach: If the count stops falling before the last budget, or jumps over one that must be met exactly.
         TrainingDiverged: If the loss or a multiplier of the mitigation does; names the seeds.
     """
     options = options or SNL()
     budgets = check_budgets(budgets)
     path = _Path(teacher, data, budgets, seeds, options)
-    hooks = path.mitigated.hooks | {"after_epoch": path.after_epoch, "parts": (path, path.mitigated)}
-    hooks["after_step"] = path.after_step if options.check_every else None
-    how = {"seeds": seeds, "stage": "masks", "label": "snl: mask path", "progress": progress}
-    history = fit(path.model, data, path.objective, options.schedule, **how, **hooks)
-    path.finish(history)
-    single = not isinstance(path.model, Ensemble)
-    records = []
+    how = path.mitigated.hooks | {"after_epoch": path.after_epoch, "parts": (path, path.mitigated)}
+    how |= {"after_step": path.after_step if options.check_every else None, "progress": progress}
+    how |= {"seeds": seeds, "stage": "masks", "label": "snl: mask path"}
+    history = path.finished(fit(path.model, data, path.objective, options.schedule, **how))
+    single, records = not isinstance(path.model, Ensemble), []
     for number, (budget, limit) in enumerate(zip(budgets, path.limits, strict=True)):
         networks, epochs, steps = zip(*(taken[number] for taken in path.taken), strict=True)
         records.append(record("snl", budget, limit, networks, epochs, history, single=single, steps=steps))
@@ -170,15 +157,13 @@ class _Path:
         source = data[0] if isinstance(teacher, Ensemble) else data
         self.model = RELUS.install(teacher, source.input_shape)
         self.original = copy.deepcopy(self.model) if options.rewind else None
-        self.options, self.seeds = options, tuple(seeds)
+        self.options, self.seeds, members = options, tuple(seeds), len(seeds)
         total = gates.total_units(self.model)
         self.limits = [budget_units(budget, total) for budget in budgets]
-        members = len(self.seeds)
         self.lasso = torch.full((members,), options.lasso, device=source.splits["train"].y.device)
-        self.lowest = [total] * members
-        self.stale = [0] * members
+        self.lowest, self.stale = [total] * members, [0] * members
         self.taken: list[list[Snapshot]] = [[] for _ in self.seeds]
-        self.held: list[Snapshot | None] = [None] * members
+        self.held: dict[int, Snapshot] = {}
         self.last = [(0, total)] * members  # step and count of the latest check
         self.counts: list[list[int]] = []
         self.mitigated = resolve(options.mitigation).start(self.model, teacher, data)
@@ -198,14 +183,13 @@ class _Path:
     def after_epoch(self, epoch: int) -> bool:
         counts = self.check((epoch + 1) * self.steps)
         self.counts.append(counts)
-        for member, count in enumerate(counts):
-            lowest = self.lowest[member]
-            self.lowest[member] = min(count, lowest)
+        missing = self.missing()
+        for member, (count, lowest) in enumerate(zip(counts, self.lowest, strict=True)):
             self.stale[member] = 0 if count < lowest else self.stale[member] + 1
             slow = count >= (1 - self.options.pace) * lowest
-            if len(self.taken[member]) < len(self.limits) and slow and epoch >= self.options.warmup:
+            if member in missing and slow and epoch >= self.options.warmup:
                 self.lasso[member] *= self.options.growth
-        missing = self.missing()
+        self.lowest = list(map(min, counts, self.lowest))
         if any(self.stale[member] >= self.patience for member in missing):
             self._give_up(missing, f"no unit left in the last {self.patience} epochs (epoch {epoch + 1})")
         return not missing
@@ -226,20 +210,18 @@ class _Path:
                     self.held[member] = self._snapshot(member, limit, step)
                 if count > limit:
                     break
-                if self.options.exact and self.held[member] is None:
+                if self.options.exact and member not in self.held:
                     self._refuse(member, limit, step, count)
-                taken.append(self.held[member] or self._snapshot(member, limit, step))
-                self.held[member] = None
+                taken.append(self.held.pop(member, None) or self._snapshot(member, limit, step))
             self.last[member] = step, count
         return counts
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, object]]:
         """What has to be kept for a path that goes on later."""
-        everything = [[*taken, held] for taken, held in zip(self.taken, self.held, strict=True)]
-        known = {f"{m}/{n}": one for m, each in enumerate(everything) for n, one in enumerate(each) if one is not None}
+        known = {f"{m}/{n}": one for m, each in enumerate(self.taken) for n, one in enumerate(each)}
+        known |= {f"{m}/held": one for m, one in self.held.items()}
         notes = {"lowest": self.lowest, "stale": self.stale, "last": self.last, "counts": self.counts}
         notes["trained"] = {name: (epochs, steps) for name, (_, epochs, steps) in known.items()}
-        notes["held"] = [one is not None for one in self.held]
         return weights_of({name: one[0] for name, one in known.items()}) | {"lasso": self.lasso}, notes
 
     def restore(self, tensors: dict[str, Tensor], notes: dict[str, object]) -> None:
@@ -248,16 +230,19 @@ class _Path:
         self.lowest, self.stale, self.counts = notes["lowest"], notes["stale"], notes["counts"]
         self.last = [tuple(one) for one in notes["last"]]
         for name, (epochs, steps) in notes["trained"].items():
-            member = int(name.partition("/")[0])
-            network = gates.freeze(with_weights(member_of(self.model, member), tensors, name))
-            self.taken[member].append((network, epochs, steps))
-        self.held = [self.taken[member].pop() if held else None for member, held in enumerate(notes["held"])]
+            member, _, number = name.partition("/")
+            network = gates.freeze(with_weights(member_of(self.model, int(member)), tensors, name))
+            if number == "held":
+                self.held[int(member)] = network, epochs, steps
+            else:
+                self.taken[int(member)].append((network, epochs, steps))
 
-    def finish(self, history: list[dict[str, object]]) -> None:
+    def finished(self, history: list[dict[str, object]]) -> list[dict[str, object]]:
+        """The rows of the training with the counts, if every budget was met."""
         if missing := self.missing():
             self._give_up(missing, f"all {self.options.schedule.epochs} epochs were used")
-        for row, counts, logged in zip(history, self.counts, self.mitigated.rows, strict=True):
-            row |= logged | {"kept": counts}
+        each = zip(history, self.counts, self.mitigated.rows, strict=True)
+        return [row | logged | {"kept": counts} for row, counts, logged in each]
 
     def _snapshot(self, member: int, limit: int, step: int) -> Snapshot:
         network = member_of(self.model, member)
@@ -282,11 +267,9 @@ class _Path:
 
     def _give_up(self, missing: list[int], why: str) -> None:
         member, advice = missing[0], "Raise lasso, alpha_lr or epochs, or drop the budget"
-        limit, threshold = self.limits[len(self.taken[member])], self.options.threshold
-        if (rate := self.options.schedule.alpha_lr or self.options.schedule.lr) >= threshold:
-            advice = (
-                f"Lower alpha_lr ({rate:g}) below the threshold ({threshold:g}): alphas oscillate by about alpha_lr"
-            )
+        limit, threshold = self.limits[len(self.taken[member])], f"the threshold ({self.options.threshold:g})"
+        if (rate := self.options.schedule.alpha_lr or self.options.schedule.lr) >= self.options.threshold:
+            advice = f"Lower alpha_lr ({rate:g}) below {threshold}: alphas oscillate by about alpha_lr"
         raise BudgetOutOfReach(
             f"snl: {limit} units are out of reach for seeds {[self.seeds[m] for m in missing]}: {why}; "
             f"the lowest count is {self.lowest[member]} at lambda {self.lasso[member].item():.3g}. {advice}"

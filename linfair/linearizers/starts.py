@@ -22,9 +22,6 @@ def starting(teacher: nn.Module, start: str, seeds: Sequence[int]) -> nn.Module:
     """A copy of a teacher (or ensemble) from which its students are trained, its weights those of the start.
 
     A member's fresh weights depend on its seed alone and are not those from which its teacher started.
-
-    Raises:
-        ValueError: For another start, or a module with weights that cannot be drawn anew.
     """
     check_start(start)
     if start == "teacher":
@@ -37,9 +34,6 @@ def starting(teacher: nn.Module, start: str, seeds: Sequence[int]) -> nn.Module:
 def fresh(network: nn.Module, seed: int) -> nn.Module:
     """A copy with fresh weights, as torch draws them for each layer, leaving the global random state alone.
 
-    Raises:
-        ValueError: If a module with weights of its own has no `reset_parameters`; names it.
-
     >>> layer = nn.Linear(1, 1)
     >>> fresh(layer, 0).weight == fresh(layer, 0).weight, fresh(layer, 0).weight == layer.weight
     (tensor([[True]]), tensor([[False]]))
@@ -51,7 +45,7 @@ def fresh(network: nn.Module, seed: int) -> nn.Module:
         for name, module in drawn.named_modules():
             if hasattr(module, "reset_parameters"):
                 module.reset_parameters()
-            elif any(True for _ in module.parameters(recurse=False)):
+            elif list(module.parameters(recurse=False)):
                 raise ValueError(
                     f"module {name or type(module).__name__!r} holds weights and has no reset_parameters(): a fresh "
                     "start cannot draw them anew; give it that method, or use start='teacher'"

@@ -11,47 +11,28 @@ from linfair.linearizers.record import check_budgets
 from linfair.linearizers.registry import find
 from linfair.models import INITS
 from linfair.options import checked
-from linfair.study.recipes import CURVATURE, Recipe, in_precision, recipe
+from linfair.study.recipes import CURVATURE, Recipe, in_every_stage, recipe
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One unit of a study.
+    """One unit of a study: everything that shares trained teachers. Options are (name, value) pairs."""
 
-    Attributes:
-        data: Name of the data set.
-        network: Name of the network.
-        method: Name of the linearizer.
-        budgets: ReLU budgets below 1, descending.
-        seeds: Several seeds are trained as one ensemble.
-        profile: `smoke`, `small` or `paper`.
-        device: `cpu` or `cuda`.
-        width: Width of the network; None is the recipe's.
-        teacher: File of a trained network to start from (one seed), instead of training one.
-        options: Options of the method that differ from the recipe's, as (name, value) pairs.
-        data_options: Options of the data set that differ from its own, as pairs too: `label`, `group`, ...
-        base_data_options: Those that differ again for the original network's training: it sees another training split
-            of the same images, never a validation or test image of the cell's.
-        curvature: Whose Hessian eigenvalues are computed: `none`, `original` or `all`; None is the recipe's.
-        precision: Of every training, `float32` or `bf16`; None is the recipe's.
-        init: How the network starts, one of `linfair.models.INITS`; None is the recipe's.
-    """
-
-    data: str
+    data: str  #: Name of the data set
     network: str
-    method: str
-    budgets: tuple[float, ...]
-    seeds: tuple[int, ...]
-    profile: str = "small"
-    device: str = "cpu"
-    width: int | None = None
-    teacher: str | None = None
-    options: tuple[tuple[str, object], ...] = ()
-    data_options: tuple[tuple[str, object], ...] = ()
-    curvature: str | None = None
-    init: str | None = None
-    base_data_options: tuple[tuple[str, object], ...] = ()
-    precision: str | None = None
+    method: str  #: Name of the linearizer
+    budgets: tuple[float, ...]  #: ReLU budgets below 1, descending
+    seeds: tuple[int, ...]  #: Several are trained as one ensemble
+    profile: str = "small"  #: One of `linfair.study.recipes.PROFILES`
+    device: str = "cpu"  #: `cpu` or `cuda`
+    width: int | None = None  #: Width of the network; None is the recipe's
+    teacher: str | None = None  #: File of a trained network to start from (one seed), instead of training one
+    options: tuple[tuple[str, object], ...] = ()  #: Of the method, where they differ from the recipe's
+    data_options: tuple[tuple[str, object], ...] = ()  #: Of the data set: `label`, `group`, ...
+    curvature: str | None = None  #: Whose Hessian eigenvalues are computed, one of `CURVATURE`; None is the recipe's
+    init: str | None = None  #: How the network starts, one of `linfair.models.INITS`; None is the recipe's
+    base_data_options: tuple[tuple[str, object], ...] = ()  #: For the original network's training split alone
+    precision: str | None = None  #: Of every training, `float32` or `bf16`; None is the recipe's
 
     @property
     def data_text(self) -> str:
@@ -156,7 +137,7 @@ def built_as(cell: Cell, plan: Recipe) -> Recipe:
 
     The file of another cell is refused; with another seed, that teacher would be tested on what it was trained on.
     """
-    plan = in_precision(plan, cell.precision)
+    plan = in_every_stage(plan, precision=cell.precision) if cell.precision else plan
     if not cell.teacher:
         return replace(plan, width=cell.width or plan.width, init=cell.init or plan.init)
     header = load_network(cell.teacher)[1]

@@ -26,23 +26,14 @@ CURVATURE = ("none", "original", "all")
 
 @dataclass(frozen=True)
 class Recipe:
-    """The training of one cell.
+    """The training of one cell."""
 
-    Attributes:
-        base: The teacher's training.
-        finetune: Fine-tuning of every student.
-        options: Options of each method.
-        width: The network's width; None is the full network.
-        init: How networks start, one of `linfair.models.INITS`.
-        curvature: Whose Hessians are looked at: one of `CURVATURE`.
-    """
-
-    base: Schedule
-    finetune: Schedule
-    options: dict[str, object] = field(default_factory=dict)
-    width: int | None = None
-    init: str = "torch"
-    curvature: str = "original"
+    base: Schedule  #: The teacher's training
+    finetune: Schedule  #: Fine-tuning of every student
+    options: dict[str, object] = field(default_factory=dict)  #: Options of each method
+    width: int | None = None  #: The network's width; None is the full network
+    init: str = "torch"  #: How networks start, one of `linfair.models.INITS`
+    curvature: str = "original"  #: Whose Hessians are looked at, one of `CURVATURE`
 
     def method(self, name: str) -> object:
         """The options of a method."""
@@ -81,22 +72,12 @@ def in_every_stage(plan: Recipe, **changed: object) -> Recipe:
         name: replace(one, schedule=replace(one.schedule, **changed)) if hasattr(one, "schedule") else one
         for name, one in plan.options.items()
     }
-    return replace(
-        plan, base=replace(plan.base, **changed), finetune=replace(plan.finetune, **changed), options=options
-    )
-
-
-def in_precision(plan: Recipe, precision: str | None) -> Recipe:
-    """A recipe whose trainings run in `float32` or `bf16`; None leaves it as it is."""
-    return plan if precision is None else in_every_stage(plan, precision=precision)
+    base, finetune = (replace(one, **changed) for one in (plan.base, plan.finetune))
+    return replace(plan, base=base, finetune=finetune, options=options)
 
 
 def check_precision(profile: str, precision: str | None, device: str) -> None:
-    """Refuse bf16 that a profile brings along, but the device computes no faster than float32.
-
-    Raises:
-        ValueError: Says what it would take.
-    """
+    """Refuse bf16 that a profile brings along, but the device computes no faster than float32."""
     if profile == "cpu" and precision is None and not bf16_is_fast(device):
         raise ValueError(
             f"profile cpu trains in bf16, for which {device_name(device)} has no hardware (AMX): a step would take "
@@ -106,11 +87,7 @@ def check_precision(profile: str, precision: str | None, device: str) -> None:
 
 
 def recipe(network: str, profile: str) -> Recipe:
-    """The recipe of a network under a profile.
-
-    Raises:
-        ValueError: For an unknown profile.
-    """
+    """The recipe of a network under a profile."""
     if profile not in PROFILES:
         raise ValueError(unknown("no profile", profile, PROFILES))
     plan = Recipe(

@@ -21,7 +21,7 @@ from linfair.models import build
 from linfair.study.compare import equivalent
 from linfair.study.grids import Cell
 from linfair.study.plan import Job
-from linfair.study.recipes import in_precision, recipe
+from linfair.study.recipes import in_every_stage, recipe
 from linfair.study.results import collect
 from linfair.study.runner import run_jobs
 from linfair.training import fit, predict, supervised
@@ -68,7 +68,7 @@ def main() -> None:
     print(f"{device_name('cpu')}, bf16 in hardware: {bf16_is_fast('cpu')}; {options.network} on {data.name}, {split}")
     for trained in ("float32", "bf16"):
         network = copy.deepcopy(start)
-        fit(network, data, supervised, in_precision(how, trained).base, seeds=[options.seed], stage="base")
+        fit(network, data, supervised, in_every_stage(how, precision=trained).base, seeds=[options.seed], stage="base")
         wide = predict(network, data, split)
         with torch.autocast("cpu", torch.bfloat16):
             narrow = predict(network, data, split, measured=False).float()

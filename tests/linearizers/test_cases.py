@@ -20,7 +20,7 @@ from linfair import gates, models
 from linfair.data import GroupedData, Split, load_data
 from linfair.ensemble import Ensemble
 from linfair.linearizers import LINEARIZERS, SNL, DeepReDuce, LinearizedModel, OneShot, linearize, registry
-from linfair.linearizers.stages import stages
+from linfair.linearizers.configurations import stages
 from linfair.masks import RELUS, apply_mask
 from linfair.models import build
 from linfair.training import Data, Schedule, fit, supervised

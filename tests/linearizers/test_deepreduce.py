@@ -14,8 +14,8 @@ from linfair.data import GroupedData, load_data
 from linfair.ensemble import Ensemble
 from linfair.gates import install
 from linfair.linearizers import DeepReDuce, LinearizedModel, deepreduce
+from linfair.linearizers.configurations import stages
 from linfair.linearizers.deepreduce import Configuration, _Search
-from linfair.linearizers.stages import stages
 from linfair.models import build
 from linfair.training import Distill, Schedule, correctness, fit
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from linfair import gates
 from linfair.ensemble import Ensemble
 from linfair.gates import install
-from linfair.linearizers.stages import stage_units, stages
+from linfair.linearizers.configurations import stage_units, stages
 from linfair.models import build
 
 IMAGE = (3, 32, 32)

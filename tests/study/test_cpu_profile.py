@@ -32,10 +32,9 @@ def test_precision_reaches_every_stage_and_the_names_of_results():
     how = recipe("resnet18", "cpu")
     methods = [how.method(name).schedule for name in ("snl", "deepreduce")]
     assert {one.precision for one in (how.base, how.finetune, *methods)} == {"bf16"}
-    slow = recipes.in_precision(how, "float32")
+    slow = recipes.in_every_stage(how, precision="float32")
     methods = [slow.method(name).schedule for name in ("snl", "deepreduce")]
     assert {one.precision for one in (slow.base, slow.finetune, *methods)} == {"float32"}
-    assert recipes.in_precision(how, None) == how
 
 
 def test_the_queue_runs_its_entries_in_order_each_to_its_own_seeds():

@@ -4,7 +4,8 @@ Start with `group_accuracy` (one network, Wilson intervals) and `mean_interval` 
 `gradients`, `curvature`, `margin` and `distance` hold the quantities by which the paper explains who loses. `*_of` take
 a network and a split of its data, with inputs at their stored position. The others take `logits`, class scores of shape
 (n, classes) with classes >= 2, labels `y` and `groups`, both int64 of shape (n,), and return a row for each of
-`n_groups`; `level` is that of the t interval over a group's inputs.
+`n_groups`; `level` is that of the t interval over a group's inputs. What is not defined (a group without inputs, shapes
+that do not fit, logits that are not finite: the network diverged) raises a ValueError.
 """
 
 from linfair.metrics.accuracy import (

@@ -10,8 +10,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-BLOCK = 2_000_000
-"""Differences that `paired_bootstrap` draws at once: bounds the memory."""
+BLOCK = 2_000_000  #: Differences that `paired_bootstrap` draws at once: bounds the memory
 
 
 @dataclass(frozen=True)
@@ -85,10 +84,6 @@ def check_groups(values: Tensor, groups: Tensor, n_groups: int) -> Tensor:
 def group_accuracy(correct: Tensor, groups: Tensor, n_groups: int) -> list[GroupAccuracy]:
     """Accuracy of each group from `correct` (n,), 1 where the prediction is right, else 0, or the share of views.
 
-    Raises:
-        ValueError: If shapes differ, a value is not finite, a group number is outside 0 to n_groups - 1, or a group has
-            no inputs.
-
     >>> group_accuracy(torch.tensor([1.0, 0.0, 1.0]), torch.tensor([0, 0, 1]), 2)[0].accuracy
     0.5
     """
@@ -102,9 +97,7 @@ def group_accuracy(correct: Tensor, groups: Tensor, n_groups: int) -> list[Group
 
 
 def mean_interval(values: Sequence[float], *, level: float = 0.95) -> MeanInterval:
-    """Mean over seeds with a Student t interval, mean +- t s / sqrt(n).
-
-    For a paired comparison pass the differences, one per seed.
+    """Mean over seeds (of differences, for a paired comparison) with a Student t interval, mean +- t s / sqrt(n).
 
     Raises:
         ValueError: If there are no values or one is not finite.
@@ -127,15 +120,14 @@ def paired_bootstrap(
 ) -> PairedDifference:
     """Percentile interval of the mean of first - second, a value of both arms for each seed in the same order, (n,).
 
-    Arms trained from the same seeds share teacher, data split and order, so what a seed does to both cancels. Each draw
-    takes n seeds with replacement; the interval runs from the (1 - level) / 2 to the (1 + level) / 2 quantile of the
-    draws' means (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13). The same `seed`, `draws` and n
-    draw the same seeds, whatever the values. With few seeds it is too narrow: for normal differences by
-    sqrt((n - 1) / n) z / t, at level 0.95 0.82 for ten seeds and 0.91 for twenty, where `mean_interval` is exact.
+    What a seed does to both arms cancels. Each draw takes n seeds with replacement; the interval runs from the
+    (1 - level) / 2 to the (1 + level) / 2 quantile of the draws' means (Efron and Tibshirani, An Introduction to the
+    Bootstrap, 1993, ch. 13). The same `seed`, `draws` and n draw the same seeds, whatever the values. With few seeds it
+    is too narrow: for normal differences by sqrt((n - 1) / n) z / t, at level 0.95 0.82 for ten seeds and 0.91 for
+    twenty, where `mean_interval` is exact.
 
     Raises:
-        ValueError: If the arms differ in length, have no values or one that is not finite, for draws < 1 or a level
-            outside (0, 1).
+        ValueError: If the arms do not hold finite values of one length, for draws < 1 or a level outside (0, 1).
 
     >>> f"{paired_bootstrap([3.0, 5.0, 7.0], [1.0, 3.0, 5.0])}"  # every seed differs by 2
     '2.0 [2.0, 2.0], n = 3'

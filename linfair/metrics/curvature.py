@@ -27,12 +27,8 @@ from linfair.data import GroupedData
 from linfair.metrics.gradients import ParameterRisk, flat, unflat
 from linfair.precision import full_precision
 
-WHICH = {"LA": lambda found: found.value, "LM": lambda found: abs(found.value)}
-"""By what an eigenvalue is the largest."""
-
-BASIS = 10
-"""Lanczos vectors between restarts. ARPACK's default is 20, all of which are computed before it first looks: on trained
-networks, whose top eigenvalue stands apart, 10 take half of the products, and no more where it does not."""
+WHICH = {"LA": lambda found: found.value, "LM": lambda found: abs(found.value)}  #: By what the top one is largest
+BASIS = 10  #: Lanczos vectors between restarts: of ARPACK's default, 20, half are for nothing on trained networks
 
 
 @dataclass(frozen=True)
@@ -84,9 +80,7 @@ def hessian_product(risk: ParameterRisk, index: Tensor) -> Callable[[Tensor], Te
 
 
 @ThreadpoolController().wrap(limits=1, user_api="blas")  # the order of BLAS' sums depends on how many threads there are
-def _search(
-    product: Callable[[Tensor], Tensor], size: int, *, which: str, tol: float, max_iterations: int, seed: int
-) -> _Found:
+def _search(product: Callable[[Tensor], Tensor], size: int, *, which: str, tol: float, max_iterations: int) -> _Found:
     """Top eigenvalue of a symmetric matrix of size (size, size) given by its product with a vector."""
     if tol <= 0 or max_iterations < 1:
         raise ValueError(f"need tol > 0 and max_iterations >= 1, got tol={tol}, max_iterations={max_iterations}")
@@ -97,7 +91,7 @@ def _search(
         products += 1
         return product(torch.from_numpy(np.array(vector, dtype=np.float64).reshape(-1))).cpu().numpy()
 
-    random = np.random.default_rng(seed).standard_normal(size)
+    random = np.random.default_rng(0).standard_normal(size)
     random /= np.linalg.norm(random)
     image = times(random)
     if not image.any():
@@ -130,7 +124,6 @@ def top_eigenvalues(
     tol: float = 1e-4,
     max_iterations: int = 200,
     batch_size: int = 512,
-    seed: int = 0,
     dtype: torch.dtype | None = None,
 ) -> list[TopEigenvalue]:
     """Top Hessian eigenvalue of each group's risk, in evaluation mode, a row for each group.
@@ -149,7 +142,6 @@ def top_eigenvalues(
         tol: Converged is residual <= tol |value|. In float32 a tol below about 1e-5 may be out of reach: use `dtype`.
         max_iterations: Restarts of Lanczos, each of at most 10 products.
         batch_size: Inputs of one pass. It does not change `exact`; `per_batch` is defined by it.
-        seed: Of the random start.
         dtype: Precision of the network's arithmetic, for example torch.float64; None is that of its most precise
             parameter. Lanczos itself always runs in float64.
 
@@ -171,7 +163,7 @@ def top_eigenvalues(
     if which not in WHICH:
         raise ValueError(f"no which={which!r}; there are LA (algebraically largest) and LM (largest in absolute value)")
     risk = ParameterRisk(model, data, split, alpha=alpha, batch_size=batch_size, dtype=dtype)
-    options = {"tol": tol, "max_iterations": max_iterations, "seed": seed}
+    options = {"tol": tol, "max_iterations": max_iterations}
     return [row for (row,) in _rows(risk, groups, estimator, (which,), **options)]
 
 
@@ -185,20 +177,16 @@ def top_eigenvalue_pairs(
     tol: float = 1e-4,
     max_iterations: int = 200,
     batch_size: int = 512,
-    seed: int = 0,
     dtype: torch.dtype | None = None,
 ) -> list[tuple[TopEigenvalue, TopEigenvalue]]:
     """Both top eigenvalues of every group, a pair of rows for `LA` and `LM`, mostly for the price of one.
 
     The eigenvalue of largest absolute value is the algebraically largest too where it is positive, as it is for trained
     networks: then one search gives both. Where it is negative, or was not found to `tol`, a second one follows.
-    Arguments are those of `top_eigenvalues`.
-
-    Raises:
-        ValueError: As `top_eigenvalues`.
+    Arguments and errors are those of `top_eigenvalues`.
     """
     risk = ParameterRisk(model, data, split, alpha=alpha, batch_size=batch_size, dtype=dtype)
-    options = {"tol": tol, "max_iterations": max_iterations, "seed": seed}
+    options = {"tol": tol, "max_iterations": max_iterations}
     return [(largest, absolute) for absolute, largest in _rows(risk, None, estimator, ("LM", "LA"), **options)]
 
 

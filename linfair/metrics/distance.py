@@ -69,9 +69,6 @@ def group_churn(
 ) -> list[GroupMean]:
     """Share of each group's inputs whose label two networks predict differently, with Wilson's interval, from logits.
 
-    Raises:
-        ValueError: If shapes differ, a logit is not finite, or a group has no inputs.
-
     >>> one, two = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[0.0, 1.0], [0.0, 2.0]])
     >>> group_churn(one, two, torch.tensor([0, 0]), 1)[0].mean
     0.5
@@ -82,9 +79,7 @@ def group_churn(
     return [GroupMean(row.group, row.n, row.mean, *wilson(row.mean, row.n, level=level)) for row in rows]
 
 
-def churn_of(
-    model: nn.Module, other: nn.Module, data: GroupedData, split: str, *, level: float = 0.95
-) -> list[GroupMean]:
+def churn_of(model: nn.Module, other: nn.Module, data: GroupedData, split: str) -> list[GroupMean]:
     """`group_churn` between two networks on a split, inputs at their stored position."""
     one, two = logits_on(model, data, split), logits_on(other, data, split)
-    return group_churn(one, two, data.splits[split].a, len(data.group_names), level=level)
+    return group_churn(one, two, data.splits[split].a, len(data.group_names))

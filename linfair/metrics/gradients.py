@@ -6,8 +6,8 @@ excessive loss of a group to
     |g_a|,    g_a = grad_theta J(theta; S_a) = 1/|S_a| sum_{i in S_a} grad_theta l(f_theta(x_i), y_i).
 
 `exact` is that norm. `per_batch` is what the code released with the paper computes: the mean over batches of the norm
-of the group's mean gradient in a batch. With equally many of the group in every batch, mean_b |g_a,b| >= |g_a|
-(Jensen): it is biased upward, and most for the group with the fewest inputs in a batch, the minority.
+of the group's mean gradient in a batch. It is biased upward, mean_b |g_a,b| >= |g_a| with equally many of the group in
+every batch (Jensen), and most for the group with the fewest inputs in a batch, the minority.
 """
 
 import copy
@@ -40,10 +40,10 @@ class GroupGradient:
 class ParameterRisk:
     """Mean cross entropy of any inputs of a split, as a function of a network's parameters.
 
-    It works on a copy in evaluation mode, so the network itself, its flags and its gradients stay as they are. All
-    parameters count, frozen or not; with alpha=True the gates' alphas too, after the others. Inputs are taken at their
-    stored position. `dtype` is the precision of the network's own arithmetic, None that of its most precise parameter;
-    sums run in float64, and TF32 and autocast are off. `batch_size` bounds the memory, not the value.
+    It works on a copy in evaluation mode. All parameters count, frozen or not; with alpha=True the gates' alphas too,
+    after the others. Inputs are taken at their stored position. `dtype` is the precision of the network's own
+    arithmetic, None that of its most precise parameter; sums run in float64, and TF32 and autocast are off.
+    `batch_size` bounds the memory, not the value.
 
     Attributes:
         n: Inputs of each group in the split.
@@ -156,11 +156,7 @@ def flat(parts: Sequence[Tensor]) -> Tensor:
 
 
 def unflat(vector: Tensor, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A flat vector cut into tensors of the names and shapes of others.
-
-    >>> unflat(flat([torch.ones(1, 2), torch.zeros(1)]), {"weight": torch.empty(1, 2), "bias": torch.empty(1)})
-    {'weight': tensor([[1., 1.]], dtype=torch.float64), 'bias': tensor([0.], dtype=torch.float64)}
-    """
+    """A flat vector cut into tensors of the names and shapes of others."""
     pieces = vector.split([one.numel() for one in like.values()])
     return {name: piece.view_as(one) for (name, one), piece in zip(like.items(), pieces, strict=True)}
 
@@ -209,22 +205,13 @@ def group_gradient_norms(
 
 
 def group_gradient_norm_pairs(
-    model: nn.Module,
-    data: GroupedData,
-    split: str = "train",
-    *,
-    estimator: str = "exact",
-    batch_size: int = 512,
-    dtype: torch.dtype | None = None,
+    model: nn.Module, data: GroupedData, split: str = "train", *, estimator: str = "exact", batch_size: int = 512
 ) -> list[tuple[GroupGradient, GroupGradient]]:
     """`group_gradient_norms` of every group without and with the gates' alphas, a pair of rows, for the price of one.
 
-    The weights' gradient is part of the gradient by weights and alphas.
-
-    Raises:
-        ValueError: As `group_gradient_norms`, and for a network without gates.
+    The weights' gradient is part of the gradient by weights and alphas. A network without gates is refused.
     """
-    risk = ParameterRisk(model, data, split, alpha=True, batch_size=batch_size, dtype=dtype)
+    risk = ParameterRisk(model, data, split, alpha=True, batch_size=batch_size)
     return _rows(risk, None, estimator, (risk.weights, risk.size))
 
 

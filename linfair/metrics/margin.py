@@ -21,8 +21,7 @@ from torch import Tensor, nn
 from linfair.data import GroupedData
 from linfair.metrics.risk import GroupMean, checked_logits, logits_on, mean_by_group, values_by_group
 
-QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-"""Where `GroupMargin.quantiles` are taken."""
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)  #: Where `GroupMargin.quantiles` are taken
 
 
 @dataclass(frozen=True)
@@ -36,9 +35,6 @@ class GroupMargin(GroupMean):
 def margin(logits: Tensor) -> Tensor:
     """Gap between the two largest class probabilities of each input: in [0, 1], float64 (n,), from (n, classes).
 
-    Raises:
-        ValueError: For fewer than two classes, or logits that are not finite.
-
     >>> margin(torch.tensor([[0.0, 0.0, -9.0], [100.0, 0.0, 0.0]])).tolist()
     [0.0, 1.0]
     """
@@ -51,9 +47,6 @@ def closeness(logits: Tensor) -> Tensor:
 
     As sigmoid(z) sigmoid(-z), z = h_1 - h_0, it stays exact where f rounds to 1.
 
-    Raises:
-        ValueError: For another number of classes, or logits that are not finite.
-
     >>> closeness(torch.tensor([[3.0, 3.0]])).tolist()
     [0.25]
     """
@@ -65,9 +58,7 @@ def closeness(logits: Tensor) -> Tensor:
 
 
 def normalised(means: Sequence[float], counts: Sequence[int]) -> list[float]:
-    """Each group's mean divided by that of the group with most training inputs, as in Fig. 14; nan where that is 0.
-
-    Where several groups are the largest, the divisor is the mean of theirs.
+    """Each group's mean over that of the group (or groups) with most training inputs, as in Fig. 14; nan where 0.
 
     >>> normalised([0.8, 0.2], [900, 100])
     [1.0, 0.25]
@@ -81,9 +72,6 @@ def normalised(means: Sequence[float], counts: Sequence[int]) -> list[float]:
 
 def group_margin(logits: Tensor, groups: Tensor, counts: Sequence[int], *, level: float = 0.95) -> list[GroupMargin]:
     """Margins of each group, from logits (n, classes); `counts` are its training inputs (`GroupedData.counts`).
-
-    Raises:
-        ValueError: For logits or groups for which a mean margin is not defined.
 
     >>> z = torch.tensor([[9.0, 0.0], [0.0, 9.0], [1.0, 0.0]])
     >>> rows = group_margin(z, torch.tensor([0, 0, 1]), [90, 10])
@@ -101,22 +89,18 @@ def group_margin(logits: Tensor, groups: Tensor, counts: Sequence[int], *, level
 
 
 def group_closeness(logits: Tensor, groups: Tensor, n_groups: int, *, level: float = 0.95) -> list[GroupMean]:
-    """Mean `closeness` of each group with a t interval over its inputs, from logits (n, 2).
-
-    Raises:
-        ValueError: For another number of classes, or groups for which a mean is not defined.
-    """
+    """Mean `closeness` of each group with a t interval over its inputs, from logits (n, 2)."""
     return mean_by_group(closeness(logits), groups, n_groups, level=level)
 
 
-def margin_of(model: nn.Module, data: GroupedData, split: str, *, level: float = 0.95) -> list[GroupMargin]:
+def margin_of(model: nn.Module, data: GroupedData, split: str) -> list[GroupMargin]:
     """`group_margin` of a network on a split, inputs at their stored position.
 
     Accuracies are averaged over a data set's `views`, margins are not: one input has one distance.
     """
-    return group_margin(logits_on(model, data, split), data.splits[split].a, data.counts, level=level)
+    return group_margin(logits_on(model, data, split), data.splits[split].a, data.counts)
 
 
-def closeness_of(model: nn.Module, data: GroupedData, split: str, *, level: float = 0.95) -> list[GroupMean]:
+def closeness_of(model: nn.Module, data: GroupedData, split: str) -> list[GroupMean]:
     """`group_closeness` of a network on a split of a data set with two labels, inputs at their stored position."""
-    return group_closeness(logits_on(model, data, split), data.splits[split].a, len(data.group_names), level=level)
+    return group_closeness(logits_on(model, data, split), data.splits[split].a, len(data.group_names))

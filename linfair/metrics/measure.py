@@ -1,8 +1,7 @@
 """Measure a network, or every member of an ensemble, on every split and group: the rows of a result table.
 
 Beside a group's accuracy stand the quantities by which the paper explains who loses it (Das et al., ICML 2024, Sec. 4
-and 5): risk and excessive loss, margin, churn, gradient norm and top Hessian eigenvalue of the group's risk, and the
-distance the weights have moved.
+and 5).
 """
 
 import math

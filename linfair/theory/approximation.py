@@ -150,7 +150,7 @@ def _walk(function: ConvexFunction, n: int, error: float) -> list[float]:
 def even_error(function: ConvexFunction, n: int) -> float:
     """Sup-norm error with n pieces of equal length, each with its best line; never below `approximate`'s.
 
-    It falls as n^-2 too where f'' is bounded, for -sqrt(x) on [0, 1] only as n^(-1/2):
+    It falls as n^-2 too where f'' is bounded, for -sqrt(x) on [0, 1] as n^(-1/2):
 
     >>> even_error(FUNCTIONS["root"], 16) / even_error(FUNCTIONS["root"], 64)
     2.0
@@ -160,7 +160,7 @@ def even_error(function: ConvexFunction, n: int) -> float:
 
 
 class Rate(NamedTuple):
-    """A power law error = constant * n^order fitted to n points' logarithms; residual is the largest of log(error)."""
+    """A power law error = constant * n^order fitted to n points' logarithms; the largest residual of log(error)."""
 
     order: float
     constant: float
@@ -187,8 +187,8 @@ def fit_rate(n: Sequence[float], errors: Sequence[float]) -> Rate:
 def rate_table(n: Sequence[int], *, functions: Sequence[str] = tuple(FUNCTIONS)) -> pd.DataFrame:
     """Error against the number of segments, a row for each function (keys of `FUNCTIONS`) and n.
 
-    Columns `function`, `name`, `n`, `error` (free knots), `scaled` (n^2 error), `limit` (of `scaled`), `even` (error
-    with equally spaced knots), `spread` (see `Approximation`).
+    Columns `function`, `name`, `n`, `error`, `scaled` (n^2 error), its `limit`, `even` (error with equally spaced
+    knots), `spread` (see `Approximation`).
     """
     rows = []
     for key, count in product(functions, n):
@@ -202,14 +202,12 @@ def rates(table: pd.DataFrame) -> pd.DataFrame:
     """Fitted exponents of `rate_table`, with free and with equally spaced knots, a row per function.
 
     Columns `function`, `name`, `order`, `residual` (see `Rate`), `last_order` (from the two largest n alone),
-    `even_order`, `points` (n of the fit), `scaled` (n^2 E_n at the largest n), `largest` (n^2 E_n: the constant of the
-    O(1/n^2) over these n) and `limit`.
+    `even_order`, `points` (n of the fit), `scaled` (n^2 E_n at the largest n), `largest` (n^2 E_n) and `limit`.
     """
     rows = []
     for key, part in table.sort_values("n", kind="stable").groupby("function", sort=False):
         free, even = (fit_rate(part["n"], part[column]) for column in ("error", "even"))
-        last = part.iloc[-1]
-        last_order = fit_rate(part["n"].iloc[-2:], part["error"].iloc[-2:]).order
+        last, last_order = part.iloc[-1], fit_rate(part["n"].iloc[-2:], part["error"].iloc[-2:]).order
         found = {"order": free.order, "residual": free.residual, "last_order": last_order, "even_order": even.order}
         of_n = {"points": free.n, "scaled": last["scaled"], "largest": part["scaled"].max(), "limit": last["limit"]}
         rows.append({"function": key, "name": last["name"]} | found | of_n)

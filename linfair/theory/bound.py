@@ -7,10 +7,8 @@ gradient and Hessian of J(theta; S_a),
 
 It takes a J that is twice differentiable all the way (a ReLU network's gradient jumps wherever a unit switches), and an
 R(a) that depends on the parameters alone. A ReLU that becomes the identity changes no weight: `alpha=True` counts the
-gates' alphas among the parameters, with alpha = 1 the original.
-
-O(|d|^3) can hide anything, so the right side is evaluated *without* it: the statement fails where the remainder
-outweighs the slack of Cauchy-Schwarz and of the Rayleigh quotient.
+gates' alphas among the parameters, with alpha = 1 the original. O(|d|^3) can hide anything, so the right side is
+evaluated *without* it.
 """
 
 import math
@@ -27,6 +25,8 @@ from linfair.gates import install, sites
 from linfair.metrics.curvature import hessian_product, top_eigenvalue_pairs
 from linfair.metrics.gradients import ParameterRisk, flat
 from linfair.theory.folding import fold_batch_norm
+
+STEPS = (1.0, 0.3, 0.1, 0.03, 0.01)  #: Parts of the way from the original to the linearized network
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class BoundRow(Expansion):
     Without alpha the remainder holds the effect of the mask as well.
     """
 
-    group: int  #: Number of the group
+    group: int
     n: int  #: Inputs of the group
     alpha: bool  #: Whether the gates' alphas count among the parameters
     gradient_norm: float  #: |g_a|
@@ -65,11 +65,6 @@ class BoundRow(Expansion):
     def second(self) -> float:
         """Second-order term as printed, 1/2 lambda_max(H_a) |d|^2."""
         return 0.5 * self.eigenvalue * self.distance**2
-
-    @property
-    def second_absolute(self) -> float:
-        """Second-order term with the largest absolute eigenvalue: never below `second`."""
-        return 0.5 * abs(self.absolute_eigenvalue) * self.distance**2
 
     @property
     def bound(self) -> float:
@@ -91,7 +86,7 @@ class BoundRow(Expansion):
 class Step(Expansion):
     """The expansion of one group's excess at a part of the way from the original to the linearized network."""
 
-    group: int  #: Number of the group
+    group: int
     n: int  #: Inputs of the group
     t: float  #: Part of the way
 
@@ -121,9 +116,8 @@ def excess_bound(
     alpha: bool = False,
     tol: float = 1e-4,
     batch_size: int = 512,
-    dtype: torch.dtype | None = torch.float64,
 ) -> list[BoundRow]:
-    """Both sides of Theorem 4.4, a row for each group; batch norm is folded first.
+    """Both sides of Theorem 4.4, a row for each group, in float64; batch norm is folded first.
 
     Args:
         model: The linearized network, gates binary or not.
@@ -133,7 +127,6 @@ def excess_bound(
         alpha: Count the gates' alphas among the parameters; the original's are 1.
         tol: An eigenvalue has converged once its residual is at most tol times its size.
         batch_size: Inputs of one pass: bounds the memory, not the value.
-        dtype: Precision of the networks' arithmetic; None is their own. An inequality deserves float64.
 
     Raises:
         ValueError: If the two networks, folded, do not have the same parameters, if alphas are asked of a linearized
@@ -149,7 +142,7 @@ def excess_bound(
     >>> round(row.linear, 4), round(row.quadratic, 5), abs(row.remainder) < 1e-6, row.holds
     (0.05, 0.00125, True, True)
     """
-    options = {"alpha": alpha, "batch_size": batch_size, "dtype": dtype}
+    options = {"alpha": alpha, "batch_size": batch_size, "dtype": torch.float64}
     before, after = _both(model, original, data, split, **options)
     step = flat(after.parameters) - flat(before.parameters)
     rows = []
@@ -165,24 +158,14 @@ def excess_bound(
 
 
 def remainders(
-    model: nn.Module,
-    original: nn.Module,
-    data: GroupedData,
-    split: str = "train",
-    *,
-    steps: Sequence[float] = (1.0, 0.3, 0.1, 0.03, 0.01),
-    batch_size: int = 512,
+    model: nn.Module, original: nn.Module, data: GroupedData, split: str = "train", *, steps: Sequence[float] = STEPS
 ) -> list[Step]:
     """The expansion at parts t (`steps`) of the way to the linearized network, a row for each group and t, in float64.
 
-    Arguments are those of `excess_bound`; alphas are among the parameters. A remainder of O(|d|^3) falls with t^3;
-    where units switch on the way, the gradient jumps and it does not.
-
-    Raises:
-        ValueError: As `excess_bound`.
+    Arguments and errors are those of `excess_bound`; alphas are among the parameters. A remainder of O(|d|^3) falls
+    with t^3; where units switch on the way, the gradient jumps and it does not.
     """
-    options = {"alpha": bool(sites(model)), "batch_size": batch_size, "dtype": torch.float64}
-    before, after = _both(model, original, data, split, **options)
+    before, after = _both(model, original, data, split, alpha=bool(sites(model)), dtype=torch.float64)
     start, end = flat(before.parameters), flat(after.parameters)
     rows = []
     for group in before.check_groups(None):
@@ -216,12 +199,12 @@ def ranking(rows: Sequence[BoundRow], term: str = "bound") -> Ranking:
 
 
 def _both(
-    model: nn.Module, original: nn.Module, data: GroupedData, split: str, *, alpha: bool, **options: object
-) -> tuple[ParameterRisk, ParameterRisk]:
+    model: nn.Module, original: nn.Module, data: GroupedData, split: str, **options: object
+) -> list[ParameterRisk]:
     """Risks of the original and of the linearized network, batch norm folded, as functions of the same parameters."""
     if sites(model) and not sites(original):
         original = install(original, data.input_shape)
-    risks = [ParameterRisk(fold_batch_norm(one), data, split, alpha=alpha, **options) for one in (original, model)]
+    risks = [ParameterRisk(fold_batch_norm(one), data, split, **options) for one in (original, model)]
     one, two = ([f"{name} {tuple(value.shape)}" for name, value in risk.named.items()] for risk in risks)
     if one != two:
         differ = sorted(set(one) ^ set(two)) or one[:1]
@@ -229,4 +212,4 @@ def _both(
             "the two networks, batch norm folded, have no common parameter space, so no distance: they differ at "
             f"{', '.join(differ[:4])}; compare a network with the one it was linearized from"
         )
-    return tuple(risks)
+    return risks

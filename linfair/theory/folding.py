@@ -20,17 +20,11 @@ _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 class Affine(nn.Module):
-    """One scale and one shift for each channel, x of shape (n, channels, ...) -> scale x + shift.
-
-    >>> import torch
-    >>> Affine(torch.tensor([2.0]), torch.tensor([1.0]))(torch.tensor([[3.0]])).tolist()
-    [[7.0]]
-    """
+    """One scale and one shift for each channel, x of shape (n, channels, ...) -> scale x + shift."""
 
     def __init__(self, scale: Tensor, shift: Tensor) -> None:
         super().__init__()
-        self.scale = nn.Parameter(scale)
-        self.shift = nn.Parameter(shift)
+        self.scale, self.shift = nn.Parameter(scale), nn.Parameter(shift)
 
     def forward(self, x: Tensor) -> Tensor:
         """Scale and shift the channels."""
@@ -38,9 +32,7 @@ class Affine(nn.Module):
         return self.scale.view(shape) * x + self.shift.view(shape)
 
 
-class _Tracer(fx.Tracer):
-    """Records calls of layers and gates without looking inside."""
-
+class _Tracer(fx.Tracer):  # records calls of layers and gates without looking inside
     def is_leaf_module(self, module: nn.Module, name: str) -> bool:
         return isinstance(module, ReLUGate | SharedGates) or super().is_leaf_module(module, name)
 
@@ -87,17 +79,14 @@ def _layers_before(network: nn.Module) -> dict[str, str]:
     except Exception:  # tracing runs the user's forward: anything can be raised; Affine is right for every network
         return {}
     modules = dict(network.named_modules())
-    called = [node.target for node in graph.nodes if node.op == "call_module"]
-    found = {}
-    for node in graph.nodes:
-        if node.op != "call_module" or not isinstance(modules[node.target], _NORMS) or not node.args:
+    calls = [node for node in graph.nodes if node.op == "call_module"]
+    called, found = [node.target for node in calls], {}
+    for node in calls:
+        norm, source = modules[node.target], next(iter(node.args), None)
+        if not isinstance(norm, _NORMS) or source not in calls or len(source.users) > 1:
             continue
-        source = node.args[0]
-        if not isinstance(source, fx.Node) or source.op != "call_module" or len(source.users) > 1:
-            continue
-        layer, norm = modules[source.target], modules[node.target]
+        layer = modules[source.target]
         fits = isinstance(layer, _CONVOLUTIONS) or (isinstance(layer, nn.Linear) and isinstance(norm, nn.BatchNorm1d))
-        once = called.count(source.target) == 1 == called.count(node.target)
-        if fits and once:
+        if fits and called.count(source.target) == 1 == called.count(node.target):
             found[node.target] = source.target
     return found

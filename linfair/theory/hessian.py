@@ -37,8 +37,7 @@ from linfair.precision import full_precision
 from linfair.theory.logit_curvature import LogitCurvature, dense_curvature, logit_curvature
 
 READINGS = ("printed", "logit", "corrected")
-TOLERANCE = 1e-6
-"""A bound fails when it is below the eigenvalue by more than this share of it: more than Lanczos and rounding move."""
+TOLERANCE = 1e-6  #: A bound fails when below the eigenvalue by more than this share of it, more than rounding moves
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ class Terms:
 class HessianRow:
     """Both sides of Prop. 4.5 for one group."""
 
-    group: int  #: Number of the group
+    group: int
     n: int  #: Inputs of the group
     eigenvalue: float  #: lambda_max(H_a), algebraically largest, from products with the Hessian of the loss itself
     converged: bool  #: Whether Lanczos converged for the group and for every input
@@ -76,8 +75,6 @@ class HessianRow:
 
 class SingleLogit(nn.Module):
     """A binary classifier as one logit h, shape (n,): z_1 - z_0 of a network with two, the output of one with one.
-
-    Softmax over two logits is the sigmoid of their difference, so probabilities and cross entropy stay as they are.
 
     >>> SingleLogit(nn.Identity())(torch.tensor([[1.0, 4.0]])).tolist()
     [3.0]
@@ -109,13 +106,7 @@ class _TwoLogits(SingleLogit):
 
 
 def hessian_bound(
-    model: nn.Module,
-    data: GroupedData,
-    split: str = "train",
-    *,
-    steps: int = 80,
-    tol: float = 1e-3,
-    batch_size: int = 512,
+    model: nn.Module, data: GroupedData, split: str = "train", *, steps: int = 80, tol: float = 1e-3
 ) -> list[HessianRow]:
     """Both sides of Prop. 4.5, a row for each group, in float64; the gates' alphas are no parameters here.
 
@@ -128,7 +119,6 @@ def hessian_bound(
         split: One of `data.splits`.
         steps: Lanczos steps at most for each input.
         tol: The eigenvalues of an input have converged once their residuals are at most tol times the largest.
-        batch_size: Inputs of one pass for the group's eigenvalue.
 
     Raises:
         ValueError: If the task is not binary, or as `linfair.metrics.gradients.ParameterRisk`.
@@ -145,8 +135,8 @@ def hessian_bound(
     """
     if data.classes != 2:
         raise ValueError(f"Prop. 4.5 is about binary tasks, {data.name} has {data.classes} labels")
-    two, options = _TwoLogits(model), {"batch_size": batch_size, "dtype": torch.float64}
-    risk = ParameterRisk(two, data, split, **options)
+    two = _TwoLogits(model)
+    risk = ParameterRisk(two, data, split, dtype=torch.float64)
     free = {name: value.detach() for name, value in risk.named.items()}
     theta, part = flat(risk.parameters), data.splits[split]
 
@@ -154,15 +144,14 @@ def hessian_bound(
         return functional_call(risk.model, unflat(vector, free), (x.unsqueeze(0),))[0, 1]
 
     rows = []
-    for top in top_eigenvalues(two, data, split, tol=1e-6, max_iterations=600, **options):
+    for top in top_eigenvalues(two, data, split, tol=1e-6, max_iterations=600, dtype=torch.float64):
         (index,) = risk.positions(top.group, "exact")
         x, y = data.normalise(part.x[index]).to(theta), part.y[index].to(theta)
         with full_precision():
             found = logit_curvature(logit, theta, x, steps=steps, tol=tol)
         printed, inside, corrected = (Terms(*(value.mean().item() for value in terms)) for terms in _terms(found, y))
-        residual = found.residual.max().item()
-        converged = top.converged and bool(found.converged.all())
-        rows.append(HessianRow(top.group, len(index), top.value, converged, residual, printed, inside, corrected))
+        evidence = top.converged and bool(found.converged.all()), found.residual.max().item()
+        rows.append(HessianRow(top.group, len(index), top.value, *evidence, printed, inside, corrected))
     return rows
 
 

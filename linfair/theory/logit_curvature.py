@@ -5,25 +5,21 @@ For the probability p = sigmoid(h) the chain rule gives
     grad p = p (1 - p) grad h,    grad^2 p = p (1 - p) (grad^2 h + (1 - 2p) grad h grad h').
 
 Networks of up to `DENSE` parameters have their Hessians formed; for others Lanczos finds both ends of the spectrum from
-products H v, one Krylov space for each input, every step for all inputs of a chunk together. A ReLU network's logit
-has a Hessian of low rank (about the number of its units), so the space is exhausted early; what is left is measured.
+products H v, one Krylov space for each input, which a ReLU network's Hessian of low rank exhausts early.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.func import grad, vmap
 
-Logit = Callable[[Tensor, Tensor], Tensor]
-"""Parameters (size,) and one input -> its logit, a scalar."""
-
-DENSE = 64
-"""Parameters up to which Hessians are formed."""
-
-MEMORY = 40_000_000
-"""Numbers that the Krylov spaces of one chunk of inputs may hold, in float64 320 MB."""
+Logit = Callable[[Tensor, Tensor], Tensor]  #: Parameters (size,) and one input -> its logit, a scalar
+DENSE = 64  #: Parameters up to which Hessians are formed
+MEMORY = 40_000_000  #: Numbers that the Krylov spaces of one chunk of inputs may hold, in float64 320 MB
 
 
 class LogitCurvature(NamedTuple):
@@ -41,16 +37,14 @@ class LogitCurvature(NamedTuple):
 def logit_curvature(logit: Logit, theta: Tensor, x: Tensor, *, steps: int = 80, tol: float = 1e-3) -> LogitCurvature:
     """Curvature of the logit of every input x, shape (n, ...), at float64 parameters theta, shape (size,).
 
-    An eigenvalue has converged once its residual is at most tol times the largest of its search. Away from the next
-    eigenvalue its own error is then of the order of tol squared.
-
-    A product of two parameters, h = a b x, has Hessian x ((0, 1), (1, 0)):
+    An eigenvalue has converged once its residual is at most tol times the largest of its search. A product of two
+    parameters, h = a b x, has Hessian x ((0, 1), (1, 0)):
 
     >>> found = logit_curvature(lambda t, x: t[0] * t[1] * x, torch.ones(2).double(), torch.tensor([3.0]).double())
     >>> found.squared.item(), round(found.top.item(), 9), round(found.bottom.item(), 9)
     (18.0, 3.0, -3.0)
     """
-    each = (None, 0)
+    each, unit = (None, 0), partial(F.normalize, dim=1, eps=1e-300)
     if len(theta) <= DENSE:
         times = _products(logit, theta, x)
         # one vmap deep: torch 2.13 gets the shapes of a PReLU's second derivative wrong in two
@@ -69,11 +63,11 @@ def logit_curvature(logit: Logit, theta: Tensor, x: Tensor, *, steps: int = 80, 
         generator = torch.Generator().manual_seed(0)
         random = torch.randn(len(part), len(theta), generator=generator, dtype=torch.float64).to(theta)
         # products lean to the large eigenvalues, the random part has all directions
-        starts = [_unit(image) + 0.1 * _unit(random) for image in (times(random), of_probability(random))]
+        starts = [unit(image) + 0.1 * unit(random) for image in (times(random), of_probability(random))]
         bottom, top, residual, good = extremes(times, starts[0], steps=steps, tol=tol)
         _, probability, other, fine = extremes(of_probability, starts[1], steps=steps, tol=tol)
-        squared = gradient.square().sum(1)
-        found.append(LogitCurvature(h, squared, top, bottom, probability, torch.maximum(residual, other), good & fine))
+        evidence = torch.maximum(residual, other), good & fine
+        found.append(LogitCurvature(h, gradient.square().sum(1), top, bottom, probability, *evidence))
     return LogitCurvature(*map(torch.cat, zip(*found, strict=True)))
 
 
@@ -85,11 +79,6 @@ def dense_curvature(h: Tensor, gradient: Tensor, matrix: Tensor) -> LogitCurvatu
     probability = torch.linalg.eigvalsh(p * (1 - p) * (matrix + (1 - 2 * p) * outer))[:, -1]
     ends = values[:, -1], values[:, 0], probability
     return LogitCurvature(h, gradient.square().sum(1), *ends, torch.zeros_like(h), torch.ones_like(h).bool())
-
-
-def _unit(vectors: Tensor) -> Tensor:
-    """The vectors (n, size), those that are not 0 divided by their length."""
-    return vectors / vectors.norm(dim=1, keepdim=True).clamp(min=1e-300)
 
 
 def _products(logit: Logit, theta: Tensor, x: Tensor) -> Callable[[Tensor], Tensor]:
@@ -106,10 +95,9 @@ def extremes(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Both ends of the spectra of many symmetric matrices, by Lanczos with full reorthogonalisation.
 
-    `times` takes the product of each matrix with its vector, (n, size) -> (n, size); starts are not 0. The search stops
-    once all residuals are at most tol times the largest eigenvalue in absolute value. It returns, each of shape (n,),
-    the smallest and the largest eigenvalues (inside the spectrum where not converged), the larger of their residuals,
-    and whether it is within tolerance.
+    `times` takes the product of each matrix with its vector, (n, size) -> (n, size); starts are not 0. It returns, each
+    of shape (n,), the smallest and the largest eigenvalues (inside the spectrum where not converged), the larger of
+    their residuals, and whether it is at most tol times the largest eigenvalue in absolute value.
 
     >>> matrix = torch.diag(torch.tensor([5.0, 1.0, -2.0])).double()
     >>> low, high, residual, converged = extremes(lambda v: v @ matrix, torch.ones(1, 3).double(), steps=3, tol=1e-9)

@@ -17,8 +17,7 @@ def fig_10(*, linearized: bool = False) -> nn.Sequential:
 
     Slopes 0, 1, -1. With the second unit linearized, relu(x + 1) - 2 (x - 1): slopes -2, -1.
     """
-    network = _hidden([1.0, 1.0], [1.0, -1.0], [1.0, -2.0], 0.0)
-    gated = gates.install(network, (1,))
+    gated = gates.install(_hidden([1.0, 1.0], [1.0, -1.0], [1.0, -2.0], 0.0), (1,))
     if linearized:
         gates.set_alphas(gated, lambda _, alpha: alpha.new_tensor([[1.0, 0.0]]))
     return gates.freeze(gated)
@@ -39,7 +38,7 @@ def zigzag(widths: Sequence[int]) -> nn.Sequential:
     left, relu(b - x), the others to the right. The next layer bends between -1 and 1, so on each of these pieces.
 
     Raises:
-        ValueError: If a layer has fewer than 3 units: it has a flat piece or two slopes of one sign.
+        ValueError: If a layer has fewer than 3 units.
 
     >>> pieces(zigzag([3, 4])).count, pieces_bound_kept([3, 4]), pieces_bound([3, 4])
     (20, 20, 32)
@@ -74,10 +73,8 @@ def reached(widths: Sequence[Sequence[int]]) -> pd.DataFrame:
     >>> reached([(3,), (3, 3)]).values.tolist()
     [['3', 4, 4, 4], ['3-3', 16, 16, 24]]
     """
-    counts = [(pieces(zigzag(one)).count, pieces_bound_kept(one), pieces_bound(one)) for one in widths]
-    table = pd.DataFrame(counts, columns=["pieces", "bound_kept", "bound"])
-    table.insert(0, "widths", ["-".join(map(str, one)) for one in widths])
-    return table
+    rows = [("-".join(map(str, w)), pieces(zigzag(w)).count, pieces_bound_kept(w), pieces_bound(w)) for w in widths]
+    return pd.DataFrame(rows, columns=["widths", "pieces", "bound_kept", "bound"])
 
 
 def counts_of_random_networks(
@@ -102,10 +99,10 @@ def counts_of_random_networks(
             alphas = torch.zeros(sum(layers), dtype=torch.float64).index_fill_(0, order[:kept], 1.0).split(layers)
             for gate, alpha in zip(gates.sites(gated).values(), alphas, strict=True):
                 gate.alpha.data.copy_(alpha)
-            by_layer = layer_counts(gated)[1]
-            misused = 2 ** (len(layers) - 1) * (by_layer[0] + 1) * math.prod(by_layer[1:])
-            known = ("-".join(map(str, layers)), seed, share, kept, pieces(gated).count)
-            rows.append((*known, pieces_bound_kept(by_layer), pieces_bound(layers), misused, full))
+            first, *others = by_layer = layer_counts(gated)[1]
+            misused = 2 ** len(others) * (first + 1) * math.prod(others)
+            counts = pieces(gated).count, pieces_bound_kept(by_layer), pieces_bound(layers), misused, full
+            rows.append(("-".join(map(str, layers)), seed, share, kept, *counts))
     columns = ["widths", "seed", "share", "kept", "pieces", "bound_kept", "bound", "printed_with_kept", "pieces_full"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -116,10 +113,8 @@ def random_network(widths: Sequence[int], *, seed: int) -> nn.Sequential:
     >>> layer_counts(random_network([4, 2], seed=0))[0]
     [4, 2]
     """
-    generator = torch.Generator().manual_seed(seed)
-    sizes = [1, *widths, 1]
-    layers = []
-    for inputs, outputs in pairwise(sizes):
+    generator, layers = torch.Generator().manual_seed(seed), []
+    for inputs, outputs in pairwise([1, *widths, 1]):
         linear = nn.Linear(inputs, outputs).double()
         nn.init.normal_(linear.weight, std=(2 / inputs) ** 0.5, generator=generator)
         nn.init.normal_(linear.bias, generator=generator)

@@ -4,10 +4,8 @@ Das et al., ICML 2024: with theta implementing the optimal decision boundary,
 
     R(a) = J(theta~; S^a) - J(theta; S^a) >= 0    for any group a,
 
-"where all the models are assumed to be trained to achieve their best possible performance". Optimality over all
-networks gives J(theta~; S) >= J(theta; S) for the *whole* sample; for each group it takes a theta that minimises every
-J(.; S^a) at once. Checked by the share of seeds with R(a) >= 0 in trained networks (`optimality_shares`), and by
-networks at their exact best whose minority gains (`counterexample`).
+all models being "trained to achieve their best possible performance". Optimality over all networks gives it for the
+*whole* sample; for each group theta must minimise every J(.; S^a) at once.
 """
 
 import math
@@ -56,10 +54,7 @@ def optimality_shares(table: pd.DataFrame, *, by: Sequence[str] = ("split", "gro
     if known.empty:
         raise ValueError("no row of the table has an excess, so there is nothing to count")
     if twice := int(known.duplicated([*by, "seed"]).sum()):
-        raise ValueError(
-            f"{twice} rows repeat a seed within {by}; name in by=... the columns that tell them apart "
-            "(budget, arm, method, ...)"
-        )
+        raise ValueError(f"{twice} rows repeat a seed within {by}; add the columns that tell them apart to by=...")
     groups = known.assign(loses=known["excess"] >= 0).groupby(by, sort=False, observed=True, as_index=False)
     found = groups.agg(n=("excess", "size"), count=("loses", "sum"), mean=("excess", "mean"))
     found["share"] = found["count"] / found["n"]
@@ -86,11 +81,9 @@ def counterexample() -> Counterexample:
     points = [(x, y, a) for x in (-1, 1) for y, a, n in ((0, 0, 3), (1, 1, 1)) for _ in range(n)]
     points += [(0, 1, 0)] * 7 + [(0, 0, 0)]
     x, y, a = (torch.tensor(column) for column in zip(*points, strict=True))
-    data = GroupedData(
-        "counterexample", {"train": Split(x.double().view(-1, 1), y, a)}, ("no", "yes"), ("majority", "minority")
-    )
-    peak = _logit(middle)
-    slope = _logit(outer) - peak
+    part = Split(x.double().view(-1, 1), y, a)
+    data = GroupedData("counterexample", {"train": part}, ("no", "yes"), ("majority", "minority"))
+    peak, slope = _logit(middle), _logit(outer) - _logit(middle)
     original = nn.Sequential(nn.Linear(1, 2, bias=False), nn.ReLU(), nn.Linear(2, 2)).double()
     weights = [[1.0], [-1.0]], [[0.0, 0.0], [slope, slope]], [0.0, peak]
     for parameter, values in zip(original.parameters(), weights, strict=True):
@@ -98,9 +91,8 @@ def counterexample() -> Counterexample:
     linearized = binarise(set_alphas(install(original, (1,)).double(), lambda _, alpha: torch.zeros_like(alpha)))
     linearized[2].bias.data[1] = _logit(overall)
     majority = (6 * _loss(outer, 0) + 7 * _loss(middle, 1) + _loss(middle, 0)) / 14
-    minority = _loss(outer, 1)
-    after = (7 * _loss(overall, 0) + 7 * _loss(overall, 1)) / 14, _loss(overall, 1)
-    excess = after[0] - majority, after[1] - minority
+    after = (7 * _loss(overall, 0) + 7 * _loss(overall, 1)) / 14
+    excess = after - majority, _loss(overall, 1) - _loss(outer, 1)
     return Counterexample(data, original, linearized, (14 * excess[0] + 2 * excess[1]) / 16, excess)
 
 

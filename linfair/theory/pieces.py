@@ -3,16 +3,13 @@
 The network is carried through its layers as break points and, on each piece, slope and intercept of every unit. A
 linear layer maps slopes and intercepts; a ReLU breaks a piece where its input crosses 0 and multiplies the negative
 side by 1 - alpha (alpha = 1 for a plain ReLU). Floats are integers times powers of two, so all of this is done in
-integers, without a tolerance. Neighbours of equal slope are one piece. Layer i with kept_i ReLUs turns p pieces into at
-most p (1 + kept_i), hence
+integers, without a tolerance. Neighbours of equal slope are one piece. With kept_i <= w_i ReLUs in layer i,
 
     pieces <= product over layers of (1 + kept_i)                            (`pieces_bound_kept`)
-           <= 2^(k - 1) (w_1 + 1) w_2 ... w_k,   kept_i <= w_i, w_i >= 1     (`pieces_bound`, as printed).
+           <= 2^(k - 1) (w_1 + 1) w_2 ... w_k                                (`pieces_bound`, as printed).
 
-`networks.zigzag` reaches the first; only networks with one hidden layer reach the printed one, which must not be used
-with kept counts: a layer without ReLUs makes it 0, and there is always one piece.
-
-Source: Das et al., ICML 2024, Sec. 4 and App. B.1; the printed bound is from Arora et al., ICLR 2018.
+`networks.zigzag` reaches the first, networks with one hidden layer the printed one, which must not be used with kept
+counts: a layer without ReLUs makes it 0. Source: Das et al., ICML 2024, Sec. 4 and App. B.1; Arora et al., ICLR 2018.
 """
 
 import math
@@ -116,25 +113,23 @@ def pieces(
     sides = [None, None] if interval is None else [Fraction(float(end)) for end in interval]
     if interval is not None and not sides[0] < sides[1]:
         raise ValueError(f"an interval is (low, high) with low < high, got {tuple(interval)}")
-    slope, intercept, exponent = np.array([[1]], dtype=object), np.array([[0]], dtype=object), 0
+    lines, exponent = np.array([[[1]], [[0]]], dtype=object), 0  # slopes and intercepts, (2, pieces, units)
     for layer in _layers(network):
+        units = lines.shape[2]
         if isinstance(layer, nn.Linear):
-            if layer.in_features != slope.shape[1]:
-                raise ValueError(f"a layer takes {layer.in_features} features where there are {slope.shape[1]}")
-            slope, intercept, exponent = _linear(layer.weight, layer.bias, slope, intercept, exponent)
+            if layer.in_features != units:
+                raise ValueError(f"a layer takes {layer.in_features} features where there are {units}")
+            lines, exponent = _linear(layer.weight, layer.bias, lines, exponent)
         else:
-            negative = _negative_slopes(layer, slope.shape[1])
-            sides, slope, intercept, exponent = _relu(sides, slope, intercept, exponent, negative)
-    if output is not None or slope.shape[1] > 1:
-        if output is None or len(output) != slope.shape[1]:
-            raise ValueError(
-                f"the network has {slope.shape[1]} outputs: give output= as many weights, (-1, 1) for a difference"
-            )
-        readout = torch.tensor([list(output)], dtype=torch.float64)
-        slope, intercept, exponent = _linear(readout, None, slope, intercept, exponent)
-    slope, intercept, scale = slope[:, 0], intercept[:, 0], 2**exponent
+            sides, lines, exponent = _relu(_negative_slopes(layer, units), sides, lines, exponent)
+    units = lines.shape[2]
+    if output is not None or units > 1:
+        if output is None or len(output) != units:
+            raise ValueError(f"the network has {units} outputs: give output= as many weights, (-1, 1) for a difference")
+        lines, exponent = _linear(torch.tensor([list(output)], dtype=torch.float64), None, lines, exponent)
+    slope, intercept = lines[..., 0]
     new = [0, *(piece for piece in range(1, len(slope)) if slope[piece] != slope[piece - 1])]
-    slopes, intercepts = (tuple(Fraction(values[piece], scale) for piece in new) for values in (slope, intercept))
+    slopes, intercepts = (tuple(Fraction(one[piece], 2**exponent) for piece in new) for one in (slope, intercept))
     return PiecewiseLinear(tuple(sides[piece] for piece in new[1:]), slopes, intercepts)
 
 
@@ -172,47 +167,44 @@ def _integers(values: Tensor) -> tuple[np.ndarray, int]:
     return whole.reshape(tuple(values.shape)), exponent
 
 
-def _linear(
-    weight: Tensor, bias: Tensor | None, slope: np.ndarray, intercept: np.ndarray, exponent: int
-) -> tuple[np.ndarray, np.ndarray, int]:
+def _linear(weight: Tensor, bias: Tensor | None, lines: np.ndarray, exponent: int) -> tuple[np.ndarray, int]:
     factor, finer = _integers(weight)
-    slope, intercept, exponent = slope @ factor.T, intercept @ factor.T, exponent + finer
+    lines, exponent = lines @ factor.T, exponent + finer
     if bias is not None:
         shift, finer = _integers(bias)
         common = max(exponent, finer)
-        slope, intercept = slope * 2 ** (common - exponent), intercept * 2 ** (common - exponent)
-        intercept, exponent = intercept + shift * 2 ** (common - finer), common
-    return slope, intercept, exponent
+        lines, exponent = lines * 2 ** (common - exponent), common
+        lines[1] += shift * 2 ** (common - finer)
+    return lines, exponent
 
 
 def _negative_slopes(layer: nn.Module, width: int) -> Tensor:
     """1 - alpha of each unit, rounded as the gate rounds it: 0 for a ReLU, 1 for the identity."""
-    if not isinstance(layer, ReLUGate):
-        return torch.zeros(width)
-    if layer.alpha.numel() != width:
-        raise ValueError(f"a gate holds {layer.alpha.numel()} units where there are {width}")
-    return (1 - layer.alpha).detach().flatten()
+    alpha = layer.alpha.detach().flatten() if isinstance(layer, ReLUGate) else torch.ones(width)
+    if len(alpha) != width:
+        raise ValueError(f"a gate holds {len(alpha)} units where there are {width}")
+    return 1 - alpha
 
 
 def _relu(
-    sides: list[Fraction | None], slope: np.ndarray, intercept: np.ndarray, exponent: int, negative: Tensor
-) -> tuple[list[Fraction | None], np.ndarray, np.ndarray, int]:
+    negative: Tensor, sides: list[Fraction | None], lines: np.ndarray, exponent: int
+) -> tuple[list[Fraction | None], np.ndarray, int]:
     """Break the pieces (`sides` are their ends) where a unit crosses 0 and multiply the negative sides."""
     bending = (negative != 1).nonzero()[:, 0].tolist()
     refined, origin = sides[:1], []
     for piece, (left, right) in enumerate(pairwise(sides)):
-        roots = {Fraction(-intercept[piece, unit], slope[piece, unit]) for unit in bending if slope[piece, unit]}
+        slope, intercept = lines[:, piece]
+        roots = {Fraction(-intercept[unit], slope[unit]) for unit in bending if slope[unit]}
         inside = sorted(r for r in roots if (left is None or left < r) and (right is None or r < right))
         refined += [*inside, right]
         origin += [piece] * (len(inside) + 1)
-    slope, intercept = slope[origin], intercept[origin]
+    lines = lines[:, origin]
     factor, finer = _integers(negative)
     for piece, (left, right) in enumerate(pairwise(refined)):
         point = _between(left, right)
-        below = slope[piece] * point.numerator + intercept[piece] * point.denominator < 0
-        times = np.where(below, factor, 2**finer)
-        slope[piece], intercept[piece] = slope[piece] * times, intercept[piece] * times
-    return refined, slope, intercept, exponent + finer
+        below = lines[0, piece] * point.numerator + lines[1, piece] * point.denominator < 0
+        lines[:, piece] *= np.where(below, factor, 2**finer)
+    return refined, lines, exponent + finer
 
 
 def _between(left: Fraction | None, right: Fraction | None) -> Fraction:

@@ -29,11 +29,8 @@ from linfair.data import GroupedData, Split
 from linfair.metrics.curvature import hessian_product
 from linfair.metrics.gradients import ParameterRisk, flat
 
-STATIONARY = 1e-6
-"""Up to this share of the smaller group's gradient norm, that of the whole risk counts as 0."""
-
-SETTLED = 1e-10
-"""Gradient norm at which `settle` stops."""
+STATIONARY = 1e-6  #: Up to this share of the smaller group's gradient norm, that of the whole risk counts as 0
+SETTLED = 1e-10  #: Gradient norm at which `settle` stops
 
 
 @dataclass(frozen=True)
@@ -41,11 +38,11 @@ class GradientRatio:
     """Gradient norms of a small and a large group."""
 
     small: int  #: Number of the smaller group
-    large: int  #: Number of the larger group
+    large: int
     n_small: int  #: Its inputs
-    n_large: int  #: Inputs of the larger group
+    n_large: int
     norm_small: float  #: Gradient norm |g_b| of the smaller group's risk
-    norm_large: float  #: |g_a| of the larger
+    norm_large: float
     total: float  #: Gradient norm of the risk of the whole split, 0 at a stationary point
     n: int  #: Inputs of the whole split
 
@@ -67,9 +64,7 @@ class GradientRatio:
         return self.norm_small >= self.norm_large
 
 
-def gradient_ratio(
-    model: nn.Module, data: GroupedData, split: str = "train", *, batch_size: int = 512
-) -> GradientRatio:
+def gradient_ratio(model: nn.Module, data: GroupedData, split: str = "train") -> GradientRatio:
     """Gradient norms of the smallest and the largest group of any network, in float64, and how stationary it is.
 
     The statement is about the split that the network was trained on.
@@ -77,14 +72,13 @@ def gradient_ratio(
     Raises:
         ValueError: If there is one group only, or as `linfair.metrics.gradients.ParameterRisk`.
     """
-    risk = ParameterRisk(model, data, split, batch_size=batch_size, dtype=torch.float64)
+    risk = ParameterRisk(model, data, split, dtype=torch.float64)
     if len(risk.n) < 2:
         raise ValueError(f"App. A.1 compares two groups, {data.name} has {len(risk.n)}")
     small, *_, large = sorted(risk.check_groups(None), key=lambda group: risk.n[group])
     norms = [risk.gradient(risk.positions(group, "exact")[0]).norm().item() for group in (small, large)]
-    n = sum(risk.n)
-    total = risk.gradient(torch.arange(n)).norm().item()
-    return GradientRatio(small, large, risk.n[small], risk.n[large], *norms, total, n)
+    total = risk.gradient(torch.arange(sum(risk.n))).norm().item()
+    return GradientRatio(small, large, risk.n[small], risk.n[large], *norms, total, sum(risk.n))
 
 
 def overlapping(sizes: Sequence[int], *, seed: int = 0) -> GroupedData:
@@ -92,8 +86,7 @@ def overlapping(sizes: Sequence[int], *, seed: int = 0) -> GroupedData:
 
     Centre, w_a and c_a of P(y = 1) = sigmoid(w_a . x + c_a) are each group's own.
     """
-    rng = np.random.default_rng([seed, 41])
-    x, y = [], []
+    rng, x, y = np.random.default_rng([seed, 41]), [], []
     for size in sizes:
         points = rng.normal(rng.normal(0, 0.7, 2), 1.0, (size, 2))
         logit = points @ rng.normal(0, 1, 2) + rng.normal(0, 0.7)
@@ -110,14 +103,13 @@ def settle(model: nn.Module, data: GroupedData, *, decay: float = 0.0, iteration
     L-BFGS, then Newton's method (pseudo-inverse: the two logits may move together) until the gradient's norm is at most
     `SETTLED` or falls no more. A ReLU network can end on a kink, where no gradient is 0: see `GradientRatio.total`.
     """
-    n = len(data.splits["train"])
-    risk = ParameterRisk(model, data, "train", batch_size=n, dtype=torch.float64)
-    index = torch.arange(n)
+    index = torch.arange(len(data.splits["train"]))
+    risk = ParameterRisk(model, data, "train", batch_size=len(index), dtype=torch.float64)
 
     def at(vector: Tensor) -> tuple[float, Tensor]:
         with torch.no_grad():
             vector_to_parameters(vector, risk.parameters)
-        loss = risk.mean_loss(index, n)
+        loss = risk.mean_loss(index, len(index))
         return loss.item() + decay / 2 * float(vector @ vector), flat(risk.derivative(loss)) + decay * vector
 
     def for_scipy(vector: np.ndarray) -> tuple[float, np.ndarray]:
@@ -131,9 +123,8 @@ def settle(model: nn.Module, data: GroupedData, *, decay: float = 0.0, iteration
     for _ in range(20):
         if gradient.norm() <= SETTLED:
             break
-        product = hessian_product(risk, index)
-        hessian = torch.stack([product(column) for column in torch.eye(risk.size, dtype=torch.float64)])
-        hessian += decay * torch.eye(risk.size)
+        columns = map(hessian_product(risk, index), torch.eye(risk.size, dtype=torch.float64))
+        hessian = torch.stack(list(columns)) + decay * torch.eye(risk.size)
         move = torch.linalg.pinv(hessian, hermitian=True, rtol=1e-10) @ gradient
         tries = [(point - move / 2**halving, at(point - move / 2**halving)[1]) for halving in range(8)]
         best, found = min(tries, key=lambda one: float(one[1].norm()))
@@ -147,10 +138,10 @@ def settle(model: nn.Module, data: GroupedData, *, decay: float = 0.0, iteration
 
 def descend(model: nn.Module, data: GroupedData, steps: int) -> nn.Module:
     """A copy of a network after so many steps of gradient descent on J(theta; train), of rate 1/2, in float64."""
-    n = len(data.splits["train"])
-    risk = ParameterRisk(model, data, "train", batch_size=n, dtype=torch.float64)
+    index = torch.arange(len(data.splits["train"]))
+    risk = ParameterRisk(model, data, "train", batch_size=len(index), dtype=torch.float64)
     for _ in range(steps):
-        gradient = risk.gradient(torch.arange(n))
+        gradient = risk.gradient(index)
         with torch.no_grad():
             vector_to_parameters(parameters_to_vector(risk.parameters) - 0.5 * gradient, risk.parameters)
     return risk.model.requires_grad_(True)
@@ -174,8 +165,7 @@ def stationarity_table(*, seed: int = 0, sizes: tuple[int, int, int] = (400, 100
     """Gradient ratios where A.1 applies and where one of its assumptions does not.
 
     Two groups are the first two of `sizes`, three are all; the classifier is a logistic regression but for the last two
-    rows, networks with two hidden units (with many of them a minimum may lie at infinity). For the mixture the two
-    groups are repeated until it is the smallest. `seed` is that of the data and of the network's initial weights.
+    rows, networks with two hidden units (with many of them a minimum may lie at infinity).
 
     Returns:
         A row each: `variant`, `setting` (decay or steps, else nan), `applies` (whether A.1's assumptions hold, a total
@@ -189,8 +179,7 @@ def stationarity_table(*, seed: int = 0, sizes: tuple[int, int, int] = (400, 100
     two, three = overlapping(sizes[:2], seed=seed), overlapping(sizes, seed=seed)
     mixed = with_mixture(two, sum(sizes[:2]) // sizes[1] + 1)
     linear = nn.Sequential(nn.Linear(2, 2)).double()
-    nn.init.zeros_(linear[0].weight)
-    nn.init.zeros_(linear[0].bias)
+    vector_to_parameters(torch.zeros(6, dtype=torch.float64), linear.parameters())
     settled = settle(linear, three)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -207,7 +196,7 @@ def stationarity_table(*, seed: int = 0, sizes: tuple[int, int, int] = (400, 100
     rows = []
     for variant, setting, applies, model, data in cases:
         found = gradient_ratio(model, data)
-        derived = {"ratio": found.ratio, "predicted": found.predicted, "holds": found.holds}
         applies = applies and found.total <= STATIONARY * found.norm_small
+        derived = {name: getattr(found, name) for name in ("ratio", "predicted", "holds")}
         rows.append({"variant": variant, "setting": setting, "applies": applies} | vars(found) | derived)
     return pd.DataFrame(rows)

@@ -174,7 +174,7 @@ def rank_table(table: pd.DataFrame, terms: Sequence[str] = ("bound", "first", "s
     """
     by = ["variant", "budget"]
     rows = [
-        (*names, term, seed, ranking(list(group.itertuples()), term).spearman)
+        (*names, term, seed, ranking(list(group.itertuples()), term))
         for (*names, seed), group in table.groupby([*by, "seed"], sort=False)
         for term in terms
     ]

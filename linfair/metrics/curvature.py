@@ -163,8 +163,7 @@ def top_eigenvalues(
     if which not in WHICH:
         raise ValueError(f"no which={which!r}; there are LA (algebraically largest) and LM (largest in absolute value)")
     risk = ParameterRisk(model, data, split, alpha=alpha, batch_size=batch_size, dtype=dtype)
-    options = {"tol": tol, "max_iterations": max_iterations}
-    return [row for (row,) in _rows(risk, groups, estimator, (which,), **options)]
+    return [row for (row,) in _rows(risk, groups, estimator, (which,), tol=tol, max_iterations=max_iterations)]
 
 
 def top_eigenvalue_pairs(
@@ -186,8 +185,8 @@ def top_eigenvalue_pairs(
     Arguments and errors are those of `top_eigenvalues`.
     """
     risk = ParameterRisk(model, data, split, alpha=alpha, batch_size=batch_size, dtype=dtype)
-    options = {"tol": tol, "max_iterations": max_iterations}
-    return [(largest, absolute) for absolute, largest in _rows(risk, None, estimator, ("LM", "LA"), **options)]
+    rows = _rows(risk, None, estimator, ("LM", "LA"), tol=tol, max_iterations=max_iterations)
+    return [(largest, absolute) for absolute, largest in rows]
 
 
 def _rows(

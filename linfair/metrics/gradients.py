@@ -102,9 +102,7 @@ class ParameterRisk:
         if unknown := [group for group in chosen if not 0 <= group < len(self.n)]:
             raise ValueError(f"{self.data.name} has no groups {unknown}; they are numbered 0 to {len(self.n) - 1}")
         if empty := [group for group in chosen if not self.n[group]]:
-            raise ValueError(
-                f"groups {empty} have no inputs in split {self.split!r}, so no risk; choose others with groups=..."
-            )
+            raise ValueError(f"groups {empty} have no inputs in split {self.split!r}; choose others with groups=...")
         return chosen
 
     def positions(self, group: int, estimator: str) -> list[Tensor]:
@@ -155,7 +153,7 @@ def flat(parts: Sequence[Tensor]) -> Tensor:
     return torch.cat([part.detach().flatten().double() for part in parts])
 
 
-def unflat(vector: Tensor, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def unflat(vector: Tensor, like: Mapping[object, Tensor]) -> dict[object, Tensor]:
     """A flat vector cut into tensors of the names and shapes of others."""
     pieces = vector.split([one.numel() for one in like.values()])
     return {name: piece.view_as(one) for (name, one), piece in zip(like.items(), pieces, strict=True)}

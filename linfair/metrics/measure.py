@@ -23,12 +23,8 @@ from linfair.metrics.risk import GroupMean, losses, mean_by_group
 from linfair.precision import full_precision
 from linfair.training import Data, predict
 
-MEANS = ("risk", "excess", "margin", "churn")
-"""Means over the inputs of a group: each has an interval in the columns `*_low` and `*_high`."""
-
-EIGENVALUES = ("top_eigenvalue", "absolute_eigenvalue")
-"""Algebraically largest, largest in absolute value: each has its evidence in `*_residual` and `*_converged`."""
-
+MEANS = ("risk", "excess", "margin", "churn")  #: Means over a group's inputs, with an interval in `*_low` and `*_high`
+EIGENVALUES = ("top_eigenvalue", "absolute_eigenvalue")  #: Algebraically largest, largest in absolute value
 DIAGNOSTICS = (
     *(name + end for name in MEANS for end in ("", "_low", "_high")),
     "gradient_norm",
@@ -144,10 +140,10 @@ def measure(
             columns |= dict.fromkeys(DIAGNOSTICS[len(columns) :], [None] * n_groups)
             columns |= _gradients(gated[member], one, split, **options) if split in gradients else {}
             columns |= _eigenvalues(gated[member], one, split, **options) if split in curvature else {}
-            measured = group_accuracy(right[member], part.a, n_groups)
             known = {"budget": budget, "budget_units": units, "kept": kept[member], "mask_epochs": epochs[member]}
             distance = {"distance": moved[member].distance, "relative_distance": moved[member].relative}
-            for group, role, trained in zip(measured, one.roles, one.counts, strict=True):
+            accuracies = group_accuracy(right[member], part.a, n_groups)
+            for group, role, trained in zip(accuracies, one.roles, one.counts, strict=True):
                 named = {"group": group.group, "group_name": one.group_names[group.group], "role": role}
                 values = {name: column[group.group] for name, column in columns.items()}
                 of_group = named | {"n_train": trained} | vars(group) | values

@@ -95,11 +95,8 @@ def mean_by_group(values: Tensor, groups: Tensor, n_groups: int, *, level: float
     >>> [row.mean for row in mean_by_group(torch.tensor([1.0, 3.0, 5.0]), torch.tensor([0, 0, 1]), 2)]
     [2.0, 5.0]
     """
-    rows = []
-    for group, part in enumerate(values_by_group(values, groups, n_groups)):
-        found = mean_interval(part, level=level)
-        rows.append(GroupMean(group, found.n, found.mean, found.low, found.high))
-    return rows
+    found = [mean_interval(part, level=level) for part in values_by_group(values, groups, n_groups)]
+    return [GroupMean(group, one.n, one.mean, one.low, one.high) for group, one in enumerate(found)]
 
 
 def losses(logits: Tensor, y: Tensor) -> Tensor:
@@ -182,9 +179,7 @@ def disparity(rows: Sequence[GroupMean | GroupAccuracy], *, worst: str) -> Dispa
     values = [row.accuracy if isinstance(row, GroupAccuracy) else row.mean for row in rows]
     if not np.isfinite(values).all():
         raise ValueError(f"need finite values, got {values}")
-    top, bottom = int(np.argmax(values)), int(np.argmin(values))
-    if top == bottom:
-        bottom = 1
+    top, bottom = int(np.argmax(values)), int(np.argmin(values)) if len(set(values)) > 1 else 1
     gap = values[top] - values[bottom]
     low = gap - float(np.hypot(values[top] - rows[top].low, rows[bottom].high - values[bottom]))
     high = gap + float(np.hypot(rows[top].high - values[top], values[bottom] - rows[bottom].low))

@@ -60,22 +60,13 @@ class Approximation:
     values: tuple[float, ...]  #: Its values there, f - E_n
     spread: float  #: Largest minus smallest error of a segment, relative to E_n, 0 but for rounding
 
-    @property
-    def n(self) -> int:
-        """Number of segments."""
-        return len(self.knots) - 1
-
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Value at points of [low, high]."""
         return np.interp(x, self.knots, self.values)
 
 
 def line_error(function: ConvexFunction, low: float, high: float) -> float:
-    """Sup-norm error of the best line on a piece [low, high].
-
-    >>> line_error(FUNCTIONS["square"], 0.0, 1.0)
-    0.125
-    """
+    """Sup-norm error of the best line on a piece [low, high]."""
     f, slope = function.value, function.slope
     chord = (f(high) - f(low)) / (high - low)
     if not slope(low) < chord < slope(high):  # a piece so short that it is straight in float64
@@ -148,13 +139,7 @@ def _walk(function: ConvexFunction, n: int, error: float) -> list[float]:
 
 
 def even_error(function: ConvexFunction, n: int) -> float:
-    """Sup-norm error with n pieces of equal length, each with its best line; never below `approximate`'s.
-
-    It falls as n^-2 too where f'' is bounded, for -sqrt(x) on [0, 1] as n^(-1/2):
-
-    >>> even_error(FUNCTIONS["root"], 16) / even_error(FUNCTIONS["root"], 64)
-    2.0
-    """
+    """Sup-norm error with n pieces of equal length; it falls as n^-2 where f'' is bounded, for `root` as n^(-1/2)."""
     knots = np.linspace(function.low, function.high, n + 1).tolist()
     return max(line_error(function, u, v) for u, v in pairwise(knots))
 
@@ -169,11 +154,7 @@ class Rate(NamedTuple):
 
 
 def fit_rate(n: Sequence[float], errors: Sequence[float]) -> Rate:
-    """Fit a power law to positive errors at two or more different n.
-
-    >>> fit_rate([1, 2, 4], [1.0, 0.25, 0.0625])
-    Rate(order=-2.0, constant=1.0, residual=0.0, n=3)
-    """
+    """Fit a power law to positive errors at two or more different n."""
     n, errors = np.asarray(n, float), np.asarray(errors, float)
     if len(set(n.tolist())) < 2 or not ((n > 0).all() and (errors > 0).all()):
         raise ValueError(f"a rate needs two different n and positive errors, got n {n.tolist()}, {errors.tolist()}")

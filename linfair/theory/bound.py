@@ -41,14 +41,11 @@ class Expansion:
 
 @dataclass(frozen=True, kw_only=True)
 class BoundRow(Expansion):
-    """Both sides of Theorem 4.4 for one group, and the expansion of its R(a) that they come from.
-
-    Without alpha the remainder holds the effect of the mask as well.
-    """
+    """Both sides of Theorem 4.4 for one group, and the expansion of its R(a) that they come from."""
 
     group: int
     n: int  #: Inputs of the group
-    alpha: bool  #: Whether the gates' alphas count among the parameters
+    alpha: bool  #: Whether the gates' alphas count among the parameters; if not, the remainder holds the mask's effect
     gradient_norm: float  #: |g_a|
     distance: float  #: |d|
     eigenvalue: float  #: Algebraically largest eigenvalue of H_a, the one printed
@@ -89,15 +86,6 @@ class Step(Expansion):
     group: int
     n: int  #: Inputs of the group
     t: float  #: Part of the way
-
-
-@dataclass(frozen=True)
-class Ranking:
-    """How well one quantity orders n groups as another does; nan where one of them is constant."""
-
-    n: int
-    spearman: float  #: Rank correlation
-    kendall: float  #: Kendall's tau b
 
 
 def expand(excess: float, gradient: Tensor, product: Callable[[Tensor], Tensor], step: Tensor) -> Expansion:
@@ -179,8 +167,8 @@ def remainders(
     return rows
 
 
-def ranking(rows: Sequence[BoundRow], term: str = "bound") -> Ranking:
-    """Whether the bound, or another attribute `term` of `excess_bound`'s rows, orders the groups as R(a) does.
+def ranking(rows: Sequence[BoundRow], term: str = "bound") -> float:
+    """Spearman's rank correlation of R(a) with an attribute `term` of `excess_bound`'s rows; nan if one is constant.
 
     A bound that is far from tight may still tell who loses most; it may also hold and tell nothing.
 
@@ -193,9 +181,8 @@ def ranking(rows: Sequence[BoundRow], term: str = "bound") -> Ranking:
         raise ValueError(f"a row has no {term!r}; take bound, first, second, gradient_norm or eigenvalue")
     excess, values = [row.excess for row in rows], [float(getattr(row, term)) for row in rows]
     if len(set(excess)) == 1 or len(set(values)) == 1 or not all(map(math.isfinite, excess + values)):
-        return Ranking(len(rows), math.nan, math.nan)
-    orders = (order(values, excess).statistic for order in (stats.spearmanr, stats.kendalltau))
-    return Ranking(len(rows), *map(float, orders))
+        return math.nan
+    return float(stats.spearmanr(values, excess).statistic)
 
 
 def _both(

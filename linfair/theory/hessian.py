@@ -19,7 +19,6 @@ readings of the right side:
     corrected   h inside, lambda largest in absolute value: proved, a violation would be an error in the code.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -74,11 +73,7 @@ class HessianRow:
 
 
 class SingleLogit(nn.Module):
-    """A binary classifier as one logit h, shape (n,): z_1 - z_0 of a network with two, the output of one with one.
-
-    >>> SingleLogit(nn.Identity())(torch.tensor([[1.0, 4.0]])).tolist()
-    [3.0]
-    """
+    """A binary classifier as one logit h, shape (n,): z_1 - z_0 of a network with two, the output of one with one."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -87,14 +82,11 @@ class SingleLogit(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The logit of each input."""
         z = self.network(x)
-        if z.ndim == 1:
-            return z
-        if z.ndim != 2 or z.shape[1] > 2:
-            raise ValueError(
-                f"Prop. 4.5 is about binary classifiers, whose output is (n,), (n, 1) or (n, 2); got {tuple(z.shape)}: "
-                "take data with two labels"
-            )
-        return z[:, 0] if z.shape[1] == 1 else z[:, 1] - z[:, 0]
+        if z.ndim == 1 or z.shape[1:] == (1,):
+            return z.flatten()
+        if z.shape[1:] != (2,):
+            raise ValueError(f"Prop. 4.5 needs outputs (n,), (n, 1) or (n, 2), got {tuple(z.shape)}: take two labels")
+        return z[:, 1] - z[:, 0]
 
 
 class _TwoLogits(SingleLogit):
@@ -166,18 +158,15 @@ def violations(networks: int = 400, *, inputs: int = 20, seed: int = 0) -> pd.Da
         (inf where a right side is not positive).
     """
     generator = torch.Generator().manual_seed(seed)
-    shapes = [(3, 2), (3,), (3, 3), (3,), (1, 3), (1,)]
-    sizes = [math.prod(shape) for shape in shapes]
+    like = dict(enumerate(map(torch.empty, [(3, 2), (3,), (3, 3), (3,), (1, 3), (1,)])))
     options = {"generator": generator, "dtype": torch.float64}
-    theta = torch.randn(networks, sum(sizes), **options)
+    theta = torch.randn(networks, 25, **options)
     x = torch.randn(networks, inputs, 2, **options)
     y = torch.randint(0, 2, (networks, inputs), generator=generator).double()
 
     def logit(vector: Tensor, x: Tensor) -> Tensor:
-        pieces = [piece.view(shape) for piece, shape in zip(vector.split(sizes), shapes, strict=True)]
-        for weight, bias in zip(pieces[:-2:2], pieces[1:-2:2], strict=True):
-            x = F.relu(x @ weight.T + bias)
-        return (x @ pieces[-2].T + pieces[-1])[..., 0]
+        w1, b1, w2, b2, w3, b3 = unflat(vector, like).values()
+        return (F.relu(F.relu(x @ w1.T + b1) @ w2.T + b2) @ w3.T + b3)[..., 0]
 
     def risk(vector: Tensor, x: Tensor, y: Tensor) -> Tensor:
         return F.binary_cross_entropy_with_logits(logit(vector, x), y)

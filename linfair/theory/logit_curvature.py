@@ -37,12 +37,7 @@ class LogitCurvature(NamedTuple):
 def logit_curvature(logit: Logit, theta: Tensor, x: Tensor, *, steps: int = 80, tol: float = 1e-3) -> LogitCurvature:
     """Curvature of the logit of every input x, shape (n, ...), at float64 parameters theta, shape (size,).
 
-    An eigenvalue has converged once its residual is at most tol times the largest of its search. A product of two
-    parameters, h = a b x, has Hessian x ((0, 1), (1, 0)):
-
-    >>> found = logit_curvature(lambda t, x: t[0] * t[1] * x, torch.ones(2).double(), torch.tensor([3.0]).double())
-    >>> found.squared.item(), round(found.top.item(), 9), round(found.bottom.item(), 9)
-    (18.0, 3.0, -3.0)
+    An eigenvalue has converged once its residual is at most tol times the largest of its search.
     """
     each, unit = (None, 0), partial(F.normalize, dim=1, eps=1e-300)
     if len(theta) <= DENSE:
@@ -98,11 +93,6 @@ def extremes(
     `times` takes the product of each matrix with its vector, (n, size) -> (n, size); starts are not 0. It returns, each
     of shape (n,), the smallest and the largest eigenvalues (inside the spectrum where not converged), the larger of
     their residuals, and whether it is at most tol times the largest eigenvalue in absolute value.
-
-    >>> matrix = torch.diag(torch.tensor([5.0, 1.0, -2.0])).double()
-    >>> low, high, residual, converged = extremes(lambda v: v @ matrix, torch.ones(1, 3).double(), steps=3, tol=1e-9)
-    >>> round(low.item(), 9), round(high.item(), 9), converged.item()
-    (-2.0, 5.0, True)
     """
     steps = min(steps, start.shape[1])
     basis = start.new_zeros(start.shape[0], steps, start.shape[1])

@@ -32,13 +32,10 @@ def _hidden(weights: list[float], biases: list[float], out: list[float], shift: 
 
 
 def zigzag(widths: Sequence[int]) -> nn.Sequential:
-    """A network that reaches the product of (1 + width) on R: no network of these widths has more pieces.
+    """A network that reaches the product of (1 + width) on R, the most for these widths, which are at least 3.
 
-    A layer of w >= 3 units computes a zigzag of 1 + w pieces that turns at -1 and 1 in turn: one unit looks to the
-    left, relu(b - x), the others to the right. The next layer bends between -1 and 1, so on each of these pieces.
-
-    Raises:
-        ValueError: If a layer has fewer than 3 units.
+    A layer of w units computes a zigzag of 1 + w pieces that turns at -1 and 1 in turn: one unit looks to the left,
+    relu(b - x), the others to the right. The next layer bends between -1 and 1, so on each of these pieces.
 
     >>> pieces(zigzag([3, 4])).count, pieces_bound_kept([3, 4]), pieces_bound([3, 4])
     (20, 20, 32)
@@ -108,11 +105,7 @@ def counts_of_random_networks(
 
 
 def random_network(widths: Sequence[int], *, seed: int) -> nn.Sequential:
-    """A ReLU network R -> R, weights normal with variance 2 / inputs, biases standard normal, float64.
-
-    >>> layer_counts(random_network([4, 2], seed=0))[0]
-    [4, 2]
-    """
+    """A ReLU network R -> R, weights normal with variance 2 / inputs, biases standard normal, float64."""
     generator, layers = torch.Generator().manual_seed(seed), []
     for inputs, outputs in pairwise([1, *widths, 1]):
         linear = nn.Linear(inputs, outputs).double()

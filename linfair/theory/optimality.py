@@ -65,14 +65,12 @@ def optimality_shares(table: pd.DataFrame, *, by: Sequence[str] = ("split", "gro
 def counterexample() -> Counterexample:
     """Networks at their exact best, each within its class, whose minority gains; in float64.
 
-    x is -1, 0 or 1. At -1 and at 1 there are 3 majority points with label 0 and 1 minority point with label 1; at 0
-    there are 7 majority points with label 1 and one with label 0. The original's logit difference, b + c relu(x) +
-    c relu(-x) with b = logit(7/8) and b + c = logit(1/4), gives every x its share of label 1. Without ReLUs it is
-    linear in x; the sample is symmetric and the risk convex, so the best is b alone, logit(9/16), and for the minority
+    At x = -1 and at 1 there are 3 majority points with label 0 and 1 minority point with label 1; at 0 there are 7
+    majority points with label 1 and one with label 0. The original's logit difference, b + c relu(x) + c relu(-x) with
+    b = logit(7/8) and b + c = logit(1/4), gives every x its share of label 1. Without ReLUs it is linear in x; the
+    sample is symmetric and the risk convex, so the best is b alone, logit(9/16), and though the whole sample loses,
 
-        R(minority) = log(1/4) - log(9/16) = log(4/9) = -0.81 < 0,
-
-    though the sample as a whole loses.
+        R(minority) = log(1/4) - log(9/16) = log(4/9) = -0.81 < 0.
 
     >>> [round(value, 4) for value in counterexample().excess]
     [0.3624, -0.8109]

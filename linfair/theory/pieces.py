@@ -62,9 +62,6 @@ def pieces_bound(widths: Sequence[int]) -> int:
 def pieces_bound_kept(kept: Sequence[int]) -> int:
     """The product of (1 + kept ReLUs) over the hidden layers; a layer linearized altogether keeps 0.
 
-    Raises:
-        ValueError: If a count is negative.
-
     >>> pieces_bound_kept([2]), pieces_bound_kept([1]), pieces_bound_kept([2, 0, 3])
     (3, 2, 12)
     """
@@ -74,12 +71,7 @@ def pieces_bound_kept(kept: Sequence[int]) -> int:
 
 
 def layer_counts(network: nn.Module) -> tuple[list[int], list[int]]:
-    """Units and kept ReLUs (alpha != 0) of each hidden layer of a network that `pieces` can read.
-
-    >>> from linfair.theory.networks import fig_10
-    >>> layer_counts(fig_10(linearized=True))
-    ([2], [1])
-    """
+    """Units and kept ReLUs (alpha != 0) of each hidden layer of a network that `pieces` can read."""
     widths, kept, width = [], [], 1
     for layer in _layers(network):
         if isinstance(layer, nn.Linear):
@@ -115,13 +107,12 @@ def pieces(
         raise ValueError(f"an interval is (low, high) with low < high, got {tuple(interval)}")
     lines, exponent = np.array([[[1]], [[0]]], dtype=object), 0  # slopes and intercepts, (2, pieces, units)
     for layer in _layers(network):
-        units = lines.shape[2]
         if isinstance(layer, nn.Linear):
-            if layer.in_features != units:
-                raise ValueError(f"a layer takes {layer.in_features} features where there are {units}")
+            if layer.in_features != lines.shape[2]:
+                raise ValueError(f"a layer takes {layer.in_features} features where there are {lines.shape[2]}")
             lines, exponent = _linear(layer.weight, layer.bias, lines, exponent)
         else:
-            sides, lines, exponent = _relu(_negative_slopes(layer, units), sides, lines, exponent)
+            sides, lines, exponent = _relu(layer, sides, lines, exponent)
     units = lines.shape[2]
     if output is not None or units > 1:
         if output is None or len(output) != units:
@@ -178,18 +169,15 @@ def _linear(weight: Tensor, bias: Tensor | None, lines: np.ndarray, exponent: in
     return lines, exponent
 
 
-def _negative_slopes(layer: nn.Module, width: int) -> Tensor:
-    """1 - alpha of each unit, rounded as the gate rounds it: 0 for a ReLU, 1 for the identity."""
-    alpha = layer.alpha.detach().flatten() if isinstance(layer, ReLUGate) else torch.ones(width)
-    if len(alpha) != width:
-        raise ValueError(f"a gate holds {len(alpha)} units where there are {width}")
-    return 1 - alpha
-
-
 def _relu(
-    negative: Tensor, sides: list[Fraction | None], lines: np.ndarray, exponent: int
+    layer: nn.Module, sides: list[Fraction | None], lines: np.ndarray, exponent: int
 ) -> tuple[list[Fraction | None], np.ndarray, int]:
-    """Break the pieces (`sides` are their ends) where a unit crosses 0 and multiply the negative sides."""
+    """Break the pieces (`sides` are their ends) where a unit crosses 0 and multiply the negative sides by 1 - alpha."""
+    units = lines.shape[2]
+    alpha = layer.alpha.detach().flatten() if isinstance(layer, ReLUGate) else torch.ones(units)
+    if len(alpha) != units:
+        raise ValueError(f"a gate holds {len(alpha)} units where there are {units}")
+    negative = 1 - alpha  # rounded as the gate rounds it
     bending = (negative != 1).nonzero()[:, 0].tolist()
     refined, origin = sides[:1], []
     for piece, (left, right) in enumerate(pairwise(sides)):

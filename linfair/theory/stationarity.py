@@ -164,15 +164,12 @@ def against_rest(data: GroupedData, group: int) -> GroupedData:
 def stationarity_table(*, seed: int = 0, sizes: tuple[int, int, int] = (400, 100, 50)) -> pd.DataFrame:
     """Gradient ratios where A.1 applies and where one of its assumptions does not.
 
-    Two groups are the first two of `sizes`, three are all; the classifier is a logistic regression but for the last two
-    rows, networks with two hidden units (with many of them a minimum may lie at infinity).
+    Two groups are the first two of the descending `sizes`, three are all; the classifier is a logistic regression but
+    for the last two rows, networks with two hidden units (with many of them a minimum may lie at infinity).
 
     Returns:
         A row each: `variant`, `setting` (decay or steps, else nan), `applies` (whether A.1's assumptions hold, a total
         gradient within `STATIONARY` among them), the fields of `GradientRatio`, `ratio`, `predicted`, `holds`.
-
-    Raises:
-        ValueError: If the sizes do not descend.
     """
     if len(sizes) != 3 or not sizes[0] > sizes[1] > sizes[2] > 0:
         raise ValueError(f"sizes are three numbers of inputs in descending order, got {sizes}")

@@ -144,6 +144,7 @@ def test_an_infinite_slope_at_the_right_end_is_the_mirror_image():
 
 def test_fit_of_an_exact_power_law_and_of_a_bent_one():
     """By hand: y = log2(e) = 0, -1, -4 at x = 0, 1, 2: order -2, residual of the middle point 2/3 of log 2."""
+    assert fit_rate([1, 2, 4], [1.0, 0.25, 0.0625]) == (-2.0, 1.0, 0.0, 3)
     rate = fit_rate([1, 2, 4], [1.0, 0.5, 0.0625])
     assert (rate.order, rate.n) == (pytest.approx(-2.0), 3)
     assert rate.residual == pytest.approx(2 / 3 * math.log(2)) and rate.constant == pytest.approx(2 ** (1 / 3))

@@ -36,7 +36,7 @@ def best_segments(function: str, n: Sequence[int]) -> Figure:
     for (top, low), best in zip(axes.T, found, strict=True):
         top.plot(x, y, color=GREY, linestyle=":", label=f"${target.name}$")
         top.plot(best.knots, best.values, color=COLORS["majority"], marker="o", markersize=4, label="best")
-        top.set_title(f"n = {best.n}, $E_n$ = {best.error:.2g}")
+        top.set_title(f"n = {len(best.knots) - 1}, $E_n$ = {best.error:.2g}")
         low.plot(x, best(x) - y, color=COLORS["minority"], linewidth=1.5)
         for level in (-best.error, best.error):
             low.axhline(level, color=GREY, linestyle="--", linewidth=1)

@@ -22,35 +22,21 @@ CHUNK = 1 << 18
 """Numbers that are worked on at a time."""
 
 
-def gate(x: Tensor, alpha: Tensor, switch: Tensor | None = None) -> Tensor:
-    """Apply one alpha for each unit: where(x > 0, x, (1 - alpha) x), in the precision of x.
-
-    Inputs x have shape (n, units), alpha (units,); `switch` is `switches(alpha, x.dtype)`, where it is known already.
+def gate(x: Tensor, alpha: Tensor) -> Tensor:
+    """Apply one alpha for each unit, x (n, units) and alpha (units,): where(x > 0, x, (1 - alpha) x), as precise as x.
 
     >>> gate(torch.tensor([[2.0, -3.0], [-2.0, 3.0]]), torch.tensor([1.0, 0.0])).tolist()
     [[2.0, -3.0], [-0.0, 3.0]]
     """
-    if not fused(x, alpha):
-        return F.prelu(x, (1 - alpha).to(x.dtype))
-    if alpha.requires_grad:
-        return _Trained.apply(x, (1 - alpha).to(x.dtype))
-    switch = switches(alpha, x.dtype) if switch is None else switch
-    return F.prelu(x, (1 - alpha).to(x.dtype)) if switch is None else _Frozen.apply(x, *switch)
-
-
-def fused(x: Tensor, alpha: Tensor) -> bool:
-    """Whether the gradients are computed here: on a processor, outside `torch.func` and `torch.compile`."""
+    slope = (1 - alpha).to(x.dtype)
     trains = torch.is_grad_enabled() and (x.requires_grad or alpha.requires_grad)
     elsewhere = torch._C._are_functorch_transforms_active() or torch.compiler.is_compiling()
-    return trains and x.device.type == "cpu" and not elsewhere
-
-
-def switches(alpha: Tensor, dtype: torch.dtype) -> Tensor | None:
-    """Floors f and slopes 1 - alpha of gates that are all open or shut, shape (2, units); None if one is between."""
-    linear = alpha == 0
-    if not torch.all(linear | (alpha == 1)):
-        return None
-    return torch.stack([torch.where(linear, -torch.inf, 0.0), linear]).to(dtype)
+    if trains and x.device.type == "cpu" and not elsewhere:
+        if alpha.requires_grad:
+            return _Trained.apply(x, slope)
+        if torch.equal(alpha * alpha, alpha):  # every gate is open or shut: the logarithm is 0 or -inf
+            return _Frozen.apply(x, alpha.log().to(x.dtype), slope)
+    return F.prelu(x, slope)
 
 
 class _Frozen(torch.autograd.Function):

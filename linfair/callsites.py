@@ -104,33 +104,29 @@ def _place() -> tuple[object, ...]:
     return tuple(found)
 
 
+def _relu_call(function: object, args: Sequence[object], kwargs: dict[str, object]) -> tuple[str, list[object]]:
+    """The operator of a call that is a ReLU, empty for any other, and its arguments up to the last that was given."""
+    name, names = _SPELLINGS.get(function, ("", ()))
+    given = dict(zip(names, args, strict=False)) | {key: kwargs[key] for key in names if key in kwargs}
+    values = [given.get(key) for key in names[: 1 + max((names.index(key) for key in given), default=-1)]]
+    return name if not set(kwargs) - {*names, "inplace"} and is_relu(name, values) else "", values
+
+
 def split_graph(traced: fx.GraphModule, is_relu_module: Callable[[nn.Module], bool]) -> None:
     """Give every ReLU call of a traced network, module or function, a module of its own."""
     calls, seen = [], set()
     for node in traced.graph.nodes:
-        if node.op == "call_module" and is_relu_module(traced.get_submodule(node.target)):
-            if node.target in seen:
-                calls.append(node)
-            seen.add(node.target)
-        elif _is_relu_node(node):
+        target = getattr(Tensor, node.target, None) if node.op == "call_method" else node.target
+        if node.op == "call_module" and is_relu_module(traced.get_submodule(target)):
+            calls += [node] if target in seen else []
+            seen.add(target)
+        elif _relu_call(target, node.args, node.kwargs)[0]:
             calls.append(node)
     for number, node in enumerate(calls):
         traced.add_submodule(f"relu_call_{number}", UngatedReLU())
         node.args, node.kwargs = (node.args[0] if node.args else node.kwargs["input"],), {}
         node.op, node.target = "call_module", f"relu_call_{number}"
     traced.recompile()
-
-
-def _is_relu_node(node: fx.Node) -> bool:
-    target = getattr(Tensor, node.target, None) if node.op == "call_method" else node.target
-    name, names = _SPELLINGS.get(target, ("", ()))
-    return is_relu(name, _bound(names, node.args, node.kwargs))
-
-
-def _bound(names: tuple[str, ...], args: Sequence[object], kwargs: dict[str, object]) -> list[object]:
-    """Arguments in the order of their names, up to the last that was given."""
-    values = dict(zip(names, args, strict=False)) | {key: kwargs[key] for key in names if key in kwargs}
-    return [values.get(key) for key in names[: 1 + max((names.index(key) for key in values), default=-1)]]
 
 
 class _Redirect(TorchFunctionMode):
@@ -140,21 +136,15 @@ class _Redirect(TorchFunctionMode):
         self.module = module
 
     def __torch_function__(self, func: object, types: object, args: tuple = (), kwargs: dict | None = None) -> object:
-        kwargs = kwargs or {}
-        name, names = _SPELLINGS.get(func, ("", ()))
-        if name and sys._getframe(1).f_globals.get("__name__") not in _GATES:
-            values = _bound(names, args, kwargs)
-            known = bool(values) and isinstance(values[0], Tensor) and not set(kwargs) - {*names, "inplace"}
-            if known and is_relu(name, values):
-                if name not in ("maximum", "fmax"):
-                    return self.module(values[0])
-                if self._is_site():  # elsewhere one of two tensors is 0 by chance
+        if func in _SPELLINGS and sys._getframe(1).f_globals.get("__name__") not in _GATES:
+            name, values = _relu_call(func, args, kwargs or {})
+            learned = isinstance(self.module, SharedGates) and not self.module.learning
+            if name in ("maximum", "fmax"):
+                if not learned or _place() in self.module.places:  # elsewhere one of two tensors is 0 by chance
                     return self.module(values[0] if bool(values[0].any()) else values[1])
-        return func(*args, **kwargs)
-
-    def _is_site(self) -> bool:
-        known = isinstance(self.module, SharedGates) and not self.module.learning
-        return not known or _place() in self.module.places
+            elif name:
+                return self.module(values[0])
+        return func(*args, **(kwargs or {}))
 
 
 def _one_pass(owner: nn.Module, forward: Callable[..., object], *args: object, **kwargs: object) -> object:

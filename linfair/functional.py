@@ -18,27 +18,22 @@ _SQUASHES = {"_softmax": "Softmax", "_log_softmax": "LogSoftmax", "sigmoid": "Si
 _SQUASHES |= {"log_sigmoid_forward": "LogSigmoid"}
 _CARRIES = ("log", "clone", "_to_copy", "clamp", "clamp_min", "add")
 _FUSED = "_transformer_encoder_layer_fwd"
+Types = tuple[type[nn.Module], ...]
 
 
 class GateError(ValueError):
     """A network, shape or mask that gates cannot work with; the message says what to change."""
 
 
-class Call(NamedTuple):
-    """One call of a ReLU module."""
-
-    value: Tensor
-    inside: tuple[nn.Module, ...]  # the modules that were running, outermost first
-
-
 class Watched(TorchDispatchMode):
     """What one forward pass computed: each operator is noted under the module that runs it."""
 
-    def __init__(self, network: nn.Module, skip: tuple[type[nn.Module], ...]) -> None:
+    def __init__(self, network: nn.Module, skip: Types) -> None:
         super().__init__()
         self.network, self.skip, self.stack = network, (nn.ReLU, *skip), []
         self.names = {module: name or type(network).__name__ for name, module in network.named_modules()}
-        self.calls: dict[nn.Module, list[Call]] = {}  # of each `nn.ReLU` module, in order
+        # the calls of each `nn.ReLU` module, in order: its input, and the modules that were running, outermost first
+        self.calls: dict[nn.Module, list[tuple[Tensor, tuple[nn.Module, ...]]]] = {}
         self.hidden: dict[nn.Module, str] = {}  # modules that computed a ReLU otherwise: the operator
         self.capped: set[nn.Module] = set()  # modules that computed a ReLU6
         self.entered: Counter[nn.Module] = Counter()  # how often each module was called
@@ -46,23 +41,17 @@ class Watched(TorchDispatchMode):
         self.comparisons: Counter[tuple[nn.Module, str]] = Counter()
         self.output: object = None
         self._positive: dict[int, tuple[Tensor, int]] = {}  # a mask x > 0 and where x lies
-        self._squashes: dict[int, tuple[Tensor, str]] = {}  # by where the result lies: it, kind and module
+        self.squashes: dict[int, tuple[Tensor, str]] = {}  # by where the result lies: it, kind and module
 
     def named(self, modules: dict[nn.Module, str] | set[nn.Module]) -> str:
         """Names of modules, sorted."""
         return ", ".join(sorted({self.names[module] for module in modules}))
 
-    @property
-    def squashed(self) -> str | None:
-        """Kind and module of a softmax or sigmoid that made the output."""
-        known = self._squashes.get(self.output.data_ptr()) if isinstance(self.output, Tensor) else None
-        return known and known[1]
-
     def _enter(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
         self.entered[module] += 1
         if isinstance(module, nn.ReLU):
             value = args[0] if args else kwargs["input"]
-            self.calls.setdefault(module, []).append(Call(value.clone(), tuple(self.stack)))
+            self.calls.setdefault(module, []).append((value.clone(), tuple(self.stack)))
         self.stack.append(module)
 
     def _leave(self, *_: object) -> None:
@@ -80,7 +69,7 @@ class Watched(TorchDispatchMode):
             self.capped.add(inside)
         out = func(*args, **(kwargs or {}))
         self._follow(name, args, out, self.names[inside])
-        if not relu and (found := counted(func, args, out)) is not None:
+        if not relu and (found := counted(name, args, out)) is not None:
             kind, units, comparisons = found
             self.units[inside, kind] += units
             self.comparisons[inside, kind] += comparisons
@@ -102,30 +91,28 @@ class Watched(TorchDispatchMode):
             self._positive[id(out)] = out, self._positive[id(args[0])][1]
         if name in _SQUASHES:
             result = out[0] if isinstance(out, tuple) else out
-            self._squashes[result.data_ptr()] = result, f"{_SQUASHES[name]} of {module}"
+            self.squashes[result.data_ptr()] = result, f"{_SQUASHES[name]} of {module}"
         alone = name in _CARRIES and not any(isinstance(one, Tensor) for one in args[1:])
-        if alone and isinstance(out, Tensor) and args[0].data_ptr() in self._squashes:
-            self._squashes[out.data_ptr()] = out, self._squashes[args[0].data_ptr()][1]
+        if alone and isinstance(out, Tensor) and args[0].data_ptr() in self.squashes:
+            self.squashes[out.data_ptr()] = out, self.squashes[args[0].data_ptr()][1]
 
 
-def examples(network: nn.Module, input_shape: tuple[int, ...], n: int) -> Tensor:
-    """Random inputs in the network's own number format and place, the same at every call."""
-    like = next(network.parameters(), torch.empty(0))
-    return torch.randn(n, *input_shape, generator=torch.Generator().manual_seed(n)).to(like)
-
-
-def watch(network: nn.Module, x: Tensor, *, training: bool = False, skip: tuple[type[nn.Module], ...] = ()) -> Watched:
-    """Run a network once, without gradients, and note every nonlinearity it computes, but for those of types `skip`.
+def watch(
+    network: nn.Module, input_shape: tuple[int, ...], n: int = 3, *, training: bool = False, skip: Types = ()
+) -> Watched:
+    """Run a network once on random inputs, without gradients; note every nonlinearity but those in modules of `skip`.
 
     Torch's generator and each module's mode are left as they were; in training mode batch norm's statistics move.
     """
+    like = next(network.parameters(), torch.empty(0))  # inputs have its number format and place
+    x = torch.randn(n, *input_shape, generator=torch.Generator().manual_seed(n)).to(like)
     seen, modes = Watched(network, skip), {module: module.training for module in network.modules()}
     handles = [module.register_forward_pre_hook(seen._enter, with_kwargs=True) for module in modes]
     handles += [module.register_forward_hook(seen._leave) for module in modes]
     try:
         network.train(training)
         with torch.no_grad(), torch.random.fork_rng(devices=[]), seen:
-            seen.output = network(x.clone())
+            seen.output = network(x)
     finally:
         for handle in handles:
             handle.remove()
@@ -146,7 +133,7 @@ class Survey(NamedTuple):
     others: tuple[Nonlinearity, ...]
 
 
-def survey(network: nn.Module, input_shape: tuple[int, ...], *, skip: tuple[type[nn.Module], ...] = ()) -> Survey:
+def survey(network: nn.Module, input_shape: tuple[int, ...], *, skip: Types = ()) -> Survey:
     """Watch a network on 2 and on 3 inputs; it is left as it is.
 
     Raises:
@@ -159,7 +146,7 @@ def survey(network: nn.Module, input_shape: tuple[int, ...], *, skip: tuple[type
     passes = []
     for n in (2, 3):
         try:
-            passes.append(watch(network, examples(network, input_shape, n), skip=skip))
+            passes.append(watch(network, input_shape, n, skip=skip))
         except GateError:
             raise
         except Exception as error:  # the user's code can raise anything
@@ -177,7 +164,7 @@ def survey(network: nn.Module, input_shape: tuple[int, ...], *, skip: tuple[type
                 f"{three.names[relu]} is called {len(one)} times on 2 inputs and {len(other)} times on 3: a gate "
                 "belongs to one call on the whole batch, so call it once on all inputs"
             )
-        sites[relu] = [_site(three.names[relu], a.value, b.value) for a, b in zip(one, other, strict=True)]
+        sites[relu] = [_site(three.names[relu], a, b) for (a, _), (b, _) in zip(one, other, strict=True)]
     units, comparisons = three.units - two.units, three.comparisons - two.comparisons  # what a third input adds
     others = []
     for kind in dict.fromkeys(kind for _, kind in units):
@@ -214,20 +201,16 @@ def check_scores(network: nn.Module, input_shape: tuple[int, ...]) -> None:
     Raises:
         GateError: If what it returns is the result of a softmax, log-softmax or sigmoid; the message names the module.
     """
-    seen = watch(network, examples(network, input_shape, 3))
-    if step := seen.squashed or _probabilities(seen.output):
+    seen = watch(network, input_shape)
+    output = seen.output if isinstance(seen.output, Tensor) else torch.zeros(0)
+    _, step = seen.squashes.get(output.data_ptr(), (output, ""))
+    scores = output.ndim == 2 and output.shape[1] > 1 and output.is_floating_point()
+    for kind, rows in (("Softmax", output), ("LogSoftmax", output.exp())) if scores and not step else ():
+        sums = rows.sum(1).cpu().float()
+        if bool((rows >= 0).all()) and torch.allclose(sums, torch.ones_like(sums), atol=1e-4):
+            step = kind
+    if step:
         raise GateError(
             f"{type(network).__name__} returns probabilities, not scores: its last step is the {step}, and training "
             "applies a softmax itself; return what goes into that step, the weights stay as they are"
         )
-
-
-def _probabilities(output: object) -> str:
-    """Softmax or LogSoftmax, if the rows of an output are one of these."""
-    if not isinstance(output, Tensor) or output.ndim != 2 or output.shape[1] < 2 or not output.is_floating_point():
-        return ""
-    one = torch.ones(len(output))
-    for kind, rows in (("Softmax", output), ("LogSoftmax", output.exp())):
-        if bool((rows >= 0).all()) and torch.allclose(rows.sum(1).cpu().float(), one, atol=1e-4):
-            return kind
-    return ""

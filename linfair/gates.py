@@ -19,18 +19,12 @@ from torch.utils._pytree import tree_leaves
 from linfair import activation
 from linfair.callsites import SharedGates, UngatedReLU, own, redirect, split_graph
 from linfair.ensemble import Ensemble
-from linfair.functional import GateError, Survey, Watched, examples, survey, watch
+from linfair.functional import GateError, Survey, Watched, survey, watch
 from linfair.nonlinear import Nonlinearity
 
 
 class ReLUGate(nn.Module):
-    """A ReLU layer with one weight alpha per unit.
-
-    Args:
-        shape: Shape of the layer's input without the batch, for example (channels, height, width).
-
-    Attributes:
-        alpha: Parameter of that shape, ones at first (every unit a ReLU).
+    """A ReLU layer with one weight per unit: the parameter `alpha` has the `shape` of one input, and starts as ones.
 
     >>> gate = ReLUGate((2,))
     >>> _ = gate.alpha.data.copy_(torch.tensor([1.0, 0.0]))  # unit 0: ReLU, unit 1: identity
@@ -41,7 +35,6 @@ class ReLUGate(nn.Module):
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()
         self.alpha = nn.Parameter(torch.ones(shape))
-        self._known: tuple[object, Tensor, Tensor | None] = None, self.alpha, None
 
     def forward(self, input: Tensor) -> Tensor:
         """Apply the gate to an input of shape (n, *alpha.shape)."""
@@ -51,44 +44,24 @@ class ReLUGate(nn.Module):
                 f"this gate holds {tuple(self.alpha.shape)} units, its input is {tuple(x.shape[1:])}: "
                 "install the gates again with an input of that size"
             )
-        if x.ndim == 1:  # one unit, its axis squeezed away
-            return activation.gate(x.unsqueeze(1), self.alpha.flatten()).squeeze(1)
-        last = x.ndim == 4 and 1 == x.stride(1) < x.shape[1] == x.stride(3)
-        if not last:
-            return activation.gate(x.flatten(1), self.alpha.flatten(), self._switches(x, last)).view_as(x)
-        # channels last: flatten in the order of memory, without a copy
-        out = activation.gate(x.permute(0, 2, 3, 1).flatten(1), _last(self.alpha), self._switches(x, last))
-        return out.reshape(x.shape[0], *x.shape[2:], x.shape[1]).permute(0, 3, 1, 2)
-
-    def _switches(self, x: Tensor, last: bool) -> Tensor | None:
-        """What frozen gates do to x, kept until an alpha changes."""
-        if self.alpha.requires_grad or not activation.fused(x, self.alpha):
-            return None
-        alpha, about = self.alpha.detach(), (x.dtype, last)
-        if about != self._known[0] or not torch.equal(alpha, self._known[1]):
-            switches = activation.switches(_last(alpha) if last else alpha.flatten(), x.dtype)
-            self._known = about, alpha.clone(), switches
-        return self._known[2]
+        if x.ndim == 4 and 1 == x.stride(1) < x.shape[1] == x.stride(3):  # channels last: no copy
+            out = activation.gate(x.permute(0, 2, 3, 1).flatten(1), self.alpha.permute(1, 2, 0).flatten())
+            return out.reshape(x.shape[0], *x.shape[2:], x.shape[1]).permute(0, 3, 1, 2)
+        return activation.gate(x.reshape(len(x), self.alpha.numel()), self.alpha.flatten()).view_as(x)
 
     def extra_repr(self) -> str:
         """Show the site's shape in the network's printout."""
         return f"shape={tuple(self.alpha.shape)}"
 
 
-def _last(alpha: Tensor) -> Tensor:
-    """Alphas (channels, height, width) in the order of channels-last memory, flat."""
-    return alpha.permute(1, 2, 0).flatten()
-
-
 def install(model: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
     """Copy a network and put a gate at every ReLU it computes.
 
-    The copy is run, in evaluation mode, on 2 and on 3 random inputs of the given size: before, to see the sites'
-    shapes, and after, to see that it computes the same and no ReLU outside a gate. ReLUs are `nn.ReLU` modules,
-    functions (`F.relu`, `torch.relu`, `x.relu()`) and their other spellings: `clamp(min=0)`, `maximum` with zeros,
-    `threshold`, `hardtanh` and `leaky_relu` with the numbers that make them one. A ReLU under several names gets a
-    gate for each name, one that a forward pass calls several times a gate for each call (`linfair.callsites`). A ReLU
-    on weights alone, the same for every input, stays as it is: the server computes it by itself.
+    The copy is run, in evaluation mode, on 2 and on 3 random inputs: before, to see the sites' shapes, and after, to
+    see that it computes the same and no ReLU outside a gate. ReLUs are `nn.ReLU` modules, functions (`F.relu`,
+    `x.relu()`) and other spellings: `clamp(min=0)`, `maximum` with zeros, `threshold`, `hardtanh` and `leaky_relu` with
+    the numbers that make them one. A ReLU under several names gets a gate for each name, one that a forward pass calls
+    several times a gate for each call (`linfair.callsites`). A ReLU on weights alone stays: the server computes it.
 
     Args:
         model: Any network with ReLUs; it is left as it is.
@@ -98,9 +71,8 @@ def install(model: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
         The copy with gates, every alpha 1: the same function, in training mode too.
 
     Raises:
-        GateError: If the network has gates already, computes no ReLU or a ReLU6, is nothing but one ReLU, computes
-            ReLUs where no gate can be put, folds something into the batch axis, or uses the input of an in-place ReLU
-            again; the message names the module.
+        GateError: If the network has gates or no ReLU, is one bare ReLU, or computes one where no gate can be put, on
+            something folded into the batch axis, or in place on what is used again; the message names the module.
     """
     if sites(model):
         raise GateError("this network has gates already; install them on the original network")
@@ -125,7 +97,7 @@ def install(model: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
     shared = _put_gates(gated, found)
     if not sites(gated):
         raise GateError(f"{name} computes ReLUs on its weights alone: there is nothing to linearize")
-    last = watch(gated, examples(gated, input_shape, 3), skip=(ReLUGate,))
+    last = watch(gated, input_shape, skip=(ReLUGate,))
     for one in shared:
         one.learning = False
     if last.hidden:
@@ -186,7 +158,7 @@ def _hidden(seen: Watched) -> GateError:
 def _check_training(network: nn.Module, found: Survey, input_shape: tuple[int, ...]) -> None:
     """Refuse a ReLU module that training calls more often than evaluation does: a gate belongs to one call."""
     try:
-        training = watch(copy.deepcopy(network), examples(network, input_shape, 3), training=True)
+        training = watch(copy.deepcopy(network), input_shape, training=True)
     except Exception:  # a forward that wants more in training, such as labels, tells nothing
         return
     often = {training.names[module]: len(calls) for module, calls in training.calls.items()}
@@ -212,8 +184,9 @@ def _put_gates(network: nn.Module, found: Survey) -> list[SharedGates]:
         if len(gates) == 1 and name != "functional_relu":
             parent._modules[name] = gates[0]
             continue
-        calls = found.seen.calls[relu]
-        owner = _owner([call.inside for call in calls], found.seen)
+        paths = zip(*(inside for _, inside in found.seen.calls[relu]), strict=False)
+        together = [same[0] for same in paths if len(set(same)) == 1]
+        owner = [module for module in together if found.seen.entered[module] == 1][-1]  # the innermost
         parent._modules[name] = SharedGates(gates, found.seen.names[owner])
         shared.setdefault(owner, []).append((name, parent._modules[name]))
     for owner, named in shared.items():
@@ -221,17 +194,11 @@ def _put_gates(network: nn.Module, found: Survey) -> list[SharedGates]:
     return [one for named in shared.values() for _, one in named]
 
 
-def _owner(paths: list[tuple[nn.Module, ...]], seen: Watched) -> nn.Module:
-    """The innermost module that all calls are made in and that runs once in a pass."""
-    together = [same[0] for same in zip(*paths, strict=False) if len(set(same)) == 1]
-    return [module for module in together if seen.entered[module] == 1][-1]
-
-
 def nonlinearities(model: nn.Module, input_shape: tuple[int, ...]) -> tuple[Nonlinearity, ...]:
-    """Every nonlinearity of a network but its ReLUs, counted for one input: what private inference pays for as well.
+    """Every nonlinearity of a network, gated or not, but its ReLUs: what private inference pays for as well.
 
-    The network, gated or not, is left as it is. There is a record a kind, in the order of their first use; operators on
-    weights alone are not in it.
+    There is a record a kind, counted for one input, in the order of their first use; operators on weights alone are not
+    in it.
 
     >>> layers = nn.Conv2d(1, 2, 3), nn.LeakyReLU(), nn.MaxPool2d(2), nn.ReLU()
     >>> for one in nonlinearities(nn.Sequential(*layers), (1, 6, 6)):

@@ -22,17 +22,17 @@ class MLP(nn.Sequential):
         super().__init__(nn.Flatten(), *hidden, nn.Linear(features[-1], classes))
 
 
+def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+
+
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions with batch norm, and a shortcut (He et al., CVPR 2016)."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(outputs)
-        self.relu1 = nn.ReLU()
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(outputs)
-        self.relu2 = nn.ReLU()
+        self.conv1, self.bn1, self.relu1 = _conv(inputs, outputs, stride), nn.BatchNorm2d(outputs), nn.ReLU()
+        self.conv2, self.bn2, self.relu2 = _conv(outputs, outputs), nn.BatchNorm2d(outputs), nn.ReLU()
         self.shortcut = nn.Identity()
         if stride != 1 or inputs != outputs:
             self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
@@ -48,12 +48,8 @@ class PreActivationBlock(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
-        self.bn1 = nn.BatchNorm2d(inputs)
-        self.relu1 = nn.ReLU()
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(outputs)
-        self.relu2 = nn.ReLU()
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.bn1, self.relu1, self.conv1 = nn.BatchNorm2d(inputs), nn.ReLU(), _conv(inputs, outputs, stride)
+        self.bn2, self.relu2, self.conv2 = nn.BatchNorm2d(outputs), nn.ReLU(), _conv(outputs, outputs)
         same = stride == 1 and inputs == outputs
         self.shortcut = None if same else nn.Conv2d(inputs, outputs, 1, stride, bias=False)
 
@@ -77,11 +73,11 @@ class _Staged(nn.Module):
         return self.head(self.pool(self.norm(self.stages(self.stem(x)))).flatten(1))
 
 
-def _stages(block: type, blocks: Sequence[int], inputs: int, width: int) -> nn.Sequential:
-    """Stages of blocks: `width` channels in the first, twice as many and half the size in every further one."""
-    stages = []
+def _stages(block: type, blocks: Sequence[int], inputs: int, wide: int = 1) -> nn.Sequential:
+    """Stages of blocks: `wide` times the inputs in the first, twice as many and half the size in every further one."""
+    stages, first = [], inputs * wide
     for number, count in enumerate(blocks):
-        channels = [inputs] + [width * 2**number] * count
+        channels = [inputs] + [first * 2**number] * count
         strides = [1 if number == 0 else 2] + [1] * (count - 1)
         stages.append(nn.Sequential(*map(block, channels, channels[1:], strides)))
         inputs = channels[-1]
@@ -101,8 +97,7 @@ class ResNet(_Staged):
         self, input_shape: tuple[int, ...], classes: int, *, blocks: Sequence[int] = (2, 2, 2, 2), width: int = 64
     ) -> None:
         channels, *_ = _image("a ResNet", input_shape)
-        stem = nn.Sequential(nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width))
-        stages = _stages(BasicBlock, blocks, width, width)
+        stem, stages = nn.Sequential(_conv(channels, width), nn.BatchNorm2d(width)), _stages(BasicBlock, blocks, width)
         super().__init__(stem, stages, nn.Identity(), width * 2 ** (len(blocks) - 1), classes)
 
 
@@ -116,16 +111,15 @@ class WideResNet(_Staged):
         self, input_shape: tuple[int, ...], classes: int, *, blocks: int = 3, width: int = 16, wide: int = 8
     ) -> None:
         channels, *_ = _image("a WideResNet", input_shape)
-        stem = nn.Conv2d(channels, width, 3, padding=1, bias=False)
-        stages, last = _stages(PreActivationBlock, [blocks] * 3, width, width * wide), 4 * width * wide
+        stem, stages = _conv(channels, width), _stages(PreActivationBlock, [blocks] * 3, width, wide)
+        last = 4 * width * wide
         super().__init__(stem, stages, nn.BatchNorm2d(last), last, classes)
 
 
 class VGG(_Staged):
     """VGG with batch norm, a max-pooling between its five stages and one linear layer (Simonyan and Zisserman, 2015).
 
-    VGG19 has (2, 2, 4, 4, 4) convolutions of `width` times 1, 2, 4, 8 and 8 channels. Images whose sides are below 16
-    skip the poolings that would leave nothing.
+    Stages have `width` times 1, 2, 4, 8 and 8 channels; small images skip the poolings that would leave nothing.
     """
 
     def __init__(
@@ -142,7 +136,7 @@ class VGG(_Staged):
             layers: list[nn.Module] = [nn.MaxPool2d(2)] if number and side >= 2 else []
             side //= 2 if layers else 1
             for outputs in [width * 2 ** min(number, 3)] * count:
-                layers += [nn.Conv2d(channels, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
+                layers += [_conv(channels, outputs), nn.BatchNorm2d(outputs), nn.ReLU()]
                 channels = outputs
             stages.append(nn.Sequential(*layers))
         super().__init__(nn.Identity(), nn.Sequential(*stages), nn.Identity(), channels, classes)
@@ -171,18 +165,15 @@ def build(
     seed: int = 0,
     init: str = "torch",
 ) -> nn.Module:
-    """Build a network with weights drawn from one seed, leaving the global random state alone.
+    """Build a network on the CPU, its weights drawn from one seed; the global random state stays as it is.
 
     Args:
         name: One of `NETWORKS`.
         input_shape: Shape of one input.
-        classes: Number of classes, at least 2.
+        classes: At least 2.
         width: Channels or units of the first stage; None is the full network.
         seed: Seed of the initial weights.
         init: One of `INITS`, for the weights of convolutions and linear layers; biases and batch norm are torch's own.
-
-    Returns:
-        The network on the CPU, in training mode.
 
     Raises:
         ValueError: For an unknown name or start, or a size that makes no network.

@@ -1,7 +1,24 @@
-"""Names that somebody typed: the closest known name to a misspelt one, and the sentence that says so."""
+"""Names and options that somebody typed: the closest known name, and options checked against their annotations.
+
+A list of a TOML file becomes a tuple, so that a cell with the option is hashable; a whole number given for a `float`
+becomes a float, so that `1` and `1.0` are one value. What an annotation does not allow is refused.
+"""
 
 import difflib
-from collections.abc import Iterable
+import inspect
+import math
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from datetime import date, time
+from pathlib import Path
+
+_WORDS = {bool: "true or false", int: "a whole number", float: "a finite number", str: "text", Path: "a path"}
+_PLURALS = {"a finite number": "finite numbers", "a whole number": "whole numbers"}
+_UNION, _LIST = (types.UnionType, typing.Union), (tuple, list, Sequence)
+_TEXT_FILE = (bool, int, float, str, list, tuple, dict, date, time)
+"""What a text file can hold; a field annotated with `object` takes only what it cannot, an object made in Python."""
 
 
 def closest(name: str, known: Iterable[str]) -> str | None:
@@ -23,3 +40,60 @@ def unknown(problem: str, name: str, known: Iterable[str]) -> str:
     ("there is no data set 'digts'; did you mean 'digits'?", 'there are digits, toy')
     """
     return f"{problem} {name!r}; {hint(name, known)}"
+
+
+def checked(given: Mapping[str, object], kind: Callable[..., object], what: str) -> dict[str, object]:
+    """Freeze options and check each against the parameter that takes it, of a dataclass or an annotated function.
+
+    Raises:
+        ValueError: For an unknown name, or a value of another type; says what is allowed.
+
+    >>> def method(*, names: tuple[str, ...] | None = None, rate: float = 0.1): ...
+    >>> checked({"names": ["1", "2,3"], "rate": 1}, method, "method")
+    {'names': ('1', '2,3'), 'rate': 1.0}
+    """
+    known = {name: one for name, one in inspect.signature(kind).parameters.items() if name != "seed"}
+    hints = typing.get_type_hints(getattr(kind, "func", kind))
+    found = {}
+    for name, value in given.items():
+        if name not in known:
+            raise ValueError(unknown(f"{what}: there is no option", name, known or ["no options"]))
+        try:
+            found[name] = _as(value, hints.get(name, object))
+        except TypeError:
+            allowed = _words(hints.get(name, object))
+            raise ValueError(f"{what}: {name} = {value!r} is not allowed; {name} takes {allowed}") from None
+    return found
+
+
+def _words(kind: object) -> str:
+    """What an annotation allows, in words."""
+    inner = typing.get_args(kind)
+    if typing.get_origin(kind) in _UNION:
+        return " or ".join(dict.fromkeys(_words(one) for one in inner if one not in (types.NoneType, object)))
+    if typing.get_origin(kind) in _LIST:
+        one = _words(inner[0])
+        return f"a list of {_PLURALS.get(one, one)}"
+    return _WORDS.get(kind, f"a {getattr(kind, '__name__', kind)} made in Python, which a text file cannot hold")
+
+
+def _as(value: object, kind: object) -> object:
+    """The value as the annotation has it; a TypeError if it does not allow it."""
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    for one in inner if origin in _UNION else ():
+        with suppress(TypeError):
+            return _as(value, one)
+    if origin in _LIST and isinstance(value, list | tuple):
+        return tuple(_as(one, inner[0]) for one in value)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if kind is float and number and math.isfinite(value):
+        return float(value)
+    if kind is object:
+        allowed = not isinstance(value, _TEXT_FILE)
+    elif origin is not None or kind is float:
+        allowed = False
+    else:
+        allowed = isinstance(value, kind) and (number or kind is not int)
+    if not allowed:
+        raise TypeError
+    return value

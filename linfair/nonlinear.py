@@ -1,31 +1,24 @@
 """Nonlinearities as operators: which of torch's operators are ReLUs, and what the others cost private inference.
 
 Linear layers are cheap on secret shares; whatever compares, divides, takes roots or exponentials is paid for by each
-scalar. `_TABLE` is the closed list of operators that are counted, by their names in torch's own library (`aten`), to
-which modules, functions and methods all come down. Sums, products, averages and batch norm with running statistics are
-not in it.
+scalar. `counted` has the closed list of these operators, by their names in torch's own library (`aten`), to which
+modules, functions and methods all come down. Sums, products, averages and batch norm with running statistics are not
+in it.
 """
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from torch import Tensor
 
 
 @dataclass(frozen=True)
 class Nonlinearity:
-    """All operators of one kind in one network.
+    """All operators of one kind in one network, counted for one input, and the names of the modules that compute them.
 
-    Attributes:
-        kind: `LeakyReLU`, `MaxPool`, `Softmax`, ...
-        units: Scalars it computes for one input; the outputs of a pooling layer.
-        comparisons: Comparisons for one input, k - 1 for the largest of k values; smooth functions count none.
-        modules: Names of the modules that compute it.
-
-    >>> str(Nonlinearity("MaxPool", 512, 1536, ("2",)))
-    '512 MaxPool outputs (3 comparisons each) in 2'
+    Units are the scalars computed, of a pooling layer its outputs; the largest of k values is k - 1 comparisons, smooth
+    functions count none.
     """
 
     kind: str
@@ -46,104 +39,34 @@ Found = tuple[str, int, int]
 _POOLS = ("MaxPool", "AdaptiveMaxPool", "Max", "Min")
 
 
-def _each(kind: str, comparisons: int = 0) -> Callable[..., Found]:
-    """So many comparisons for every scalar of the input."""
-    return lambda args, out: (kind, args[0].numel(), comparisons * args[0].numel())
-
-
-def _made(kind: str, comparisons: int = 0) -> Callable[..., Found]:
-    """So many comparisons for every scalar of the output."""
-    return lambda args, out: (kind, out.numel(), comparisons * out.numel())
-
-
-def _extreme(kind: str) -> Callable[..., Found]:
-    """The largest or smallest of several values."""
-
-    def found(args: Sequence[object], out: object) -> Found:
-        units = (out[0] if isinstance(out, tuple) else out).numel()
-        return kind, units, args[0].numel() - units
-
-    return found
-
-
-def _window(sides: int, args: Sequence[object], out: tuple[Tensor, ...]) -> Found:
-    """Max pooling: a window of k values for each output."""
-    kernel = args[1] if isinstance(args[1], list | tuple) else [args[1]]
-    size = math.prod(kernel) ** (sides // len(kernel))
-    return "MaxPool", out[0].numel(), out[0].numel() * (size - 1)
-
-
-def _adaptive(sides: int, args: Sequence[object], out: tuple[Tensor, ...]) -> Found:
-    """Adaptive max pooling: of n values along a side, output i of m sees floor(i n / m) to ceil((i + 1) n / m)."""
-    compared = math.prod(out[0].shape[:-sides])
-    for n, m in zip(args[0].shape[-sides:], out[0].shape[-sides:], strict=True):
-        compared *= sum(-(-(i + 1) * n // m) - i * n // m for i in range(m))
-    return "AdaptiveMaxPool", out[0].numel(), compared - out[0].numel()
-
-
-def _batch_norm(args: Sequence[object], out: object) -> Found:
-    """Only with the statistics of the batch or the instance: with running ones it is linear."""
-    training = next((value for value in args[3:] if isinstance(value, bool)), False)
-    return "BatchStatistics", args[0].numel() * training, 0
-
-
-def _attention(args: Sequence[object], out: object) -> Found:
-    return "Softmax", math.prod(args[0].shape[:-1]) * args[1].shape[-2], 0
-
-
-def _heads(args: Sequence[object], out: object) -> Found:
-    return "Softmax", args[0].shape[0] * args[4] * args[0].shape[1] * args[1].shape[1], 0
-
-
-def _power(args: Sequence[object], out: Tensor) -> Found:
-    whole = isinstance(args[1], int | float) and args[1] >= 0 and float(args[1]).is_integer()
-    return "Power", 0 if whole else out.numel(), 0
-
-
-def _division(args: Sequence[object], out: Tensor) -> Found:
-    """One reciprocal for each scalar of the divisor, an expanded one once."""
-    sides = zip(args[1].shape, args[1].stride(), strict=True) if isinstance(args[1], Tensor) else [(0, 1)]
-    return "Division", math.prod(side for side, stride in sides if stride), 0
-
-
-def _named(rule: Callable[..., Callable[..., Found]], *comparisons: int, **kinds: str) -> dict[str, Callable]:
-    """The same rule for several kinds, each with the names of its operators."""
-    return {name: rule(kind, *comparisons) for kind, names in kinds.items() for name in names.split()}
+def _table(*rows: tuple[int, dict[str, str]]) -> dict[str, tuple[str, int]]:
+    """Operator -> kind and comparisons of each scalar."""
+    return {name: (kind, n) for n, kinds in rows for kind, names in kinds.items() for name in names.split()}
 
 
 _SMOOTH = (
     "sqrt rsqrt reciprocal exp exp2 expm1 log log2 log10 log1p sin cos tan sinh cosh asin acos atan asinh acosh atanh "
     "erf erfc erfinv digamma lgamma"
 )
-_SDPA = ("flash_attention_for_cpu", "flash_attention", "efficient_attention", "cudnn_attention")
-_TABLE: dict[str, Callable[..., Found]] = {
-    **_named(_each, 1, LeakyReLU="leaky_relu", PReLU="_prelu_kernel", RReLU="rrelu_with_noise", CELU="celu"),
-    **_named(_each, 1, Threshold="threshold", Clamp="clamp_min clamp_max", Abs="abs", Sign="sign sgn"),
-    **_named(_each, 1, Comparison="heaviside", Max="cummax", Min="cummin"),
-    **_named(_each, 1, Rounding="floor ceil round trunc frac fmod remainder"),
-    **_named(_each, 2, Hardswish="hardswish", Hardsigmoid="hardsigmoid", Hardshrink="hardshrink"),
-    **_named(_each, 2, Softshrink="softshrink"),
-    **_named(_each, GELU="gelu", SiLU="silu", Mish="mish", Sigmoid="sigmoid", Tanh="tanh", Softplus="softplus"),
-    **_named(_each, LogSigmoid="log_sigmoid_forward", Softmax="_softmax _safe_softmax", LogSoftmax="_log_softmax"),
-    **_named(_each, LogSumExp="logsumexp", LayerNorm="native_layer_norm", RMSNorm="_fused_rms_norm"),
-    **_named(_each, GroupNorm="native_group_norm", Sort="sort topk median kthvalue"),
-    **_named(_each, TransformerEncoderLayer="_transformer_encoder_layer_fwd", **{one: one for one in _SMOOTH.split()}),
-    **_named(_made, 1, Maximum="maximum fmax", Minimum="minimum fmin"),
-    **_named(_made, 1, Comparison="gt ge lt le eq ne isclose logical_not"),
-    **_named(_made, GLU="glu", Norm="linalg_vector_norm std _cdist_forward", Smooth="atan2"),
-    **_named(_extreme, Max="max amax argmax aminmax", Min="min amin argmin"),
-    **{f"max_pool{n}d_with_indices": partial(_window, n) for n in (2, 3)},
-    **{f"fractional_max_pool{n}d": partial(_window, n) for n in (2, 3)},
-    **{f"adaptive_max_pool{n}d": partial(_adaptive, n) for n in (2, 3)},
-    **{f"_scaled_dot_product_{end}": _attention for end in (*_SDPA, "fused_attention_overrideable")},
-    **dict.fromkeys(("native_batch_norm", "cudnn_batch_norm", "_native_batch_norm_legit"), _batch_norm),
-    **{"_batch_norm_with_update": _batch_norm, "_native_multi_head_attention": _heads, "pow": _power, "div": _division},
-    # three sigmoids and two tanhs for each output
-    **dict.fromkeys(("mkldnn_rnn_layer", "_thnn_fused_lstm_cell"), lambda args, out: ("LSTM", 5 * out[0].numel(), 0)),
-    "elu": lambda args, out: ("SELU" if len(args) > 2 and args[2] != 1 else "ELU", out.numel(), out.numel()),
-    "hardtanh": lambda args, out: ("ReLU6" if is_relu6("hardtanh", args) else "Hardtanh", out.numel(), 2 * out.numel()),
-    "clamp": lambda args, out: ("Clamp", out.numel(), out.numel() * sum(value is not None for value in args[1:3])),
-}
+_GIVEN = _table(
+    (1, {"LeakyReLU": "leaky_relu", "PReLU": "_prelu_kernel", "RReLU": "rrelu_with_noise", "CELU": "celu"}),
+    (1, {"Threshold": "threshold", "Clamp": "clamp_min clamp_max", "Abs": "abs", "Sign": "sign sgn"}),
+    (1, {"Comparison": "heaviside", "Max": "cummax", "Min": "cummin"}),
+    (1, {"Rounding": "floor ceil round trunc frac fmod remainder"}),
+    (2, {"Hardswish": "hardswish", "Hardsigmoid": "hardsigmoid", "Hardtanh": "hardtanh"}),
+    (2, {"Hardshrink": "hardshrink", "Softshrink": "softshrink"}),
+    (0, {"GELU": "gelu", "SiLU": "silu", "Mish": "mish", "Sigmoid": "sigmoid", "Tanh": "tanh", "Softplus": "softplus"}),
+    (0, {"LogSigmoid": "log_sigmoid_forward", "Softmax": "_softmax _safe_softmax", "LogSoftmax": "_log_softmax"}),
+    (0, {"LogSumExp": "logsumexp", "LayerNorm": "native_layer_norm", "RMSNorm": "_fused_rms_norm"}),
+    (0, {"GroupNorm": "native_group_norm", "Sort": "sort topk median kthvalue"}),
+    (0, {"TransformerEncoderLayer": "_transformer_encoder_layer_fwd"} | {one: one for one in _SMOOTH.split()}),
+)
+"""What is counted by the scalars of the input; `_MADE`: by those of the output."""
+_MADE = _table(
+    (1, {"Maximum": "maximum fmax", "Minimum": "minimum fmin"}),
+    (1, {"Comparison": "gt ge lt le eq ne isclose logical_not"}),
+    (0, {"GLU": "glu", "Norm": "linalg_vector_norm std _cdist_forward", "Smooth": "atan2"}),
+)
 
 
 def name_of(operator: object) -> str:
@@ -152,12 +75,51 @@ def name_of(operator: object) -> str:
     return name.rstrip("_") if not name.endswith("__") else name
 
 
-def counted(operator: object, args: Sequence[object], out: object) -> Found | None:
+def counted(name: str, args: Sequence[object], out: object) -> Found | None:
     """Kind, units and comparisons of one operator, or None for one that private inference does not pay for."""
-    rule = _TABLE.get(name_of(operator))
-    if rule is None or not args or not isinstance(args[0], Tensor) or not args[0].is_floating_point():
+    if not args or not isinstance(args[0], Tensor) or not args[0].is_floating_point():
         return None
-    return rule(args, out)
+    x, y, first = args[0], args[1] if len(args) > 1 else None, out[0] if isinstance(out, tuple) else out
+    units = first.numel() if isinstance(first, Tensor) else 0
+    for table, scalars in ((_GIVEN, x.numel()), (_MADE, units)):
+        if name in table and not is_relu6(name, args):
+            kind, comparisons = table[name]
+            return kind, scalars, comparisons * scalars
+    match name.removesuffix("_with_indices").replace("3d", "2d"):
+        case "hardtanh":
+            return "ReLU6", units, 2 * units
+        case "elu":
+            return "SELU" if len(args) > 2 and args[2] != 1 else "ELU", units, units
+        case "clamp":
+            return "Clamp", units, units * sum(bound is not None for bound in args[1:3])
+        case "max" | "amax" | "argmax" | "aminmax":
+            return "Max", units, x.numel() - units
+        case "min" | "amin" | "argmin":
+            return "Min", units, x.numel() - units
+        case "max_pool2d" | "fractional_max_pool2d":  # a window of k values for each output
+            kernel = y if isinstance(y, list | tuple) else [y]
+            values = math.prod(kernel) ** ((3 if "3d" in name else 2) // len(kernel))
+            return "MaxPool", units, units * (values - 1)
+        case "adaptive_max_pool2d":  # of n values on a side, output i of m sees floor(i n / m) to ceil((i + 1) n / m)
+            compared = math.prod(first.shape[: -len(y)])
+            for n, m in zip(x.shape[-len(y) :], first.shape[-len(y) :], strict=True):
+                compared *= sum(-(-(i + 1) * n // m) - i * n // m for i in range(m))
+            return "AdaptiveMaxPool", units, compared - units
+        case "native_batch_norm" | "cudnn_batch_norm" | "_native_batch_norm_legit" | "_batch_norm_with_update":
+            training = next((value for value in args[3:] if isinstance(value, bool)), False)
+            return "BatchStatistics", x.numel() * training, 0  # with running statistics it is linear
+        case "_native_multi_head_attention":
+            return "Softmax", x.shape[0] * args[4] * x.shape[1] * y.shape[1], 0
+        case "mkldnn_rnn_layer" | "_thnn_fused_lstm_cell":  # three sigmoids and two tanhs for each output
+            return "LSTM", 5 * units, 0
+        case "pow":
+            whole = isinstance(y, int | float) and y >= 0 and float(y).is_integer()
+            return "Power", 0 if whole else units, 0
+        case "div" if isinstance(y, Tensor):  # one reciprocal for each scalar of the divisor, an expanded one once
+            return "Division", math.prod(n for n, stride in zip(y.shape, y.stride(), strict=True) if stride), 0
+        case _ if name.startswith("_scaled_dot_product_"):
+            return "Softmax", math.prod(x.shape[:-1]) * y.shape[-2], 0
+    return None
 
 
 _RELUS: dict[str, Callable[..., bool]] = {

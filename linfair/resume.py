@@ -47,23 +47,16 @@ def with_weights(network: nn.Module, tensors: Mapping[str, Tensor], name: str) -
     return network
 
 
-class _Store(Protocol):
-    """Where states are kept by name, such as `linfair.engine.store.ResultStore`."""
-
-    def load(self, name: str) -> Stored | None: ...
-
-    def save(self, name: str, tensors: Mapping[str, Tensor], notes: Mapping[str, object]) -> None: ...
-
-    def discard(self, name: str) -> None: ...
-
-
+@dataclass
 class Stage:
     """What one stage keeps: the state of each `fit` in it, in the order of the calls."""
 
-    def __init__(self, store: _Store, name: str, every: float) -> None:
-        self.store, self.name, self.every = store, name, every
-        self.calls, self.began = 0, time.perf_counter()
-        self.earlier = 0.0  # seconds that fits of this stage took before they were stopped
+    store: object  # has `load`, `save` and `discard` by name, such as `linfair.engine.store.ResultStore`
+    name: str
+    every: float
+    calls: int = 0
+    earlier: float = 0.0  # seconds that fits of this stage took before they were stopped
+    began: float = field(default_factory=time.perf_counter)
 
     @property
     def seconds(self) -> float:
@@ -71,21 +64,21 @@ class Stage:
         return self.earlier + time.perf_counter() - self.began
 
 
-_STAGE: ContextVar[Stage | None] = ContextVar("stage", default=None)
+STAGE: ContextVar[Stage | None] = ContextVar("stage", default=None)
 
 
 @contextmanager
-def resumable(store: _Store, *, name: str, every: float = 240.0) -> Iterator[Stage]:
+def resumable(store: object, *, name: str, every: float = 240.0) -> Iterator[Stage]:
     """Keep the state of every `fit` inside, and remove it when the block ends without an error.
 
     The stage's name must hold everything that decides the result; `every` are the least seconds between two files.
     """
     stage = Stage(store, name, every)
-    token = _STAGE.set(stage)
+    token = STAGE.set(stage)
     try:
         yield stage
     finally:
-        _STAGE.reset(token)
+        STAGE.reset(token)
     for number in range(stage.calls):
         store.discard(f"{name}-fit{number}")
 
@@ -146,9 +139,3 @@ class Kept:
         about = {"about": self.about, "rows": rows, "done": last, "parts": noted, "seconds": seconds}
         self.stage.store.save(self.name, {name: value.detach().clone() for name, value in tensors.items()}, about)
         self.saved = time.perf_counter()
-
-
-def kept(about: dict[str, object], *of: object) -> Kept | None:
-    """The state of this `fit` of a model, optimizer and parts, restored if there is one; None outside `resumable`."""
-    stage = _STAGE.get()
-    return None if stage is None else Kept(stage, about, *of)

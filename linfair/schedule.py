@@ -16,17 +16,14 @@ class Schedule:
         batch_size: Images of a batch; None is the whole split. The last batches differ by one image at most.
         optimizer: `sgd`, `adam` or `adamw`.
         lr: Learning rate of the weights.
-        momentum: For `sgd`.
-        nesterov: Nesterov's form of that momentum.
+        momentum: For `sgd`; `nesterov` takes Nesterov's form of it.
         weight_decay: Of the weights; alphas have none.
         decay: `constant`, `cosine` (to 0 over the epochs) or `step`.
         milestones: Epochs at which `step` multiplies the rate by `gamma`.
-        gamma: See above.
         alpha_lr: Learning rate of the alphas, where they are trained; None is `lr`.
         augment: Shift images at random where the data set says so.
         compile: Run the network through torch.compile; losses differ by rounding only.
-        precision: `float32`, or `bf16`: networks, the teacher's included, run under autocast; weights, optimizer and
-            losses stay float32, and whatever is measured runs in float32.
+        precision: `float32`, or `bf16`: networks, the teacher's included, train under autocast, losses stay float32.
         tf32: On a GPU, let products of float32 numbers run in TF32, ten bits of mantissa.
         channels_last: Train one network in channels-last memory, where that is sound (see below).
         fused: The optimizer's fused form; rounding may differ.

@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from linfair.data import GroupedData, move
+from linfair.device import full_precision, products
 from linfair.divergence import Failure, Isolation, TrainingDiverged
 from linfair.ensemble import Ensemble
 from linfair.gradients import Gradient, plain
-from linfair.precision import full_precision, products
-from linfair.resume import Part, kept
+from linfair.resume import STAGE, Kept, Part
 from linfair.schedule import SMALL, Schedule
 
 Data = GroupedData | Sequence[GroupedData]
@@ -208,24 +208,22 @@ def fit(
     """Train a network, or every member of an ensemble, in place.
 
     Args:
-        model: Network with `data` one data set, or `Ensemble` with `data` one data set for each member.
-        data: See above; on the network's device.
+        model: A network, or an `Ensemble`.
+        data: A data set, or one for each member; on the network's device.
         objective: Network and batch -> loss, one number for each member; cross entropy by default.
         schedule: How; by default as the small networks of this package are trained on bundled data.
-        seeds: One seed for each member (one for a plain network): order and shifts; 0, 1, ... by default.
+        seeds: One for each member: order and shifts; 0, 1, ... by default.
         stage: Name of the stage, part of what the seeds draw: two arms with the same stage see the same batches.
         label: Shown in the progress bar and in errors; the stage's name by default.
         after_epoch: Called with the epoch's number after it; training ends early when it returns True.
-        after_step: Called after each step with the number of steps done, before `check` and `after_epoch`.
-        check: Called with the epoch's number before `after_epoch`; says which members diverged, beyond a loss that is
-            not finite, and why.
+        after_step: Called after each step with the number of steps done.
+        check: Called with the epoch's number before `after_epoch`; says which members diverged, beyond the loss.
         gradient: Rule that computes the gradients of a batch, see `linfair.gradients`; None is backpropagation.
         batches: Plan of an epoch's batches, see `Batches`; None is every image once, in random order.
-        isolate: In an ensemble, put diverged members back to the end of their last good epoch and go on with the
-            others, instead of raising; rows then say in `diverged` in which epoch each member did, or None, and hold
-            nan for its loss from then on.
-        parts: What changes with the training beside the network, hooks and objective included; a single network then
-            goes on within this stage where it was stopped, see `linfair.resume`. None keeps nothing.
+        isolate: Put diverged members of an ensemble back to the end of their last good epoch and go on, instead of
+            raising; rows then have each member's epoch of divergence, or None, in `diverged`, and its loss is nan.
+        parts: What changes beside the network, hooks and objective included, so that a single network can go on where
+            it was stopped, see `linfair.resume`. None keeps nothing.
         progress: Show a progress bar.
 
     Returns:
@@ -253,7 +251,8 @@ def fit(
     rates = [group["lr"] for group in optimizer.param_groups]
     about = {"stage": stage, "label": label, "seeds": list(seeds), "n": source.n, "how": asdict(schedule)}
     about["rules"] = [getattr(rule, "__qualname__", repr(rule)) for rule in (gradient, batches)]
-    state = kept(about, model, optimizer, parts) if parts is not None and source.single else None
+    resumes = STAGE.get() is not None and parts is not None and source.single
+    state = Kept(STAGE.get(), about, model, optimizer, parts) if resumes else None
     history: list[dict[str, object]] = [] if state is None else state.rows
     isolation = Isolation(model, members) if isolate and isinstance(model, Ensemble) else None
 
@@ -267,8 +266,7 @@ def fit(
 
     steps = sum(len(plan(epoch)) for epoch in range(len(history)))
     left = range(len(history), len(history) if state is not None and state.done else schedule.epochs)
-    shown = {"initial": len(history), "total": schedule.epochs, "unit": "epoch", "disable": not progress}
-    bar = tqdm(left, desc=label, leave=False, **shown)
+    bar = tqdm(left, label, schedule.epochs, leave=False, initial=len(history), unit="epoch", disable=not progress)
     for epoch in bar:
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * schedule.rate(epoch)

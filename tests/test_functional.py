@@ -106,7 +106,7 @@ def test_each_call_becomes_a_site_and_the_function_stays(spelling: str) -> None:
     gated = install(network, (1, 12, 12))
     assert torch.equal(gated(inputs()), network(inputs()))
     assert [tuple(gate.alpha.shape) for gate in gates.sites(gated).values()] == SHAPES
-    left = watch(gated, inputs(1))
+    left = watch(gated, (1, 12, 12))
     assert not left.hidden
     assert not left.calls
 

@@ -10,7 +10,7 @@ import pytest
 from linfair.data import DATASETS
 from linfair.linearizers import LINEARIZERS
 from linfair.mitigation import MITIGATIONS
-from linfair.options import OptionError, checked
+from linfair.names import checked
 from linfair.study.arms import mitigation_of
 from linfair.training import Schedule
 
@@ -73,7 +73,7 @@ def test_every_toml_value_is_frozen_or_refused_with_its_option_its_value_and_wha
         expected = given[name]
         assert found[name] == (tuple(expected) if isinstance(expected, list) else expected)
         return
-    with pytest.raises(OptionError) as caught:
+    with pytest.raises(ValueError) as caught:
         checked(given, takes, "method")
     message = str(caught.value)
     assert message.startswith(f"method: {name} = ") and repr(given[name]) in message
@@ -98,17 +98,17 @@ def test_what_only_python_can_make_is_taken_from_python() -> None:
 def test_every_option_of_every_method_and_mitigation_is_checked(kind: object) -> None:
     """A table is no option of any; an unknown name says which there are."""
     for name in [one.name for one in fields(kind.options)]:
-        with pytest.raises(OptionError, match=f"{name} = .* is not allowed; {name} takes "):
+        with pytest.raises(ValueError, match=f"{name} = .* is not allowed; {name} takes "):
             checked({name: {"a": [1]}}, kind.options, "it")
-    with pytest.raises(OptionError, match="there is no option 'such'; "):
+    with pytest.raises(ValueError, match="there is no option 'such'; "):
         checked({"such": 1}, kind.options, "it")
 
 
 @pytest.mark.parametrize("data", DATASETS)
 def test_every_option_of_every_data_set_is_checked_and_the_seed_is_none_of_them(data: str) -> None:
-    with pytest.raises(OptionError, match="there is no option 'seed'"):
+    with pytest.raises(ValueError, match="there is no option 'seed'"):
         checked({"seed": 1}, DATASETS[data], data)
-    with pytest.raises(OptionError, match="there is no option 'such'"):
+    with pytest.raises(ValueError, match="there is no option 'such'"):
         checked({"such": 1}, DATASETS[data], data)
 
 

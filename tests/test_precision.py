@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from linfair import gates, metrics
 from linfair.data import GroupedData, Split
+from linfair.device import full_precision, products
 from linfair.linearizers import oneshot
 from linfair.linearizers.oneshot import OneShot
 from linfair.metrics.measure import Original, answers, measure
-from linfair.precision import full_precision, products
 from linfair.theory import excess_bound, hessian_bound, stationarity
 from linfair.training import Schedule, correctness, fit, predict, supervised
 

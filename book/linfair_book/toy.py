@@ -20,9 +20,9 @@ from torch import nn
 
 from linfair import data, gates, models, plots
 from linfair.data import GroupedData
+from linfair.device import full_precision
 from linfair.ensemble import Ensemble
 from linfair.metrics import group_accuracy
-from linfair.precision import full_precision
 from linfair.study.tables import over_seeds, sides, text
 from linfair.training import Schedule, correctness, fit, supervised, threads
 from linfair_book.checks import check, outcome

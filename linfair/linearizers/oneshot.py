@@ -20,10 +20,10 @@ from torch import Tensor, nn
 
 from linfair import gates
 from linfair.data import GroupedData
+from linfair.device import full_precision
 from linfair.ensemble import Ensemble
 from linfair.linearizers.record import LinearizedModel, budget_units, check_budgets, record
 from linfair.masks import RELUS, Mask, apply_mask, structure_hash
-from linfair.precision import full_precision
 from linfair.training import Batch, Data, Source, supervised
 
 Scores = dict[str, Tensor]

@@ -24,8 +24,8 @@ from threadpoolctl import ThreadpoolController
 from torch import Tensor, nn
 
 from linfair.data import GroupedData
+from linfair.device import full_precision
 from linfair.metrics.gradients import ParameterRisk, flat, unflat
-from linfair.precision import full_precision
 
 WHICH = {"LA": lambda found: found.value, "LM": lambda found: abs(found.value)}  #: By what the top one is largest
 BASIS = 10  #: Lanczos vectors between restarts: of ARPACK's default, 20, half are for nothing on trained networks

@@ -19,9 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from linfair.data import GroupedData
+from linfair.device import full_precision
 from linfair.gates import sites
 from linfair.metrics.risk import check_one
-from linfair.precision import full_precision
 from linfair.training import cross_entropy
 
 ESTIMATORS = ("exact", "per_batch")

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from linfair import gates
 from linfair.data import GroupedData
+from linfair.device import full_precision
 from linfair.ensemble import Ensemble
 from linfair.metrics.accuracy import group_accuracy
 from linfair.metrics.curvature import top_eigenvalue_pairs
@@ -20,7 +21,6 @@ from linfair.metrics.distance import group_churn, parameter_distance
 from linfair.metrics.gradients import group_gradient_norm_pairs
 from linfair.metrics.margin import margin
 from linfair.metrics.risk import GroupMean, losses, mean_by_group
-from linfair.precision import full_precision
 from linfair.training import Data, predict
 
 MEANS = ("risk", "excess", "margin", "churn")  #: Means over a group's inputs, with an interval in `*_low` and `*_high`

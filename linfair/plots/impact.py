@@ -30,11 +30,9 @@ def role_accuracy_bars(table: pd.DataFrame, *, split: str = "test_balanced") -> 
         shown = rows[rows["arm"] != "control"].set_index("budget").loc[budgets]
         error, at = np.stack([shown["mean"] - shown["low"], shown["high"] - shown["mean"]]), positions + offset
         ax.bar(at, shown["mean"], width, yerr=error, color=COLORS[role], error_kw=bars, label=role)
-        control = rows[rows["arm"] == "control"].set_index("budget")["mean"]
-        for middle, budget in zip(at, budgets, strict=True):
-            if budget in control.index:
-                label = "100 % control" if role == "minority" and budget == budgets[-1] else None
-                ax.hlines(control[budget], middle - width / 2, middle + width / 2, label=label, **dashes)
+        control = rows[rows["arm"] == "control"].set_index("budget")["mean"].reindex(budgets)
+        label = "100 % control" if role == "minority" and control.notna().any() else None
+        ax.hlines(control, at - width / 2, at + width / 2, label=label, **dashes)
     ax.set_ylabel("accuracy (%)")
     ax.set_ylim(0, 105)
     figure.legend(loc="outside upper center", ncols=3)
@@ -84,7 +82,7 @@ def overall_accuracy(table: pd.DataFrame, *, splits: Sequence[str] = ("test", "t
         for rows, role, label in ((means[~control], "all", "linearized"), (means[control], "control", "100 % control")):
             rows = rows.sort_values("budget", ascending=False)
             if len(rows):
-                x = [positions[budget] for budget in rows["budget"]]
+                x = rows["budget"].map(positions)
                 line_with_interval(ax, x, rows["mean"], rows["low"], rows["high"], role=role, label=label)
         ax.set_title(names.get(split, split))
     axes[0, 0].set_ylabel("accuracy (%)")

@@ -14,7 +14,7 @@ import pandas as pd
 from linfair.linearizers.record import LinearizedModel
 from linfair.metrics.measure import DIAGNOSTICS
 from linfair.mitigation import MITIGATIONS, PLAIN, check_name, resolve
-from linfair.options import checked
+from linfair.names import checked
 
 ARMS = ("original", PLAIN, "control")
 """Arms without a mitigation; those with one are `linfair.mitigation.MITIGATIONS`."""

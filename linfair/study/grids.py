@@ -10,7 +10,7 @@ from linfair.linearizers.configurations import fixed_list
 from linfair.linearizers.record import check_budgets
 from linfair.linearizers.registry import find
 from linfair.models import INITS
-from linfair.options import checked
+from linfair.names import checked
 from linfair.study.recipes import CURVATURE, Recipe, in_every_stage, recipe
 
 

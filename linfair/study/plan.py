@@ -16,8 +16,7 @@ from linfair.linearizers.configurations import stand_in_list
 from linfair.linearizers.record import check_budgets
 from linfair.linearizers.registry import ALIASES
 from linfair.models import NETWORKS
-from linfair.names import unknown
-from linfair.options import checked
+from linfair.names import checked, unknown
 from linfair.study.arms import canonical
 from linfair.study.grids import Cell, kept_by_list, method_options, seed_lists, width_of
 from linfair.study.recipes import CURVATURE, PROFILES

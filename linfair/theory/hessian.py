@@ -29,10 +29,10 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, jacrev, vmap
 
 from linfair.data import GroupedData
+from linfair.device import full_precision
 from linfair.metrics.accuracy import wilson
 from linfair.metrics.curvature import top_eigenvalues
 from linfair.metrics.gradients import ParameterRisk, flat, unflat
-from linfair.precision import full_precision
 from linfair.theory.logit_curvature import LogitCurvature, dense_curvature, logit_curvature
 
 READINGS = ("printed", "logit", "corrected")

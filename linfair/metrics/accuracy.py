@@ -89,11 +89,8 @@ def group_accuracy(correct: Tensor, groups: Tensor, n_groups: int) -> list[Group
     """
     n = check_groups(correct, groups, n_groups)
     total = torch.zeros(len(n), dtype=torch.float64, device=correct.device).index_add_(0, groups, correct.double())
-    rows = []
-    for group, (count, right) in enumerate(zip(n.tolist(), total.tolist(), strict=True)):
-        accuracy = min(1.0, right / count)
-        rows.append(GroupAccuracy(group, count, accuracy, *wilson(accuracy, count)))
-    return rows
+    shares = [(min(1.0, right / count), count) for right, count in zip(total.tolist(), n.tolist(), strict=True)]
+    return [GroupAccuracy(group, count, share, *wilson(share, count)) for group, (share, count) in enumerate(shares)]
 
 
 def mean_interval(values: Sequence[float], *, level: float = 0.95) -> MeanInterval:
@@ -143,10 +140,9 @@ def paired_bootstrap(
     n, mean = len(difference), float(difference.mean())
     if n == 1:
         return PairedDifference(1, mean, math.nan, math.nan, draws, level)
-    generator, means, step = np.random.default_rng(seed), np.empty(draws), max(1, BLOCK // n)
-    for start in range(0, draws, step):
-        block = means[start : start + step]
-        block[:] = difference[generator.integers(n, size=(len(block), n))].mean(axis=1)
+    generator, step = np.random.default_rng(seed), max(1, BLOCK // n)
+    blocks = (generator.integers(n, size=(min(step, draws - start), n)) for start in range(0, draws, step))
+    means = np.concatenate([difference[block].mean(axis=1) for block in blocks])
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return PairedDifference(n, mean, float(low), float(high), draws, level)
 
@@ -154,8 +150,7 @@ def paired_bootstrap(
 @cache  # the search for a quantile takes longer than all the rest of an interval
 def _quantile(level: float, freedom: float) -> np.float64:
     """Half width of an interval in standard errors: of Student's t, normal for infinite degrees of freedom."""
-    law = stats.t(freedom) if math.isfinite(freedom) else stats.norm
-    return law.ppf((1 + level) / 2)
+    return (stats.t(freedom) if math.isfinite(freedom) else stats.norm).ppf((1 + level) / 2)
 
 
 def relative_drop(accuracy: float, original: float) -> float:

@@ -5,17 +5,17 @@ excessive loss (Das et al., ICML 2024, Theorem 4.4) holds
 
     lambda_a = lambda_max(H_a),    H_a = grad_theta^2 J(theta; S_a).
 
-Implicitly restarted Lanczos (ARPACK, through scipy's `eigsh`) finds it from products H_a v = grad_theta (grad_theta J
-. v): `LA` the algebraically largest, `LM` the largest in absolute value, which a bound on |v . H_a v| needs.
+Implicitly restarted Lanczos (ARPACK, through scipy's `eigsh`) finds it from products H_a v, the gradients of
+v . grad_theta J: `LA` the algebraically largest, `LM` the largest in absolute value, as a bound on |v . H_a v| needs.
 
 `per_batch` is what the code released with the paper computes: the maximum over batches of the top eigenvalue of a
 batch's inputs of the group. With equally many of the group in every batch, max_b lambda_max(H_a,b) >= lambda_max(H_a)
 (lambda_max is convex): it is biased upward.
 """
 
+from collections import namedtuple
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -27,8 +27,8 @@ from linfair.data import GroupedData
 from linfair.device import full_precision
 from linfair.metrics.gradients import ParameterRisk, flat, unflat
 
-WHICH = {"LA": lambda found: found.value, "LM": lambda found: abs(found.value)}  #: By what the top one is largest
-BASIS = 10  #: Lanczos vectors between restarts: of ARPACK's default, 20, half are for nothing on trained networks
+WHICH = {"LA": lambda found: found.value, "LM": lambda found: abs(found.value)}  #: The top one has the largest of these
+BASIS = 10  #: Lanczos vectors between restarts: on trained networks 10 take half of the products of ARPACK's 20
 
 
 @dataclass(frozen=True)
@@ -37,20 +37,14 @@ class TopEigenvalue:
 
     group: int  #: Number of the group
     n: int  #: Inputs of the group
-    #: v . H v for the vector v found, |v| = 1. Some eigenvalue lies within `residual` of it. Where the search
-    #: did not converge, that of a short one, for `LA` too small.
-    value: float
+    value: float  #: v . H v for the vector v found, |v| = 1; some eigenvalue lies within `residual` of it
     residual: float  #: |H v - value v|, measured with one more product
     converged: bool  #: Whether residual <= tol |value|; for `per_batch`, in every batch
     products: int  #: Hessian-vector products taken, over all batches
     batches: int  #: Hessians looked at; 1 for `exact`, the batches that hold the group for `per_batch`
 
 
-class _Found(NamedTuple):  # fields as in TopEigenvalue
-    value: float
-    residual: float
-    converged: bool
-    products: int
+_Found = namedtuple("_Found", "value residual converged products")  # of one search, as in TopEigenvalue
 
 
 def hessian_product(risk: ParameterRisk, index: Tensor) -> Callable[[Tensor], Tensor]:
@@ -128,7 +122,7 @@ def top_eigenvalues(
 ) -> list[TopEigenvalue]:
     """Top Hessian eigenvalue of each group's risk, in evaluation mode, a row for each group.
 
-    A search that did not converge is reported with converged=False.
+    A search that did not converge is reported with converged=False and the value of a short one, for `LA` too small.
 
     Args:
         model: A network, gated or not; it is left as it is.

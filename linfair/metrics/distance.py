@@ -67,7 +67,7 @@ def _weights(model: nn.Module, role: str) -> dict[str, Tensor]:
 def group_churn(
     logits: Tensor, other: Tensor, groups: Tensor, n_groups: int, *, level: float = 0.95
 ) -> list[GroupMean]:
-    """Share of each group's inputs whose label two networks predict differently, with Wilson's interval, from logits.
+    """Churn, the share of each group's inputs whose label two networks predict differently, with Wilson's interval.
 
     >>> one, two = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[0.0, 1.0], [0.0, 2.0]])
     >>> group_churn(one, two, torch.tensor([0, 0]), 1)[0].mean

@@ -47,10 +47,8 @@ class ParameterRisk:
 
     Attributes:
         n: Inputs of each group in the split.
-        named: The parameters by name, in the order in which flat vectors hold them.
-        parameters: The same without names.
-        size: How many numbers they hold.
-        weights: How many of these belong to no alphas; they come first.
+        named: The parameters by name, in the order in which flat vectors hold them; `parameters` without names.
+        size: How many numbers they hold; the first `weights` of them belong to no alphas.
 
     Raises:
         ValueError: For an ensemble, an unknown split, a batch size below 1, alphas asked of a network without gates, a

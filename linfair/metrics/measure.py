@@ -1,7 +1,6 @@
 """Measure a network, or every member of an ensemble, on every split and group: the rows of a result table.
 
-Beside a group's accuracy stand the quantities by which the paper explains who loses it (Das et al., ICML 2024, Sec. 4
-and 5).
+Beside a group's accuracy stand the quantities by which the paper explains who loses it (Das et al., ICML 2024).
 """
 
 import math
@@ -130,7 +129,7 @@ def measure(
     units = kept[0] if units is None else units
     options = {"estimator": estimator, "batch_size": batch_size}
     rows = []
-    splits = (split,) if isinstance(split, str) else split
+    splits = [split] if isinstance(split, str) else split
     for split in splits or sets[0].splits:
         right, logits = answers(model, data, split)
         reference = logits if itself else original.logits(split)
@@ -151,8 +150,7 @@ def measure(
     table = pd.DataFrame(rows)
     if alone:
         table[table.filter(regex="^(excess|churn|distance|relative)").columns] = math.nan
-    kinds = {name: "boolean" if name.endswith("_converged") else float for name in DIAGNOSTICS}
-    return table.astype(kinds)
+    return table.astype({name: "boolean" if name.endswith("_converged") else float for name in DIAGNOSTICS})
 
 
 def _means(

@@ -41,10 +41,10 @@ class Disparity:
     n_worst: int
     n_best: int
     gap: float  #: Difference between the two, >= 0, the largest over all pairs of groups
-    #: Lower end of the interval of the difference between these two groups, picked as they are; the largest of
-    #: several noisy gaps is on average too large, and the interval does not correct for it
+    #: Lower end of the interval of the difference between these two groups, not corrected for that the largest of
+    #: several noisy gaps is on average too large; nan where one of the two groups has no interval (n = 1)
     low: float
-    high: float  #: Upper end; both are nan where one of the two groups has no interval (n = 1)
+    high: float
 
 
 def check_one(model: nn.Module, data: GroupedData, split: str) -> None:
@@ -91,9 +91,6 @@ def mean_by_group(values: Tensor, groups: Tensor, n_groups: int, *, level: float
     """Mean of a quantity over each group, with a t interval over the inputs: mean +- t s / sqrt(n).
 
     The network is held fixed: the interval says what other inputs of the group would give, not another training.
-
-    >>> [row.mean for row in mean_by_group(torch.tensor([1.0, 3.0, 5.0]), torch.tensor([0, 0, 1]), 2)]
-    [2.0, 5.0]
     """
     found = [mean_interval(part, level=level) for part in values_by_group(values, groups, n_groups)]
     return [GroupMean(group, one.n, one.mean, one.low, one.high) for group, one in enumerate(found)]
@@ -124,10 +121,6 @@ def excessive_loss(
     """Excessive loss R(a) = J(theta~; S^a) - J(theta*; S^a) of each group, from both networks' logits (n, classes).
 
     Both networks see the same inputs, so the interval is that of the mean difference of the two losses of an input.
-
-    >>> z, a = torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 1])
-    >>> [row.mean for row in excessive_loss(z, z, a, a, 2)]
-    [0.0, 0.0]
     """
     check_shapes(logits, original)
     return mean_by_group(losses(logits, y) - losses(original, y), groups, n_groups, level=level)
@@ -165,12 +158,6 @@ def disparity(rows: Sequence[GroupMean | GroupAccuracy], *, worst: str) -> Dispa
 
     Raises:
         ValueError: For fewer than two groups, a value that is not finite, or another `worst`.
-
-    >>> from linfair.metrics.accuracy import wilson
-    >>> accuracies = [GroupAccuracy(0, 70, 0.8, *wilson(0.8, 70)), GroupAccuracy(1, 80, 0.6, *wilson(0.6, 80))]
-    >>> found = disparity(accuracies, worst="low")
-    >>> found.worst, [round(value, 3) for value in (found.gap, found.low, found.high)]
-    (1, [0.2, 0.052, 0.334])
     """
     if worst not in ("low", "high"):
         raise ValueError(f"worst is 'low' or 'high', got {worst!r}")

@@ -1,8 +1,8 @@
 """The paper's propositions as code: each with its statement, its assumptions and a check that could fail.
 
-Section 4 and App. A of Das et al. (ICML 2024), one statement a module, which says how its check could fail:
-`approximation` (Prop. 4.1), `pieces` and `networks` (4.2, Fig. 10), `optimality` (4.3), `bound` (Theorem 4.4),
-`hessian` (4.5), `stationarity` (App. A.1). Start with the functions below.
+Section 4 and App. A of Das et al. (ICML 2024), one statement a module: `approximation` (Prop. 4.1), `pieces` and
+`networks` (4.2, Fig. 10), `optimality` (4.3), `bound` (Theorem 4.4), `hessian` (4.5), `stationarity` (App. A.1). Start
+with the functions below; notebook 03 runs the checks and says how each could fail.
 """
 
 from linfair.theory.approximation import approximate, rate_table

@@ -119,16 +119,6 @@ def excess_bound(
     Raises:
         ValueError: If the two networks, folded, do not have the same parameters, if alphas are asked of a linearized
             network without gates, or as `linfair.metrics.gradients.ParameterRisk`.
-
-    A linear classifier, moved along its first weight, has no kinks, and a short step next to no remainder:
-
-    >>> from linfair.data import Split
-    >>> one = Split(torch.ones(3, 1), torch.ones(3).long(), torch.zeros(3).long())
-    >>> theta, moved = (nn.Linear(1, 2, bias=False).requires_grad_(False) for _ in range(2))
-    >>> _ = theta.weight.zero_(), moved.weight.zero_(), moved.weight[0].fill_(0.1)
-    >>> [row] = excess_bound(moved, theta, GroupedData("ones", {"train": one}, ("no", "yes"), ("all",)))
-    >>> round(row.linear, 4), round(row.quadratic, 5), abs(row.remainder) < 1e-6, row.holds
-    (0.05, 0.00125, True, True)
     """
     options = {"alpha": alpha, "batch_size": batch_size, "dtype": torch.float64}
     before, after = _both(model, original, data, split, **options)

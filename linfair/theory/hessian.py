@@ -102,8 +102,7 @@ def hessian_bound(
 ) -> list[HessianRow]:
     """Both sides of Prop. 4.5, a row for each group, in float64; the gates' alphas are no parameters here.
 
-    The cost grows with inputs times parameters, about half a minute on one CPU thread for 500 inputs and 14,000
-    parameters.
+    It takes about half a minute on one CPU thread for 500 inputs and 14,000 parameters, and grows with both.
 
     Args:
         model: A binary classifier with one logit or two.

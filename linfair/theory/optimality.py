@@ -5,7 +5,7 @@ Das et al., ICML 2024: with theta implementing the optimal decision boundary,
     R(a) = J(theta~; S^a) - J(theta; S^a) >= 0    for any group a,
 
 all models being "trained to achieve their best possible performance". Optimality over all networks gives it for the
-*whole* sample; for each group theta must minimise every J(.; S^a) at once.
+*whole* sample; for every group it takes a theta that minimises each J(.; S^a).
 """
 
 import math

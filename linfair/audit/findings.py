@@ -173,7 +173,7 @@ def facts(audit: Audit) -> dict[str, object]:
         "few": FEW,
         "small": ", ".join(f"{row.group_name} ({row.n})" for row in before[before["n"] < FEW].itertuples()),
         "skipped": len(known.get("skipped") or []),
-        "notes": notes(known | {"skipped": []}),
+        "notes": list(notes(known | {"skipped": []}).values()),
     }
 
 

@@ -1,5 +1,7 @@
 """`linfair audit`: one report on a user's own network."""
 
+import inspect
+import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +13,8 @@ from linfair import audit as audits
 from linfair.audit import AuditError, Plan, Subject
 from linfair.audit.findings import besides
 from linfair.audit.repair import arm_list
+from linfair.cli import options
 from linfair.cli.options import Arms, Budgets, Choices, Device, Method, Training, commas, numbers, says, tell
-from linfair.data import DATASETS
 from linfair.data.describe import notes
 from linfair.models import NETWORKS
 
@@ -22,6 +24,7 @@ MODEL = (
     "Python file and function, FILE:FUNCTION, that returns the network, called without arguments or with (input_shape, "
     "classes); the file is run."
 )
+_SAID = re.findall(r"^    (\w+): .+  #: (.+)$", inspect.getsource(Plan), re.MULTILINE)
 
 
 @Parameter(name="*", group="What is asked")
@@ -29,7 +32,7 @@ MODEL = (
 class Asked(Plan):
     """The plan, with what may be typed for it."""
 
-    __doc__ = Plan.__doc__
+    __doc__ = "\n".join(["What is asked.\n\nAttributes:", *(f"    {name}: {text}." for name, text in _SAID)])
     method: Method = Plan.method
     budgets: Budgets = Plan.budgets
     repair_at: Annotated[float | None, says("Which budget is explained and repaired; by default the smallest.")] = None
@@ -45,7 +48,7 @@ class Network(Choices):
 
     model: Annotated[str | None, says(MODEL)] = None
     weights: Annotated[str | None, says("Its state dict, as safetensors.")] = None
-    data: Annotated[str | None, says(f"folder:PATH, or {', '.join(DATASETS)}.")] = None
+    data: Annotated[str | None, says(f"{options.DATA}.")] = None
     size: Annotated[int | None, says("Side of a folder's images in pixels; by default 32.")] = None
     mean: Annotated[Floats, commas(numbers, "Of each channel, images on [0, 1]; by default the data's.")] = None
     std: Annotated[Floats, commas(numbers, "What channels are divided by; by default the data's.")] = None
@@ -55,8 +58,8 @@ class Network(Choices):
 
     def read(self, device: str) -> Subject:
         """Read whichever of the two was asked for."""
-        options = self.given() | ({} if self.size is None else {"size": self.size})
-        own = {name: getattr(self, name) for name in ("model", "weights", "seed", "mean", "std")} | options
+        choices = self.given() | ({} if self.size is None else {"size": self.size})
+        own = {name: getattr(self, name) for name in ("model", "weights", "seed", "mean", "std")} | choices
         given = [f"--{name.replace('_', '-')}" for name, value in own.items() if value is not None]
         if self.teacher:
             if given:
@@ -64,13 +67,11 @@ class Network(Choices):
             return audits.read_own(self.teacher, network=self.network, data=self.data, device=device)
         missing = ", ".join(f"--{name}" for name in ("model", "weights", "data") if getattr(self, name) is None)
         if missing or self.network:
-            raise AuditError(
-                "name your own network with --model FILE:FUNCTION --weights FILE.safetensors --data NAME, or one of "
-                "linfair's with --teacher FILE "
-                + (f"(missing: {missing})" if missing else "(--network goes with --teacher)")
-            )
+            why = f"missing: {missing}" if missing else "--network goes with --teacher"
+            yours = "name your own network with --model FILE:FUNCTION --weights FILE.safetensors --data NAME"
+            raise AuditError(f"{yours}, or one of linfair's with --teacher FILE ({why})")
         scale = {"mean": self.mean, "std": self.std, "seed": self.seed or 0}
-        return audits.read_user(self.model, self.weights, self.data, device=device, **scale, **options)
+        return audits.read_user(self.model, self.weights, self.data, device=device, **scale, **choices)
 
 
 def audit(
@@ -82,14 +83,11 @@ def audit(
     words: Annotated[tuple[str, ...], Parameter(parse=False)],
 ) -> None:
     """Write one report on your own model: who pays, why, repair, cost."""
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"--out {out} is a file; name a folder, it is made if missing")
+    options.folder_at(out)
     arm_list(asked.arms)
     subject = network.read(device)
-    for line in notes(subject.data.provenance):
-        tell(f"data: {line}")
-    for text in subject.warnings:
-        tell(f"warning: {text}")
+    tell(*(f"data: {line}" for line in notes(subject.data.provenance).values()))
+    tell(*(f"warning: {text}" for text in subject.warnings))
     found = audits.audit(subject, Plan(**vars(asked)), announce=tell)
     page = audits.write_report(found, out, command=shlex.join(["linfair", *words]))
     print("\n".join([*audits.answer(found), besides(found)]))

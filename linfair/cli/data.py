@@ -2,34 +2,18 @@
 
 import contextlib
 import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 from cyclopts import App
 
-from linfair.cli.options import Choices, Json, says
-from linfair.data import DATASETS, DataError, check_name, load_data
-from linfair.data.describe import (
-    SHEETS,
-    as_shown,
-    count_rows,
-    group_table,
-    label_table,
-    listed,
-    notes,
-    sheet_of,
-    skipped_line,
-    split_line,
-    write_rows,
-)
+from linfair.cli.options import DATA, Choices, Json, says, tell
+from linfair.data import DATASETS, DataError, check_name, load_data, packs, sources
+from linfair.data import describe as facts
 from linfair.data.images import check_skips, files_of
 from linfair.data.named import CIFAR10_NAMES, DIGITS
 from linfair.data.official import SVHN
-from linfair.data.packs import read_fields, write_pack
-from linfair.data.sources import Found, checksum_state, find, read
-from linfair.data.sources import fetch as fetch_source
 from linfair.data.utkface import LIMITS, fields_of, utkface_field
 from linfair.names import unknown
 from linfair.paths import data_folders
@@ -38,14 +22,8 @@ app = App(name="data", help="Find, describe, fetch and pack data sets.")
 
 SOURCES = ("cifar10", "svhn", "utkface")
 """Data sets whose files are looked for; the others are made, bundled or the user's folder."""
-SHOWN_SKIPS = 20
-"""Skipped files that `describe` lists; the rest is counted (`--json` lists all)."""
-SHOWN_ALIKE = 5
-"""Files skipped for one reason that are listed each; more of them share a line."""
-
 Root = Annotated[str | None, says("Look here only; by default in LINFAIR_DATA, then in data in the cache folder.")]
 Strict = Annotated[bool, says("A file that cannot be used is an error, not a skip.")]
-Source = Annotated[str, says(f"{', '.join(SOURCES)} or folder:PATH.")]
 
 
 @app.command(name="status")
@@ -55,10 +33,8 @@ def show(*, root: Root = None, as_json: Json = False) -> None:
     if as_json:
         print(json.dumps(found, indent=2))
     else:
-        print("toy      made by linfair: nothing to find")
-        print("digits   comes with scikit-learn: nothing to find")
-        for name, one in found.items():
-            print(_status_text(name, one))
+        print("toy      made by linfair: nothing to find\ndigits   comes with scikit-learn: nothing to find")
+        print("\n".join(_status_text(name, one) for name, one in found.items()))
         print("folder   your own images: linfair data describe folder:PATH --label COLUMN --group COLUMN")
     problems = [one["problem"] for one in found.values() if one["problem"]]
     if problems:
@@ -67,35 +43,32 @@ def show(*, root: Root = None, as_json: Json = False) -> None:
 
 def state(name: str, root: str | Path | None = None) -> dict[str, object]:
     """What is there of a source: where, images, group sizes, checksum, and the problem if it cannot be used."""
-    place = find(name, root)
-    known: dict[str, object] = {"found": place is not None, "path": None, "kind": None, "checksum": None}
-    known |= {"images": 0, "groups": {}, "looked_in": [str(folder) for folder in data_folders(root)]}
-    known |= {"obtain": SHEETS[name].obtain, "problem": None}
+    place, groups = sources.find(name, root), {}
+    known = {"found": place is not None, "path": place and str(place.path), "kind": place and place.kind}
+    known |= {"checksum": None, "images": 0, "groups": groups, "looked_in": list(map(str, data_folders(root)))}
+    known |= {"obtain": facts.SHEETS[name].obtain, "problem": None}
     if place is None:
         return known
-    known |= {"path": str(place.path), "kind": place.kind}
     try:
-        known["checksum"] = checksum_state(place)
+        known["checksum"] = sources.checksum_state(place)
         fields = _fields(name, place, root)
     except DataError as error:
         return known | {"problem": str(error)}
+    ways = {"class": (fields.get("label"), CIFAR10_NAMES if name == "cifar10" else DIGITS)}
     if name == "utkface":
-        groupings = {field: utkface_field(fields, field) for field in ("age", "race", "gender")}
-    else:
-        groupings = {"class": (fields["label"], CIFAR10_NAMES if name == "cifar10" else DIGITS)}
-    known["images"] = len(next(iter(fields.values())))
-    for title, (values, names) in groupings.items():
+        ways = {field: utkface_field(fields, field) for field in ("age", "race", "gender")}
+    for title, (values, names) in ways.items():
         counts = np.bincount(values[values >= 0], minlength=len(names)).tolist()
-        known["groups"][title] = dict(zip(names, counts, strict=True))
-    return known
+        groups[title] = dict(zip(names, counts, strict=True))
+    return known | {"images": len(values)}
 
 
-def _fields(name: str, place: Found, root: str | Path | None) -> dict[str, np.ndarray]:
+def _fields(name: str, place: sources.Found, root: str | Path | None) -> dict[str, np.ndarray]:
     """The labels of a source; of a pack and of UTKFace's files without opening an image."""
     if place.kind == "pack":
-        return read_fields(place.path, name)
+        return packs.read_fields(place.path, name)
     if name != "utkface":
-        return read(name, root).fields
+        return sources.read(name, root).fields
     rows = []
     for file in files_of(place.path):
         with contextlib.suppress(ValueError):  # a name that says nothing; `describe` lists it
@@ -120,7 +93,7 @@ def _status_text(name: str, one: dict) -> str:
 
 @app.command
 def describe(
-    name: Annotated[str, says(f"{', '.join(DATASETS)} or folder:PATH.")],
+    name: Annotated[str, says(f"{DATA}.")],
     /,
     *,
     seed: Annotated[int, says("Decides the split.")] = 0,
@@ -133,37 +106,31 @@ def describe(
     """Show a data set's groups by split, beside the paper's, with its origin and everything left out."""
     check_name(name)
     data = load_data(name, seed=seed, **({} if root is None else {"root": root}), **choices.given())
-    known, rows = data.provenance, count_rows(data)
+    known, rows = data.provenance, facts.count_rows(data)
     check_skips(data.name, known.get("skipped", []), len(rows), strict=strict)
     if write:
-        print(f"wrote {write_rows(rows, write)}", file=sys.stderr)
+        tell(f"wrote {facts.write_rows(rows, write)}")
     if as_json:
         print(json.dumps({"provenance": known, "rows": rows.to_dict("records")}, indent=2, default=str))
         return
-    sheet, asked = sheet_of(name), rows.iloc[0]
+    sheet, asked = facts.sheet_of(name), rows.iloc[0]
     own = data.name.partition("_")[2] or "class"
     paper = sheet.paper.get(data.name) if asked["label"] == asked["group"] == own else None
     part = " subset" if known.get("subset") else ""
     print(f"{name}{part}: {sheet.title}; label {asked['label']}, group {asked['group']}, seed {asked['seed']}\n")
-    print(as_shown(group_table(rows, paper)).to_string(index=False))
+    print(facts.as_shown(facts.group_table(rows, paper)).to_string(index=False))
     if paper is not None:
         print(f"ours: {paper.compared}; paper: {paper.where}. {paper.why}")
     if data.label_names != data.group_names:
-        print(f"\nTraining images by group and label\n{as_shown(label_table(rows)).to_string(index=False)}")
+        table = facts.as_shown(facts.label_table(rows)).to_string(index=False)
+        print(f"\nTraining images by group and label\n{table}")
     print(f"\nsource: {asked['source']}\nsha256: {asked['source_sha256']}\nterms: {sheet.terms}")
     print(f"what the labels are not: {sheet.labels_are_not}")
     if "drawn" in known:
-        print(split_line(known))
-    if not known.get("skipped"):
-        print(skipped_line(known))
-    for line in notes(known):
-        print(line)
-        files = known["skipped"] if line == skipped_line(known) else []
-        files = known["duplicates"] if line.startswith("files listed") else files
-        lines = listed(files, SHOWN_ALIKE)
-        more = len(lines) - SHOWN_SKIPS
-        for one in lines[:SHOWN_SKIPS] + [f"and {more} more: see --json"] * (more > 0):
-            print(f"    {one}")
+        print(facts.split_line(known))
+    for what, line in ({"skipped": facts.skipped_line(known)} | facts.notes(known)).items():
+        files = known.get(what, ()) if what in ("skipped", "duplicates") else ()
+        print("\n    ".join([line, *facts.listed(files)]))
 
 
 @app.command
@@ -177,13 +144,13 @@ def fetch(
     source, _ = _source(name, None)
     if source == "folder":
         raise DataError("folder:PATH is yours already; there is nothing to fetch")
-    fetch_source(source, data_folders(root)[0])
+    sources.fetch(source, data_folders(root)[0])
     print(_status_text(source, state(source, root)))
 
 
 @app.command
 def pack(
-    name: Source,
+    name: Annotated[str, says(f"{', '.join(SOURCES)} or folder:PATH.")],
     /,
     *,
     out: Annotated[Path, says("The pack to write, FILE.npz.")],
@@ -193,8 +160,8 @@ def pack(
     """Write a source as one file with a checksum beside it."""
     source, place = _source(name, root)
     every = {"columns": None} if source == "folder" else {}
-    collection = read(source, place, strict=strict or None, **every)
-    write_pack(collection, out)
+    collection = sources.read(source, place, strict=strict or None, **every)
+    packs.write_pack(collection, out)
     print(f"wrote {out}: {len(collection):,} images, files skipped: {len(collection.skipped)}")
     print(f"checksum beside it: {out}.sha256")
 

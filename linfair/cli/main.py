@@ -20,27 +20,24 @@ app = App(
     default_parameter=Parameter(allow_repeating=True),
 )
 COMMANDS = {
-    "networks": ("methods:networks", "Show the networks and their ReLU units."),
-    "linearizers": ("methods:linearizers", "Show the methods that choose which ReLUs stay, and their options."),
-    "mitigations": ("methods:mitigations", "Show the ways of fine-tuning, plain and mitigated, and their options."),
-    "linearize": ("linearize:linearize", "Linearize a network and measure every group."),
-    "diagnose": ("diagnose:diagnose", "Show why groups lose: every diagnostic."),
-    "mitigate": ("mitigate:mitigate", "Repair a linearized network."),
-    "audit": ("audit:audit", "Write one report on your own model: who pays, why, repair, cost."),
-    "data": ("data:app", "Find, describe, fetch and pack data sets."),
-    "study": ("study:app", "Compute the paper's grids, on a laptop, a GPU or a cluster."),
-    "notebook": ("notebook:app", "Rerun the book's notebooks."),
+    "methods:networks": "Show the networks and their ReLU units.",
+    "methods:linearizers": "Show the methods that choose which ReLUs stay, and their options.",
+    "methods:mitigations": "Show the ways of fine-tuning, plain and mitigated, and their options.",
+    "steps:linearize": "Linearize a network and measure every group.",
+    "steps:diagnose": "Show why groups lose: every diagnostic.",
+    "steps:mitigate": "Repair a linearized network.",
+    "audit:audit": "Write one report on your own model: who pays, why, repair, cost.",
+    "data:app": "Find, describe, fetch and pack data sets.",
+    "study:app": "Compute the paper's grids, on a laptop, a GPU or a cluster.",
+    "notebook:app": "Rerun the book's notebooks.",
 }
-for name, (place, words) in COMMANDS.items():  # imported when asked for
-    app.command(f"linfair.cli.{place}", name=name, help=words)
+for place, text in COMMANDS.items():  # imported when asked for
+    module, _, function = place.partition(":")
+    app.command(f"linfair.cli.{place}", name=module if function == "app" else function, help=text)
 
 
 def parse(words: Sequence[str]) -> tuple[Callable[..., None], BoundArguments]:
-    """The function that a command means and its arguments, without calling it.
-
-    Raises:
-        CycloptsError: If there is no such command or option, or a value is not allowed.
-    """
+    """The function that a command means and its arguments, without calling it; a `CycloptsError` if there is none."""
     function, bound, extra = app.parse_args(list(words), print_error=False, exit_on_error=False)
     bound.arguments |= {name: tuple(words) for name in extra}
     return function, bound
@@ -60,26 +57,18 @@ def main(words: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read the output, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except (CycloptsError, ValueError) as error:  # the request: ParameterError, GateError, CheckpointError, ...
-        print(f"linfair: {error}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         print("linfair: interrupted", file=sys.stderr)
         return 130
-    except _failures() as error:
+    except (CycloptsError, ValueError) as error:  # the request: ParameterError, GateError, CheckpointError, ...
+        print(f"linfair: {error}", file=sys.stderr)
+        return 2
+    except RuntimeError as error:  # StudyFailed, TrainingDiverged, ...; one that is not our own is a bug
+        if not type(error).__module__.startswith("linfair"):
+            raise
         print(f"linfair: {error}", file=sys.stderr)
         return 1
     return 0
-
-
-def _failures() -> tuple[type[Exception], ...]:
-    """What a command may end with while running; anything else is a bug and keeps its traceback."""
-    from linfair.cli.notebook import NotebookFailed
-    from linfair.linearizers import BudgetOutOfReach
-    from linfair.study.jobs import StudyFailed
-    from linfair.training import TrainingDiverged
-
-    return NotebookFailed, BudgetOutOfReach, StudyFailed, TrainingDiverged
 
 
 @contextmanager

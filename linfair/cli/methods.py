@@ -20,9 +20,8 @@ def networks() -> None:
         network = build(name, (3, 32, 32), 10)
         weights = sum(parameter.numel() for parameter in network.parameters())
         units = stage_units(gates.install(network, (3, 32, 32)))
-        stages = " + ".join(f"{count:,}" for count in units)
-        others = "".join(f"; {one}" for one in gates.nonlinearities(network, (3, 32, 32)))
-        print(f"{name:10s} {width:5d} {weights:12,d} {sum(units):11,d}  {stages}{others}")
+        stages = "; ".join([" + ".join(f"{n:,}" for n in units), *map(str, gates.nonlinearities(network, (3, 32, 32)))])
+        print(f"{name:10s} {width:5d} {weights:12,d} {sum(units):11,d}  {stages}")
 
 
 def linearizers() -> None:

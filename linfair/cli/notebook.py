@@ -1,31 +1,28 @@
 """`linfair notebook`: rerun the book's notebooks. Only these commands need `linfair_book`, and they import it late."""
 
 import json
-import sys
 from types import ModuleType
 from typing import Annotated
 
 from cyclopts import App
 
-from linfair.cli.options import Json, says, several
+from linfair.cli.options import Json, says, several, tell
 
 Folder = Annotated[str | None, says("Folder of the notebooks; by default the repository's.")]
+Name = Annotated[str, says("The notebook, for example 01_toy_boundary.")]
 app = App(name="notebook", help="Rerun the book's notebooks.")
 
 
-class NotebookFailed(RuntimeError):
-    """A notebook that could not be run, or not to its end."""
+class BookMissing(RuntimeError):
+    """The notebooks' own package cannot be imported; the message says what to install."""
 
 
 def _notebooks() -> ModuleType:
-    """`linfair_book.notebooks`, or what to install."""
     try:
         from linfair_book import notebooks
     except ImportError as error:
-        raise NotebookFailed(
-            f'the notebooks need more than linfair itself ({error}): pip install "linfair[book]", or clone the '
-            "repository and run make env"
-        ) from error
+        install = 'pip install "linfair[book]", or clone the repository and run make env'
+        raise BookMissing(f"the notebooks need more than linfair itself ({error}): {install}") from error
     return notebooks
 
 
@@ -46,7 +43,7 @@ def show(*, as_json: Json = False, notebooks: Folder = None) -> None:
 
 @app.command
 def run(
-    name: Annotated[str, says("The notebook, for example 01_toy_boundary.")],
+    name: Name,
     /,
     *,
     parameters: Annotated[tuple[str, ...], several("NAME=VALUE, lists as 0.5,0.2", name="-p")] = (),
@@ -59,11 +56,8 @@ def run(
     notebook = books.find(name, notebooks)
     values = notebook.parse([*parameters, *([f"profile={profile}"] if profile else [])])
     shown = ", ".join(f"{key}={_plain(value)}" for key, value in notebook.check(values).items())
-    print(f"Running {name} with {shown}", file=sys.stderr)
-    try:
-        print(books.run(notebook, values, out=out))
-    except books.NotebookError as error:
-        raise NotebookFailed(error) from error
+    tell(f"Running {name} with {shown}")
+    print(books.run(notebook, values, out=out))
 
 
 def _plain(value: object) -> str:

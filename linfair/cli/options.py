@@ -4,10 +4,12 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from linfair.data import DATASETS
 from linfair.data.folder import CONFLICTS
 from linfair.linearizers import LINEARIZERS
 from linfair.linearizers.record import check_budgets
@@ -27,29 +29,31 @@ def several(text: str, **more: object) -> Parameter:
     return says(f"{text}; may be repeated.", show_default=False, **more)
 
 
-def tell(line: str) -> None:
-    """Say at once, on stderr, what goes on."""
-    print(line, file=sys.stderr, flush=True)
-
-
 def commas(read: Callable[[str], object], text: str) -> Parameter:
     """One word that `read` makes a list of; its default is shown as it would be typed."""
-    return says(
-        text,
-        converter=lambda _, tokens: read(tokens[-1].value),
-        n_tokens=1,
-        show_default=lambda value: ",".join(map(str, value or ())),
-    )
+    how = {"converter": lambda _, tokens: read(tokens[-1].value), "n_tokens": 1}
+    return says(text, **how, show_default=lambda value: ",".join(map(str, value or ())))
+
+
+def tell(*lines: str) -> None:
+    """Say at once, on stderr, what goes on."""
+    print(*lines, sep="\n", end="\n" * bool(lines), file=sys.stderr, flush=True)
+
+
+def folder_at(out: str | Path) -> Path:
+    """The folder that `--out` names; a file is refused."""
+    if Path(out).exists() and not Path(out).is_dir():
+        raise ValueError(f"--out {out} is a file; name a folder, it is made if missing")
+    return Path(out)
 
 
 def numbers(text: str) -> tuple[float, ...]:
     """Numbers as they are typed, `0.005,0.01`."""
     try:
-        return tuple(float(part) for part in text.split(","))
+        return tuple(map(float, text.split(",")))
     except ValueError:
-        raise ValueError(
-            f"{text!r} has the wrong type: numbers with commas between them are allowed, 0.5,0.2"
-        ) from None
+        allowed = "numbers with commas between them are allowed, 0.5,0.2"
+        raise ValueError(f"{text!r} has the wrong type: {allowed}") from None
 
 
 def split_arms(text: str) -> tuple[str, ...]:
@@ -61,22 +65,14 @@ def split_arms(text: str) -> tuple[str, ...]:
     return tuple(arm.strip() for arm in re.findall(r"(?:\([^()]*(?:\([^()]*\)[^()]*)*\)|[^,(])+", text) if arm.strip())
 
 
-Budgets = Annotated[
-    tuple[float, ...],
-    commas(lambda text: check_budgets(numbers(text), ends=False), "Shares of ReLUs kept, below 1, descending."),
-]
-Arms = Annotated[
-    tuple[str, ...],
-    commas(split_arms, f"Which repairs, options in brackets, lagrangian(mu=0.005); of {', '.join(MITIGATIONS)}."),
-]
+DATA = f"folder:PATH, or {', '.join(DATASETS)}"
+SHARES = "Shares of ReLUs kept, below 1, descending."
+REPAIRS = f"Which repairs, options in brackets, lagrangian(mu=0.005); of {', '.join(MITIGATIONS)}."
+METHODS = f"How the ReLUs to keep are chosen, one of {', '.join(LINEARIZERS)}."
+Budgets = Annotated[tuple[float, ...], commas(lambda text: check_budgets(numbers(text), ends=False), SHARES)]
+Arms = Annotated[tuple[str, ...], commas(split_arms, REPAIRS)]
 Device = Annotated[Literal["cpu", "cuda"], says("Where to compute.")]
-Method = Annotated[
-    str,
-    says(
-        f"How the ReLUs to keep are chosen, one of {', '.join(LINEARIZERS)}.",
-        converter=lambda _, tokens: find(tokens[-1].value).name,  # asked then: methods may be added, names be older
-    ),
-]
+Method = Annotated[str, says(METHODS, converter=lambda _, tokens: find(tokens[-1].value).name)]  # or an older name
 Training = Annotated[Literal[*PROFILES], says("How long to train.")]
 Profile = Annotated[Literal[*PROFILE_NAMES], says("How large.")]
 Json = Annotated[bool, says("Print JSON instead of text.", name="--json")]
@@ -91,10 +87,7 @@ class Choices:
     group: Annotated[str | None, says("What is compared, A,B for combinations; by default the label.")] = None
     merge: Annotated[list[str] | None, several("Make one group of these, A+B")] = None
     min_images: Annotated[int | None, says("Leave out groups with fewer images than this.")] = None
-    conflicts: Annotated[
-        Literal[*CONFLICTS] | None,
-        says("What to do with a folder's files that are listed with different values; by default leave-out."),
-    ] = None
+    conflicts: Annotated[Literal[*CONFLICTS] | None, says("For files whose lines differ; by default leave-out.")] = None
 
     def given(self) -> dict[str, object]:
         """What was typed, as options of `load_data`."""

@@ -1,6 +1,5 @@
 """`linfair study`: the paper's figures as grids of cells, on a laptop, a GPU or a cluster."""
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -9,7 +8,7 @@ import pandas as pd
 import torch
 from cyclopts import App, Parameter
 
-from linfair.cli.options import Device, Profile, says, several
+from linfair.cli.options import Device, Profile, says, several, tell
 from linfair.data import DataError
 from linfair.engine.store import ResultStore, Tables, code_hash
 from linfair.paths import cache_folder, whole
@@ -27,6 +26,7 @@ BOOK = Path(__file__).parents[2] / "book/results"
 FigureName = Annotated[str, says("For example fig06; for run and show, all is every figure, in the queue's order.")]
 Seeds = Annotated[int | None, says("Seeds 0 to N-1; by default the profile's.")]
 Results = Annotated[tuple[str, ...], several("A results folder")]
+Into = Annotated[str, says("Folder that gets a file for each data set, network and profile.")]
 
 
 @Parameter(name="*")
@@ -62,24 +62,23 @@ def _one(name: str) -> plan.Figure:
 @app.command(name="list")
 def list_figures() -> None:
     """Show the figures that are grids, their panels, and how many cells and arms each profile has."""
-    for profile in plan.read_profiles().values():
+    profiles = plan.read_profiles()
+    for profile in profiles.values():
         print(f"{profile.name:7} {profile.about} ({profile.seeds} seeds)")
     for figure in plan.figures().values():
-        sizes = "; ".join(f"{profile} {_size(plan.plan([figure], profile))}" for profile in plan.read_profiles())
+        sizes = "; ".join(f"{profile} {_size(plan.plan([figure], profile))}" for profile in profiles)
         print(f"\n{figure.name}  {figure.figure}: {figure.title}\n    {figure.shows}\n    {sizes}")
-        for panel in figure.panels:
-            print(f"    {panel.title}: {', '.join(panel.arms)}")
+        print("\n".join(f"    {panel.title}: {', '.join(panel.arms)}" for panel in figure.panels))
     print("\nRun one with: linfair study run fig06 --profile smoke --out DIR")
 
 
 @app.command
 def show(figure: FigureName, /, *, which: Which = Which(), out: Results = ()) -> None:
     """Show a figure's cells and arms, the names of their files, and what is known about their cost."""
-    jobs = which.jobs(figure)
+    jobs, profile = which.jobs(figure), plan.find_profile(which.profile)
     for one in plan.find(figure):
         print(f"{one.name}  {one.figure}: {one.title}\n{one.shows}")
         print(f"shows {plan.QUANTITIES[one.quantity]} on {one.split}; serves the claims {', '.join(one.claims)}")
-    profile = plan.find_profile(which.profile)
     if profile.data:
         print(f"profile {profile.name}: {profile.about}; a stand-in for the paper's data")
     print(f"{_size(jobs)}, in this order:")
@@ -98,9 +97,7 @@ def show(figure: FigureName, /, *, which: Which = Which(), out: Results = ()) ->
 
 
 def _cost(jobs: list[plan.Job], out: list[str]) -> str:
-    pace = {}
-    for place in out:
-        pace |= read_pace(Tables(place))
+    pace = {stage: seconds for place in out for stage, seconds in read_pace(Tables(place)).items()}
     seconds, unknown = 0.0, 0
     for job in jobs:
         at = [pace.get(kind(stage, job.cell)) for stage in ("base", "path", "finetune")]
@@ -118,19 +115,18 @@ def _cost(jobs: list[plan.Job], out: list[str]) -> str:
 def status(*, out: Results = (), profile: Profile | None = None, seeds: Seeds = None) -> None:
     """Show what is computed of every figure, in the folders given, the cache and the book's results."""
     places = [*out, *(str(place) for place in (cache_folder() / code_hash() / "results", BOOK) if place.is_dir())]
-    found = results.collect(places)
+    found, lines = results.collect(places), []
     print("looked in " + ", ".join(places))
-    lines = []
     for figure in plan.figures().values():
         for name in [profile] if profile else plan.PROFILE_NAMES:
             one = results.status(figure, name, found, seeds=seeds)
             if one.done or one.failed or profile:
-                devices = ", ".join(one.devices)
-                lines.append([figure.name, name, one.done, one.missing, one.failed, len(one.seeds), devices])
-    names = ["figure", "profile", "done", "missing", "failed", "complete seeds", "device"]
+                counts = {"done": one.done, "missing": one.missing, "failed": one.failed}
+                counts |= {"complete seeds": len(one.seeds), "device": ", ".join(one.devices)}
+                lines.append({"figure": figure.name, "profile": name} | counts)
     if lines:
-        print(pd.DataFrame(lines, columns=names).to_string(index=False))
-    absent = [name for name in plan.figures() if name not in {line[0] for line in lines}]
+        print(pd.DataFrame(lines).to_string(index=False))
+    absent = [name for name in plan.figures() if name not in {line["figure"] for line in lines}]
     if absent:
         print(f"nothing computed of {', '.join(absent)}")
 
@@ -177,9 +173,7 @@ def run(
 
 
 @app.command
-def merge(
-    *, out: Results, into: Annotated[str, says("Folder that gets a file for each data set, network and profile.")]
-) -> None:
+def merge(*, out: Results, into: Into) -> None:
     """Put the results of folders into a few files of another."""
     changed = results.merge(results.collect(out), into)
     print("\n".join(f"wrote {path}" for path in changed) or f"{into} holds these rows already")
@@ -213,7 +207,7 @@ def table(
         print(f"diverged, left out: {panel}, {arm} at {100 * budget:g} %, seeds {sorted(part['seed'].unique())}")
     codes = sorted(rows["code"].dropna().unique()) if "code" in rows else []
     if codes and codes != [code_hash()]:
-        print(f"computed by code {', '.join(codes)}; the present code is {code_hash()}", file=sys.stderr)
+        tell(f"computed by code {', '.join(codes)}; the present code is {code_hash()}")
 
 
 @app.command

@@ -125,7 +125,7 @@ def write_rows(rows: pd.DataFrame, path: str | Path) -> Path:
     return path
 
 
-def notes(known: Mapping[str, object]) -> list[str]:
+def notes(known: Mapping[str, object]) -> dict[str, str]:
     """A line for everything that a reader of results should know of the images, from `GroupedData.provenance`."""
     again, spelled, left_out = (known.get(name, ()) for name in ("duplicates", "found_as", "left_out"))
     differ = f" ({known['copies_differ']} with another label or group)" if known.get("copies_differ") else ""
@@ -145,8 +145,8 @@ def notes(known: Mapping[str, object]) -> list[str]:
         "untested": f"labels without a test image: {some(known.get('untested', ()))}",
         "thin": f"drawn in proportion to group alone, because there are too few images of each label: {alone}",
     }
-    known = {"thin": thin, **known}
-    return [line for name, line in lines.items() if known.get(name)] + list(known.get("lookalikes", []))
+    said = {name: line for name, line in lines.items() if {"thin": thin, **known}.get(name)}
+    return said | {text: text for text in known.get("lookalikes", ())}
 
 
 def skipped_line(known: Mapping[str, object]) -> str:
@@ -156,16 +156,16 @@ def skipped_line(known: Mapping[str, object]) -> str:
     return f"files skipped: {len(known.get('skipped', []))}" + f" ({why})" * bool(why)
 
 
-def listed(files: Sequence[Sequence[str]], most: int) -> list[str]:
-    """A line for each file with its reason; where more than `most` have one reason, one line for all of them."""
+def listed(files: Sequence[Sequence[str]]) -> list[str]:
+    """A line for each file with its reason, one for all where more than five have one reason; the first 20 of them."""
     reasons: dict[str, list[str]] = {}
     for file, why in files:
         reasons.setdefault(why, []).append(file)
     lines: list[str] = []
     for why, names in reasons.items():
-        many = len(names) > most
+        many = len(names) > 5
         lines += [f"{why}: {len(names)} files, {some(names)}"] if many else [f"{name}: {why}" for name in names]
-    return lines
+    return lines[:20] + [f"and {len(lines) - 20} more: see --json"] * (len(lines) > 20)
 
 
 def split_line(known: Mapping[str, object]) -> str:

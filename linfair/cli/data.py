@@ -13,8 +13,7 @@ from linfair.data import DATASETS, DataError, check_name, load_data, packs, sour
 from linfair.data import describe as facts
 from linfair.data.images import check_skips, files_of
 from linfair.data.named import CIFAR10_NAMES, DIGITS
-from linfair.data.official import SVHN
-from linfair.data.utkface import LIMITS, fields_of, utkface_field
+from linfair.data.official import LIMITS, SVHN, fields_of, utkface_field
 from linfair.names import unknown
 from linfair.paths import data_folders
 

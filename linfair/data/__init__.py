@@ -28,13 +28,7 @@ EMBEDDED = ("toy", "digits")
 
 
 def check_name(name: str) -> None:
-    """Refuse a name that `load_data` does not take.
-
-    >>> check_name("digts")
-    Traceback (most recent call last):
-    ...
-    linfair.data.core.DataError: There is no data set 'digts'; did you mean 'digits'?
-    """
+    """Refuse a name that `load_data` does not take, with the closest that it takes."""
     if name not in DATASETS and not name.startswith("folder:"):
         known = DATASETS if closest(name, DATASETS) else [*DATASETS, "folder:PATH"]
         raise DataError(unknown("There is no data set", name, known))
@@ -46,8 +40,8 @@ def load_data(name: str, *, seed: int = 0, **options: object) -> GroupedData:
     Args:
         name: One of `DATASETS`; `folder:PATH` is `folder` with `root=PATH`.
         seed: Decides the sample and the split, for teacher and students alike.
-        **options: Options of that data set: those of the functions in `linfair.data.named` and
-            `linfair.data.bundled`, for example `fractions`, `group`, `merge`, `root`.
+        **options: Options of that data set: those of its function in `linfair.data.named` or `linfair.data.bundled`,
+            for example `fractions`, `group`, `merge`, `root`.
 
     Returns:
         The data set in its splits, on the CPU; `provenance["sha256"]` identifies its content.
@@ -80,19 +74,5 @@ def input_shape(name: str, **options: object) -> tuple[int, ...]:
     return (3,) + 2 * (int(options.get("size", 32)),)
 
 
-__all__ = [
-    "BOUNDARIES",
-    "DATASETS",
-    "EMBEDDED",
-    "Collection",
-    "DataError",
-    "GroupedData",
-    "Skipped",
-    "Split",
-    "check_name",
-    "digits",
-    "input_shape",
-    "load_data",
-    "move",
-    "toy",
-]
+__all__ = ["BOUNDARIES", "DATASETS", "EMBEDDED", "Collection", "DataError", "GroupedData", "Skipped", "Split"]
+__all__ += ["check_name", "digits", "input_shape", "load_data", "move", "toy"]

@@ -17,10 +17,7 @@ def sine_boundary(x: np.ndarray, *, amplitude: float, frequency: float) -> np.nd
 
 
 def parabola_boundary(x: np.ndarray, *, amplitude: float, frequency: float) -> np.ndarray:
-    """A strictly convex boundary of the same reach, amplitude * (2 * (frequency * x / 2.5)^2 - 1).
-
-    Prop. 4.3 of the paper speaks of strictly convex boundaries; the toy's sine is not one.
-    """
+    """A boundary that is strictly convex, as Prop. 4.3 asks, amplitude * (2 * (frequency * x / 2.5)^2 - 1)."""
     return amplitude * (2 * (frequency * x / 2.5) ** 2 - 1)
 
 
@@ -59,9 +56,8 @@ def toy(
     if min(majority, minority, test_per_group) < 1:
         raise ValueError(f"every group needs points, got majority={majority}, minority={minority}, {test_per_group=}")
     rng = np.random.default_rng([seed, 2024])
-    total = majority + minority
 
-    def draw(counts: tuple[int, int]) -> Split:
+    def draw(*counts: int) -> Split:
         parts = [np.empty((0, 2)), np.empty((0, 2))]
         while any(len(part) < count for part, count in zip(parts, counts, strict=True)):
             points = rng.uniform(-1, 1, (4 * sum(counts), 2))
@@ -73,13 +69,12 @@ def toy(
         y = torch.repeat_interleave(torch.arange(2), torch.tensor(counts))
         return Split(torch.tensor(x, dtype=torch.float32), y, y.clone())
 
-    small = max(1, round(0.2 * minority))
-    test_minority = max(1, round(2 * test_per_group * minority / total))
+    above = max(1, round(2 * test_per_group * minority / (majority + minority)))
     splits = {
-        "train": draw((majority, minority)),
-        "val": draw((max(1, round(0.2 * majority)), small)),
-        "test": draw((2 * test_per_group - test_minority, test_minority)),
-        "test_balanced": draw((test_per_group, test_per_group)),
+        "train": draw(majority, minority),
+        "val": draw(max(1, round(0.2 * majority)), max(1, round(0.2 * minority))),
+        "test": draw(2 * test_per_group - above, above),
+        "test_balanced": draw(test_per_group, test_per_group),
     }
     names = ("majority", "minority")
     options = dict(boundary=boundary, amplitude=amplitude, frequency=frequency, test_per_group=test_per_group)
@@ -112,9 +107,8 @@ def digits(
     Source: E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits", UCI, 1998 (test part).
     """
     if not 0 < minority_fraction <= majority_fraction <= 1:
-        raise ValueError(
-            f"need 0 < minority_fraction <= majority_fraction <= 1, got {minority_fraction}, {majority_fraction}"
-        )
+        given = f"{minority_fraction}, {majority_fraction}"
+        raise ValueError(f"need 0 < minority_fraction <= majority_fraction <= 1, got {given}")
     if shift not in range(3):
         raise ValueError(f"shift must be 0, 1 or 2 pixels (the canvas leaves 2), got {shift}")
     from sklearn.datasets import load_digits
@@ -130,25 +124,16 @@ def digits(
         test, pool = index[:54], index[54:]
         kept = pool[: max(2, round(fraction * len(pool)))]
         held = max(1, round(len(kept) / 6))
-        chosen["val"].append(kept[:held])
-        chosen["train"].append(kept[held:])
-        chosen["test"].append(test[: max(1, round(fraction * len(test)))])
-        chosen["test_balanced"].append(test)
+        drawn = (kept[held:], kept[:held], test[: max(1, round(fraction * len(test)))], test)
+        for parts, part in zip(chosen.values(), drawn, strict=True):
+            parts.append(part)
     splits = {}
     for name, parts in chosen.items():
         index = np.concatenate(parts)
         y = torch.from_numpy(source.target[index].astype(np.int64))
         splits[name] = Split(torch.from_numpy(images[index]), y, y.clone())
     pixels = splits["train"].x.float() / 255
-    names = tuple(str(digit) for digit in range(10))
+    names, scale = tuple(map(str, range(10))), {"mean": (pixels.mean().item(),), "std": (pixels.std().item(),)}
     options = dict(majority_fraction=majority_fraction, minority_fraction=minority_fraction, shift=shift)
-    return GroupedData(
-        "digits",
-        splits,
-        names,
-        names,
-        mean=(pixels.mean().item(),),
-        std=(pixels.std().item(),),
-        shift=shift,
-        provenance=provenance_of("scikit-learn load_digits (UCI, 1998)", seed, options, splits),
-    )
+    provenance = provenance_of("scikit-learn load_digits (UCI, 1998)", seed, options, splits)
+    return GroupedData("digits", splits, names, names, **scale, shift=shift, provenance=provenance)

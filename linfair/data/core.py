@@ -63,17 +63,11 @@ class Collection:
 
 @dataclass(frozen=True)
 class Split:
-    """One part of a data set.
+    """One part of a data set."""
 
-    Attributes:
-        x: Inputs, shape (n, ...): images as uint8, or features as float32.
-        y: Labels, int64, shape (n,).
-        a: Groups, int64, shape (n,).
-    """
-
-    x: Tensor
-    y: Tensor
-    a: Tensor
+    x: Tensor  #: Inputs, shape (n, ...): images as uint8, or features as float32
+    y: Tensor  #: Labels, int64, shape (n,)
+    a: Tensor  #: Groups, int64, shape (n,)
 
     def __len__(self) -> int:
         return len(self.y)
@@ -81,28 +75,20 @@ class Split:
 
 @dataclass(frozen=True)
 class GroupedData:
-    """A data set with labels and groups, split.
+    """A data set with labels and groups, split."""
 
-    Attributes:
-        name: Name it is loaded by.
-        splits: `train`, `val`, `test` (the training's group shares) and, where there is one, `test_balanced`.
-        label_names: Name of each label.
-        group_names: Name of each group.
-        mean: Mean of the training images, one number for each channel, on the scale [0, 1]; empty for plain features.
-        std: Their standard deviation, in the same form.
-        shift: Images are moved by up to this many pixels each way (0 = never): at random in training, on a fixed grid
-            when predictions are averaged over `views`.
-        provenance: What decides the content: `source`, `seed`, `options`, `counts` of each split, `sha256` of all
-            inputs, labels and groups; of images in files also what was skipped, merged or left out.
-    """
-
-    name: str
+    name: str  #: Name it is loaded by
+    #: `train`, `val`, `test` (the training's group shares) and, where there is one, `test_balanced`
     splits: dict[str, Split]
     label_names: tuple[str, ...]
     group_names: tuple[str, ...]
+    #: Mean of the training images, one number for each channel, on the scale [0, 1]; empty for plain features
     mean: tuple[float, ...] = ()
-    std: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()  #: Their standard deviation, in the same form
+    #: Images are moved by up to this many pixels each way: at random in training, on a fixed grid for `views`
     shift: int = 0
+    #: What decides the content: `source`, `seed`, `options`, `counts` of each split, `sha256` of all inputs, labels and
+    #: groups; of images in files also what was skipped, merged or left out
     provenance: dict[str, object] = field(default_factory=dict)
 
     @property
@@ -155,16 +141,9 @@ class GroupedData:
 
 
 def move(x: Tensor, down: Tensor, right: Tensor, reach: int) -> Tensor:
-    """Move images, filling with zeros.
+    """Move images (n, channels, height, width), each by its own `down` and `right` pixels, and fill with zeros.
 
-    Args:
-        x: Images, shape (n, channels, height, width).
-        down: Pixels to move each image down, int64, shape (n,), within [-reach, reach].
-        right: Pixels to move it right, in the same form.
-        reach: The largest shift.
-
-    Returns:
-        The moved images, in the shape and type of x.
+    `down` and `right` are int64 of shape (n,), within [-reach, reach].
 
     >>> image = torch.tensor([[1, 2], [3, 4]]).view(1, 1, 2, 2)
     >>> move(image, torch.tensor([1]), torch.tensor([0]), 1).view(2, 2).tolist()

@@ -2,51 +2,23 @@
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import torch
 
 import linfair
 from linfair.data.core import GroupedData
-from linfair.data.groups import some
+from linfair.data.values import some
 from linfair.paths import whole
 
-
-@dataclass(frozen=True)
-class Paper:
-    """What the paper says of the groups of one data set."""
-
-    shares: tuple[float, ...]  # per cent of each group, as printed
-    splits: tuple[str, ...]  # the splits whose images together are to be compared with it
-    compared: str  # what these splits are, in words
-    why: str  # why ours differ
-    where: str  # where the paper says it
-    counts: tuple[int, ...] | None = None  # images of each group, where it gives them
-
-
-@dataclass(frozen=True)
-class Sheet:
-    """The facts of a data set."""
-
-    title: str  # its name for people
-    what: str  # what one item is
-    publication: str  # who published it
-    terms: str  # what may be done with it
-    obtain: str  # where to get it
-    split: str  # how it is split here
-    faults: tuple[str, ...]
-    labels_are_not: str  # what the labels do not say
-    shown: str  # whether items are shown in the book, and why
-    paper: dict[str, Paper] = field(default_factory=dict)  # by the name that `load_data` takes
-
-    def __post_init__(self) -> None:
-        self.paper.update({name: Paper(**said) for name, said in self.paper.items()})
-
-
+Sheet = Paper = SimpleNamespace
 _FACTS = tomllib.loads(Path(__file__).with_name("sheets.toml").read_text(encoding="utf-8"))
-SHEETS = {name: Sheet(**facts) for name, facts in _FACTS.items()}
+SHEETS = {name: Sheet(**{"paper": {}} | facts) for name, facts in _FACTS.items()}
+"""The facts of each data set; `sheets.toml` says what they are."""
+for _sheet in SHEETS.values():
+    _sheet.paper = {name: Paper(**{"counts": None} | said) for name, said in _sheet.paper.items()}
 KINDS = {
     "missing": "with a missing value",
     "conflict": "listed with conflicting values",

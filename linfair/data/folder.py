@@ -2,23 +2,44 @@
 
 The column `file` names the image, relative to the folder; the other columns hold labels and groups, as any text. A
 column `split` with `train`, `val` and `test` is optional. Without a table, each folder in it holds the images of one
-label (inside folders `train`, `val`, `test`, if there are such).
+label (inside folders `train`, `val`, `test`, if there are such). The table may be UTF-8, or UTF-16 or UTF-32 with a
+byte order mark; line ends and quotes are free; between cells stands whichever of `,` `;` `|` and tab makes `file` a
+column of the header (a first line `sep=;` settles it).
 """
 
+import codecs
+import csv
+import io
+import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
 
-from linfair.data.core import Collection, Skipped, ensure
-from linfair.data.images import check_skips, content_digest, pictures
-from linfair.data.table import SPLITS, TABLE, check_named, read_table, split_name
+from linfair.data.core import Collection, DataError, Skipped, ensure
+from linfair.data.images import check_skips, content_digest, files_of, pictures
 from linfair.data.values import cleaned, in_order, is_missing, lookalikes, told_apart
+from linfair.names import closest
 
 CONFLICTS = ("leave-out", "first", "last")
 """What to do with a file that is listed with different values: leave it out, or believe its first or last line."""
+TABLE = "labels.csv"
+NEEDED = f"a folder needs a table {TABLE} with the columns file and label, or a folder of images for each label"
+SPLITS = {
+    "train": ("train", "training"),
+    "test": ("test", "testing"),
+    "val": ("val", "valid", "validation", "dev", "development"),
+}
+"""The splits, in the order of their numbers in `Collection.official`, and how users call them, in lower case."""
+_BOMS = {  # UTF-32 before UTF-16, whose mark it starts with
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 
 
 def read_folder(
@@ -41,7 +62,9 @@ def read_folder(
     folder = Path(folder)
     ensure(1 <= size <= 1024, f"images can be brought to 1..1024 pixels, got size={size}")
     ensure(conflicts in CONFLICTS, f"conflicts must be one of {', '.join(CONFLICTS)}, got {conflicts!r}")
-    source, table = read_table(folder)
+    by_folder = not (folder / TABLE).exists() and has_folders(folder)
+    source = f"{folder} (labels are folders)" if by_folder else str(folder / TABLE)
+    table = _from_folders(folder) if by_folder else _from_csv(folder / TABLE)
     there = [name for name in table if name != "file"]
     asked = [name for name in there if name != "split"] if columns is None else map(cleaned, columns)
     columns = list(dict.fromkeys(asked))
@@ -65,10 +88,8 @@ def read_folder(
         rows, images, same, official = rows[kept], images[kept], same[kept], official[kept]
     check_skips(str(folder), [(one.name, one.why) for one in skipped], len(rows), strict=strict)
     ordered = {column: in_order(rows[column]) for column in columns}
-    fields = {
-        column: pd.Categorical(rows[column], categories=list(names)).codes.astype(np.int64)
-        for column, names in ordered.items()
-    }
+    codes = {column: pd.Categorical(rows[column], categories=list(names)).codes for column, names in ordered.items()}
+    fields = {column: numbers.astype(np.int64) for column, numbers in codes.items()}
     sets = len(np.unique(same))
     notes = {
         "duplicates": duplicates,
@@ -90,6 +111,21 @@ def read_folder(
         names={column: tuple(told_apart(names).values()) for column, names in ordered.items()},
         notes={name: note for name, note in notes.items() if note},
     )
+
+
+def has_folders(folder: Path) -> bool:
+    """Whether most images of a folder lie in folders of their labels or splits, as torchvision's `ImageFolder` asks."""
+    images = _parts(folder) if folder.is_dir() else []
+    tops = [parts[0] for parts in images if len(parts) > 1]
+    return 2 * len(tops) > len(images) and (len(set(tops)) > 1 or all(map(_split_name, tops)))
+
+
+def check_named(where: str, asked: Iterable[str], there: Sequence[str]) -> None:
+    """Refuse columns that are not there, with those there are and the closest to the first unknown one."""
+    unknown = [column for column in asked if column not in there]
+    near = closest(unknown[0], there) if unknown else None
+    hint = f" (did you mean {near}?)" if near else ""
+    ensure(not unknown, f"{where} has no column {', '.join(unknown)}; there are {', '.join(there)}{hint}")
 
 
 def _usable(source: str, table: pd.DataFrame) -> tuple[pd.DataFrame, list[Skipped]]:
@@ -114,18 +150,10 @@ def _usable(source: str, table: pd.DataFrame) -> tuple[pd.DataFrame, list[Skippe
 def _spellings(folder: Path, files: pd.Series) -> pd.Series:
     r"""The path of the file that each spelling of the table means: `./a.png`, `sub\a.png`, `A.PNG`, accents apart."""
     there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
-    alike: dict[str, list[str]] = {}
-    for path in there:
-        alike.setdefault(_folded(path), []).append(path)
-
-    def meant(file: str) -> str:
-        plain = _plain(file)
-        near = alike.get(_folded(plain), [])
-        if file in there:
-            return file
-        return near[0] if plain not in there and len(near) == 1 else plain
-
-    return files.map(meant)
+    alone = pd.Series({path: _folded(path) for path in there}, dtype=object).drop_duplicates(keep=False)
+    near, plain = dict(zip(alone, alone.index, strict=True)), files.map(_plain)
+    close = plain.map(lambda path: path if path in there else near.get(_folded(path), path))
+    return files.where(files.isin(there), close)
 
 
 def _plain(file: str) -> str:
@@ -156,11 +184,80 @@ def _once(
     return rows.drop(index=dropped), paths.drop(index=dropped), again
 
 
+def _split_name(text: str) -> str | None:
+    """The split that a user's word (`Training`, `dev`) stands for; None if it stands for no split."""
+    return next((name for name, words in SPLITS.items() if text.casefold() in words), None)
+
+
 def _official(source: str, words: pd.Series) -> np.ndarray:
-    found = list(map(split_name, words))
+    found = list(map(_split_name, words))
     unknown = [word for word, name in zip(words, found, strict=True) if name is None]
     allowed = "; ".join(" or ".join(names) for names in SPLITS.values())
     ensure(not unknown, f"{source}: column split holds train, val and test, found {unknown[:1]}; allowed: {allowed}")
     there = ", ".join(sorted(set(found)))
     ensure("train" in found, f"{source}: column split gives no image to train; it has {there}")
     return np.array([list(SPLITS).index(name) for name in found], dtype=np.int64)
+
+
+def _from_csv(path: Path) -> pd.DataFrame:
+    """The cells as text, by line number: pandas fills short lines, and does not say where a line starts."""
+    try:
+        raw = path.read_bytes()
+        text = raw.decode(next((name for mark, name in _BOMS.items() if raw.startswith(mark)), "utf-8"))
+        ensure("\0" not in text, f"{path} holds zero bytes, as UTF-16 without a mark does; save it as CSV in UTF-8")
+        first = re.match(r'"?sep=([,;|\t])"?\s*?(\r\n|\r|\n)', text)
+        text = text[first.end() :] if first else text
+        delimiter = first[1] if first else _delimiter(text)
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+        rows = {reader.line_num + bool(first): [cleaned(cell) for cell in row] for row in reader}
+    except FileNotFoundError:
+        raise DataError(f"there is no {path}: {NEEDED}") from None
+    except UnicodeDecodeError as error:
+        kind = f"{error.encoding.upper()} text ({error.reason})"
+        raise DataError(f"{path} is not {kind}; save it as CSV in UTF-8") from error
+    except (OSError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+    rows = {number: row for number, row in rows.items() if any(row)}
+    ensure(len(rows) > 1, f"{path} has no lines below its header; write one for each image")
+    header = rows.pop(min(rows))
+    twice = [name for name in header if header.count(name) > 1]
+    ensure(not twice, f"{path} has the column {', '.join(map(repr, twice[:1]))} twice; rename one of them")
+    check_named(str(path), ["file"], header)
+    for number, row in rows.items():
+        cells = f"{len(row)} cells, the header has {len(header)}; put quotes around a cell that holds the delimiter"
+        ensure(len(row) == len(header), f"{path}, line {number}: {cells}")
+    return pd.DataFrame.from_dict(rows, orient="index", columns=header)
+
+
+def _delimiter(text: str) -> str:
+    """The first delimiter that makes `file` a column; else the one that makes most columns."""
+    headers = {}
+    for delimiter in (",", ";", "\t", "|"):
+        row = next(filter(any, csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)), [])
+        named = len(row) > 1 and "file" in map(str.strip, row)
+        headers[delimiter] = named, 0 if named else len(row)
+    return max(headers, key=headers.__getitem__)
+
+
+def _parts(folder: Path) -> list[tuple[str, ...]]:
+    return [path.relative_to(folder).parts for path in files_of(folder)]
+
+
+def _from_folders(folder: Path) -> pd.DataFrame:
+    """A line for each image: its label is the folder it lies in, below a folder for the split if there are such."""
+    images = _parts(folder)
+    splits = {top: _split_name(top) for top in sorted({parts[0] for parts in images if len(parts) > 1})}
+    by_split = None not in splits.values()
+    known, others = ([top for top, name in splits.items() if (name is None) is other] for other in (False, True))
+    mixed = f"{folder}: the folders {', '.join(known)} are splits, {', '.join(others[:5])} are not"
+    one_kind = by_split or "train" not in splits.values() or len(set(splits.values()) - {None}) == 1
+    ensure(one_kind, f"{mixed}; move them away, or write a table {TABLE}")
+    depth = 2 if by_split else 1
+    labelled = not by_split or any(len(parts) > depth for parts in images)
+    flat = f"{folder}: {', '.join(splits)} hold images without a folder for each label"
+    ensure(labelled, f"{flat}, and no {TABLE} is there")
+    lines = {"file": ["/".join(parts) for parts in images]}
+    lines["label"] = [cleaned(parts[depth - 1]) if len(parts) > depth else "" for parts in images]
+    if by_split:
+        lines["split"] = [splits.get(parts[0]) or "" for parts in images]
+    return pd.DataFrame(lines, index=range(1, len(images) + 1))

@@ -1,8 +1,9 @@
 """The paper's data sets, and a user's own, as `GroupedData`: label, group, what is kept and how it is split.
 
-Validation images always come out of the training split; the test split is the paper's (with the training's imbalance),
-and CIFAR-10 has the balanced test beside it. Every function takes a `seed`, which decides all that is drawn, `root`,
-where its files are (see `linfair data status`), and `validation`, the share of the training images held out.
+The test split is the paper's (with the training's imbalance), and CIFAR-10 has the balanced test beside it. Options of
+several: `seed` decides all that is drawn; `root` is where the files are (see `linfair data status`); `validation` is
+the share of the training images held out, `test` of all images, where the source has no such split; `merge` makes one
+group of several, `a+b`, or `a+b;c+d`; groups with fewer images than `min_images` are left out.
 """
 
 from collections import Counter
@@ -13,12 +14,10 @@ import numpy as np
 import torch
 
 from linfair.data.core import Collection, DataError, GroupedData, Split, ensure, provenance_of
-from linfair.data.groups import Groups, columns_of, intersect, regroup, some
-from linfair.data.official import CIFAR10, SVHN
+from linfair.data.official import CIFAR10, SVHN, utkface_field
 from linfair.data.sources import read
 from linfair.data.splits import joint_part, part, thin
-from linfair.data.utkface import utkface_field
-from linfair.data.values import cleaned
+from linfair.data.values import Groups, cleaned, columns_of, intersect, regroup, some
 
 CIFAR10_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 DIGITS = tuple(str(digit) for digit in range(10))
@@ -89,17 +88,8 @@ def utkface(
 ) -> GroupedData:
     """UTKFace at 32x32, split by the seed, stratified by label and group, identical images together.
 
-    Args:
-        name: Name of the data set.
-        seed: Decides the split.
-        root: Where the files are.
-        label: What is predicted: `age` (4 groups, ages 0-1 dropped), `age5` (the released code's 5), `race`, `gender`.
-        group: What is compared: one of the same, or two joined by `x` (`racexgender`) or a comma; the label by
-            default, as in the paper.
-        test: Share of the images to test on.
-        validation: Share of the rest to validate on.
-        merge: Groups to make one of, `Asian+Indian`; several such, `a+b;c+d`.
-        min_images: Leave out groups with fewer images than this.
+    The label is `age` (4 groups, ages 0-1 dropped), `age5` (the released code's 5), `race` or `gender`. The group is
+    one of these, or two joined by `x` (`racexgender`) or a comma; by default it is the label, as in the paper.
     """
     source = read("utkface", root)
     group = "x".join(columns_of(group)) if group else label
@@ -125,17 +115,9 @@ def folder(
 ) -> GroupedData:
     """A folder of images with a `labels.csv` (columns `file`, a label, any groups), or with a folder for each label.
 
-    Args:
-        seed: Decides the split.
-        root: The folder.
-        label: Column of the label.
-        group: Column of the group, or several as `a,b`: each combination that occurs is a group; the label by default.
-        size: Images are resized to size x size.
-        test: Share of the images to test on; a column `split` (train, val, test) takes its place where it has a test.
-        validation: Share of the rest to validate on, where the column `split` gives no validation images.
-        merge: Groups to make one of, `a+b`; several such, `a+b;c+d`.
-        min_images: Leave out groups with fewer images than this.
-        conflicts: What to do with a file that is listed with different values: `leave-out`, `first` or `last`.
+    Label and group are columns; the group may be several, `a,b`: each combination that occurs is one. By default it is
+    the label. A column `split` (train, val, test) goes before `test` and `validation`. Images are resized to size x
+    size. A file that is listed with different values is left out, or its `first` or `last` line counts (`conflicts`).
     """
     columns, label = columns_of(group or label), cleaned(label)
     source = read("folder", root, size=size, columns=(label, *columns), conflicts=conflicts)

@@ -18,11 +18,9 @@ from tqdm import tqdm
 from linfair import paths
 from linfair.data import packs
 from linfair.data.core import Collection, DataError, ensure
-from linfair.data.folder import read_folder
+from linfair.data.folder import NEEDED, TABLE, check_named, has_folders, read_folder
 from linfair.data.images import files_of
-from linfair.data.official import CIFAR10, SVHN, Release
-from linfair.data.table import NEEDED, TABLE, check_named, has_folders
-from linfair.data.utkface import holds_faces, read_utkface
+from linfair.data.official import CIFAR10, SVHN, Release, holds_faces, read_utkface
 from linfair.names import unknown
 
 RETRIES = 2
@@ -49,7 +47,10 @@ class Source:
 
 
 def _released(release: Release, kind: str, packs: tuple[str, ...], files: str, *places: str) -> Source:
-    return Source(kind, packs, files, places, release.partly_in, release.read, release)
+    def holds(folder: Path) -> bool:
+        return any((folder / file).is_file() for file in release.files)
+
+    return Source(kind, packs, files, places, holds, release.read, release)
 
 
 FACES = ("UTKFace", "utkface", "")

@@ -3,9 +3,6 @@
 A *stratum* is what is kept in proportion (label and group together). A *set* is a number in `same`: its images never
 straddle parts. A set whose images fall into several strata (copies with conflicting labels) counts where its first
 image does.
-
-Where a group has too few images of each label, rounding in every stratum would take far more (or less) than the group's
-share. Such a group is drawn as a whole, its labels in turn: `joint_part`.
 """
 
 from collections.abc import Sequence

@@ -14,8 +14,8 @@ from linfair.cli import main
 from linfair.data import DATASETS, EMBEDDED, DataError, describe, load_data
 from linfair.data.core import Collection
 from linfair.data.describe import SHEETS, sheet_of
+from linfair.data.official import NAMES
 from linfair.data.packs import write_pack
-from linfair.data.utkface import NAMES
 
 REAL = Path(os.environ.get("LINFAIR_DATA", "/nowhere"))
 needs_packs = pytest.mark.skipif(

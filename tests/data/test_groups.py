@@ -11,8 +11,8 @@ from linfair.cli import main
 from linfair.data import DataError, GroupedData, load_data
 from linfair.data.core import Collection
 from linfair.data.folder import read_folder
-from linfair.data.groups import regroup
 from linfair.data.packs import read_pack, write_pack
+from linfair.data.values import regroup
 
 Writer = Callable[..., np.ndarray]
 

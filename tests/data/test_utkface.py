@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from linfair.data.core import DataError, Skipped
+from linfair.data.official import fields_of, holds_faces, read_utkface
 from linfair.data.torchvision import torchvision
-from linfair.data.utkface import fields_of, holds_faces, read_utkface
 
 Writer = Callable[..., np.ndarray]
 DATE = "20170116174525125"

@@ -4,16 +4,9 @@
     jupyter-book build . -W -n --keep-going
     python -m linfair_book.build check      # every page of _toc.yml was written; prints the file to open
 
-Why they are needed:
-
-* A page opened from disk must not need the network. The one thing a page of this book would fetch is
-  MathJax, so `prepare` unpacks one file of its npm package under `_build/static/`, which the extension
-  `book/_ext/offline_pages.py` hands to Sphinx. Without npm the pages link to a CDN instead.
-* The notebook cache knows the notebooks, not the package they call: an edit of `linfair/` would leave old
-  numbers on the pages. `prepare` drops the cache when `inputs_digest` changes.
-* jupyter-book executes one notebook after another. `prepare` fills its cache beforehand, several at once.
-* jupyter-book 2 ignores `_config.yml` and `_toc.yml` and builds nothing, with exit status 0. `check` looks
-  for the pages themselves.
+MathJax is the one thing that a page would fetch; `book/_ext/offline_pages.py` hands the vendored file to Sphinx.
+jupyter-book's cache does not know the package that notebooks call, and it executes one after another. jupyter-book 2
+ignores `_config.yml` and `_toc.yml` and builds nothing, with exit status 0: `check` looks for the pages themselves.
 """
 
 import argparse
@@ -64,11 +57,7 @@ def repository(start: Path | None = None) -> Path:
 
 
 def inputs_digest(root: Path) -> str:
-    """SHA-256 over everything a notebook's output depends on, apart from the notebook itself.
-
-    That is: both packages, the committed result tables and the pinned versions (`constraints.txt`). Names count as well
-    as contents, so a renamed module changes the digest.
-    """
+    """SHA-256 over names and contents of what a notebook's output depends on: packages, tables, pinned versions."""
     files = [root / "constraints.txt"]
     for folder in ("linfair", "book/linfair_book", "book/results"):
         files += [path for path in (root / folder).rglob("*") if "__pycache__" not in path.parts]
@@ -82,9 +71,8 @@ def inputs_digest(root: Path) -> str:
 def start_afresh(root: Path) -> bool:
     """Remove what an earlier build left and the next one must not trust; whether every notebook will be executed anew.
 
-    Always the site and Sphinx's parsed pages: a page that left `_toc.yml` would stay, and a warning is only
-    given when a page is parsed, so a second build with warnings as errors would pass. The cache of executed
-    notebooks, which is what takes long to make, goes only if `inputs_digest` has changed since it was filled.
+    Always the site and Sphinx's parsed pages: a page that left `_toc.yml` would stay, and Sphinx warns about a page
+    only when it parses it. The executed notebooks go only if `inputs_digest` has changed since.
     """
     for folder in (HTML, DOCTREES):
         shutil.rmtree(root / folder, ignore_errors=True)
@@ -99,11 +87,7 @@ def start_afresh(root: Path) -> bool:
 
 
 def npm_file(package: str, member: str, target: Path, *, timeout: float = 120.0) -> str | None:
-    """Put one file of an npm package of an exact version in place, unless it is there; the reason if it cannot be.
-
-    `npm pack` downloads a package without installing it or running its scripts: what a page needs is never fetched when
-    it is opened.
-    """
+    """Put one file of an npm package of an exact version in place, unless it is there; the reason if it cannot be."""
     if target.is_file():
         return None
     if (npm := shutil.which("npm")) is None:
@@ -129,7 +113,7 @@ def npm_file(package: str, member: str, target: Path, *, timeout: float = 120.0)
 
 
 def vendor_mathjax(root: Path, timeout: float = 120.0) -> str | None:
-    """Put MathJax under `_build/static/`, from its npm package, unless it is there; the reason if it cannot be."""
+    """Put MathJax under `_build/static/`, unless it is there; the reason if it cannot be."""
     target = root / STATIC / MATHJAX_FILE
     return npm_file(f"mathjax@{MATHJAX_VERSION}", f"es5/{target.name}", target, timeout=timeout)
 
@@ -145,13 +129,10 @@ def mathjax_source(root: Path) -> str:
 
 def prepare(root: Path) -> list[str]:
     """Vendor MathJax, remove what is stale; a line for each thing that a reader of the build's log should know."""
+    lines = [f"MathJax {MATHJAX_VERSION} is in {STATIC.as_posix()}: pages need no network"]
     if missing := vendor_mathjax(root):
-        lines = [
-            f"{missing}: pages will load MathJax from a CDN, so formulas need a network connection. "
-            "Install npm and build again for pages that work offline"
-        ]
-    else:
-        lines = [f"MathJax {MATHJAX_VERSION} is in {STATIC.as_posix()}: pages need no network"]
+        said = "pages will load MathJax from a CDN, so formulas need a network connection"
+        lines = [f"{missing}: {said}. Install npm and build again for pages that work offline"]
     if start_afresh(root):
         lines.append("the package has changed since the last build: every notebook will be executed again")
     return lines
@@ -172,8 +153,7 @@ def pages(root: Path) -> list[str]:
 
 def source(root: Path, page: str) -> Path | None:
     """The MyST page or notebook that a page of `_toc.yml` is made from, None if there is none."""
-    candidates = (root / f"{page}{suffix}" for suffix in (".md", ".ipynb"))
-    return next((path for path in candidates if path.is_file()), None)
+    return next((path for suffix in (".md", ".ipynb") if (path := root / f"{page}{suffix}").is_file()), None)
 
 
 def notebook(path: Path) -> "NotebookNode | None":
@@ -239,36 +219,29 @@ def execute(root: Path, *, workers: int = WORKERS) -> None:
 
 def check(root: Path) -> Path:
     """The file to open, if the last build wrote every page of `_toc.yml`; a `BookError` names the others."""
-    problems = []
-    for page in pages(root):
-        if source(root, page) is None:
-            problems.append(f"{page}: listed in _toc.yml, but there is no {page}.md or {page}.ipynb")
-    built = [HTML / f"{page}.html" for page in ("index", *pages(root)) if page == "index" or source(root, page)]
+    absent = [page for page in pages(root) if source(root, page) is None]
+    problems = [f"{page}: listed in _toc.yml, but there is no {page}.md or {page}.ipynb" for page in absent]
+    built = [HTML / f"{page}.html" for page in ("index", *pages(root)) if page not in absent]
     problems += [f"{path.as_posix()} was not written" for path in built if not (root / path).is_file()]
     if problems:
-        listing = "\n  ".join(problems)
-        raise BookError(
-            f"the book is not complete:\n  {listing}\n"
-            "Run 'make book'. If it builds nothing without complaint, look at 'jupyter-book --version': "
-            "it must be 1.x"
-        )
+        advice = "Run 'make book'. If it builds nothing, look at 'jupyter-book --version': it must be 1.x"
+        raise BookError("\n  ".join(["the book is not complete:", *problems]) + f"\n{advice}")
     return (root / HTML / "index.html").resolve()
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run `prepare` or `check`; exit status 0, or 1 with a message on stderr."""
     parser = argparse.ArgumentParser(prog="python -m linfair_book.build", description=__doc__.splitlines()[0])
-    steps = "prepare: before jupyter-book build; check: after it"
-    parser.add_argument("step", choices=("prepare", "check"), help=steps)
+    parser.add_argument("step", choices=("prepare", "check"), help="before jupyter-book build, or after it")
     parser.add_argument("--root", type=Path, help="repository root (default: where _toc.yml is found)")
     options = parser.parse_args(arguments)
     try:
         root = options.root.resolve() if options.root else repository()
-        if options.step == "prepare":
+        if options.step == "check":
+            print(f"Open {check(root)}")
+        else:
             print("\n".join(prepare(root)), file=sys.stderr, flush=True)
             execute(root)
-        else:
-            print(f"Open {check(root)}")
     except BookError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -1,15 +1,9 @@
 """Reproduced vs paper: every measurable claim, what became of it, and the checks that say so.
 
 `book/claims.csv` quotes the claims, `book/rules.toml` says by what each is judged, and `linfair_book.judging` computes
-two answers for each from the committed rows: agreement, and how close the setting is to the paper's. Statements that
-are computed on a notebook's page are judged by the numbers it noted, `book/results/evidence.parquet`, a row per number
-with interval, n and provenance. A notebook writes them (`Page.note`) when it runs with its default parameters and
-`LINFAIR_EVIDENCE` names a folder:
-
-    python -m linfair_book.claims collect            # run the notebooks whose numbers judge claims, replace their rows
-    python -m linfair_book.claims check              # every claim has a rule, every key resolves; counts on both axes
-
-So no number of the claims page is typed, and no verdict either.
+agreement and setting from the committed rows, or from the numbers that notebooks noted (`Page.note`) into
+`book/results/evidence.parquet`. `python -m linfair_book.claims collect` runs these notebooks again, `check` asks
+whether every claim has a rule and every key resolves.
 """
 
 import argparse

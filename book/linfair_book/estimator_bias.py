@@ -1,11 +1,9 @@
 """How far the released estimators are off: per-batch gradient norm and eigenvalue against the batch size.
 
-The code released with the paper measures |g_a| as the mean over batches of the norm of the group's mean gradient in the
-batch, and lambda_max(H_a) as the maximum over batches. Both are biased upward for batches that hold few of the group
-(`linfair.metrics.gradients` and `curvature` say why), so their value depends on the batch size, and on the order of the
-data: where a split is sorted by class, a batch holds one or two classes and many inputs of each; shuffled, a batch of b
-holds a group of share s about s b times, and the minority once or not at all. Here both orders are measured beside
-the exact value.
+The released code takes the mean over batches of the norm of a group's mean gradient in the batch, and the maximum over
+batches of the top eigenvalue. Both are biased upward for batches that hold few of the group (`metrics.gradients` and
+`curvature` say why), so they depend on the batch size and on the order of the data: sorted by class, a batch holds many
+inputs of one or two classes; shuffled, it holds the minority once or not at all. Both orders are measured here.
 """
 
 from collections.abc import Sequence
@@ -22,11 +20,11 @@ from linfair.engine.store import ResultStore, key
 from linfair.ensemble import Ensemble
 from linfair.metrics import group_gradient_norms, top_eigenvalues
 from linfair.study.cell import Cell, Worker
-from linfair.study.tables import SIDES, over_seeds, sides, text
+from linfair.study.tables import SIDES, sides, text
 from linfair.training import threads
+from linfair_book.tables import geometric
 
 QUANTITIES = ("gradient norm", "top eigenvalue")
-ORDERS = ("stored", "shuffled")
 
 
 def shuffled(data: GroupedData, split: str, *, seed: int) -> GroupedData:
@@ -113,7 +111,7 @@ def inflation(table: pd.DataFrame) -> pd.DataFrame:
     """
     by = ["quantity", "order", "batch_size", "role"]
     logs = table.assign(log=np.log(table["ratio"].where(table["ratio"] > 0)))
-    return _geometric(logs.groupby([*by, "seed"], sort=False, as_index=False)["log"].mean(), by)
+    return geometric(logs.groupby([*by, "seed"], sort=False, as_index=False)["log"].mean(), "log", by)
 
 
 def gaps(table: pd.DataFrame) -> pd.DataFrame:
@@ -127,12 +125,7 @@ def gaps(table: pd.DataFrame) -> pd.DataFrame:
     gap = pd.DataFrame({of: means[of]["minority"] - means[of]["majority"] for of in ("exact", "value")})
     gap = gap.rename(columns={"value": "estimate"}).assign(both=lambda one: one["estimate"] - one["exact"])
     gap = gap.rename(columns={"both": "estimate / exact"}).rename_axis(columns="of").stack().reset_index(name="log")
-    return _geometric(gap, [*by, "of"])
-
-
-def _geometric(logs: pd.DataFrame, by: list[str]) -> pd.DataFrame:
-    means = over_seeds(logs, "log", by)
-    return means.assign(**{name: np.exp(means[name]) for name in ("mean", "low", "high")})
+    return geometric(gap, "log", [*by, "of"])
 
 
 def smallest_batches(table: pd.DataFrame) -> pd.DataFrame:

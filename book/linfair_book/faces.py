@@ -1,12 +1,7 @@
 """Groups with names of their own: faces keep their group in every seed, so each has a line, not only its role.
 
-For a group a, a budget and a seed, with accuracies A in per cent of the original, linearized and control network,
-
-    drop_a = A_original - A_linearized,    drop_a - drop_a of the control = A_control - A_linearized   (points).
-
-What the control loses is training, what is left is linearization. Means over seeds, with 95 % t intervals of values
-taken within a seed. The rows are those of the figure `faces`: `linfair study run faces --profile thin --out DIR`
-computes them (hours on a CPU).
+A drop is A_original - A_linearized in points; what the control loses is training, so A_control - A_linearized is what
+linearization costs. Values are taken within a seed. The rows are those of the figure `faces` in profile `thin`.
 """
 
 from collections.abc import Callable, Sequence

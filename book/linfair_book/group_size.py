@@ -1,12 +1,8 @@
 """Does a larger group suffer less? One minority group's training images repeated, everything else the same.
 
-Correlations over groups cannot tell size from difficulty. The pruning paper (Tran et al., NeurIPS 2022, App. C.3)
-repeats the images of one group 1, 5, 10 and 20 times, trains again and watches the group's gradient norm. Carried over:
-the original network is trained on the upsampled data, linearized and fine-tuned on them, and the group's accuracy drop
-is watched too. Repeated images add weight, not information: the group is fitted better, not seen from more sides.
-
-Each epoch has as many batches as at x1 (they grow instead), so that no network is trained for more steps. A group's
-risk is a mean over its images, so its gradient norm on the repeated images is that on its own, each once.
+As in the pruning paper (Tran et al., NeurIPS 2022, App. C.3), which watched the gradient norm; here the accuracy drop is
+watched too. The original network is trained on the upsampled data, linearized and fine-tuned on them. Repeated images
+add weight, not information. An epoch has as many batches as at x1 (they grow), so that no network takes more steps.
 """
 
 import argparse
@@ -26,7 +22,7 @@ from linfair.engine.store import ResultStore
 from linfair.study.cell import Cell, Setting, Worker, grid, setting_of
 from linfair.study.tables import drops, over_seeds, sides, text
 from linfair.training import Schedule
-from linfair_book.tables import place
+from linfair_book.tables import place, save
 
 TIMES = (1, 5, 10, 20)
 """How often the group's images are repeated: the pruning paper's."""
@@ -180,10 +176,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=10, help="number of seeds (default: 10)")
     parser.add_argument("--to", type=Path, default=place(TABLE), help="file to write (default: the book's)")
     given = parser.parse_args(arguments)
-    given.to.parent.mkdir(parents=True, exist_ok=True)
-    table = run_upsampling(grid("digits", "mlp", budgets=(0.2, 0.02), seeds=range(given.seeds)))
-    table.to_parquet(given.to, index=False)
-    print(given.to)
+    save(run_upsampling(grid("digits", "mlp", budgets=(0.2, 0.02), seeds=range(given.seeds))), given.to)
 
 
 if __name__ == "__main__":

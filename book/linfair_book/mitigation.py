@@ -1,26 +1,21 @@
 """What mitigations change: every arm against *plain* fine-tuning at the same budget, within a seed (paper, Sec. 6).
 
-The paper's Fig. 9 measures a group's change relative to the plain network, negative for a gain; points stand beside it,
-positive for a gain, as a relative change inflates groups with a low accuracy:
-
-    relative change = 100 (A_plain - A_mitigated) / A_plain  (%),    change = 100 (A_mitigated - A_plain)  (points).
-
-A *way* is what is compared: a mitigation while fine-tuning (*after* the mask was selected: its arm, such as
-`lagrangian(mu=0.005)`), in SNL's mask phase alone (`lagrangian, before`), or in both (`lagrangian, both`). A seed that
-diverged has no accuracy: it is counted, left out of that way's means, and its plain partner with it.
-
-The rows are those of the figure `repair`: `linfair study run repair --profile small --out DIR` computes them.
+The relative change is Fig. 9's, 100 (A_plain - A_mitigated) / A_plain, negative for a gain; points are
+100 (A_mitigated - A_plain), positive for a gain. A *way* is what is compared: a mitigation while fine-tuning (its arm,
+such as `lagrangian(mu=0.005)`), in SNL's mask phase alone (`lagrangian, before`), or in both (`lagrangian, both`). A
+seed that diverged is counted, and left out of that way's means with its plain partner. The rows are those of the figure
+`repair`.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from linfair.metrics.margin import normalised
 from linfair.study.arms import ARMS
 from linfair.study.tables import check_teachers, finished, over_seeds, paired
+from linfair_book.tables import geometric
 
 TABLE = Path("book/results/digits_mlp_mitigation.parquet")
 DEEPREDUCE_TABLE = Path("book/results/digits_resnet18_mitigation.parquet")
@@ -201,8 +196,7 @@ def diagnosed(table: pd.DataFrame, column: str, *, split: str, ways: Sequence[st
 def ratios(table: pd.DataFrame, column: str, *, split: str, way: str = "lagrangian") -> pd.DataFrame:
     """A way's quantity over plain's by role and budget: geometric means over seeds, t intervals of the logarithm."""
     found = _values(table, column, [way], split=split, scale="ratio", pooled="role", against="plain")
-    found = over_seeds(found, "value", ["role", "budget"])
-    found[["mean", "low", "high"]] = np.exp(found[["mean", "low", "high"]].astype(float))
+    found = geometric(found, "value", ["role", "budget"])
     return found.sort_values(["role", "budget"], ascending=False, ignore_index=True)
 
 

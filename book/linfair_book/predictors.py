@@ -1,20 +1,10 @@
 """Which explanation predicts best: rank correlations of what a group loses with what it was like in the original.
 
-The paper (Das et al., ICML 2024, Secs. 4 and 5) explains who loses by the gradient norm, the top Hessian eigenvalue and
-the distance to the decision boundary of each group; behind all three stands the group's size. A predictor is worth what
-it says about the loss *before* linearization, so each is taken from the original network and compared over the groups
-of one seed by Spearman's rank correlation (C. Spearman, Am. J. Psychol. 15, 1904)
-
-    rho = corr(rank x, rank y).
-
-*Given others*: both rankings lose their least-squares fit on the rankings z of the others first,
-
-    rho_xy.z = corr(rank x - fit, rank y - fit),
-
-and *R2 lost* is how much of the variance of rank y is no longer explained when rank x is left out of all predictors.
-Coefficients are computed within a seed, then averaged over seeds with a t interval: it estimates the mean coefficient
-over repeated experiments with this data set and these groups, not over other groups. With few groups all of them are
-weak, and `weakest` says how weak.
+Each predictor is taken from the original network (the first three are the paper's, Secs. 4 and 5) and compared over the
+groups of one seed by Spearman's rank correlation rho = corr(rank x, rank y). *Given others* both rankings lose their
+least-squares fit on the rankings of the others first; *R2 lost* is how much of the variance of rank y is no longer
+explained without rank x. Coefficients are averaged over seeds with a t interval: it speaks of repeated experiments with
+these groups, not of other groups. `weakest` says how weak coefficients over few groups are.
 """
 
 import math

@@ -1,15 +1,9 @@
 """Where the paper and the code released with it disagree: each disagreement a switch, and what it changes.
 
-Two networks, or two measurements of one, differ in one switch and in nothing else: same data, start, batches. A switch
-is compared with the paper's version, or where the paper is silent with this package's; everything else is as this
-package has it, so a switch of the mitigation is thrown in Algorithm 1 with its gradient, not in the released mixture.
-
-    difference = released version - reference,    within a seed, then a mean with a 95 % t interval;
-
-quantities in `times` are compared by their ratio, geometric means over seeds. Each switch is judged by one quantity,
-its *headline*. What the two say stands in `book/switches.toml`, the runs in `linfair_book.released_runs`.
-
-`python -m linfair_book.released` computes the table of notebook 06.
+Two networks, or two measurements of one, differ in one switch alone, from the paper's version, or from this package's
+where the paper is silent. Differences are taken within a seed; quantities in `times` are compared by their ratio. Each
+switch is judged by its *headline*. `book/switches.toml` says what the two versions are, `linfair_book.released_runs`
+has the runs. `python -m linfair_book.released` computes the table of notebook 06.
 """
 
 import argparse
@@ -32,6 +26,7 @@ from linfair.training import threads
 from linfair_book import released_runs
 from linfair_book.build import repository
 from linfair_book.released_lab import ACCURACY, Lab
+from linfair_book.tables import save
 
 TABLE = Path("book/results/released_switches.parquet")
 COUNTS = Path("book/results/data_counts.parquet")
@@ -221,9 +216,7 @@ def main(arguments: list[str] | None = None) -> None:
     if given.to.is_file():
         old = pd.read_parquet(given.to)
         table = pd.concat([old[~old["switch"].isin(names)], table], ignore_index=True)
-    given.to.parent.mkdir(parents=True, exist_ok=True)
-    table.to_parquet(given.to, index=False)
-    print(given.to)
+    save(table, given.to)
 
 
 if __name__ == "__main__":

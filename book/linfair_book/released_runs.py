@@ -1,8 +1,8 @@
 """Runs behind `linfair_book.released`: networks trained the paper's way and the released code's, one switch apart.
 
-Everything here is on scikit-learn's digits: an MLP whose seeds are one ensemble, and a thin ResNet18, one seed a lab,
-where a switch needs batch normalization or stages. A version is another `Lab`, which differs in one field. Each
-function, named as its switch in `book/switches.toml`, returns one number per version, group of images and seed.
+On scikit-learn's digits: an MLP whose seeds are one ensemble, and a thin ResNet18, one seed a lab, where a switch needs
+batch normalization or stages. Each function, named as its switch in `book/switches.toml`, returns one number per
+version, group of images and seed.
 """
 
 import copy

@@ -1,9 +1,8 @@
 """Selection or count: arms that keep exactly equally many ReLUs and differ in which ones (notebook 07).
 
 Every arm starts from the same trained networks, keeps `round(budget * units)` ReLUs and is fine-tuned alike. SNL also
-trains the weights while it selects. To tell its selection from that training there is `snl mask`, SNL's mask put onto
-the original weights and fine-tuned like a one-shot method: against `random` it differs in the selection alone, against
-`snl` in the training alone. The selections are the panels of the figure `selection`.
+trains the weights while it selects; `snl mask` puts its mask onto the original weights: against `random` it differs in
+the selection alone, against `snl` in the training alone. The selections are the panels of the figure `selection`.
 """
 
 from collections.abc import Sequence
@@ -75,11 +74,9 @@ def names_in(table: pd.DataFrame) -> list[str]:
 def disparities(table: pd.DataFrame, *, split: str) -> pd.DataFrame:
     """Minority minus majority relative drop of each selection: as measured, its control's, and the difference."""
     rows = drops(by_role(table[table["split"] == split]))
-    names = names_in(rows)
-    return pd.concat(
-        [disparity(rows[rows["selection"] == name], split=split).assign(selection=name) for name in names],
-        ignore_index=True,
-    )
+    own = {name: rows[rows["selection"] == name] for name in names_in(rows)}
+    gaps = [disparity(part, split=split).assign(selection=name) for name, part in own.items()]
+    return pd.concat(gaps, ignore_index=True)
 
 
 def per_seed(table: pd.DataFrame, *, split: str) -> pd.DataFrame:
@@ -135,9 +132,8 @@ def beside_deepreduce(
 ) -> pd.DataFrame:
     """DeepReDuce on a thin ResNet18, with `snl mask` and `random` at exactly the counts that it reached.
 
-    DeepReDuce removes whole layers, so a budget means its nearest configuration, found for each seed anew: the others
-    are asked for its counts, seed by seed, and no grid says so beforehand. `budget` is the one asked for, `kept` what
-    was reached. The book reads `DEEPREDUCE_TABLE`, which holds these rows for seeds 0, 1, 2.
+    DeepReDuce removes whole layers, so a budget means its nearest configuration, found for each seed anew. `budget` is
+    the one asked for, `kept` what was reached. `DEEPREDUCE_TABLE` holds these rows for seeds 0, 1, 2.
     """
     how, parts = {"store": store, "progress": progress}, []
     for seed in seeds:
@@ -146,14 +142,11 @@ def beside_deepreduce(
         total = table.loc[table["arm"] == "original", "kept"].iloc[0]
         reached = table[table["arm"] == "plain"].drop_duplicates("budget").set_index("budget")["kept"]
         shared["budgets"] = sorted(set(reached / total), reverse=True)
-        others = pd.concat(
-            [
-                run(cells_of(name, "digits", "resnet18", **shared), arms=panels()[name].arms[1:], **how)
-                for name in ("snl mask", "random")
-            ]
-        )
-        parts += [
-            table,
-            *(others[others["budget_units"] == kept].assign(budget=asked) for asked, kept in reached.items()),
+        others = [
+            run(cells_of(name, "digits", "resnet18", **shared), arms=panels()[name].arms[1:], **how)
+            for name in ("snl mask", "random")
         ]
+        others = pd.concat(others)
+        parts.append(table)
+        parts += [others[others["budget_units"] == kept].assign(budget=asked) for asked, kept in reached.items()]
     return with_selections(pd.concat(parts, ignore_index=True))

@@ -1,17 +1,9 @@
-"""The page on speed, made when the book is built: the least that training can take, and what was measured.
+"""The page on speed: the least that training can take, and what was measured; `book/performance.md` says how.
 
-One training image costs the multiply-accumulates of its forward and backward pass, 2 operations each, and one forward
-pass of the teacher more where its logits are not kept. The layers read and write their inputs and outputs: forward
-in + out, backward out (gradient) + in (saved) + in (gradient), so out + 2 in. A step reads and writes the weights too,
-8 times in float32: forward, backward, gradient, and the optimizer's three reads and two writes (Adam two more). So
-
-    seconds >= max(operations / (operations a second), bytes / (bytes a second)).
-
-The first bound holds for any program. The second is that of layers run one by one: what fuses them moves less.
-Additions between layers, order and shift of images, evaluation, diagnostics, every launch and wait are left out.
-
-    python -m linfair_book.speed                            # do the arithmetic anew
-    python tests/benchmarks/bench_training.py --page        # measure steps and stages again (bench_stages.py too)
+A layer moves in + out forward and out (gradient) + 2 in (saved, gradient) backward. A step moves the weights 8 times in
+float32: forward, backward, gradient, and the optimizer's three reads and two writes (Adam two more).
+`python -m linfair_book.speed` does the arithmetic anew, `tests/benchmarks/bench_training.py --page` and
+`bench_stages.py --page` measure again.
 """
 
 import argparse
@@ -31,14 +23,13 @@ import linfair
 from linfair.cost import count_macs
 from linfair.linearizers import registry
 from linfair.models import build
-from linfair.paths import whole
 from linfair.study.arms import ARMS
 from linfair.study.jobs import teacher_id
 from linfair.study.plan import find, plan
 from linfair.study.recipes import Recipe, recipe
 from linfair.training import Schedule
 from linfair_book.build import repository
-from linfair_book.tables import RESULTS
+from linfair_book.tables import RESULTS, save
 
 COUNTS = RESULTS / "data_counts.parquet"
 TABLE = RESULTS / "performance.parquet"
@@ -348,10 +339,7 @@ def keep(root: Path, numbers: Sequence[Number] = ()) -> None:
     fresh = pd.concat([table_of(part) for part in (numbers, arithmetic(root)) if part], ignore_index=True)
     old = pd.read_parquet(root / TABLE)
     again = {key.partition("/")[0] for key in fresh["key"]}
-    table = pd.concat([old[~old["key"].str.partition("/")[0].isin(again)], fresh], ignore_index=True)
-    with whole(root / TABLE) as part:
-        table.to_parquet(part, index=False)
-    print(root / TABLE)
+    save(pd.concat([old[~old["key"].str.partition("/")[0].isin(again)], fresh], ignore_index=True), root / TABLE)
 
 
 if __name__ == "__main__":

@@ -14,12 +14,12 @@ import pandas as pd
 
 from linfair.engine.store import ResultStore
 from linfair.linearizers.starts import STARTS
-from linfair.paths import whole
 from linfair.study.cell import run
 from linfair.study.grids import grid
 from linfair.study.recipes import recipe
 from linfair.study.tables import by_role, over_seeds, side_by_side
 from linfair_book.build import repository
+from linfair_book.tables import save
 
 TABLE = Path("book/results/digits_resnet18_starts.parquet")
 CONFIGURATIONS = ("1,4",)
@@ -82,11 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Compute the committed table."""
     parser = argparse.ArgumentParser(prog="python -m linfair_book.starts", description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds (default: 3)")
-    place = repository() / TABLE
-    table = compute(range(parser.parse_args(arguments).seeds))
-    with whole(place) as part:
-        table.to_parquet(part, index=False)
-    print(place)
+    save(compute(range(parser.parse_args(arguments).seeds)), repository() / TABLE)
 
 
 if __name__ == "__main__":

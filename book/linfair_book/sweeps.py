@@ -1,8 +1,7 @@
 """A figure's grid as notebook 08 shows it: compute what time allows, read what is there, say what is missing.
 
-Cells, arms and the order come from `linfair.study.plan`, results from any folders (`linfair.study.results`).
-Figures are drawn by role, majority and minority by training images: the mean over a role's groups within a seed, then
-over seeds. That is what the paper's panels of ten classes need too, where CIFAR-10's five minority classes tie.
+Figures are drawn by role, the mean over a role's groups within a seed, then over seeds: in the paper's panels of ten
+classes CIFAR-10's five minority classes tie.
 """
 
 from collections.abc import Callable

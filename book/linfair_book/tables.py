@@ -8,9 +8,12 @@ import argparse
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from linfair import plots, study
+from linfair.paths import whole
+from linfair.study.tables import over_seeds
 from linfair_book.build import repository
 
 RESULTS = Path("book/results")
@@ -32,6 +35,19 @@ def place(name: str) -> Path:
 def committed(name: str) -> pd.DataFrame:
     """The rows of a committed table."""
     return pd.read_parquet(place(name))
+
+
+def save(table: pd.DataFrame, path: Path) -> None:
+    """Write a table whole, in a folder that is made if it is missing, and print its place."""
+    with whole(path) as part:
+        table.to_parquet(part, index=False)
+    print(path)
+
+
+def geometric(logs: pd.DataFrame, column: str, by: list[str]) -> pd.DataFrame:
+    """`over_seeds` of logarithms, as factors: geometric means with the interval of the logarithm."""
+    means = over_seeds(logs, column, by)
+    return means.assign(**{name: np.exp(means[name].astype(float)) for name in ("mean", "low", "high")})
 
 
 def main(arguments: list[str] | None = None) -> None:

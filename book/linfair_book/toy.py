@@ -1,9 +1,8 @@
 """The toy study of the paper's Fig. 2: what a decision boundary loses with its ReLUs, and who pays.
 
-Points of a square belong to a majority below a curve and a minority above it. For every seed and every ReLU budget
-an MLP is trained *from scratch* (as in the paper, no fine-tuning of a trained network) on the same points from the
-same initial weights; only the mask differs. The mask is drawn per layer: exactly round(budget * width) random
-units of each hidden layer stay ReLUs, the others are the identity. All seeds and budgets train as one ensemble.
+Points of a square belong to a majority below a curve and a minority above it. For every seed and budget an MLP is
+trained *from scratch*, as in the paper, on the same points from the same initial weights, with round(budget * width)
+random units of each hidden layer as ReLUs, the others the identity. All train as one ensemble.
 """
 
 import time

@@ -9,6 +9,7 @@ import pandas as pd
 
 from linfair.study.tables import SIDES, check_teachers, over_seeds, paired, sides, text
 from linfair_book.predictors import CHECKS, Predictor, converged
+from linfair_book.tables import geometric
 
 UP, DOWN, _ = SIDES
 
@@ -29,18 +30,17 @@ def role_ratios(table: pd.DataFrame, column: str, *, split: str) -> pd.DataFrame
     wide = part.astype({column: float}).pivot_table(index=["budget", "seed"], columns="role", values=column)
     wide = wide.reindex(columns=["minority", "majority"])
     wide = wide.where(wide > 0)
-    return _geometric(np.log(wide["minority"] / wide["majority"]).reset_index(name="value"), ["budget"])
+    return _ratios(np.log(wide["minority"] / wide["majority"]).reset_index(name="value"), ["budget"])
 
 
 def against_original(table: pd.DataFrame, column: str, *, split: str) -> pd.DataFrame:
     """A positive quantity of each role's mean group over that in the original network, by role and budget."""
     options = {"arm": "plain", "against": "original", "scale": "ratio", "split": split, "pooled": "role"}
-    return _geometric(paired(table, column, **options), ["role", "budget"])
+    return _ratios(paired(table, column, **options), ["role", "budget"])
 
 
-def _geometric(ratios: pd.DataFrame, by: list[str]) -> pd.DataFrame:
-    found = over_seeds(ratios.dropna(subset=["value"]), "value", by)
-    found[["mean", "low", "high"]] = np.exp(found[["mean", "low", "high"]].astype(float))
+def _ratios(logs: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    found = geometric(logs.dropna(subset=["value"]), "value", by)
     return found.sort_values(by, ascending=[name != "budget" for name in by], ignore_index=True)
 
 

@@ -1,8 +1,6 @@
 """The explorer's networks: `linfair_book.toy` at every combination of a few settings, as one exported state.
 
-A browser can run these networks, so it needs their weights and nothing else. `train_grid` trains one network for each
-combination of width, minority share, boundary frequency, seed and ReLU budget, exactly as `linfair_book.toy.train`
-would, but all networks of a width side by side. `BoundaryGrid.state` writes them down as JSON:
+A browser can run these networks, so it needs their weights and nothing else. `BoundaryGrid.state` writes them as JSON:
 
     weights[width]   base64 of little-endian float32, network after network; of each network W1 (width x 2, by rows),
                      b1, W2 (width x width), b2, W3 (2 x width), b3

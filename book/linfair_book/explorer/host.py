@@ -1,8 +1,7 @@
 """How an explorer gets on a page: the same ES module, live in Jupyter or inlined beside its state.
 
-A module exports `render({model, el})`, the interface of anywidget. In a live notebook anywidget calls it and keeps
-`model` in step with Python. On a page without a kernel a few lines stand in for anywidget: they read the state from a
-JSON script element next to them. Nothing is fetched, so the page works over http and from disk.
+A module exports `render({model, el})`, the interface of anywidget. On a page without a kernel a few lines stand in for
+anywidget: they read the state from a JSON script element next to them. Nothing is fetched.
 """
 
 import json

@@ -1,7 +1,6 @@
 """The explorer of committed results: from a study's rows to the small JSON that the page chooses from.
 
-Every choice (data set, network, method, fine-tuning, budget, images) is one cell: the two roles, or every group, with
-mean accuracy over seeds, its 95 % t interval, and the drop paired with each seed's original network.
+Every choice (data set, network, method, fine-tuning, budget, images) is one cell with a bar for each role or group.
 """
 
 import math

@@ -11,6 +11,7 @@ from linfair.plots.style import COLORS, GREY, budget_axis, dots_with_intervals, 
 from linfair.study.tables import over_seeds
 from linfair_book import mitigation
 from linfair_book.figures.shared import ROLES, finished, plain_log
+from linfair_book.tables import geometric
 
 STEPS = (*mitigation.MUS, mitigation.BEYOND)
 _SMALL = {"ha": "center", "va": "top", "fontsize": 8}
@@ -76,9 +77,7 @@ def with_and_without(
             values["value"] = np.log(values["value"])
         if column == "accuracy":
             values["value"] *= 100
-        means = drawn(over_seeds(values, "value", ["way", "budget", "role"]))
-        if log:
-            means[["mean", "low", "high"]] = np.exp(means[["mean", "low", "high"]])
+        means = drawn((geometric if log else over_seeds)(values, "value", ["way", "budget", "role"]))
         budgets = sorted(means["budget"].unique(), reverse=True)
         for ax, way in zip(line, ways, strict=True):
             positions = budget_axis(ax, budgets)

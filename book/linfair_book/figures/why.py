@@ -15,6 +15,7 @@ from linfair.study.tables import over_seeds
 from linfair_book.estimator_bias import inflation
 from linfair_book.figures.shared import ROLES, finished, plain_log
 from linfair_book.predictors import PREDICTORS, STATISTICS, converged
+from linfair_book.tables import geometric
 
 
 def gradient_norm_bars(table: pd.DataFrame, *, split: str = "train") -> Figure:
@@ -83,9 +84,7 @@ def _by_group_and_budget(
     per_seed = rows.groupby(["column", "budget", "seed"], sort=False, as_index=False)[value].mean()
     if log:
         per_seed[value] = np.log(per_seed[value])
-    means = drawn(over_seeds(per_seed, value, ["column", "budget"]))
-    if log:
-        means[["mean", "low", "high"]] = np.exp(means[["mean", "low", "high"]])
+    means = drawn((geometric if log else over_seeds)(per_seed, value, ["column", "budget"]))
     names, budgets = list(rows["column"].unique()), sorted(rows["budget"].unique(), reverse=True)
     figure, ax = plt.subplots(figsize=(5.4, 3.6))
     offsets = (np.arange(len(budgets)) - (len(budgets) - 1) / 2) * 0.76 / len(budgets)

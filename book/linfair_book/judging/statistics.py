@@ -1,14 +1,9 @@
 """Intervals and tests for means over seeds that share data, signs and spreads.
 
-Seeds of one data set draw their splits from the same images: two UTKFace seeds have 72 % of their training images in
-common. The usual standard error s / sqrt(n) takes them for independent and is too small. Nadeau and Bengio (Inference
-for the generalization error, Machine Learning 52, 2003) put
-
-    s sqrt(1 / n + n_test / n_train)
-
-in its place, with n - 1 degrees of freedom. Signs have the exact binomial test, and two standard deviations over the
-same seeds the exact test of Pitman and Morgan (Biometrika 31, 1939). Many tests at once are corrected as S. Holm
-proposed (Scandinavian Journal of Statistics 6, 1979).
+Seeds of one data set draw their splits from the same images, so s / sqrt(n) is too small. Nadeau and Bengio (Inference
+for the generalization error, Machine Learning 52, 2003) put s sqrt(1 / n + n_test / n_train) in its place, with n - 1
+degrees of freedom. Signs have the exact binomial test, two standard deviations over the same seeds that of Pitman and
+Morgan (Biometrika 31, 1939), many tests S. Holm's correction (Scandinavian Journal of Statistics 6, 1979).
 """
 
 import math

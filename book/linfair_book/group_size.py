@@ -1,8 +1,8 @@
 """Does a larger group suffer less? One minority group's training images repeated, everything else the same.
 
-As in the pruning paper (Tran et al., NeurIPS 2022, App. C.3), which watched the gradient norm; here the accuracy drop is
-watched too. The original network is trained on the upsampled data, linearized and fine-tuned on them. Repeated images
-add weight, not information. An epoch has as many batches as at x1 (they grow), so that no network takes more steps.
+The pruning paper (Tran et al., NeurIPS 2022, App. C.3) watched the gradient norm; here the accuracy drop is watched
+too. The original network is trained on the upsampled data, linearized and fine-tuned on them. Repeated images add
+weight, not information. An epoch has as many batches as at x1 (they grow), so that no network takes more steps.
 """
 
 import argparse
@@ -42,10 +42,9 @@ QUANTITIES = {
 
 
 def upsample(data: GroupedData, group: int, times: int) -> GroupedData:
-    """The data set with each training image of one group `times` times; the other splits stay as they are.
+    """The data set with each training image of one group `times` times, at the scale it had; other splits stay.
 
-    The scale of the images stays too, so that the networks see each image as they did. Counts and roles follow the
-    repeated split; the provenance says what was repeated and has counts and content of its own.
+    Counts and roles follow the repeated split; the provenance says what was repeated.
 
     >>> from linfair.data import load_data
     >>> load_data("digits").counts[1], upsample(load_data("digits"), 1, 5).counts[1]
@@ -53,10 +52,8 @@ def upsample(data: GroupedData, group: int, times: int) -> GroupedData:
     """
     counts = data.counts
     if times < 1 or not 0 <= group < len(counts) or not counts[group]:
-        raise ValueError(
-            f"need times >= 1 and a group with training images, got times={times}, group={group}; groups are numbered "
-            f"0 to {len(counts) - 1} and have {counts} images"
-        )
+        known = f"groups are numbered 0 to {len(counts) - 1} and have {counts} images"
+        raise ValueError(f"need times >= 1 and a group with images, got times={times}, group={group}; {known}")
     if times == 1:
         return data
     part = data.splits["train"]
@@ -99,16 +96,12 @@ def _as_many_steps(schedule: Schedule, before: int, after: int) -> Schedule:
 
 
 def run_upsampling(
-    cells: Sequence[Cell],
-    *,
-    times: Sequence[int] = TIMES,
-    store: ResultStore | None = None,
-    progress: bool = True,
+    cells: Sequence[Cell], *, times: Sequence[int] = TIMES, store: ResultStore | None = None, progress: bool = True
 ) -> pd.DataFrame:
     """Rows as of `study.run`, originals and plain, trained with one minority group of each seed repeated.
 
     `what` is `upsampled` for that group, `other minority` for groups that are as rare and stay so, `majority`. Repeated
-    images count in `n_train`. 1 must be among the times: it is what others are compared with.
+    images count in `n_train`.
     """
     if 1 not in times:
         raise ValueError(f"times = {list(times)} has no 1, and there is nothing to compare with; add it")
@@ -119,9 +112,8 @@ def run_upsampling(
         target = found["seed"].map(dict(zip(cell.seeds, groups, strict=True)))
         tables.append(found.assign(times=count, upsampled_group=target))
     table = pd.concat(tables, ignore_index=True)
-    rare = table[(table["times"] == 1) & (table["role"] == "minority")]
-    rare = pd.MultiIndex.from_frame(table[["seed", "group"]]).isin(pd.MultiIndex.from_frame(rare[["seed", "group"]]))
-    what = np.where(rare, "other minority", "majority")
+    rare = table["role"].where(table["times"] == 1).eq("minority").groupby([table["seed"], table["group"]])
+    what = np.where(rare.transform("any"), "other minority", "majority")
     return table.assign(what=np.where(table["group"] == table["upsampled_group"], "upsampled", what))
 
 

@@ -49,13 +49,11 @@ class Machine:
     name: str
     operations: float
     bytes: float
-    source: str
+    source: str = ""
 
 
-H200 = Machine(
-    "H200", 790e12, 4.3e12, "measured once on an H200: a large bf16 matrix product, a copy; not by this page"
-)
-"""A fast GPU's ceilings; nothing else on the page was measured on one."""
+H200 = Machine("H200", 790e12, 4.3e12)
+"""A fast GPU's ceilings, measured once in a large bf16 product and a copy; nothing else here was measured on one."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +70,7 @@ class ImageCost:
 def image_cost(model: nn.Module, input_shape: tuple[int, ...]) -> ImageCost:
     """Count one image's operations and elements by running it, forward and backward; the network stays as it is.
 
-    The first layer's gradient with respect to the image is not needed, nor counted. A linear layer 3 -> 2 has 6
-    multiply-accumulates forward, and 6 backward for the weights' gradient.
+    The first layer's gradient with respect to the image is not needed, nor counted.
 
     >>> image_cost(nn.Linear(3, 2), (3,))
     ImageCost(forward_macs=6, training_macs=12, forward_elements=5, training_elements=13, weights=8)
@@ -167,8 +164,8 @@ def cell_floors(
 ) -> dict[str, Work]:
     """What the stages of one cell take: base training, the method's own, its control, fine-tuning of every arm.
 
-    A method says by `own_training` what it trains; `epochs` are those of its path where they are known. Without
-    fine-tuning every mitigated arm trains the method's networks anew.
+    `epochs` are those of the method's path where they are known. Without fine-tuning every mitigated arm trains the
+    method's networks anew.
     """
     options = replace(plan.method(method), **(options or {}))
     networks, expected = options.own_training(budgets, stages) if hasattr(options, "own_training") else (0, 0)
@@ -197,10 +194,9 @@ def _stages(
 def grid_floors(
     profile: str, images: Mapping[str, int], machine: Machine = H200, *, seeds: int | None = None
 ) -> pd.DataFrame:
-    """The least a whole study takes, all figures, on training images of each data set: no run can be faster.
+    """The least all figures of a study take, on training images of each data set, by data set, network and method.
 
-    A row for each data set, network and method in the queue's order, and `all`: `cells`, `arms` (without the original
-    networks'), `operations`, `bytes`, and the floor in `hours`. Teachers that cells share are counted once.
+    `arms` are without the original networks', `hours` is the floor. Teachers that cells share are counted once.
     """
     lines, taught = [], set()
     for job in plan(find("all"), profile, seeds=seeds):

@@ -31,11 +31,8 @@ LEARNING_RATE = 0.03
 SPLITS = ("test_balanced", "test")
 GROUPS = ("majority", "minority")
 PAPER = {
-    (1.0, "all"): 99.3,
-    (1.0, "majority"): 100.0,
-    (1.0, "minority"): 93.0,
-    (0.5, "all"): 99.0,
-    (0.5, "minority"): 88.0,
+    **{(1.0, "all"): 99.3, (1.0, "majority"): 100.0, (1.0, "minority"): 93.0},
+    **{(0.5, "all"): 99.0, (0.5, "minority"): 88.0},
 }
 """The paper's accuracies of one run, in per cent, by ReLU budget and group (Sec. 4, text on Fig. 2)."""
 
@@ -87,9 +84,8 @@ class ToyStudy:
 def network(seed: int, *, width: int = 16) -> nn.Module:
     """The untrained MLP 2-width-width-2 of one seed, its hidden weights drawn as He et al. (2015) do for ReLUs.
 
-    Their uniform law U(-sqrt(6 / inputs), sqrt(6 / inputs)) is sqrt(6) times torch's default for linear layers. With
-    the default about one network in ten misses whole waves of the sine even with all its ReLUs, and these few decide
-    the mean.
+    U(-sqrt(6 / inputs), sqrt(6 / inputs)) is sqrt(6) times torch's default for linear layers, with which about one
+    network in ten misses whole waves of the sine even with all its ReLUs, and these few decide the mean.
     """
     mlp = models.build("mlp", (2,), 2, width=width, seed=seed)
     *hidden, _ = (layer for layer in mlp if isinstance(layer, nn.Linear))
@@ -119,22 +115,14 @@ def linearized(mlp: nn.Module, budget: float, *, seed: int) -> nn.Module:
 
 
 def fitted(
-    cells: Sequence[tuple[int, float]],
-    sets: Sequence[GroupedData],
-    *,
-    width: int,
-    steps: int,
-    device: str,
-    stage: str,
-    progress: bool,
+    cells: list[tuple[int, float]], sets: list[GroupedData], *, width: int, steps: int, device: str, **how: object
 ) -> tuple[Ensemble, list[float]]:
     """One network for each (seed, budget) on its data set, by full-batch Adam side by side, and their last losses."""
     fresh = {seed: network(seed, width=width) for seed, _ in cells}
     ensemble = Ensemble([linearized(fresh[seed], budget, seed=seed) for seed, budget in cells]).to(device)
     schedule = Schedule(epochs=steps, batch_size=None, optimizer="adam", lr=LEARNING_RATE)
-    options = {"seeds": [seed for seed, _ in cells], "stage": stage, "progress": progress}
     with threads(1):
-        history = fit(ensemble, sets, supervised, schedule, **options)
+        history = fit(ensemble, sets, supervised, schedule, seeds=[seed for seed, _ in cells], **how)
     return ensemble, history[-1]["loss"]
 
 
@@ -158,9 +146,8 @@ def train(
 ) -> ToyStudy:
     """Train one network for each seed and budget (1.0 is added), and measure both groups; options of the data `toy`.
 
-    Rows hold, for each seed, budget, split (`test_balanced`, and `test` at the training's shares) and group (both and
-    `all`): `kept` of `units` ReLUs, `n` test points, `accuracy` with its Wilson interval `low`, `high` (in [0, 1]),
-    `boundary`, `device`, `torch`, `linfair`, `data` (hash of the points), `seconds` (of the whole study).
+    Rows hold, for each seed, budget, split (`test` at the training's shares) and group (both and `all`): `kept` of
+    `units` ReLUs, `n` test points, `accuracy` in [0, 1] with its Wilson interval, and provenance.
     """
     seeds = distinct(seeds)
     budgets = tuple(sorted({1.0, *map(float, budgets)}, reverse=True))

@@ -7,8 +7,7 @@ static form of the same module (`StaticExplorer`, also a page of its own). `cont
 from linfair_book.explorer.grid import GRIDS, BoundaryGrid, Grid, restore, train_grid
 from linfair_book.explorer.host import StaticExplorer, is_live
 from linfair_book.explorer.results import result_tables, results_state
-from linfair_book.explorer.retrain import controls
-from linfair_book.explorer.widgets import BoundaryExplorer, ResultsExplorer, show_boundary, show_results
+from linfair_book.explorer.widgets import BoundaryExplorer, ResultsExplorer, controls, show_boundary, show_results
 
 __all__ = [
     "GRIDS",

@@ -4,8 +4,7 @@ A ReLU module that is called several times, and a functional ReLU (`F.relu(x)`),
 is meant is told by *where* the call is made: the lines of the user's own forward passes between the call and the
 *owner*, the innermost module that holds all calls and runs once in a pass. A call that is skipped, as by stochastic
 depth, leaves the others' gates where they are. Calls on one line (a loop) are told apart by their order, and a pass
-that makes another number of them is refused. Owner and caller keep their class's own methods, hooks and attributes:
-their class is a subclass made on the spot whose forward does what is needed before and after.
+that makes another number of them is refused. Owner and caller become subclasses, made on the spot, of their classes.
 """
 
 import functools
@@ -21,8 +20,7 @@ from torch.overrides import TorchFunctionMode
 from linfair.functional import GateError
 from linfair.nonlinear import is_relu
 
-_GATES = ("linfair.activation", "linfair.gates")
-_OURS = ("torch", "linfair.callsites", *_GATES)
+_OURS = ("torch", "linfair.callsites", "linfair.gates")
 _ARGUMENTS = {"relu": "", "clamp": "min max", "clip": "min max", "clamp_min": "min", "elu": "alpha"}
 _ARGUMENTS |= {"threshold": "threshold value", "hardtanh": "min_val max_val", "leaky_relu": "negative_slope"}
 _ARGUMENTS |= dict.fromkeys(("maximum", "fmax", "max"), "other")
@@ -68,17 +66,14 @@ class SharedGates(nn.Module):
         if self.learning:
             self.places += (_place(),)
         elif not torch.compiler.is_compiling():
-            number = self._number(_place())
+            place = _place()
+            same, turn = [n for n, one in enumerate(self.places) if one == place], self.taken.get(place, 0)
+            if turn >= len(same):
+                raise self._refused(f"more than {len(same)} times from one place" if same else "from another place")
+            number, self.taken[place] = same[turn], turn + 1
         if number >= len(self.calls):
             raise self._refused(f"more than {len(self.calls)} times")
         return self.calls[number](input)
-
-    def _number(self, place: tuple[object, ...]) -> int:
-        same, turn = [n for n, one in enumerate(self.places) if one == place], self.taken.get(place, 0)
-        if turn >= len(same):
-            raise self._refused(f"more than {len(same)} times from one place" if same else "from another place")
-        self.taken[place] = turn + 1
-        return same[turn]
 
     def end(self) -> None:
         """Check that no call of several on one line was left out."""
@@ -136,7 +131,7 @@ class _Redirect(TorchFunctionMode):
         self.module = module
 
     def __torch_function__(self, func: object, types: object, args: tuple = (), kwargs: dict | None = None) -> object:
-        if func in _SPELLINGS and sys._getframe(1).f_globals.get("__name__") not in _GATES:
+        if func in _SPELLINGS and sys._getframe(1).f_globals.get("__name__") != "linfair.gates":
             name, values = _relu_call(func, args, kwargs or {})
             learned = isinstance(self.module, SharedGates) and not self.module.learning
             if name in ("maximum", "fmax"):

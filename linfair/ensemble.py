@@ -1,12 +1,11 @@
 """Ensembles: networks of one shape, trained side by side as one batch.
 
-The seeds of a small network are too little work, one by one, for any processor. An `Ensemble` stacks the weights of
-equal networks along a leading members axis and runs them in one vectorised pass. Members share nothing: the gradient of
-the sum of their losses is, for each member, the gradient of its own.
+The seeds of a small network are too little work, one by one, for any processor. An `Ensemble` runs them in one
+vectorised pass. Members share nothing: the gradient of the sum of their losses is, for each one, that of its own.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -16,12 +15,7 @@ from torch.func import functional_call, vmap
 class Ensemble(nn.Module):
     """Equal networks as one module, (members, n, ...) -> (members, n, classes).
 
-    Args:
-        networks: Networks of the same structure; they are copied.
-
-    Attributes:
-        network: The structure, its parameters and buffers stacked along a leading members axis.
-        members: Number of networks.
+    `network` is a copy of the first, its parameters and buffers stacked along a leading axis of `members`.
 
     Raises:
         ValueError: If there are no networks, they differ in structure, or modules of one share a parameter.
@@ -34,14 +28,12 @@ class Ensemble(nn.Module):
         shapes = [{name: value.shape for name, value in network.state_dict().items()} for network in networks]
         if any(other != shapes[0] for other in shapes):
             raise ValueError("networks of an ensemble must have the same structure")
-        self.members = len(networks)
-        self.network = copy.deepcopy(networks[0])
-        tensors = _tensors(self.network)
-        if len({id(value) for _, _, value in tensors}) < len(tensors):
+        self.members, self.network = len(networks), copy.deepcopy(networks[0])
+        places = [_places(network) for network in (self.network, *networks)]
+        if len({id(held[name]) for held, name in places[0]}) < len(places[0]):
             raise ValueError("modules of this network share a parameter (tied weights); an ensemble would untie them")
-        for owner, name, value in tensors:
-            own = [getattr(network.get_submodule(owner), name).detach() for network in networks]
-            _set(self.network, owner, name, torch.stack(own), like=value)
+        for (held, name), *theirs in zip(*places, strict=True):
+            _put(held, name, torch.stack([other[name].detach() for other, name in theirs]))
 
     def forward(self, x: Tensor) -> Tensor:
         """Run every member on its own batch, x of shape (members, n, ...)."""
@@ -54,8 +46,8 @@ class Ensemble(nn.Module):
     def member(self, index: int) -> nn.Module:
         """A copy of one network, on its own."""
         network = copy.deepcopy(self.network)
-        for owner, name, value in _tensors(network):
-            _set(network, owner, name, value.detach()[index].clone(), like=value)
+        for held, name in _places(network):
+            _put(held, name, held[name].detach()[index].clone())
         return network
 
     def networks(self) -> list[nn.Module]:
@@ -63,20 +55,39 @@ class Ensemble(nn.Module):
         return [self.member(index) for index in range(self.members)]
 
 
+class Isolation:
+    """Keeps the diverged members of an ensemble as they were at the end of their last good epoch.
+
+    Members share nothing, so that the others train on as if they were alone.
+    """
+
+    def __init__(self, model: Ensemble) -> None:
+        self.model = model
+        self.epoch: list[int | None] = [None] * model.members  # in which each member diverged
+        self._good = copy.deepcopy(model.state_dict())
+
+    def update(self, epoch: int, failed: Collection[int]) -> list[int | None]:
+        """Put the members that diverged, now or earlier, back; returns the epoch in which each did."""
+        self.epoch = [epoch if when is None and m in failed else when for m, when in enumerate(self.epoch)]
+        lost = [member for member, when in enumerate(self.epoch) if when is not None]
+        with torch.no_grad():
+            for name, value in self.model.state_dict().items():
+                value[lost] = self._good[name][lost]
+        self._good = copy.deepcopy(self.model.state_dict())
+        return self.epoch
+
+
 def member_of(model: nn.Module, index: int) -> nn.Module:
     """A copy of one member of an ensemble, or of a network on its own."""
     return model.member(index) if isinstance(model, Ensemble) else copy.deepcopy(model)
 
 
-def _tensors(network: nn.Module) -> list[tuple[str, str, Tensor]]:
-    """Parameters and buffers: the module's name, their own and the tensor."""
-    places = [(owner, held) for owner, one in network.named_modules() for held in (one._parameters, one._buffers)]
-    return [(owner, name, value) for owner, held in places for name, value in held.items() if value is not None]
+def _places(network: nn.Module) -> list[tuple[dict[str, Tensor], str]]:
+    """Where parameters and buffers lie: a module's dictionary, and their name in it."""
+    places = [held for one in network.modules() for held in (one._parameters, one._buffers)]
+    return [(held, name) for held in places for name, value in held.items() if value is not None]
 
 
-def _set(network: nn.Module, owner: str, name: str, value: Tensor, *, like: Tensor) -> None:
-    module = network.get_submodule(owner)
-    if isinstance(like, nn.Parameter):
-        module._parameters[name] = nn.Parameter(value, requires_grad=like.requires_grad)
-    else:
-        module._buffers[name] = value
+def _put(held: dict[str, Tensor], name: str, value: Tensor) -> None:
+    old = held[name]
+    held[name] = nn.Parameter(value, requires_grad=old.requires_grad) if isinstance(old, nn.Parameter) else value

@@ -5,22 +5,97 @@ A *site* is one call of a ReLU layer, a *unit* one scalar ReLU of it. A gate put
     gate(x) = alpha * relu(x) + (1 - alpha) * x = where(x > 0, x, (1 - alpha) * x),
 
 so alpha = 1 is ReLU, alpha = 0 the identity, and values in between are the relaxation that Selective Network
-Linearization trains (Cho et al., ICML 2022; Das et al., ICML 2024, Sec. 2). The second form is a PReLU with one
-slope 1 - alpha per unit: one pass forward and one backward, which is how it is computed.
+Linearization trains (Cho et al., ICML 2022; Das et al., ICML 2024, Sec. 2). The second form is a PReLU with one slope
+1 - alpha per unit. Torch's own computes the slopes' gradients whether they are wanted or not; here, on a processor,
+
+    alpha in {0, 1}:  out = max(x, f),  f = 0 (ReLU) or -inf (identity);    dL/dx = g [max(out, 1 - alpha) > 0]
+    otherwise:        dL/dx = g where(x > 0, 1, 1 - alpha),  dL/dalpha = -sum over the batch of g min(x, 0)
+
+with g the gradient of the output: as for PReLU, 0 at x = 0 for a ReLU included, at nearly the price of a plain ReLU.
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
-from linfair import activation
 from linfair.callsites import SharedGates, UngatedReLU, own, redirect, split_graph
 from linfair.ensemble import Ensemble
 from linfair.functional import GateError, Survey, Watched, survey, watch
 from linfair.nonlinear import Nonlinearity
+
+_CHUNK = 1 << 18
+"""Numbers that a backward pass works on at a time, so that they stay in the processor's cache."""
+
+
+def gate(x: Tensor, alpha: Tensor) -> Tensor:
+    """Apply one alpha for each unit, x (n, units) and alpha (units,) -> where(x > 0, x, (1 - alpha) x), as x is stored."""
+    slope = (1 - alpha).to(x.dtype)
+    trains = torch.is_grad_enabled() and (x.requires_grad or alpha.requires_grad)
+    elsewhere = torch._C._are_functorch_transforms_active() or torch.compiler.is_compiling()
+    if trains and x.device.type == "cpu" and not elsewhere:
+        if alpha.requires_grad:
+            return _Trained.apply(x, slope)
+        if torch.equal(alpha * alpha, alpha):  # every gate is open or shut: the logarithm is 0 or -inf
+            return _Frozen.apply(x, alpha.log().to(x.dtype), slope)
+    return F.prelu(x, slope)
+
+
+class _Frozen(torch.autograd.Function):
+    """A ReLU where the floor is 0, the identity where it is -inf."""
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor, floor: Tensor, linear: Tensor) -> Tensor:
+        out = torch.maximum(x, floor)
+        ctx.save_for_backward(out, linear)
+        return out
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, g: Tensor) -> tuple[Tensor, None, None]:
+        out, linear = ctx.saved_tensors
+        if torch.is_grad_enabled():  # this gradient is differentiated again
+            return g * (torch.maximum(out, linear) > 0), None, None
+        into = torch.empty_like(g)
+        for some, (passed,) in _chunks(out, 1):
+            torch.maximum(out[some], linear, out=passed)
+            torch.ops.aten.threshold_backward.grad_input(g[some], passed, 0, grad_input=into[some])
+        return into, None, None
+
+
+class _Trained(torch.autograd.Function):
+    """A PReLU with one slope for each unit."""
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor, slope: Tensor) -> Tensor:
+        ctx.save_for_backward(x, slope)
+        return F.prelu(x, slope)
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, g: Tensor) -> tuple[Tensor, Tensor]:
+        x, slope = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return g * torch.where(x > 0, 1.0, slope), (g * x.clamp(max=0)).sum(0).to(slope.dtype)
+        into, rest = torch.empty_like(g), 1 - slope
+        slopes = torch.zeros_like(slope, dtype=torch.promote_types(slope.dtype, torch.float32))
+        for some, (one, two) in _chunks(x, 2):
+            torch.mul(g[some], rest, out=one)
+            torch.ops.aten.threshold_backward.grad_input(one, x[some], 0, grad_input=two)
+            torch.addcmul(two, g[some], slope, out=into[some])
+            torch.clamp_max(x[some], 0, out=one)
+            slopes += one.mul_(g[some]).sum(0)
+        return into, slopes.to(slope.dtype)
+
+
+def _chunks(x: Tensor, spaces: int) -> Iterator[tuple[slice, list[Tensor]]]:
+    """Slices of the batch axis of about `_CHUNK` numbers, each with so many tensors of its size to write to."""
+    size = max(1, _CHUNK // x.shape[1])
+    room = [x.new_empty(min(size, len(x)), x.shape[1]) for _ in range(spaces)]
+    for start in range(0, len(x), size):
+        some = slice(start, min(start + size, len(x)))
+        yield some, [one[: some.stop - some.start] for one in room]
 
 
 class ReLUGate(nn.Module):
@@ -45,9 +120,9 @@ class ReLUGate(nn.Module):
                 "install the gates again with an input of that size"
             )
         if x.ndim == 4 and 1 == x.stride(1) < x.shape[1] == x.stride(3):  # channels last: no copy
-            out = activation.gate(x.permute(0, 2, 3, 1).flatten(1), self.alpha.permute(1, 2, 0).flatten())
+            out = gate(x.permute(0, 2, 3, 1).flatten(1), self.alpha.permute(1, 2, 0).flatten())
             return out.reshape(x.shape[0], *x.shape[2:], x.shape[1]).permute(0, 3, 1, 2)
-        return activation.gate(x.reshape(len(x), self.alpha.numel()), self.alpha.flatten()).view_as(x)
+        return gate(x.reshape(len(x), self.alpha.numel()), self.alpha.flatten()).view_as(x)
 
     def extra_repr(self) -> str:
         """Show the site's shape in the network's printout."""
@@ -129,7 +204,7 @@ def _separated(network: nn.Module, seen: Watched, input_shape: tuple[int, ...]) 
     for module in seen.hidden:
         if isinstance(module, fx.GraphModule) or _is_relu(module, seen):
             continue
-        if _torchs_own(module):
+        if type(module).__module__.startswith("torch.nn."):
             raise _hidden(seen)
         redirect(module, seen.names[module])
     found = survey(network, input_shape)
@@ -138,12 +213,8 @@ def _separated(network: nn.Module, seen: Watched, input_shape: tuple[int, ...]) 
     return found
 
 
-def _torchs_own(module: nn.Module) -> bool:
-    return type(module).__module__.startswith("torch.nn.")
-
-
 def _hidden(seen: Watched) -> GateError:
-    if theirs := {module for module in seen.hidden if _torchs_own(module)}:
+    if theirs := {module for module in seen.hidden if type(module).__module__.startswith("torch.nn.")}:
         return GateError(
             f"{seen.named(theirs)} computes ReLUs inside torch's own code, where no gate can be put; write that layer "
             "with nn.ReLU modules"

@@ -1,8 +1,7 @@
 """Networks for small images and plain features, built from `nn.ReLU` modules, one module per call.
 
-Every network takes inputs of any size and any number of channels and classes, and a `width` so that a thin version is
-the same code. At 32x32 ResNet18 and ResNet34 hold 491,520 and 901,120 ReLU units: the stem has no ReLU after it, as in
-the code released with the paper.
+Every network takes inputs of any size, any number of channels and classes, and a `width`. At 32x32 ResNet18 and 34 hold
+491,520 and 901,120 ReLU units: the stem has no ReLU after it, as in the code released with the paper.
 """
 
 from collections.abc import Callable, Sequence

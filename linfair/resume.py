@@ -1,9 +1,8 @@
 """Training that goes on within a stage where it was stopped.
 
 Inside `resumable(...)` every `fit` of a single network keeps, at the end of an epoch and at most every few minutes,
-what its next epoch depends on: weights and buffers, the optimizer's state, the rows so far, and the state of those who
-hook into it (multipliers, a mask path). Started again with the same settings it goes on from there, and what it returns
-is equal to the last bit. Ensembles of small networks train for seconds and are not kept.
+what its next epoch depends on: weights and buffers, the optimizer, the rows so far, and those who hook into it
+(multipliers, a mask path). Started again with the same settings it goes on from there, equal to the last bit.
 """
 
 import json
@@ -104,10 +103,8 @@ class Kept:
         tensors, notes = self.stage.store.load(self.name) or ({}, {})
         shapes = {name: value.shape for name, value in under(tensors, "model").items()}
         own = {name: value.shape for name, value in self.model.state_dict().items()}
-        if notes.get("about") == self.about and shapes == own:
-            self._restore(tensors, notes)
-
-    def _restore(self, tensors: dict[str, Tensor], notes: dict[str, object]) -> None:
+        if notes.get("about") != self.about or shapes != own:
+            return
         with_weights(self.model, tensors, "model")
         weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
         state: dict[int, dict[str, object]] = {}

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+_OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+_KNOWN = {"precision": ("float32", "bf16"), "optimizer": _OPTIMIZERS, "decay": ("constant", "cosine", "step")}
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -48,8 +51,9 @@ class Schedule:
     fused: bool = False
 
     def __post_init__(self) -> None:
-        if self.precision not in ("float32", "bf16"):
-            raise ValueError(f"no precision {self.precision!r}; there are float32, bf16")
+        for name, known in _KNOWN.items():
+            if (given := getattr(self, name)) not in known:
+                raise ValueError(f"no {name} {given!r}; there are {', '.join(known)}")
         if self.nesterov and (self.optimizer != "sgd" or not self.momentum > 0):
             got = f"{self.optimizer!r} and {self.momentum}"
             raise ValueError(f"nesterov=True needs optimizer='sgd' and momentum > 0, got {got}")
@@ -73,17 +77,10 @@ class Schedule:
         """
         if self.decay == "cosine":
             return 0.5 * (1 + math.cos(math.pi * epoch / self.epochs))
-        if self.decay == "step":
-            return self.gamma ** sum(epoch >= milestone for milestone in self.milestones)
-        if self.decay != "constant":
-            raise ValueError(f"no decay {self.decay!r}; there are constant, cosine, step")
-        return 1.0
+        return self.gamma ** sum(epoch >= milestone for milestone in self.milestones) if self.decay == "step" else 1.0
 
     def make_optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         """The optimizer over what is trainable, the alphas in a group of their own."""
-        kinds = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-        if self.optimizer not in kinds:
-            raise ValueError(f"no optimizer {self.optimizer!r}; there are {', '.join(kinds)}")
         alphas, weights = [], []
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:
@@ -94,7 +91,7 @@ class Schedule:
         options = {"fused": self.fused or None}  # None leaves the choice to torch, False would not
         if self.optimizer == "sgd":
             options |= {"momentum": self.momentum, "nesterov": self.nesterov}
-        return kinds[self.optimizer](groups, **options)
+        return _OPTIMIZERS[self.optimizer](groups, **options)
 
 
 SMALL = Schedule(epochs=400, optimizer="adamw", lr=3e-3)

@@ -1,9 +1,8 @@
 """One training loop for every stage.
 
-`fit` takes a network (or an ensemble), data, an *objective* (network, batch -> loss) and a `Schedule`. Base training,
-distillation, mask learning and fine-tuning are objectives and an end-of-epoch hook; another way to compute gradients is
-a *rule* (`linfair.gradients`), other batches are a *plan* (`Batches`). What an epoch draws (order, shifts, what a
-network drops) depends on seed, stage and epoch alone, whatever else shares the machine or the ensemble.
+`fit` takes a network (or an ensemble), data, an *objective* (network, batch -> loss) and a `Schedule`; another way to
+compute gradients is a *rule* (`linfair.gradients`), other batches are a *plan* (`Batches`). What an epoch draws (order,
+shifts, what a network drops) depends on seed, stage and epoch alone, whatever else shares the machine or the ensemble.
 """
 
 import hashlib
@@ -20,13 +19,24 @@ from tqdm import tqdm
 
 from linfair.data import GroupedData, move
 from linfair.device import full_precision, products
-from linfair.divergence import Failure, Isolation, TrainingDiverged
-from linfair.ensemble import Ensemble
+from linfair.ensemble import Ensemble, Isolation
 from linfair.gradients import Gradient, plain
 from linfair.resume import STAGE, Kept, Part
 from linfair.schedule import SMALL, Schedule
 
 Data = GroupedData | Sequence[GroupedData]
+
+
+class TrainingDiverged(RuntimeError):
+    """The loss, or a multiplier of a constraint, left the finite numbers or its stated limit."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why one member of a training diverged, and what would help: two phrases of an error message."""
+
+    what: str
+    advice: str
 
 
 @contextmanager
@@ -249,12 +259,13 @@ def fit(
     run = torch.compile(model) if schedule.compile else model
     autocast = partial(torch.autocast, device.type, torch.bfloat16, enabled=schedule.precision == "bf16")
     rates = [group["lr"] for group in optimizer.param_groups]
-    about = {"stage": stage, "label": label, "seeds": list(seeds), "n": source.n, "how": asdict(schedule)}
-    about["rules"] = [getattr(rule, "__qualname__", repr(rule)) for rule in (gradient, batches)]
-    resumes = STAGE.get() is not None and parts is not None and source.single
-    state = Kept(STAGE.get(), about, model, optimizer, parts) if resumes else None
+    state = None
+    if STAGE.get() is not None and parts is not None and source.single:
+        about = {"stage": stage, "label": label, "seeds": list(seeds), "n": source.n, "how": asdict(schedule)}
+        about["rules"] = [getattr(rule, "__qualname__", repr(rule)) for rule in (gradient, batches)]
+        state = Kept(STAGE.get(), about, model, optimizer, parts)
     history: list[dict[str, object]] = [] if state is None else state.rows
-    isolation = Isolation(model, members) if isolate and isinstance(model, Ensemble) else None
+    isolation = Isolation(model) if isolate and isinstance(model, Ensemble) else None
 
     def plan(epoch: int) -> list[tuple[Tensor, Tensor | None]]:
         keys = [f"{seed}/{stage}/{epoch}" for seed in seeds]

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from linfair import activation, gates
+from linfair import gates
 from linfair.models import build
 
 SHAPES = [(1, 1), (5, 7), (130, 4099)]  # the last takes several chunks, none of them whole
@@ -32,7 +32,7 @@ def gradients(function, x: Tensor, alpha: Tensor, g: Tensor, trained: bool) -> l
 )
 def test_values_and_gradients_are_those_of_prelu(shape, kind, trained, dtype):
     x, alpha, g = case(*shape, dtype, kind)
-    ours = gradients(activation.gate, x, alpha, g, trained)
+    ours = gradients(gates.gate, x, alpha, g, trained)
     torchs = gradients(lambda x, alpha: F.prelu(x, (1 - alpha).to(x.dtype)), x, alpha, g, trained)
     assert torch.equal(ours[0], torchs[0])
     # rounding: one product is taken in two parts, and torch adds up the batch in another order
@@ -49,14 +49,14 @@ def test_gradients_and_their_gradients_equal_finite_differences(trained):
     x = (x + 0.1 * x.sign() + 0.2 * (x == 0)).requires_grad_()  # away from the kink
     alpha = alpha.double().requires_grad_(trained)
     inputs = (x, alpha) if trained else (x,)
-    function = activation.gate if trained else lambda x: activation.gate(x, alpha)
+    function = gates.gate if trained else lambda x: gates.gate(x, alpha)
     assert torch.autograd.gradcheck(function, inputs)
     assert torch.autograd.gradgradcheck(function, inputs)
 
 
 def test_gradient_at_zero_is_that_of_relu():
     x = torch.zeros(2, 2, requires_grad=True)
-    activation.gate(x, torch.tensor([1.0, 0.0])).sum().backward()
+    gates.gate(x, torch.tensor([1.0, 0.0])).sum().backward()
     assert x.grad.tolist() == [[0.0, 1.0], [0.0, 1.0]]
 
 
@@ -88,7 +88,7 @@ def test_it_runs_under_vmap_and_torch_func_as_prelu():
     alpha = alpha.double()
 
     def loss(x: Tensor) -> Tensor:
-        return (activation.gate(x.unsqueeze(0), alpha) * g[0]).sum()
+        return (gates.gate(x.unsqueeze(0), alpha) * g[0]).sum()
 
     each = torch.func.vmap(torch.func.grad(loss))(x)
     passed = (x > 0) | (alpha == 0)

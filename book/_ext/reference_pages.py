@@ -33,7 +33,7 @@ VERSIONS = ("torch", "numpy", "pandas", "scikit-learn", "matplotlib", "jupyter-b
 API = {
     "networks": ("gates", "functional", "masks", "ensemble", "models", "checkpoints"),
     "data": ("data",),
-    "training": ("training", "gradients", "schedule", "divergence", "cost"),
+    "training": ("training", "gradients", "schedule", "cost"),
     "metrics": ("metrics",),
     "theory": ("theory",),
     "linearizers": ("linearizers",),

@@ -21,9 +21,8 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from linfair.divergence import Failure
 from linfair.mitigation.objective import MitigationOptions, Multiplied
-from linfair.training import Batch, Data, correctness, cross_entropy
+from linfair.training import Batch, Data, Failure, correctness, cross_entropy
 
 
 class ExcessDropObjective(Multiplied):

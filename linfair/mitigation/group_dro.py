@@ -13,9 +13,8 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from linfair.divergence import Failure
 from linfair.mitigation.objective import MitigatedObjective, MitigationOptions
-from linfair.training import Batch
+from linfair.training import Batch, Failure
 
 
 class GroupDROObjective(MitigatedObjective):

@@ -20,10 +20,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from linfair.divergence import Failure
 from linfair.mitigation.kd_over_c import over_classes
 from linfair.mitigation.objective import MitigationOptions, Multiplied
-from linfair.training import Batch
+from linfair.training import Batch, Failure
 
 
 class LagrangianObjective(Multiplied):

@@ -17,9 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from linfair.data import GroupedData
-from linfair.divergence import Failure
 from linfair.gradients import Clipped, Gradient
-from linfair.training import Batch, Batches, Data, Distill, Source, predict
+from linfair.training import Batch, Batches, Data, Distill, Failure, Source, predict
 
 
 def means_by_group(values: Tensor, groups: Tensor, n_groups: int) -> tuple[Tensor, Tensor]:

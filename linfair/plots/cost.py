@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from linfair.cost import RESNET18_UNITS, private_inference_cost
 from linfair.plots.style import COLORS, GREY, drawn, line_with_interval
-from linfair.study.tables import by_role, over_seeds
+from linfair.study.tables import drops, over_seeds, overall
 
 PARTS = {
     "linear_seconds": ("linear layers", GREY),
@@ -38,12 +38,10 @@ def cost_and_accuracy(
     frames, by = [], ["selection", "budget", "of"]
     for selection in part.loc[part["arm"] == "plain", "selection"].unique():
         own = part[(part["arm"] == "original") | (part["selection"] == selection)].assign(selection=selection)
-        own = own.drop_duplicates(["budget", "seed", "group"])
-        worst = own.groupby(["selection", "budget", "seed"], as_index=False)["accuracy"].min()
-        both = pd.concat([by_role(own.assign(role="all")).assign(of="all"), worst.assign(of="worst")])
-        both = both.assign(value=100 * both["accuracy"])
-        before = both[both["budget"] == 1].set_index(["of", "seed"])["value"]
-        both["drop"] = before.loc[list(zip(both["of"], both["seed"], strict=True))].to_numpy() - both["value"]
+        own = own.drop_duplicates(["budget", "seed", "group"]).reset_index(drop=True)
+        worst = own.loc[own.groupby(["budget", "seed"])["accuracy"].idxmin()].assign(group_name="worst")
+        both = drops(pd.concat([overall(own), worst])).rename(columns={"group_name": "of"})
+        both["value"] = 100 * both["accuracy"]
         lost = over_seeds(both, "drop", by).rename(columns={"mean": "drop", "low": "drop_low", "high": "drop_high"})
         means = over_seeds(both, "value", by).merge(lost.drop(columns="n_seeds"), on=by)
         units = own.loc[own["arm"] == "original", "kept"].max()

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from linfair.plots.style import COLORS, MARKERS, budget_axis, drawn, line_with_interval
-from linfair.study.tables import by_role, drops, over_seeds
+from linfair.study.tables import by_role, drops, over_seeds, overall
 
 ROLES = ("majority", "minority")
 
@@ -74,7 +74,7 @@ def overall_accuracy(table: pd.DataFrame, *, splits: Sequence[str] = ("test", "t
     figure, axes = plt.subplots(1, len(splits), figsize=(5.4, 3.0), sharey=True, squeeze=False)
     names = {"test": "imbalanced test", "test_balanced": "balanced test"}
     for ax, split in zip(axes[0], splits, strict=True):
-        part = by_role(table[table["split"] == split].assign(role="all"))
+        part = overall(table[table["split"] == split])
         means = drawn(over_seeds(part.assign(value=100 * part["accuracy"]), "value", ["arm", "budget"]))
         budgets = sorted(means["budget"].unique(), reverse=True)
         positions = dict(zip(budgets, budget_axis(ax, budgets), strict=True))

@@ -32,7 +32,7 @@ _CHUNK = 1 << 18
 
 
 def gate(x: Tensor, alpha: Tensor) -> Tensor:
-    """Apply one alpha for each unit, x (n, units) and alpha (units,) -> where(x > 0, x, (1 - alpha) x), as x is stored."""
+    """One alpha for each unit, x (n, units), alpha (units,) -> where(x > 0, x, (1 - alpha) x), as precise as x."""
     slope = (1 - alpha).to(x.dtype)
     trains = torch.is_grad_enabled() and (x.requires_grad or alpha.requires_grad)
     elsewhere = torch._C._are_functorch_transforms_active() or torch.compiler.is_compiling()

@@ -5,6 +5,7 @@ Beside a group's accuracy stand the quantities by which the paper explains who l
 
 import math
 from collections.abc import Collection, Sequence
+from functools import cache
 
 import pandas as pd
 import torch
@@ -23,28 +24,22 @@ from linfair.metrics.risk import GroupMean, losses, mean_by_group
 from linfair.training import Data, predict
 
 MEANS = ("risk", "excess", "margin", "churn")  #: Means over a group's inputs, with an interval in `*_low` and `*_high`
+GRADIENTS = ("gradient_norm", "gradient_norm_alpha")  #: Without the gates' alphas, with them
 EIGENVALUES = ("top_eigenvalue", "absolute_eigenvalue")  #: Algebraically largest, largest in absolute value
 DIAGNOSTICS = (
     *(name + end for name in MEANS for end in ("", "_low", "_high")),
-    "gradient_norm",
-    "gradient_norm_alpha",
+    *GRADIENTS,
     *(name + end for name in EIGENVALUES for end in ("", "_residual", "_converged")),
 )
 """The columns that hold one number for each group beside its accuracy."""
 
 
 class Original:
-    """The original network (or ensemble) that others are compared with; what is asked of it often is computed once."""
+    """The original network (or ensemble) that others are compared with; its logits on a split are computed once."""
 
     def __init__(self, model: nn.Module, data: Data) -> None:
-        self.model, self.data, self.members = model, data, networks_of(model)
-        self._logits: dict[str, Tensor] = {}
-
-    def logits(self, split: str) -> Tensor:
-        """Logits of each member on a split, inputs at their stored position: (members, n, classes)."""
-        if split not in self._logits:
-            self._logits[split] = answers(self.model, self.data, split)[1]
-        return self._logits[split]
+        self.model, self.members = model, networks_of(model)
+        self.logits = cache(lambda split: answers(model, data, split)[1])  #: Of each member: (members, n, classes)
 
 
 def networks_of(model: nn.Module) -> list[nn.Module]:
@@ -171,10 +166,9 @@ def _means(
 
 
 def _gradients(model: nn.Module, data: GroupedData, split: str, **options: object) -> dict[str, list[float]]:
-    """`gradient_norm` of each group, without the gates' alphas and with them."""
+    """The columns of `GRADIENTS`, a value for each group."""
     kinds = zip(*group_gradient_norm_pairs(model, data, split, **options), strict=True)
-    names = ("gradient_norm", "gradient_norm_alpha")
-    return {name: [row.norm for row in rows] for name, rows in zip(names, kinds, strict=True)}
+    return {name: [row.norm for row in rows] for name, rows in zip(GRADIENTS, kinds, strict=True)}
 
 
 def _eigenvalues(model: nn.Module, data: GroupedData, split: str, **options: object) -> dict[str, list[object]]:

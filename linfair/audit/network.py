@@ -22,7 +22,7 @@ from torch import nn
 from linfair import gates
 from linfair.checkpoints import PICKLES, Header, load_network
 from linfair.data import DataError, GroupedData, load_data
-from linfair.data.groups import some
+from linfair.data.values import some
 from linfair.device import check_device
 from linfair.functional import check_scores
 from linfair.metrics import wilson

@@ -14,6 +14,7 @@ source and not in here. Nor are nonlinearities other than ReLUs, which `linfair.
 network that has any, seconds and bytes are lower bounds.
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -180,13 +181,9 @@ def count_macs(model: nn.Module, input_shape: tuple[int, ...]) -> int:
     >>> count_macs(nn.Linear(3, 2), (3,))
     6
     """
-    like, training = next(model.parameters(), torch.empty(0)), model.training
-    model.eval()
-    try:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            model(torch.zeros(1, *input_shape, device=like.device, dtype=like.dtype))
-    finally:
-        model.train(training)
+    copied, like = copy.deepcopy(model).eval(), next(model.parameters(), torch.empty(0))
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        copied(torch.zeros(1, *input_shape, device=like.device, dtype=like.dtype))
     return counter.get_total_flops() // 2
 
 

@@ -14,8 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from linfair.nonlinear import Nonlinearity, counted, is_relu, is_relu6, name_of
 
-_SQUASHES = {"_softmax": "Softmax", "_log_softmax": "LogSoftmax", "sigmoid": "Sigmoid"}
-_SQUASHES |= {"log_sigmoid_forward": "LogSigmoid"}
+_SQUASHES = dict(_softmax="Softmax", _log_softmax="LogSoftmax", sigmoid="Sigmoid", log_sigmoid_forward="LogSigmoid")
 _CARRIES = ("log", "clone", "_to_copy", "clamp", "clamp_min", "add")
 _FUSED = "_transformer_encoder_layer_fwd"
 Types = tuple[type[nn.Module], ...]

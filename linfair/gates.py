@@ -268,14 +268,10 @@ def _put_gates(network: nn.Module, found: Survey) -> list[SharedGates]:
 def nonlinearities(model: nn.Module, input_shape: tuple[int, ...]) -> tuple[Nonlinearity, ...]:
     """Every nonlinearity of a network, gated or not, but its ReLUs: what private inference pays for as well.
 
-    There is a record a kind, counted for one input, in the order of their first use; operators on weights alone are not
-    in it.
+    A record a kind, counted for one input, in the order of first use; operators on weights alone are not in it.
 
-    >>> layers = nn.Conv2d(1, 2, 3), nn.LeakyReLU(), nn.MaxPool2d(2), nn.ReLU()
-    >>> for one in nonlinearities(nn.Sequential(*layers), (1, 6, 6)):
-    ...     print(one)
-    32 LeakyReLU in 1
-    8 MaxPool outputs (3 comparisons each) in 2
+    >>> print(*nonlinearities(nn.Sequential(nn.Conv2d(1, 2, 3), nn.LeakyReLU(), nn.MaxPool2d(2)), (1, 6, 6)), sep="; ")
+    32 LeakyReLU in 1; 8 MaxPool outputs (3 comparisons each) in 2
     """
     return survey(model, input_shape, skip=(ReLUGate,)).others
 

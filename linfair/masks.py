@@ -25,12 +25,7 @@ FORMAT = "linfair-mask-1"
 
 @dataclass(frozen=True)
 class Mask:
-    """Which units of one network stay ReLUs.
-
-    Attributes:
-        units: Boolean tensor per site, True = kept.
-        structure: Hash of the network it was made for, see `structure_hash`.
-    """
+    """Which `units` of one network stay ReLUs, by site, True = kept; `structure` is the network's `structure_hash`."""
 
     units: dict[str, Tensor]
     structure: str
@@ -146,8 +141,7 @@ class Reduction:
 
     Attributes:
         switched: Network and the shape of one input -> a copy that computes the same, with a switch at every unit.
-        apply: Network with switches and its mask (an ensemble and one mask for each member) -> the same network, its
-            switches set to the mask and out of training.
+        apply: Network (or ensemble) and its mask or masks -> the same, its switches set to them and out of training.
         masks: Network (or ensemble) with switches -> the present mask of each member.
     """
 

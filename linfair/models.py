@@ -11,11 +11,14 @@ from torch import Tensor, nn
 
 from linfair.names import unknown
 
+Shape = tuple[int, ...]
+_VGG19 = (2, 2, 4, 4, 4)
+
 
 class MLP(nn.Sequential):
     """Fully connected: flatten, then linear and ReLU for each of `depth` layers of `width` units, then linear."""
 
-    def __init__(self, input_shape: tuple[int, ...], classes: int, *, width: int = 64, depth: int = 2) -> None:
+    def __init__(self, input_shape: Shape, classes: int, *, width: int = 64, depth: int = 2) -> None:
         features = [torch.Size(input_shape).numel(), *[width] * depth]
         hidden = [layer for a, b in zip(features, features[1:], strict=False) for layer in (nn.Linear(a, b), nn.ReLU())]
         super().__init__(nn.Flatten(), *hidden, nn.Linear(features[-1], classes))
@@ -83,7 +86,7 @@ def _stages(block: type, blocks: Sequence[int], inputs: int, wide: int = 1) -> n
     return nn.Sequential(*stages)
 
 
-def _image(what: str, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+def _image(what: str, input_shape: Shape) -> Shape:
     if len(input_shape) != 3:
         raise ValueError(f"{what} takes images (channels, height, width), got inputs of shape {tuple(input_shape)}")
     return input_shape
@@ -93,7 +96,7 @@ class ResNet(_Staged):
     """ResNet for small images: a 3x3 stem without ReLU and stages of basic blocks, `width` channels in the first."""
 
     def __init__(
-        self, input_shape: tuple[int, ...], classes: int, *, blocks: Sequence[int] = (2, 2, 2, 2), width: int = 64
+        self, input_shape: Shape, classes: int, *, blocks: Sequence[int] = (2, 2, 2, 2), width: int = 64
     ) -> None:
         channels, *_ = _image("a ResNet", input_shape)
         stem, stages = nn.Sequential(_conv(channels, width), nn.BatchNorm2d(width)), _stages(BasicBlock, blocks, width)
@@ -106,9 +109,7 @@ class WideResNet(_Staged):
     Its three stages of `blocks` blocks have `wide` times 1, 2 and 4 as many channels.
     """
 
-    def __init__(
-        self, input_shape: tuple[int, ...], classes: int, *, blocks: int = 3, width: int = 16, wide: int = 8
-    ) -> None:
+    def __init__(self, input_shape: Shape, classes: int, *, blocks: int = 3, width: int = 16, wide: int = 8) -> None:
         channels, *_ = _image("a WideResNet", input_shape)
         stem, stages = _conv(channels, width), _stages(PreActivationBlock, [blocks] * 3, width, wide)
         last = 4 * width * wide
@@ -122,12 +123,7 @@ class VGG(_Staged):
     """
 
     def __init__(
-        self,
-        input_shape: tuple[int, ...],
-        classes: int,
-        *,
-        convolutions: Sequence[int] = (2, 2, 4, 4, 4),
-        width: int = 64,
+        self, input_shape: Shape, classes: int, *, convolutions: Sequence[int] = _VGG19, width: int = 64
     ) -> None:
         channels, *sides = _image("a VGG", input_shape)
         stages, side = [], min(sides)
@@ -146,7 +142,7 @@ NETWORKS: dict[str, tuple[Callable[..., nn.Module], dict[str, object], int]] = {
     "resnet18": (ResNet, {"blocks": (2, 2, 2, 2)}, 64),
     "resnet34": (ResNet, {"blocks": (3, 4, 6, 3)}, 64),
     "wrn22_8": (WideResNet, {"blocks": 3, "wide": 8}, 16),
-    "vgg19": (VGG, {"convolutions": (2, 2, 4, 4, 4)}, 64),
+    "vgg19": (VGG, {"convolutions": _VGG19}, 64),
 }
 """Name -> (class, fixed options, the paper's width)."""
 
@@ -156,13 +152,7 @@ with sqrt(2 / fan_in), 2.4 times as much (He et al., ICCV 2015), as the ResNets 
 
 
 def build(
-    name: str,
-    input_shape: tuple[int, ...],
-    classes: int,
-    *,
-    width: int | None = None,
-    seed: int = 0,
-    init: str = "torch",
+    name: str, input_shape: Shape, classes: int, *, width: int | None = None, seed: int = 0, init: str = "torch"
 ) -> nn.Module:
     """Build a network on the CPU, its weights drawn from one seed; the global random state stays as it is.
 

@@ -11,23 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-
-Stored = tuple[dict[str, Tensor], dict[str, object]]
-"""Tensors by name, and notes that JSON can hold."""
-
-
-class Part(Protocol):
-    """Whoever hooks into a training and changes with it."""
-
-    def state(self) -> Stored:
-        """What has to be kept."""
-
-    def restore(self, tensors: dict[str, Tensor], notes: dict[str, object]) -> None:
-        """Take what was kept."""
 
 
 def weights_of(networks: Mapping[str, nn.Module]) -> dict[str, Tensor]:
@@ -90,7 +76,7 @@ class Kept:
     about: dict[str, object]
     model: nn.Module
     optimizer: torch.optim.Optimizer
-    parts: Sequence[Part]
+    parts: Sequence[object]  # their `state() -> (tensors by name, notes for JSON)` goes into `restore(tensors, notes)`
     rows: list[dict[str, object]] = field(default_factory=list)  # of the epochs that were done before
     done: bool = False  # nothing is left to do
     before: float = 0.0  # seconds

@@ -1,10 +1,11 @@
-"""How a stage is trained: epochs, batches, optimizer, rates, precision."""
+"""How a stage is trained: epochs, batches, optimizer, rates, precision; and the rule that computes its gradients."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 _OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 _KNOWN = {"precision": ("float32", "bf16"), "optimizer": _OPTIMIZERS, "decay": ("constant", "cosine", "step")}
@@ -96,3 +97,41 @@ class Schedule:
 
 SMALL = Schedule(epochs=400, optimizer="adamw", lr=3e-3)
 """What an MLP on bundled data takes seconds for, on a CPU."""
+
+Loss = Callable[..., Tensor]
+Gradient = Callable[[nn.Module, Loss, object], Tensor]
+"""Network, `loss`, batch -> the batch's loss, one number for each member; gradients lie in the parameters' `grad`.
+`loss(batch)` is the objective on that batch or any other, `loss(batch, network)` with a form of that network."""
+
+
+def plain(model: nn.Module, loss: Loss, batch: object) -> Tensor:
+    """Backpropagation of the batch's loss."""
+    values = loss(batch)
+    model.zero_grad(set_to_none=True)
+    values.sum().backward()
+    return values.detach()
+
+
+@dataclass(frozen=True)
+class Clipped:
+    """Backpropagation, then each member's gradient g over all parameters becomes g * min(1, max_norm / (|g| + 1e-6)).
+
+    >>> layer = nn.Linear(2, 1, bias=False)
+    >>> toward = lambda batch: (layer.weight * batch).sum()
+    >>> _ = Clipped(1.0)(layer, toward, layer.weight.new_tensor([3.0, 4.0]))
+    >>> layer.weight.grad.norm().round(decimals=5).item()
+    1.0
+    """
+
+    max_norm: float
+
+    def __call__(self, model: nn.Module, loss: Loss, batch: object) -> Tensor:
+        """Compute the gradients of a batch; returns its loss."""
+        values = plain(model, loss, batch)
+        members = getattr(model, "members", None) or 1
+        gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+        square = sum(gradient.reshape(members, -1).pow(2).sum(dim=1) for gradient in gradients)
+        scale = (self.max_norm / (square.sqrt() + 1e-6)).clamp(max=1.0)
+        for gradient in gradients:
+            gradient.mul_(scale[0] if members == 1 else scale.view(-1, *[1] * (gradient.ndim - 1)))
+        return values

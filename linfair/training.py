@@ -1,7 +1,7 @@
 """One training loop for every stage.
 
 `fit` takes a network (or an ensemble), data, an *objective* (network, batch -> loss) and a `Schedule`; another way to
-compute gradients is a *rule* (`linfair.gradients`), other batches are a *plan* (`Batches`). What an epoch draws (order,
+compute gradients is a *rule* (`linfair.schedule`), other batches are a *plan* (`Batches`). What an epoch draws (order,
 shifts, what a network drops) depends on seed, stage and epoch alone, whatever else shares the machine or the ensemble.
 """
 
@@ -20,11 +20,12 @@ from tqdm import tqdm
 from linfair.data import GroupedData, move
 from linfair.device import full_precision, products
 from linfair.ensemble import Ensemble, Isolation
-from linfair.gradients import Gradient, plain
-from linfair.resume import STAGE, Kept, Part
-from linfair.schedule import SMALL, Schedule
+from linfair.resume import STAGE, Kept
+from linfair.schedule import SMALL, Gradient, Schedule, plain
 
 Data = GroupedData | Sequence[GroupedData]
+AT_ONCE = 1024
+"""Inputs that `predict` gives to a network at a time."""
 
 
 class TrainingDiverged(RuntimeError):
@@ -110,9 +111,7 @@ class Source:
         fields = x, self.y[member, index], self.a[member, index], index
         return Batch(*(value[0] if self.single else value for value in fields), augmented=shifts is not None)
 
-    def epoch(
-        self, keys: Sequence[str], batch_size: int | None, augment: bool, batches: Batches = shuffled
-    ) -> "list[tuple[Tensor, Tensor | None]]":
+    def epoch(self, keys: Sequence[str], batch_size: int | None, augment: bool, batches: Batches = shuffled) -> list:
         """Positions (and shifts) of one epoch's batches, drawn for each member from its own key."""
         orders, shifts, plans, reach = [], [], set(), self.sets[0].shift
         for member, key in enumerate(keys):
@@ -212,7 +211,7 @@ def fit(
     gradient: Gradient | None = None,
     batches: Batches | None = None,
     isolate: bool = False,
-    parts: Sequence[Part] | None = None,
+    parts: Sequence[object] | None = None,
     progress: bool = True,
 ) -> list[dict[str, object]]:
     """Train a network, or every member of an ensemble, in place.
@@ -228,12 +227,12 @@ def fit(
         after_epoch: Called with the epoch's number after it; training ends early when it returns True.
         after_step: Called after each step with the number of steps done.
         check: Called with the epoch's number before `after_epoch`; says which members diverged, beyond the loss.
-        gradient: Rule that computes the gradients of a batch, see `linfair.gradients`; None is backpropagation.
+        gradient: Rule that computes the gradients of a batch, see `linfair.schedule`; None is backpropagation.
         batches: Plan of an epoch's batches, see `Batches`; None is every image once, in random order.
         isolate: Put diverged members of an ensemble back to the end of their last good epoch and go on, instead of
             raising; rows then have each member's epoch of divergence, or None, in `diverged`, and its loss is nan.
         parts: What changes beside the network, hooks and objective included, so that a single network can go on where
-            it was stopped, see `linfair.resume`. None keeps nothing.
+            it was stopped: objects as `linfair.resume.Kept` takes them. None keeps nothing.
         progress: Show a progress bar.
 
     Returns:
@@ -326,13 +325,7 @@ def fit(
 
 @torch.no_grad()
 def predict(
-    model: nn.Module,
-    data: Data,
-    split: str,
-    *,
-    view: tuple[int, int] = (0, 0),
-    batch_size: int = 1024,
-    measured: bool = True,
+    model: nn.Module, data: Data, split: str, *, view: tuple[int, int] = (0, 0), measured: bool = True
 ) -> Tensor:
     """Logits of a whole split in evaluation mode, ((members,) n, classes), its inputs moved by `view`.
 
@@ -346,7 +339,7 @@ def predict(
     training, logits = model.training, []
     model.eval()
     with full_precision() if measured else nullcontext():
-        for index in torch.arange(source.n, device=source.y.device).split(batch_size):
+        for index in torch.arange(source.n, device=source.y.device).split(AT_ONCE):
             index = index.expand(len(source.sets), -1)
             moved = torch.tensor(view, device=index.device).view(2, 1, 1).expand(2, *index.shape)
             logits.append(model(source.take(index, moved if view != (0, 0) else None).x))

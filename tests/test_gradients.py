@@ -12,8 +12,8 @@ from torch.func import functional_call, grad, vmap
 
 from linfair.data import GroupedData, load_data
 from linfair.ensemble import Ensemble
-from linfair.gradients import Loss, plain
 from linfair.models import build
+from linfair.schedule import Loss, plain
 from linfair.training import Batch, Schedule, Source, fit
 
 SGD = Schedule(epochs=2, batch_size=100, lr=0.05, momentum=0.9)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from linfair import gates
+from linfair import gates, training
 from linfair.data import GroupedData, load_data, toy
 from linfair.ensemble import Ensemble
 from linfair.models import build
@@ -325,12 +325,16 @@ def test_distill_is_cross_entropy_plus_kd_at_temperature_4(digits: GroupedData) 
 
 
 @pytest.mark.parametrize("view", [(0, 0), (2, -1)])
-def test_predict_equals_a_plain_loop_over_images_and_restores_the_mode(view: tuple[int, int]) -> None:
+def test_predict_equals_a_plain_loop_over_images_and_restores_the_mode(
+    view: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     sets = [load_data("digits", seed=seed) for seed in (5, 6)]
     networks = [build("resnet18", one.input_shape, 10, width=2, seed=seed) for seed, one in enumerate(sets)]
     ensemble = Ensemble(networks).train()
     before = copy.deepcopy(ensemble.state_dict())
-    together = predict(ensemble, sets, "test", view=view, batch_size=77)
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "AT_ONCE", 77)
+        together = predict(ensemble, sets, "test", view=view)
     assert ensemble.training
     assert all(torch.equal(value, before[key]) for key, value in ensemble.state_dict().items())
     assert not together.requires_grad

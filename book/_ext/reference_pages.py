@@ -33,7 +33,7 @@ VERSIONS = ("torch", "numpy", "pandas", "scikit-learn", "matplotlib", "jupyter-b
 API = {
     "networks": ("gates", "functional", "masks", "ensemble", "models", "checkpoints"),
     "data": ("data",),
-    "training": ("training", "gradients", "schedule", "cost"),
+    "training": ("training", "schedule", "cost"),
     "metrics": ("metrics",),
     "theory": ("theory",),
     "linearizers": ("linearizers",),

@@ -36,7 +36,7 @@ def code_hash() -> str:
     """SHA-256 (12 hex digits) over the modules that decide a result: a change in them starts a fresh cache."""
     package = Path(__file__).parent.parent
     names = ["callsites", "device", "gates", "functional", "nonlinear", "masks", "ensemble", "models"]
-    names += ["gradients", "names", "resume", "schedule", "training"]
+    names += ["names", "resume", "schedule", "training"]
     measured = ("accuracy", "curvature", "distance", "gradients", "margin", "measure", "risk")
     names += [*(f"metrics/{name}" for name in measured), "engine/stages", "study/arms", "study/cell", "study/grids"]
     files = [path for name in ("data", "linearizers", "mitigation") for path in sorted((package / name).glob("*.py"))]

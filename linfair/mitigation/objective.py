@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from linfair.data import GroupedData
-from linfair.gradients import Clipped, Gradient
+from linfair.schedule import Clipped, Gradient
 from linfair.training import Batch, Batches, Data, Distill, Failure, Source, predict
 
 

@@ -12,11 +12,11 @@ from torch import nn
 from linfair import gates
 from linfair.data import GroupedData, Split, load_data
 from linfair.ensemble import Ensemble
-from linfair.gradients import Clipped
 from linfair.linearizers import SNL, LinearizedModel, finetune, snl
 from linfair.linearizers.registry import LINEARIZERS
 from linfair.mitigation import MITIGATIONS, BalancedSampling, ExcessDrop, GroupDRO, Lagrangian
 from linfair.models import NETWORKS, build
+from linfair.schedule import Clipped
 from linfair.training import Schedule, fit
 
 WIDTHS = {"mlp": 16, "resnet18": 2, "resnet34": 2, "wrn22_8": 1, "vgg19": 2}

@@ -9,11 +9,11 @@ from torch import nn
 
 from linfair.data import GroupedData, load_data
 from linfair.ensemble import Ensemble
-from linfair.gradients import Clipped
 from linfair.linearizers import SNL, LinearizedModel, finetune, snl
 from linfair.linearizers.registry import LINEARIZERS
 from linfair.mitigation import ExcessDrop, GroupDRO, Lagrangian
 from linfair.models import build
+from linfair.schedule import Clipped
 from linfair.training import Schedule, TrainingDiverged, fit, supervised
 
 SEED = 3

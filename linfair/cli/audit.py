@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from linfair import audit as audits
-from linfair.audit import AuditError, Plan, Subject
+from linfair.audit import AuditError, Plan
 from linfair.audit.findings import besides
 from linfair.audit.repair import arm_list
 from linfair.cli import options
@@ -56,23 +56,6 @@ class Network(Choices):
     teacher: Annotated[str | None, says("teacher.safetensors of linfair linearize.", group=OURS)] = None
     network: Annotated[Literal[*NETWORKS] | None, says("Checked against the teacher's.", group=OURS)] = None
 
-    def read(self, device: str) -> Subject:
-        """Read whichever of the two was asked for."""
-        choices = self.given() | ({} if self.size is None else {"size": self.size})
-        own = {name: getattr(self, name) for name in ("model", "weights", "seed", "mean", "std")} | choices
-        given = [f"--{name.replace('_', '-')}" for name, value in own.items() if value is not None]
-        if self.teacher:
-            if given:
-                raise AuditError(f"--teacher knows its network, data and split: leave out {', '.join(given)}")
-            return audits.read_own(self.teacher, network=self.network, data=self.data, device=device)
-        missing = ", ".join(f"--{name}" for name in ("model", "weights", "data") if getattr(self, name) is None)
-        if missing or self.network:
-            why = f"missing: {missing}" if missing else "--network goes with --teacher"
-            yours = "name your own network with --model FILE:FUNCTION --weights FILE.safetensors --data NAME"
-            raise AuditError(f"{yours}, or one of linfair's with --teacher FILE ({why})")
-        scale = {"mean": self.mean, "std": self.std, "seed": self.seed or 0}
-        return audits.read_user(self.model, self.weights, self.data, device=device, **scale, **choices)
-
 
 def audit(
     *,
@@ -85,7 +68,22 @@ def audit(
     """Write one report on your own model: who pays, why, repair, cost."""
     options.folder_at(out)
     arm_list(asked.arms)
-    subject = network.read(device)
+    choices = network.given() | ({} if network.size is None else {"size": network.size})
+    scale = {"mean": network.mean, "std": network.std, "seed": network.seed}
+    own = {"model": network.model, "weights": network.weights, **scale, **choices}
+    given = [f"--{name.replace('_', '-')}" for name, value in own.items() if value is not None]
+    missing = ", ".join(f"--{name}" for name in ("model", "weights", "data") if getattr(network, name) is None)
+    if network.teacher and given:
+        raise AuditError(f"--teacher knows its network, data and split: leave out {', '.join(given)}")
+    if not network.teacher and (missing or network.network):
+        why = f"missing: {missing}" if missing else "--network goes with --teacher"
+        yours = "name your own network with --model FILE:FUNCTION --weights FILE.safetensors --data NAME"
+        raise AuditError(f"{yours}, or one of linfair's with --teacher FILE ({why})")
+    if network.teacher:
+        subject = audits.read_own(network.teacher, network=network.network, data=network.data, device=device)
+    else:
+        own |= {"seed": network.seed or 0, "device": device}
+        subject = audits.read_user(data=network.data, **own)
     tell(*(f"data: {line}" for line in notes(subject.data.provenance).values()))
     tell(*(f"warning: {text}" for text in subject.warnings))
     found = audits.audit(subject, Plan(**vars(asked)), announce=tell)

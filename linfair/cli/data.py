@@ -22,6 +22,10 @@ app = App(name="data", help="Find, describe, fetch and pack data sets.")
 SOURCES = ("cifar10", "svhn", "utkface")
 """Data sets whose files are looked for; the others are made, bundled or the user's folder."""
 Root = Annotated[str | None, says("Look here only; by default in LINFAIR_DATA, then in data in the cache folder.")]
+Target = Annotated[str | None, says("Put it here; by default in LINFAIR_DATA, else in the cache folder.")]
+Fetched = Annotated[str, says(f"{', '.join(SOURCES)}.")]
+Packed = Annotated[str, says(f"{', '.join(SOURCES)} or folder:PATH.")]
+Pack = Annotated[Path, says("The pack to write, FILE.npz.")]
 Strict = Annotated[bool, says("A file that cannot be used is an error, not a skip.")]
 
 
@@ -50,7 +54,15 @@ def state(name: str, root: str | Path | None = None) -> dict[str, object]:
         return known
     try:
         known["checksum"] = sources.checksum_state(place)
-        fields = _fields(name, place, root)
+        if place.kind == "files":  # UTKFace's, read without opening an image; `describe` lists names that say nothing
+            rows = []
+            for file in files_of(place.path):
+                with contextlib.suppress(ValueError):
+                    rows.append(fields_of(file.name))
+            fields = {field: np.array([row[field] for row in rows], dtype=np.int64) for field in LIMITS}
+        else:
+            packed = place.kind == "pack"
+            fields = packs.read_fields(place.path, name) if packed else sources.read(name, root).fields
     except DataError as error:
         return known | {"problem": str(error)}
     ways = {"class": (fields.get("label"), CIFAR10_NAMES if name == "cifar10" else DIGITS)}
@@ -60,19 +72,6 @@ def state(name: str, root: str | Path | None = None) -> dict[str, object]:
         counts = np.bincount(values[values >= 0], minlength=len(names)).tolist()
         groups[title] = dict(zip(names, counts, strict=True))
     return known | {"images": len(values)}
-
-
-def _fields(name: str, place: sources.Found, root: str | Path | None) -> dict[str, np.ndarray]:
-    """The labels of a source; of a pack and of UTKFace's files without opening an image."""
-    if place.kind == "pack":
-        return packs.read_fields(place.path, name)
-    if name != "utkface":
-        return sources.read(name, root).fields
-    rows = []
-    for file in files_of(place.path):
-        with contextlib.suppress(ValueError):  # a name that says nothing; `describe` lists it
-            rows.append(fields_of(file.name))
-    return {field: np.array([row[field] for row in rows], dtype=np.int64) for field in LIMITS}
 
 
 def _status_text(name: str, one: dict) -> str:
@@ -133,12 +132,7 @@ def describe(
 
 
 @app.command
-def fetch(
-    name: Annotated[str, says(f"{', '.join(SOURCES)}.")],
-    /,
-    *,
-    root: Annotated[str | None, says("Put it here; by default in LINFAIR_DATA, else in the cache folder.")] = None,
-) -> None:
+def fetch(name: Fetched, /, *, root: Target = None) -> None:
     """Download a data set into the first folder that is looked in, or say how to get it."""
     source, _ = _source(name, None)
     if source == "folder":
@@ -148,14 +142,7 @@ def fetch(
 
 
 @app.command
-def pack(
-    name: Annotated[str, says(f"{', '.join(SOURCES)} or folder:PATH.")],
-    /,
-    *,
-    out: Annotated[Path, says("The pack to write, FILE.npz.")],
-    root: Root = None,
-    strict: Strict = False,
-) -> None:
+def pack(name: Packed, /, *, out: Pack, root: Root = None, strict: Strict = False) -> None:
     """Write a source as one file with a checksum beside it."""
     source, place = _source(name, root)
     every = {"columns": None} if source == "folder" else {}

@@ -1,15 +1,46 @@
-"""`linfair networks`, `linfair linearizers` and `linfair mitigations`: what there is."""
+"""`linfair networks`, `linearizers` and `mitigations`; `linearize`, `diagnose` and `mitigate`, which share files."""
 
+import json
 import re
+import sys
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Annotated, Literal
 
-from linfair import gates
+import torch
+from cyclopts import Parameter
+
+from linfair import audit, gates
+from linfair.audit.repair import DEFAULT_ARMS, arm_list
+from linfair.checkpoints import load_network, save_network
+from linfair.cli import options
+from linfair.cli.options import Arms, Budgets, Choices, Device, Method, Training, says, tell
+from linfair.data import check_name, load_data
+from linfair.data.describe import notes
 from linfair.linearizers import LINEARIZERS
-from linfair.linearizers.configurations import stage_units
+from linfair.linearizers.record import kept_share
 from linfair.linearizers.registry import Linearizer
+from linfair.linearizers.stages import stage_units
+from linfair.mitigation.choose import FEW, NOISE
 from linfair.mitigation.registry import MITIGATIONS, Mitigation
-from linfair.models import NETWORKS, build
+from linfair.models import INITS, NETWORKS, build
+from linfair.paths import whole
+from linfair.study import grid
+from linfair.study.recipes import recipe
+from linfair.training import threads
+
+TO = "Where to write; by default"
+ESTIMATOR = "Of gradient norms and eigenvalues: exact, or per batch as in the paper's released code."
+LOSS = "Points of overall validation accuracy that an arm may lose against plain fine-tuning."
+SIGNIFICANCE = (
+    "Keep plain fine-tuning unless the p-value of a repair's gain on validation is at most this; 1 takes the best "
+    "repair, noise or not."
+)
+JUDGED = (
+    "Groups with fewer validation images than this are judged together; 1 judges each alone. --min-images is its old "
+    "name; in other commands that leaves groups out."
+)
 
 
 def networks() -> None:
@@ -45,3 +76,140 @@ def _show(registry: Mapping[str, Linearizer | Mitigation]) -> None:
             if is_dataclass(value):
                 print("        " + ", ".join(f"{f.name}={getattr(value, f.name)!r}" for f in fields(value)))
         print()
+
+
+@Parameter(name="*")
+@dataclass(kw_only=True)
+class Files:
+    """A teacher, its mask and their data, as `linfair linearize` wrote them."""
+
+    teacher: Annotated[str, says("The original network: teacher.safetensors.")]
+    mask: Annotated[str, says("Which ReLUs stay: METHOD-BUDGET.mask.safetensors.")]
+    weights: Annotated[str | None, says("Fine-tuned weights to start from; by default the teacher's own.")] = None
+    data: Annotated[str | None, says("Checked against the teacher's; by default the teacher's.")] = None
+    label: Annotated[str | None, says("What was predicted; checked like the data.")] = None
+    group: Annotated[str | None, says("What is compared; checked like the data.")] = None
+    device: Device = "cpu"
+
+
+def linearize(
+    *,
+    network: Annotated[Literal[*NETWORKS] | None, says("By default mlp.")] = None,
+    width: Annotated[int | None, says("Width of the first stage; by default the profile's.")] = None,
+    init: Annotated[Literal[*INITS] | None, says("How weights start; by default torch's own way.")] = None,
+    data: Annotated[str | None, says(f"{options.DATA}; by default digits.")] = None,
+    choices: Choices = Choices(),
+    method: Method = "snl",
+    budgets: Budgets = (0.5, 0.2, 0.1),
+    seed: Annotated[int | None, says("Decides split, weights and training; by default 0.")] = None,
+    profile: Training = "small",
+    device: Device = "cpu",
+    teacher: Annotated[str | None, says("A network written by linfair, instead of training one.")] = None,
+    out: Annotated[str | None, says(f"{TO} linearized/DATA-NETWORK-METHOD-SEED.")] = None,
+    control: Annotated[bool, Parameter(help="Train the 100 % control arm too.")] = True,
+) -> None:
+    """Linearize a network and measure every group."""
+    given = choices.given()
+    if teacher:
+        asked = {"network": network, "data": data, "width": width, "seed": seed}
+        network, data, width, seed, given = _of_teacher(teacher, asked, given)
+    network, data, seed = network or "mlp", data or "digits", seed or 0
+    check_name(data)
+    how = {"profile": profile, "device": device, "width": width, "teacher": teacher, "init": init}
+    (cell,) = grid(data, network, method=method, budgets=budgets, seeds=[seed], data_options=given, **how)
+    if data.startswith("folder"):
+        tell(*(f"data: {line}" for line in notes(load_data(data, seed=seed, **given).provenance).values()))
+    if profile != "paper":
+        tell(f"Options of {method} in profile {profile} (not the paper's): {recipe(network, profile).method(method)}")
+    kind, colon, place = data.partition(":")
+    named = f"{kind}-{Path(place).resolve().name}" if colon else kind
+    folder = Path(out or f"linearized/{named}-{network}-{method}-{seed}")
+    table = audit.linearize_to(folder, cell, with_control=control, announce=tell)
+    for split in [name for name in ("test", "test_balanced") if name in set(table["split"])]:
+        print(audit.group_table(table, split=split) + "\n")
+    original, header = load_network(folder / "teacher.safetensors")
+    others = "; ".join(map(str, gates.nonlinearities(original, header.input_shape)))
+    if others:
+        print(f"Nonlinearities that stay, for one input: {others}")
+    print(f"Masks, weights and the table are in {folder}")
+
+
+def _of_teacher(teacher: str, asked: dict[str, object], given: dict[str, object]) -> tuple:
+    """Network, data, width, seed and data options that a teacher was trained with, unless something else was asked."""
+    header = load_network(teacher)[1]
+    trained = dict(header.data_options)
+    known = {name: (getattr(header, name), f"has {name} {getattr(header, name)}") for name in asked}
+    known |= {name: (trained.get(name), f"was trained with {trained or 'no options of the data'}") for name in given}
+    for name, value in (asked | given).items():
+        found, how = known[name]
+        if value not in (None, found):
+            option = f"--{name.replace('_', '-')}"
+            raise ValueError(f"{option} {value}, but {teacher} {how}; leave {option} out")
+    return header.network, header.data, header.width or None, header.seed, trained
+
+
+def diagnose(
+    *,
+    files: Files,
+    split: Annotated[str, says("Which images: train, val, test or another split of the data.")] = "test",
+    estimator: Annotated[Literal["exact", "per_batch"], says(ESTIMATOR)] = "exact",
+    batch_size: Annotated[int, says("Defines per_batch; exact does not depend on it.")] = 128,
+    curvature: Annotated[bool, Parameter(help="Compute the Hessian eigenvalues.")] = True,
+    as_json: options.Json = False,
+    out: Annotated[str | None, says("Write the table to this Parquet file too.")] = None,
+) -> None:
+    """Show why groups lose: every diagnostic."""
+    if out is not None and not out.endswith(".parquet"):
+        raise ValueError(f"--out {out}: the table is written as Parquet, give a name that ends in .parquet")
+    if batch_size < 1:
+        raise ValueError(f"--batch-size must be at least 1, got {batch_size}")
+    pair = audit.read_pair(**vars(files))
+    how = {"seed": pair.header.seed, "estimator": estimator, "curvature": curvature, "batch_size": batch_size}
+    with threads(1 if pair.header.network == "mlp" else torch.get_num_threads()):
+        found = audit.diagnose(pair.linearized, pair.original, pair.data, split, **how)
+    kept, total = (int(found.table["kept"].agg(which)) for which in ("min", "max"))
+    whose = f"the weights of {pair.weights}" if pair.weights else "the teacher's own weights, not fine-tuned"
+    head = f"{_about(pair, kept, total, kept / total)}, {whose}"
+    if pair.beside:
+        head += f"\nFine-tuned weights lie beside the mask; to diagnose those: --weights {pair.beside}"
+    print(head, file=sys.stderr if as_json else sys.stdout)
+    if out:
+        with whole(out) as part:
+            found.table.to_parquet(part, index=False)
+        tell(f"wrote {out}")
+    known = {"teacher": files.teacher, "mask": files.mask, "weights": files.weights, "kept": kept, "total": total}
+    print(json.dumps(known | found.as_json(), indent=2) if as_json else audit.diagnosis_text(found))
+
+
+def _about(pair: audit.Pair, kept: int, total: int, budget: float) -> str:
+    header = pair.header
+    return f"{header.network} on {header.data}, seed {header.seed}: {kept_share(kept, total, budget)}"
+
+
+def mitigate(
+    *,
+    files: Files,
+    max_accuracy_loss: Annotated[float, says(LOSS)] = 1.0,
+    arms: Arms = DEFAULT_ARMS,
+    mu: Annotated[tuple[float, ...], options.commas(options.numbers, "Try the lagrangian arms at these steps.")] = (),
+    significance: Annotated[float, says(SIGNIFICANCE)] = NOISE,
+    min_images: Annotated[int, says(JUDGED, name=["--judge-from", "--min-images"])] = FEW,
+    profile: Training = "small",
+    out: Annotated[str | None, says(f"{TO} beside the mask, MASK-mitigated.")] = None,
+) -> None:
+    """Repair a linearized network."""
+    arm_list(arms, mu)
+    stem = Path(files.mask).name.removesuffix(".safetensors").removesuffix(".mask")
+    folder = options.folder_at(out or Path(files.mask).parent / f"{stem}-mitigated")
+    pair = audit.read_pair(**vars(files))
+    if not files.weights and pair.beside:
+        print(f"Starting from the teacher's own weights; from those beside the mask: --weights {pair.beside}")
+    limits = {"max_accuracy_loss": max_accuracy_loss, "significance": significance, "min_images": min_images}
+    found = audit.mitigate(pair, arms=arms, mu=mu, profile=profile, announce=tell, **limits)
+    row = found.table.iloc[0]
+    about = _about(pair, row["kept"], gates.total_units(found.model), row["budget"])
+    print(f"{about}; fine-tuned in profile {profile}\n{audit.mitigated_text(found)}")
+    weights = save_network(folder / "chosen.weights.safetensors", found.model, replace(pair.header, gated=True))
+    with whole(folder / "report.parquet") as part:
+        found.table.to_parquet(part, index=False)
+    print(f"\nwrote {weights} ({found.choice.chosen}) and {folder / 'report.parquet'}")

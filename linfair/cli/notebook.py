@@ -9,6 +9,9 @@ from cyclopts import App
 from linfair.cli.options import Json, says, several, tell
 
 Folder = Annotated[str | None, says("Folder of the notebooks; by default the repository's.")]
+Values = Annotated[tuple[str, ...], several("NAME=VALUE, lists as 0.5,0.2", name="-p")]
+Size = Annotated[str | None, says("Short for -p profile=...")]
+To = Annotated[str | None, says("Where to write; by default _build/notebooks here.")]
 Name = Annotated[str, says("The notebook, for example 01_toy_boundary.")]
 app = App(name="notebook", help="Rerun the book's notebooks.")
 
@@ -43,13 +46,7 @@ def show(*, as_json: Json = False, notebooks: Folder = None) -> None:
 
 @app.command
 def run(
-    name: Name,
-    /,
-    *,
-    parameters: Annotated[tuple[str, ...], several("NAME=VALUE, lists as 0.5,0.2", name="-p")] = (),
-    profile: Annotated[str | None, says("Short for -p profile=...")] = None,
-    out: Annotated[str | None, says("Where to write; by default _build/notebooks here.")] = None,
-    notebooks: Folder = None,
+    name: Name, /, *, parameters: Values = (), profile: Size = None, out: To = None, notebooks: Folder = None
 ) -> None:
     """Run a notebook with other parameters."""
     books = _notebooks()

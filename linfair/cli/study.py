@@ -26,6 +26,7 @@ BOOK = Path(__file__).parents[2] / "book/results"
 FigureName = Annotated[str, says("For example fig06; for run and show, all is every figure, in the queue's order.")]
 Seeds = Annotated[int | None, says("Seeds 0 to N-1; by default the profile's.")]
 Results = Annotated[tuple[str, ...], several("A results folder")]
+File = Annotated[Path | None, says("Write the rows there, .parquet or .csv, instead of showing their means.")]
 Into = Annotated[str, says("Folder that gets a file for each data set, network and profile.")]
 
 
@@ -181,13 +182,7 @@ def merge(*, out: Results, into: Into) -> None:
 
 @app.command
 def table(
-    figure: FigureName,
-    /,
-    *,
-    profile: Profile = "smoke",
-    seeds: Seeds = None,
-    out: Results,
-    to: Annotated[Path | None, says("Write the rows there, .parquet or .csv, instead of showing their means.")] = None,
+    figure: FigureName, /, *, profile: Profile = "smoke", seeds: Seeds = None, out: Results, to: File = None
 ) -> None:
     """Show a figure's numbers, or write its rows to a file."""
     one = _one(figure)

@@ -10,18 +10,11 @@ import torch
 from linfair.data.core import GroupedData, Split, provenance_of
 from linfair.names import unknown
 
-
-def sine_boundary(x: np.ndarray, *, amplitude: float, frequency: float) -> np.ndarray:
-    """The toy's default boundary, amplitude * sin(frequency * pi * x)."""
-    return amplitude * np.sin(frequency * np.pi * x)
-
-
-def parabola_boundary(x: np.ndarray, *, amplitude: float, frequency: float) -> np.ndarray:
-    """A boundary that is strictly convex, as Prop. 4.3 asks, amplitude * (2 * (frequency * x / 2.5)^2 - 1)."""
-    return amplitude * (2 * (frequency * x / 2.5) ** 2 - 1)
-
-
-BOUNDARIES = {"sine": sine_boundary, "parabola": parabola_boundary}
+BOUNDARIES = {
+    "sine": lambda x, *, amplitude, frequency: amplitude * np.sin(frequency * np.pi * x),
+    "parabola": lambda x, *, amplitude, frequency: amplitude * (2 * (frequency * x / 2.5) ** 2 - 1),
+}
+"""The toy's curves; the parabola is strictly convex, as Prop. 4.3 of the paper asks, the sine is not."""
 
 
 def toy(
@@ -36,8 +29,7 @@ def toy(
 ) -> GroupedData:
     """The 2D example of the paper's Fig. 2: uniform points of [-1, 1]^2, the minority above a curve.
 
-    Group and label coincide. `test` has the training's shares, `test_balanced` has `test_per_group` points of each
-    group.
+    Group and label coincide; `test` has the training's shares.
 
     Args:
         seed: Decides the points.

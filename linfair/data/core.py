@@ -48,12 +48,6 @@ class Collection:
     notes: dict[str, object] = field(default_factory=dict)  # what else was met; `linfair.data.describe` says it
 
     def __post_init__(self) -> None:
-        given = f"got {self.images.dtype} of shape {self.images.shape}"
-        right = self.images.ndim == 4 and self.images.dtype == np.uint8 and len(self.images)
-        ensure(right, f"{self.origin}: images must be uint8 of shape (n > 0, channels, height, width), {given}")
-        for name, values in (self.fields | {"same": self.same, "official": self.official}).items():
-            fits = values is None or values.shape == (len(self),)
-            ensure(fits, f"{self.origin}: {len(self)} images, but {name} has shape {np.shape(values)}")
         for values in (self.images, *self.fields.values()):
             values.flags.writeable = False
 

@@ -33,22 +33,13 @@ SPLITS = {
     "val": ("val", "valid", "validation", "dev", "development"),
 }
 """The splits, in the order of their numbers in `Collection.official`, and how users call them, in lower case."""
-_BOMS = {  # UTF-32 before UTF-16, whose mark it starts with
-    codecs.BOM_UTF8: "utf-8-sig",
-    codecs.BOM_UTF32_LE: "utf-32",
-    codecs.BOM_UTF32_BE: "utf-32",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-}
+Columns = Sequence[str] | None
+_MARKS = {"utf-8-sig": (codecs.BOM_UTF8,), "utf-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)}
+_MARKS |= {"utf-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)}  # after UTF-32, whose mark starts with it
 
 
 def read_folder(
-    folder: str | Path,
-    *,
-    columns: Sequence[str] | None = ("label",),
-    size: int = 32,
-    strict: bool = False,
-    conflicts: str = "leave-out",
+    folder: Path, *, columns: Columns = ("label",), size: int = 32, strict: bool = False, conflicts: str = "leave-out"
 ) -> Collection:
     """Read a folder of images with a `labels.csv`, or with a folder for each label.
 
@@ -59,7 +50,6 @@ def read_folder(
     of its path, counts once; with conflicting values `conflicts` decides. Each column is a field of the collection,
     whose values are numbered in their order and named in `names`.
     """
-    folder = Path(folder)
     ensure(1 <= size <= 1024, f"images can be brought to 1..1024 pixels, got size={size}")
     ensure(conflicts in CONFLICTS, f"conflicts must be one of {', '.join(CONFLICTS)}, got {conflicts!r}")
     by_folder = not (folder / TABLE).exists() and has_folders(folder)
@@ -72,11 +62,11 @@ def read_folder(
     asked = columns + ["split"] * ("split" in there and "split" not in columns)
     rows, skipped = _usable(source, table[["file", *asked]])
     rows, paths, duplicates = _once(rows, _spellings(folder, rows["file"]), asked, conflicts, skipped)
-    files = list(zip(rows["file"], paths, strict=True))
-    read = pictures([(file, folder / path) for file, path in files], size, what=f"reading {folder.name}")
-    skipped += read.skipped
-    rows, images, official = rows.iloc[read.kept], read.images, None
-    same = pd.factorize(pd.Series(read.digests, dtype=object))[0]
+    files = [(file, folder / path) for file, path in zip(rows["file"], paths, strict=True)]
+    found_as = [[file, path] for file, path in zip(rows["file"], paths, strict=True) if _plain(file) != path]
+    images, digests, kept, unread, rotated = pictures(files, size, what=f"reading {folder.name}")
+    skipped += unread
+    rows, official, same = rows.iloc[kept], None, pd.factorize(pd.Series(digests, dtype=object))[0]
     if "split" in table and len(rows):
         official = _official(source, rows["split"])
         train, test, val = (official == number for number in range(3))
@@ -93,8 +83,8 @@ def read_folder(
     sets = len(np.unique(same))
     notes = {
         "duplicates": duplicates,
-        "found_as": [[file, path] for file, path in files if _plain(file) != path],
-        "rotated": read.rotated,
+        "found_as": found_as,
+        "rotated": rotated,
         "copies": len(same) - sets,
         "copies_differ": len(np.unique(np.stack([same, *fields.values()]), axis=1).T) - sets,
         "lookalikes": [text for column in columns for text in lookalikes(column, ordered[column])],
@@ -203,7 +193,7 @@ def _from_csv(path: Path) -> pd.DataFrame:
     """The cells as text, by line number: pandas fills short lines, and does not say where a line starts."""
     try:
         raw = path.read_bytes()
-        text = raw.decode(next((name for mark, name in _BOMS.items() if raw.startswith(mark)), "utf-8"))
+        text = raw.decode(next((name for name, marks in _MARKS.items() if raw.startswith(marks)), "utf-8"))
         ensure("\0" not in text, f"{path} holds zero bytes, as UTF-16 without a mark does; save it as CSV in UTF-8")
         first = re.match(r'"?sep=([,;|\t])"?\s*?(\r\n|\r|\n)', text)
         text = text[first.end() :] if first else text

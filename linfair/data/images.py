@@ -3,7 +3,6 @@
 import hashlib
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,17 +15,6 @@ MANY = 5_000
 """With more images than this, reading shows a progress bar."""
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """What a list of files gave: the images, for each its digest and its position in the list, and what was skipped."""
-
-    images: np.ndarray
-    digests: tuple[bytes, ...]
-    kept: np.ndarray
-    skipped: tuple[Skipped, ...]
-    rotated: int
 
 
 def files_of(folder: str | Path, *, hidden: bool = False) -> list[Path]:
@@ -70,8 +58,8 @@ def _upright(file: Image.Image) -> tuple[bool, Image.Image]:
     return turned, ImageOps.exif_transpose(file)
 
 
-def pictures(files: Sequence[tuple[str, Path]], size: int, *, what: str) -> Pictures:
-    """Read many image files, given as pairs of name and path; `what` is shown in the progress bar."""
+def pictures(files: Sequence[tuple[str, Path]], size: int, *, what: str) -> tuple:
+    """Read files (name and path): images, their digests and positions, what was skipped, how many were turned."""
     read, kept, skipped = [], [], []
     bar = tqdm(files, desc=what, unit="image", disable=len(files) <= MANY, leave=False)
     for number, (name, path) in enumerate(bar):
@@ -82,7 +70,7 @@ def pictures(files: Sequence[tuple[str, Path]], size: int, *, what: str) -> Pict
             skipped.append(Skipped(name, str(error), "unreadable"))
     images, digests, turned = zip(*read, strict=True) if read else ((), (), ())
     stacked = np.stack(images) if images else np.empty((0, 3, size, size), np.uint8)
-    return Pictures(stacked, digests, np.array(kept, dtype=np.int64), tuple(skipped), sum(turned))
+    return stacked, digests, np.array(kept, dtype=np.int64), skipped, sum(turned)
 
 
 def content_digest(images: np.ndarray, fields: dict[str, np.ndarray]) -> str:

@@ -229,10 +229,10 @@ def read_utkface(folder: str | Path, *, strict: bool = False) -> Collection:
             wanted.append((name, path))
         except ValueError as error:
             skipped.append(Skipped(name, str(error)))
-    read = pictures(wanted, 32, what="reading UTKFace")
-    skipped += read.skipped
+    images, digests, read, unread, rotated = pictures(wanted, 32, what="reading UTKFace")
+    skipped += unread
     rows: dict[tuple[str, bytes], int] = {}
-    for row, (number, digest) in enumerate(zip(read.kept, read.digests, strict=True)):
+    for row, (number, digest) in enumerate(zip(read, digests, strict=True)):
         name, path = wanted[number]
         if rows.setdefault((path.name, digest), row) != row:
             skipped.append(Skipped(name, "the same file is in another subfolder"))
@@ -242,8 +242,8 @@ def read_utkface(folder: str | Path, *, strict: bool = False) -> Collection:
             skipped.append(Skipped(name, f"no {' and '.join(lacking)} in the name; used for age only"))
     check_skips(f"UTKFace in {folder}", [(one.name, one.why) for one in skipped], len(rows), strict=strict)
     kept = list(rows.values())
-    images = read.images if len(kept) == len(read.images) else read.images[kept]
-    fields = {field: np.array([values[read.kept[row]][field] for row in kept], dtype=np.int64) for field in LIMITS}
+    images = images if len(kept) == len(images) else images[kept]
+    fields = {field: np.array([values[number][field] for number in read[kept]], dtype=np.int64) for field in LIMITS}
     return Collection(
         "utkface",
         images,
@@ -253,7 +253,7 @@ def read_utkface(folder: str | Path, *, strict: bool = False) -> Collection:
         origin=f"original files, {len(images):,} images",
         sha256=content_digest(images, fields),
         skipped=tuple(skipped),
-        notes={"rotated": read.rotated} if read.rotated else {},
+        notes={"rotated": rotated} if rotated else {},
     )
 
 

@@ -83,11 +83,11 @@ def write_pack(collection: Collection, path: str | Path) -> Path:
     ensure(path.suffix == ".npz", f"a pack's name ends in .npz, got {path.name}")
     arrays = _arrays(collection)
     try:
-        with whole(_sidecar(path)) as checksum, whole(path) as part:
+        with whole(sidecar := path.with_name(path.name + ".sha256")) as checksum, whole(path) as part:
             with part.open("wb") as file:
                 np.savez(file, allow_pickle=False, **arrays)
             checksum.write_text(f"{digest(part)}  {path.name}\n", encoding="ascii")
-            _sidecar(path).unlink(missing_ok=True)  # never a new pack beside an old checksum
+            sidecar.unlink(missing_ok=True)  # never a new pack beside an old checksum
     except OSError as error:
         raise DataError(f"{path} cannot be written ({error.strerror or error}); name another place") from error
     return path
@@ -222,7 +222,7 @@ def _cut(path: Path, size: int | None) -> str | None:
 def _expected(path: Path) -> tuple[str | None, int | None]:
     """The SHA-256 and bytes that a pack should have, where they are known."""
     ensure(path.is_file(), f"there is no file {path}")
-    sidecar = _sidecar(path)
+    sidecar = path.with_name(path.name + ".sha256")
     if not sidecar.exists():
         return KNOWN.get(path.name, (None, None))
     known = sidecar.read_text(encoding="ascii", errors="replace").split(" ")[0].strip().lower()
@@ -244,10 +244,6 @@ def _compared(expected: str | None, found: str) -> str:
     if expected in (None, found):
         return "checksum ok" if expected else "no checksum known"
     return f"checksum differs: expected SHA-256 {expected[:12]}..., found {found[:12]}..."
-
-
-def _sidecar(path: Path) -> Path:
-    return path.with_name(path.name + ".sha256")
 
 
 def _small(origin: str, key: str, values: np.ndarray) -> np.ndarray:

@@ -19,9 +19,9 @@ from linfair.cli.options import Arms, Budgets, Choices, Device, Method, Training
 from linfair.data import check_name, load_data
 from linfair.data.describe import notes
 from linfair.linearizers import LINEARIZERS
+from linfair.linearizers.configurations import stage_units
 from linfair.linearizers.record import kept_share
 from linfair.linearizers.registry import Linearizer
-from linfair.linearizers.stages import stage_units
 from linfair.mitigation.choose import FEW, NOISE
 from linfair.mitigation.registry import MITIGATIONS, Mitigation
 from linfair.models import INITS, NETWORKS, build

@@ -183,18 +183,15 @@ def _wrapped(method: Callable[..., object], around: Callable[..., object]) -> Ca
 @functools.cache
 def _subclass(base: type, around: Callable[..., object]) -> type:
     """A subclass whose forward is `around(module, base.forward, ...)`."""
-
-    def reduce(self: nn.Module, _protocol: object) -> tuple[object, ...]:
-        return _empty, type(self)._made_of, self.__dict__
-
     own = {"__module__": base.__module__, "__qualname__": base.__qualname__, "__doc__": base.__doc__}
     if around is _redirected:  # a method may be called without the forward, and must not pass by the gates
         theirs = [vars(one) for one in reversed(base.__mro__) if not one.__module__.startswith("torch.nn.")]
         for name, method in {name: value for one in theirs for name, value in one.items()}.items():
             if inspect.isfunction(method) and not name.startswith("__") and name not in vars(nn.Module):
                 own[name] = _wrapped(method, around)
-    own |= {"forward": _wrapped(base.forward, around), "__reduce_ex__": reduce}
-    return type(base)(base.__name__, (base,), own | {"_made_of": (*getattr(base, "_made_of", (base,)), around)})
+    own |= {"forward": _wrapped(base.forward, around), "_made_of": (*getattr(base, "_made_of", (base,)), around)}
+    own["__reduce_ex__"] = lambda self, _protocol: (_empty, type(self)._made_of, self.__dict__)
+    return type(base)(base.__name__, (base,), own)
 
 
 def _empty(base: type, *arounds: Callable[..., object]) -> nn.Module:

@@ -6,7 +6,6 @@ operators on weights alone count nothing, and patches folded into the batch axis
 """
 
 from collections import Counter
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +38,10 @@ class Watched(TorchDispatchMode):
         self.units: Counter[tuple[nn.Module, str]] = Counter()  # of the others, by module and kind
         self.comparisons: Counter[tuple[nn.Module, str]] = Counter()
         self.output: object = None
+        # `survey` adds: the shape of an input of each call without the batch, None for a call on weights alone, whose
+        # result is the same for every input, so that the server computes it by itself; and the other nonlinearities
+        self.sites: dict[nn.Module, list[tuple[int, ...] | None]] = {}
+        self.others: tuple[Nonlinearity, ...] = ()
         self._positive: dict[int, tuple[Tensor, int]] = {}  # a mask x > 0 and where x lies
         self.squashes: dict[int, tuple[Tensor, str]] = {}  # by where the result lies: it, kind and module
 
@@ -120,20 +123,8 @@ def watch(
     return seen
 
 
-class Survey(NamedTuple):
-    """What a network computes on each input.
-
-    `sites` has the shape, without the batch, of the input of every call of each `nn.ReLU` module; None for a call on
-    weights alone, whose result is the same for every input: the server computes it by itself.
-    """
-
-    seen: Watched  # the pass on 3 inputs
-    sites: dict[nn.Module, list[tuple[int, ...] | None]]
-    others: tuple[Nonlinearity, ...]
-
-
-def survey(network: nn.Module, input_shape: tuple[int, ...], *, skip: Types = ()) -> Survey:
-    """Watch a network on 2 and on 3 inputs; it is left as it is.
+def survey(network: nn.Module, input_shape: tuple[int, ...], *, skip: Types = ()) -> Watched:
+    """Watch a network on 2 and on 3 inputs, to see what belongs to each; it is left as it is.
 
     Raises:
         GateError: If it does not take both batches, or a ReLU's input does not have the batch as its first axis; the
@@ -155,7 +146,6 @@ def survey(network: nn.Module, input_shape: tuple[int, ...], *, skip: Types = ()
                 f"({type(error).__name__}: {error}); it must take any number of inputs, the batch as the first axis"
             ) from error
     two, three = passes
-    sites = {}
     for relu in {**two.calls, **three.calls}:
         one, other = (seen.calls.get(relu, []) for seen in passes)
         if len(one) != len(other):
@@ -163,15 +153,14 @@ def survey(network: nn.Module, input_shape: tuple[int, ...], *, skip: Types = ()
                 f"{three.names[relu]} is called {len(one)} times on 2 inputs and {len(other)} times on 3: a gate "
                 "belongs to one call on the whole batch, so call it once on all inputs"
             )
-        sites[relu] = [_site(three.names[relu], a, b) for (a, _), (b, _) in zip(one, other, strict=True)]
+        three.sites[relu] = [_site(three.names[relu], a, b) for (a, _), (b, _) in zip(one, other, strict=True)]
     units, comparisons = three.units - two.units, three.comparisons - two.comparisons  # what a third input adds
-    others = []
     for kind in dict.fromkeys(kind for _, kind in units):
         places = [module for module, one in units if one == kind]
         compared = sum(count for (_, one), count in comparisons.items() if one == kind)
         names = tuple(three.names[module] for module in places)
-        others.append(Nonlinearity(kind, sum(units[module, kind] for module in places), compared, names))
-    return Survey(three, sites, tuple(others))
+        three.others += (Nonlinearity(kind, sum(units[module, kind] for module in places), compared, names),)
+    return three
 
 
 def _site(name: str, two: Tensor, three: Tensor) -> tuple[int, ...] | None:

@@ -24,7 +24,7 @@ from torch.utils._pytree import tree_leaves
 
 from linfair.callsites import SharedGates, UngatedReLU, own, redirect, split_graph
 from linfair.ensemble import Ensemble
-from linfair.functional import GateError, Survey, Watched, survey, watch
+from linfair.functional import GateError, Watched, survey, watch
 from linfair.nonlinear import Nonlinearity
 
 _CHUNK = 1 << 18
@@ -152,8 +152,7 @@ def install(model: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
     if sites(model):
         raise GateError("this network has gates already; install them on the original network")
     gated, name = copy.deepcopy(model), type(model).__name__
-    found = survey(gated, input_shape, skip=(ReLUGate,))
-    seen = found.seen
+    found = seen = survey(gated, input_shape, skip=(ReLUGate,))
     if seen.capped:
         raise GateError(
             f"{seen.named(seen.capped)} computes a ReLU6, whose upper bend a gate cannot express; replace it by "
@@ -162,7 +161,7 @@ def install(model: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
     if _is_relu(gated, seen):
         raise GateError("this network is one bare nn.ReLU; put it into an nn.Sequential")
     if not seen.calls and not seen.hidden:
-        others = f", only {'; '.join(map(str, found.others))}" if found.others else ""
+        others = f", only {'; '.join(map(str, seen.others))}" if seen.others else ""
         raise GateError(f"{name} computes no ReLU{others}: there is nothing to linearize")
     places = [child for parent in gated.modules() for child in parent._modules.values() if isinstance(child, nn.ReLU)]
     traced = any(isinstance(one, fx.GraphModule) for one in gated.modules())
@@ -191,7 +190,7 @@ def _is_relu(module: nn.Module, seen: Watched) -> bool:
     return isinstance(module, nn.ReLU) or (spelled and module in seen.hidden)
 
 
-def _separated(network: nn.Module, seen: Watched, input_shape: tuple[int, ...]) -> Survey:
+def _separated(network: nn.Module, seen: Watched, input_shape: tuple[int, ...]) -> Watched:
     """Give every name of a ReLU module, every call in a traced network and functional ReLUs a module of their own."""
     modules = list(network.modules())
     for module in modules:
@@ -208,8 +207,8 @@ def _separated(network: nn.Module, seen: Watched, input_shape: tuple[int, ...]) 
             raise _hidden(seen)
         redirect(module, seen.names[module])
     found = survey(network, input_shape)
-    if found.seen.hidden:
-        raise _hidden(found.seen)
+    if found.hidden:
+        raise _hidden(found)
     return found
 
 
@@ -226,7 +225,7 @@ def _hidden(seen: Watched) -> GateError:
     )
 
 
-def _check_training(network: nn.Module, found: Survey, input_shape: tuple[int, ...]) -> None:
+def _check_training(network: nn.Module, found: Watched, input_shape: tuple[int, ...]) -> None:
     """Refuse a ReLU module that training calls more often than evaluation does: a gate belongs to one call."""
     try:
         training = watch(copy.deepcopy(network), input_shape, training=True)
@@ -234,7 +233,7 @@ def _check_training(network: nn.Module, found: Survey, input_shape: tuple[int, .
         return
     often = {training.names[module]: len(calls) for module, calls in training.calls.items()}
     for relu, shapes in found.sites.items():
-        name = found.seen.names[relu]
+        name = found.names[relu]
         if often.get(name, 0) > len(shapes):
             raise GateError(
                 f"{name} is called {len(shapes)} times in evaluation mode and {often[name]} times in training mode: a "
@@ -242,7 +241,7 @@ def _check_training(network: nn.Module, found: Survey, input_shape: tuple[int, .
             )
 
 
-def _put_gates(network: nn.Module, found: Survey) -> list[SharedGates]:
+def _put_gates(network: nn.Module, found: Watched) -> list[SharedGates]:
     """Replace each called ReLU by its gates; returns those that several calls share."""
     device = next(network.parameters(), torch.empty(0)).device
     places = {child: (parent, name) for parent in network.modules() for name, child in parent._modules.items()}
@@ -255,10 +254,10 @@ def _put_gates(network: nn.Module, found: Survey) -> list[SharedGates]:
         if len(gates) == 1 and name != "functional_relu":
             parent._modules[name] = gates[0]
             continue
-        paths = zip(*(inside for _, inside in found.seen.calls[relu]), strict=False)
+        paths = zip(*(inside for _, inside in found.calls[relu]), strict=False)
         together = [same[0] for same in paths if len(set(same)) == 1]
-        owner = [module for module in together if found.seen.entered[module] == 1][-1]  # the innermost
-        parent._modules[name] = SharedGates(gates, found.seen.names[owner])
+        owner = [module for module in together if found.entered[module] == 1][-1]  # the innermost
+        parent._modules[name] = SharedGates(gates, found.names[owner])
         shared.setdefault(owner, []).append((name, parent._modules[name]))
     for owner, named in shared.items():
         own(owner, [one for _, one in named], compiles="functional_relu" not in dict(named))

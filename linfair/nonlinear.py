@@ -27,16 +27,14 @@ class Nonlinearity:
     modules: tuple[str, ...]
 
     def __str__(self) -> str:
-        each = self.comparisons / max(self.units, 1)
-        noun = " outputs" if self.kind in _POOLS else ""
-        more = f" ({each:.3g} comparisons each)" if noun else ""
+        pools = self.kind in ("MaxPool", "AdaptiveMaxPool", "Max", "Min")
+        more = f" outputs ({self.comparisons / max(self.units, 1):.3g} comparisons each)" if pools else ""
         names = ", ".join(self.modules[:3]) + (f" and {len(self.modules) - 3} more" if len(self.modules) > 3 else "")
-        return f"{self.units:,} {self.kind}{noun}{more} in {names}"
+        return f"{self.units:,} {self.kind}{more} in {names}"
 
 
 Found = tuple[str, int, int]
 """Kind, units and comparisons of one operator."""
-_POOLS = ("MaxPool", "AdaptiveMaxPool", "Max", "Min")
 
 
 def _table(*rows: tuple[int, dict[str, str]]) -> dict[str, tuple[str, int]]:

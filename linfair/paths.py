@@ -21,14 +21,11 @@ def whole(path: str | Path) -> Iterator[Path]:
 
 def cache_folder() -> Path:
     """The user's cache for results and checkpoints: `LINFAIR_CACHE`, else `linfair` in `XDG_CACHE_HOME` or ~/.cache."""
-    if os.environ.get("LINFAIR_CACHE"):
-        return Path(os.environ["LINFAIR_CACHE"]).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser() / "linfair"
+    usual = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "linfair")
+    return Path(os.environ.get("LINFAIR_CACHE") or usual).expanduser()
 
 
 def data_folders(root: str | Path | None = None) -> list[Path]:
     """Where data are looked for: in a given folder alone, else in `LINFAIR_DATA`, then `data` in the cache folder."""
-    if root is not None:
-        return [Path(root).expanduser()]
-    named = [Path(os.environ["LINFAIR_DATA"]).expanduser()] if os.environ.get("LINFAIR_DATA") else []
-    return [*named, cache_folder() / "data"]
+    folders = [os.environ.get("LINFAIR_DATA"), cache_folder() / "data"] if root is None else [root]
+    return [Path(one).expanduser() for one in folders if one]

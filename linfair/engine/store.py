@@ -40,7 +40,7 @@ def code_hash() -> str:
     measured = ("accuracy", "curvature", "distance", "gradients", "margin", "measure", "risk")
     names += [*(f"metrics/{name}" for name in measured), "engine/stages", "study/arms", "study/cell", "study/grids"]
     files = [path for name in ("data", "linearizers", "mitigation") for path in sorted((package / name).glob("*.py"))]
-    files = [path for path in files if path.stem not in ("choose", "counts", "notes", "sheets", "torchvision")]
+    files = [path for path in files if path.stem not in ("choose", "describe", "torchvision")]
     files += [package / f"{name}.py" for name in names]
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
 

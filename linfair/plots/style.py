@@ -1,10 +1,9 @@
 """Figures: one house style, readable on light and dark pages, and one function for each kind of figure.
 
-Figures have no background of their own, so text and axes must stand out on both of the book's pages, white and
-#121212. The contrast of white to #121212 is 18.7, so no colour can have more than sqrt(18.7) = 4.33 on both at
-once; `GREY` has 4.3, and every data colour at least 3, the WCAG minimum for graphics. Colours have fixed
-meanings, and differ in lightness and marker too: majority blue with circles, minority vermillion with squares,
-control grey and dashed.
+Figures have no background of their own, so text and axes must stand out on both of the book's pages, white and #121212.
+Their contrast is 18.7, so no colour can have more than sqrt(18.7) = 4.33 on both at once; `GREY` has 4.3, and every
+data colour at least 3, the WCAG minimum for graphics. Colours have fixed meanings, and differ in lightness and marker
+too: majority blue with circles, minority vermillion with squares, control grey and dashed.
 """
 
 from collections.abc import Sequence
@@ -100,11 +99,7 @@ FEW = 5
 
 
 def drawn(means: pd.DataFrame) -> pd.DataFrame:
-    """The means as a figure draws them: without `low` and `high` where they rest on fewer than `FEW` seeds.
-
-    >>> drawn(pd.DataFrame({"n_seeds": [4, 5], "low": [1.0, 1.0], "high": [2.0, 2.0]}))["low"].tolist()
-    [nan, 1.0]
-    """
+    """The means as a figure draws them: without `low` and `high` where they rest on fewer than `FEW` seeds."""
     enough = means["n_seeds"] >= FEW
     return means.assign(low=means["low"].where(enough), high=means["high"].where(enough))
 

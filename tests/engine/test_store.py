@@ -181,7 +181,6 @@ def test_weights_digest_follows_values_buffers_and_names_only() -> None:
 NOT_IN_THE_HASH = {
     "__init__": "names only",
     "errors": "names only",
-    "names": "says which names are known",
     "paths": "decides where files lie, not what is in them",
     "data/torchvision": "imports torchvision, for downloads only",
     "checkpoints": "reads files whose content is in the key",

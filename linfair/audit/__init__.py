@@ -1,9 +1,7 @@
 """Audit your own model: who pays when its ReLUs go, why, what repair buys, and what it costs in private inference.
 
-`read_user` takes a Python file with a function, safetensors weights and a data set; `audit` linearizes, repairs and
-measures; `write_report` makes one HTML page of it. The command `linfair audit` is all three. On networks of linfair:
-`linearize_to` writes files, `read_pair` reads them, `diagnose` and `mitigate` take what it read. The package may be
-called like its function: `linfair.audit(subject)`.
+Start with `read_user`, then `audit` (or call the package: `linfair.audit(subject)`), then `write_report`. On networks
+of linfair: `linearize_to` writes files, `read_pair` reads them, `diagnose` and `mitigate` take what it read.
 """
 
 import sys
@@ -12,10 +10,9 @@ from types import ModuleType
 from linfair.audit.diagnose import Diagnosis, Pair, diagnose, diagnosis_text, read_pair
 from linfair.audit.linearize import group_table, linearize_to
 from linfair.audit.network import AuditError, Subject, read_own, read_user
-from linfair.audit.repair import Mitigated, mitigate
+from linfair.audit.repair import Mitigated, mitigate, mitigated_text
 from linfair.audit.report import answer, caveats, html, words, write_report
 from linfair.audit.run import Audit, Plan, audit
-from linfair.audit.tables import mitigated_text
 
 __all__ = ["Audit", "AuditError", "Diagnosis", "Mitigated", "Pair", "Plan", "Subject", "answer", "audit", "caveats"]
 __all__ += ["diagnose", "diagnosis_text", "group_table", "html", "linearize_to", "mitigate", "mitigated_text"]

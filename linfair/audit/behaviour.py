@@ -16,9 +16,8 @@ def behaviour(model: nn.Module, data: GroupedData, *, images: int = 64) -> str:
 
     The inputs are validation images, one of them alone, and noise at two scales. In evaluation mode the outputs count,
     in training mode (dropout drawn from a fixed seed) the outputs, the gradients of every parameter and the buffers
-    afterwards. So a changed `forward`, dropout rate, or imported file gives another digest; a changed comment does not.
-    Computed on the CPU; another processor or number of threads rounds differently and gives another digest. The
-    network stays as it is; `data` has a split `val`, of which at most so many images are looked at.
+    afterwards. Computed on the CPU; another processor or number of threads rounds differently and gives another digest.
+    The network stays as it is.
     """
     network, content = copy.deepcopy(model).cpu(), hashlib.sha256()
     x = data.normalise(data.splits["val"].x[:images].cpu()).float()
@@ -29,9 +28,7 @@ def behaviour(model: nn.Module, data: GroupedData, *, images: int = 64) -> str:
         with torch.no_grad():
             for batch in (x, x[:1], noise, 8 * noise):
                 _add(content, _outputs(network, batch))
-        network.train()
-        for parameter in network.parameters():
-            parameter.grad = None
+        network.train().zero_grad()
         _add(content, _step(network, torch.cat([x[:32], noise])))
         for name, buffer in network.named_buffers():
             _add(content, [name, buffer])
@@ -50,11 +47,8 @@ def _step(network: nn.Module, x: Tensor) -> list[object]:
     """Outputs and gradients of a weighted sum of them."""
     with torch.enable_grad():
         leaves = _outputs(network, x)
-        sums = [
-            (one * torch.linspace(0, math.pi, one.numel()).cos().view_as(one)).sum()
-            for one in leaves
-            if isinstance(one, Tensor) and one.requires_grad
-        ]
+        tensors = [one for one in leaves if isinstance(one, Tensor) and one.requires_grad]
+        sums = [(one * torch.linspace(0, math.pi, one.numel()).cos().view_as(one)).sum() for one in tensors]
         if sums:
             torch.stack(sums).sum().backward()
     return [*leaves, *(part for name, one in network.named_parameters() for part in (name, one.grad))]

@@ -1,8 +1,7 @@
 """Every diagnostic of one linearized network against its original, group by group: what `linfair diagnose` says.
 
-The quantities are those of the paper's Sections 4 and 5 (Das et al., ICML 2024): accuracy and its drop, risk and
-excessive loss R(a), margin, churn, gradient norm and top Hessian eigenvalue of the group's risk, fairness violation and
-parameter distance. `read_pair` takes the files that `linfair linearize` writes, `diagnose` any two networks.
+The quantities are those of the paper's Sections 4 and 5 (Das et al., ICML 2024). `read_pair` takes the files that
+`linfair linearize` writes, `diagnose` any two networks.
 """
 
 import math
@@ -15,16 +14,16 @@ from torch import nn
 
 import linfair
 from linfair import gates
-from linfair.audit.shown import drop_between, intervals
+from linfair.audit.network import load_teacher
+from linfair.audit.shown import drop_between, gap_of, intervals
 from linfair.checkpoints import CheckpointError, Header, load_network
-from linfair.data import GroupedData, load_data
-from linfair.device import check_device, device_name
+from linfair.data import GroupedData
+from linfair.device import device_name
 from linfair.engine.store import weights_digest
 from linfair.masks import Mask, apply_mask, masks_of
-from linfair.metrics.distance import ParameterDistance, parameter_distance
-from linfair.metrics.margin import closeness_of, normalised
+from linfair.metrics import Disparity, ParameterDistance, closeness_of, parameter_distance
+from linfair.metrics.margin import normalised
 from linfair.metrics.measure import Original, measure
-from linfair.metrics.risk import Disparity, GroupMean, disparity
 
 WORST = {"accuracy": "low", "drop": "high", "risk": "high", "excess": "high", "margin": "low", "churn": "high"}
 """Which end of a quantity is bad for a group; between groups the gap of each is reported."""
@@ -38,7 +37,6 @@ class Pair:
     linearized: nn.Module  #: Gates binary and frozen
     data: GroupedData  #: The split that the original was trained on
     header: Header  #: How the original was built
-    weights: Path | None = None  #: File of the linearized network's weights; None if they are the original's own
     beside: Path | None = None  #: A file of fine-tuned weights that lies beside the mask and was not asked for
 
 
@@ -46,15 +44,13 @@ class Pair:
 class Diagnosis:
     """What was measured on one split."""
 
-    #: A row for each network (`arm`: `original`, `linearized`) and group, with the columns of
-    #: `linfair.metrics.measure.measure` and `original` (its accuracy), `drop` and its ends (points; from both Wilson
-    #: intervals), `relative_drop` (%), `margin_normalised` (by the largest group's), `closeness` and its ends (two
-    #: labels only, else nan), provenance
+    #: A row for each network (`arm`: `original`, `linearized`) and group: the columns of `linfair.measure`, `original`
+    #: (its accuracy), `drop` (points) and its ends, `relative_drop` (%), `margin_normalised` (by the largest group's),
+    #: `closeness` and its ends (two labels only, else nan), provenance
     table: pd.DataFrame
     split: str  #: The split
     estimator: str  #: `exact` or `per_batch`
-    #: Worst group and largest gap of the linearized network, for each quantity of `WORST`; that of `excess` is the
-    #: fairness violation
+    #: Worst group and largest gap of each quantity of `WORST`, linearized; that of `excess` is the fairness violation
     disparities: dict[str, Disparity]
     distance: ParameterDistance  #: How far the weights have moved
 
@@ -74,32 +70,18 @@ def read_pair(
     mask: str | Path,
     *,
     weights: str | Path | None = None,
-    data: str | None = None,
-    label: str | None = None,
-    group: str | None = None,
     device: str = "cpu",
+    **asked: str | None,
 ) -> Pair:
     """Read what `linfair linearize` wrote, and the data it was made on, and check that they belong together.
 
-    `weights` are the linearized network's after fine-tuning; None puts the mask on the teacher's own. Data, label or
-    group other than the teacher's are refused; None is the teacher's.
+    `weights` are the linearized network's after fine-tuning; None puts the mask on the teacher's own. Another `data`,
+    `label` or `group` than the teacher's is refused.
 
     Raises:
         ValueError: For a file that is missing, damaged, linearized where it should not be, or of another run.
     """
-    check_device(device)
-    original, header = load_network(teacher)
-    if header.gated:
-        raise CheckpointError(f"{teacher} holds a linearized network; give it as the weights, its original as teacher")
-    trained = dict(header.data_options)
-    known = {"label": trained.get("label"), "group": trained.get("group"), "data": header.data}
-    for name, asked in {"data": data, "label": label, "group": group}.items():
-        if asked not in (None, known[name]):
-            has = f"{name} {known[name]!r}" if known[name] else f"the data's own {name}"
-            raise ValueError(
-                f"{name} {asked!r} was asked for, but {teacher} was trained with {has}: on another one its training "
-                f"images may be tested; leave {name} out, or give the teacher trained on it"
-            )
+    original, dataset, header = load_teacher(teacher, device, **asked)
     linearized, units = gates.install(original, header.input_shape), Mask.load(mask)
     try:
         apply_mask(linearized, units)
@@ -108,10 +90,8 @@ def read_pair(
     near = Path(str(mask).replace(".mask.safetensors", ".weights.safetensors"))
     beside = near if weights is None and near != Path(mask) and near.exists() else None
     if weights is not None:
-        weights, linearized = Path(weights), _with_weights(weights, header, units, mask)
-    dataset = load_data(header.data, seed=header.seed, **trained)
-    header.check_data(dataset, teacher)
-    return Pair(original.to(device).eval(), linearized.to(device).eval(), dataset.to(device), header, weights, beside)
+        linearized = _with_weights(weights, header, units, mask)
+    return Pair(original, linearized.to(device).eval(), dataset, header, beside)
 
 
 def _with_weights(path: str | Path, teacher: Header, mask: Mask, mask_path: str | Path) -> nn.Module:
@@ -124,7 +104,7 @@ def _with_weights(path: str | Path, teacher: Header, mask: Mask, mask_path: str 
     if other:
         raise CheckpointError(f"{path} was not made from this teacher: it has {'; '.join(other)}")
     (kept,) = masks_of(model)
-    if any(not torch.equal(kept.units[site], unit) for site, unit in mask.units.items()):
+    if kept.jaccard(mask) < 1:
         found = f"{kept.kept} ReLUs, others than the {mask.kept} of {mask_path}"
         raise CheckpointError(f"{path} keeps {found}: give the mask and the weights of one budget")
     return model
@@ -178,12 +158,8 @@ def diagnose(
         tables.append(table)
     table = pd.concat(tables, ignore_index=True).drop(columns="mask_epochs")
     table = table.assign(data=data.name, estimator=estimator, **provenance(original, data))
-    student, found = table[table["arm"] == "linearized"], {}
-    for name, worst in WORST.items():
-        ends = ("low", "high") if name == "accuracy" else (f"{name}_low", f"{name}_high")
-        rows = student[["group", "n", name, *ends]].itertuples(index=False)
-        found[name] = disparity([GroupMean(*row) for row in rows], worst=worst)
-    return Diagnosis(table, split, estimator, found, distance)
+    gaps = {name: gap_of(table[table["arm"] == "linearized"], name, worst) for name, worst in WORST.items()}
+    return Diagnosis(table, split, estimator, gaps, distance)
 
 
 def diagnosis_text(diagnosis: Diagnosis) -> str:
@@ -214,9 +190,7 @@ def diagnosis_text(diagnosis: Diagnosis) -> str:
                 slope[title] = each(rows, column, ".4g") + rows[f"{column}_converged"].map({True: "", False: "*"})
     who = original[["group_name", "role", "n"]].rename(columns={"group_name": "group"})
     first, second, third = (who.assign(**columns).to_string(index=False) for columns in (accuracy, loss, slope))
-    how = diagnosis.estimator + " (* not converged)" * any(
-        column.str.contains("*", regex=False).any() for column in slope.values()
-    )
+    how = diagnosis.estimator + " (* not converged)" * any("*" in "".join(column) for column in slope.values())
     lines = [
         f"Accuracy and churn in % (Wilson intervals), drop in points, on {split}\n{first}",
         f"\nRisk in nats and margin, original -> linearized; R(a) the excessive loss (paired t interval)\n{second}",

@@ -1,7 +1,4 @@
-"""The report's figures, drawn from the tables of an audit in the house style, and as SVG that takes the page's colours.
-
-Groups stand one below the other, so that many of them and a narrow screen do no harm. Figures are closed for pyplot.
-"""
+"""The report's figures in the house style, groups one below the other, and as SVG that takes the page's colours."""
 
 import io
 import re
@@ -55,10 +52,7 @@ def _bars(networks: Mapping[str, pd.DataFrame], label: str) -> Figure:
 
 
 def why_dots(before: pd.DataFrame, after: pd.DataFrame) -> Figure:
-    """Gradient norm, margin and top eigenvalue of every group, in the original (open) and the linearized network.
-
-    A panel for each quantity that was computed, one below the other.
-    """
+    """What was computed of `WHY` for every group, a panel each, in the original (open) and the linearized network."""
     before, after = before.set_index("group"), after.set_index("group")
     columns = [column for column in WHY if before[column].notna().all() and after[column].notna().all()]
     order, size = _order(before), {"markersize": 6.5, "linestyle": ""}
@@ -99,10 +93,7 @@ def _closed(figure: Figure) -> Figure:
 
 
 def svg(figure: Figure, name: str, alt: str) -> str:
-    """A figure as inline SVG: text stays text, grey takes the page's text colour, nothing names an address.
-
-    `name` is put before every id, so that several figures fit on one page; `alt` is for those who do not see it.
-    """
+    """A figure as inline SVG: text stays text, grey is the page's text colour; every id starts with `name`."""
     with plt.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}), io.StringIO() as file:
         figure.savefig(file, format="svg", metadata={"Date": None})
         text = file.getvalue()

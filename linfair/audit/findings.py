@@ -1,20 +1,20 @@
-"""What an audit found, as named checks: each holds, does not hold, or cannot be told, with the numbers behind it.
+"""What an audit found: named checks, each holds, does not hold, or cannot be told, and the tables that are shown.
 
-What a check means is written in `words.html`, by its name and outcome; the report, the command `linfair audit` and
-notebook 11 take their sentences from there.
+What a check means is written in `words.html`, by its name and outcome, for the report, the command and notebook 11.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
 
+from linfair.audit.figures import WHY
+from linfair.audit.repair import compared
 from linfair.audit.run import Audit
-from linfair.audit.shown import change_of_worst, drop_between, pooled
+from linfair.audit.shown import accuracies, change_of_worst, drop_between, gap_of, interval, intervals, number, pooled
 from linfair.data.describe import notes
 from linfair.linearizers.record import budget_units, kept_share, missed, share
-from linfair.metrics import Disparity, GroupMean, disparity
 from linfair.mitigation import PLAIN
 
 FEW = 30
@@ -28,11 +28,9 @@ HOLDS, DOES_NOT, CANNOT_TELL = "holds", "does not hold", "cannot tell"
 class Check:
     """One question about an audit and its answer."""
 
-    name: str  #: What is asked, a key of `checks`
+    name: str  #: What is asked
     budget: float  #: Of which network, the share of ReLUs kept
-    #: Whether the whole interval lies above 0, below it, or neither; of a repair's gain on validation images whether it
-    #: is more than noise
-    outcome: str
+    outcome: str  #: Whether the whole interval lies above 0, below it, or neither; of a p-value, whether it is noise
     value: float  #: In points
     low: float = math.nan  #: Lower end of its 95 % interval; nan where a p-value stands in its place
     high: float = math.nan  #: Upper end
@@ -41,10 +39,7 @@ class Check:
 
 
 def rows_of(audit: Audit, arm: str, budget: float) -> pd.DataFrame:
-    """The rows of one network on the test split, in order of groups.
-
-    `arm` is `original` (at budget 1), `plain`, `control` or a repair; the budget is the share of ReLUs kept.
-    """
+    """The rows of one network on the test split, by group; `original` has budget 1, other arms the share kept."""
     table = audit.groups
     return table[(table["arm"] == arm) & (table["budget"] == budget)].sort_values("group").reset_index(drop=True)
 
@@ -52,12 +47,6 @@ def rows_of(audit: Audit, arm: str, budget: float) -> pd.DataFrame:
 def row_of(rows: pd.DataFrame, group: int) -> pd.Series:
     """The row of one group, by its number."""
     return rows[rows["group"] == group].iloc[0]
-
-
-def gap_of(rows: pd.DataFrame) -> Disparity:
-    """The largest difference between the drops of two groups of one network, with its interval."""
-    fields = rows[["group", "n", "drop", "drop_low", "drop_high"]]
-    return disparity([GroupMean(*row) for row in fields.itertuples(index=False)], worst="high")
 
 
 def against_control(audit: Audit, budget: float) -> pd.DataFrame:
@@ -80,14 +69,6 @@ def left(audit: Audit, budget: float) -> str:
     kept, total = _kept(audit, budget)
     off = missed(kept, budget_units(budget, total))
     return f"{100 * kept / total:.3g} % (budget {share(budget)})" if off else share(budget)
-
-
-def besides(audit: Audit) -> str:
-    """What a private answer computes beside ReLUs, which no number of the report holds."""
-    others = audit.cost["others"].iloc[0]
-    if not others:
-        return "The network computes no nonlinearity but its ReLUs."
-    return f"Nonlinearities that stay and are in no number here, for one image: {others}."
 
 
 def checks(audit: Audit) -> list[Check]:
@@ -120,9 +101,8 @@ def _of_budget(audit: Audit, budget: float) -> Iterator[Check]:
     gap = gap_of(rows)
     yield drop("a group loses accuracy", rows, gap.worst)
     pair = f"{names[gap.worst]}, {names[gap.best]}"
-    compared = _check("groups lose differently", budget, gap.gap, gap.low, gap.high, pair)
-    # of a network that does not work, who loses most is no finding
-    yield compared if works.outcome == HOLDS else replace(compared, outcome=CANNOT_TELL)
+    differ = _check("groups lose differently", budget, gap.gap, gap.low, gap.high, pair)
+    yield differ if works.outcome == HOLDS else replace(differ, outcome=CANNOT_TELL)  # it is no finding
     if audit.plan.control:
         rest = against_control(audit, budget)
         yield drop("a group loses against the control", rest, gap_of(rest).worst)
@@ -151,7 +131,7 @@ def facts(audit: Audit) -> dict[str, object]:
     own_scale = subject.own or "mean" in dict(subject.header.data_options) or not data.mean
     scale = " and ".join(", ".join(f"{value:.3f}" for value in values) for values in (data.mean, data.std))
     lowest, lifted = (None if one is None else one.loc[one["accuracy"].idxmin()] for one in (rows, repaired))
-    return {"audit": audit, "plan": plan, "subject": subject, "data": data, "budget": budget} | {
+    return {"audit": audit, "plan": plan, "subject": subject, "data": data, "budget": budget, "few": FEW} | {
         "check": lambda name, at=budget: asked[name, at],
         "left": lambda at=budget: left(audit, at),
         "network": lambda at: rows_of(audit, PLAIN, at),
@@ -166,22 +146,16 @@ def facts(audit: Audit) -> dict[str, object]:
         "lowest": lowest,
         "lifted": lifted,
         "standing": _standing(before.set_index("group"), gap.worst),
-        "besides": besides(audit),
         "labels_are_groups": bool((part.a == part.y).all()) and data.group_names == data.label_names,
         "broken": [at for at in plan.budgets if asked[WORKS, at].outcome != HOLDS],
         "scaled": "" if own_scale else scale,
-        "few": FEW,
         "small": ", ".join(f"{row.group_name} ({row.n})" for row in before[before["n"] < FEW].itertuples()),
-        "skipped": len(known.get("skipped") or []),
         "notes": list(notes(known | {"skipped": []}).values()),
     }
 
 
 def _standing(before: pd.DataFrame, worst: int) -> tuple[list[str], int]:
-    """Where the group that pays most stands in the original network in what the paper explains losses by.
-
-    Such as `2nd smallest margin`; and the number of groups whose eigenvalue search did not converge.
-    """
+    """Where a group stands in the original network, `2nd smallest margin`; and how many searches did not converge."""
     measured, lost = {"gradient_norm": "largest gradient norm", "margin": "smallest margin"}, 0
     if before["top_eigenvalue"].notna().all():
         lost = int((~before["top_eigenvalue_converged"].fillna(False).astype(bool)).sum())
@@ -192,3 +166,81 @@ def _standing(before: pd.DataFrame, worst: int) -> tuple[list[str], int]:
         ending = "th" if place in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(place % 10, "th")
         said.append(words if place == 1 else f"{place}{ending} {words}")
     return said, lost
+
+
+def accuracy_table(audit: Audit) -> pd.DataFrame:
+    """Accuracy in % of every group at every budget, with its 95 % Wilson interval."""
+    before = rows_of(audit, "original", 1.0)
+    columns = {"group": before["group_name"], "role": before["role"]}
+    columns |= {"trained on": before["n_train"].map("{:,}".format), "tested": before["n"].map("{:,}".format)}
+    columns["100 %"] = accuracies(before)
+    return pd.DataFrame(columns | {share(b): accuracies(rows_of(audit, PLAIN, b)) for b in audit.plan.budgets})
+
+
+def drop_table(audit: Audit) -> pd.DataFrame:
+    """Drop in points of every group against the original and, if there is one, against the 100 % control."""
+    before, budgets = rows_of(audit, "original", 1.0), audit.plan.budgets
+    drops = {share(b): rows_of(audit, PLAIN, b) for b in budgets}
+    drops |= {f"{share(b)} against control": against_control(audit, b) for b in budgets if audit.plan.control}
+    columns = {name: intervals(rows, "drop", ends=0) for name, rows in drops.items()}
+    return pd.DataFrame({"group": before["group_name"], "role": before["role"]} | columns)
+
+
+def why_table(audit: Audit) -> pd.DataFrame:
+    """Diagnostics of every group, original -> explained budget; R(a) with its 95 % interval."""
+    before, after = rows_of(audit, "original", 1.0), rows_of(audit, PLAIN, audit.plan.named)
+    columns = {"group": before["group_name"], "trained on": before["n_train"].map("{:,}".format)}
+    for name, words in WHY.items():
+        if before[name].notna().all() and after[name].notna().all():
+            columns[words] = before[name].map("{:.3g}".format) + " → " + after[name].map("{:.3g}".format)
+            if name == "top_eigenvalue":
+                sure = before["top_eigenvalue_converged"] & after["top_eigenvalue_converged"]
+                columns[words] += sure.fillna(False).map({True: "", False: " (not converged)"})
+    columns["excessive loss R(a)"] = intervals(after, "excess", digits=2)
+    return pd.DataFrame(columns)
+
+
+def repair_table(audit: Audit) -> pd.DataFrame:
+    """Every group with plain fine-tuning and, if one was chosen, with the repair, on the test images, accuracy in %."""
+    chosen = PLAIN if audit.mitigated is None else audit.mitigated.choice.chosen
+    return compared({arm: rows_of(audit, arm, audit.plan.named) for arm in (PLAIN, chosen)})
+
+
+def cost_table(audit: Audit) -> pd.DataFrame:
+    """Seconds and bytes of one private answer at every budget."""
+    return pd.DataFrame(
+        {
+            "ReLUs": share(row.budget),
+            "kept": f"{row.kept:,} ({100 * row.kept / row.units:.3g} %)",
+            "layers with ReLUs": f"{row.layers} of {row.sites}",
+            "seconds": f"{row.online_seconds:.3g}",
+            "MB online": f"{row.online_bytes / 1e6:.3g}",
+            "MB before": f"{row.offline_bytes / 1e6:.3g}",
+        }
+        for row in audit.cost.itertuples()
+    )
+
+
+def shown_checks(checks: pd.DataFrame) -> pd.DataFrame:
+    """The checks of `check_table` as text."""
+    values = [
+        interval(row.value, row.low, row.high) if math.isnan(row.p) else f"{number(row.value)} (p = {row.p:.2g})"
+        for row in checks.itertuples()
+    ]
+    columns = {"check": checks["name"], "ReLUs": checks["budget"].map(share), "outcome": checks["outcome"]}
+    return pd.DataFrame(columns | {"points": values, "group": checks["group"]})
+
+
+def across_seeds(audits: Sequence[Audit]) -> pd.DataFrame:
+    """Several audits of networks trained alike from other seeds, at each one's explained budget: a line each."""
+    lines = []
+    for audit in audits:
+        rows = rows_of(audit, PLAIN, audit.plan.named)
+        gap = gap_of(rows)
+        worst = row_of(rows, gap.worst)
+        line = {"seed": str(audit.subject.header.seed), "pays most": f"{worst['group_name']} ({worst['role']})"}
+        line["its drop"] = interval(worst["drop"], worst["drop_low"], worst["drop_high"])
+        line["gap between groups"] = interval(gap.gap, gap.low, gap.high)
+        line["overall drop"] = number(overall(rows_of(audit, "original", 1.0)) - overall(rows))
+        lines.append(line)
+    return pd.DataFrame(lines)

@@ -51,10 +51,7 @@ def linearize_to(
 
 
 def group_table(table: pd.DataFrame, *, split: str) -> str:
-    """The table of one run for a terminal: a line per group, a column per arm and budget, with Wilson intervals.
-
-    Below it the ReLUs kept at each budget, and when the mask was taken; a count more than 5 % off is said to miss it.
-    """
+    """The table of one run for a terminal: a line per group, a column per arm and budget, and the ReLUs kept."""
     part = table[table["split"] == split].sort_values("group", kind="stable")
     shown = part.drop_duplicates("group")[["group_name", "role", "n_train", "n"]]
     shown, counts, total = shown.rename(columns={"group_name": "group"}), "", int(part["kept"].max())

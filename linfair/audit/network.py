@@ -1,14 +1,13 @@
 """The network of an audit: a user's own Python function with safetensors weights, or a network of linfair.
 
-**The file is run**, like any import: audit code you trust. Weights are read from safetensors only, which can hold no
-code. Everything that could go wrong later is tried here first, on the data's own images: shape, number of classes,
-finite outputs, ReLUs.
+**The user's file is run**, like any import: audit code you trust. Weights are read from safetensors only, which can
+hold no code. Everything that could go wrong later is tried here first, on the data's own images.
 """
 
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -20,7 +19,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from linfair import gates
-from linfair.checkpoints import PICKLES, Header, load_network
+from linfair.checkpoints import PICKLES, CheckpointError, Header, load_network
 from linfair.data import DataError, GroupedData, load_data
 from linfair.data.values import some
 from linfair.device import check_device
@@ -47,22 +46,28 @@ class Subject:
     warnings: tuple[str, ...] = ()  #: What was found on validation images
 
 
-def read_own(
-    teacher: str | Path, *, network: str | None = None, data: str | None = None, device: str = "cpu"
-) -> Subject:
-    """A network that `linfair linearize` wrote, `teacher.safetensors`, with the data and the split it was trained on.
-
-    Another `network` or `data` than the file's is refused with a ValueError, and so is a file of something else.
-    """
-    model, header = load_network(teacher)
+def load_teacher(path: str | Path, device: str, **asked: str | None) -> tuple[nn.Module, GroupedData, Header]:
+    """A `teacher.safetensors` with its data, split as in its training; another network, data, ... is refused."""
+    check_device(device)
+    model, header = load_network(path)
     if header.gated:
-        raise AuditError(f"{teacher} holds a linearized network; give its original, teacher.safetensors")
-    for name, asked in {"network": network, "data": data}.items():
-        if asked not in (None, getattr(header, name)):
-            raise AuditError(f"--{name} {asked}, but {teacher} has {getattr(header, name)}; leave --{name} out")
-    found = load_data(header.data, seed=header.seed, **dict(header.data_options))
-    header.check_data(found, teacher)
-    return _checked(Subject(model, found, header, True, _digests(teacher), drawn=False), device)
+        raise CheckpointError(f"{path} holds a linearized network; give its original, teacher.safetensors")
+    known = {"network": header.network, "data": header.data, **dict(header.data_options)}
+    for name, value in asked.items():
+        if value not in (None, known.get(name)):
+            has = known.get(name, f"the data's own {name}")
+            raise AuditError(
+                f"--{name} {value}, but {path} was trained with {has}, and on another one its training images may be "
+                f"tested; leave --{name} out, or give the teacher trained on it"
+            )
+    data = load_data(header.data, seed=header.seed, **dict(header.data_options))
+    header.check_data(data, path)
+    return model.to(device).eval(), data.to(device), header
+
+
+def read_own(teacher: str | Path, *, device: str = "cpu", **asked: str | None) -> Subject:
+    """A network of linfair, from its `teacher.safetensors`; another `network` or `data` than the file's is refused."""
+    return _checked(*load_teacher(teacher, device, **asked), device, teacher, own=True, drawn=False)
 
 
 def read_user(
@@ -108,7 +113,7 @@ def read_user(
     about = found.input_shape, found.classes, data, seed, False, tuple(sorted(options.items()))
     header = Header(f"{file.name}:{function}", 0, *about)
     drawn = data.startswith("utkface") or data in ("toy", "digits") or "test" in found.provenance.get("drawn", ())
-    return _checked(Subject(network, found, header, False, _digests(file, weights), drawn), device)
+    return _checked(network, found, header, device, file, weights, own=False, drawn=drawn)
 
 
 def _weights(path: Path) -> dict[str, torch.Tensor]:
@@ -165,7 +170,16 @@ def _built(file: Path, function: str, data: GroupedData) -> nn.Module:
         if not callable(build):
             own = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
             raise AuditError(unknown(f"{file} has no function", function, own or ["no functions"]))
-        arguments = _arguments(build, function, data)
+        parameters = list(inspect.signature(build).parameters.values())
+        places = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        needed = [
+            p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+        ]
+        asks = [p.name for p in places[:2]] == ["input_shape", "classes"] or (len(needed) == 2 == len(places))
+        if needed and not asks:
+            names = ", ".join(needed)
+            raise AuditError(f"{function} must take no arguments, or (input_shape, classes); it needs ({names})")
+        arguments = (data.input_shape, data.classes) if asks else ()
         try:
             with torch.random.fork_rng(devices=[]):
                 network = build(*arguments)
@@ -175,18 +189,6 @@ def _built(file: Path, function: str, data: GroupedData) -> nn.Module:
     if not isinstance(network, nn.Module):
         raise AuditError(f"{function} in {file} must return a torch.nn.Module, it returned {type(network).__name__}")
     return network.float()
-
-
-def _arguments(build: Callable, function: str, data: GroupedData) -> tuple[object, ...]:
-    parameters = list(inspect.signature(build).parameters.values())
-    places = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    needed = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    if [p.name for p in places[:2]] == ["input_shape", "classes"] or (len(needed) == 2 == len(places)):
-        return data.input_shape, data.classes
-    if needed:
-        names = ", ".join(p.name for p in needed)
-        raise AuditError(f"{function} must take no arguments, or (input_shape, classes); it needs ({names})")
-    return ()
 
 
 def _load(network: nn.Module, tensors: dict[str, torch.Tensor], path: str | Path, data: GroupedData) -> None:
@@ -202,16 +204,15 @@ def _load(network: nn.Module, tensors: dict[str, torch.Tensor], path: str | Path
     network.load_state_dict(tensors)
 
 
-def _digests(*paths: str | Path) -> dict[str, str]:
-    return {Path(path).name: sha256(Path(path).read_bytes()).hexdigest() for path in paths}
-
-
-def _checked(subject: Subject, device: str) -> Subject:
-    """Try the network on its data, and move both to the device."""
+def _checked(
+    model: nn.Module, data: GroupedData, header: Header, device: str, *paths: str | Path, own: bool, drawn: bool
+) -> Subject:
+    """Try a network on its data, both moved to the device."""
     check_device(device)
-    data, name, model = subject.data, subject.header.network, subject.model.eval()
+    data, name, model = data.to(device), header.network, model.to(device).eval()
+    files = {Path(path).name: sha256(Path(path).read_bytes()).hexdigest() for path in paths}
     if len(data.group_names) < 2:
-        only = f"{subject.header.data} has one group only ({data.group_names[0]})"
+        only = f"{header.data} has one group only ({data.group_names[0]})"
         raise AuditError(f"{only}: nobody to compare it with; name another column with --group")
     if "val" not in data.splits:
         raise DataError(f"{data.name} has no split 'val'; an audit chooses on validation images")
@@ -230,14 +231,14 @@ def _checked(subject: Subject, device: str) -> Subject:
     if outputs.shape != (len(x), data.classes):
         labels = ", ".join(data.label_names[:5]) + ", ..." * (data.classes > 5)
         raise AuditError(
-            f"{name} answers {len(x)} inputs with a tensor of shape {tuple(outputs.shape)}; {subject.header.data} has "
+            f"{name} answers {len(x)} inputs with a tensor of shape {tuple(outputs.shape)}; {header.data} has "
             f"{data.classes} labels ({labels}): scores of shape ({len(x)}, {data.classes}) are needed"
         )
     if not torch.isfinite(outputs).all():
         raise AuditError(f"{name} answers with numbers that are not finite; are weights and --mean/--std its own?")
     check_scores(model, data.input_shape)
     gates.install(model, data.input_shape)
-    model, data, y = model.to(device), data.to(device), data.splits["val"].y
+    y = data.splits["val"].y
     accuracy, guess = correctness(model, data, "val")[0].mean().item(), torch.bincount(y).max().item() / len(y)
     low, high = wilson(min(accuracy, 1.0), len(y))
     weak = (
@@ -246,4 +247,4 @@ def _checked(subject: Subject, device: str) -> Subject:
         "differently prepared images (see --size, --mean, --std, and the order of labels), or it has not learned: what "
         "it then loses means nothing"
     )
-    return replace(subject, model=model, data=data, warnings=() if low > guess else (weak,))
+    return Subject(model, data, header, own, files, drawn, () if low > guess else (weak,))

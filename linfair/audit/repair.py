@@ -1,8 +1,4 @@
-"""Repair a masked network: fine-tune it under several mitigations, choose on validation data, report once on test.
-
-The rule of the choice is `linfair.mitigation.choose`'s. Every arm starts from the same masked network and sees the same
-schedule and seed; test images are looked at after the choice, for `plain` and the chosen arm.
-"""
+"""Repair a masked network: fine-tune it under several mitigations, choose on validation data, report once on test."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +11,7 @@ from torch import nn
 from linfair import gates
 from linfair.audit.behaviour import behaviour
 from linfair.audit.diagnose import Pair, provenance
+from linfair.audit.shown import accuracies, change_of_worst, change_text, number, pooled
 from linfair.engine.stages import Stages, Student
 from linfair.engine.store import ResultStore
 from linfair.linearizers.record import record
@@ -40,8 +37,7 @@ class Mitigated:
     diverged: dict[str, str]  #: Arms that were left out, and what was said of each
     model: nn.Module = field(repr=False)  #: The chosen network
     #: A row for each (arm, split, group) with the columns of `linfair.measure`, `arm`, `judged`, `allowed`, `chosen`,
-    #: `diverged`, `p`, `seconds_finetune` and provenance. Validation rows of every arm; test rows of `plain` and the
-    #: chosen arm only.
+    #: `diverged`, `p`, `seconds_finetune`, provenance; test splits of `plain` and the chosen arm only
     table: pd.DataFrame = field(repr=False)
     warnings: tuple[str, ...] = ()  #: What people should know before they believe it
 
@@ -83,11 +79,11 @@ def mitigate(
 ) -> Mitigated:
     """Fine-tune a masked network under every arm, choose on validation data, report `plain` and the choice on test.
 
-    `pair` is from `linfair.audit.read_pair`. `arms` are mitigations, such as `lagrangian(mu=0.005)`, beside `plain`;
-    `mu` are steps at which `lagrangian` arms without their own are tried. The two limits are those of
-    `linfair.mitigation.choose`. Groups with fewer than `min_images` validation images are judged together; 1 judges
-    each alone. The schedule is the profile's unless another is given. Finished arms stay in the store (the user's cache
-    by default): interrupted, the same call goes on with the others. `announce` is told of each arm whether it was read.
+    Every arm starts from the same masked network and sees the same schedule (the profile's unless another is given) and
+    seed. `arms` are mitigations, such as `lagrangian(mu=0.005)`, beside `plain`; `mu` are steps at which `lagrangian`
+    arms without their own are tried. The two limits are those of `linfair.mitigation.choose`. Groups with fewer than
+    `min_images` validation images are judged together. Finished arms stay in the store (the user's cache by default):
+    interrupted, the same call goes on with the others. `announce` is told of each arm whether it was read.
 
     Raises:
         ValueError: For an unknown arm or profile, limits outside their range, or a group without images in a split.
@@ -114,7 +110,8 @@ def mitigate(
         table = _table(pair, students, choice)
     table = table.assign(judged=table["group"].map(lambda group: names[place[group]]), profile=profile)
     lost = {arm: one.said for arm, one in students.items() if one.said}
-    return Mitigated(choice, tuple(judged), lost, models[choice.chosen], table, tuple(_warnings(judged, min_images)))
+    warnings = tuple(_warning(one) for one in judged if len(one.groups) > 1 or one.n < FEW)
+    return Mitigated(choice, tuple(judged), lost, models[choice.chosen], table, warnings)
 
 
 def _table(pair: Pair, students: Mapping[str, Student], choice: Choice) -> pd.DataFrame:
@@ -128,22 +125,59 @@ def _table(pair: Pair, students: Mapping[str, Student], choice: Choice) -> pd.Da
         rows = rows.assign(arm=arm, diverged=bool(student.said), seconds_finetune=student.seconds)
         frames.append(rows.assign(allowed=found is not None and found.allowed, p=found.p if found else math.nan))
     table = pd.concat(frames, ignore_index=True).drop(columns="mask_epochs")
-    if table["diverged"].any():
-        measured = ["accuracy", "low", "high", *DIAGNOSTICS, "distance", "relative_distance"]
-        table.loc[table["diverged"], measured] = None
+    table.loc[table["diverged"], ["accuracy", "low", "high", *DIAGNOSTICS, "distance", "relative_distance"]] = None
     about = {"data": pair.header.data, "network": pair.header.network} | provenance(pair.original, data)
     return table.assign(chosen=table["arm"] == choice.chosen, **about)
 
 
-def _warnings(judged: Sequence[Judged], min_images: int) -> list[str]:
-    found = []
-    for one in judged:
-        low, high = (100 * end for end in wilson(0.5, one.n))
-        width = f"an accuracy of 50 % has an interval from {low:.0f} to {high:.0f} %"
-        if len(one.groups) > 1:
-            few = f"have fewer than {min_images} validation images each and are judged together on {one.n}"
-            found.append(f"{one.name} {few}, where {width}; one of them may still lose")
-        elif one.n < FEW:
-            images = f"{one.n} validation image{'s' * (one.n > 1)}"
-            found.append(f"{one.name} has {images}, where {width}: what is chosen on it is a guess")
-    return found
+def _warning(one: Judged) -> str:
+    low, high = (f"{100 * end:.0f}" for end in wilson(0.5, one.n))
+    how = "are judged together on" if len(one.groups) > 1 else "has"
+    few = f"{one.name} {how} {one.n} validation image{'s' * (one.n > 1)}"
+    return f"{few}, where an accuracy of 50 % has an interval from {low} to {high} %: a group may still lose"
+
+
+def arm_table(found: Mitigated | None) -> pd.DataFrame:
+    """The arms on validation images, accuracy in %, loss and gain in points against plain; empty without repairs."""
+    if found is None:
+        return pd.DataFrame()
+    arms = found.choice.candidates  # plain first
+    overall, worst = (pd.DataFrame([getattr(one, name) for one in arms]) for name in ("overall", "worst"))
+    loss, gain = overall["accuracy"][0] - overall["accuracy"], worst["accuracy"] - worst["accuracy"][0]
+    columns = {"arm": [one.arm for one in arms], "overall": accuracies(overall), "loss": (100 * loss).map(number)}
+    columns |= {"worst group": accuracies(worst), "which": [found.judged[group].name for group in worst["group"]]}
+    columns |= {"n": worst["n"], "gain": (100 * gain).map("{:+.1f}".format)}
+    columns["p"] = ["" if math.isnan(one.p) else f"{one.p:.2g}" for one in arms]
+    return pd.DataFrame(columns | {"": [found.choice.mark(one.arm) for one in arms]})
+
+
+def compared(of: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Accuracy in % of every group, and of all together, under one or two arms, and the change in points."""
+    parts = [pd.concat([rows, pd.DataFrame([pooled(rows)])], ignore_index=True) for rows in of.values()]
+    first, last = parts[0], parts[-1]
+    columns = {"group": first["group_name"].fillna("all"), "role": first["role"].fillna(""), "n": first["n"]}
+    columns |= {arm: accuracies(rows) for arm, rows in zip(of, parts, strict=True)}
+    if len(parts) > 1:
+        columns["change"] = (100 * (last["accuracy"] - first["accuracy"])).map("{:+.1f}".format)
+    return pd.DataFrame(columns)
+
+
+def mitigated_text(found: Mitigated) -> str:
+    """What `mitigate` found for a terminal: the arms on validation, the choice and its reason, both arms on test."""
+    choice = found.choice
+    parts = [
+        f"Validation, n = {choice[PLAIN].overall.n}: accuracy in % with 95 % Wilson intervals; loss and gain in points "
+        "against plain, p times the arms compared",
+        arm_table(found).to_string(index=False),
+        *(f"{arm}: left out, {words}" for arm, words in found.diverged.items()),
+        *(f"warning: {text}" for text in found.warnings),
+        f"\nChosen: {choice.chosen}\nReason: {choice.reason}",
+    ]
+    for split in [name for name in found.table["split"].unique() if name.startswith("test")]:
+        rows = found.table[found.table["split"] == split].sort_values("group")
+        of = {arm: rows[rows["arm"] == arm] for arm in dict.fromkeys([PLAIN, choice.chosen])}
+        worst = ", ".join(f"{arm} {100 * part['accuracy'].min():.1f} %" for arm, part in of.items())
+        worst += f"; {change_text(*change_of_worst(*of.values()))}" if len(of) > 1 else ""
+        parts.append(f"\n{split}, looked at after the choice: accuracy in % with 95 % Wilson intervals")
+        parts.append(f"{compared(of).to_string(index=False)}\nworst group: {worst}")
+    return "\n".join(parts)

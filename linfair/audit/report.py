@@ -1,8 +1,6 @@
 """The report of an audit: one HTML file that needs nothing else, with the tables and networks it rests on beside it.
 
-No script, no request: style and figures (SVG) are in the page. It follows the reader's light or dark setting, fits a
-phone and prints. `report.html` is the page, `words.html` what it says of each check; all numbers come from the `Audit`,
-so that the page and its tables cannot disagree.
+`report.html` is the page, which holds style and figures (SVG), no script and no request; `words.html` is what it says.
 """
 
 import re
@@ -12,11 +10,9 @@ from pathlib import Path
 
 import jinja2
 import pandas as pd
-from safetensors.torch import save_file
 
 from linfair import plots
-from linfair.audit import figures, tables
-from linfair.audit.findings import check_table, facts, overall
+from linfair.audit import figures, findings, repair
 from linfair.audit.run import Audit
 from linfair.audit.shown import change_text, interval, number
 from linfair.checkpoints import save_network
@@ -46,12 +42,7 @@ def write_report(audit: Audit, folder: str | Path, *, command: str = "") -> Path
         stem = f"{audit.plan.method if arm == PLAIN else 'repaired'}-{budget:g}"
         files += [f"{stem}.mask.safetensors", f"{stem}.weights.safetensors"]
         masks_of(model)[0].save(folder / files[-2])
-        if audit.subject.own:  # commands of linfair can build it again
-            save_network(folder / files[-1], model, header)
-        else:
-            tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-            with whole(folder / files[-1]) as part:
-                save_file(tensors, part, metadata={"network": header.network, "arm": arm, "budget": f"{budget:g}"})
+        save_network(folder / files[-1], model, header)
     found = {"groups": audit.groups, "cost": audit.cost}
     for name, rows in (found | ({"arms": audit.mitigated.table} if audit.mitigated else {})).items():
         files.append(f"{name}.parquet")
@@ -69,14 +60,15 @@ def _template(name: str, *, escape: bool) -> jinja2.Template:
     found = jinja2.Environment(loader=loader, autoescape=escape, undefined=strict, trim_blocks=True, lstrip_blocks=True)
     found.filters |= {"share": share, "commas": "{:,}".format}
     found.filters["points"] = lambda value: f"{value:g} point{'s' * (value != 1)}"
-    found.globals |= {"interval": interval, "number": number, "overall": overall, "noise": NOISE, "tables": tables}
+    found.globals |= {"interval": interval, "number": number, "overall": findings.overall, "findings": findings}
+    found.globals |= {"noise": NOISE, "delphi": DELPHI, "figures": figures, "plots": plots, "repair": repair}
     found.globals |= {"change_text": lambda one: change_text(one.value, one.low, one.high)}
     return found.get_template(name)
 
 
 def words(audit: Audit, *names: str) -> str | tuple[str, ...]:
     """What macros of `words.html` say of an audit, as plain text: `who`, `when`, `repair`, `control`, `standing`."""
-    known, module = facts(audit), _template("words.html", escape=False).module
+    known, module = findings.facts(audit), _template("words.html", escape=False).module
     said = tuple(" ".join(getattr(module, name)(known).split()) for name in names)
     return said if len(said) > 1 else said[0]
 
@@ -94,14 +86,7 @@ def caveats(audit: Audit) -> list[tuple[str, str]]:
 def html(audit: Audit, *, command: str = "", files: list[str] | None = None) -> str:
     """The page as text, with the command that repeats it and the names of the files beside it."""
     plots.style()
-    known, plan, header = facts(audit), audit.plan, audit.subject.header
-    chosen = PLAIN if audit.mitigated is None else audit.mitigated.choice.chosen
-    drawings = {
-        "accuracy": lambda: figures.accuracy_bars(audit.groups),
-        "why": lambda: figures.why_dots(known["before"], known["rows"]),
-        "repair": lambda: figures.repair_bars(known["rows"], known["repaired"], chosen),
-        "cost": lambda: plots.cost_parts(audit.cost),
-    }
+    plan, header = audit.plan, audit.subject.header
     asked = {"network": header.network, "data": header.data, "seed": header.seed, **dict(header.data_options)}
     asked |= {"method": plan.method, "budgets": ", ".join(map(share, plan.budgets)), "profile": plan.profile}
     asked |= {"explained and repaired": share(plan.named)}
@@ -110,17 +95,7 @@ def html(audit: Audit, *, command: str = "", files: list[str] | None = None) -> 
     asked |= {"test images looked at": audit.split, "seconds of training": f"{audit.trained_seconds:.0f}"}
     asked |= {"seconds of the last run": f"{audit.seconds:.0f}", **audit.facts}
     kind, _, place = header.data.partition(":")
-    return _template("report.html", escape=True).render(
-        title=f"Who pays for fewer ReLUs: {header.network} on {f'{kind} {Path(place).name}'.strip()}",
-        f=known,
-        audit=audit,
-        plan=plan,
-        subject=audit.subject,
-        groups=len(known["before"]),
-        drawn=lambda name, alt: figures.svg(drawings[name](), name, alt),
-        checked=tables.shown_checks(check_table(audit)),
-        about=pd.DataFrame(list(asked.items()), columns=["what", "value"]),
-        relu_bytes=DELPHI.online_bytes,
-        command=command,
-        files=files or [],
-    )
+    title = f"Who pays for fewer ReLUs: {header.network} on {f'{kind} {Path(place).name}'.strip()}"
+    known, about = findings.facts(audit), pd.DataFrame({"what": asked.keys(), "value": asked.values()})
+    more = {"title": title, "about": about, "command": command, "files": files or []}
+    return _template("report.html", escape=True).render(known, f=known, **more)

@@ -61,8 +61,8 @@ class Plan:
 class Audit:
     """What an audit found; everything that its report says comes from here."""
 
-    #: A row per (arm, budget, group) on the test split, with the columns of `linfair.audit.diagnose.Diagnosis.table`;
-    #: arms are `original`, `plain`, `control` and the chosen repair
+    #: A row per (arm, budget, group) on the test split, with the columns of `Diagnosis.table`; arms are `original`,
+    #: `plain`, `control` and the chosen repair
     groups: pd.DataFrame
     #: A row per budget, 1 included: the fields of `linfair.cost.Cost`, `online_seconds`, `freed` (names of the layers
     #: without a ReLU), `others` (the other nonlinearities, which no number holds)
@@ -80,15 +80,14 @@ class Audit:
 def recipe_for(subject: Subject, plan: Plan) -> tuple[Schedule, object]:
     """How students of a network are fine-tuned, and the method's options.
 
-    The short recipes' SGD rates are made for linfair's own networks, with batch norm; a network about which nothing is
-    known gets as many epochs of AdamW at 1e-3, which needs less luck.
+    The short recipes' SGD rates are for linfair's own networks; others get AdamW at 1e-3, which needs less luck.
     """
-    found = recipe(subject.header.network, plan.profile)
+    found, careful = recipe(subject.header.network, plan.profile), {"optimizer": "adamw", "lr": 1e-3}
     options, tuning = found.method(plan.method), found.finetune
     if not subject.own and plan.profile != "paper":
-        tuning = replace(tuning, optimizer="adamw", lr=1e-3)
+        tuning = replace(tuning, **careful)
         if getattr(getattr(options, "schedule", None), "optimizer", "") == "sgd":
-            options = replace(options, schedule=replace(options.schedule, optimizer="adamw", lr=1e-3))
+            options = replace(options, schedule=replace(options.schedule, **careful))
     if plan.lr is not None:
         if not 0 < plan.lr < 10:
             raise AuditError(f"the learning rate is above 0 and below 10, such as 0.001; got {plan.lr}")
@@ -128,21 +127,18 @@ def audit(
     teacher = stages.given(subject.model, computes=computes)
     with threads(stages.threads):
         announce(f"{plan.method}: masks at {', '.join(map(share, budgets))}")
-        path = stages.path(teacher, plan.method, budgets, options)
-        paths = {PLAIN: path}
+        paths = {PLAIN: stages.path(teacher, plan.method, budgets, options)}
         if plan.control:
             announce("100 % control")
-            paths["control"] = stages.control(teacher, path)
-        networks, spent = {}, sum(one.seconds for one in paths.values())
-        for arm, one in paths.items():
-            for masked in one.records:
-                student = stages.student(teacher, masked, schedule)
-                announce(f"{student.name}: {arm} at {share(masked.budget)}: {'read' if student.read else 'computed'}")
-                networks[arm, masked.budget] = student.record.model
-                spent += student.seconds
-        found = None
+            paths["control"] = stages.control(teacher, paths[PLAIN])
+        found, networks, spent = None, {}, sum(one.seconds for one in paths.values())
+        for arm, masked in [(arm, one) for arm, path in paths.items() for one in path.records]:
+            student = stages.student(teacher, masked, schedule)
+            announce(f"{student.name}: {arm} at {share(masked.budget)}: {'read' if student.read else 'computed'}")
+            networks[arm, masked.budget] = student.record.model
+            spent += student.seconds
         if plan.mitigate:
-            (masked,) = [one for one in path.records if one.budget == named]
+            masked = next(one for one in paths[PLAIN].records if one.budget == named)
             how = {"profile": plan.profile, "schedule": schedule, "store": store, "progress": progress}
             pair = Pair(subject.model, masked.model, blind, header)
             found = mitigate(pair, arms=plan.arms, announce=announce, **limits, **how)
@@ -159,8 +155,8 @@ def audit(
             tables += [table[table["arm"] == "original"]] * (not tables)
             tables.append(table[table["arm"] == "linearized"].assign(arm=arm, budget=budget))
     ranks = {"original": 0, PLAIN: 1, "control": 3}
-    groups = pd.concat(tables, ignore_index=True).assign(data=header.data, network=header.network)
-    groups = groups.assign(method=plan.method, profile=plan.profile, rank=lambda t: t["arm"].map(ranks).fillna(2))
+    groups = pd.concat(tables, ignore_index=True).assign(data=header.data, network=header.network, method=plan.method)
+    groups = groups.assign(profile=plan.profile, rank=groups["arm"].map(ranks).fillna(2))
     groups = groups.sort_values(["rank", "budget", "group"], ascending=[True, False, True], kind="stable")
     groups, costs = groups.drop(columns="rank").reset_index(drop=True), _costs(subject, networks, plan)
     seconds, about = perf_counter() - start, _facts(subject, networks)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from linfair.metrics import wilson
+from linfair.metrics import Disparity, GroupMean, disparity, wilson
 
 
 def number(value: float, digits: int = 1) -> str:
@@ -31,8 +31,17 @@ def intervals(
     rows: pd.DataFrame, name: str, *, scale: float = 1, digits: int = 1, ends: int | None = None
 ) -> list[str]:
     """`interval` of each row; the ends are `NAME_low` and `NAME_high`, of an accuracy `low` and `high`."""
-    columns = [name, "low", "high"] if name == "accuracy" else [name, f"{name}_low", f"{name}_high"]
-    return [interval(*values, digits, ends) for values in (scale * rows[columns]).itertuples(index=False)]
+    return [interval(*values, digits, ends) for values in (scale * rows[_and_ends(name)]).itertuples(index=False)]
+
+
+def _and_ends(name: str) -> list[str]:
+    return [name, "low", "high"] if name == "accuracy" else [name, f"{name}_low", f"{name}_high"]
+
+
+def gap_of(rows: pd.DataFrame, name: str = "drop", worst: str = "high") -> Disparity:
+    """The largest difference of a quantity between two groups of one network, with its interval."""
+    values = rows[["group", "n", *_and_ends(name)]].itertuples(index=False)
+    return disparity([GroupMean(*row) for row in values], worst=worst)
 
 
 def accuracies(rows: pd.DataFrame) -> list[str]:

@@ -11,7 +11,6 @@ from cyclopts import Parameter
 
 from linfair import audit as audits
 from linfair.audit import AuditError, Plan
-from linfair.audit.findings import besides
 from linfair.audit.repair import arm_list
 from linfair.cli import options
 from linfair.cli.options import Arms, Budgets, Choices, Device, Method, Training, commas, numbers, says, tell
@@ -88,5 +87,5 @@ def audit(
     tell(*(f"warning: {text}" for text in subject.warnings))
     found = audits.audit(subject, Plan(**vars(asked)), announce=tell)
     page = audits.write_report(found, out, command=shlex.join(["linfair", *words]))
-    print("\n".join([*audits.answer(found), besides(found)]))
+    print("\n".join([*audits.answer(found), audits.words(found, "besides")]))
     print(f"\nwrote {page}, and beside it the tables, masks and weights; one seed, see its section on limits")

@@ -168,7 +168,7 @@ def diagnose(
     with threads(1 if pair.header.network == "mlp" else torch.get_num_threads()):
         found = audit.diagnose(pair.linearized, pair.original, pair.data, split, **how)
     kept, total = (int(found.table["kept"].agg(which)) for which in ("min", "max"))
-    whose = f"the weights of {pair.weights}" if pair.weights else "the teacher's own weights, not fine-tuned"
+    whose = f"the weights of {files.weights}" if files.weights else "the teacher's own weights, not fine-tuned"
     head = f"{_about(pair, kept, total, kept / total)}, {whose}"
     if pair.beside:
         head += f"\nFine-tuned weights lie beside the mask; to diagnose those: --weights {pair.beside}"

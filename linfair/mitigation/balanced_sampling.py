@@ -9,7 +9,6 @@ and the objective stays L^KD. What is drawn depends on seed, stage and epoch alo
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -46,5 +45,7 @@ class Balanced(MitigatedObjective):
 class BalancedSampling(MitigationOptions):
     """Fine-tuning on L^KD, batches drawn with equal probability per group; without options."""
 
-    name: ClassVar[str] = "balanced_sampling"
-    objective: ClassVar = Balanced
+    name = "balanced_sampling"
+    summary = "draws every group equally often"
+    source = "a standard baseline (resampling)"
+    objective = Balanced

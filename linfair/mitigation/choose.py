@@ -6,10 +6,9 @@ With A_g(m) the validation accuracy of arm m on judged group g, and A(m) over al
 
 `plain` is plain fine-tuning. Whether a gain in min_g A_g is more than noise is asked of a paired randomisation test: if
 the repair and `plain` answered alike, each image's two answers could be swapped, so the gain is compared with that of
-random swaps, and the p-value is multiplied by the number of arms compared (Bonferroni), as the best of several gains by
-luck alone. The best repair is chosen if its worst group gains and the p-value is at most `significance`; else `plain`
-is, the simplest arm. With few validation images even a real gain may not pass; `significance=1` then takes the best
-repair all the same, and `helped` says whether its gain was more than noise.
+random swaps, and the p-value is multiplied by the number of arms compared (Bonferroni). The best repair is chosen if
+its worst group gains and the p-value is at most `significance`; else `plain` is, the simplest arm. With few validation
+images even a real gain may not pass; `significance=1` then takes the best repair all the same.
 """
 
 import math
@@ -53,24 +52,15 @@ class Candidate:
     allowed: bool  # the overall loss against `plain` is within what was allowed
     p: float  # of its gain in worst-group accuracy, times the number of arms compared; nan if not tested
 
-    @property
-    def merit(self) -> tuple[int, int]:
-        """What arms are ordered by: accuracy of the worst group, then of all."""
-        return round(self.worst.accuracy / ROUNDING), round(self.overall.accuracy / ROUNDING)
-
 
 @dataclass(frozen=True)
 class Choice:
-    """What was chosen, among what, and why.
-
-    `best` is the arm with the best worst group, `plain` where no repair's worst group gains; other than `chosen` only
-    where its p-value is above `significance`. `candidates` are the arms that did not diverge, `plain` first.
-    """
+    """What was chosen, among what, and why."""
 
     chosen: str
-    best: str
+    best: str  # the arm with the best worst group; `chosen` unless its p-value is above `significance`
     reason: str
-    candidates: tuple[Candidate, ...]
+    candidates: tuple[Candidate, ...]  # the arms that did not diverge, `plain` first
 
     @property
     def helped(self) -> bool:
@@ -122,7 +112,7 @@ def judged_groups(data: GroupedData, *, min_images: int = FEW) -> list[Judged]:
     return sorted(found, key=lambda one: one.groups)
 
 
-def gain_p_value(first: Tensor, second: Tensor, groups: Tensor, n_groups: int, *, seed: int = 0) -> float:
+def gain_p_value(first: Tensor, second: Tensor, groups: Tensor, n_groups: int) -> float:
     """How often random swaps of paired answers raise the worst-group accuracy as much as `second` does over `first`.
 
     One-sided paired randomisation test (Edgington and Onghena, Randomization Tests, 2007) of
@@ -133,7 +123,6 @@ def gain_p_value(first: Tensor, second: Tensor, groups: Tensor, n_groups: int, *
         second: The other's answers on the same images, (n,).
         groups: Group of each image, (n,), every group with an image.
         n_groups: Number of groups.
-        seed: Of the swaps.
 
     >>> right, wrong, one = torch.ones(8), torch.zeros(8), torch.zeros(8).long()
     >>> gain_p_value(right, right, one, 1), abs(gain_p_value(wrong, right, one, 1) - 2**-8) < 0.002
@@ -145,7 +134,7 @@ def gain_p_value(first: Tensor, second: Tensor, groups: Tensor, n_groups: int, *
     moved = (b - a)[differ, None] * belongs[differ] / n  # what swapping one image adds to first, takes from second
     means = (a @ belongs / n, b @ belongs / n)
     observed = means[1].min() - means[0].min()
-    generator, at_least = np.random.default_rng(seed), 0
+    generator, at_least = np.random.default_rng(0), 0
     for start in range(0, DRAWS, 1000):
         swaps = generator.integers(0, 2, size=(min(1000, DRAWS - start), len(moved))) @ moved
         gains = (means[1] - swaps).min(axis=1) - (means[0] + swaps).min(axis=1)
@@ -194,8 +183,9 @@ def choose(
         p = gain_p_value(correct[PLAIN], right, groups, len(names)) * len(rivals) if arm in rivals else math.nan
         candidates.append(Candidate(arm, overall[arm], worst, arm in (PLAIN, *rivals), min(p, 1.0)))
     plain, *others = candidates
-    gained = [one for one in others if one.allowed and one.merit[0] > plain.merit[0]]
-    best = max(gained, key=lambda one: one.merit, default=plain)  # the first of equals
+    merit = {one.arm: [round(two.accuracy / ROUNDING) for two in (one.worst, one.overall)] for one in candidates}
+    gained = [one for one in others if one.allowed and merit[one.arm][0] > merit[PLAIN][0]]
+    best = max(gained, key=lambda one: merit[one.arm], default=plain)  # the first of equals
     chosen = best if best is plain or best.p <= significance else plain
     worst, within = f"{100 * best.worst.accuracy:.1f} % ({names[best.worst.group]})", f"{max_accuracy_loss:g} points of"
     if not others:

@@ -6,9 +6,8 @@ group a is
     psi_a = [err_a(h) - err_a(h*)] - [err(h) - err(h*)] - tolerance    <= 0,
 
 one-sided: a group that loses less than the others is left alone. The error has no gradient, so the dual takes the true
-rate and the primal a surrogate, the cross entropy (a two-player form: Cotter et al., 2019; for pruning: Hashemizadeh,
-Ramirez, Sukumaran, Farnadi, Lacoste-Julien, Gallego-Posada, "Balancing Act: Constraining Disparate Impact in Sparse
-Models", arXiv 2310.20673):
+rate and the primal a surrogate, the cross entropy (a two-player form: Cotter et al., 2019; for pruning: Hashemizadeh
+et al., "Balancing Act: Constraining Disparate Impact in Sparse Models", arXiv 2310.20673):
 
     per batch      L^KD(B) + sum_a lambda_a (CE_a(B) - CE(B))     (the dense network's part is constant)
     per epoch      lambda_a <- max(0, lambda_a + mu psi_a),       in evaluation mode.
@@ -17,32 +16,29 @@ A student that fits its training set has nothing to repair there, whatever its t
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor, nn
 
 from linfair.mitigation.objective import MitigationOptions, Multiplied
-from linfair.training import Batch, Data, Failure, correctness, cross_entropy
+from linfair.training import Batch, Data, correctness, cross_entropy
 
 
 class ExcessDropObjective(Multiplied):
-    """L^KD + the surrogate penalty; rows hold `multipliers` (never negative), `violations` (psi) and `absent`."""
+    """L^KD + the surrogate penalty."""
 
     def __init__(self, model: nn.Module, teacher: nn.Module, data: Data, **stage: object) -> None:
         super().__init__(model, teacher, data, **stage)
-        self.dense, self.dense_by_group, counts = self._errors(teacher)
-        self.has_images = counts > 0
+        self.dense = self._errors(teacher)
 
     def _errors(self, model: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
-        """Error over the training split (members,) and its groups, over the data set's fixed views; the counts."""
+        """Error over the training split (members, 1) and its groups, over the data set's fixed views; their counts."""
         wrong = 1 - correctness(model, self.data, "train").double()
-        return wrong.mean(dim=1), *self.means(wrong, self._source.a)
+        return wrong.mean(dim=1, keepdim=True), *self.means(wrong, self._source.a)
 
     def violations(self) -> Tensor:
         """Psi of each group over the training split, (members, groups)."""
-        error, by_group, _ = self._errors(self.model)
-        drop, drops = error - self.dense, by_group - self.dense_by_group
-        return (drops - drop.unsqueeze(1) - self.options.tolerance) * self.has_images
+        error, by_group, counts = self._errors(self.model)
+        return (by_group - self.dense[1] - (error - self.dense[0]) - self.options.tolerance) * (counts > 0)
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
         """Loss of a batch and its surrogate penalty, one number for each member."""
@@ -53,13 +49,6 @@ class ExcessDropObjective(Multiplied):
         self.note_absent(present)
         penalty = self.penalty((means - wrong.mean(dim=1, keepdim=True)) * present)
         return self.distill.per_input(logits, batch).mean(dim=-1).view(self.members) + penalty
-
-    def after_epoch(self, epoch: int) -> dict[int, Failure]:
-        """One projected step of the multipliers, logged."""
-        violations = self.violations()
-        self.multipliers = (self.multipliers + self.options.mu * violations).clamp(min=0)
-        self.log(multipliers=self.multipliers, violations=violations)
-        return self.beyond()
 
 
 @dataclass(frozen=True)
@@ -73,8 +62,10 @@ class ExcessDrop(MitigationOptions):
         limit: A multiplier above this counts as diverged.
     """
 
-    name: ClassVar[str] = "excess_drop"
-    objective: ClassVar = ExcessDropObjective
+    name = "excess_drop"
+    summary = "constrains each group's drop of accuracy against the dense network, one-sided"
+    source = "Hashemizadeh et al., Balancing Act, arXiv 2310.20673, carried over from pruning"
+    objective = ExcessDropObjective
     mu: float = 0.1
     tolerance: float = 0.0
     clip: float | None = None

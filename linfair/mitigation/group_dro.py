@@ -9,7 +9,6 @@ therefore the softmax of step * (L_a(B_1) + ... + L_a(B_t)).
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -49,8 +48,10 @@ class GroupDRO(MitigationOptions):
         clip: Largest gradient norm; None is unbounded.
     """
 
-    name: ClassVar[str] = "group_dro"
-    objective: ClassVar = GroupDROObjective
+    name = "group_dro"
+    summary = "weighs groups by exponentiated gradients on their losses"
+    source = "Sagawa et al., Distributionally Robust Neural Networks for Group Shifts, ICLR 2020"
+    objective = GroupDROObjective
     step: float = 0.01
     clip: float | None = None
 

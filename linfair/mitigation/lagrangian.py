@@ -15,32 +15,27 @@ other differences are options here. A two-sided violation also pulls *down* grou
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from linfair.mitigation.kd_over_c import over_classes
 from linfair.mitigation.objective import MitigationOptions, Multiplied
-from linfair.training import Batch, Failure
+from linfair.training import Batch
 
 
 class LagrangianObjective(Multiplied):
-    """L^KD + the penalty; rows hold `multipliers` after the update, `violations` (without mu) and `absent`."""
+    """L^KD + the penalty."""
 
     def __init__(self, *args: object, **stage: object) -> None:
         super().__init__(*args, **stage)
-        groups = self.options.groups
-        if groups is not None and max(groups) >= self.n_groups:
+        groups = range(self.n_groups) if self.options.groups is None else self.options.groups
+        if max(groups) >= self.n_groups:
             raise ValueError(f"groups {groups} were asked for, the data has groups 0 to {self.n_groups - 1}")
-        if self.options.kd_over_classes:
-            self.distill = over_classes(self.distill, self.classes)
-        self.summed = self.zeros()
-        self.constrained = self.zeros(dtype=torch.bool)
-        self.constrained[:, slice(None) if groups is None else list(groups)] = True
-        self.fewest = 2 if self.options.accumulate == "batches" else 1
+        self.summed, self.constrained = self.zeros(), self.zeros(dtype=torch.bool)
+        self.constrained[:, list(groups)] = True
+        self.by_batches = self.options.accumulate == "batches"
 
-    def violations(self, mean: Tensor, means: Tensor) -> Tensor:
+    def _violated(self, mean: Tensor, means: Tensor) -> Tensor:
         """Violation of each constraint, (members, groups), from the mean loss (members,) and the groups'."""
         gap = means - mean.unsqueeze(1)
         return (gap.clamp(min=0) if self.options.one_sided else gap.abs()) * self.constrained
@@ -48,21 +43,17 @@ class LagrangianObjective(Multiplied):
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
         """Loss of a batch and its penalty, one number for each member."""
         mean, means, counts = self.batch_losses(model(batch.x), batch)
-        present = counts >= self.fewest
-        violations = self.violations(mean, means) * present
+        present = counts > (1 if self.by_batches else 0)
+        violations = self._violated(mean, means) * present
         self.note_absent(present)
         self.summed += violations.detach()
         penalty = self.penalty(violations)
         return mean + (penalty.detach() if self.options.detached else penalty)
 
-    def after_epoch(self, epoch: int) -> dict[int, Failure]:
-        """One step of the multipliers, logged."""
-        batches = self.options.accumulate == "batches"
-        violations = self.summed.clone() if batches else self.violations(*self.training_losses())
-        self.multipliers += self.options.mu * violations
-        self.summed.zero_()
-        self.log(multipliers=self.multipliers, violations=violations)
-        return self.beyond()
+    def violations(self) -> Tensor:
+        """Violations over the training split, or the sum of the epoch's batches, (members, groups)."""
+        batches, self.summed = self.summed, self.zeros()
+        return batches if self.by_batches else self._violated(*self.training_losses())
 
 
 @dataclass(frozen=True)
@@ -81,8 +72,10 @@ class Lagrangian(MitigationOptions):
         limit: A multiplier above this counts as diverged.
     """
 
-    name: ClassVar[str] = "lagrangian"
-    objective: ClassVar = LagrangianObjective
+    name = "lagrangian"
+    summary = "adds a multiplier per group times the distance of the group's loss from the mean loss"
+    source = "Das et al., ICML 2024, Algorithm 1"
+    objective = LagrangianObjective
     mu: float = 0.001
     groups: tuple[int, ...] | None = None
     one_sided: bool = False

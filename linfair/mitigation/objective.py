@@ -9,8 +9,7 @@ and takes no part in it.
 """
 
 import math
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -49,18 +48,18 @@ class MitigatedObjective:
         teacher: The original network.
         data: Their data; a list, one for each member, for an ensemble.
         distill: The stage's distillation loss; CE + KD (T = 4) by default.
-        options: Of the mitigation; `clip` among them bounds the gradient of each member.
+        options: Of the mitigation; `clip` bounds each member's gradient, `kd_over_classes` divides KD by the classes.
 
     Attributes:
         gradient: How `fit` computes gradients; None is backpropagation.
         batches: What `fit` visits in an epoch; None is every image once.
         carried: Names of the tensors (members, groups), 0 at first, that one epoch hands to the next.
-        rows: One row for each epoch so far: what the mitigation logs.
+        rows: What the mitigation logs, one row for each epoch so far.
     """
 
     gradient: Gradient | None = None
     batches: Batches | None = None
-    carried: ClassVar[tuple[str, ...]] = ()
+    carried: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -79,7 +78,9 @@ class MitigatedObjective:
         sizes = sorted({len(one.group_names) for one in sets})
         if len(sizes) != 1:
             raise ValueError(f"data sets of an ensemble must have equally many groups, got {sizes}")
-        self.members, self.n_groups, self.classes = len(sets), sizes[0], sets[0].classes
+        if getattr(options, "kd_over_classes", False):
+            self.distill = replace(self.distill, kd=self.distill.kd / sets[0].classes)
+        self.members, self.n_groups = len(sets), sizes[0]
         self.rows: list[dict[str, object]] = []
         self._source = Source(data, "train")
         self._absent = self.zeros(dtype=torch.int64)
@@ -153,7 +154,7 @@ class MitigatedObjective:
 
 
 class Multiplied(MitigatedObjective):
-    """An objective with a multiplier for each group: `multipliers` (members, groups), float64, 0 at first."""
+    """An objective with a multiplier for each group, never below 0, that grows with the epoch's `violations()`."""
 
     carried = ("multipliers",)
 
@@ -161,28 +162,26 @@ class Multiplied(MitigatedObjective):
         """Sum of multipliers times violations, (members,)."""
         return (self.multipliers.to(violations.dtype) * violations).sum(dim=1)
 
-    def beyond(self) -> dict[int, Failure]:
-        """The members of which a multiplier is not finite or above the options' limit."""
-        options = self.options
+    def after_epoch(self, epoch: int) -> dict[int, Failure]:
+        """One step of the multipliers, logged; members of which one is not finite or above the limit have diverged."""
+        options, violations = self.options, self.violations()
+        self.multipliers = (self.multipliers + options.mu * violations).clamp(min=0)
+        self.log(multipliers=self.multipliers, violations=violations)
         tighter = 5.0 if options.clip is None else options.clip / 2
         worst = self.multipliers.nan_to_num(nan=math.inf).amax(dim=1).tolist()
         said = f"a multiplier of {options.name} is {{:.3g}}, above its limit {options.limit:g},".format
         advice = f"lower mu ({options.mu:g}) or bound the gradients (clip={tighter:g})"
-        return {
-            member: Failure(said(value), advice) for member, value in enumerate(worst) if not value <= options.limit
-        }
+        return {member: Failure(said(one), advice) for member, one in enumerate(worst) if not one <= options.limit}
 
 
 class MitigationOptions:
     """Base of a mitigation's options, a frozen dataclass: `objective` is the class of what `start` returns."""
 
-    objective: ClassVar[type[MitigatedObjective]] = MitigatedObjective
+    objective = MitigatedObjective
 
-    def start(
-        self, model: nn.Module, teacher: nn.Module, data: Data, *, distill: Distill | None = None
-    ) -> MitigatedObjective:
-        """The objective of one stage of training the model."""
-        return self.objective(model, teacher, data, distill=distill, options=self)
+    def start(self, model: nn.Module, teacher: nn.Module, data: Data, **stage: object) -> MitigatedObjective:
+        """The objective of one stage of training the model; `stage` may hold its own `distill`."""
+        return self.objective(model, teacher, data, options=self, **stage)
 
 
 PLAIN = "plain"
@@ -193,4 +192,6 @@ PLAIN = "plain"
 class Plain(MitigationOptions):
     """No mitigation: fine-tuning on L^KD = CE + KD, as SNL and the paper's baseline do."""
 
-    name: ClassVar[str] = PLAIN
+    name = PLAIN
+    summary = "CE + KD, no mitigation"
+    source = "Das et al., ICML 2024 (the baseline)"

@@ -21,37 +21,8 @@ class Mitigation:
     options: type
 
 
-MITIGATIONS = {
-    one.options.name: one
-    for one in (
-        Mitigation(PLAIN, "CE + KD, no mitigation", "Das et al., ICML 2024 (the baseline)", Plain),
-        Mitigation(
-            "lagrangian",
-            "adds a multiplier per group times the distance of the group's loss from the mean loss",
-            "Das et al., ICML 2024, Algorithm 1",
-            Lagrangian,
-        ),
-        Mitigation(
-            "kd_over_c",
-            "weighs KD by 1 / classes and knows no groups: what the released mitigation trains",
-            "code released with Das et al., ICML 2024; a control",
-            KDOverC,
-        ),
-        Mitigation(
-            "excess_drop",
-            "constrains each group's drop of accuracy against the dense network, one-sided",
-            "Hashemizadeh et al., Balancing Act, arXiv 2310.20673, carried over from pruning",
-            ExcessDrop,
-        ),
-        Mitigation("balanced_sampling", "draws every group equally often", "a standard baseline", BalancedSampling),
-        Mitigation(
-            "group_dro",
-            "weighs groups by exponentiated gradients on their losses",
-            "Sagawa et al., Distributionally Robust Neural Networks for Group Shifts, ICLR 2020",
-            GroupDRO,
-        ),
-    )
-}
+_OWN = (Plain, Lagrangian, KDOverC, ExcessDrop, BalancedSampling, GroupDRO)
+MITIGATIONS = {one.name: Mitigation(one.name, one.summary, one.source, one) for one in _OWN}
 
 
 def check_name(name: str) -> None:

@@ -93,7 +93,7 @@ def test_files_that_do_not_belong_together_are_refused(files: Path, tmp_path: Pa
         ((mask, mask), {}, CheckpointError, "is no network written by linfair"),
         ((teacher, tmp_path / "none"), {}, gates.GateError, "no mask at .*none"),
         ((teacher, weights), {}, gates.GateError, "is a safetensors file but no mask"),
-        ((weights, mask), {}, CheckpointError, "holds a linearized network; .* its original as teacher"),
+        ((weights, mask), {}, CheckpointError, "holds a linearized network; give its original"),
         ((wide, mask), {}, gates.GateError, r"snl-0.2.* does not fit .*wide.*shapes differ: .*\(16,\)"),
         ((teacher, mask), {"weights": teacher}, CheckpointError, "network without gates"),
         ((teacher, mask), {"weights": other}, CheckpointError, "not made from this teacher: it has seed 4, not 3"),
@@ -103,8 +103,8 @@ def test_files_that_do_not_belong_together_are_refused(files: Path, tmp_path: Pa
             CheckpointError,
             "others than the .* of one budget",
         ),
-        ((teacher, mask), {"data": "toy"}, ValueError, "data 'toy' was asked for, .* trained with data 'digits'"),
-        ((teacher, mask), {"group": "race"}, ValueError, "group 'race' was asked for, .* the data's own group"),
+        ((teacher, mask), {"data": "toy"}, ValueError, "--data toy, but .* trained with digits"),
+        ((teacher, mask), {"group": "race"}, ValueError, "--group race, but .* the data's own group"),
         ((teacher, mask), {"device": "cuda"}, ValueError, "torch sees no GPU"),
     ]
     with pytest.MonkeyPatch.context() as patch:

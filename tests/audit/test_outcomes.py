@@ -13,7 +13,7 @@ from test_audit import Page
 
 from linfair import audit as package
 from linfair import plots
-from linfair.audit import Audit, answer, caveats, figures, html, tables, words, write_report
+from linfair.audit import Audit, answer, caveats, figures, findings, html, repair, words, write_report
 from linfair.audit.findings import check_table, rows_of
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks/11_audit.ipynb"
@@ -103,12 +103,12 @@ def test_a_repair_is_presented_as_a_fix_only_if_it_gained_more_than_noise(found:
 
 
 def test_the_repair_table_has_the_repair_where_one_was_chosen(found: Audit) -> None:
-    table = tables.repair_table(found)
+    table = findings.repair_table(found)
     chosen = "plain" if found.mitigated is None else found.mitigated.choice.chosen
     rest = [] if chosen == "plain" else [chosen, "change"]
     assert list(table) == ["group", "role", "n", "plain", *rest]
     assert list(table["group"]) == [*found.subject.data.group_names, "all"]
-    arms = tables.arm_table(found.mitigated)
+    arms = repair.arm_table(found.mitigated)
     assert len(arms) == (0 if found.mitigated is None else len(found.mitigated.choice.candidates))
 
 
@@ -126,7 +126,7 @@ def test_each_check_has_the_outcome_of_its_interval(found: Audit) -> None:
         else:
             assert one["low"] <= one["value"] <= one["high"]
             assert one["outcome"] == sides[one["low"] > 0, one["high"] < 0]
-    shown = tables.shown_checks(check_table(found))
+    shown = findings.shown_checks(check_table(found))
     assert len(shown) == len(table) and not shown["points"].str.contains("nan").any()
 
 
@@ -233,7 +233,7 @@ def test_the_test_result_stands_beside_the_choice_whichever_way_it_goes() -> Non
 
 def test_noise_taken_on_request_is_called_noise() -> None:
     found = made(ends="within noise", significance=1.0)
-    sentence, marks = answer(found)[2], tables.arm_table(found.mitigated)
+    sentence, marks = answer(found)[2], repair.arm_table(found.mitigated)
     assert sentence.startswith("Nothing that was tried helped measurably: the gain of a on validation images is within")
     assert "because --significance is 1. With it the worst group" in sentence
     assert list(marks[""]) == ["", "chosen, gain within noise"]
@@ -245,11 +245,13 @@ def test_searches_that_did_not_converge_put_no_group_in_order() -> None:
         found = made(converged=converged)
         where = words(found, "standing")
         assert "top Hessian eigenvalue of" not in where and f"did not converge in {count} of 2 groups" in where
-        assert list(tables.why_table(found)["top Hessian eigenvalue"].str.contains("not converged")) == [
+        assert list(findings.why_table(found)["top Hessian eigenvalue"].str.contains("not converged")) == [
             not one for one in converged
         ]
     without = made(converged=(None, None))
-    assert "eigenvalue" not in words(without, "standing") and "top Hessian eigenvalue" not in tables.why_table(without)
+    assert "eigenvalue" not in words(without, "standing") and "top Hessian eigenvalue" not in findings.why_table(
+        without
+    )
 
 
 def test_the_control_says_what_training_alone_did() -> None:
@@ -261,7 +263,7 @@ def test_the_control_says_what_training_alone_did() -> None:
 
 
 def test_several_seeds_are_a_line_each_whatever_they_found() -> None:
-    table = tables.across_seeds([made(**options) for options in OUTCOMES.values()])
+    table = findings.across_seeds([made(**options) for options in OUTCOMES.values()])
     assert len(table) == len(OUTCOMES) and not table.isna().any().any()
 
 

@@ -10,8 +10,7 @@ from linfair import gates
 from linfair.audit import repair as module
 from linfair.audit.diagnose import Pair, read_pair
 from linfair.audit.linearize import linearize_to
-from linfair.audit.repair import Mitigated, arm_list, mitigate
-from linfair.audit.tables import mitigated_text
+from linfair.audit.repair import Mitigated, arm_list, mitigate, mitigated_text
 from linfair.data import Split
 from linfair.engine import stages
 from linfair.linearizers import finetune

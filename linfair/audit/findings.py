@@ -73,7 +73,17 @@ def left(audit: Audit, budget: float) -> str:
 
 def checks(audit: Audit) -> list[Check]:
     """Every check of an audit: those of a budget for each of them, those of a repair at the repaired one."""
-    return [*(one for budget in audit.plan.budgets for one in _of_budget(audit, budget)), *_of_repair(audit)]
+    listed = [one for budget in audit.plan.budgets for one in _of_budget(audit, budget)]
+    found, budget = audit.mitigated, audit.plan.named
+    if found is None or len(found.choice.candidates) == 1:
+        return listed
+    choice = found.choice
+    said = HOLDS if choice.helped else DOES_NOT if choice.best == PLAIN else CANNOT_TELL
+    gain = Check("a repair gains on validation images", budget, said, choice.gain, p=choice[choice.best].p)
+    if choice.chosen == PLAIN:
+        return [*listed, gain]
+    change = change_of_worst(rows_of(audit, PLAIN, budget), rows_of(audit, choice.chosen, budget))
+    return [*listed, gain, _check("the repair gains on test images", budget, *change)]
 
 
 def check_table(audit: Audit) -> pd.DataFrame:
@@ -107,18 +117,6 @@ def _of_budget(audit: Audit, budget: float) -> Iterator[Check]:
         rest = against_control(audit, budget)
         yield drop("a group loses against the control", rest, gap_of(rest).worst)
         yield drop("training alone costs the group that pays most", rows_of(audit, "control", budget), gap.worst)
-
-
-def _of_repair(audit: Audit) -> Iterator[Check]:
-    found, budget = audit.mitigated, audit.plan.named
-    if found is None or len(found.choice.candidates) == 1:
-        return
-    choice = found.choice
-    said = HOLDS if choice.helped else DOES_NOT if choice.best == PLAIN else CANNOT_TELL
-    yield Check("a repair gains on validation images", budget, said, choice.gain, p=choice[choice.best].p)
-    if choice.chosen != PLAIN:
-        change = change_of_worst(rows_of(audit, PLAIN, budget), rows_of(audit, choice.chosen, budget))
-        yield _check("the repair gains on test images", budget, *change)
 
 
 def facts(audit: Audit) -> dict[str, object]:

@@ -29,11 +29,8 @@ def write_report(audit: Audit, folder: str | Path, *, command: str = "") -> Path
 
     The page is `index.html`; beside it lie `groups.parquet`, `cost.parquet`, with repairs `arms.parquet`, and for each
     network `ARM-BUDGET.mask.safetensors` and `ARM-BUDGET.weights.safetensors`. `command` is what repeats it, as typed.
-    A folder that is a file is refused with a ValueError.
     """
     folder, header = Path(folder), replace(audit.subject.header, gated=True)
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"--out {folder} is a file; name a folder, it is made if missing")
     folder.mkdir(parents=True, exist_ok=True)
     files = []
     for (arm, budget), model in audit.networks.items():
@@ -61,7 +58,7 @@ def _template(name: str, *, escape: bool) -> jinja2.Template:
     found.filters |= {"share": share, "commas": "{:,}".format}
     found.filters["points"] = lambda value: f"{value:g} point{'s' * (value != 1)}"
     found.globals |= {"interval": interval, "number": number, "overall": findings.overall, "findings": findings}
-    found.globals |= {"noise": NOISE, "delphi": DELPHI, "figures": figures, "plots": plots, "repair": repair}
+    found.globals |= {"noise": NOISE, "delphi": DELPHI, "figures": figures, "plots": plots, "repairs": repair}
     found.globals |= {"change_text": lambda one: change_text(one.value, one.low, one.high)}
     return found.get_template(name)
 

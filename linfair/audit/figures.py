@@ -24,9 +24,9 @@ def accuracy_bars(table: pd.DataFrame) -> Figure:
     return _bars(networks, "ReLUs kept")
 
 
-def repair_bars(before: pd.DataFrame, after: pd.DataFrame, name: str) -> Figure:
+def repair_bars(before: pd.DataFrame, after: pd.DataFrame) -> Figure:
     """Accuracy of every group with plain fine-tuning and with the chosen repair, with 95 % Wilson intervals."""
-    return _bars({PLAIN: before, name: after}, "fine-tuning")
+    return _bars({PLAIN: before, "repair": after}, "fine-tuning")
 
 
 def _bars(networks: Mapping[str, pd.DataFrame], label: str) -> Figure:

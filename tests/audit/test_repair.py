@@ -223,7 +223,7 @@ def test_a_group_without_images_in_a_split_is_refused_before_training(
     [
         (["lagrangain"], "did you mean 'lagrangian'"),
         (["control"], "no mitigation 'control'"),
-        (["lagrangian(mew=1)"], "no options"),
+        (["lagrangian(mew=1)"], "no option"),
         (["lagrangian(mu=-1)"], "must not be negative"),
         (["lagrangian(mu"], "is not an arm"),
         (["none"], "the arm of plain fine-tuning is called 'plain'"),

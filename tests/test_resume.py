@@ -100,8 +100,8 @@ def test_a_mask_path_and_its_control(changed, stops, teacher, digits, store, sto
 
     def run():
         path = snl(teacher, digits, [0.8, 0.5, 0.3], seeds=[0], options=options, progress=False)
-        schedule, objective = find("snl").phase(options, teacher, digits)
-        copies = control(teacher, digits, path, seeds=[0], schedule=schedule, objective=objective, progress=False)
+        phase = find("snl").phase(options, teacher, digits, [0])
+        copies = control(teacher, digits, path, seeds=[0], progress=False, **phase)
         return path, copies
 
     whole = run()

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from linfair.engine.store import ResultStore
-from linfair.linearizers.starts import STARTS
+from linfair.linearizers.finetuning import STARTS
 from linfair.study.cell import run
 from linfair.study.grids import grid
 from linfair.study.recipes import recipe

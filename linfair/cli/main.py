@@ -74,7 +74,7 @@ def main(words: Sequence[str] | None = None) -> int:
 @contextmanager
 def _plain_notes() -> Iterator[None]:
     """Print what is said of damaged files and of several original networks as plain lines, each once."""
-    from linfair.engine.damage import DamagedFile
+    from linfair.engine.store import DamagedFile
     from linfair.study.cell import OtherTeacher
 
     with warnings.catch_warnings():

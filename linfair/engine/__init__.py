@@ -1,7 +1,4 @@
-"""The one engine: what studies, audits, repairs and pages train is a stage, computed once and kept in a store.
-
-Start with `Stages`; `ResultStore` says where results and checkpoints lie.
-"""
+"""The one engine: whatever is trained is a stage (`Stages`), computed once and kept in a store (`ResultStore`)."""
 
 from linfair.engine.stages import Stages, Student, Teacher
 from linfair.engine.store import ResultStore, Tables

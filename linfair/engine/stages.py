@@ -9,23 +9,22 @@ it starts from, and how this machine computes. Studies, audits, repairs and page
     control = stages.control(teacher, path)
     student = stages.student(teacher, path.records[0], schedule, Lagrangian(mu=0.005))
 
-Every other data set or seed is another `Stages`; a teacher may come from any of them. What is finished lies in the
-store: interrupted, the same calls go on where they were.
+Every other data set or seed is another `Stages`; a teacher may come from any of them. Interrupted, the same calls go on
+where they were.
 """
 
 import copy
 import hashlib
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, asdict, dataclass, replace
+from functools import cached_property, partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from linfair.data import GroupedData
-from linfair.engine.damage import filled
 from linfair.engine.store import ResultStore, key, weights_digest
 from linfair.ensemble import Ensemble
 from linfair.linearizers import control, finetune
@@ -72,45 +71,29 @@ class Student:
     read: bool = False  #: It was in the store
 
 
+@dataclass(eq=False)
 class Stages:
-    """The stages of one data set, or of one for each seed of an ensemble, over one store.
+    """The stages of one data set, or of one for each seed of an ensemble, over one store."""
 
-    `before` is called with the name of a stage (`base`, `path`, `finetune`) before it is trained; it may raise to stop.
+    data: Data  #: A data set, or one for each seed
+    seeds: Sequence[int] = (0,)  #: Several are trained as one ensemble
+    store: ResultStore | None = None  #: Where stages are kept; the user's cache by default
+    _: KW_ONLY
+    count: int | None = None  #: CPU threads; None is the present number. A sum's order depends on it
+    keep: bool = True  #: Keep students too
+    progress: bool = True  #: Show progress bars
+    before: Callable[[str], None] = lambda stage: None  #: Told `base`, `path` or `finetune`; it may raise to stop there
 
-    Args:
-        data: A data set, or one for each seed.
-        seeds: Several are trained as one ensemble.
-        store: Where stages are kept; the user's cache by default.
-        count: CPU threads; None is the present number. A sum's order depends on it.
-        keep: Keep students too.
-        progress: Show progress bars.
-    """
-
-    def __init__(
-        self,
-        data: Data,
-        seeds: Sequence[int] = (0,),
-        store: ResultStore | None = None,
-        *,
-        count: int | None = None,
-        keep: bool = True,
-        progress: bool = True,
-    ) -> None:
-        self.sets = [data] if isinstance(data, GroupedData) else list(data)
-        self.data: Data = self.sets if len(self.sets) > 1 else self.sets[0]
-        self.seeds, self.store = tuple(seeds), store or ResultStore.default()
-        self.threads = count or torch.get_num_threads()
-        self.keep, self.progress = keep, progress
-        self.before: Callable[[str], None] = lambda stage: None
+    def __post_init__(self) -> None:
+        self.sets = [self.data] if isinstance(self.data, GroupedData) else list(self.data)
+        self.data = self.sets if len(self.sets) > 1 else self.sets[0]
+        self.seeds, self.store = tuple(self.seeds), self.store or ResultStore.default()
+        self.threads = self.count or torch.get_num_threads()
 
     def _stage(self, stage: str, name: str, read: Callable, train: Callable, *, keep: bool = True) -> Any:
         """What `read` makes of a stage's checkpoint, or what `train` returns beside the tensors and notes for one."""
-
-        def load(tensors: dict, notes: dict) -> object:
-            return replace(read(tensors, notes), seconds=float(notes["seconds"]))
-
-        if keep and (found := self.store.load(name, load)) is not None:
-            return found
+        if keep and (found := self.store.load(name, lambda *one: (read(*one), float(one[1]["seconds"])))) is not None:
+            return replace(found[0], seconds=found[1])
         self.before(stage)
         with threads(self.threads), resumable(self.store, name=name) as watch:
             made, tensors, notes = train()
@@ -142,11 +125,9 @@ class Stages:
 
     def untrained(self, network: str, *, width: int | None = None, init: str = "torch") -> nn.Module:
         """A network (an ensemble for several seeds) as it is before training."""
-        first = self.sets[0]
-        how = {"width": width, "init": init}
+        first, how = self.sets[0], {"width": width, "init": init}
         networks = [build(network, first.input_shape, first.classes, seed=seed, **how) for seed in self.seeds]
-        model = Ensemble(networks) if len(networks) > 1 else networks[0]
-        return model.to(first.splits["train"].y.device)
+        return (Ensemble(networks) if len(networks) > 1 else networks[0]).to(first.splits["train"].y.device)
 
     def teacher(self, network: str, schedule: Schedule, *, width: int | None = None, init: str = "torch") -> Teacher:
         """The trained teacher of that architecture, one of `linfair.models.NETWORKS`."""
@@ -154,7 +135,7 @@ class Stages:
         name = self._name("teacher", network=network, base=asdict(schedule), **how)
 
         def read(tensors: dict, notes: dict) -> Teacher:
-            model = filled(self.untrained(network, **how), tensors)
+            model = _filled(self.untrained(network, **how), tensors)
             if weights_digest(model) != notes["digest"]:
                 raise ValueError("does not hold the weights that its notes name")
             return Teacher(model.eval(), notes["digest"], "", _listed(notes["loss"], len(self.seeds), float))
@@ -181,28 +162,22 @@ class Stages:
         options = linearizer.options() if options is None else options
         name = self.path_name(teacher.digest, method, budgets, options, computes=teacher.computes)
         how = {"seeds": self.seeds, "options": options, "progress": self.progress}
-        return self._path(
-            teacher, method, options, budgets, name, lambda: linearizer.run(teacher.model, self.data, budgets, **how)
-        )
+        run = partial(linearizer.run, teacher.model, self.data, budgets, **how)
+        return self._path(teacher, Path(method, options, [], name), budgets, run)
 
     def control(self, teacher: Teacher, path: Path) -> Path:
         """The 100 % control of a path: its training, with every unit kept."""
-        linearizer, name = find(path.method), key({"control": path.name})
 
         def run() -> list[LinearizedModel]:
-            schedule, objective = linearizer.phase(path.options, teacher.model, self.data)
-            start = linearizer.start(path.options, teacher.model, self.seeds)
-            how = {"schedule": schedule, "objective": objective, "start": start, "progress": self.progress}
-            return control(teacher.model, self.data, path.records, seeds=self.seeds, **how)
+            how = find(path.method).phase(path.options, teacher.model, self.data, self.seeds)
+            return control(teacher.model, self.data, path.records, seeds=self.seeds, progress=self.progress, **how)
 
-        budgets = [one.budget for one in path.records]
-        found = self._path(teacher, path.method, path.options, budgets, name, run)
+        budgets, wanted = [one.budget for one in path.records], replace(path, name=key({"control": path.name}))
+        found = self._path(teacher, wanted, budgets, run)
         return replace(found, method="control", records=[replace(one, method="control") for one in found.records])
 
-    def _path(
-        self, teacher: Teacher, method: str, options: object, budgets: Sequence[float], name: str, run: Callable
-    ) -> Path:
-        reduction = find(method).reduction
+    def _path(self, teacher: Teacher, path: Path, budgets: Sequence[float], run: Callable) -> Path:
+        reduction = find(path.method).reduction
 
         def read(tensors: dict, notes: dict) -> Path:
             switched, records = reduction.install(teacher.model, self.sets[0].input_shape), []
@@ -210,27 +185,24 @@ class Stages:
                 raise ValueError(f"holds {count} networks, not {len(budgets)}")
             for number, budget in enumerate(budgets):
                 told = _told({name: notes[name][number] for name in _TOLD}, len(self.seeds))
-                model = reduction.fixed(filled(copy.deepcopy(switched), under(tensors, str(number))))
+                model = reduction.fixed(_filled(copy.deepcopy(switched), under(tensors, str(number))))
                 units, masks = budget_units(budget, reduction.total(model)), reduction.masks(model)
                 about = {"history": notes["history"], "reduction": reduction} | told
-                records.append(LinearizedModel(method, budget, units, model, masks, **about))
-            return Path(method, options, records, name)
+                records.append(LinearizedModel(path.method, budget, units, model, masks, **about))
+            return replace(path, records=records)
 
         def train() -> tuple[Path, dict, dict]:
             records = run()
             notes = {told: [getattr(one, told) for one in records] for told in _TOLD}
             tensors = weights_of({str(number): one.model for number, one in enumerate(records)})
-            return Path(method, options, records, name), tensors, notes | {"history": records[0].history}
+            return replace(path, records=records), tensors, notes | {"history": records[0].history}
 
-        return self._stage("path", name, read, train)
+        return self._stage("path", path.name, read, train)
 
     def student(
         self, teacher: Teacher, one: LinearizedModel, schedule: Schedule, mitigation: str | object | None = None
     ) -> Student:
-        """A record fine-tuned: plainly, or under a mitigation (its name, or options).
-
-        A single network that diverges without a mitigation raises `TrainingDiverged`; with one, the student says so.
-        """
+        """A record fine-tuned, plainly or under a mitigation, under which a single network that diverges says so."""
         options = resolve(mitigation)
         plain = options.name == PLAIN
         about = {"mitigation": [type(options).__qualname__, asdict(options)], "finetune": asdict(schedule)}
@@ -239,7 +211,7 @@ class Stages:
 
         def read(tensors: dict, notes: dict) -> Student:
             fate = _told({told: notes[told] for told in ("diverged", "finetuning")}, len(self.seeds))
-            model = filled(copy.deepcopy(one.model), tensors)
+            model = _filled(copy.deepcopy(one.model), tensors)
             tuned = replace(one, model=model, mitigation=None if plain else options, **fate)
             return Student(tuned, name, said=notes["said"], read=True)
 
@@ -281,7 +253,14 @@ def _told(notes: dict[str, object], members: int) -> dict[str, object]:
 
 
 def _listed(values: list, length: int, kind: Callable[[object], object]) -> tuple:
-    """A note as a tuple, if it has that length."""
     if not isinstance(values, list) or len(values) != length:
         raise ValueError(f"has the note {values!r}, not a list of {length}")
     return tuple(map(kind, values))
+
+
+def _filled(model: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Module:
+    for name, value in model.state_dict().items():
+        if name in tensors and (found := tensors[name]).dtype != value.dtype:
+            raise ValueError(f"has {name} as {found.dtype}, not {value.dtype}")
+    model.load_state_dict(tensors)
+    return model

@@ -8,9 +8,12 @@ as `FILE.damaged-1`, said in one line, and counts as missing, so that it is comp
 import errno
 import hashlib
 import io
+import itertools
 import json
+import os
 import re
 import shutil
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -21,12 +24,13 @@ from typing import Any
 import fsspec
 import pandas as pd
 import pyarrow
+import pyarrow.parquet
 import torch
+from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from linfair.engine.damage import MARK, checked_rows, rows_digest, set_aside, tensors_digest, unlike_digest
 from linfair.linearizers.registry import ALIASES
 from linfair.paths import cache_folder, whole
 
@@ -59,6 +63,48 @@ def weights_digest(model: torch.nn.Module) -> str:
     return content.hexdigest()[:16]
 
 
+class DamagedFile(UserWarning):
+    """A file did not hold what its name and digest say; the message names it and where it was set aside."""
+
+
+MARK = "linfair"  #: Where a table's own name and digest stand in its Parquet metadata: in the attributes of pandas
+
+
+def rows_digest(name: str, rows: pyarrow.Table) -> str:
+    """SHA-256 (hex) of a table's name, columns and values, whatever tool wrote them in whatever order of bytes."""
+    about = rows.schema.pandas_metadata or {}  # how pandas reads them
+    how = [about.get(part) for part in ("index_columns", "column_indexes", "columns")]
+    content = hashlib.sha256(json.dumps([name, rows.num_rows, how], sort_keys=True).encode())
+    for column, values in zip(rows.column_names, rows.columns, strict=True):
+        content.update(json.dumps([column, values.to_pylist()], default=str).encode())
+    return content.hexdigest()
+
+
+def tensors_digest(name: str, tensors: Mapping[str, torch.Tensor], notes: str) -> str:
+    """SHA-256 (hex) of a checkpoint's name, notes and tensors with their names, types and shapes."""
+    content = hashlib.sha256(json.dumps([name, notes]).encode())
+    for tensor, value in sorted(tensors.items()):
+        value = value.detach().cpu().contiguous()
+        content.update(json.dumps([tensor, str(value.dtype), list(value.shape)]).encode())
+        content.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return content.hexdigest()
+
+
+def set_aside(path: str | Path, problem: str, system: AbstractFileSystem | None = None) -> None:
+    """Give a file another name, `FILE.damaged-1`, and say so in one line; one that cannot be renamed stays."""
+    exists, move = (os.path.exists, os.replace) if system is None else (system.exists, system.mv)
+    number = next(number for number in itertools.count(1) if not exists(f"{path}.damaged-{number}"))
+    try:
+        move(str(path), f"{path}.damaged-{number}")
+        what = f"set aside as {str(path).rpartition('/')[2]}.damaged-{number}"
+    except FileNotFoundError:  # another process was faster
+        return
+    except OSError as error:
+        what = f"it cannot be set aside ({error})"
+    line = " ".join(f"{path} {problem[:300]}; {what}, computed anew where it is needed".split())
+    warnings.warn(line, DamagedFile, stacklevel=3)
+
+
 class DiskFull(OSError):
     """No space is left for a result or checkpoint; the message says where, and what to free."""
 
@@ -72,8 +118,7 @@ def room(path: Path) -> Iterator[None]:
         code = getattr(error, "errno", None)
         if code not in (errno.ENOSPC, errno.EDQUOT) and f"os error {errno.ENOSPC}" not in str(error):
             raise
-        near = next(folder for folder in (path.parent, *path.parents) if folder.exists())
-        free = shutil.disk_usage(near).free / 2**20
+        free = shutil.disk_usage(next(folder for folder in path.parents if folder.exists())).free / 2**20
         raise DiskFull(
             f"no space left for {path} ({free:.1f} MiB free there). Free some, or set LINFAIR_CACHE to a larger disk "
             f"({cache_folder()} holds checkpoints and may be deleted: they are computed again), then run the same again"
@@ -83,15 +128,14 @@ def room(path: Path) -> Iterator[None]:
 class Tables:
     """Result tables in a folder, or at any fsspec address (`s3://...`, `memory://...`): one Parquet file a name.
 
-    A damaged file is named, set aside and counts as missing. A table that carries a digest must match it. A table
-    without one, written by an older linfair or another tool, is damaged where its name is an arm's, made by `key`;
-    under any other name, as those of `book/results`, it is read as it is.
+    A damaged file is named, set aside and counts as missing. A table without a digest, written by an older linfair or
+    another tool, is damaged where its name is an arm's, made by `key`; under any other name it is read as it is.
     """
 
     def __init__(self, place: str | Path) -> None:
-        system, root = fsspec.core.url_to_fs(str(place))
-        self.folder = Path(root) if isinstance(system, LocalFileSystem) else None
-        self.system, self.root, self.place = system, root.rstrip("/"), str(place)
+        (self.system, root), self.place = fsspec.core.url_to_fs(str(place)), str(place)
+        self.folder = Path(root) if isinstance(self.system, LocalFileSystem) else None
+        self.root = root.rstrip("/")
 
     def _files(self) -> list[str]:
         found = self.system.ls(self.root, detail=False) if self.system.exists(self.root) else []
@@ -108,17 +152,27 @@ class Tables:
         except FileNotFoundError:
             return None
         strict = re.fullmatch("[0-9a-f]{16}", name) is not None if strict is None else strict
-        problem, rows = checked_rows(name, content, strict=strict)
+        try:
+            rows, problem = pd.read_parquet(io.BytesIO(content)), ""
+            mark = rows.attrs.pop(MARK, None)
+            if mark is None:
+                problem = "carries no digest" if strict else ""
+            elif rows_digest(str(mark["name"]), pyarrow.parquet.read_table(io.BytesIO(content))) != mark.get("sha256"):
+                problem = "does not match its digest"
+            elif mark["name"] != name and strict:
+                problem = f"holds the rows of {mark['name']}"
+        except Exception as error:  # bytes that were flipped can make a reader raise anything
+            problem = f"cannot be read ({error})"
         if problem:
             self.set_aside(name, problem)
-        if rows is not None and "method" in rows and rows["method"].isin(ALIASES).any():
+            return None
+        if "method" in rows and rows["method"].isin(ALIASES).any():
             rows["method"] = rows["method"].replace(ALIASES)
         return rows
 
     def write(self, name: str, rows: pd.DataFrame) -> str:
         """Store rows under a name, with their digest, whole or not at all; returns where."""
-        marked = rows.copy(deep=False)
-        arrow = pyarrow.Table.from_pandas(rows, preserve_index=False)
+        marked, arrow = rows.copy(deep=False), pyarrow.Table.from_pandas(rows, preserve_index=False)
         marked.attrs = rows.attrs | {MARK: {"name": name, "sha256": rows_digest(name, arrow)}}
         self._put(file := f"{name}.parquet", lambda part: marked.to_parquet(part, index=False))
         return self._path(file)
@@ -164,9 +218,9 @@ class ResultStore:
     results: str | Path | None = None
 
     @classmethod
-    def default(cls) -> "ResultStore":
-        """The store of the present code in the user's cache folder."""
-        return cls(cache_folder() / code_hash())
+    def default(cls, folder: str | Path | None = None, results: str | Path | None = None) -> "ResultStore":
+        """The store in a folder, by default that of the present code in the user's cache folder."""
+        return cls(Path(folder) if folder else cache_folder() / code_hash(), results)
 
     @property
     def tables(self) -> Tables:
@@ -182,16 +236,17 @@ class ResultStore:
         return Path(self.tables.write(name, rows))
 
     def load(self, name: str, build: Callable[[dict, dict], Any] = lambda tensors, notes: (tensors, notes)) -> Any:
-        """What `build` makes of the tensors and notes of a checkpoint; None if there is none, or it is damaged.
-
-        A checkpoint that does not match its digest, or of which nothing can be built, is set aside.
-        """
+        """What `build` makes of the tensors and notes of a checkpoint; None if there is none, or it is set aside."""
         try:
             with safe_open(self._checkpoint(name), framework="pt") as file:
                 about = file.metadata() or {}
                 tensors = {tensor: file.get_tensor(tensor) for tensor in file.keys()}  # noqa: SIM118
-            if problem := unlike_digest(name, tensors, about):
-                raise ValueError(problem)
+            if "sha256" not in about:
+                raise ValueError("carries no digest")
+            if tensors_digest(about["name"], tensors, about["notes"]) != about["sha256"]:
+                raise ValueError("does not match its digest")
+            if about["name"] != name:
+                raise ValueError(f"holds the checkpoint {about['name']}")
             return build(tensors, json.loads(about["notes"]))
         except FileNotFoundError:
             return None

@@ -1,7 +1,7 @@
 """Stages of a network, and DeepReDuce's configurations: which of them lose all their ReLUs, are the others thinned."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
@@ -37,8 +37,7 @@ def stages(model: nn.Module) -> list[list[str]]:
 
 def stage_units(model: nn.Module) -> list[int]:
     """ReLU units of each stage (of one member)."""
-    network = member_of(model, 0)
-    found = gates.sites(network)
+    found = gates.sites(network := member_of(model, 0))
     return [sum(found[site].alpha.numel() for site in stage) for stage in stages(network)]
 
 
@@ -84,29 +83,24 @@ PAPER_CONFIGURATIONS = ("2,3", "1", "1,4", "1,3", "1,3,4", "1,2", "1,2,4", "1,2,
 
 
 def kept_counts(model: nn.Module, configurations: Sequence[str]) -> dict[Configuration, int]:
-    """The units that each configuration of a fixed list (`"1,4"`, `"1,4+thin"`) keeps in a gated network, descending.
-
-    An empty list is refused, a stage that is not there, and two that keep equally many units.
-    """
+    """The units that each configuration of a fixed list (`1,4`, `1,4+thin`) keeps in a gated network, descending."""
     if not configurations:
         raise ValueError("configurations is an empty list; name at least one, for example '1,4'")
     listed = list(dict.fromkeys(map(Configuration.parse, configurations)))
     there = possible(model, listed)
     if missing := " / ".join(str(one) for one in listed if one not in there):
-        others = f"of the list it can have {' / '.join(map(str, there))}" if there else "it can have none of the list"
+        others = f"it can have {' / '.join(map(str, there)) or 'none'} of the list"
         count = len(stages(model))
         raise ValueError(f"this network has {count} stages, configuration {missing} culls another one; {others}")
     counts = {one: one.count(model) for one in listed}
     alike = {count: [str(one) for one in listed if counts[one] == count] for count in counts.values()}
     if same := "; ".join(f"{' / '.join(names)} ({count:,})" for count, names in alike.items() if len(names) > 1):
-        raise ValueError(
-            f"some configurations keep equally many units in this network, and a ReLU budget cannot tell them apart: "
-            f"{same}; leave all but one of each out"
-        )
+        text = "some configurations keep equally many units in this network, and a ReLU budget cannot tell them apart"
+        raise ValueError(f"{text}: {same}; leave all but one of each out")
     return dict(sorted(counts.items(), key=lambda item: -item[1]))
 
 
-def possible(model: nn.Module, configurations: Sequence[Configuration]) -> list[Configuration]:
+def possible(model: nn.Module, configurations: Iterable[Configuration]) -> list[Configuration]:
     """Those whose culled stages a network with gates has."""
     count = len(stages(model))
     return [one for one in configurations if all(number <= count for number in one.culled)]
@@ -125,23 +119,21 @@ def fixed_list(
     """
     gated = _gated(network, shape, width)
     try:
-        counts = kept_counts(gated, configurations)
+        counts = kept_counts(gated, configurations).items()
     except ValueError as error:
         raise ValueError(f"{network}: {error}") from None
-    return tuple((str(one), count, gates.total_units(gated)) for one, count in counts.items())
+    return tuple((str(one), count, gates.total_units(gated)) for one, count in counts)
 
 
 def stand_in_list(network: str, shape: tuple[int, ...], configurations: Sequence[str]) -> tuple[str, ...]:
     """Of a list made for another network those that a stand-in can have: with some units left, each count once."""
     gated = _gated(network, shape, None)
     found: dict[int, str] = {}
-    for one in possible(gated, [Configuration.parse(text) for text in configurations]):
+    for one in possible(gated, map(Configuration.parse, configurations)):
         found.setdefault(one.count(gated), str(one))
-    listed = tuple(one for count, one in found.items() if 0 < count < gates.total_units(gated))
-    if not listed:
-        asked = " / ".join(configurations)
-        raise ValueError(f"{network} cannot stand in: it can have none of the configurations {asked}")
-    return listed
+    if listed := tuple(one for count, one in found.items() if 0 < count < gates.total_units(gated)):
+        return listed
+    raise ValueError(f"{network} cannot stand in: it has none of the configurations {' / '.join(configurations)}")
 
 
 @cache

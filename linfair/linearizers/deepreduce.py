@@ -20,15 +20,15 @@ express: it is out of scope. ResNet18 at 32x32 therefore ends at 16,384 units, 3
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 from torch import nn
 
 from linfair import gates
 from linfair.ensemble import Ensemble, member_of
 from linfair.linearizers.configurations import PAPER_CONFIGURATIONS, Configuration, kept_counts, stages
+from linfair.linearizers.finetuning import STARTS, starting
 from linfair.linearizers.record import LinearizedModel, budget_units, check_budgets, record
-from linfair.linearizers.starts import check_start, starting
 from linfair.masks import RELUS, Mask, apply_mask, structure_hash
 from linfair.mitigation import resolve
 from linfair.training import Data, Distill, Schedule, TrainingDiverged, correctness, fit
@@ -43,11 +43,9 @@ PROFILES = {
     "small": {"schedule": _CNN},
     "small, mlp": {"schedule": _MLP},
     "quick": {"schedule": Schedule(epochs=2, batch_size=128, lr=0.05, weight_decay=5e-4)},
-    "quick, mlp": {"schedule": _MLP},
     "thin": {"schedule": replace(_OWN, epochs=5, lr=0.05)},
     "cpu": {"schedule": replace(_OWN, epochs=20, lr=0.05, nesterov=True)},
     "fast": {"schedule": replace(_LARGE, epochs=40)},
-    "fast_float32": {"schedule": replace(_LARGE, epochs=40)},
     "paper": {"schedule": _LARGE},
 }
 
@@ -65,7 +63,6 @@ class DeepReDuce:
         finetuning: Fine-tune afterwards as SNL does; as released, nothing follows.
         mitigation: Name or options of a mitigation whose objective takes the place of the distillation loss.
         schedule: Training of every configuration.
-        profiles: What a profile changes.
     """
 
     profiles: ClassVar[Mapping[str, Mapping[str, object]]] = PROFILES
@@ -80,7 +77,8 @@ class DeepReDuce:
     schedule: Schedule = _OWN
 
     def __post_init__(self) -> None:
-        check_start(self.start)
+        if self.start not in STARTS:
+            raise ValueError(f"start = {self.start!r} is not allowed; start is one of {', '.join(STARTS)}")
         resolve(self.mitigation)
         for text in self.configurations or ():
             Configuration.parse(text)
@@ -151,15 +149,6 @@ def deepreduce(
     return records
 
 
-class _Trained(NamedTuple):
-    """One member trained under one configuration."""
-
-    network: nn.Module
-    accuracy: float
-    rows: list[dict[str, object]]
-    diverged: int | None
-
-
 class _Search:
     """Trains configurations, each once per member, and remembers what it trained."""
 
@@ -168,22 +157,21 @@ class _Search:
     ) -> None:
         self.single = not isinstance(teacher, Ensemble)
         source = data if self.single else data[0]
-        start = starting(teacher, options.start, seeds)
-        self.gated = RELUS.fixed(RELUS.install(start, source.input_shape))
+        self.gated = RELUS.fixed(RELUS.install(starting(teacher, options.start, seeds), source.input_shape))
         self.one, self.members = member_of(self.gated, 0), 1 if self.single else self.gated.members
         self.n, self.total = len(source.splits["train"]), gates.total_units(self.gated)
         self.teacher, self.data, self.seeds = teacher, data, tuple(seeds)
         self.options, self.progress = options, progress
         self.distill, self.mitigation = options.distill(teacher, data), resolve(options.mitigation)
         self.history: list[dict[str, object]] = []
-        self.trained: dict[tuple[int, Configuration], _Trained] = {}
+        self.trained: dict[tuple[int, Configuration], tuple] = {}  # network, accuracy, rows, epoch in which it diverged
 
     def count(self, configuration: Configuration) -> int:
         return configuration.count(self.one)
 
     def train(self, chosen: Sequence[Configuration]) -> list[float]:
         """Train one configuration for each member, if they are not yet; each member's validation accuracy."""
-        if not all((member, one) in self.trained for member, one in enumerate(chosen)):
+        if not all(place in self.trained for place in enumerate(chosen)):
             masks = [Mask(one.units(self.one), structure_hash(self.gated)) for one in chosen]
             model = apply_mask(copy.deepcopy(self.gated), masks)
             rows, diverged = self._fit(model, chosen)
@@ -193,17 +181,16 @@ class _Search:
             networks = [model] if self.single else model.networks()
             for member, (one, network) in enumerate(zip(chosen, networks, strict=True)):
                 mine = [{k: v[member] if isinstance(v, list) else v for k, v in row.items()} for row in rows]
-                self.trained[member, one] = _Trained(network, accuracy[member], mine, diverged[member])
-        return [self.trained[member, one].accuracy for member, one in enumerate(chosen)]
+                self.trained[member, one] = network, accuracy[member], mine, diverged[member]
+        return [self.trained[place][1] for place in enumerate(chosen)]
 
     def _fit(
         self, model: nn.Module, chosen: Sequence[Configuration]
     ) -> tuple[list[dict[str, object]], Sequence[int | None]]:
-        """The rows of one training in place, and for each member the epoch in which a mitigation made it diverge."""
-        mitigated = self.options.mitigation is not None
+        mitigated, before = self.options.mitigation is not None, copy.deepcopy(model.state_dict())
         objective = self.mitigation.start(model, self.teacher, self.data, distill=self.distill)
-        names, before = sorted({str(one) for one in chosen}), copy.deepcopy(model.state_dict())
-        label = f"deepreduce: culled {' / '.join(names)}" if len(names) < 3 else "deepreduce: candidates"
+        names = sorted({str(one) for one in chosen})
+        label = f"deepreduce: {'culled ' + ' / '.join(names) if len(names) < 3 else 'candidates'}"
         label += f", {self.mitigation.name}" if mitigated else ""
         how = {"seeds": self.seeds, "stage": "masks", "label": label, "isolate": mitigated, "progress": self.progress}
         try:
@@ -218,24 +205,22 @@ class _Search:
 
     def record(self, chosen: Sequence[Configuration], budget: float, limit: int) -> LinearizedModel:
         """The record of one trained configuration for each member."""
-        taken = [self.trained[member, one] for member, one in enumerate(chosen)]
-        networks = [gates.freeze(copy.deepcopy(one.network)) for one in taken]
+        networks, _, logged, diverged = zip(*(self.trained[place] for place in enumerate(chosen)), strict=True)
+        networks = [gates.freeze(copy.deepcopy(network)) for network in networks]
         epochs = [self.options.schedule.epochs] * len(networks)
         steps = [self.options.schedule.steps(self.n) * done for done in epochs]
         made = record("deepreduce", budget, limit, networks, epochs, self.history, single=self.single, steps=steps)
         rows = [
             {k: [row[k] for row in at] if k != "epoch" else v for k, v in at[0].items()}
-            for at in zip(*(one.rows for one in taken), strict=False)
+            for at in zip(*logged, strict=False)
         ]
-        fate = {"finetuning": rows, "diverged": tuple(one.diverged for one in taken)}
-        mitigation = self.options.mitigation and self.mitigation
-        return replace(made, configurations=tuple(map(str, chosen)), mitigation=mitigation, **fate)
+        fate = {"finetuning": rows, "diverged": diverged, "mitigation": self.options.mitigation and self.mitigation}
+        return replace(made, configurations=tuple(map(str, chosen)), **fate)
 
     def order(self) -> list[list[int]]:
         """Stages from least to most critical, for each member."""
-        numbers = range(1, len(stages(self.one)) + 1)
+        numbers, critical = range(1, len(stages(self.one)) + 1), {}
         none = self.train([Configuration(tuple(numbers))] * self.members)
-        critical = {}
         for number in numbers:
             only = Configuration(tuple(other for other in numbers if other != number))
             size = self.count(only) ** self.options.exponent

@@ -1,10 +1,12 @@
-"""Fine-tuning, shared by all methods, and the control arm every comparison carries."""
+"""What all methods share: where a student starts, fine-tuning, and the control arm every comparison carries."""
 
 import copy
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from linfair.ensemble import Ensemble, member_of
@@ -13,9 +15,7 @@ from linfair.mitigation import Plain, resolve
 from linfair.resume import weights_of, with_weights
 from linfair.training import Data, Distill, Schedule, fit
 
-PAPER_FINETUNE = Schedule(
-    epochs=100, batch_size=128, optimizer="sgd", lr=1e-3, momentum=0.9, weight_decay=5e-4, decay="cosine"
-)
+PAPER_FINETUNE = Schedule(epochs=100, lr=1e-3, momentum=0.9, weight_decay=5e-4, decay="cosine")
 """SNL's fine-tuning as released: SGD 1e-3, cosine, 100 epochs."""
 _MLP = Schedule(epochs=100, optimizer="adamw", lr=1e-3, decay="cosine")
 _CNN = Schedule(epochs=40, lr=1e-2, weight_decay=5e-4, decay="cosine")
@@ -25,15 +25,14 @@ FINETUNE = {
     "small": _CNN,
     "small, mlp": _MLP,
     "quick": replace(_CNN, epochs=2),
-    "quick, mlp": _MLP,
     "thin": replace(_CNN, epochs=5),
     "cpu": replace(_CNN, epochs=10),
     "fast": replace(PAPER_FINETUNE, epochs=25),
-    "fast_float32": replace(PAPER_FINETUNE, epochs=25),
     "paper": PAPER_FINETUNE,
 }
-"""Fine-tuning under each profile, of convolutional networks and of MLPs. On profile `cpu` it has a tenth of the paper's
-epochs: `lagrangian(mu=0.01)` takes the multipliers as far as the paper's 0.001."""
+"""Fine-tuning under each profile. On `cpu` it has a tenth of the paper's epochs: `lagrangian(mu=0.01)` takes the
+multipliers as far as the paper's 0.001."""
+_SAME = {"fast_float32": "fast", "quick, mlp": "small, mlp"}  # where a table has nothing for these
 
 
 def under(profiles: Mapping[str, Any], profile: str, network: str = "") -> Any:
@@ -42,7 +41,8 @@ def under(profiles: Mapping[str, Any], profile: str, network: str = "") -> Any:
     >>> under(FINETUNE, "small", "mlp").optimizer, under(FINETUNE, "small", "resnet18").optimizer
     ('adamw', 'sgd')
     """
-    return profiles.get(f"{profile}, {network}", profiles.get(profile))
+    names = [one for name in (f"{profile}, {network}", profile) for one in (name, _SAME.get(name))]
+    return next((profiles[name] for name in names if name in profiles), None)
 
 
 def finetune(
@@ -57,15 +57,13 @@ def finetune(
 ) -> LinearizedModel:
     """Fine-tune the weights of a linearized network on CE + KD (T = 4), its mask frozen.
 
-    With a mitigation (name or options), the same schedule and batches, on that mitigation's objective. All budgets and
-    arms of a seed see the same batches. A mitigated member of an ensemble that diverges is set back, named in the
-    record's `diverged`, and the others go on.
+    With a mitigation (name or options), the same schedule and batches, on that mitigation's objective. A mitigated
+    member of an ensemble that diverges is set back, named in the record's `diverged`, and the others go on.
 
     Returns:
         A record with the fine-tuned network, the rows of its fine-tuning and the mitigation's options.
 
     Raises:
-        ValueError: If there is no such mitigation.
         TrainingDiverged: If a network on its own diverges (a loss or multiplier that is not finite, or too large).
     """
     options = resolve(mitigation)
@@ -97,40 +95,30 @@ def control(
     copied at the step at which each budget's mask was taken. What changes in it is training drift; what changes beyond
     it is linearization.
 
-    Args:
-        teacher: Trained network or ensemble.
-        data: Its data.
-        linearized: The method's records, in the order of their budgets.
-        seeds: One for each member.
-        schedule: The method's mask phase; None for a one-shot method, whose control is the teacher.
-        objective: The method's objective; CE + KD (T = 4) by default.
-        start: The network from which the method starts (see `Linearizer.start`); the teacher by default.
-        progress: Show a progress bar.
+    Schedule, objective (by default CE + KD, T = 4) and start (by default the teacher) are those of the method, no
+    schedule that of a one-shot method, whose control is the teacher.
 
     Returns:
-        One record per budget, before fine-tuning.
+        One record per budget of `linearized`, before fine-tuning.
     """
     source = data[0] if isinstance(teacher, Ensemble) else data
     reduction = linearized[0].reduction
     model = reduction.fixed(reduction.install(start or teacher, source.input_shape))
-    single = not isinstance(model, Ensemble)
     each = schedule.steps(len(source.splits["train"])) if schedule else 0
     stops = [one.steps or tuple(each * epoch for epoch in one.epochs) for one in linearized]
     copies = _Copies(model, stops)
     epochs = max(stop for one in linearized for stop in one.epochs)
     if epochs > (schedule.epochs if schedule else 0):
         raise ValueError(f"a mask was taken after {epochs} epochs: pass the method's own schedule, not {schedule}")
-
     copies.take(0)
     if epochs:
         hooks = {"after_epoch": lambda epoch: epoch + 1 >= epochs, "after_step": copies.take, "parts": (copies,)}
         how = {"seeds": seeds, "stage": "masks", "label": "control", "progress": progress}
         fit(model, data, objective or Distill(teacher, data), schedule, **how, **hooks)
-    found = []
+    found, about = [], {"single": not isinstance(model, Ensemble), "reduction": reduction}
     for number, (one, steps) in enumerate(zip(linearized, stops, strict=True)):
         networks = [copies.taken[number, member] for member in range(len(one.epochs))]
-        about = {"single": single, "steps": steps, "reduction": reduction}
-        found.append(record("control", one.budget, one.budget_units, networks, one.epochs, [], **about))
+        found.append(record("control", one.budget, one.budget_units, networks, one.epochs, [], steps=steps, **about))
     return found
 
 
@@ -142,18 +130,49 @@ class _Copies:
         self.taken: dict[tuple[int, int], nn.Module] = {}
 
     def take(self, done: int) -> None:
-        """Copy the members of which a mask was taken after so many steps."""
         for number, steps in enumerate(self.stops):
-            for member, stop in enumerate(steps):
-                if stop == done:
-                    self.taken[number, member] = member_of(self.model, member)
+            for member in (member for member, stop in enumerate(steps) if stop == done):
+                self.taken[number, member] = member_of(self.model, member)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, object]]:
-        """What has to be kept for a training that goes on later."""
         networks = {f"{number}/{member}": network for (number, member), network in self.taken.items()}
         return weights_of(networks), {"taken": list(self.taken)}
 
     def restore(self, tensors: dict[str, Tensor], notes: dict[str, object]) -> None:
-        """Take what was kept."""
         for number, member in notes["taken"]:
             self.taken[number, member] = with_weights(member_of(self.model, member), tensors, f"{number}/{member}")
+
+
+STARTS = ("teacher", "fresh")
+
+
+def starting(teacher: nn.Module, start: str, seeds: Sequence[int]) -> nn.Module:
+    """A copy of a teacher (or ensemble) from which its students are trained, its weights those of the start.
+
+    A member's fresh weights depend on its seed alone and are not those from which its teacher started.
+    """
+    if start == "teacher":
+        return copy.deepcopy(teacher)
+    if isinstance(teacher, Ensemble):
+        return Ensemble([fresh(network, seed) for network, seed in zip(teacher.networks(), seeds, strict=True)])
+    return fresh(teacher, seeds[0])
+
+
+def fresh(network: nn.Module, seed: int) -> nn.Module:
+    """A copy with fresh weights, as torch draws them for each layer, leaving the global random state alone.
+
+    >>> layer = nn.Linear(1, 1)
+    >>> fresh(layer, 0).weight == fresh(layer, 0).weight, fresh(layer, 0).weight == layer.weight
+    (tensor([[True]]), tensor([[False]]))
+    """
+    place = next(network.parameters(), torch.empty(0)).device
+    drawn = copy.deepcopy(network).cpu()  # the same weights on every device
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int.from_bytes(hashlib.sha256(f"{seed}/student".encode()).digest()[:7]))
+        for name, module in drawn.named_modules():
+            if hasattr(module, "reset_parameters"):
+                module.reset_parameters()
+            elif list(module.parameters(recurse=False)):
+                text = f"module {name or type(module).__name__!r} holds weights and has no reset_parameters(), which a "
+                raise ValueError(f"{text}fresh start needs; give it that method, or use start='teacher'")
+    return drawn.to(place)

@@ -133,8 +133,7 @@ def one_shot(
         options: OneShot | None = None,
         progress: bool = True,
     ) -> list[LinearizedModel]:
-        budgets, options = check_budgets(budgets), options or OneShot()
-        single = not isinstance(teacher, Ensemble)
+        budgets, options, single = check_budgets(budgets), options or OneShot(), not isinstance(teacher, Ensemble)
         sets = [data] if single else list(data)
         gated = RELUS.install(teacher, sets[0].input_shape).eval()
         networks = [gated] if single else gated.networks()
@@ -142,8 +141,7 @@ def one_shot(
         each = zip(networks, sets, seeds, strict=True)
         scores = [score(gates.freeze(network), one, seed, options) for network, one, seed in each]
         records = []
-        for budget in budgets:
-            units = budget_units(budget, total)
+        for budget, units in ((budget, budget_units(budget, total)) for budget in budgets):
             masks = [Mask(choose(one, units), structure) for one in scores]
             masked = [apply_mask(copy.deepcopy(net), mask) for net, mask in zip(networks, masks, strict=True)]
             records.append(record(name, budget, units, masked, [0] * len(masked), [], single=single))

@@ -8,8 +8,7 @@ from torch import nn
 from linfair.ensemble import Ensemble
 from linfair.masks import RELUS, Mask, Reduction
 
-TOLERANCE = 0.05
-"""Share of a budget by which a count may differ from it before tables say that it was missed."""
+TOLERANCE = 0.05  #: Share of a budget by which a count may differ from it before tables say that it was missed
 
 
 class BudgetOutOfReach(RuntimeError):
@@ -63,8 +62,7 @@ def record(
 ) -> LinearizedModel:
     """Put one budget's networks, their switches set, into a record."""
     model = networks[0] if single else Ensemble(networks)
-    if steps is None and not any(epochs):
-        steps = epochs
+    steps = epochs if steps is None and not any(epochs) else steps
     about = {"steps": None if steps is None else tuple(steps), "reduction": reduction}
     return LinearizedModel(method, budget, budget_units, model, reduction.masks(model), tuple(epochs), history, **about)
 
@@ -100,11 +98,7 @@ def check_budgets(budgets: Sequence[float], *, ends: bool = True) -> tuple[float
 
 
 def share(budget: float) -> str:
-    """A budget in words.
-
-    >>> share(0.05)
-    '5 %'
-    """
+    """A budget in words: `5 %`."""
     return f"{100 * budget:g} %"
 
 

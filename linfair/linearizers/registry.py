@@ -10,14 +10,13 @@ from linfair.ensemble import Ensemble
 from linfair.functional import check_scores
 from linfair.linearizers import oneshot
 from linfair.linearizers.deepreduce import DeepReDuce, deepreduce
-from linfair.linearizers.finetuning import FINETUNE, finetune, under
+from linfair.linearizers.finetuning import FINETUNE, finetune, starting, under
 from linfair.linearizers.oneshot import OneShot
 from linfair.linearizers.record import LinearizedModel
 from linfair.linearizers.snl import SNL, snl
-from linfair.linearizers.starts import starting
 from linfair.masks import RELUS, Reduction
 from linfair.names import unknown
-from linfair.training import Data, Distill, Schedule, correctness
+from linfair.training import Data, Schedule, correctness
 
 
 @dataclass(frozen=True)
@@ -39,14 +38,11 @@ class Linearizer:
         """
         return self.options(**under(getattr(self.options, "profiles", {}), profile, network) or {})
 
-    def phase(self, options: object, teacher: nn.Module, data: Data) -> tuple[Schedule | None, Distill | None]:
-        """Schedule and objective of the method's own training, for the control to follow; None without any."""
+    def phase(self, options: object, teacher: nn.Module, data: Data, seeds: Sequence[int]) -> dict[str, object]:
+        """Schedule, objective and start of the method's own training, as `control` takes them."""
         objective = options.distill(teacher, data) if hasattr(options, "distill") else None
-        return getattr(options, "schedule", None), objective
-
-    def start(self, options: object, teacher: nn.Module, seeds: Sequence[int]) -> nn.Module:
-        """What the method's own training and its control start from: a copy of the teacher, or fresh weights."""
-        return starting(teacher, getattr(options, "start", "teacher"), seeds)
+        start = starting(teacher, getattr(options, "start", "teacher"), seeds)
+        return {"schedule": getattr(options, "schedule", None), "objective": objective, "start": start}
 
     def finetunes(self, options: object) -> bool:
         """Whether fine-tuning follows the method's own training, which otherwise is the whole run."""
@@ -69,17 +65,15 @@ LINEARIZERS = {
         deepreduce,
     ),
 }
-_ONE_SHOT = {
+for _name, _summary in {
     "random": "keeps units drawn at random over the network",
     "uniform": "keeps the same random share of every site",
     "negative_part": "keeps the units with the largest mean of max(-x, 0), which linearizing would change",
     "snip": "keeps the units with the largest |dL/dalpha|, after Lee et al., SNIP, ICLR 2019",
-}
-for _name, _summary in _ONE_SHOT.items():
+}.items():
     LINEARIZERS[_name] = Linearizer(_name, _summary, "one-shot control", OneShot, getattr(oneshot, _name))
 
-ALIASES = {"magnitude": "negative_part"}
-"""Names that methods had before, as in older rows and commands."""
+ALIASES = {"magnitude": "negative_part"}  #: Names that methods had before, as in older rows and commands
 
 
 def find(method: str) -> Linearizer:
@@ -117,17 +111,14 @@ def linearize(
         profile: How long to train where options or fine-tuning are not given: as in the `paper`, `small` for bundled
             data on a CPU, or another of `FINETUNE`.
         options: The method's options; None is those of the profile.
-        finetuning: Schedule of the fine-tuning (CE + KD, T = 4); None is the profile's. A method whose options say that
-            its own training is the whole run has none.
+        finetuning: Schedule of the fine-tuning (CE + KD, T = 4), if the method has any; None is the profile's.
         progress: Show progress bars.
 
     Returns:
-        One record per budget: mask, exact count, history, the fine-tuned network, and its validation accuracy before
-        and after fine-tuning.
+        One record per budget: mask, exact count, history, fine-tuned network, validation accuracy before and after.
 
     Raises:
-        ValueError: For an unknown method or profile, options of another method, or budgets that are no descending
-            fractions.
+        ValueError: For an unknown method or profile, options of another method, or wrong budgets.
         GateError: If the network has no ReLU that can be gated, or returns probabilities instead of scores.
         BudgetOutOfReach: If the method cannot meet a budget.
     """
@@ -140,14 +131,13 @@ def linearize(
         raise ValueError(unknown("no profile", profile, [name for name in FINETUNE if "," not in name]))
     options = options or one.settings(profile, "" if convolutional else "mlp")
     networks, sets = (teacher.networks(), data) if isinstance(teacher, Ensemble) else ([teacher], [data])
-    seeds = range(len(networks)) if seeds is None else seeds
     for network, own in zip(networks, sets, strict=False):
         check_scores(network, own.input_shape)
-    records = []
-    for before in one.run(teacher, data, budgets, seeds=seeds, options=options, progress=progress):
+    records, how = [], {"seeds": range(len(networks)) if seeds is None else seeds, "progress": progress}
+    for before in one.run(teacher, data, budgets, options=options, **how):
         after = before
         if one.finetunes(options):
-            after = finetune(before, teacher, data, seeds=seeds, schedule=finetuning or tuned, progress=progress)
+            after = finetune(before, teacher, data, schedule=finetuning or tuned, **how)
         accuracy = [tuple(correctness(it.model, data, "val").mean(dim=1).tolist()) for it in (before, after)]
         records.append(replace(after, accuracy_before=accuracy[0], accuracy_after=accuracy[1]))
     return records

@@ -32,8 +32,7 @@ from linfair.mitigation import resolve
 from linfair.resume import weights_of, with_weights
 from linfair.training import Batch, Data, Schedule, fit
 
-Snapshot = tuple[nn.Module, int, int]
-"""A network with its mask, and the epochs and steps it had trained."""
+Snapshot = tuple[nn.Module, int, int]  #: A network with its mask, and the epochs and steps it had trained
 _SMALL = Schedule(epochs=1000, optimizer="adam", lr=1e-3)
 _SHORT = {"growth": 1.4, "schedule": replace(_SMALL, epochs=500, alpha_lr=4e-3)}
 _STEPWISE = {"lasso": 3e-5, "growth": 1.5, "warmup": 0, "pace": 0.3, "check_every": 1}
@@ -50,9 +49,7 @@ PROFILES = {
     "thin": _STEPWISE,
     "cpu": _STEPWISE,
     "fast": _SHORT,
-    "fast_float32": _SHORT,
 }
-PROFILES["quick, mlp"] = PROFILES["small, mlp"]
 
 
 @dataclass(frozen=True)
@@ -74,7 +71,6 @@ class SNL:
         rewind: Take only the mask from the path: the weights go back to the teacher's, and the record says 0 epochs.
         mitigation: Name or options of a mitigation used while the mask is selected.
         schedule: Training of weights and alphas; its epochs are the most that are tried.
-        profiles: What a profile changes.
     """
 
     profiles: ClassVar[Mapping[str, Mapping[str, object]]] = PROFILES
@@ -134,8 +130,7 @@ def snl(
         BudgetOutOfReach: If the count stops falling before the last budget, or jumps over one that must be met exactly.
         TrainingDiverged: If the loss or a multiplier of the mitigation does; names the seeds.
     """
-    options = options or SNL()
-    budgets = check_budgets(budgets)
+    options, budgets = options or SNL(), check_budgets(budgets)
     path = _Path(teacher, data, budgets, seeds, options)
     how = path.mitigated.hooks | {"after_epoch": path.after_epoch, "parts": (path, path.mitigated)}
     how |= {"after_step": path.after_step if options.check_every else None, "progress": progress}
@@ -157,19 +152,18 @@ class _Path:
         source = data[0] if isinstance(teacher, Ensemble) else data
         self.model = RELUS.install(teacher, source.input_shape)
         self.original = copy.deepcopy(self.model) if options.rewind else None
-        self.options, self.seeds, members = options, tuple(seeds), len(seeds)
-        total = gates.total_units(self.model)
+        self.options, self.seeds = options, tuple(seeds)
+        members, total = len(seeds), gates.total_units(self.model)
         self.limits = [budget_units(budget, total) for budget in budgets]
         self.lasso = torch.full((members,), options.lasso, device=source.splits["train"].y.device)
         self.lowest, self.stale = [total] * members, [0] * members
-        self.taken: list[list[Snapshot]] = [[] for _ in self.seeds]
+        self.taken: list[list[Snapshot]] = [[] for _ in seeds]
         self.held: dict[int, Snapshot] = {}
         self.last = [(0, total)] * members  # step and count of the latest check
         self.counts: list[list[int]] = []
         self.mitigated = resolve(options.mitigation).start(self.model, teacher, data)
-        schedule = options.schedule
-        self.steps = schedule.steps(len(source.splits["train"]))
-        fall = (1 - options.threshold) / ((schedule.alpha_lr or schedule.lr) * self.steps)
+        self.steps = options.schedule.steps(len(source.splits["train"]))
+        fall = (1 - options.threshold) / ((options.schedule.alpha_lr or options.schedule.lr) * self.steps)
         self.patience = options.patience or max(50, math.ceil(2 * fall))
 
     def objective(self, model: nn.Module, batch: Batch) -> Tensor:
@@ -181,8 +175,7 @@ class _Path:
             self.check(step)
 
     def after_epoch(self, epoch: int) -> bool:
-        counts = self.check((epoch + 1) * self.steps)
-        self.counts.append(counts)
+        self.counts.append(counts := self.check((epoch + 1) * self.steps))
         missing = self.missing()
         for member, (count, lowest) in enumerate(zip(counts, self.lowest, strict=True)):
             self.stale[member] = 0 if count < lowest else self.stale[member] + 1
@@ -217,7 +210,6 @@ class _Path:
         return counts
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, object]]:
-        """What has to be kept for a path that goes on later."""
         known = {f"{m}/{n}": one for m, each in enumerate(self.taken) for n, one in enumerate(each)}
         known |= {f"{m}/held": one for m, one in self.held.items()}
         notes = {"lowest": self.lowest, "stale": self.stale, "last": self.last, "counts": self.counts}
@@ -225,7 +217,6 @@ class _Path:
         return weights_of({name: one[0] for name, one in known.items()}) | {"lasso": self.lasso}, notes
 
     def restore(self, tensors: dict[str, Tensor], notes: dict[str, object]) -> None:
-        """Take what was kept."""
         self.lasso.copy_(tensors["lasso"])
         self.lowest, self.stale, self.counts = notes["lowest"], notes["stale"], notes["counts"]
         self.last = [tuple(one) for one in notes["last"]]

@@ -1,7 +1,6 @@
 """Arms: the ways through a cell that are compared within one teacher, and how each is written.
 
-`original` is the network before linearization, `plain` a method with plain fine-tuning, `control` its 100 % control;
-every mitigation is an arm under its name, with options that differ from its own in brackets: `lagrangian(mu=0.005)`.
+Beside `ARMS`, a mitigation is one under its name, with options that differ from its own: `lagrangian(mu=0.005)`.
 """
 
 import ast
@@ -17,7 +16,7 @@ from linfair.mitigation import MITIGATIONS, PLAIN, check_name, resolve
 from linfair.names import checked
 
 ARMS = ("original", PLAIN, "control")
-"""Arms without a mitigation; those with one are `linfair.mitigation.MITIGATIONS`."""
+"""The network before linearization, a method with plain fine-tuning, and its 100 % control."""
 
 
 def mitigation_of(arm: str) -> object | None:
@@ -28,9 +27,9 @@ def mitigation_of(arm: str) -> object | None:
     """
     if arm in ARMS:
         return None
-    known = ", ".join(dict.fromkeys((*ARMS, *MITIGATIONS)))
-    if arm.partition("(")[0].strip().lower() == "none":
-        check_name(arm.partition("(")[0])
+    known, word = ", ".join(dict.fromkeys((*ARMS, *MITIGATIONS))), arm.partition("(")[0]
+    if word.strip().lower() == "none":
+        check_name(word)
     try:
         tree = ast.parse(arm, mode="eval").body
         call = tree if isinstance(tree, ast.Call) else ast.Call(tree, [], [])
@@ -65,10 +64,9 @@ def canonical(arm: str) -> str:
 def with_fate(rows: pd.DataFrame, one: LinearizedModel, seeds: Sequence[int]) -> pd.DataFrame:
     """Add `configuration`, `mask_steps`, `diverged`, `multiplier` and `multipliers` to one fine-tuned record's rows.
 
-    `configuration` says which layers a method that removes whole layers has culled, and is empty for others. Whatever
-    was measured of a seed that diverged becomes nan: it is a result, but no accuracy. `multiplier` is the
-    group's last Lagrange multiplier (the last weight in group DRO), nan for arms without; `multipliers`, in the rows of
-    `train` alone, is the whole history as JSON, a number for each epoch to four digits.
+    Whatever was measured of a seed that diverged becomes nan: it is a result, but no accuracy. `multiplier` is the
+    group's last Lagrange multiplier (the last weight in group DRO); `multipliers`, in the rows of `train` alone, is the
+    whole history as JSON, a number for each epoch to four digits.
     """
 
     def by_seed(values: Sequence[object] | None, missing: object) -> pd.Series:

@@ -1,9 +1,6 @@
-"""Cells and arms: the unit of work, of resuming and of comparison.
+"""Computing a cell: each of its arms (`linfair.study.arms`) ends in one table, from stages of `linfair.engine.stages`.
 
-A cell is everything that shares trained teachers: one data set, one network and one seed, or a fixed list of seeds
-trained as an ensemble. An arm is one way through it at all budgets: the `original` network, a method with `plain`
-fine-tuning, its 100 % `control`, or a mitigation (`linfair.study.arms`). Each (cell, arm) ends in one table; arms are
-compared only within one teacher's digest. What is trained is a stage of `linfair.engine.stages`.
+Arms are compared only within one teacher's digest.
 """
 
 import math
@@ -17,6 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pandas as pd
+import torch
 
 import linfair
 from linfair.checkpoints import load_network
@@ -34,8 +32,8 @@ from linfair.study.recipes import Recipe, recipe
 from linfair.training import threads
 
 STAGES = ("base", "path", "finetune", "measure")
-"""What an arm's seconds are spent on: columns `seconds_*`. Arms of a cell share base training, and all but the control
-the path: each row says what these cost once. `seconds` is the arm's own time, when it was computed."""
+"""What an arm's seconds are spent on: columns `seconds_*`, which say what shared stages cost once. `seconds` is the
+arm's own time, when it was computed."""
 
 TIMING = ("seconds", *(f"seconds_{stage}" for stage in STAGES), "peak_memory")
 """Columns that differ when the same rows are computed again."""
@@ -96,8 +94,6 @@ class Worker:
     """Computes the arms of one cell; teacher and mask path are kept as checkpoints, with `keep` the students too.
 
     MLPs are computed on one thread: they are too small for more, and a sum's order depends on the number of threads.
-    `stages.before` may stop the work before a stage is trained; `spent` has the seconds of each stage of the arm that
-    is being computed, shared stages at what they once cost.
     """
 
     def __init__(
@@ -111,29 +107,21 @@ class Worker:
         self.stages = Stages(self.sets, cell.seeds, store, **how)
         self.base = Stages(self.setting.base, cell.seeds, store, **how)
         self.base.before = lambda stage: self.stages.before(stage)
-        self.spent: Counter[str] = Counter()
+        self.spent: Counter[str] = Counter()  # seconds of each stage, shared stages at what they once cost
         self._failed: Exception | None = None
-        self._apart: dict[str, str] = {}
+        self._apart, self._digest = {}, None  # names of tables that hold another teacher's digest; the stored one
         self._kept: dict[str, list[str]] = {}
-        self._digest: str | None = None
 
     def name(self, arm: str) -> str:
         """Name of an arm's table: the hash of everything that determines it."""
         cell, plan = self.cell, self.recipe
-        settings = dict(self.setting.named)
+        settings, asked = dict(self.setting.named), ("data", "data_options", "network", "seeds", "device", "profile")
         if cell.base_data_options:
             settings |= {"base_data_options": cell.base_data_options, "base_content": _content(self.setting.base)}
-        settings |= {name: getattr(cell, name) for name in ("data", "data_options", "network", "seeds", "device")}
-        settings |= {
-            "content": None if cell.data in EMBEDDED else _content(self.sets),
-            "base": asdict(plan.base),
-            "width": plan.width,
-            "init": plan.init,
-            "teacher": sha256(Path(cell.teacher).read_bytes()).hexdigest() if cell.teacher else None,
-            "arm": arm,
-            "profile": cell.profile,
-            "curved": self._curved(arm),
-        }
+        settings |= {name: getattr(cell, name) for name in asked} | {"arm": arm, "curved": self._curved(arm)}
+        settings |= {"base": asdict(plan.base), "width": plan.width, "init": plan.init}
+        settings["content"] = None if cell.data in EMBEDDED else _content(self.sets)
+        settings["teacher"] = sha256(Path(cell.teacher).read_bytes()).hexdigest() if cell.teacher else None
         if arm != "original":
             tuned = asdict(plan.finetune) if self.linearizer.finetunes(self.options) else None
             settings |= {"budgets": cell.budgets, "finetune": tuned}
@@ -144,14 +132,12 @@ class Worker:
         return self._apart.get(name, name)
 
     def settle(self, arms: Sequence[str]) -> None:
-        """Make sure that these arms have one teacher, before the first of them is read.
+        """Give these arms one teacher before the first is read: this cell's own where some are missing or have others.
 
-        Where some are missing, or stored with two teachers, this cell's own is read or trained now. Arms stored with
-        another one keep their files; this cell computes them under names that hold its teacher's digest.
+        Arms stored with another one keep their files; they are computed under names that hold this teacher's digest.
         """
         found = [self.stored(arm) for arm in arms]
-        digests = {None if one is None else one["teacher"].iloc[0] for one in found}
-        if len(digests) > 1:
+        if len({None if one is None else one["teacher"].iloc[0] for one in found}) > 1:
             self.teacher.digest  # noqa: B018
             for arm in arms:
                 self.stored(arm)
@@ -180,9 +166,8 @@ class Worker:
     def _problem(self, rows: pd.DataFrame, arm: str) -> str:
         """What keeps stored rows from being those of an arm; empty if nothing does."""
         cell, first, original = self.cell, self.sets[0], arm == "original"
-        missing = sorted(
-            {"arm", "method", "data", "network", "teacher", "budget", "seed", "split", "group"} - set(rows)
-        )
+        needed = ("arm", "budget", "data", "group", "method", "network", "seed", "split", "teacher")
+        missing = [name for name in needed if name not in rows]
         if missing or rows.empty:
             return f"has no {'rows' if rows.empty else 'column ' + missing[0]}"
         if {canonical(one) for one in set(rows["arm"])} != {canonical(arm)}:
@@ -197,8 +182,8 @@ class Worker:
         count = math.prod(map(len, wanted.values()))
         if len(rows) != count or rows.duplicated(list(wanted)).any():
             return f"holds {len(rows)} rows, not {count}"
-        several = rows["teacher"].nunique() > 1
-        return f"holds rows of several original networks ({_some(rows['teacher'])})" if several else ""
+        several = f"holds rows of several original networks ({_some(rows['teacher'])})"
+        return several if rows["teacher"].nunique() > 1 else ""
 
     def _digest_here(self) -> str | None:
         return self.teacher.digest if "teacher" in vars(self) else None
@@ -211,8 +196,8 @@ class Worker:
     def table(self, arm: str, announce: Callable[[str], None] = lambda line: None) -> pd.DataFrame:
         """An arm's table from the store, computed and stored if it is missing."""
         found, name, cell = self.stored(arm), self.name(arm), self.cell
-        how = "computed" if found is None else "read"
-        announce(f"{name}: {arm} of {cell.method}, {cell.network} on {cell.data_text}: {how}")
+        told = f"{name}: {arm} of {cell.method}, {cell.network} on {cell.data_text}"
+        announce(f"{told}: {'computed' if found is None else 'read'}")
         if found is None:
             found = self.rows(arm)
             self.store.write(name, found)
@@ -270,9 +255,9 @@ class Worker:
 
     def forget_path(self) -> None:
         """Remove the mask path's checkpoint, which only missing arms need."""
-        if (digest := self._digest_here() or self._digest) is not None:
-            cell = self.cell
-            self.store.discard(self.stages.path_name(digest, cell.method, cell.budgets, self.options))
+        if digest := self._digest_here() or self._digest:
+            name = self.stages.path_name(digest, self.cell.method, self.cell.budgets, self.options)
+            self.store.discard(name)
 
     def _curved(self, arm: str) -> tuple[str, ...]:
         """The splits on which an arm's Hessian eigenvalues are computed."""
@@ -298,39 +283,22 @@ class Worker:
 
         said = {"method": "original" if arm == "original" else cell.method, "arm": arm, "options": ""}
         if arm == "original":
-            nothing = {
-                "configuration": "",
-                "mask_steps": 0,
-                "diverged": False,
-                "multiplier": math.nan,
-                "multipliers": "",
-            }
-            counts = [[total] * len(cell.seeds), [0] * len(cell.seeds)]
-            table, own = measured(teacher.model, 1.0, total, *counts).assign(**nothing), teacher.seconds
+            nothing = {"configuration": "", "mask_steps": 0, "diverged": False, "multipliers": ""}
+            table = measured(teacher.model, 1.0, total, [total] * len(cell.seeds), [0] * len(cell.seeds))
+            table, own = table.assign(multiplier=math.nan, **nothing), teacher.seconds
         else:
             frames = [
                 with_fate(measured(one.model, one.budget, one.budget_units, one.kept, one.epochs), one, cell.seeds)
                 for one in self.students(arm)
             ]
             table, own, said["options"] = pd.concat(frames, ignore_index=True), 0.0, pairs(cell.options)
-        provenance = {
-            "data": cell.data_words(self.sets),
-            "network": cell.network,
-            "width": self.recipe.width or 0,
-            "init": self.recipe.init,
-            "total": total,
-            **said,
-            "profile": cell.profile,
-            "precision": self.recipe.base.precision,
-            "teacher": teacher.digest,
-            "device": device_name(cell.device),
-            "torch": machine(cell.device, 1)["torch"],
-            "linfair": linfair.__version__,
-            "code": code_hash(),
-            "seconds": time.perf_counter() - start + own,
-            **{f"seconds_{stage}": float(self.spent[stage]) for stage in STAGES},
-            "peak_memory": peak_memory(cell.device),
-        }
+        provenance = {"data": cell.data_words(self.sets), "network": cell.network, "width": self.recipe.width or 0}
+        provenance |= {"init": self.recipe.init, "total": total} | said
+        provenance |= {"profile": cell.profile, "precision": self.recipe.base.precision, "teacher": teacher.digest}
+        provenance |= {"device": device_name(cell.device), "torch": torch.__version__, "linfair": linfair.__version__}
+        provenance |= {"code": code_hash(), "seconds": time.perf_counter() - start + own}
+        provenance |= {f"seconds_{stage}": float(self.spent[stage]) for stage in STAGES}
+        provenance["peak_memory"] = peak_memory(cell.device)
         loss = dict(zip(cell.seeds, teacher.loss, strict=True))
         return table.assign(base_loss=table["seed"].map(loss), **provenance)
 

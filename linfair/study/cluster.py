@@ -1,12 +1,10 @@
 """The Ray engine: the same cells on a cluster. Ray gives them to nodes, and again to others when a node is lost.
 
-A task computes the jobs that share a teacher, checkpoints in its node's cache folder (or in one that all nodes see),
-and sends its tables back; the driver writes them to the results place, any fsspec address. So nodes need linfair and
-the data, and nothing else.
+A task computes the jobs that share a teacher, checkpoints in its node's cache folder, and sends its tables back; the
+driver writes them to any fsspec address. So nodes need linfair and the data, and nothing else.
 """
 
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,17 +12,13 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from linfair.engine.store import ResultStore, Tables, code_hash
-from linfair.paths import cache_folder
+from linfair.engine.store import ResultStore, Tables
 from linfair.study import jobs as one_job
 from linfair.study.jobs import Broken, Claimed, Event, Report, cell_id, compute, failure, held, words
 from linfair.study.plan import DefinitionError, Job
 from linfair.study.runner import LOCKS, RETRY
 
-RETRIES = 3
-"""How often the jobs of a lost node or process are started again."""
-
-Settled = tuple[list[Event], dict[str, pd.DataFrame]]
+RETRIES = 3  #: How often the jobs of a lost node or process are started again
 
 
 def run_on_ray(
@@ -52,15 +46,12 @@ def run_on_ray(
     deadline = None if minutes is None else time.time() + 60 * minutes
     how = {"deadline": deadline, "pace": one_job.read_pace(tables)}  # also sets aside what cannot be read
     task = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=RETRIES)(compute_all)
-    waiting = deque((0.0, group) for group in by_teacher(jobs))
+    waiting = [(0.0, group) for group in by_teacher(jobs)]
     running: dict[object, tuple[list[Job], ExitStack]] = {}
     try:
         while waiting or running:
-            for _ in range(len(waiting)):
-                due, group = waiting.popleft()
-                if due > time.time():
-                    waiting.append((due, group))
-                    continue
+            for due, group in [one for one in waiting if one[0] <= time.time()]:
+                waiting.remove((due, group))
                 mine = ExitStack()
                 try:
                     if tables.folder is not None:
@@ -69,8 +60,8 @@ def run_on_ray(
                     report.line(f"waiting for {words(group[0].cell)}, which {owner} computes")
                     waiting.append((time.time() + RETRY, group))
                     continue
-                place, done = str(cache) if cache else None, frozenset(tables.names())
-                running[task.remote(group, place, threads, how, done, keep)] = group, mine
+                done = frozenset(tables.names())
+                running[task.remote(group, cache, threads, how, done, keep)] = group, mine
             ready, _ = ray.wait(list(running), timeout=0.5) if running else (time.sleep(0.5), [])
             for reference in ready or ():
                 group, mine = running.pop(reference)
@@ -91,19 +82,16 @@ def run_on_ray(
 
 def by_teacher(jobs: Sequence[Job]) -> list[list[Job]]:
     """Jobs that share teachers together, in the order of the first of each."""
-    groups: dict[str, list[Job]] = {}
-    for job in jobs:
-        groups.setdefault(one_job.teacher_id(job.cell), []).append(job)
-    return list(groups.values())
+    names = [one_job.teacher_id(job.cell) for job in jobs]
+    return [[job for job, one in zip(jobs, names, strict=True) if one == name] for name in dict.fromkeys(names)]
 
 
 def compute_all(
-    jobs: Sequence[Job], cache: str | None, threads: int, how: dict, done: frozenset[str], keep: bool
-) -> Settled:
+    jobs: Sequence[Job], cache: str | Path | None, threads: int, how: dict, done: frozenset[str], keep: bool
+) -> tuple[list[Event], dict[str, pd.DataFrame]]:
     """The Ray task: compute jobs on this node; the events and the new tables."""
     torch.set_num_threads(threads)
-    store = ResultStore(Path(cache) if cache else cache_folder() / code_hash())
-    events: list[Event] = []
+    store, events = ResultStore.default(cache), []
     for number, job in enumerate(jobs):
         needed = keep or one_job.path_needed(job, jobs[number + 1 :])
         try:

@@ -1,9 +1,8 @@
 """Are two sets of results the same? One's own against the book's, a GPU's against a CPU's, `fast` against `paper`.
 
 Recomputed on the same CPU with the same versions and threads, a cell gives the same rows to the last bit in every
-column but `LEFT_OUT`. Anywhere else sums are taken in another order and a network's training takes a slightly different
-path. Then one may stand for the other where it is *equivalent*: in each group, arm and budget of each split the
-accuracies of a seed are paired, d_i = 100 (first_i - second_i) points, and
+column but `LEFT_OUT`. Computed elsewhere, it may stand for them where it is *equivalent*: in each group, arm and budget
+of each split the accuracies of a seed are paired, d_i = 100 (first_i - second_i) points, and
 
     equivalent  <=>  n >= 5 and the 95 % t interval of mean(d) lies within -2 and +2 points, for every group.
 
@@ -22,10 +21,8 @@ from linfair.study.tables import finished, over_seeds
 LEFT_OUT = (*TIMING, "figure", "panel", "device", "torch", "linfair", "code", "profile")
 """Columns that say when, where and by what rows were computed, not what came out."""
 
-MARGIN = 2.0
-"""Points of accuracy within which a group's difference must lie."""
-SEEDS = 5
-"""Pairs of seeds that are needed."""
+MARGIN = 2.0  #: Points of accuracy within which a group's difference must lie
+SEEDS = 5  #: Pairs of seeds that are needed
 
 _WHAT = ["data", "network", "method", "arm", "budget", "split", "group_name"]
 _ROW = ["data", "network", "method", "arm", "budget", "seed", "split", "group"]
@@ -50,25 +47,20 @@ class Equivalence:
     @property
     def verdict(self) -> str:
         """One sentence for a page."""
-        if self.rows.empty:
-            return f"`{self.first}` is not shown equivalent to `{self.second}`: no seed was computed in both ways."
-        fewest = int(self.rows["n"].min())
+        rows, fewest = self.rows, self.rows["n"].min()
         if self.shown:
-            return (
-                f"`{self.first}` is equivalent to `{self.second}` within {self.margin:g} points: so says the 95 % "
-                f"interval of every group's difference in accuracy ({len(self.rows)} of them, {fewest} or more seeds)."
-            )
-        if fewest < SEEDS:
-            why = f"some groups have {fewest} pairs of seeds, and {SEEDS} are needed"
+            why = f" within {self.margin:g} points: so says the 95 % interval of every group's difference in accuracy "
+            why += f"({len(rows)} of them, {fewest} or more seeds)"
+        elif rows.empty:
+            why = ": no seed was computed in both ways"
+        elif fewest < SEEDS:
+            why = f": some groups have {fewest} pairs of seeds, and {SEEDS} are needed"
         else:
-            left = self.rows[~self.rows["lies_within"]]
-            worst = left.assign(reach=left[["low", "high"]].abs().max(axis=1)).nlargest(1, "reach").iloc[0]
-            why = (
-                f"{len(left)} of {len(self.rows)} intervals reach beyond {self.margin:g} points, the farthest that of "
-                f"{worst['group_name']}, {worst['arm']} at {100 * worst['budget']:g} % on {worst['data']}: "
-                f"{worst['mean']:.1f} [{worst['low']:.1f}, {worst['high']:.1f}]"
-            )
-        return f"`{self.first}` is not shown equivalent to `{self.second}`: {why}."
+            worst = rows.loc[rows[["low", "high"]].abs().max(axis=1).idxmax()]
+            why = f": {(~rows['lies_within']).sum()} of {len(rows)} intervals reach beyond {self.margin:g} points, the "
+            why += f"farthest that of {worst['group_name']}, {worst['arm']} at {100 * worst['budget']:g} % on "
+            why += f"{worst['data']}: {worst['mean']:.1f} [{worst['low']:.1f}, {worst['high']:.1f}]"
+        return f"`{self.first}` is {'' if self.shown else 'not shown '}equivalent to `{self.second}`{why}."
 
 
 def equivalent(
@@ -138,28 +130,22 @@ def compare(first: pd.DataFrame, second: pd.DataFrame, *, names: tuple[str, str]
         if table.duplicated(_ROW).any():
             raise ValueError(f"{name} has a row twice: take one teacher for each seed")
         tables.append(table.set_index(_ROW).sort_index())
-    one, two = tables
-    both = one.index.intersection(two.index)
-    only = len(one) - len(both), len(two) - len(both)
-    columns = [name for name in one.columns if name in two.columns and name not in LEFT_OUT]
-    differing = [_differ(name, one.loc[both, name], two.loc[both, name]) for name in columns]
-    found = pd.DataFrame(filter(None, differing), columns=["column", "rows", "largest", "relative"])
-    pairs = pd.DataFrame({"one": one.loc[both, "teacher"], "two": two.loc[both, "teacher"]})
-    pairs = pairs.groupby(["data", "network", "seed"]).first()
     sides = pd.concat([side.reset_index().assign(side=name) for name, side in zip(names, tables, strict=True)])
-    return Comparison(
-        len(both),
-        only,
-        (len(pairs), int((pairs["one"] == pairs["two"]).sum())),
-        found.sort_values("relative", ascending=False, na_position="first", ignore_index=True),
-        equivalent(sides, *names, column="side"),
-    )
+    both = tables[0].index.intersection(tables[1].index)
+    only = tuple(len(table) - len(both) for table in tables)
+    one, two = (table.loc[both] for table in tables)
+    columns = [name for name in one.columns if name in two.columns and name not in LEFT_OUT]
+    differing = filter(None, (_differ(name, one[name], two[name]) for name in columns))
+    found = pd.DataFrame(differing, columns=["column", "rows", "largest", "relative"])
+    found = found.sort_values("relative", ascending=False, na_position="first", ignore_index=True)
+    alike = (one["teacher"] == two["teacher"]).groupby(["data", "network", "seed"]).first()
+    networks = len(alike), int(alike.sum())
+    return Comparison(len(both), only, networks, found, equivalent(sides, *names, column="side"))
 
 
 def _differ(name: str, one: pd.Series, two: pd.Series) -> tuple[str, int, float, float] | None:
     """Where a column's values are not the same; missing ones are the same as missing ones."""
-    unlike = ~((one == two) | (one.isna() & two.isna())).astype(bool)
-    if not unlike.any():
+    if not (unlike := ~((one == two) | (one.isna() & two.isna())).astype(bool)).any():
         return None
     if not all(pd.api.types.is_numeric_dtype(side) and not pd.api.types.is_bool_dtype(side) for side in (one, two)):
         return name, int(unlike.sum()), np.nan, np.nan

@@ -65,21 +65,11 @@ def grid(
 ) -> list[Cell]:
     """The cells of one panel: the seeds of an MLP in one ensemble, larger networks one seed a cell.
 
-    Args:
-        data: Name of the data set.
-        network: Name of the network.
-        method: Name of the linearizer.
-        budgets: ReLU budgets below 1, descending. None is for a fixed list in `options`,
-            `{"configurations": ("1", "2,3")}` of DeepReDuce: the shares that it keeps.
-        seeds: Seeds.
-        options: Of the method, for example `{"exact": True}` for SNL.
-        data_options: Of the data set, for example `{"label": "age", "group": "race"}`.
-        base_data_options: Of the data set for the original network's training alone.
-        **how: The other fields of `Cell`: `profile`, `device`, `width`, ...
+    Everything is as in `Cell`, options as dictionaries: `{"exact": True}` for SNL, `{"label": "age"}` of a data set. No
+    budgets are the shares that the option `configurations` keeps.
 
     Raises:
-        ValueError: For an unknown method or option, a value that an option does not take, budgets that are not
-            descending fractions, no budgets without a fixed list, or a device that is not there.
+        ValueError: For an unknown name, a value that an option does not take, wrong budgets, or no GPU.
     """
     sets = {"data_options": data_options or {}, "base_data_options": base_data_options or {}}
     if data in DATASETS:
@@ -92,8 +82,7 @@ def grid(
     named = {name: tuple(sorted(one.items())) for name, one in named.items()}
     cell = Cell(data, network, find(method).name, (), (), **named, **how)
     if budgets is None:
-        kept = kept_by_list(cell, width_of(cell) or None)
-        if not kept:
+        if not (kept := kept_by_list(cell, width_of(cell) or None)):
             raise ValueError(f"budgets are missing: {method} has a fixed list only with the option configurations")
         budgets = [count / total for _, count, total in kept]
     cell = replace(cell, budgets=check_budgets(budgets))
@@ -115,16 +104,15 @@ def method_options(method: str, given: Mapping[str, object]) -> dict[str, object
 
 def kept_by_list(cell: Cell, width: int | None = None) -> tuple[tuple[str, int, int], ...]:
     """What a fixed list keeps of a network of that width: (configuration, kept units, all units); empty without one."""
-    configurations = dict(cell.options).get("configurations")
-    shape = input_shape(cell.data, **dict(cell.data_options)) if configurations else ()
-    return fixed_list(cell.network, shape, width, configurations) if configurations else ()
+    if not (configurations := dict(cell.options).get("configurations")):
+        return ()
+    return fixed_list(cell.network, input_shape(cell.data, **dict(cell.data_options)), width, configurations)
 
 
 def listed(cell: Cell) -> list[tuple[str, int, int]]:
     """Of a cell with a fixed list what its budgets keep; else nothing."""
-    if not (kept := kept_by_list(cell, width_of(cell) or None)):
-        return []
-    return [min(kept, key=lambda one: (abs(one[1] - round(budget * one[2])), one[1])) for budget in cell.budgets]
+    kept, budgets = kept_by_list(cell, width_of(cell) or None), cell.budgets
+    return [min(kept, key=lambda one: (abs(one[1] - round(b * one[2])), one[1])) for b in budgets] if kept else []
 
 
 def width_of(cell: Cell) -> int:
@@ -133,22 +121,17 @@ def width_of(cell: Cell) -> int:
 
 
 def built_as(cell: Cell, plan: Recipe) -> Recipe:
-    """A recipe in a cell's precision, with the width and the start of its network: of its teacher's file, or asked for.
-
-    The file of another cell is refused; with another seed, that teacher would be tested on what it was trained on.
-    """
+    """A recipe in a cell's precision, with the width and the start of its network or of its teacher's file."""
     plan = in_every_stage(plan, precision=cell.precision) if cell.precision else plan
     if not cell.teacher:
         return replace(plan, width=cell.width or plan.width, init=cell.init or plan.init)
     header = load_network(cell.teacher)[1]
     if header.gated:
         raise CheckpointError(f"{cell.teacher} holds a linearized network; a teacher has no gates yet")
-    asked = {"network": cell.network, "data": cell.data, "seeds": cell.seeds, "width": cell.width or header.width}
-    found = {"network": header.network, "data": header.data, "seeds": (header.seed,), "width": header.width}
-    asked |= {"data options": cell.data_options, "init": cell.init or header.init}
-    found |= {"data options": header.data_options, "init": header.init}
-    other = [f"{name} {found[name]}, not {asked[name]}" for name in asked if asked[name] != found[name]]
-    if other:
+    asked = vars(replace(cell, width=cell.width or header.width, init=cell.init or header.init))
+    found = {name: getattr(header, name) for name in ("network", "data", "width", "data_options", "init")}
+    found |= {"seeds": (header.seed,)}
+    if other := [f"{name} {one}, not {asked[name]}" for name, one in found.items() if one != asked[name]]:
         raise CheckpointError(f"{cell.teacher} is the teacher of another cell: it has {'; '.join(other)}")
     return replace(plan, width=header.width or None, init=header.init)
 
@@ -171,28 +154,23 @@ def load_sets(cell: Cell) -> tuple[list[GroupedData], list[GroupedData]]:
     The code released with the paper trains SVHN's original network on all of its images and linearizes it on 90 % of
     the digits 0-4 and 30 % of 5-9. Both are splits of one seed: what validates or tests the students must train nobody.
     """
-    options = dict(cell.data_options)
-    sets = [load_data(cell.data, seed=seed, **options).to(cell.device) for seed in cell.seeds]
-    if not cell.base_data_options:
-        return sets, sets
-    options |= dict(cell.base_data_options)
-    base = [load_data(cell.data, seed=seed, **options).to(cell.device) for seed in cell.seeds]
-    return [beside(one, other) for one, other in zip(sets, base, strict=True)], base
+
+    def load(*options: tuple[str, object]) -> list[GroupedData]:
+        return [load_data(cell.data, seed=seed, **dict(options)).to(cell.device) for seed in cell.seeds]
+
+    sets = load(*cell.data_options)
+    base = load(*cell.data_options, *cell.base_data_options) if cell.base_data_options else sets
+    return [beside(one, other) for one, other in zip(sets, base, strict=True)] if base is not sets else sets, base
 
 
 def beside(data: GroupedData, base: GroupedData) -> GroupedData:
-    """The students' data set with the normalisation of that on which their original network was trained.
-
-    An image of the students' validation or test splits among the original's training images is refused.
-    """
+    """The students' data set with the normalisation of the original network's, which no image may test or validate."""
     if (data.label_names, data.input_shape) != (base.label_names, base.input_shape):
         raise DataError(f"{data.name}: the original network's data have other labels, or another size of images")
     trained = {image.numpy().tobytes() for image in base.splits["train"].x.cpu()}
     for name, split in data.splits.items():
         if name != "train" and (leaked := sum(image.numpy().tobytes() in trained for image in split.x.cpu())):
-            raise DataError(
-                f"{data.name}: the original network would be trained on {leaked} of {len(split)} images of the "
-                f"students' {name} split; base_data_options may change which training images are kept (svhn: "
-                "fractions), not the split"
-            )
+            allowed = "base_data_options may change which training images are kept (svhn: fractions), not the split"
+            text = f"trained on {leaked} of {len(split)} images of the students' {name} split; {allowed}"
+            raise DataError(f"{data.name}: the original network would be {text}")
     return replace(data, mean=base.mean, std=base.std)

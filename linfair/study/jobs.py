@@ -19,8 +19,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from linfair.engine.damage import DamagedFile
-from linfair.engine.store import DiskFull, ResultStore, Tables, key
+from linfair.engine.store import DamagedFile, DiskFull, ResultStore, Tables, key
 from linfair.study.cell import STAGES, Cell, OtherTeacher, Worker
 from linfair.study.grids import about, asked_for, width_of
 from linfair.study.plan import Job
@@ -179,7 +178,7 @@ def _finish(worker: Worker, arm: str, name: str, exists: bool) -> Event:
         return Event("read", f"{head}: there", *settled)
     said: list[str] = []
     start, table = time.perf_counter(), worker.table(arm, said.append)
-    how = "computed" if said[-1].endswith("computed") else "read"
+    how = said[-1].rpartition(" ")[2]
     worker.forget(arm)
     lost = sorted(table.loc[table["diverged"], "seed"].unique().tolist())
     text = f"{head}: {how} in {time.perf_counter() - start:.1f} s, teacher {table['teacher'].iloc[0]}"
@@ -194,7 +193,7 @@ def failure(job: Job, text: str, arms: Sequence[str], name: str, why: str) -> Ev
 
 def read_pace(tables: Tables) -> dict[tuple[str | int, ...], float]:
     """How long stages took in the results so far, a fine-tuning per budget; unreadable tables are set aside."""
-    pace: dict[tuple[str | int, ...], float] = {}
+    pace = {}
     for name in tables.names():
         learn_pace(pace, tables.read(name))
     return pace
@@ -205,10 +204,9 @@ def learn_pace(pace: dict[tuple[str | int, ...], float], table: pd.DataFrame | N
     if table is None or not {f"seconds_{stage}" for stage in STAGES} <= set(table.columns):
         return
     row = table.iloc[0]
-    for stage in ("base", "path", "finetune"):
-        method = "" if stage == "base" else row["method"]
-        at = (stage, asked_for(row["data"]), row["network"], int(row.get("width", 0)), method, row["profile"])
-        seconds = row[f"seconds_{stage}"] / (table["budget"].nunique() if stage == "finetune" else 1)
+    for stage, method, times in (("base", "", 1), ("path", row["method"], 1), ("finetune", row["method"], None)):
+        at = stage, asked_for(row["data"]), row["network"], int(row.get("width", 0)), method, row["profile"]
+        seconds = row[f"seconds_{stage}"] / (times or table["budget"].nunique())
         pace[at] = max(pace.get(at, 0.0), float(seconds))
 
 
@@ -222,26 +220,22 @@ class Report:
     progress: bool = True
     counts: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
-    stopped: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._bar = tqdm(total=self.total, desc="study", unit="arm", disable=not self.progress)
 
     def tell(self, event: Event) -> None:
         """Take one event."""
-        failed, stopped = event.kind == "failed", event.kind == "stopped"
+        failed = event.kind == "failed"
         self.counts[event.kind] += event.arms
         if failed:
             self.failures.append(event.text)
             with suppress(OSError):  # the disk may be full
                 self.tables.put(f"FAILED-{event.name}.txt", event.details.encode())
-        elif event.kind in ("computed", "read"):
-            for name in (event.name, event.cell):
-                self.tables.drop(f"FAILED-{name}.txt")
-        elif stopped:
-            self.stopped.append(event.text)
+        for name in (event.name, event.cell) if event.kind in ("computed", "read") else ():
+            self.tables.drop(f"FAILED-{name}.txt")
         self.line("failed: " * failed + event.text)
-        self._bar.update(0 if stopped else event.arms)
+        self._bar.update(0 if event.kind == "stopped" else event.arms)
 
     def line(self, text: str) -> None:
         """Print a line above the bar."""
@@ -257,8 +251,7 @@ class Report:
     def close(self) -> None:
         """End with the sums; a `StudyFailed` if something failed."""
         self._bar.close()
-        counts = self.counts
-        done = f"{counts['computed']} computed, {counts['read']} were there, {counts['failed']} failed"
+        done = f"{self.counts['computed']} computed, {self.counts['read']} were there, {self.counts['failed']} failed"
         again = "; run the same command again for these" if self.left else ""
         self.say(f"{self.total} arms: {done}, {self.left} left{again}")
         if self.failures:
@@ -268,10 +261,7 @@ class Report:
 
 @contextmanager
 def held(folder: str | Path, name: str) -> Iterator[None]:
-    """Claim a piece of work while the block runs, or raise `Claimed`: a locked file names its owner until that ends.
-
-    Another host may not see the lock, so a claim that it has touched in the last two minutes counts too.
-    """
+    """Claim a piece of work while the block runs, or raise `Claimed`: a locked file names its owner until that ends."""
     import fcntl  # not on every system; only runners need it
 
     path, here = Path(folder) / f"{name}.lock", socket.gethostname()
@@ -279,6 +269,7 @@ def held(folder: str | Path, name: str) -> Iterator[None]:
     with path.open("a+") as file:
         file.seek(0)
         owner = re.fullmatch(r"process \d+ on (.+)\n", text := file.read())
+        # another host may not see the lock: a claim that it has touched of late counts, too
         away = owner and owner[1] != here and time.time() - os.fstat(file.fileno()).st_mtime < STALE
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

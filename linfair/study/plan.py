@@ -1,14 +1,17 @@
 """Which cells a figure needs: one TOML file a figure of the paper that is a grid, in `linfair/study/figures`.
 
-A figure has panels (data, network, method, budgets, arms); a profile says how many seeds, how they are trained and what
-stands in for the paper's data where those are not used. `plan` turns figures and a profile into jobs, cells with the
-arms they need, in the order of `queue.toml`; cells that figures share appear once.
+`plan` turns figures and a profile into jobs, cells with the arms they need, in the order of `queue.toml`; cells that
+figures share appear once.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+import re
+import tomllib
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
+from typing import get_args, get_origin
 
 from linfair.data import DATASETS, EMBEDDED, input_shape
 from linfair.linearizers import LINEARIZERS
@@ -16,11 +19,10 @@ from linfair.linearizers.configurations import stand_in_list
 from linfair.linearizers.record import check_budgets
 from linfair.linearizers.registry import ALIASES
 from linfair.models import NETWORKS
-from linfair.names import checked, unknown
+from linfair.names import checked, closest, unknown
 from linfair.study.arms import canonical
 from linfair.study.grids import Cell, kept_by_list, method_options, seed_lists, width_of
 from linfair.study.recipes import CURVATURE, PROFILES
-from linfair.study.sourcefile import DefinitionError, Source
 
 FIGURES = Path(__file__).parent / "figures"
 
@@ -37,17 +39,72 @@ QUANTITIES = {
 SPLITS = ("train", "val", "test", "test_balanced")
 
 
+class DefinitionError(ValueError):
+    """A definition that does not hold together; the message names file, line and what is allowed."""
+
+
+class Source:
+    """One TOML file of definitions and the lines its keys stand on, for errors."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path, text = path, Path(path).read_text(encoding="utf-8")
+        try:
+            self.content = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise DefinitionError(f"{path}: no valid TOML: {error}") from None
+        self.lines: dict[tuple[str, int, str], int] = {}
+        table, counts = "", Counter()
+        for number, line in enumerate(text.splitlines(), start=1):
+            found = re.match(r"\s*(?:\[\[?\s*([\w.-]+)\s*\]|([\w-]+)\s*=)", line)
+            if found and found[1]:
+                table, counts[found[1]] = found[1], counts[found[1]] + 1
+            if found:
+                self.lines.setdefault((table, max(counts[table] - 1, 0), found[2] or ""), number)
+
+    def error(self, problem: str, table: str, index: int, key: str = "") -> DefinitionError:
+        """The error that names the line of a key, or of its table if the key is missing."""
+        line = self.lines.get((table, index, key)) or self.lines.get((table, index, ""), 1)
+        return DefinitionError(f"{self.path}, line {line}: {problem}")
+
+    def check(self, values: Mapping[str, object], kinds: Mapping[str, object], *at: str | int, needed: Collection[str]):
+        """Refuse unknown keys, missing ones, and values that are not of the key's type, or not among its names."""
+        for key, value in values.items():
+            if key not in kinds:
+                raise self.error(unknown("unknown key", key, kinds), *at, key)
+            kind = kinds[key]
+            if isinstance(kind, Collection) and not isinstance(kind, type) and get_origin(kind) is None:
+                if value not in kind:
+                    near = closest(str(value), kind)
+                    hint = f"did you mean {near!r}? " if near else ""
+                    allowed = f"{hint}allowed are {', '.join(kind)}"
+                    raise self.error(f"{key} = {value!r} is not known; {allowed}", *at, key)
+                continue
+            outer, inner = get_origin(kind) or kind, (*get_args(kind), object)[0]
+            if not isinstance(value, outer) or isinstance(value, bool):
+                raise self.error(f"{key} must be a {outer.__name__}, got {value!r}", *at, key)
+            if outer is list and not all(isinstance(one, inner) for one in value):
+                words = {str: "text", dict: "tables"}.get(inner, "numbers")
+                raise self.error(f"{key} must hold {words}, got {value!r}", *at, key)
+            if outer is int and value < 1:
+                raise self.error(f"{key} must be at least 1, got {value}", *at, key)
+        if missing := [key for key in needed if key not in values]:
+            raise self.error(f"{missing[0]} is missing", *at)
+
+    def called(self, function: Callable, value: object, table: str, index: int, key: str, prefix: str = "") -> object:
+        """What a function makes of a value, its ValueError with file and line."""
+        try:
+            return function(value)
+        except (ValueError, TypeError) as error:
+            raise self.error(f"{prefix}{error}", table, index, key) from None
+
+
 @dataclass(frozen=True)
 class Panel(Cell):
-    """One panel of a figure: a cell whose seeds are still open, its `arms`, and what the paper has here (`stands_for`).
-
-    `most` are the most seeds that are computed; 0 is the profile's. A fixed list of configurations has no budgets until
-    a profile gives it the shares that it keeps of the full network.
-    """
+    """One panel of a figure: a cell whose seeds are open, and the budgets of a fixed list of configurations, too."""
 
     arms: tuple[str, ...] = ()
-    most: int = 0
-    stands_for: str = ""
+    most: int = 0  #: The most seeds that are computed; 0 is the profile's
+    stands_for: str = ""  #: What the paper has here, where something stands in for it
 
     @property
     def title(self) -> str:
@@ -123,12 +180,11 @@ def panels_of(figure: Figure, profile: Profile) -> list[Panel]:
 
 @dataclass(frozen=True)
 class Job:
-    """A cell with the arms that are wanted of it, and its place: (seeds after the first ones, entry, first seed)."""
+    """A cell with the arms that are wanted of it, and the figures that want them."""
 
     cell: Cell
     arms: tuple[str, ...]
-    figures: tuple[str, ...]
-    order: tuple[bool, int, int]
+    figures: tuple[str, ...] = ()
 
 
 _FIGURE = {"figure": str, "title": str, "shows": str, "split": SPLITS, "quantity": QUANTITIES}
@@ -149,7 +205,6 @@ def read_figure(path: str | Path) -> Figure:
 
 
 def _panel(source: Source, index: int, values: Mapping[str, object]) -> Panel:
-    """One panel of a figure's file, its options frozen and checked."""
     at, names = ("panel", index), {"data": [name for name in DATASETS if name != "folder"], "network": NETWORKS}
     names |= {"method": [*LINEARIZERS, *ALIASES], "arms": list[str]}
     source.check(values, names | _OPTIONAL, *at, needed=names)
@@ -170,8 +225,8 @@ def _panel(source: Source, index: int, values: Mapping[str, object]) -> Panel:
     if "budgets" in values:
         return replace(panel, budgets=source.called(check_budgets, values["budgets"], *at, "budgets"))
     if not fixed:
-        problem = "budgets is missing; only a fixed list, options = { configurations = [...] }, has budgets of its own"
-        raise source.error(problem, *at)
+        text = "budgets is missing; only a fixed list, options = { configurations = [...] }, has budgets of its own"
+        raise source.error(text, *at)
     return panel
 
 
@@ -187,21 +242,18 @@ def read_queue(path: str | Path, figures: Collection[str]) -> Mapping[str, objec
 
 def _place(entries: Sequence[Mapping[str, str]], figure: str, panel: Panel) -> int:
     """Number of the entry that names a panel: one that names its figure, else the first that matches it."""
+    about = {name: getattr(panel, name) for name in ("data", "network", "method")}
     named = [number for number, entry in enumerate(entries) if entry.get("figure") == figure]
-    matching = [
-        number
-        for number, entry in enumerate(entries)
-        if "figure" not in entry and all(getattr(panel, name) == value for name, value in entry.items())
-    ]
-    return min(named or matching, default=len(entries))
+    matching = (number for number, entry in enumerate(entries) if entry.items() <= about.items())
+    return named[0] if named else next(matching, len(entries))
 
 
 @cache
 def figures() -> dict[str, Figure]:
     """All figures by name, in the paper's order, then what goes beyond it."""
-    names = sorted(path for path in FIGURES.glob("*.toml") if path.stem not in ("profiles", "queue"))
-    found = {path.stem: read_figure(path) for path in names}
-    return dict(sorted(found.items(), key=lambda item: (not item[0].startswith("fig"), item[0])))
+    names = {path.stem for path in FIGURES.glob("*.toml")} - {"profiles", "queue"}
+    names = sorted(names, key=lambda name: (not name.startswith("fig"), name))
+    return {name: read_figure(FIGURES / f"{name}.toml") for name in names}
 
 
 def read_profiles(path: str | Path = FIGURES / "profiles.toml") -> dict[str, Profile]:
@@ -220,24 +272,21 @@ def read_profiles(path: str | Path = FIGURES / "profiles.toml") -> dict[str, Pro
     return found
 
 
-PROFILE_NAMES = tuple(read_profiles())
-"""Profiles of studies, of `linfair.study.recipes.PROFILES`."""
+PROFILE_NAMES = tuple(read_profiles())  #: Profiles of studies, of `linfair.study.recipes.PROFILES`
 
 
 def find(name: str) -> list[Figure]:
     """The figure of that name; `all` is every figure that serves a claim, a queue is not."""
-    known = figures()
     if name == "all":
-        return [figure for figure in known.values() if figure.claims]
-    if name not in known:
-        raise DefinitionError(unknown("no figure", name, [*known, "all"]))
-    return [known[name]]
+        return [figure for figure in figures().values() if figure.claims]
+    if name not in figures():
+        raise DefinitionError(unknown("no figure", name, [*figures(), "all"]))
+    return [figures()[name]]
 
 
 def find_profile(name: str) -> Profile:
     """The profile of that name."""
-    known = read_profiles()
-    if name not in known:
+    if name not in (known := read_profiles()):
         raise DefinitionError(unknown("no profile", name, known))
     return known[name]
 
@@ -254,17 +303,8 @@ def plan(
 ) -> list[Job]:
     """The jobs of figures under a profile, in the queue's order; an arm that several want is in the first job only.
 
-    Args:
-        which: Figures.
-        profile: `smoke`, `small`, `fast` or `paper`.
-        seeds: How many seeds, from 0; None is the profile's.
-        device: `cpu` or `cuda`.
-        width: Width of the networks; None is the panel's, or the recipe's.
-        precision: Of every training, `float32` or `bf16`; None is the recipe's.
-        only: Panels to take, by their `data`, `network` or `method`; None is all.
-
-    Raises:
-        DefinitionError: For a profile that is not there, no seed, or no panel that is left.
+    `seeds` says how many, from 0; `only` takes some panels, by their `data`, `network` or `method`. Width and precision
+    are those of `Cell`. None is the panel's, the profile's or the recipe's.
     """
     chosen, queue, only = find_profile(profile), read_queue(FIGURES / "queue.toml", figures()), dict(only or {})
     for name, value in only.items():
@@ -275,26 +315,24 @@ def plan(
     if count < 1:
         raise DefinitionError(f"a study needs at least one seed, got {count}")
     wanted: dict[tuple[tuple[bool, int, int], Cell], list[tuple[str, tuple[str, ...]]]] = {}
-    for figure in which:
-        for number, panel in enumerate(figure.panels):
-            if any(getattr(panel, name) != value for name, value in only.items()):
-                continue
-            used = chosen.panel(panel)
-            entry = number if used.most else _place(queue["entry"], figure.name, panel)
-            template = {one.name: getattr(used, one.name) for one in fields(Cell)}
-            template |= {"device": device, "width": width or used.width, "precision": precision}
-            for some in seed_lists(used.network, range(min(count, used.most or count))):
-                order = (not used.most and some[0] >= queue["first_seeds"]), entry, some[0]
-                cell = Cell(**template | {"seeds": some})
-                wanted.setdefault((order, cell), []).append((figure.name, used.arms))
+    for figure, (number, panel) in [(one, place) for one in which for place in enumerate(one.panels)]:
+        if any(getattr(panel, name) != value for name, value in only.items()):
+            continue
+        used = chosen.panel(panel)
+        entry = number if used.most else _place(queue["entry"], figure.name, panel)
+        template = {one.name: getattr(used, one.name) for one in fields(Cell)}
+        template |= {"device": device, "width": width or used.width, "precision": precision}
+        for some in seed_lists(used.network, range(min(count, used.most or count))):
+            order = (not used.most and some[0] >= queue["first_seeds"]), entry, some[0]
+            wanted.setdefault((order, Cell(**template | {"seeds": some})), []).append((figure.name, used.arms))
     if not wanted:
         text = ", ".join(f"{name} {value}" for name, value in only.items())
         raise DefinitionError(f"no panel has {text} together; `linfair study list` shows them")
     jobs, seen = [], {}
-    for (order, cell), asked in sorted(wanted.items(), key=lambda item: item[0][0]):
+    for (_, cell), asked in sorted(wanted.items(), key=lambda item: item[0][0]):
         done = seen.setdefault(cell, set())
         new = tuple(dict.fromkeys(arm for _, arms in asked for arm in arms if arm not in done))
         done.update(new)
         if new:
-            jobs.append(Job(cell, new, tuple(dict.fromkeys(name for name, _ in asked)), order))
+            jobs.append(Job(cell, new, tuple(dict.fromkeys(name for name, _ in asked))))
     return jobs

@@ -1,13 +1,11 @@
 """How each stage is trained, by network, data set and profile.
 
 `paper` are the paper's settings (SGD 0.1 for 160 epochs, SNL as released, 100 epochs of fine-tuning). `fast` shortens
-them for a GPU and trains in bf16 and TF32, channels last, with fused optimizers; `fast_float32` is `fast` in float32
-(no TF32 either, like all other profiles; what is measured is float32 in all). Where one
-may stand for another has to be shown (`linfair.study.compare`). `thin` is for the paper's data on a CPU: a network
-of an eighth of the width, on which a seed takes an hour. `cpu` is for the same data in bf16 on a processor with AMX:
-a quarter of the width by default, or more, on longer schedules. `small` is for bundled data
-on a CPU: an MLP on shifted digits, or a thin ResNet. `quick` takes a thin network through real images in minutes, far
-from converged. `smoke` is `small` cut to seconds; its numbers mean nothing.
+them for a GPU and trains in bf16 and TF32, channels last, with fused optimizers; `fast_float32` is `fast` in float32,
+as is whatever is measured. `thin` is for the paper's data on a CPU: a network of an eighth of the width, on which a
+seed takes an hour; `cpu` for the same data in bf16 on a processor with AMX, a quarter of the width or more. `small` is
+for bundled data on a CPU: an MLP on shifted digits, or a thin ResNet. `quick` takes a thin network through real images
+in minutes, far from converged. `smoke` is `small` cut to seconds; its numbers mean nothing.
 """
 
 from dataclasses import dataclass, field, replace
@@ -40,9 +38,7 @@ class Recipe:
         return self.options[find(name).name]
 
 
-_PAPER = Schedule(
-    epochs=160, batch_size=256, lr=0.1, momentum=0.9, weight_decay=5e-4, decay="step", milestones=(80, 120)
-)
+_PAPER = Schedule(epochs=160, batch_size=256, lr=0.1, weight_decay=5e-4, decay="step", milestones=(80, 120))
 _SHORT = replace(_PAPER, epochs=40, decay="cosine", milestones=())
 _CNN = Schedule(epochs=60, lr=0.05, weight_decay=5e-4, decay="cosine")
 _THIN = replace(_CNN, lr=0.1)
@@ -52,15 +48,13 @@ _BASE = {
     "small": _CNN,
     "small, mlp": SMALL,
     "quick": replace(_THIN, epochs=4),
-    "quick, mlp": SMALL,
     "thin": replace(_THIN, epochs=15),
     "cpu": replace(_THIN, epochs=20),
     "fast": _SHORT,
-    "fast_float32": _SHORT,
     "paper": _PAPER,
 }
-_WIDTH = {"smoke": 8, "small": 8, "quick": 8, "thin": 8, "smoke, mlp": None, "small, mlp": None, "quick, mlp": None}
-_CURVATURE = {"paper": "all", "fast": "all", "fast_float32": "all", "cpu": "none"}
+_WIDTH = {"smoke": 8, "small": 8, "quick": 8, "thin": 8, "smoke, mlp": None, "small, mlp": None}
+_CURVATURE = {"paper": "all", "fast": "all", "cpu": "none"}
 _CURVATURE |= {"smoke": "none", "smoke, mlp": "original", "quick": "none", "quick, mlp": "original"}
 PROFILES = ("smoke", "small", "quick", "thin", "cpu", "fast", "fast_float32", "paper")
 """All profiles; `figures/profiles.toml` says which a study takes and how large it is."""
@@ -81,8 +75,7 @@ def check_precision(profile: str, precision: str | None, device: str) -> None:
     if profile == "cpu" and precision is None and not bf16_is_fast(device):
         raise ValueError(
             f"profile cpu trains in bf16, for which {device_name(device)} has no hardware (AMX): a step would take "
-            "longer than in float32. Add --precision float32, which takes longer than bf16 does with AMX; or "
-            "--precision bf16 to compute slowly what such a processor computes"
+            "longer than in float32. Add --precision float32, or --precision bf16 to compute it slowly"
         )
 
 
@@ -90,18 +83,12 @@ def recipe(network: str, profile: str) -> Recipe:
     """The recipe of a network under a profile."""
     if profile not in PROFILES:
         raise ValueError(unknown("no profile", profile, PROFILES))
-    plan = Recipe(
-        under(_BASE, profile, network),
-        under(FINETUNE, profile, network),
-        {name: one.settings(profile, network) for name, one in LINEARIZERS.items()},
-        under(_WIDTH, profile, network),
-        curvature=under(_CURVATURE, profile, network) or "original",
-    )
+    base, tuned, width, curvature = (under(one, profile, network) for one in (_BASE, FINETUNE, _WIDTH, _CURVATURE))
+    options = {name: one.settings(profile, network) for name, one in LINEARIZERS.items()}
+    plan = Recipe(base, tuned, options, width, curvature=curvature or "original")
+    fast = {"channels_last": True, "fused": True}
     if profile == "cpu":
-        plan = in_every_stage(plan, precision="bf16", channels_last=True, fused=True)
-        return replace(plan, width=NETWORKS[network][2] // 4)
-    if profile in ("fast", "fast_float32"):
-        fast = profile == "fast"
-        options = {"precision": "bf16" if fast else "float32", "tf32": fast, "channels_last": True, "fused": True}
-        return in_every_stage(plan, **options)
-    return plan
+        return replace(in_every_stage(plan, precision="bf16", **fast), width=NETWORKS[network][2] // 4)
+    if profile == "fast":
+        return in_every_stage(plan, precision="bf16", tf32=True, **fast)
+    return in_every_stage(plan, **fast) if profile == "fast_float32" else plan

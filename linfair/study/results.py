@@ -49,17 +49,15 @@ class Found:
 def collect(places: Sequence[str]) -> Found:
     """Read all result tables of some folders or fsspec addresses; other tables there are left alone."""
     tables, failed = [], set()
-    for place in places:
-        here = Tables(place)
-        for name in here.names():
-            table = here.read(name)
+    for here in map(Tables, places):
+        for table in map(here.read, here.names()):
             if table is not None and set(table.columns) >= _NEEDED:
                 options = table["options"].fillna("") if "options" in table else ""
-                tables.append(table.assign(options=options, width=table.get("width", 0)))
+                table = table.assign(options=options, width=table.get("width", 0))
+                tables.append(table.dropna(axis="columns", how="all"))
         for text in here.texts("FAILED-").values():
             known = json.loads(text.splitlines()[0])
             failed |= {(*_name(known, arm), seed) for arm in known["arms"] for seed in known["seeds"]}
-    tables = [table.dropna(axis="columns", how="all") for table in tables]
     rows = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=sorted({*KNOWN_BY, *_NEEDED}))
     if "diverged" in rows:  # a table without the column holds none
         rows = rows.assign(diverged=rows["diverged"].eq(True))
@@ -103,10 +101,7 @@ def missing(jobs: Sequence[Job], found: Found) -> list[Job]:
 
 
 def merge(found: Found, folder: str | Path) -> list[Path]:
-    """Put results into a few files of a folder, one for each data set, network, width and profile.
-
-    What the files hold stays, and rows that are in both stand once. Returns the files that changed.
-    """
+    """Add results to a folder's files for each data set, network, width and profile; returns those that changed."""
     changed, place = [], Tables(folder)
     once = [*KNOWN_BY, "teacher", "budget", "split", "group"]
     for (profile, data, network, width), rows in found.rows.groupby(["profile", "data", "network", "width"]):
@@ -122,43 +117,36 @@ def merge(found: Found, folder: str | Path) -> list[Path]:
 
 
 def status(figure: Figure, profile: str, found: Found, *, seeds: int | None = None) -> Status:
-    """How far a figure is.
-
-    Rows without the quantity that it shows do not count, and of a seed with several original networks those of one do.
-    """
+    """How far a figure is: rows with the quantity that it shows, those of one original network for each seed."""
     needs = wanted(plan([figure], profile, seeds=seeds))
     rows = found.rows[found.rows["profile"] == profile]
     rows = rows.assign(data=rows["data"].map(asked_for))
     if figure.quantity in rows:
         rows = rows[rows[figure.quantity].notna() | rows.get("diverged", False)]
     rows = pd.concat([rows[:0], *(part for _, part in _by_panel(figure, profile, rows, seeds))])
-    have = {name: frozenset(part["budget"]) for name, part in rows.groupby(KNOWN_BY, sort=False)}
-    devices = {name: part["device"].iloc[0] for name, part in rows.groupby(KNOWN_BY, sort=False)}
-    done = {name for name, budgets in needs.items() if name in have and budgets <= have[name]}
-    failed = {name for name in needs if name not in done and name in found.failed}
-    every = sorted({name[-1] for name in needs})
-    complete = tuple(seed for seed in every if all(name in done for name in needs if name[-1] == seed))
-    used = tuple(sorted({devices[name] for name in done}))
-    return Status(figure.name, profile, len(done), len(needs) - len(done) - len(failed), len(failed), complete, used)
+    have = dict(iter(rows.groupby(KNOWN_BY, sort=False)))
+    done = {name for name, budgets in needs.items() if name in have and budgets <= set(have[name]["budget"])}
+    failed = len((needs.keys() - done) & found.failed)
+    complete = {name[-1] for name in needs} - {name[-1] for name in needs.keys() - done}
+    used = {have[name]["device"].iloc[0] for name in done}
+    left = len(needs) - len(done) - failed
+    return Status(figure.name, profile, len(done), left, failed, tuple(sorted(complete)), tuple(sorted(used)))
 
 
 def gather(figure: Figure, profile: str, found: Found, *, seeds: int | None = None) -> pd.DataFrame:
     """The rows of a figure, `figure` and `panel` in front, in an order that does not depend on files.
 
-    Where a seed has results of several teachers (another processor or GPU, another version), those of one are taken,
-    and an `OtherTeacher` warning says so: see `linfair.study.tables.one_teacher`.
+    Where a seed has results of several teachers those of one are taken (`linfair.study.tables.one_teacher`), and an
+    `OtherTeacher` warning says so.
     """
-    parts = []
-    keys, up = ["rank", "seed", "budget", "split", "group"], [True, True, False, True, True]
+    parts, keys, up = [], ["rank", "seed", "budget", "split", "group"], [True, True, False, True, True]
     for panel, part in _by_panel(figure, profile, found.rows[found.rows["profile"] == profile], seeds):
         part = part.drop_duplicates(["method", "arm", "budget", "seed", "split", "group"])
         part = part.assign(rank=part["arm"].map(panel.arms.index))
         parts.append(part.sort_values(keys, ascending=up).drop(columns="rank").assign(panel=panel.title))
     if not parts:
-        raise ValueError(
-            f"nothing of {figure.name} in profile {profile} is there; compute it with "
-            f"`linfair study run {figure.name} --profile {profile} --out DIR`"
-        )
+        command = f"linfair study run {figure.name} --profile {profile} --out DIR"
+        raise ValueError(f"nothing of {figure.name} in profile {profile} is there; compute it with `{command}`")
     table = pd.concat(parts, ignore_index=True)
     table.insert(0, "figure", figure.name)
     table.insert(1, "panel", table.pop("panel"))
@@ -170,14 +158,12 @@ def _by_panel(
 ) -> Iterator[tuple[Panel, pd.DataFrame]]:
     """Each panel with its rows, those of one original network for each seed; panels without any are left out."""
     chosen = find_profile(profile)
-    count = chosen.seeds if seeds is None else seeds
+    rows = rows[rows["seed"] < (chosen.seeds if seeds is None else seeds)]
     for panel in panels_of(figure, chosen):
-        for one in (panel, panel.of_subset):  # the whole data set, or else a part of it; never both
-            part = rows[(rows["data"] == one.data_text) & (rows["network"] == one.network) & (rows["seed"] < count)]
-            if not part.empty:
-                break
-        panel = one
-        part = part[part["width"] == width_of(panel)]
+        part = rows[rows["network"] == panel.network]
+        if panel.data_text not in set(part["data"]):  # the whole data set, or else a part of it; never both
+            panel = panel.of_subset
+        part = part[(part["data"] == panel.data_text) & (part["width"] == width_of(panel))]
         part = part[part["method"].isin(("original", panel.method)) & part["arm"].isin(panel.arms)]
         asked = part["budget"].isin(panel.budgets) & (part["options"] == pairs(panel.options))
         part, others = one_teacher(part[(part["arm"] == "original") | asked])
@@ -189,14 +175,9 @@ def _by_panel(
 
 def values(table: pd.DataFrame, quantity: str) -> pd.DataFrame:
     """Add the column `value` to one panel's rows: what a figure shows, one of `linfair.study.plan.QUANTITIES`."""
-    if quantity == "accuracy":
-        return finished(table).assign(value=lambda rows: 100 * rows["accuracy"])
-    if quantity in ("drop", "relative_drop"):
-        found = drops(table)
-        return found.assign(value=found[quantity])
-    rows = finished(table)
+    rows = drops(table) if quantity in ("drop", "relative_drop") else finished(table)
     if quantity != "relative_change":
-        return rows.assign(value=rows[quantity])
+        return rows.assign(value=rows[quantity] * (100 if quantity == "accuracy" else 1))
     check_teachers(table)
     rows, on = rows[rows["arm"] != "original"], ["seed", "split", "group_name", "budget"]
     plain = rows.loc[rows["arm"] == "plain", [*on, "accuracy"]].rename(columns={"accuracy": "without"})
@@ -209,8 +190,7 @@ def summary(table: pd.DataFrame, figure: Figure) -> dict[str, pd.DataFrame]:
     found = {}
     for title, part in table.groupby("panel", sort=False):
         part = part[part["split"] == figure.split]
-        if figure.quantity == "accuracy":
-            part = pd.concat([part, overall(part)])
+        part = pd.concat([part, overall(part)]) if figure.quantity == "accuracy" else part
         shown = values(part, figure.quantity).dropna(subset=["value"])
         means = over_seeds(shown, "value", ["arm", "budget", "group_name"])
         found[title] = means.sort_values(["arm", "budget"], ascending=[True, False], kind="stable", ignore_index=True)

@@ -1,8 +1,7 @@
 """The local engine: several processes on one machine (and its GPUs) take the missing cells of a study, in its order.
 
-A result is one file, written whole, in the results folder; a cell's teacher and mask path are checkpoints in the cache.
-So the runner may be stopped at any moment, by Ctrl-C, `kill -9` or a power cut: what is finished stays, and the same
-command goes on. Two runners may share a folder: what one has claimed the other leaves alone.
+It may be stopped at any moment, by Ctrl-C, `kill -9` or a power cut: what is finished stays, and the same command goes
+on. Two runners may share a folder: what one has claimed the other leaves alone.
 """
 
 import multiprocessing
@@ -20,8 +19,7 @@ from pathlib import Path
 
 import torch
 
-from linfair.engine.store import ResultStore, Tables, code_hash
-from linfair.paths import cache_folder
+from linfair.engine.store import ResultStore, Tables
 from linfair.study import jobs as one_job
 from linfair.study.jobs import Broken, Claimed, Event, Report, cell_id, compute, failure, held, words
 from linfair.study.plan import Job
@@ -42,21 +40,11 @@ def run_jobs(
     progress: bool = True,
     say: Callable[[str], None] = print,
 ) -> Report:
-    """Compute what is missing of a study, in worker processes.
+    """Compute what is missing of a study in worker processes, to which several GPUs are given in turn.
 
-    Args:
-        jobs: From `linfair.study.plan.plan`.
-        out: Folder of the results.
-        workers: Processes; each computes one cell at a time. Several GPUs are given to them in turn.
-        minutes: Start no stage that would not end within these, as far as the results so far tell.
-        threads: CPU threads of each process; on a CPU the results depend on them.
-        cache: Where checkpoints go; the user's cache by default.
-        keep: Keep the checkpoints of mask paths that no missing arm needs any more.
-        progress: Show a progress bar.
-        say: Prints one line.
-
-    Raises:
-        StudyFailed: If cells failed; the others are done.
+    No stage is started that would not end within the `minutes`, as far as the results so far tell. On a CPU the results
+    depend on the threads of a process. Checkpoints go to the cache; `keep` is for those of mask paths that no missing
+    arm needs any more. Raises `StudyFailed` if cells failed; the others are done.
     """
     if workers < 1 or threads < 1 or (minutes is not None and minutes <= 0):
         raise ValueError(f"jobs, threads and minutes must be positive, got {workers}, {threads} and {minutes}")
@@ -64,7 +52,7 @@ def run_jobs(
     if tables.folder is None:
         raise ValueError(f"the local engine writes to a folder, got {out}; use --engine ray, or copy the results there")
     tables.folder.mkdir(parents=True, exist_ok=True)
-    store = ResultStore(Path(cache) if cache else cache_folder() / code_hash(), tables.folder)
+    store = ResultStore.default(cache, tables.folder)
     for folder in (tables.folder, store.folder / "checkpoints"):
         sweep(folder)
     report = Report(tables, sum(len(job.arms) for job in jobs), say, progress)
@@ -89,8 +77,6 @@ def sweep(folder: Path) -> None:
 
 
 class _Process:
-    """A worker process, the connection to it and the job it has."""
-
     job: Job | None = None
     settled = 0
 
@@ -115,8 +101,6 @@ class _Process:
 
 
 class _Pool:
-    """Gives jobs to processes and takes their events."""
-
     deadline: float | None = None
 
     def __init__(
@@ -134,7 +118,6 @@ class _Pool:
         self.processes = [self._started(place) for place in range(workers)]
 
     def _started(self, place: int) -> _Process:
-        """A new process for a place; places take the GPUs in turn."""
         return _Process(self.store, self.threads, place % self.gpus if self.gpus else None)
 
     def run(self) -> None:
@@ -162,9 +145,9 @@ class _Pool:
     def _next(self) -> Job | None:
         """The first job that is due and shares no teacher with one that is being computed."""
         busy = {one_job.teacher_id(one.job.cell) for one in self.processes if one.job}
-        for number, (due, job) in enumerate(self.waiting):
+        for due, job in self.waiting:
             if due <= time.time() and one_job.teacher_id(job.cell) not in busy:
-                del self.waiting[number]
+                self.waiting.remove((due, job))
                 return job
         return None
 

@@ -6,8 +6,7 @@ import pandas as pd
 from linfair.metrics.accuracy import MeanInterval, mean_interval
 from linfair.metrics.measure import DIAGNOSTICS
 
-_ORIGINAL = ["data", "network", "width", "profile", "seed"]
-"""What one original network is known by, beside its digest."""
+_ORIGINAL = ["data", "network", "width", "profile", "seed"]  #: What one original network is known by, beside its digest
 
 _PER_GROUP = {"group", "group_name", "n_train", "n", "accuracy", "low", "high"}
 
@@ -15,9 +14,8 @@ _PER_GROUP = {"group", "group_name", "n_train", "n", "accuracy", "low", "high"}
 def one_teacher(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """The rows of one original network for each seed, and a line for each seed whose others are left out.
 
-    Arms of different networks are never compared, and the same settings give another network on another processor or
-    GPU. Where a seed has several, told apart by the digest in `teacher`, that with the most arms and budgets is taken;
-    of equal ones the first by digest.
+    The same settings give another network on another processor or GPU, and arms of different networks are never
+    compared: that with the most arms and budgets is taken, of equal ones the first by its digest in `teacher`.
     """
     by = [name for name in _ORIGINAL if name in table]
     if table.empty or "teacher" not in table or table.groupby(by, dropna=False)["teacher"].nunique().max() <= 1:
@@ -37,15 +35,12 @@ def one_teacher(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
 def check_teachers(table: pd.DataFrame) -> None:
     """Refuse rows in which a seed has several original networks."""
     by = [name for name in _ORIGINAL if name in table]
-    if "teacher" not in table or not by:
-        return
-    for names, digests in table.groupby(by, dropna=False)["teacher"].unique().items():
+    groups = table.groupby(by, dropna=False)["teacher"].unique() if by and "teacher" in table else {}
+    for names, digests in groups.items():
         if len(digests) > 1:
             seed = ", ".join(f"{name} {value}" for name, value in zip(by, np.atleast_1d(names), strict=True))
-            raise ValueError(
-                f"arms of different teachers are mixed: {seed} has the original networks {', '.join(sorted(digests))}; "
-                "take the rows of one, as `linfair.study.tables.one_teacher` does"
-            )
+            text = f"{seed} has the original networks {', '.join(sorted(digests))}; take the rows of one"
+            raise ValueError(f"arms of different teachers are mixed: {text}, see `linfair.study.tables.one_teacher`")
 
 
 def finished(table: pd.DataFrame) -> pd.DataFrame:
@@ -54,10 +49,7 @@ def finished(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def by_role(table: pd.DataFrame) -> pd.DataFrame:
-    """Pool groups into majority and minority, every image and every shared row counted once.
-
-    `group_name` becomes the role. The groups' diagnostics and seeds that diverged are left out.
-    """
+    """Pool groups into roles, every image and every shared row counted once; diagnostics are left out."""
     table = finished(table).drop(columns=[*DIAGNOSTICS, "multiplier", "multipliers"], errors="ignore").drop_duplicates()
     by = [name for name in table.columns if name not in _PER_GROUP]
     pooled = table.assign(right=table["accuracy"] * table["n"], group_name=table["role"])
@@ -89,11 +81,7 @@ def drops(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def over_seeds(table: pd.DataFrame, column: str, by: list[str]) -> pd.DataFrame:
-    """Mean of a column over the seeds that have a value, with its 95 % t interval (nan for one seed).
-
-    Returns:
-        A table with the columns `by`, n_seeds, mean, low, high.
-    """
+    """Mean of a column over the seeds that have a value, its 95 % t interval (nan for one seed): mean, low, high."""
     if (twice := table.duplicated([*by, "seed"])).any():
         raise ValueError(f"several rows of one seed for {table.loc[twice, by].iloc[0].to_dict()}: add a column to {by}")
     rows = []
@@ -110,7 +98,6 @@ SCALES = {
     "ratio": lambda a, b: np.log(a.where(a > 0) / b.where(b > 0)),
     "difference": lambda a, b: a - b,
 }
-"""Scales of `paired`, of an arm's value and another's."""
 
 
 def paired(
@@ -130,26 +117,17 @@ def paired(
 
         points 100 (a - b),  relative 100 (a - b) / b,  difference a - b,  ratio log(a / b).
 
-    Args:
-        table: Rows of one data set, network, method and option.
-        quantity: A column.
-        arm: Whose value; `original` has budget 1 alone.
-        against: The arm compared with. The original network's value counts at every budget.
-        scale: One of `SCALES`; `exp` turns the mean of a `ratio` into one.
-        split: Which split.
-        pooled: `group`, `role` (majority and minority) or `all`. Accuracies are pooled by images, other quantities are
-            means over groups.
-        beside: `majority` takes the same number of the majority off: a difference of differences.
+    The original network's value counts at every budget; its own is budget 1 alone. `exp` turns the mean of a ratio into
+    one. Pooled by `group`, `role` (majority and minority) or `all`, accuracies count by images, other quantities are
+    means over groups. Beside the `majority`, the same number of the majority is taken off.
 
     Returns:
         Columns budget, seed, group_name, role, n_train, value; without rows that lack either side or a value, and
         without seeds that diverged.
     """
     if scale not in SCALES or pooled not in ("group", "role", "all") or beside not in ("", "majority"):
-        raise ValueError(
-            f"scale={scale!r}, pooled={pooled!r}, beside={beside!r}; allowed are scales {', '.join(SCALES)}, "
-            "pooling by group, role or all, and beside the majority or nothing"
-        )
+        allowed = f"scales {', '.join(SCALES)}, pooling by group, role or all, and beside the majority or nothing"
+        raise ValueError(f"scale={scale!r}, pooled={pooled!r}, beside={beside!r}; allowed are {allowed}")
     rows = finished(table)
     rows = rows[rows["split"] == split]
     for name in filter(None, (arm, against)):
@@ -161,10 +139,10 @@ def paired(
     check_teachers(rows := rows[rows["arm"].isin([arm, against])])
     found = _compared(_pooled(rows, quantity, pooled), arm, against, scale)
     if beside:
-        majority = _compared(_pooled(rows, quantity, "role"), arm, against, scale)
-        majority = majority[majority["role"] == "majority"].rename(columns={"value": "majority"})
-        found = found.merge(majority[["budget", "seed", "majority"]], on=["budget", "seed"], validate="many_to_one")
-        found = found.assign(value=found["value"] - found["majority"]).drop(columns="majority")
+        majority = _compared(_pooled(rows, quantity, "role"), arm, against, scale).query("role == 'majority'")
+        majority, on = majority.rename(columns={"value": "majority"}), ["budget", "seed"]
+        found = found.merge(majority[[*on, "majority"]], on=on, validate="many_to_one")
+        found = found.assign(value=found["value"] - found.pop("majority"))
     return found.reset_index(drop=True)
 
 
@@ -206,8 +184,7 @@ def sides(means: pd.DataFrame, *, at: float = 0.0) -> pd.DataFrame:
     >>> sides(pd.DataFrame({"low": [1.0, -2.0, -1.0], "high": [2.0, -1.0, 1.0]}))["side"].tolist()
     ['up', 'down', 'no measurable change']
     """
-    side = np.select([means["low"] > at, means["high"] < at], SIDES[:2], SIDES[2])
-    return means.assign(side=side)
+    return means.assign(side=np.select([means["low"] > at, means["high"] < at], SIDES[:2], SIDES[2]))
 
 
 def disparity(table: pd.DataFrame, *, split: str, column: str = "relative_drop") -> pd.DataFrame:
@@ -242,10 +219,9 @@ def text(table: pd.DataFrame, *, digits: int = 1) -> pd.DataFrame:
     """A table of means for reading: mean, low and high become one column, `mean [low, high]`; one seed has none."""
 
     def show(row: pd.Series) -> str:
-        mean = f"{row['mean']:.{digits}f}"
-        if np.isnan(row["low"]):
-            return f"{mean} (1 seed)" if row.get("n_seeds") == 1 else mean
-        return f"{mean} [{row['low']:.{digits}f}, {row['high']:.{digits}f}]"
+        mean, low, high = (f"{row[name]:.{digits}f}" for name in ("mean", "low", "high"))
+        one = " (1 seed)" if row.get("n_seeds") == 1 else ""
+        return f"{mean}{one}" if np.isnan(row["low"]) else f"{mean} [{low}, {high}]"
 
     return table.assign(**{"mean [95 % interval]": table.apply(show, axis=1)}).drop(columns=["mean", "low", "high"])
 

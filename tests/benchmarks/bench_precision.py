@@ -34,7 +34,7 @@ def study(data: str, network: str, profile: str, cells: int, out: str) -> None:
     """Compute the cells that are missing in `out`, in both precisions, and print each group's difference."""
     how = {"profile": profile, "method": "snl", "budgets": (0.2, 0.02)}
     jobs = [
-        Job(Cell(data, network, seeds=(seed,), precision=precision, **how), ("original", "plain"), (), (False, 0, seed))
+        Job(Cell(data, network, seeds=(seed,), precision=precision, **how), ("original", "plain"))
         for seed in range(cells)
         for precision in ("float32", "bf16")
     ]

@@ -12,8 +12,7 @@ import torch
 from torch import nn
 
 from linfair.engine import store as module
-from linfair.engine.damage import DamagedFile
-from linfair.engine.store import ResultStore, Tables, cache_folder, code_hash, key, weights_digest
+from linfair.engine.store import DamagedFile, ResultStore, Tables, cache_folder, code_hash, key, weights_digest
 
 ROWS = pd.DataFrame({"seed": [0, 1], "accuracy": [0.1, 1 / 3], "arm": ["plain", "control"]})
 TENSORS = {"0/weight": torch.randn(3, 4), "0/mask": torch.tensor([True, False]), "steps": torch.tensor(7)}
@@ -186,7 +185,6 @@ NOT_IN_THE_HASH = {
     "checkpoints": "reads files whose content is in the key",
     "engine/__init__": "names only",
     "study/__init__": "names only",
-    "engine/damage": "decides whether a stored file is used",
     "study/recipes": "its values are in the key",
     "engine/store": "decides where a result lies",
 }

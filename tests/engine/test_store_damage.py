@@ -14,8 +14,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from linfair.engine.damage import DamagedFile
-from linfair.engine.store import Tables
+from linfair.engine.store import DamagedFile, Tables
 from linfair.study import ResultStore, grid, run
 from linfair.study.cell import TIMING, Cell, Worker
 

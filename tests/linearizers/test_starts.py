@@ -19,7 +19,7 @@ from linfair.linearizers import (
     deepreduce,
     linearize,
 )
-from linfair.linearizers.starts import fresh, starting
+from linfair.linearizers.finetuning import fresh, starting
 from linfair.mitigation import BalancedSampling, KDOverC, Lagrangian
 from linfair.models import NETWORKS, build
 from linfair.training import Distill, Schedule, fit
@@ -129,9 +129,7 @@ def test_the_control_is_the_students_training_with_every_relu_kept(teacher: nn.M
     method = LINEARIZERS["deepreduce"]
     for start in ("fresh", "teacher"):
         options = replace(FRESH, start=start)
-        schedule, objective = method.phase(options, teacher, small)
-        begin = method.start(options, teacher, [SEED])
-        shared = {"seeds": [SEED], "schedule": schedule, "objective": objective, "start": begin, "progress": False}
+        shared = method.phase(options, teacher, small, [SEED]) | {"seeds": [SEED], "progress": False}
         [kept] = control(teacher, small, [run(teacher, small, options)], **shared)
         nothing = run(teacher, small, replace(options, configurations=("",)))
         assert nothing.kept == kept.kept == (gates.total_units(kept.model),)

@@ -79,7 +79,7 @@ def test_a_study_survives_the_loss_of_a_node_and_ends_with_the_same_table(cluste
     address, lost = f"memory://{os.getpid()}", replace(JOBS[0].cell, data="svhn", network="resnet18", profile="paper")
     with pytest.raises(StudyFailed, match="(?s)1 arms failed .*original of snl, resnet18 on svhn"):
         run_on_ray(
-            [Job(lost, ("original",), (), (False, 0, 0)), JOBS[0]],
+            [Job(lost, ("original",)), JOBS[0]],
             address,
             cache=tmp_path / "nodes",
             progress=False,

@@ -274,7 +274,7 @@ def test_an_arm_of_a_larger_network_goes_on_with_its_next_budget_and_leaves_no_s
 ) -> None:
     """Oracle: the same arm without interruption, multipliers included; fine-tunings are counted."""
     cell = Cell("digits", "resnet18", "random", (0.5, 0.2), (0,), "smoke", width=2)
-    job, tuned, original = Job(cell, ("lagrangian",), (), (False, 0, 0)), [], stages.finetune
+    job, tuned, original = Job(cell, ("lagrangian",)), [], stages.finetune
 
     def finetune(one: object, *args: object, **options: object) -> object:
         tuned.append(one.budget)

@@ -38,11 +38,7 @@ class Header:
     content: str = ""  # `GroupedData.content` of that data set, split; empty where it is not known
 
     def check_data(self, data: GroupedData, path: str | Path) -> None:
-        """Refuse data, split by the header's seed, that are no longer those that the network was trained on.
-
-        Raises:
-            CheckpointError: Says what differs, and the network's file.
-        """
+        """Refuse data, split by the header's seed, that are no longer those that the network was trained on."""
         if (self.input_shape, self.classes) != (data.input_shape, data.classes):
             problem = f"inputs {data.input_shape} of {data.classes} labels, not {self.input_shape} of {self.classes}"
         elif self.content and self.content != data.content:

@@ -58,12 +58,7 @@ def peak_memory(device: str) -> float:
 
 @contextmanager
 def products(*, tf32: bool) -> Iterator[None]:
-    """Compute products of float32 numbers in float32, or on a GPU in TF32; the settings before come back at the end.
-
-    >>> with products(tf32=False):
-    ...     torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
-    (False, 'highest')
-    """
+    """Compute products of float32 numbers in float32, or on a GPU in TF32; the settings before come back at the end."""
     old = [operation.fp32_precision for operation in _OPERATIONS]
     try:
         legacy = torch.get_float32_matmul_precision(), backends.cuda.matmul.allow_tf32, backends.cudnn.allow_tf32

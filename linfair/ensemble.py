@@ -56,10 +56,7 @@ class Ensemble(nn.Module):
 
 
 class Isolation:
-    """Keeps the diverged members of an ensemble as they were at the end of their last good epoch.
-
-    Members share nothing, so that the others train on as if they were alone.
-    """
+    """Keeps diverged members of an ensemble as they were after their last good epoch; the others train on alone."""
 
     def __init__(self, model: Ensemble) -> None:
         self.model = model

@@ -38,8 +38,7 @@ class Watched(TorchDispatchMode):
         self.units: Counter[tuple[nn.Module, str]] = Counter()  # of the others, by module and kind
         self.comparisons: Counter[tuple[nn.Module, str]] = Counter()
         self.output: object = None
-        # `survey` adds: the shape of an input of each call without the batch, None for a call on weights alone, whose
-        # result is the same for every input, so that the server computes it by itself; and the other nonlinearities
+        # `survey` adds the shape of one input of each call (None on weights alone, which the server computes by itself)
         self.sites: dict[nn.Module, list[tuple[int, ...] | None]] = {}
         self.others: tuple[Nonlinearity, ...] = ()
         self._positive: dict[int, tuple[Tensor, int]] = {}  # a mask x > 0 and where x lies
@@ -124,12 +123,7 @@ def watch(
 
 
 def survey(network: nn.Module, input_shape: tuple[int, ...], *, skip: Types = ()) -> Watched:
-    """Watch a network on 2 and on 3 inputs, to see what belongs to each; it is left as it is.
-
-    Raises:
-        GateError: If it does not take both batches, or a ReLU's input does not have the batch as its first axis; the
-            message names the module.
-    """
+    """Watch a network on 2 and on 3 inputs, to see what belongs to each; a GateError names what it cannot tell."""
     for name, module in network.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
             raise GateError(f"{name or type(module).__name__} is a TorchScript module; give the Python module it is of")
@@ -184,11 +178,7 @@ def _site(name: str, two: Tensor, three: Tensor) -> tuple[int, ...] | None:
 
 
 def check_scores(network: nn.Module, input_shape: tuple[int, ...]) -> None:
-    """Refuse a network that returns probabilities: every loss here applies the softmax itself.
-
-    Raises:
-        GateError: If what it returns is the result of a softmax, log-softmax or sigmoid; the message names the module.
-    """
+    """Refuse a network that returns probabilities, by a GateError that names the module: a loss applies the softmax."""
     seen = watch(network, input_shape)
     output = seen.output if isinstance(seen.output, Tensor) else torch.zeros(0)
     _, step = seen.squashes.get(output.data_ptr(), (output, ""))

@@ -306,10 +306,7 @@ def total_units(model: nn.Module) -> int:
 
 
 def kept_units(model: nn.Module, *, threshold: float = 1e-2) -> Tensor:
-    """Number of units that count as ReLUs, alpha > threshold, for each member: int64, shape (members,).
-
-    The threshold 0.01 is the one of SNL's released code.
-    """
+    """Units that count as ReLUs, alpha > threshold (0.01 as in SNL's code), of each member: int64, shape (members,)."""
     return sum((alpha.detach() > threshold).flatten(1).sum(1) for alpha in alphas(model).values())
 
 

@@ -150,12 +150,7 @@ class Reduction:
     masks: Callable[[nn.Module], list[Mask]]
 
     def install(self, model: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
-        """A copy of a network, or of each network of an ensemble, with every switch on.
-
-        >>> model = RELUS.install(nn.Sequential(nn.Linear(2, 3), nn.ReLU()), (2,))
-        >>> RELUS.kept(model), RELUS.total(model)
-        ((3,), 3)
-        """
+        """A copy of a network, or of each network of an ensemble, with every switch on."""
         if isinstance(model, Ensemble):
             return Ensemble([self.switched(network, input_shape) for network in model.networks()])
         return self.switched(model, input_shape)

@@ -60,10 +60,7 @@ class Schedule:
             raise ValueError(f"nesterov=True needs optimizer='sgd' and momentum > 0, got {got}")
 
     def sound_channels_last(self, device: str) -> bool:
-        """Whether channels-last memory can be relied on: not on a CPU in float32.
-
-        There torch 2.13 writes beyond an array in the gradient of a 1x1 convolution with stride 2.
-        """
+        """Whether channels-last memory is sound: on a CPU in float32 torch 2.13 writes beyond the end of an array."""
         return device != "cpu" or self.precision == "bf16"
 
     def steps(self, n: int) -> int:

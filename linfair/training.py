@@ -333,9 +333,8 @@ def predict(
     runs in that training's precision.
     """
     source = Source(data, split)
-    if max(map(abs, view)) > source.sets[0].shift:
-        name, shift = source.sets[0].name, source.sets[0].shift
-        raise ValueError(f"{name} allows shifts of {shift} pixels, view={view} was asked for")
+    if max(map(abs, view)) > (shift := source.sets[0].shift):
+        raise ValueError(f"{source.sets[0].name} allows shifts of {shift} pixels, view={view} was asked for")
     training, logits = model.training, []
     model.eval()
     with full_precision() if measured else nullcontext():
@@ -348,10 +347,7 @@ def predict(
 
 
 def correctness(model: nn.Module, data: Data, split: str) -> Tensor:
-    """Share of the data set's fixed views on which each input is predicted right: float32, (members, n).
-
-    Without shifts there is one view and the share is 0 or 1. A plain network is one member.
-    """
+    """Share of the data set's fixed views, one without shifts, on which each input is predicted right, (members, n)."""
     source = Source(data, split)
     views, right = source.sets[0].views, torch.zeros_like(source.y, dtype=torch.float32)
     for view in views:

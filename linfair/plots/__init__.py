@@ -1,7 +1,6 @@
-"""Figures: one house style, readable on light and dark pages, and one function for each kind of figure.
+"""Figures in one house style, readable on light and dark pages: call `style()` once.
 
-Call `style()` once; the functions draw the rows of `linfair.run` and each returns a figure, closed for pyplot, so that
-a notebook shows it once; `evidence_of` says in one line what it rests on.
+Functions draw the rows of `linfair.run` and return a figure; `evidence_of` says in one line what it rests on.
 """
 
 from linfair.plots.cost import cost_against_accuracy, cost_and_accuracy, cost_parts

@@ -294,8 +294,7 @@ def sites(model: nn.Module) -> dict[str, ReLUGate]:
 def alphas(model: nn.Module) -> dict[str, Tensor]:
     """The alphas by site name in one network, each (members, *site shape); a plain network is one member."""
     stacked = isinstance(model, Ensemble)
-    found = sites(model.network if stacked else model)
-    if not found:
+    if not (found := sites(model.network if stacked else model)):
         raise GateError(f"{type(model).__name__} has no gates: call linfair.gates.install first")
     return {name: gate.alpha if stacked else gate.alpha.unsqueeze(0) for name, gate in found.items()}
 

@@ -62,7 +62,7 @@ class PreActivationBlock(nn.Module):
 
 
 class _Staged(nn.Module):
-    """A stem, stages, a last norm, average pooling and a linear head."""
+    """A stem, stages, a last norm, average pooling and a linear head: images (n, channels, height, width) to logits."""
 
     def __init__(self, stem: nn.Module, stages: nn.Module, norm: nn.Module, channels: int, classes: int) -> None:
         super().__init__()
@@ -70,7 +70,6 @@ class _Staged(nn.Module):
         self.head = nn.Linear(channels, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map images (n, channels, height, width) to logits (n, classes)."""
         return self.head(self.pool(self.norm(self.stages(self.stem(x)))).flatten(1))
 
 

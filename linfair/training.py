@@ -62,7 +62,6 @@ class Batch:
     augmented: bool
 
 
-Objective = Callable[[nn.Module, Batch], Tensor]
 Batches = Callable[[Tensor, int | None, torch.Generator], Sequence[Tensor]]
 """Groups of the training split (n,) on the CPU, the schedule's batch size and a generator -> the positions of each
 batch of one epoch of one member."""
@@ -157,7 +156,7 @@ def supervised(model: nn.Module, batch: Batch) -> Tensor:
     return cross_entropy(model(batch.x), batch.y).mean(dim=-1)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Distill:
     """Objective of mask learning and fine-tuning, ce * CE + kd * KD: L^KD = CE + KD with T = 4 (SNL, Algorithm 1).
 
@@ -171,7 +170,7 @@ class Distill:
     temperature: float = 4.0
     ce: float = 1.0
     kd: float = 1.0
-    _cache: Tensor | None = field(default=None, init=False, repr=False)
+    _cache: Tensor | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self.teacher.eval()
@@ -199,7 +198,7 @@ class Distill:
 def fit(
     model: nn.Module,
     data: Data,
-    objective: Objective = supervised,
+    objective: Callable[[nn.Module, Batch], Tensor] = supervised,
     schedule: Schedule = SMALL,
     *,
     seeds: Sequence[int] | None = None,

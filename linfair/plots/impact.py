@@ -72,7 +72,6 @@ def overall_accuracy(table: pd.DataFrame, *, splits: Sequence[str] = ("test", "t
     On the imbalanced test the majority hides what the balanced one shows.
     """
     figure, axes = plt.subplots(1, len(splits), figsize=(5.4, 3.0), sharey=True, squeeze=False)
-    names = {"test": "imbalanced test", "test_balanced": "balanced test"}
     for ax, split in zip(axes[0], splits, strict=True):
         part = overall(table[table["split"] == split])
         means = drawn(over_seeds(part.assign(value=100 * part["accuracy"]), "value", ["arm", "budget"]))
@@ -84,7 +83,7 @@ def overall_accuracy(table: pd.DataFrame, *, splits: Sequence[str] = ("test", "t
             if len(rows):
                 x = rows["budget"].map(positions)
                 line_with_interval(ax, x, rows["mean"], rows["low"], rows["high"], role=role, label=label)
-        ax.set_title(names.get(split, split))
+        ax.set_title({"test": "imbalanced test", "test_balanced": "balanced test"}.get(split, split))
     axes[0, 0].set_ylabel("accuracy (%)")
     axes[0, -1].legend(loc="lower left")
     plt.close(figure)

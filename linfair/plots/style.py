@@ -70,10 +70,9 @@ def evidence_of(table: pd.DataFrame, *, split: str) -> str:
     """The evidence line of a study's table: seeds, distinct images, device, versions and seconds of a split's rows."""
     part = table[table["split"] == split]
     sizes = part.drop_duplicates(["seed", "group"]).groupby("seed")["n"].sum()
-    n = " to ".join(map(str, sorted({sizes.min(), sizes.max()})))
     arms = table.drop_duplicates([name for name in ("arm", "teacher", "method", "options") if name in table])
     about = {name: ", ".join(sorted(table[name].unique())) for name in ("device", "torch", "linfair")}
-    n = f"{n} distinct test images a seed"
+    n = f"{' to '.join(map(str, sorted({sizes.min(), sizes.max()})))} distinct test images a seed"
     return evidence(seeds=part["seed"].nunique(), n=n, seconds=arms["seconds"].sum(), **about)
 
 

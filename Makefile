@@ -15,7 +15,7 @@ WORKERS ?= 2
 CANDIDATES := $(or $(PYTHON),python3.11 python3.12 python3.13 python3)
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.linfair-installed
-TEST = $(PY) -m pytest -n $(WORKERS) --dist loadfile
+TEST = $(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 RECENT := import sys; sys.exit(sys.version_info < (3, 11))
 
 .DEFAULT_GOAL := help
@@ -37,7 +37,7 @@ test: $(STAMP) ## run the tests, and every notebook at its smoke profile (browse
 	$(TEST) -m "not slow" $(PYTEST_OPTIONS)
 	LINFAIR_PROFILE=smoke $(TEST) -q --nbval-lax notebooks
 
-slow: $(STAMP) ## run the tests that kill processes, start a cluster or run a how-to page
+slow: $(STAMP) ## run the tests that kill processes, start a cluster or a compiler, or run a how-to page
 	$(TEST) -m slow $(PYTEST_OPTIONS)
 
 lint: $(STAMP) ## check the style of code, docstrings and notebooks

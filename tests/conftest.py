@@ -1,10 +1,12 @@
 """Shared by all tests: one thread, reproducible property tests, and one small teacher on the bundled digits."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import pytest
+import quick_processes
 import torch
 from hypothesis import settings
 from torch import nn
@@ -12,12 +14,22 @@ from torch import nn
 from linfair import plots
 from linfair.data import GroupedData, load_data
 from linfair.models import build
+from linfair.study import runner
 from linfair.training import Schedule, fit, supervised
 
 settings.register_profile("linfair", max_examples=20, deadline=None, derandomize=True, database=None)
 settings.load_profile("linfair")
 
 SEED = 3
+ROOT = Path(__file__).resolve().parents[1]
+FIRST = ["browser/test_notebook_pages", "browser/test_site"]
+"""The files that take longest: with two processes, none of them begins when the other process has nothing left."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let them begin first, in this order; xdist takes files in the order in which they were collected."""
+    rank = {ROOT / f"tests/{name}.py": place for place, name in enumerate(FIRST)}
+    items.sort(key=lambda item: rank.get(item.path, len(rank)))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -36,6 +48,12 @@ def light() -> Iterator[None]:
         for name in ("_gradients", "_eigenvalues"):
             patch.setattr(f"linfair.metrics.measure.{name}", lambda *_, **__: {})
         yield
+
+
+@pytest.fixture
+def forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Worker processes that start in no time; the slow tests have the real ones."""
+    monkeypatch.setattr(runner, "multiprocessing", quick_processes)
 
 
 @pytest.fixture(scope="session")

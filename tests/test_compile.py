@@ -59,6 +59,7 @@ def test_a_compiled_network_with_functional_relus_equals_the_eager_one() -> None
     torch.testing.assert_close(compiled(x[:3]), gated(x[:3]))
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_compiled_training_equals_eager_training_up_to_rounding() -> None:
     """Base training of an ensemble and SNL's mask phase of a network, epoch by epoch."""

@@ -22,7 +22,7 @@ def store(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> ResultS
 
 
 @pytest.fixture(scope="module")
-def table(store: ResultStore) -> pd.DataFrame:
+def table(light: None, store: ResultStore) -> pd.DataFrame:
     """The smoke panel: two seeds, two budgets, six selections."""
     return selection.run_selections("digits", "mlp", store=store, progress=False, **PANEL)
 

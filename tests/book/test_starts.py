@@ -1,5 +1,6 @@
 """The study of both starts: its differences against numbers worked out by hand, its rows against its cells."""
 
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -7,7 +8,7 @@ import pytest
 from linfair_book import starts
 from linfair_book.build import repository
 
-from linfair.study import ResultStore
+from linfair.study import ResultStore, grid
 
 SEEDS = 3
 
@@ -47,7 +48,11 @@ def test_the_table_of_the_page_has_a_line_a_network_and_length_of_training() -> 
     assert shown["minority, fresh minus teacher"].str.startswith("-5.0 ").all()
 
 
-def test_both_starts_are_computed_from_one_original_network(one_thread: None, tmp_path: Path) -> None:
+def test_both_starts_are_computed_from_one_original_network(
+    one_thread: None, light: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a network of width 2, which is quick to measure."""
+    monkeypatch.setattr(starts, "grid", partial(grid, width=2))
     table = starts.compute([0], epochs=[1], profile="smoke", store=ResultStore(tmp_path), progress=False)
     assert table["teacher"].nunique() == 1 and set(table["split"]) == {"test", "test_balanced"}
     runs = set(table.loc[table["arm"] != "original", ["arm", "start"]].itertuples(index=False, name=None))

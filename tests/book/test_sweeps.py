@@ -96,6 +96,7 @@ def test_original_networks_alone_are_one_plot() -> None:
     assert [ax.get_title() for ax in drawn.axes] == ["original\n3 seeds"]
 
 
+@pytest.mark.usefixtures("forked")
 def test_a_smoke_grid_is_computed_read_and_complete_and_more_seeds_are_incomplete(tmp_path) -> None:
     said: list[str] = []
     failed = sweeps.compute("fig01", "smoke", tmp_path, seeds=2, progress=False, say=said.append)
@@ -114,6 +115,7 @@ def test_without_minutes_nothing_is_computed_and_nothing_is_there(tmp_path) -> N
     assert sweeps.how_complete(how_far, 2).startswith("incomplete: seeds with every arm: 0 of 2; arms: 0 there")
 
 
+@pytest.mark.usefixtures("forked")
 def test_a_cell_whose_data_are_not_here_is_reported_and_does_not_stop_the_page(tmp_path, monkeypatch) -> None:
     """`fast` on a CPU without the paper's data: every cell fails, the page goes on and says which."""
     for name in ("LINFAIR_DATA", "LINFAIR_CACHE"):

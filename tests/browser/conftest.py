@@ -1,4 +1,4 @@
-"""One Chromium for all browser tests, and the built site they look at."""
+"""One Chromium and one window for all browser tests of a process, and the built site they look at."""
 
 import shutil
 from collections.abc import Iterator
@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 from linfair_book import build
-from playwright.sync_api import Browser, sync_playwright
-from probe import lacking
+from playwright.sync_api import Browser, ConsoleMessage, Error, Page, sync_playwright
+from probe import lacking, resize
 
 ROOT = Path(__file__).resolve().parents[2]
+AXE = "axe-core@4.10.2"
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -32,6 +33,44 @@ def browser() -> Iterator[Browser]:
         chromium = playwright.chromium.launch(executable_path=executable, args=ARGUMENTS)
         yield chromium
         chromium.close()
+
+
+@pytest.fixture(scope="session")
+def window(browser: Browser) -> Iterator[Page]:
+    """The one window; nothing outside can be reached from it."""
+    context = browser.new_context(offline=True)
+    yield context.new_page()
+    context.close()
+
+
+@pytest.fixture
+def tab(window: Page) -> Iterator[Page]:
+    """The window as a phone's; the test fails on any error in the console."""
+    errors = []
+
+    def say(message: ConsoleMessage) -> None:
+        if message.type == "error":
+            errors.append(message.text)
+
+    def cry(error: Error) -> None:
+        errors.append(str(error))
+
+    resize(window, "light", 390)
+    window.on("console", say)
+    window.on("pageerror", cry)
+    yield window
+    window.remove_listener("console", say)
+    window.remove_listener("pageerror", cry)
+    assert errors == []
+
+
+@pytest.fixture(scope="session")
+def axe() -> str:
+    """axe-core as one script, from its npm package."""
+    target = ROOT / build.BUILD / "axe" / "axe.min.js"
+    if reason := build.npm_file(AXE, "axe.min.js", target):
+        lacking(f"no {AXE}: {reason}")
+    return target.read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="session")

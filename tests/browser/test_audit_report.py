@@ -3,17 +3,14 @@
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser
-from probe import OUTSIDE, open_context, visit
-from test_accessibility import axe, complaints
+from playwright.sync_api import Page
+from probe import DESK, PHONE, resize, visit
 
 from linfair.audit import Plan, audit, read_own, write_report
 from linfair.audit.linearize import linearize_to
 from linfair.study import ResultStore, grid
 
 pytestmark = pytest.mark.browser
-
-__all__ = ["axe"]
 
 
 @pytest.fixture(scope="module")
@@ -28,51 +25,35 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_report(found, folder / "report", command="linfair audit --teacher teacher.safetensors")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1440])
-def test_it_fits_the_window_reads_well_and_asks_for_nothing(
-    browser: Browser, page: Path, scheme: str, width: int
-) -> None:
-    context = open_context(browser, scheme, width)
-    seen = visit(context, "report", page.as_uri(), scheme, width)
-    context.close()
-    assert seen.errors == [] and seen.outside == []
-    assert seen.facts["spilling"] == [] and seen.facts["scroll_width"] <= seen.facts["client_width"]
-    assert seen.facts["faint"] == []
-    assert seen.facts["tables"] >= 6 and seen.facts["text"] > 4000
+def test_it_fits_the_window_reads_well_and_asks_for_nothing(window: Page, page: Path, axe: str) -> None:
+    for seen in visit(window, page, DESK, axe) + visit(window, page, PHONE, axe):
+        assert seen.axe == [], seen
+        assert seen.errors == [] and seen.outside == [], seen
+        assert seen.facts["spilling"] == [] and seen.facts["scroll_width"] <= seen.facts["client_width"], seen
+        assert seen.facts["faint"] == [], seen
+        assert seen.facts["tables"] >= 6 and seen.facts["text"] > 4000
 
 
-def test_figures_take_the_text_colour_of_the_setting(browser: Browser, page: Path) -> None:
+def test_figures_take_the_text_colour_of_the_setting(tab: Page, page: Path) -> None:
     """Oracle: the browser's computed style of the letters inside the figures, light on dark and dark on light."""
     colors = {}
+    tab.goto(page.as_uri())
     for scheme in ("light", "dark"):
-        context = open_context(browser, scheme, 900)
-        tab = context.new_page()
-        tab.goto(page.as_uri())
+        resize(tab, scheme, 900)
         colors[scheme] = tab.evaluate(
             "() => [...new Set([...document.querySelectorAll('figure svg text')].map((n) => getComputedStyle(n).fill))]"
         )
-        context.close()
     assert colors == {"light": ["rgb(87, 96, 106)"], "dark": ["rgb(168, 176, 184)"]}
 
 
-@pytest.mark.parametrize(("scheme", "width"), [("light", 1440), ("dark", 390)])
-def test_axe_finds_nothing_serious(browser: Browser, page: Path, axe: Path, scheme: str, width: int) -> None:
-    context = open_context(browser, scheme, width)
-    tab = context.new_page()
-    tab.route(OUTSIDE, lambda route: route.abort())
-    found = complaints(tab, page, axe)
-    context.close()
-    assert found == []
-
-
-def test_it_prints_on_light_paper(browser: Browser, page: Path, tmp_path: Path) -> None:
+def test_it_prints_on_light_paper(tab: Page, page: Path, tmp_path: Path) -> None:
     """In the dark setting too: the print style's page is white."""
-    context = open_context(browser, "dark", 900)
-    tab = context.new_page()
+    resize(tab, "dark", 900)
     tab.goto(page.as_uri())
     tab.emulate_media(media="print", color_scheme="dark")
-    assert tab.evaluate("() => getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
-    tab.pdf(path=tmp_path / "report.pdf")
-    context.close()
+    try:
+        assert tab.evaluate("() => getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+        tab.pdf(path=tmp_path / "report.pdf")
+    finally:
+        tab.emulate_media(media="screen")
     assert (tmp_path / "report.pdf").read_bytes()[:4] == b"%PDF"

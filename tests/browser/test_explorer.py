@@ -2,7 +2,6 @@
 
 import base64
 import threading
-from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from itertools import product
@@ -16,14 +15,13 @@ from linfair_book.build import repository
 from linfair_book.explorer import host
 from linfair_book.explorer.grid import AXES
 from playwright.sync_api import Browser, Page, expect
-from probe import OUTSIDE, open_context, visit
+from probe import DESK, DRAWN, PHONE, visit
 
 pytestmark = pytest.mark.browser
 
 GRID = explorer.Grid((4, 8), (0.5, 0.1), (1.0, 2.5), (1.0, 0.5, 0.0))
 BOUNDARY, RESULTS = "boundary.html", "results.html"
 PIXELS = "document.querySelector('canvas').toDataURL()"
-DRAWN = "new Promise((go) => requestAnimationFrame(() => requestAnimationFrame(go)))"
 SLIDE = """(at) => {
   for (const [axis, index] of Object.entries(at)) {
     const slider = document.querySelector(`[data-axis=${axis}]`);
@@ -68,19 +66,6 @@ def folder(grid, tables, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / BOUNDARY).write_text(explorer.show_boundary(grid, live=False).page("Boundary"), encoding="utf-8")
     (folder / RESULTS).write_text(explorer.show_results(tables, live=False).page("Results"), encoding="utf-8")
     return folder
-
-
-@pytest.fixture
-def tab(browser: Browser) -> Iterator[Page]:
-    """A phone's window; fails on any error in the console, blocks everything outside."""
-    context = open_context(browser, "light", 390)
-    page, errors = context.new_page(), []
-    page.route(OUTSIDE, lambda route: route.abort())
-    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    yield page
-    context.close()
-    assert errors == []
 
 
 def open_page(tab: Page, path: Path) -> None:
@@ -151,16 +136,12 @@ def test_the_text_alternative_counts_what_the_picture_shows(tab, folder, grid) -
     assert said == pytest.approx(lost.item(), abs=0.2)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1440])
 @pytest.mark.parametrize("name", [BOUNDARY, RESULTS])
-def test_it_fits_is_readable_and_loads_nothing(browser, folder, name, width, scheme) -> None:
-    context = open_context(browser, scheme, width)
-    seen = visit(context, name, (folder / name).as_uri(), scheme, width)
-    context.close()
-    assert (seen.errors, seen.outside) == ([], [])
-    assert seen.facts["scroll_width"] == seen.facts["client_width"] == width
-    assert (seen.facts["spilling"], seen.facts["faint"]) == ([], [])
+def test_it_fits_is_readable_and_loads_nothing(window, folder, name) -> None:
+    for seen in visit(window, folder / name, DESK) + visit(window, folder / name, PHONE):
+        assert (seen.errors, seen.outside) == ([], []), seen
+        assert seen.facts["scroll_width"] == seen.facts["client_width"] == seen.width
+        assert (seen.facts["spilling"], seen.facts["faint"]) == ([], []), seen
 
 
 @pytest.mark.parametrize("name", [BOUNDARY, RESULTS])

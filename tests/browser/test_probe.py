@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser
-from probe import Visit, open_context, visit
+from playwright.sync_api import Page
+from probe import Visit, visit
 
 pytestmark = pytest.mark.browser
 
@@ -36,15 +36,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def look(browser: Browser, path: Path, scheme: str) -> Visit:
-    context = open_context(browser, scheme, 390)
-    seen = visit(context, path.name, path.as_uri(), scheme, 390)
-    context.close()
+def look(window: Page, path: Path, scheme: str) -> Visit:
+    [seen] = visit(window, path, [(scheme, 390)])
     return seen
 
 
-def test_a_good_page_gives_no_complaint(browser: Browser, folder: Path) -> None:
-    seen = look(browser, folder / "good.html", "light")
+def test_a_good_page_gives_no_complaint(window: Page, folder: Path) -> None:
+    seen = look(window, folder / "good.html", "light")
     assert (seen.errors, seen.outside) == ([], [])
     assert seen.facts["scroll_width"] == seen.facts["client_width"] == 390
     assert (seen.facts["spilling"], seen.facts["faint"]) == ([], [])
@@ -52,8 +50,8 @@ def test_a_good_page_gives_no_complaint(browser: Browser, folder: Path) -> None:
     assert seen.figures == [1.0]
 
 
-def test_a_bad_page_is_found_out_in_every_respect(browser: Browser, folder: Path) -> None:
-    seen = look(browser, folder / "bad.html", "dark")
+def test_a_bad_page_is_found_out_in_every_respect(window: Page, folder: Path) -> None:
+    seen = look(window, folder / "bad.html", "dark")
     assert "complaint" in seen.errors
     assert any("undefined_function" in error for error in seen.errors)
     assert any("missing.png" in error for error in seen.errors)

@@ -152,6 +152,7 @@ def test_a_wrong_request_exits_2_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("forked")
 def test_a_failed_cell_exits_1_and_the_failure_is_named(
     capsys: pytest.CaptureFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,6 +165,7 @@ def test_a_failed_cell_exits_1_and_the_failure_is_named(
     )
 
 
+@pytest.mark.usefixtures("forked")
 def test_run_prints_cells_arms_and_digests_and_goes_on_where_it_was(
     out: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

@@ -121,6 +121,7 @@ def test_merging_two_folders_is_a_copy(finished: tuple[Path, Path, list[Event]],
 # Damage
 
 
+@pytest.mark.usefixtures("forked")
 def test_a_truncated_result_is_named_set_aside_and_computed_again(
     finished: tuple[Path, Path, list[Event]], copied: tuple[Path, Path]
 ) -> None:
@@ -186,6 +187,7 @@ def test_a_really_full_disk_does_the_same(tmp_path: Path) -> None:
         subprocess.run(["umount", str(mount)], check=True)
 
 
+@pytest.mark.usefixtures("forked")
 def test_a_failing_cell_is_reported_with_its_traceback_and_the_others_go_on(
     copied: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -304,6 +306,7 @@ def test_the_pace_is_what_the_results_say(finished: tuple[Path, Path, list[Event
     assert pace["finetune", *kind] == pytest.approx(table["seconds_finetune"].max() / 2)
 
 
+@pytest.mark.usefixtures("forked")
 def test_a_runner_out_of_time_says_so_and_fails_nothing(tmp_path: Path) -> None:
     lines = run(tmp_path / "out", tmp_path / "cache", minutes=1e-4)
     assert lines[-1] == "4 arms: 0 computed, 0 were there, 0 failed, 4 left; run the same command again for these"

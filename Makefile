@@ -15,7 +15,7 @@ WORKERS ?= 2
 CANDIDATES := $(or $(PYTHON),python3.11 python3.12 python3.13 python3)
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.linfair-installed
-TEST = $(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+TEST = $(PY) -m pytest -n $(WORKERS) --dist loadfile
 RECENT := import sys; sys.exit(sys.version_info < (3, 11))
 
 .DEFAULT_GOAL := help

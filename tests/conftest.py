@@ -26,8 +26,13 @@ FIRST = ["browser/test_notebook_pages", "browser/test_site"]
 """The files that take longest: with two processes, none of them begins when the other process has nothing left."""
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Xdist takes files in the order in which they were collected, not those with the most tests first."""
+    config.option.loadscopereorder = False
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let them begin first, in this order; xdist takes files in the order in which they were collected."""
+    """Let them begin first, in this order."""
     rank = {ROOT / f"tests/{name}.py": place for place, name in enumerate(FIRST)}
     items.sort(key=lambda item: rank.get(item.path, len(rank)))
 

@@ -14,10 +14,12 @@ from linfair.engine.store import ResultStore, Tables, code_hash
 from linfair.paths import cache_folder, whole
 from linfair.study import plan, results
 from linfair.study.cell import Worker
+from linfair.study.cluster import run_on_ray
 from linfair.study.compare import compare as compared
 from linfair.study.grids import listed
 from linfair.study.jobs import StudyFailed, kind, read_pace, words
 from linfair.study.recipes import check_precision
+from linfair.study.runner import run_jobs
 from linfair.study.tables import text
 
 app = App(name="study", help="Compute the paper's grids, on a laptop, a GPU or a cluster.")
@@ -163,13 +165,9 @@ def run(
     shared = {"minutes": minutes, "cache": cache, "progress": progress, "keep": keep_checkpoints, "threads": threads}
     shared["say"] = lambda line: print(line, flush=True)
     if engine == "ray":
-        from linfair.study.cluster import run_on_ray
-
         gpus = float(which.device == "cuda") if gpus is None else gpus
         run_on_ray(cells, out, address=address, gpus=gpus, **shared)
     else:
-        from linfair.study.runner import run_jobs
-
         run_jobs(cells, out, workers=jobs, **shared)
 
 

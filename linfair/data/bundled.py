@@ -29,16 +29,9 @@ def toy(
 ) -> GroupedData:
     """The 2D example of the paper's Fig. 2: uniform points of [-1, 1]^2, the minority above a curve.
 
-    Group and label coincide; `test` has the training's shares.
-
-    Args:
-        seed: Decides the points.
-        boundary: One of `BOUNDARIES`.
-        amplitude: Reach of the curve.
-        frequency: Waves of the sine on [-1, 1], or how fast the parabola rises.
-        majority: Training points below the curve.
-        minority: Training points above it.
-        test_per_group: Points of each group in `test_balanced`; `test` has as many in all.
+    Group and label coincide. The curve is one of `BOUNDARIES`; `amplitude` is its reach, `frequency` the waves of the
+    sine on [-1, 1], or how fast the parabola rises. `majority` and `minority` are the training points below and above
+    it; `test` has the same shares, and as many points in all as `test_balanced`, where a group has `test_per_group`.
 
     Raises:
         ValueError: For an unknown boundary, a group without points, or a curve that leaves one side empty.
@@ -85,13 +78,7 @@ def digits(
     Per class: 54 images for the balanced test, 120 to train on, of which a majority class keeps 90 % and a minority
     class 10 %; a sixth of what is left is validation. `test` keeps the same fractions of the balanced test. The 8x8
     digits lie on a 12x12 canvas, moved by up to `shift` pixels (centred digits are so easy that nothing can be seen on
-    them). Group and label coincide.
-
-    Args:
-        seed: Decides the minority classes and the split.
-        majority_fraction: Share of its training images that a majority class keeps.
-        minority_fraction: Share that a minority class keeps.
-        shift: Pixels that a digit is moved by at most, 0 to 2.
+    them). Group and label coincide. The fractions and the shift (0 to 2) may be others.
 
     Raises:
         ValueError: For fractions or a shift out of range.

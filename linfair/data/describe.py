@@ -56,18 +56,17 @@ def count_rows(data: GroupedData) -> pd.DataFrame:
 
 def group_table(rows: pd.DataFrame, paper: Paper | None = None) -> pd.DataFrame:
     """A line per group and one for their sum: counts by split, and ours beside the paper's where it says something."""
-    counts = rows.pivot_table(index=["group_number", "group_name", "role"], columns="split", values="n", aggfunc="sum")
-    counts = counts[list(dict.fromkeys(rows["split"]))].reset_index().drop(columns="group_number")
-    table = counts.rename(columns={"group_name": "group"}).rename_axis(columns=None)
+    table = rows.pivot_table(index=["group_number", "group_name", "role"], columns="split", values="n", aggfunc="sum")
+    table = table[list(dict.fromkeys(rows["split"]))].rename_axis(columns=None).droplevel("group_number")
     if paper is not None:
         table["ours"] = table[list(paper.splits)].sum(axis=1)
         if paper.counts is not None:
             table["paper"] = paper.counts
         table["ours %"] = 100 * table["ours"] / table["ours"].sum()
         table["paper %"] = paper.shares
-    total = {"group": "all", "role": ""} | table.drop(columns=["group", "role"]).sum().to_dict()
-    whole_numbers = [name for name in table if name not in ("group", "role") and not name.endswith("%")]
-    return pd.concat([table, pd.DataFrame([total])], ignore_index=True).astype(dict.fromkeys(whole_numbers, "int64"))
+    kinds = table.dtypes
+    table.loc[("all", ""), :] = table.sum()
+    return table.astype(kinds).rename_axis(["group", "role"]).reset_index()
 
 
 def label_table(rows: pd.DataFrame) -> pd.DataFrame:
@@ -75,8 +74,7 @@ def label_table(rows: pd.DataFrame) -> pd.DataFrame:
     part = rows[rows["split"] == "train"]
     names = part.drop_duplicates("label_number").sort_values("label_number")["label_name"]
     table = part.pivot(index=["group_number", "group_name"], columns="label_number", values="n")
-    table = table.set_axis(list(names), axis=1).reset_index().drop(columns="group_number")
-    return table.rename(columns={"group_name": "group"})
+    return table.set_axis(list(names), axis=1).droplevel("group_number").rename_axis("group").reset_index()
 
 
 def as_shown(table: pd.DataFrame) -> pd.DataFrame:

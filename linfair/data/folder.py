@@ -68,7 +68,12 @@ def read_folder(
     skipped += unread
     rows, official, same = rows.iloc[kept], None, pd.factorize(pd.Series(digests, dtype=object))[0]
     if "split" in table and len(rows):
-        official = _official(source, rows["split"])
+        words = rows["split"].map(_split_name)
+        odd, allowed = rows["split"][words.isna()].tolist(), "; ".join(" or ".join(names) for names in SPLITS.values())
+        ensure(not odd, f"{source}: column split holds train, val and test, found {odd[:1]}; allowed: {allowed}")
+        given = f"it has {', '.join(sorted(set(words)))}"
+        ensure("train" in set(words), f"{source}: column split gives no image to train; {given}")
+        official = words.map(list(SPLITS).index).to_numpy(np.int64)
         train, test, val = (official == number for number in range(3))
         leaks = {"training": ~train & np.isin(same, same[train]), "validation": test & np.isin(same, same[val])}
         kept = ~np.any([*leaks.values()], axis=0)
@@ -179,16 +184,6 @@ def _split_name(text: str) -> str | None:
     return next((name for name, words in SPLITS.items() if text.casefold() in words), None)
 
 
-def _official(source: str, words: pd.Series) -> np.ndarray:
-    found = list(map(_split_name, words))
-    unknown = [word for word, name in zip(words, found, strict=True) if name is None]
-    allowed = "; ".join(" or ".join(names) for names in SPLITS.values())
-    ensure(not unknown, f"{source}: column split holds train, val and test, found {unknown[:1]}; allowed: {allowed}")
-    there = ", ".join(sorted(set(found)))
-    ensure("train" in found, f"{source}: column split gives no image to train; it has {there}")
-    return np.array([list(SPLITS).index(name) for name in found], dtype=np.int64)
-
-
 def _from_csv(path: Path) -> pd.DataFrame:
     """The cells as text, by line number: pandas fills short lines, and does not say where a line starts."""
     try:
@@ -197,7 +192,10 @@ def _from_csv(path: Path) -> pd.DataFrame:
         ensure("\0" not in text, f"{path} holds zero bytes, as UTF-16 without a mark does; save it as CSV in UTF-8")
         first = re.match(r'"?sep=([,;|\t])"?\s*?(\r\n|\r|\n)', text)
         text = text[first.end() :] if first else text
-        delimiter = first[1] if first else _delimiter(text)
+        ways = {delimiter: csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) for delimiter in ",;\t|"}
+        heads = {delimiter: [*map(str.strip, next(filter(any, way), []))] for delimiter, way in ways.items()}
+        named = [delimiter for delimiter, head in heads.items() if "file" in head and len(head) > 1]
+        delimiter = first[1] if first else [*named, max(heads, key=lambda one: len(heads[one]))][0]
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
         rows = {reader.line_num + bool(first): [cleaned(cell) for cell in row] for row in reader}
     except FileNotFoundError:
@@ -217,16 +215,6 @@ def _from_csv(path: Path) -> pd.DataFrame:
         cells = f"{len(row)} cells, the header has {len(header)}; put quotes around a cell that holds the delimiter"
         ensure(len(row) == len(header), f"{path}, line {number}: {cells}")
     return pd.DataFrame.from_dict(rows, orient="index", columns=header)
-
-
-def _delimiter(text: str) -> str:
-    """The first delimiter that makes `file` a column; else the one that makes most columns."""
-    headers = {}
-    for delimiter in (",", ";", "\t", "|"):
-        row = next(filter(any, csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)), [])
-        named = len(row) > 1 and "file" in map(str.strip, row)
-        headers[delimiter] = named, 0 if named else len(row)
-    return max(headers, key=headers.__getitem__)
 
 
 def _parts(folder: Path) -> list[tuple[str, ...]]:

@@ -1,5 +1,6 @@
 """Image files of any size and mode become equally large RGB arrays; identical pictures are found."""
 
+import contextlib
 import hashlib
 import warnings
 from collections.abc import Sequence
@@ -34,8 +35,11 @@ def picture(path: Path, size: int) -> tuple[np.ndarray, bytes, bool]:
         with warnings.catch_warnings(action="ignore", category=UserWarning), Image.open(path, formats=FORMATS) as file:
             deep = file.mode.split(";")[0] in ("I", "F")  # converting to RGB would clip
             ensure(not deep, f"mode {file.mode} has more than 8 bits a pixel; save it with 8")
-            turned, upright = _upright(file)
-            full = upright.convert("RGB")
+            turned = False
+            with contextlib.suppress(Exception):  # damaged EXIF data fail in many ways; the picture may be sound
+                turned = file.getexif().get(0x0112, 1) in range(2, 9)
+            file.load()  # Pillow turns TIFF files here; the tag is then gone
+            full = (ImageOps.exif_transpose(file) if turned else file).convert("RGB")
     except FileNotFoundError:
         raise DataError("there is no such file") from None
     except DataError:
@@ -47,15 +51,6 @@ def picture(path: Path, size: int) -> tuple[np.ndarray, bytes, bool]:
     digest = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).digest()
     small = full if full.size == (size, size) else full.resize((size, size), Image.Resampling.BILINEAR)
     return np.asarray(small).transpose(2, 0, 1), digest, turned
-
-
-def _upright(file: Image.Image) -> tuple[bool, Image.Image]:
-    try:
-        turned = file.getexif().get(0x0112, 1) in range(2, 9)
-    except Exception:  # damaged EXIF data fail in many ways; the picture may be sound
-        return False, file
-    file.load()  # Pillow turns TIFF files here; the tag is then gone
-    return turned, ImageOps.exif_transpose(file)
 
 
 def pictures(files: Sequence[tuple[str, Path]], size: int, *, what: str) -> tuple:

@@ -23,8 +23,6 @@ from linfair.data.core import Collection, DataError, Skipped, ensure
 from linfair.data.images import SUFFIXES, check_skips, content_digest, files_of, pictures
 from linfair.names import hint
 
-Arrays = tuple[np.ndarray, np.ndarray]
-
 
 @dataclass(frozen=True)
 class Release:
@@ -35,13 +33,10 @@ class Release:
     files: dict[str, str]  # in order, with their MD5 in the release (as torchvision gives them)
     urls: dict[str, str]  # what to download, and its MD5
     images: int  # of the whole release; with fewer, results are results on a subset
-    read_file: Callable[[Path], Arrays]  # images (n, 3, 32, 32) and labels
+    read_file: Callable[[Path], tuple[np.ndarray, np.ndarray]]  # images (n, 3, 32, 32) and labels
 
     def read(self, folder: str | Path, *, strict: bool = True) -> Collection:
-        """Read the official files; `official` is 0 for the training files and 1 for the test file.
-
-        They do not say which images belong together, so nothing is kept together, and no file is ever skipped.
-        """
+        """Read the official files, which do not say what belongs together; no file is ever skipped."""
         folder = Path(folder)
         missing = [name for name in self.files if not (folder / name).is_file()]
         again = f"run `linfair data fetch {self.name}`, or copy the files again"
@@ -61,10 +56,7 @@ class Release:
 
 
 def unpickle(content: bytes) -> object:
-    """Load a pickle that holds nothing but dicts, lists, tuples, bytes, text, numbers and plain numpy arrays.
-
-    Text of Python 2 becomes bytes, as in the official batches (`b"data"`).
-    """
+    """Load a pickle of dicts, lists, tuples, bytes, text, numbers and plain arrays; text of Python 2 becomes bytes."""
     try:
         return _Unpickler(io.BytesIO(content), encoding="bytes").load()
     except DataError:
@@ -115,7 +107,7 @@ _ALLOWED = {
 }
 
 
-def _batch(path: Path) -> Arrays:
+def _batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """One of CIFAR-10's batches."""
     try:
         batch = unpickle(path.read_bytes())
@@ -136,7 +128,7 @@ def _batch(path: Path) -> Arrays:
     return images.reshape(-1, 3, 32, 32), np.array(labels, dtype=np.int64)
 
 
-def _mat(path: Path) -> Arrays:
+def _mat(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """One of SVHN's files; digit 0, which they write as 10, becomes 0."""
     from scipy.io import loadmat
 
@@ -195,11 +187,7 @@ AGE_EDGES = (2, 13, 18, 65)
 
 
 def fields_of(name: str) -> dict[str, int]:
-    """Age, gender and race from a file's name; a name with fewer than three fields keeps its age, the others are -1.
-
-    With two fields before the date nobody can say whether gender or race is missing. A `ValueError` names what is
-    missing or absurd.
-    """
+    """Age, gender and race from a file's name; of fewer than three fields only the age is sure, the others are -1."""
     tokens = name.split("_")
     date = next((i for i, token in enumerate(tokens) if re.match(r"\d{8}", token)), None)
     ensure(date is not None, "the name is not [age]_[gender]_[race]_[date]: no date")
@@ -217,8 +205,8 @@ def fields_of(name: str) -> dict[str, int]:
 def read_utkface(folder: str | Path, *, strict: bool = False) -> Collection:
     """Read the original files below a folder at 32x32: `age` (years), `gender`, `race`; there is no official split.
 
-    Identical pictures (at full size) get one number in `same`; a file that is in two subfolders counts once. Names that
-    lack gender or race are used for age only (the missing fields are -1), and listed among the skipped files.
+    Pictures that are identical at full size get one number in `same`; a file that is in two subfolders counts once.
+    Names without gender or race are used for age only (the missing fields are -1), and are among the skipped.
     """
     folder = Path(folder)
     skipped, wanted, values = [], [], []

@@ -75,10 +75,7 @@ def checksum_state(path: Path) -> str:
 
 
 def write_pack(collection: Collection, path: str | Path) -> Path:
-    """Write a collection of RGB images as a pack, with its checksum beside it; it appears whole or not at all.
-
-    Reading it gives the same collection bit for bit (integers as int64), in the same order.
-    """
+    """Write RGB images as a pack that reads back bit for bit, with its checksum beside it, whole or not at all."""
     path = Path(path)
     ensure(path.suffix == ".npz", f"a pack's name ends in .npz, got {path.name}")
     arrays = _arrays(collection)

@@ -117,10 +117,7 @@ def checksum_state(found: Found) -> str:
 
 
 def fetch(name: str, folder: str | Path) -> Found:
-    """Download `cifar10` or `svhn`, with checksum and progress; nothing is kept of a download that fails.
-
-    What is there already, complete and with the right checksum, is not downloaded again.
-    """
+    """Download `cifar10` or `svhn`, unless it is there and whole; nothing is kept of a download that fails."""
     folder = Path(folder).expanduser()
     ensure(name != "utkface", OBTAIN_UTKFACE.format(folder=folder))
     release = SOURCES[name].release if name in SOURCES else None
@@ -163,10 +160,7 @@ def _download(release: Release, part: Path) -> None:
 
 @functools.lru_cache(maxsize=4)
 def _read(name: str, found: Found, stamp: str, strict: bool, options: tuple[tuple[str, object], ...]) -> Collection:
-    """Read once for each state of the files; `stamp` stands for that state.
-
-    Of a pack that was made from a folder the columns asked for, at the size it was made with; conflicts were settled.
-    """
+    """Read once for each state of the files, which `stamp` stands for; of a folder's pack the columns asked for."""
     if found.kind != "pack":
         return SOURCES[name].read(found.path, strict=strict, **dict(options))
     collection = packs.read_pack(found.path, name)

@@ -15,8 +15,7 @@ def part(strata: Array, same: Array, share: float, rng: np.random.Generator, *, 
     """Draw a share of every stratum, whole sets only: True for the images that were drawn, shape (n,).
 
     Of each stratum with n images, sets are drawn in random order until the next one would carry the part past
-    round(share * n); of a stratum with two or more sets at least one is drawn and at least one left. `strata` and
-    `same` give the stratum and the set of each image; `among` limits the draw to some images.
+    round(share * n); of two or more sets at least one is drawn and one left. `among` limits the draw to some images.
     """
     return joint_part(strata, strata, same, share, rng, among=among)[0]  # a group of one label is never thin
 

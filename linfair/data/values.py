@@ -103,9 +103,7 @@ def columns_of(text: str) -> tuple[str, ...]:
 def intersect(
     columns: Sequence[str], numbers: Sequence[np.ndarray], names: Sequence[Sequence[str]]
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Groups of several columns together: those that occur, in the order of the columns' own values.
-
-    `numbers` holds for each column the value of each image (-1 where it is missing), `names` the names of its values.
+    """Groups of several columns (numbers, -1 where one is missing, and names): those that occur, in the columns' order.
 
     >>> groups, names = intersect(["a", "b"], [np.array([0, 1, 1]), np.array([1, 0, 1])], [["x", "y"], ["u", "v"]])
     >>> groups.tolist(), names
@@ -124,10 +122,7 @@ def intersect(
 def regroup(
     numbers: np.ndarray, names: Sequence[str], *, merge: str = "", min_images: int = 0, usable: np.ndarray | None = None
 ) -> Groups:
-    """Merge groups (`a+b;c+d+e`), then leave out those with fewer than `min_images` of the `usable` images.
-
-    A merged group is called by its parts and stands where the first of them stood.
-    """
+    """Merge groups (`a+b;c+d+e`; they stand where the first stood), then leave out those with too few usable images."""
     ensure(min_images >= 0, f"min_images must be at least 0, got {min_images}")
     names, into, merged = list(names), np.arange(len(names)), {}
     for text in filter(None, map(str.strip, merge.split(";"))):

@@ -1,7 +1,9 @@
-"""`linfair networks`, `linearizers` and `mitigations`; `linearize`, `diagnose` and `mitigate`, which share files."""
+"""Commands on one network: what there is, `linearize`, `diagnose` and `mitigate`, which share files, and `audit`."""
 
+import inspect
 import json
 import re
+import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
@@ -11,11 +13,13 @@ from typing import Annotated, Literal
 import torch
 from cyclopts import Parameter
 
-from linfair import audit, gates
+from linfair import audit as audits
+from linfair import gates
+from linfair.audit import AuditError, Plan
 from linfair.audit.repair import DEFAULT_ARMS, arm_list
 from linfair.checkpoints import load_network, save_network
 from linfair.cli import options
-from linfair.cli.options import Arms, Budgets, Choices, Device, Method, Training, says, tell
+from linfair.cli.options import Arms, Budgets, Choices, Device, Method, Training, commas, numbers, says, tell
 from linfair.data import check_name, load_data
 from linfair.data.describe import notes
 from linfair.linearizers import LINEARIZERS
@@ -30,6 +34,13 @@ from linfair.study import grid
 from linfair.study.recipes import recipe
 from linfair.training import threads
 
+Floats = tuple[float, ...] | None
+OURS = "Or one of linfair's"
+MODEL = (
+    "Python file and function, FILE:FUNCTION, that returns the network, called without arguments or with (input_shape, "
+    "classes); the file is run."
+)
+_SAID = re.findall(r"^    (\w+): .+  #: (.+)$", inspect.getsource(Plan), re.MULTILINE)
 TO = "Where to write; by default"
 ESTIMATOR = "Of gradient norms and eigenvalues: exact, or per batch as in the paper's released code."
 LOSS = "Points of overall validation accuracy that an arm may lose against plain fine-tuning."
@@ -124,9 +135,9 @@ def linearize(
     kind, colon, place = data.partition(":")
     named = f"{kind}-{Path(place).resolve().name}" if colon else kind
     folder = Path(out or f"linearized/{named}-{network}-{method}-{seed}")
-    table = audit.linearize_to(folder, cell, with_control=control, announce=tell)
+    table = audits.linearize_to(folder, cell, with_control=control, announce=tell)
     for split in [name for name in ("test", "test_balanced") if name in set(table["split"])]:
-        print(audit.group_table(table, split=split) + "\n")
+        print(audits.group_table(table, split=split) + "\n")
     original, header = load_network(folder / "teacher.safetensors")
     others = "; ".join(map(str, gates.nonlinearities(original, header.input_shape)))
     if others:
@@ -163,10 +174,10 @@ def diagnose(
         raise ValueError(f"--out {out}: the table is written as Parquet, give a name that ends in .parquet")
     if batch_size < 1:
         raise ValueError(f"--batch-size must be at least 1, got {batch_size}")
-    pair = audit.read_pair(**vars(files))
+    pair = audits.read_pair(**vars(files))
     how = {"seed": pair.header.seed, "estimator": estimator, "curvature": curvature, "batch_size": batch_size}
     with threads(1 if pair.header.network == "mlp" else torch.get_num_threads()):
-        found = audit.diagnose(pair.linearized, pair.original, pair.data, split, **how)
+        found = audits.diagnose(pair.linearized, pair.original, pair.data, split, **how)
     kept, total = (int(found.table["kept"].agg(which)) for which in ("min", "max"))
     whose = f"the weights of {files.weights}" if files.weights else "the teacher's own weights, not fine-tuned"
     head = f"{_about(pair, kept, total, kept / total)}, {whose}"
@@ -178,10 +189,10 @@ def diagnose(
             found.table.to_parquet(part, index=False)
         tell(f"wrote {out}")
     known = {"teacher": files.teacher, "mask": files.mask, "weights": files.weights, "kept": kept, "total": total}
-    print(json.dumps(known | found.as_json(), indent=2) if as_json else audit.diagnosis_text(found))
+    print(json.dumps(known | found.as_json(), indent=2) if as_json else audits.diagnosis_text(found))
 
 
-def _about(pair: audit.Pair, kept: int, total: int, budget: float) -> str:
+def _about(pair: audits.Pair, kept: int, total: int, budget: float) -> str:
     header = pair.header
     return f"{header.network} on {header.data}, seed {header.seed}: {kept_share(kept, total, budget)}"
 
@@ -191,7 +202,7 @@ def mitigate(
     files: Files,
     max_accuracy_loss: Annotated[float, says(LOSS)] = 1.0,
     arms: Arms = DEFAULT_ARMS,
-    mu: Annotated[tuple[float, ...], options.commas(options.numbers, "Try the lagrangian arms at these steps.")] = (),
+    mu: Annotated[tuple[float, ...], commas(numbers, "Try the lagrangian arms at these steps.")] = (),
     significance: Annotated[float, says(SIGNIFICANCE)] = NOISE,
     min_images: Annotated[int, says(JUDGED, name=["--judge-from", "--min-images"])] = FEW,
     profile: Training = "small",
@@ -201,15 +212,80 @@ def mitigate(
     arm_list(arms, mu)
     stem = Path(files.mask).name.removesuffix(".safetensors").removesuffix(".mask")
     folder = options.folder_at(out or Path(files.mask).parent / f"{stem}-mitigated")
-    pair = audit.read_pair(**vars(files))
+    pair = audits.read_pair(**vars(files))
     if not files.weights and pair.beside:
         print(f"Starting from the teacher's own weights; from those beside the mask: --weights {pair.beside}")
     limits = {"max_accuracy_loss": max_accuracy_loss, "significance": significance, "min_images": min_images}
-    found = audit.mitigate(pair, arms=arms, mu=mu, profile=profile, announce=tell, **limits)
+    found = audits.mitigate(pair, arms=arms, mu=mu, profile=profile, announce=tell, **limits)
     row = found.table.iloc[0]
     about = _about(pair, row["kept"], gates.total_units(found.model), row["budget"])
-    print(f"{about}; fine-tuned in profile {profile}\n{audit.mitigated_text(found)}")
+    print(f"{about}; fine-tuned in profile {profile}\n{audits.mitigated_text(found)}")
     weights = save_network(folder / "chosen.weights.safetensors", found.model, replace(pair.header, gated=True))
     with whole(folder / "report.parquet") as part:
         found.table.to_parquet(part, index=False)
     print(f"\nwrote {weights} ({found.choice.chosen}) and {folder / 'report.parquet'}")
+
+
+@Parameter(name="*", group="What is asked")
+@dataclass(frozen=True, kw_only=True)
+class Asked(Plan):
+    """The plan, with what may be typed for it."""
+
+    __doc__ = "\n".join(["What is asked.\n\nAttributes:", *(f"    {name}: {text}." for name, text in _SAID)])
+    method: Method = Plan.method
+    budgets: Budgets = Plan.budgets
+    repair_at: Annotated[float | None, says("Which budget is explained and repaired; by default the smallest.")] = None
+    arms: Arms = Plan.arms
+    profile: Training = Plan.profile
+    lr: Annotated[float | None, says("Learning rate of fine-tuning; by default the profile's.")] = None
+
+
+@Parameter(name="*", group="Your own network")
+@dataclass(kw_only=True)
+class Network(Choices):
+    """A user's network and data, or a teacher of linfair's, which knows its data."""
+
+    model: Annotated[str | None, says(MODEL)] = None
+    weights: Annotated[str | None, says("Its state dict, as safetensors.")] = None
+    data: Annotated[str | None, says(f"{options.DATA}.")] = None
+    size: Annotated[int | None, says("Side of a folder's images in pixels; by default 32.")] = None
+    mean: Annotated[Floats, commas(numbers, "Of each channel, images on [0, 1]; by default the data's.")] = None
+    std: Annotated[Floats, commas(numbers, "What channels are divided by; by default the data's.")] = None
+    seed: Annotated[int | None, says("Decides the split and the training; by default 0.")] = None
+    teacher: Annotated[str | None, says("teacher.safetensors of linfair linearize.", group=OURS)] = None
+    network: Annotated[Literal[*NETWORKS] | None, says("Checked against the teacher's.", group=OURS)] = None
+
+
+def audit(
+    *,
+    network: Network = Network(),
+    asked: Asked = Asked(),
+    device: Device = "cpu",
+    out: Annotated[Path, says("Folder to write to.")] = Path("report"),
+    words: Annotated[tuple[str, ...], Parameter(parse=False)],
+) -> None:
+    """Write one report on your own model: who pays, why, repair, cost."""
+    options.folder_at(out)
+    arm_list(asked.arms)
+    choices = network.given() | ({} if network.size is None else {"size": network.size})
+    scale = {"mean": network.mean, "std": network.std, "seed": network.seed}
+    own = {"model": network.model, "weights": network.weights, **scale, **choices}
+    given = [f"--{name.replace('_', '-')}" for name, value in own.items() if value is not None]
+    missing = ", ".join(f"--{name}" for name in ("model", "weights", "data") if getattr(network, name) is None)
+    if network.teacher and given:
+        raise AuditError(f"--teacher knows its network, data and split: leave out {', '.join(given)}")
+    if not network.teacher and (missing or network.network):
+        why = f"missing: {missing}" if missing else "--network goes with --teacher"
+        yours = "name your own network with --model FILE:FUNCTION --weights FILE.safetensors --data NAME"
+        raise AuditError(f"{yours}, or one of linfair's with --teacher FILE ({why})")
+    if network.teacher:
+        subject = audits.read_own(network.teacher, network=network.network, data=network.data, device=device)
+    else:
+        own |= {"seed": network.seed or 0, "device": device}
+        subject = audits.read_user(data=network.data, **own)
+    tell(*(f"data: {line}" for line in notes(subject.data.provenance).values()))
+    tell(*(f"warning: {text}" for text in subject.warnings))
+    found = audits.audit(subject, Plan(**vars(asked)), announce=tell)
+    page = audits.write_report(found, out, command=shlex.join(["linfair", *words]))
+    print("\n".join([*audits.answer(found), audits.words(found, "besides")]))
+    print(f"\nwrote {page}, and beside it the tables, masks and weights; one seed, see its section on limits")

@@ -153,7 +153,9 @@ class Worker:
         digest, other = self._digest_here(), found["teacher"].iloc[0]
         if digest not in (None, other):
             self._apart[name] = key({"arm": name, "teacher": digest})
-            text = f"{name}: {arm} of {self.cell.data_text} was computed from the original network {other}, not from "
+            text = (
+                f"{name}: {arm} of {self.cell.data_words()} was computed from the original network {other}, not from "
+            )
             warnings.warn(f"{text}{digest} as here; both are kept apart", OtherTeacher, stacklevel=4)
             return self.stored(arm)
         self._digest = other
@@ -196,7 +198,7 @@ class Worker:
     def table(self, arm: str, announce: Callable[[str], None] = lambda line: None) -> pd.DataFrame:
         """An arm's table from the store, computed and stored if it is missing."""
         found, name, cell = self.stored(arm), self.name(arm), self.cell
-        told = f"{name}: {arm} of {cell.method}, {cell.network} on {cell.data_text}"
+        told = f"{name}: {arm} of {cell.method}, {cell.network} on {cell.data_words()}"
         announce(f"{told}: {'computed' if found is None else 'read'}")
         if found is None:
             found = self.rows(arm)

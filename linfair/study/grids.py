@@ -34,13 +34,8 @@ class Cell:
     base_data_options: tuple[tuple[str, object], ...] = ()  #: For the original network's training split alone
     precision: str | None = None  #: Of every training, `float32` or `bf16`; None is the recipe's
 
-    @property
-    def data_text(self) -> str:
-        """The data set in words, options included: what the rows' column `data` says of a whole data set."""
-        return self.data_words()
-
     def data_words(self, sets: Sequence[GroupedData] = ()) -> str:
-        """The data set in words, which say so if only a part of it is here: `svhn subset (group=race)`."""
+        """The data set in words, as in the rows' column `data`; the sets tell whether it is a part: `svhn subset`."""
         chosen = pairs((*self.data_options, *((f"base {name}", value) for name, value in self.base_data_options)))
         subset = any(one.provenance.get("subset") for one in sets)
         return f"{self.data}{' subset' * subset}" + (f" ({chosen})" if chosen else "")
@@ -139,7 +134,7 @@ def built_as(cell: Cell, plan: Recipe) -> Recipe:
 def about(cell: Cell) -> dict[str, object]:
     """What the rows of a cell say of it, but for its arms; so does the file of a failure."""
     found = {name: getattr(cell, name) for name in ("network", "method", "profile", "seeds", "device")}
-    return found | {"data": cell.data_text, "options": pairs(cell.options), "width": width_of(cell)}
+    return found | {"data": cell.data_words(), "options": pairs(cell.options), "width": width_of(cell)}
 
 
 def pairs(options: tuple[tuple[str, object], ...]) -> str:

@@ -82,13 +82,13 @@ def path_needed(job: Job, others: Iterable[Job]) -> bool:
 
 def kind(stage: str, cell: Cell) -> tuple[str | int, ...]:
     """What a cell's stage is called in a `Pace`."""
-    return stage, cell.data_text, cell.network, width_of(cell), "" if stage == "base" else cell.method, cell.profile
+    return stage, cell.data_words(), cell.network, width_of(cell), "" if stage == "base" else cell.method, cell.profile
 
 
 def words(cell: Cell) -> str:
     """A cell in words."""
     seeds = f"seed {cell.seeds[0]}" if len(cell.seeds) == 1 else f"seeds {cell.seeds[0]}-{cell.seeds[-1]}"
-    return f"{cell.method}, {cell.network} on {cell.data_text}, {seeds}"
+    return f"{cell.method}, {cell.network} on {cell.data_words()}, {seeds}"
 
 
 def is_cuda_error(error: BaseException | None) -> bool:

@@ -1,11 +1,8 @@
 """How each stage is trained, by network, data set and profile.
 
-`paper` are the paper's settings (SGD 0.1 for 160 epochs, SNL as released, 100 epochs of fine-tuning). `fast` shortens
-them for a GPU and trains in bf16 and TF32, channels last, with fused optimizers; `fast_float32` is `fast` in float32,
-as is whatever is measured. `thin` is for the paper's data on a CPU: a network of an eighth of the width, on which a
-seed takes an hour; `cpu` for the same data in bf16 on a processor with AMX, a quarter of the width or more. `small` is
-for bundled data on a CPU: an MLP on shifted digits, or a thin ResNet. `quick` takes a thin network through real images
-in minutes, far from converged. `smoke` is `small` cut to seconds; its numbers mean nothing.
+`paper` are the paper's settings (SGD 0.1 for 160 epochs, SNL as released, 100 epochs of fine-tuning), `fast` those of a
+GPU in bf16 and TF32, `fast_float32` the same in float32. On a CPU, `thin` and `cpu` (bf16, with AMX) take the paper's
+data to narrow networks, `small` takes bundled data; `quick` is far from converged, and `smoke` means nothing.
 """
 
 from dataclasses import dataclass, field, replace

@@ -161,9 +161,9 @@ def _by_panel(
     rows = rows[rows["seed"] < (chosen.seeds if seeds is None else seeds)]
     for panel in panels_of(figure, chosen):
         part = rows[rows["network"] == panel.network]
-        if panel.data_text not in set(part["data"]):  # the whole data set, or else a part of it; never both
+        if panel.data_words() not in set(part["data"]):  # the whole data set, or else a part of it; never both
             panel = panel.of_subset
-        part = part[(part["data"] == panel.data_text) & (part["width"] == width_of(panel))]
+        part = part[(part["data"] == panel.data_words()) & (part["width"] == width_of(panel))]
         part = part[part["method"].isin(("original", panel.method)) & part["arm"].isin(panel.arms)]
         asked = part["budget"].isin(panel.budgets) & (part["options"] == pairs(panel.options))
         part, others = one_teacher(part[(part["arm"] == "original") | asked])

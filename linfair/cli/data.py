@@ -19,8 +19,7 @@ from linfair.paths import data_folders
 
 app = App(name="data", help="Find, describe, fetch and pack data sets.")
 
-SOURCES = ("cifar10", "svhn", "utkface")
-"""Data sets whose files are looked for; the others are made, bundled or the user's folder."""
+SOURCES = ("cifar10", "svhn", "utkface")  # whose files are looked for; the others are made, bundled or a user's
 Root = Annotated[str | None, says("Look here only; by default in LINFAIR_DATA, then in data in the cache folder.")]
 Target = Annotated[str | None, says("Put it here; by default in LINFAIR_DATA, else in the cache folder.")]
 Fetched = Annotated[str, says(f"{', '.join(SOURCES)}.")]
@@ -114,8 +113,8 @@ def describe(
     sheet, asked = facts.sheet_of(name), rows.iloc[0]
     own = data.name.partition("_")[2] or "class"
     paper = sheet.paper.get(data.name) if asked["label"] == asked["group"] == own else None
-    part = " subset" if known.get("subset") else ""
-    print(f"{name}{part}: {sheet.title}; label {asked['label']}, group {asked['group']}, seed {asked['seed']}\n")
+    subset = " subset" * bool(known.get("subset"))
+    print(f"{name}{subset}: {sheet.title}; label {asked['label']}, group {asked['group']}, seed {asked['seed']}\n")
     print(facts.as_shown(facts.group_table(rows, paper)).to_string(index=False))
     if paper is not None:
         print(f"ours: {paper.compared}; paper: {paper.where}. {paper.why}")

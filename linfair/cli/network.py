@@ -36,22 +36,13 @@ from linfair.training import threads
 
 Floats = tuple[float, ...] | None
 OURS = "Or one of linfair's"
-MODEL = (
-    "Python file and function, FILE:FUNCTION, that returns the network, called without arguments or with (input_shape, "
-    "classes); the file is run."
-)
+MODEL = "Python FILE:FUNCTION that is run and returns the network; it may take (input_shape, classes)."
 _SAID = re.findall(r"^    (\w+): .+  #: (.+)$", inspect.getsource(Plan), re.MULTILINE)
 TO = "Where to write; by default"
 ESTIMATOR = "Of gradient norms and eigenvalues: exact, or per batch as in the paper's released code."
 LOSS = "Points of overall validation accuracy that an arm may lose against plain fine-tuning."
-SIGNIFICANCE = (
-    "Keep plain fine-tuning unless the p-value of a repair's gain on validation is at most this; 1 takes the best "
-    "repair, noise or not."
-)
-JUDGED = (
-    "Groups with fewer validation images than this are judged together; 1 judges each alone. --min-images is its old "
-    "name; in other commands that leaves groups out."
-)
+GAIN = "Keep plain fine-tuning unless the p-value of a repair's gain on validation is at most this; 1 takes the best."
+JUDGED = "Groups with fewer validation images are judged together; 1 judges each alone. The old name is --min-images."
 
 
 def networks() -> None:
@@ -149,12 +140,10 @@ def _of_teacher(teacher: str, asked: dict[str, object], given: dict[str, object]
     """Network, data, width, seed and data options that a teacher was trained with, unless something else was asked."""
     header = load_network(teacher)[1]
     trained = dict(header.data_options)
-    known = {name: (getattr(header, name), f"has {name} {getattr(header, name)}") for name in asked}
-    known |= {name: (trained.get(name), f"was trained with {trained or 'no options of the data'}") for name in given}
     for name, value in (asked | given).items():
-        found, how = known[name]
+        option, found = f"--{name.replace('_', '-')}", trained.get(name) if name in given else getattr(header, name)
+        how = f"was trained with {trained or 'no options of the data'}" if name in given else f"has {name} {found}"
         if value not in (None, found):
-            option = f"--{name.replace('_', '-')}"
             raise ValueError(f"{option} {value}, but {teacher} {how}; leave {option} out")
     return header.network, header.data, header.width or None, header.seed, trained
 
@@ -203,7 +192,7 @@ def mitigate(
     max_accuracy_loss: Annotated[float, says(LOSS)] = 1.0,
     arms: Arms = DEFAULT_ARMS,
     mu: Annotated[tuple[float, ...], commas(numbers, "Try the lagrangian arms at these steps.")] = (),
-    significance: Annotated[float, says(SIGNIFICANCE)] = NOISE,
+    significance: Annotated[float, says(GAIN)] = NOISE,
     min_images: Annotated[int, says(JUDGED, name=["--judge-from", "--min-images"])] = FEW,
     profile: Training = "small",
     out: Annotated[str | None, says(f"{TO} beside the mask, MASK-mitigated.")] = None,
@@ -234,10 +223,8 @@ class Asked(Plan):
     __doc__ = "\n".join(["What is asked.\n\nAttributes:", *(f"    {name}: {text}." for name, text in _SAID)])
     method: Method = Plan.method
     budgets: Budgets = Plan.budgets
-    repair_at: Annotated[float | None, says("Which budget is explained and repaired; by default the smallest.")] = None
     arms: Arms = Plan.arms
     profile: Training = Plan.profile
-    lr: Annotated[float | None, says("Learning rate of fine-tuning; by default the profile's.")] = None
 
 
 @Parameter(name="*", group="Your own network")

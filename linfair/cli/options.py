@@ -57,11 +57,7 @@ def numbers(text: str) -> tuple[float, ...]:
 
 
 def split_arms(text: str) -> tuple[str, ...]:
-    """Arms as they are typed, split at the commas that stand outside brackets.
-
-    >>> split_arms("plain, lagrangian(mu=0.005, clip=5.0),group_dro")
-    ('plain', 'lagrangian(mu=0.005, clip=5.0)', 'group_dro')
-    """
+    """Arms as they are typed, split at the commas that stand outside brackets."""
     return tuple(arm.strip() for arm in re.findall(r"(?:\([^()]*(?:\([^()]*\)[^()]*)*\)|[^,(])+", text) if arm.strip())
 
 

@@ -1,6 +1,7 @@
 """`linfair study`: the paper's figures as grids of cells, on a laptop, a GPU or a cluster."""
 
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -120,13 +121,12 @@ def status(*, out: Results = (), profile: Profile | None = None, seeds: Seeds = 
     places = [*out, *(str(place) for place in (cache_folder() / code_hash() / "results", BOOK) if place.is_dir())]
     found, lines = results.collect(places), []
     print("looked in " + ", ".join(places))
-    for figure in plan.figures().values():
-        for name in [profile] if profile else plan.PROFILE_NAMES:
-            one = results.status(figure, name, found, seeds=seeds)
-            if one.done or one.failed or profile:
-                counts = {"done": one.done, "missing": one.missing, "failed": one.failed}
-                counts |= {"complete seeds": len(one.seeds), "device": ", ".join(one.devices)}
-                lines.append({"figure": figure.name, "profile": name} | counts)
+    for figure, name in product(plan.figures().values(), [profile] if profile else plan.PROFILE_NAMES):
+        one = results.status(figure, name, found, seeds=seeds)
+        if one.done or one.failed or profile:
+            counts = {"done": one.done, "missing": one.missing, "failed": one.failed}
+            counts |= {"complete seeds": len(one.seeds), "device": ", ".join(one.devices)}
+            lines.append({"figure": figure.name, "profile": name} | counts)
     if lines:
         print(pd.DataFrame(lines).to_string(index=False))
     absent = [name for name in plan.figures() if name not in {line["figure"] for line in lines}]

@@ -23,8 +23,7 @@ DATASETS: dict[str, Callable[..., GroupedData]] = {
     "utkface_gender": partial(utkface, "utkface_gender", label="gender"),
     "folder": folder,
 }
-EMBEDDED = ("toy", "digits")
-"""Data sets that the package itself determines; the content of all others is the user's."""
+EMBEDDED = ("toy", "digits")  #: Data sets that the package itself determines; the content of all others is the user's
 
 
 def check_name(name: str) -> None:

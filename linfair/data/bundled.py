@@ -1,8 +1,4 @@
-"""Data that need no download: the paper's 2D toy (Fig. 2) and scikit-learn's handwritten digits.
-
-The digits are made imbalanced as the paper does with CIFAR-10 (Sec. 5: half the classes keep 90 % of their images, half
-10 %).
-"""
+"""Data that need no download: the paper's 2D toy (Fig. 2) and scikit-learn's handwritten digits."""
 
 import numpy as np
 import torch
@@ -73,7 +69,7 @@ DIGITS_PER_CLASS = 174
 def digits(
     *, seed: int = 0, majority_fraction: float = 0.9, minority_fraction: float = 0.1, shift: int = 2
 ) -> GroupedData:
-    """scikit-learn's handwritten digits, imbalanced by class: a random half of the classes is the minority.
+    """scikit-learn's handwritten digits, imbalanced as the paper's CIFAR-10 (Sec. 5): a random half is the minority.
 
     Per class: 54 images for the balanced test, 120 to train on, of which a majority class keeps 90 % and a minority
     class 10 %; a sixth of what is left is validation. `test` keeps the same fractions of the balanced test. The 8x8

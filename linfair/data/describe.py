@@ -19,14 +19,13 @@ SHEETS = {name: Sheet(**{"paper": {}} | facts) for name, facts in _FACTS.items()
 """The facts of each data set; `sheets.toml` says what they are."""
 for _sheet in SHEETS.values():
     _sheet.paper = {name: Paper(**{"counts": None} | said) for name, said in _sheet.paper.items()}
-KINDS = {
+KINDS = {  # why a file was skipped, by `Skipped.kind`
     "missing": "with a missing value",
     "conflict": "listed with conflicting values",
     "unreadable": "not readable",
     "identical": "identical to an image of another split",
     "other": "for another reason",
 }
-"""Why a file was skipped, by `Skipped.kind`."""
 
 
 def sheet_of(name: str) -> Sheet:

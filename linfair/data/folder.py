@@ -27,12 +27,11 @@ CONFLICTS = ("leave-out", "first", "last")
 """What to do with a file that is listed with different values: leave it out, or believe its first or last line."""
 TABLE = "labels.csv"
 NEEDED = f"a folder needs a table {TABLE} with the columns file and label, or a folder of images for each label"
-SPLITS = {
+SPLITS = {  # in the order of their numbers in `Collection.official`: how users call them, in lower case
     "train": ("train", "training"),
     "test": ("test", "testing"),
     "val": ("val", "valid", "validation", "dev", "development"),
 }
-"""The splits, in the order of their numbers in `Collection.official`, and how users call them, in lower case."""
 Columns = Sequence[str] | None
 _MARKS = {"utf-8-sig": (codecs.BOM_UTF8,), "utf-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)}
 _MARKS |= {"utf-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)}  # after UTF-32, whose mark starts with it
@@ -43,12 +42,11 @@ def read_folder(
 ) -> Collection:
     """Read a folder of images with a `labels.csv`, or with a folder for each label.
 
-    Every image is turned upright and brought to RGB and size x size. Identical pictures get one number in `same`; where
-    there is a `split`, test images identical to one of training or validation are skipped, and validation images
-    identical to one of training. A line whose image cannot be read, or with a missing value in one of the columns (None
-    takes all), is skipped and listed, or with `strict` an error. A file that is listed more than once, in any spelling
-    of its path, counts once; with conflicting values `conflicts` decides. Each column is a field of the collection,
-    whose values are numbered in their order and named in `names`.
+    Every image is turned upright and brought to RGB and size x size. Where there is a `split`, test images identical to
+    one of training or validation are skipped, and validation images identical to one of training. A line whose image
+    cannot be read, or with a missing value in one of the columns (None takes all), is skipped and listed, or with
+    `strict` an error. A file that is listed more than once, in any spelling of its path, counts once; with conflicting
+    values `conflicts` decides.
     """
     ensure(1 <= size <= 1024, f"images can be brought to 1..1024 pixels, got size={size}")
     ensure(conflicts in CONFLICTS, f"conflicts must be one of {', '.join(CONFLICTS)}, got {conflicts!r}")
@@ -110,7 +108,7 @@ def read_folder(
 
 def has_folders(folder: Path) -> bool:
     """Whether most images of a folder lie in folders of their labels or splits, as torchvision's `ImageFolder` asks."""
-    images = _parts(folder) if folder.is_dir() else []
+    images = [path.relative_to(folder).parts for path in files_of(folder)] if folder.is_dir() else []
     tops = [parts[0] for parts in images if len(parts) > 1]
     return 2 * len(tops) > len(images) and (len(set(tops)) > 1 or all(map(_split_name, tops)))
 
@@ -217,13 +215,9 @@ def _from_csv(path: Path) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index", columns=header)
 
 
-def _parts(folder: Path) -> list[tuple[str, ...]]:
-    return [path.relative_to(folder).parts for path in files_of(folder)]
-
-
 def _from_folders(folder: Path) -> pd.DataFrame:
     """A line for each image: its label is the folder it lies in, below a folder for the split if there are such."""
-    images = _parts(folder)
+    images = [path.relative_to(folder).parts for path in files_of(folder)]
     splits = {top: _split_name(top) for top in sorted({parts[0] for parts in images if len(parts) > 1})}
     by_split = None not in splits.values()
     known, others = ([top for top, name in splits.items() if (name is None) is other] for other in (False, True))

@@ -12,8 +12,7 @@ from tqdm import tqdm
 
 from linfair.data.core import DataError, Skipped, ensure
 
-MANY = 5_000
-"""With more images than this, reading shows a progress bar."""
+MANY = 5_000  #: With more images than this, reading shows a progress bar
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 

@@ -23,10 +23,9 @@ CIFAR10_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog",
 DIGITS = tuple(str(digit) for digit in range(10))
 FULL = {"cifar10": CIFAR10.images, "svhn": SVHN.images}
 """Images of the whole data set: with fewer, results are results on a subset and say so."""
-VALIDATION = 0.1
-"""Share of the training images held out for validation."""
-PAPERS = (0.9,) * 5 + (0.1,) * 5
-"""The fraction that each class of CIFAR-10 keeps in the paper."""
+VALIDATION = 0.1  #: Share of the training images held out for validation
+PAPERS = (0.9,) * 5 + (0.1,) * 5  #: The fraction that each class of CIFAR-10 keeps in the paper
+_OPTIONAL = ("merge", "min_images", "conflicts")
 Root = str | Path | None
 Parts = dict[str, np.ndarray]
 Drawn = dict[str, list[str]]
@@ -96,7 +95,7 @@ def utkface(
     labels, (a, group_names) = (utkface_field(source.fields, field) for field in (label, group))
     groups = regroup(a, group_names, merge=merge, min_images=min_images, usable=labels[0] >= 0)
     options = {"label": label, "group": group, "test": test, "validation": validation}
-    options |= _given(merge=merge, min_images=min_images)
+    options |= {"merge": merge, "min_images": min_images}
     return _grouped(name, source, labels, seed, options, groups=groups)
 
 
@@ -129,13 +128,8 @@ def folder(
     y[usable] = numbers  # a label that only left-out groups have is dropped
     labels = y, tuple(source.names[label][number] for number in there)
     options = {"label": label, "group": ",".join(columns), "size": size, "test": test, "validation": validation}
-    options |= _given(merge=merge, min_images=min_images, conflicts="" if conflicts == "leave-out" else conflicts)
+    options |= {"merge": merge, "min_images": min_images, "conflicts": "" if conflicts == "leave-out" else conflicts}
     return _grouped("folder", source, labels, seed, options, groups=groups)
-
-
-def _given(**options: object) -> dict[str, object]:
-    """The options that say something."""
-    return {name: value for name, value in options.items() if value}
 
 
 def _grouped(
@@ -186,15 +180,17 @@ def _grouped(
     blank = "a colour channel is the same everywhere in the training images"
     ensure((std > 0).all(), f"{name}: {blank}; check that the images are not blank")
     untested = [label_names[n] for n in np.flatnonzero((counts["train"] > 0) & (counts["test"] == 0))]
+    met = {"merged": list(groups.merged), "left_out": list(groups.left_out), "untested": untested}
     known = {
         "subset": len(source) < FULL.get(name, 0),
         "source_sha256": source.sha256,
         "skipped": [(one.name, one.why) for one in source.skipped],
         "skipped_kinds": dict(Counter(one.kind for one in source.skipped)),
         **source.notes,
-        **_given(merged=list(groups.merged), left_out=list(groups.left_out), untested=untested),
+        **{name: found for name, found in met.items() if found},
         **({} if drawn is None else {"drawn": drawn}),
     }
+    options = {name: value for name, value in options.items() if value or name not in _OPTIONAL}
     return GroupedData(
         name,
         splits,
@@ -224,7 +220,6 @@ def _nowhere(
         why = f"different images to draw from: {counts}; {needed} are needed"
     most = max(int((groups.numbers == number).sum()) for number in empty)
     rest = next((one for one in groups.names if one not in names), "OTHER")
-    return (
-        f"{head}, and no seed can help ({why}); merge a small group with another (--merge '{names[0]}+{rest}'), leave "
-        f"small groups out (--min-images {max(needed, most + 1)}), or add images"
-    )
+    merge = f"merge a small group with another (--merge '{names[0]}+{rest}')"
+    leave = f"leave small groups out (--min-images {max(needed, most + 1)})"
+    return f"{head}, and no seed can help ({why}); {merge}, {leave}, or add images"

@@ -150,40 +150,27 @@ def _mat(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return np.ascontiguousarray(images.transpose(3, 2, 0, 1)), label[:, 0].astype(np.int64) % 10
 
 
-_SVHN = {"train_32x32.mat": "e26dedcc434d2e4c54c9b2d4a06d8373", "test_32x32.mat": "eb5a983be6a315427106f1b164d9cef3"}
-CIFAR10 = Release(
-    "cifar10",
-    "cifar-10-batches-py",
-    files={
-        "data_batch_1": "c99cafc152244af753f735de768cd75f",
-        "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
-        "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
-        "data_batch_4": "634d18415352ddfa80567beed471001a",
-        "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
-        "test_batch": "40351d587109b95175f43aff81a1287e",
-    },
-    urls={"https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz": "c58f30108f718f92721af3b95e74349a"},
-    images=60_000,
-    read_file=_batch,
-)
-SVHN = Release(
-    "svhn",
-    "",
-    files=_SVHN,
-    urls={f"http://ufldl.stanford.edu/housenumbers/{name}": md5 for name, md5 in _SVHN.items()},
-    images=99_289,
-    read_file=_mat,
-)
-LIMITS = {"age": 116, "gender": 1, "race": 4}
-"""Largest value of each field; the smallest is 0."""
+_BATCHES = {
+    "data_batch_1": "c99cafc152244af753f735de768cd75f",
+    "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+    "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+    "data_batch_4": "634d18415352ddfa80567beed471001a",
+    "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+    "test_batch": "40351d587109b95175f43aff81a1287e",
+}
+_MATS = {"train_32x32.mat": "e26dedcc434d2e4c54c9b2d4a06d8373", "test_32x32.mat": "eb5a983be6a315427106f1b164d9cef3"}
+_ARCHIVE = {"https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz": "c58f30108f718f92721af3b95e74349a"}
+_URLS = {f"http://ufldl.stanford.edu/housenumbers/{name}": md5 for name, md5 in _MATS.items()}
+CIFAR10 = Release("cifar10", "cifar-10-batches-py", _BATCHES, _ARCHIVE, images=60_000, read_file=_batch)
+SVHN = Release("svhn", "", _MATS, _URLS, images=99_289, read_file=_mat)
+LIMITS = {"age": 116, "gender": 1, "race": 4}  #: Largest value of each field; the smallest is 0
 NAMES = {
     "race": ("White", "Black", "Asian", "Indian", "Others"),
     "gender": ("male", "female"),
     "age": ("2-12", "13-17", "18-64", "65+"),
     "age5": ("0-1", "2-12", "13-17", "18-64", "65+"),
 }
-AGE_EDGES = (2, 13, 18, 65)
-"""First year of each of the paper's age groups; ages 0 and 1 are dropped."""
+AGE_EDGES = (2, 13, 18, 65)  #: First year of each of the paper's age groups; ages 0 and 1 are dropped
 
 
 def fields_of(name: str) -> dict[str, int]:

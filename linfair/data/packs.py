@@ -11,11 +11,9 @@ whose name is one of these is stored as `field_NAME`. `NAME.npz.sha256` beside t
 import hashlib
 import io
 import json
-import os
 import re
 import struct
 import zipfile
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,19 +25,18 @@ from linfair.data.images import MANY
 from linfair.data.official import SVHN
 from linfair.paths import whole
 
-KNOWN = {
+KNOWN = {  # SHA-256 and bytes of known packs; a `.sha256` file beside a pack takes their place
     "cifar10.npz": ("6d9158d142739ae326b20b5fd6ef260b038989fb0c66a27bc97fb0eac534a95b", 106_674_462),
     "utkface32.npz": ("e3341e577421030bf32c4439b600476f530d2e9f32b2558e3f6daeebf1eea7bd", 39_773_379),
     "svhn10k.npz": ("3e8311c19eed04f0a278828797e1d5d5fbba4385a2e0dd122f12662beb2905da", 12_185_202),
 }
-"""SHA-256 and bytes of the packs that are known, by file name; a `.sha256` file beside a pack takes their place."""
-FIELDS = {
+FIELDS = {  # arrays that a pack must have, their smallest and largest value (-1: not known)
     "cifar10": {"label": (0, 9), "split": (0, 1)},
     "svhn": {"label": (0, 9), "split": (0, 1)},
     "utkface": {"age": (0, 116), "gender": (-1, 1), "race": (-1, 4), "group": (None, None)},
 }
-"""Arrays that a data set's pack must have, and their smallest and largest value (-1: not known)."""
-_OWN = ("blob", "offsets", "split", "group", "skipped", "notes", "origin")
+_OTHER = ("blob", "offsets", "skipped", "notes", "origin")
+_OWN = (*_OTHER, "split", "group")
 
 
 def read_pack(path: str | Path, name: str) -> Collection:
@@ -66,12 +63,16 @@ def read_pack(path: str | Path, name: str) -> Collection:
 
 def read_fields(path: Path, name: str) -> dict[str, np.ndarray]:
     """The integer arrays of a pack (fields, `split`, `group`), checked as in `read_pack` without decoding an image."""
-    return {key.removeprefix("field_"): value for key, value in _checked(path, name)[0].items() if _is_integers(key)}
+    arrays, _ = _checked(path, name)
+    return {key.removeprefix("field_"): value for key, value in arrays.items() if _is_field(key, _OTHER)}
 
 
-def checksum_state(path: Path) -> str:
-    """`checksum ok`, `checksum differs: ...` or `no checksum known`, for a pack."""
-    return _compared(_expected(path)[0], digest(path))
+def checksum_state(path: Path, found: str | None = None) -> str:
+    """`checksum ok`, `checksum differs: ...` or `no checksum known`, for a pack (with the SHA-256 `found`)."""
+    expected, found = _expected(path)[0], found or digest(path)
+    if expected in (None, found):
+        return "checksum ok" if expected else "no checksum known"
+    return f"checksum differs: expected SHA-256 {expected[:12]}..., found {found[:12]}..."
 
 
 def write_pack(collection: Collection, path: str | Path) -> Path:
@@ -120,10 +121,9 @@ def _arrays(collection: Collection) -> dict[str, np.ndarray]:
 def _checked(path: Path, name: str) -> tuple[dict[str, np.ndarray], str]:
     """The arrays of a pack, integers as int64, after every check that needs no decoding; and its SHA-256."""
     again = f"copy it again from where you got it, or write it anew with `linfair data pack {name}`"
-    expected, size = _expected(path)
-    cut = _cut(path, size)
+    cut = _cut(path, _expected(path)[1])
     ensure(cut is None, f"{path}: {cut}; {again}")
-    state = _compared(expected, found := digest(path))
+    state = checksum_state(path, found := digest(path))
     mend = f"the file is damaged or another one; {again} (which rewrites the pack and its .sha256)"
     ensure("differs" not in state, f"{path}: {state}: {mend}")
     try:
@@ -133,7 +133,7 @@ def _checked(path: Path, name: str) -> tuple[dict[str, np.ndarray], str]:
         what = f"{type(error).__name__}: {_shown(str(error))}"
         raise DataError(f"{path}: damaged or not a pack ({what}); {again}") from error
     _check_arrays(path, name, arrays)
-    whole_numbers = {key: value.astype(np.int64) for key, value in arrays.items() if _is_integers(key)}
+    whole_numbers = {key: value.astype(np.int64) for key, value in arrays.items() if _is_field(key, _OTHER)}
     return arrays | whole_numbers, found
 
 
@@ -157,7 +157,7 @@ def _check_arrays(path: Path, name: str, arrays: dict[str, np.ndarray]) -> None:
     ranges = {"split": (0, 2 if name == "folder" else 1)} | FIELDS.get(name, {})
     for key, values in arrays.items():
         given, what = f"got {values.dtype} of shape {values.shape}", f"{path}: {_shown(key)} must"
-        if _is_integers(key):
+        if _is_field(key, _OTHER):
             right = values.dtype.kind in "iu" and values.shape == (n,)
             ensure(right, f"{what} be integers of shape ({n},), one for each image, {given}")
             low, high = ranges.get(key, (None, None))
@@ -211,7 +211,7 @@ def _cut(path: Path, size: int | None) -> str | None:
             if packed > there:
                 missing = f"array {_shown(name)} has {max(there, 0):,} of {packed:,} bytes, those after it are missing"
                 break
-            file.seek(packed, os.SEEK_CUR)
+            file.seek(packed, io.SEEK_CUR)
     expected = "" if size is None else f"expected {size:,} bytes, "
     return f"the file is cut short, {expected}found {found:,} bytes: {missing}"
 
@@ -232,15 +232,9 @@ def digest(path: Path, kind: str = "sha256") -> str:
     """The checksum of a file."""
     try:
         with path.open("rb") as file:
-            return hashlib.file_digest(file, partial(hashlib.new, kind, usedforsecurity=False)).hexdigest()
+            return hashlib.file_digest(file, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
-
-
-def _compared(expected: str | None, found: str) -> str:
-    if expected in (None, found):
-        return "checksum ok" if expected else "no checksum known"
-    return f"checksum differs: expected SHA-256 {expected[:12]}..., found {found[:12]}..."
 
 
 def _small(origin: str, key: str, values: np.ndarray) -> np.ndarray:
@@ -253,12 +247,8 @@ def _small(origin: str, key: str, values: np.ndarray) -> np.ndarray:
     return values.astype(fits[0])
 
 
-def _is_field(key: str) -> bool:
-    return key not in _OWN and not key.startswith("names_")
-
-
-def _is_integers(key: str) -> bool:
-    return _is_field(key) or key in ("split", "group")
+def _is_field(key: str, others: tuple[str, ...] = _OWN) -> bool:
+    return key not in others and not key.startswith("names_")
 
 
 def _shown(text: str) -> str:

@@ -11,6 +11,7 @@ import tarfile
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 from tqdm import tqdm
@@ -18,19 +19,13 @@ from tqdm import tqdm
 from linfair import paths
 from linfair.data import packs
 from linfair.data.core import Collection, DataError, ensure
+from linfair.data.describe import SHEETS
 from linfair.data.folder import NEEDED, TABLE, check_named, has_folders, read_folder
 from linfair.data.images import files_of
 from linfair.data.official import CIFAR10, SVHN, Release, holds_faces, read_utkface
 from linfair.names import unknown
 
-RETRIES = 2
-"""How often a download that failed is tried again."""
-OBTAIN_UTKFACE = (
-    "UTKFace may not be downloaded automatically. It is for non-commercial research only; the copyright of the faces "
-    "stays with their owners. Get the aligned and cropped faces from the publishers' project page (search for UTKFace, "
-    "Zhifei Zhang, Yang Song, Hairong Qi), read the terms there, unpack them as UTKFace/ into {folder}, and check with "
-    "`linfair data status`. `linfair data pack utkface` then makes one small file of them."
-)
+RETRIES = 2  #: How often a download that failed is tried again
 
 
 @dataclass(frozen=True)
@@ -77,12 +72,12 @@ def find(name: str, root: str | Path | None = None) -> Found | None:
     for place in paths.data_folders(root):
         if place.suffix == ".npz" and place.is_file():
             return Found(place, "pack")
-        own = [Found(place / one, source.kind) for one in source.places if source.holds(place / one)]
-        packed = [Found(place / file, "pack") for file in source.packs if (place / file).is_file()]
+        own = (Found(place / one, source.kind) for one in source.places if source.holds(place / one))
+        packed = (Found(place / file, "pack") for file in source.packs if (place / file).is_file())
         # of a user's folder the files themselves are newer than a pack of them
-        found = own + packed if name == "folder" else packed + own
+        found = next(chain(own, packed) if name == "folder" else chain(packed, own), None)
         if found or (name == "folder" and root is not None and has_folders(place)):
-            return found[0] if found else Found(place, "folder")
+            return found or Found(place, "folder")
     return None
 
 
@@ -94,12 +89,9 @@ def read(name: str, root: str | Path | None = None, *, strict: bool | None = Non
     found = find(name, root)
     where = ", ".join(f"{one}{'' if one.exists() else ' (no such folder)'}" for one in paths.data_folders(root))
     ensure(found or name != "folder", f"no {TABLE} in {where}; {NEEDED}")
-    ensure(
-        found,
-        f"{name} not found in {where} (looked for {', '.join((*SOURCES[name].packs, SOURCES[name].files))}); "
-        f"run `linfair data fetch {name}`, or name the folder that has it in LINFAIR_DATA; `linfair data status` "
-        "shows what is where",
-    )
+    missing = f"{name} not found in {where} (looked for {', '.join((*SOURCES[name].packs, SOURCES[name].files))})"
+    advice = f"run `linfair data fetch {name}`, or name the folder that has it in LINFAIR_DATA"
+    ensure(found, f"{missing}; {advice}; `linfair data status` shows what is where")
     strict = os.environ.get("LINFAIR_STRICT", "") not in ("", "0") if strict is None else strict
     return _read(name, found, _stamp(name, found), strict, tuple(sorted(options.items())))
 
@@ -119,7 +111,7 @@ def checksum_state(found: Found) -> str:
 def fetch(name: str, folder: str | Path) -> Found:
     """Download `cifar10` or `svhn`, unless it is there and whole; nothing is kept of a download that fails."""
     folder = Path(folder).expanduser()
-    ensure(name != "utkface", OBTAIN_UTKFACE.format(folder=folder))
+    ensure(name != "utkface", SHEETS["utkface"].by_hand.format(folder=folder))
     release = SOURCES[name].release if name in SOURCES else None
     ensure(release, f"{name!r} cannot be fetched; cifar10 and svhn can, utkface says how to obtain it")
     found = find(name, folder)

@@ -31,11 +31,6 @@ def joint_part(
     one set, and at least one stays). Its sets are taken in the order of Webster's apportionment among its labels: the
     k-th image, k = 0, 1, ..., of a label with m images comes at (k + 1/2) / m, ties in random order. A label's last set
     is never drawn. The draw of the other groups is the same as that of `part`.
-
-    >>> labels = np.repeat(np.arange(26), 3)  # 26 labels with 3 images each, of one group
-    >>> drawn, thin_groups = joint_part(labels, labels * 0, np.arange(78), 0.2, np.random.default_rng(0))
-    >>> int(drawn.sum()), thin_groups
-    (16, (0,))
     """
     if not 0 < share < 1:
         raise ValueError(f"a share must lie between 0 and 1, got {share}")

@@ -9,24 +9,22 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from decimal import Decimal
+from typing import NamedTuple
 
 import numpy as np
 
 from linfair.data.core import ensure
 
-MISSING = frozenset(
+MISSING = frozenset(  # in any case: what pandas takes for missing, the `?` of UCI tables, Excel's errors
     ("", "nan", "-nan", "na", "n/a", "<na>", "#n/a", "#na", "#n/a n/a", "nat", "null", "none", "?")
     + ("#null!", "#ref!", "#value!", "#div/0!", "#name?", "#num!", "1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan")
 )
-"""What is taken for a missing value, in any case: what pandas takes for one, the `?` of UCI tables, Excel's errors."""
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?\s?(%?)")
-_HOMOGLYPHS = str.maketrans(
+_HOMOGLYPHS = str.maketrans(  # Cyrillic and Greek letters, dashes and quotes that look like ASCII
     "аеорсухіјѕԁһӏԛԝАВЕКМНОРСТУХІЈЅԌɡανορΑΒΕΖΗΙΚΜΝΟΡΤΥΧ‐‑‒–—−’‘",
     "aeopcyxijsdhlqwABEKMHOPCTYXIJSGgavopABEZHIKMNOPTYX------''",
 )
-"""Cyrillic and Greek letters, dashes and quotes that look like ASCII."""
 
 
 def cleaned(cell: str) -> str:
@@ -83,8 +81,7 @@ def _printed(value: str) -> str:
     return " ".join(_visible(value).split()).translate(_HOMOGLYPHS)
 
 
-@dataclass(frozen=True)
-class Groups:
+class Groups(NamedTuple):
     """The group of each image."""
 
     numbers: np.ndarray  # int64, shape (n,); -1 for an image that is left out
@@ -103,12 +100,7 @@ def columns_of(text: str) -> tuple[str, ...]:
 def intersect(
     columns: Sequence[str], numbers: Sequence[np.ndarray], names: Sequence[Sequence[str]]
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Groups of several columns (numbers, -1 where one is missing, and names): those that occur, in the columns' order.
-
-    >>> groups, names = intersect(["a", "b"], [np.array([0, 1, 1]), np.array([1, 0, 1])], [["x", "y"], ["u", "v"]])
-    >>> groups.tolist(), names
-    ([0, 1, 2], ('a=x, b=v', 'a=y, b=u', 'a=y, b=v'))
-    """
+    """Groups of several columns (numbers, -1 where one is missing, and names): those that occur, in their order."""
     if len(columns) == 1:
         return numbers[0], tuple(names[0])
     known = np.all([column >= 0 for column in numbers], axis=0)

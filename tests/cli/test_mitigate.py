@@ -106,4 +106,6 @@ def test_a_wrong_request_exits_2_before_anything_is_trained(
 
 
 def test_arms_are_split_outside_brackets() -> None:
+    three = split_arms("plain, lagrangian(mu=0.005, clip=5.0),group_dro")
+    assert three == ("plain", "lagrangian(mu=0.005, clip=5.0)", "group_dro")
     assert split_arms("lagrangian(mu=0.1, groups=(0, 1)), plain") == ("lagrangian(mu=0.1, groups=(0, 1))", "plain")

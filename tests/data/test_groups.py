@@ -12,7 +12,7 @@ from linfair.data import DataError, GroupedData, load_data
 from linfair.data.core import Collection
 from linfair.data.folder import read_folder
 from linfair.data.packs import read_pack, write_pack
-from linfair.data.values import regroup
+from linfair.data.values import intersect, regroup
 
 Writer = Callable[..., np.ndarray]
 
@@ -185,6 +185,11 @@ def test_merging_what_is_not_there_is_refused(merge: str, message: str) -> None:
 
 
 # --- intersections -----------------------------------------------------------------------------------------
+
+
+def test_an_intersection_numbers_the_combinations_in_the_columns_order() -> None:
+    groups, names = intersect(["a", "b"], [np.array([0, 1, 1]), np.array([1, 0, 1])], [["x", "y"], ["u", "v"]])
+    assert (groups.tolist(), names) == ([0, 1, 2], ("a=x, b=v", "a=y, b=u", "a=y, b=v"))
 
 
 def test_two_columns_are_compared_as_the_combinations_that_occur(folder: Callable[..., Path]) -> None:

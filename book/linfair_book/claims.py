@@ -34,8 +34,7 @@ CLAIMS = Path("book/claims.csv")
 EVIDENCE = RESULTS / "evidence.parquet"
 FOLDER = "LINFAIR_EVIDENCE"
 
-SETTINGS = ("paper's", "thin", "stand-in")
-"""Settings from the closest to the paper's on, as `book/rules.toml` defines them."""
+SETTINGS = ("paper's", "thin", "stand-in")  # from the closest to the paper's on, as `book/rules.toml` defines them
 
 
 class ClaimsError(ValueError):
@@ -69,9 +68,7 @@ class Page:
     """Keeps the numbers of one notebook that claims rest on, with its settings as `parameters` returned them."""
 
     def __init__(self, name: str, settings: Mapping[str, object]) -> None:
-        self.name = name
-        self.settings = dict(settings)
-        self.start = time.perf_counter()
+        self.name, self.settings, self.start = name, dict(settings), time.perf_counter()
         self.rows: list[dict[str, object]] = []
 
     def note(
@@ -94,23 +91,12 @@ class Page:
         """
         if any(row["key"] == f"{self.name}#{key}" for row in self.rows):
             raise ClaimsError(f"{self.name} notes {key!r} twice; name the second one differently")
-        self.rows.append(
-            {
-                "key": f"{self.name}#{key}",
-                "value": float(value),
-                "low": float(low),
-                "high": float(high),
-                "n": int(n),
-                "of": of,
-                "unit": unit,
-                "digits": digits,
-                "settings": ", ".join(f"{name}={value}" for name, value in self.settings.items()),
-                "device": device or device_name("cpu"),
-                "torch": torch.__version__,
-                "linfair": linfair.__version__,
-                "seconds": time.perf_counter() - self.start if seconds is None else float(seconds),
-            }
-        )
+        number = {"key": f"{self.name}#{key}", "value": float(value), "low": float(low), "high": float(high)}
+        number |= {"n": int(n), "of": of, "unit": unit, "digits": digits}
+        number["settings"] = ", ".join(f"{name}={value}" for name, value in self.settings.items())
+        number |= {"device": device or device_name("cpu"), "torch": torch.__version__, "linfair": linfair.__version__}
+        number["seconds"] = time.perf_counter() - self.start if seconds is None else float(seconds)
+        self.rows.append(number)
         if os.environ.get(FOLDER):
             with whole(Path(os.environ[FOLDER]) / f"{self.name}.parquet") as part:
                 pd.DataFrame(self.rows).to_parquet(part, index=False)
@@ -159,11 +145,8 @@ def resolve(claims: Iterable[Claim], rules: Rules, evidence: pd.DataFrame) -> li
     if alone := {claim.id for claim in claims} ^ set(rules.claims):
         raise ClaimsError(f"claims and rules differ in {', '.join(sorted(alone))}: every claim needs one rule")
     if missing := [f"{claim.id}: {key}" for claim in claims for key in claim.evidence if key not in evidence.index]:
-        listing = "\n  ".join(missing)
-        raise ClaimsError(
-            f"claims name numbers that no notebook has noted:\n  {listing}\n"
-            "Correct the key, or run: python -m linfair_book.claims collect"
-        )
+        listing = "\n  ".join(["claims name numbers that no notebook has noted:", *missing])
+        raise ClaimsError(f"{listing}\nCorrect the key, or run: python -m linfair_book.claims collect")
     return sorted(rules.numbers() - set(evidence.index))
 
 

@@ -1,5 +1,6 @@
 """What the data sheets of the book show: the facts of a data set, and its counts beside the paper's."""
 
+import math
 from pathlib import Path
 
 import pandas as pd
@@ -33,9 +34,8 @@ def read_rows(path: str | Path, data: str, *, group: str | None = None) -> pd.Da
     rows = pd.read_parquet(path)
     found = rows[(rows["data"] == data) & ((rows["group"] == group) if group else (rows["group"] == rows["label"]))]
     if found.empty:
-        raise ValueError(
-            f"{path} has no counts of {data}; write them with: linfair data describe {data} --write {path}"
-        )
+        command = f"linfair data describe {data} --write {path}"
+        raise ValueError(f"{path} has no counts of {data}; write them with: {command}")
     return found
 
 
@@ -55,32 +55,19 @@ def styled(table: pd.DataFrame) -> Styler:
 def evidence(rows: pd.DataFrame) -> str:
     """One line on what counts rest on: seed, source, checksum, files left out, version."""
     one = rows.iloc[0]
-    return (
-        f"Seed {one['seed']}; {one['source']}, SHA-256 {one['source_sha256'][:12]}...; "
-        f"files skipped: {one['skipped']}; linfair {one['linfair']}."
-    )
+    source = f"Seed {one['seed']}; {one['source']}, SHA-256 {one['source_sha256'][:12]}..."
+    return f"{source}; files skipped: {one['skipped']}; linfair {one['linfair']}."
 
 
 def share_numbers(rows: pd.DataFrame, page: str = "06_released_code") -> pd.DataFrame:
-    """The share of every group of the faces, in per cent, as numbers that claims rest on.
-
-    The rows are those of `count_rows` for whole data sets, whose digest and seed say where the numbers come from. Keys
-    are `PAGE#share-of-GROUP-in-DATA`, for each group of `utkface_age` and `utkface_race`.
-    """
+    """The share of every group of the faces in per cent, as numbers that claims rest on, from `count_rows`."""
     lines = []
     for name, label in (("utkface_age", "age"), ("utkface_race", "race")):
         part = rows[(rows["data"] == name) & (rows["group"] == label) & rows["split"].isin(["train", "val", "test"])]
         counts, first = part.groupby("group_name")["n"].sum(), part.iloc[0]
+        about = {"low": math.nan, "high": math.nan, "n": int(counts.sum()), "of": "images", "unit": "%", "digits": 2}
+        about["settings"] = f"{first['source']}, sha256 {first['source_sha256'][:12]}, seed {first['seed']}"
+        about |= {"device": "counted, no network", "torch": "not used", "linfair": first["linfair"], "seconds": 0.0}
         for group, n in counts.items():
-            lines.append(
-                {
-                    "key": f"{page}#share-of-{group}-in-{name}",
-                    "value": 100 * n / counts.sum(),
-                    **{"low": float("nan"), "high": float("nan"), "n": int(counts.sum()), "of": "images", "unit": "%"},
-                    "digits": 2,
-                    "settings": f"{first['source']}, sha256 {first['source_sha256'][:12]}, seed {first['seed']}",
-                    **{"device": "counted, no network", "torch": "not used", "linfair": first["linfair"]},
-                    "seconds": 0.0,
-                }
-            )
+            lines.append({"key": f"{page}#share-of-{group}-in-{name}", "value": 100 * n / counts.sum()} | about)
     return pd.DataFrame(lines)

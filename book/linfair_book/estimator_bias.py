@@ -48,8 +48,7 @@ def estimator_bias(
 ) -> pd.DataFrame:
     """The released estimators of one network at several batch sizes, beside the exact values, of each group.
 
-    A batch of at least the split's size is exact. `n` counts inputs of the group, `batches` those that hold it, and
-    `ratio` is value / exact, nan where the exact value is not above 0.
+    `batches` are those that hold the group; `ratio` is value / exact, nan where the exact value is not above 0.
     """
     if unknown := sorted(set(quantities) - set(QUANTITIES)):
         raise ValueError(f"no quantities {unknown}; there are {', '.join(QUANTITIES)}")
@@ -105,21 +104,14 @@ def run_bias(
 
 
 def inflation(table: pd.DataFrame) -> pd.DataFrame:
-    """How many times too large the estimators are for majority and minority: geometric means over groups, then seeds.
-
-    Columns quantity, order, batch_size, role, n_seeds, mean, low, high; the t interval is that of the logarithm.
-    """
+    """How many times too large the estimators are for majority and minority: geometric over groups, then seeds."""
     by = ["quantity", "order", "batch_size", "role"]
     logs = table.assign(log=np.log(table["ratio"].where(table["ratio"] > 0)))
     return geometric(logs.groupby([*by, "seed"], sort=False, as_index=False)["log"].mean(), "log", by)
 
 
 def gaps(table: pd.DataFrame) -> pd.DataFrame:
-    """The minority's mean over the majority's, exactly and as estimated: what the paper's argument rests on.
-
-    Columns quantity, order, batch_size, of, n_seeds, mean, low, high, geometric over seeds: `of` is `exact`,
-    `estimate`, or `estimate / exact`, the distortion, paired within a seed.
-    """
+    """The minority's mean over the majority's, `exact`, as `estimate` and `estimate / exact`, geometric over seeds."""
     by = ["quantity", "order", "batch_size"]
     means = np.log(table.groupby([*by, "seed", "role"], sort=False)[["exact", "value"]].mean()).unstack("role")
     gap = pd.DataFrame({of: means[of]["minority"] - means[of]["majority"] for of in ("exact", "value")})

@@ -4,7 +4,7 @@ A drop is A_original - A_linearized in points; what the control loses is trainin
 linearization costs. Values are taken within a seed. The rows are those of the figure `faces` in profile `thin`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -16,9 +16,7 @@ from linfair.study.runner import run_jobs
 from linfair.study.tables import over_seeds, paired, text
 from linfair_book import mitigation, predictors, tables
 
-AGES = "utkface_age"
-"""The second data set of the page."""
-
+AGES = "utkface_age"  # the second data set of the page
 REPAIR = "lagrangian(mu=0.02)"
 """Algorithm 1 in five epochs. Multipliers grow by mu times the violation once an epoch: five with mu = 0.02 take them
 where a hundred with the released 0.001 do."""
@@ -30,12 +28,9 @@ KNOWN = tuple(one for one in predictors.PREDICTORS if one.name != "top eigenvalu
 """What is known of every group in the original network. Of the eigenvalue few seeds have rows."""
 
 
-def compute(
-    data: str, out: str | Path, *, seeds: int, device: str = "cpu", say: Callable[[str], None] = print
-) -> pd.DataFrame:
+def compute(data: str, out: str | Path, *, seeds: int, device: str = "cpu", **how: object) -> pd.DataFrame:
     """Compute what is missing of one data set of the figure `faces` in profile `thin`; then its rows."""
-    jobs = plan(find("faces"), "thin", seeds=seeds, device=device, only={"data": data})
-    run_jobs(jobs, out, say=say)
+    run_jobs(plan(find("faces"), "thin", seeds=seeds, device=device, only={"data": data}), out, **how)
     [figure] = find("faces")
     rows = gather(figure, "thin", collect([str(out)]), seeds=seeds)
     return rows[rows["data"].str.startswith(data)].reset_index(drop=True)

@@ -24,12 +24,8 @@ from linfair.study.tables import drops, over_seeds, sides, text
 from linfair.training import Schedule
 from linfair_book.tables import place, save
 
-TIMES = (1, 5, 10, 20)
-"""How often the group's images are repeated: the pruning paper's."""
-
-TABLE = "digits_mlp_upsampling"
-"""What the book reads (`linfair_book.tables`): digits, MLP, ten seeds."""
-
+TIMES = (1, 5, 10, 20)  # how often the group's images are repeated: the pruning paper's
+TABLE = "digits_mlp_upsampling"  # what the book reads (`linfair_book.tables`): digits, MLP, ten seeds
 SPLIT = "test_balanced"
 QUANTITIES = {
     "gradient_norm": "gradient norm of the original",
@@ -118,10 +114,7 @@ def run_upsampling(
 
 
 def per_seed(table: pd.DataFrame, *, measured_on: str = "train") -> pd.DataFrame:
-    """What is watched, one number a seed: means over the groups of a kind. Those of the original have budget 1.
-
-    Accuracies and losses are those of the balanced test; gradient norm and margin are measured on `train` or `test`.
-    """
+    """What is watched, one number a seed: means over the groups of a kind. Those of the original have budget 1."""
 
     def of(rows: pd.DataFrame, *columns: str) -> list[pd.DataFrame]:
         return [rows.assign(quantity=name, value=rows[name]) for name in columns]
@@ -147,10 +140,7 @@ def effects(table: pd.DataFrame, *, measured_on: str = "train") -> pd.DataFrame:
 
 
 def changes(found: pd.DataFrame, quantities: Sequence[str] = tuple(QUANTITIES)) -> pd.DataFrame:
-    """For reading, from `effects`: what the most repetitions change for the group and for the other minority groups.
-
-    A line for each quantity and budget: the mean at x1, the change within a seed with its 95 % interval, its side.
-    """
+    """For reading, from `effects`: mean at x1, and change at the most repetitions, of the group and of others."""
     most, by = found["times"].max(), ["quantity", "budget", "what"]
     start = found[(found["times"] == 1) & (found["of"] == "level")].set_index(by)["mean"]
     rows = sides(found[(found["times"] == most) & (found["of"] == "minus x1")]).set_index(by)

@@ -20,21 +20,11 @@ from linfair_book.tables import geometric
 TABLE = Path("book/results/digits_mlp_mitigation.parquet")
 DEEPREDUCE_TABLE = Path("book/results/digits_resnet18_mitigation.parquet")
 
-HEADLINE = 0.2
-"""The headline: minority and majority at this budget, on the balanced test."""
-
-MUS = (0.0005, 0.001, 0.005, 0.01)
-"""Fig. 15's values of mu, and 0.001, the released default, which stands for Algorithm 1 elsewhere."""
-
-BEYOND = 1.0
-"""A mu far above the paper's, to see Algorithm 1 diverge."""
-
-RIVALS = ("balanced_sampling", "excess_drop", "lagrangian(kd_over_classes=True)")
-"""What is compared with Algorithm 1 itself."""
-
-SELECTED = ("lagrangian", "balanced_sampling")
-"""Mitigations that are used in the mask phase too."""
-
+HEADLINE = 0.2  # the headline: minority and majority at this budget, on the balanced test
+MUS = (0.0005, 0.001, 0.005, 0.01)  # Fig. 15's, and 0.001, the released default, which stands for Algorithm 1 elsewhere
+BEYOND = 1.0  # a mu far above the paper's, to see Algorithm 1 diverge
+RIVALS = ("balanced_sampling", "excess_drop", "lagrangian(kd_over_classes=True)")  # compared with Algorithm 1 itself
+SELECTED = ("lagrangian", "balanced_sampling")  # mitigations that are used in the mask phase too
 QUANTITIES = {
     "gradient_norm": "gradient norm",
     "accuracy": "accuracy",
@@ -42,8 +32,7 @@ QUANTITIES = {
     "relative_margin": "margin / that of the largest group",
 }
 
-MEASURES = {"points": "points", "relative": "%, negative is a gain"}
-"""The two measures of a change, and their units."""
+MEASURES = {"points": "points", "relative": "%, negative is a gain"}  # the two measures of a change, and their units
 
 
 def way_of(arm: str, options: str) -> str:
@@ -82,11 +71,7 @@ def label(way: str) -> str:
 
 
 def of_mu(mu: float) -> str:
-    """The way of Algorithm 1 with a step.
-
-    >>> of_mu(0.001), of_mu(0.005)
-    ('lagrangian', 'lagrangian(mu=0.005)')
-    """
+    """The way of Algorithm 1 with a step; 0.001 is its default."""
     return "lagrangian" if mu == 0.001 else f"lagrangian(mu={mu!r})"
 
 
@@ -115,23 +100,16 @@ def _values(table: pd.DataFrame, quantity: str, ways: Sequence[str], *, split: s
     return pd.concat(parts)[columns] if parts else pd.DataFrame(columns=columns).astype({"value": float})
 
 
-def changes(
-    table: pd.DataFrame,
-    *,
-    split: str = "test_balanced",
-    scale: str = "points",
-    pooled: str = "role",
-    against: str = "plain",
-    ways: Sequence[str] | None = None,
-) -> pd.DataFrame:
-    """Every way's change `against` another one at the same budget and seed, on the scale `points` or `relative`.
+def changes(table: pd.DataFrame, *, ways: Sequence[str] | None = None, **how: str) -> pd.DataFrame:
+    """Every way's change at the same budget and seed; columns way, budget, seed, group_name, role, n_train, value.
 
-    `pooled` is `role`, `all` or `group`; columns way, budget, seed, group_name, role, n_train, value.
+    Options are those of `tables.paired`: by default roles `against` plain in points on the balanced test.
     """
     check_teachers(finished(table))
-    ways = [way for way in mitigated(table) if way != against and (ways is None or way in ways)]
-    found = _values(table, "accuracy", ways, split=split, scale=scale, pooled=pooled, against=against)
-    return found.assign(value=-found["value"]) if scale == "relative" else found
+    how = {"split": "test_balanced", "scale": "points", "pooled": "role", "against": "plain"} | how
+    ways = [way for way in mitigated(table) if way != how["against"] and (ways is None or way in ways)]
+    found = _values(table, "accuracy", ways, **how)
+    return found.assign(value=-found["value"]) if how["scale"] == "relative" else found
 
 
 def compared(table: pd.DataFrame, **how: object) -> pd.DataFrame:

@@ -14,8 +14,7 @@ from linfair.engine.stages import Stages
 from linfair.engine.store import ResultStore
 from linfair.study.cell import Cell, Worker
 
-MASK_SEED_STEP = 1_000_000_007
-"""Between two mask seeds of one teacher: far from every seed a study uses."""
+MASK_SEED_STEP = 1_000_000_007  # between two mask seeds of one teacher: far from every seed a study uses
 
 
 def mask_overlap(

@@ -36,8 +36,7 @@ from linfair.linearizers.record import check_budgets
 from linfair.names import closest, unknown
 
 PROFILE = "LINFAIR_PROFILE"
-FOLDER = Path(__file__).parents[2] / "notebooks"
-"""The repository's, beside the package (an editable install)."""
+FOLDER = Path(__file__).parents[2] / "notebooks"  # the repository's, beside the package (an editable install)
 TYPES = {"int": int, "float": int | float, "str": str, "list[float]": list | tuple}
 COMMENT = re.compile(
     r"(?P<text>.*?)(?: (?P<open>[\[(])(?P<low>[^],)]+), (?P<high>[^],)]+)[\])]| \{(?P<choices>.+)\})?"

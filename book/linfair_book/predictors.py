@@ -98,18 +98,13 @@ def weakest(n_groups: int, *, given: int = 0, level: float = 0.95) -> float:
 
 
 def group_rows(
-    table: pd.DataFrame,
-    *,
-    split: str = "test_balanced",
-    arm: str = "plain",
-    net: bool = False,
+    table: pd.DataFrame, *, split: str = "test_balanced", arm: str = "plain", net: bool = False
 ) -> pd.DataFrame:
     """What each group lost beside what it was like in the original network: a row per budget, seed and group.
 
-    Losses (drops, `excess`) and `original`, the original network's accuracy, are those of a split; gradient norm,
-    margin and eigenvalue (nan without a search that converged) those of the training split, as in the paper's theory.
-    `own_...` is measured on the linearized network. The arm `control` shows what training alone does; `net` takes off
-    what the control lost in the same seed, budget and group: what is left is what linearization itself costs.
+    Losses and accuracies are those of a split; gradient norm, margin and eigenvalue (nan without a search that
+    converged) those of the training split, `own_...` of the linearized network. The arm `control` shows what training
+    alone does; `net` takes off what the control lost: what is left is what linearization itself costs.
     """
     missing = sorted({"gradient_norm", "margin", "excess", "distance"} - set(table.columns))
     if missing:
@@ -175,10 +170,7 @@ def per_seed(
 def correlations(
     rows: pd.DataFrame, *, outcome: str = "drop", predictors: Sequence[Predictor] = PREDICTORS
 ) -> pd.DataFrame:
-    """How well each predictor ranks the groups by an outcome: `per_seed` over the seeds that have it, cut at -1 and 1.
-
-    Columns outcome, budget, predictor, statistic, n_groups, n_seeds, mean, low, high.
-    """
+    """How well each predictor ranks the groups by an outcome: mean of `per_seed` over seeds, cut at -1 and 1."""
     by = ["budget", "predictor", "statistic"]
     found = per_seed(rows, outcome=outcome, predictors=predictors)
     means = over_seeds(found, "value", by)
@@ -189,10 +181,7 @@ def correlations(
 
 
 def collinearity(rows: pd.DataFrame, predictors: Sequence[Predictor] = PREDICTORS) -> pd.DataFrame:
-    """How far the predictors say the same: their rank correlations with each other, and R2 of each on all others.
-
-    Columns predictor, with (another one, or `all others (R2)`), n_seeds, mean, low, high.
-    """
+    """How far the predictors say the same: rank correlations `with` each other, and R2 of each on all others."""
     lines = []
     for seed, part in rows[rows["budget"] == rows["budget"].min()].groupby("seed", sort=False):
         columns = {one.name: part[one.column].to_numpy() for one in predictors}
@@ -209,10 +198,9 @@ def collinearity(rows: pd.DataFrame, predictors: Sequence[Predictor] = PREDICTOR
 def ranking(
     rows: pd.DataFrame, *, budget: float, outcome: str = "drop", predictors: Sequence[Predictor] = PREDICTORS
 ) -> tuple[str, pd.DataFrame]:
-    """The predictor that ranks the groups best, with the expected sign, and its lead over each other one.
+    """The predictor that ranks the groups best, with the expected sign, and its lead over each other one within a seed.
 
-    The lead is a difference within a seed: predictor, n_seeds, mean, low, high. The best was picked on the same data,
-    which flatters it. Only seeds in which every predictor's coefficient is defined are compared.
+    It was picked on the same data, which flatters it. Seeds without a coefficient of every predictor do not count.
     """
     found = per_seed(rows[rows["budget"] == budget], outcome=outcome, predictors=predictors)
     wide = found[found["statistic"] == "alone"].pivot(index="seed", columns="predictor", values="value").dropna()

@@ -30,8 +30,7 @@ from linfair_book.tables import save
 
 TABLE = Path("book/results/released_switches.parquet")
 COUNTS = Path("book/results/data_counts.parquet")
-THIN_SEEDS = 5
-"""Seeds of the switches that need a ResNet18."""
+THIN_SEEDS = 5  # seeds of the switches that need a ResNet18
 
 
 @dataclass(frozen=True)

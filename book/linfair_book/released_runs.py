@@ -21,26 +21,14 @@ from linfair.mitigation.lagrangian import LagrangianObjective
 from linfair.training import Data, Distill, Source, fit
 from linfair_book.released_lab import ACCURACY, ORIGINAL, Lab, by_role, minority_of
 
-NATURAL = {"majority_fraction": 1.0, "minority_fraction": 1.0}
-"""Options of the digits as they are: all classes with as many images."""
-
-DIAGNOSTIC_BATCH = 16
-"""Batch of the released diagnostics here: as on CIFAR-10, the test split, sorted by class, has about 17 batches or more
-and most hold one or two classes."""
-
-CULLED = "1,4"
-"""DeepReDuce's configuration here: stages 1 and 4 culled, 38 % of the units kept on 12x12 images."""
-
-
-# --- Algorithm 1 -----------------------------------------------------------------------------------------------------
+NATURAL = {"majority_fraction": 1.0, "minority_fraction": 1.0}  # the digits as they are
+DIAGNOSTIC_BATCH = 16  # as on CIFAR-10, the test split, sorted by class, has about 17 batches of one or two classes
+CULLED = "1,4"  # DeepReDuce's configuration here: stages 1 and 4 culled, 38 % of the units kept on 12x12 images
 
 
 @dataclass(frozen=True)
 class MajorityOnly(Lagrangian):
-    """Algorithm 1 with the majority groups constrained alone.
-
-    The released code constrains groups 0 to 4 of ten; on its CIFAR-10 these are the majority.
-    """
+    """Algorithm 1 with the majority groups constrained alone: groups 0 to 4 of ten, the majority of its CIFAR-10."""
 
     def start(
         self, model: nn.Module, teacher: nn.Module, data: Data, *, distill: Distill | None = None
@@ -55,13 +43,8 @@ class MajorityOnly(Lagrangian):
 
 def largest_change(one: nn.Module, other: nn.Module, members: int) -> list[float]:
     """Largest absolute difference of a trained parameter of each member; 0 is bitwise equality."""
-    found = dict(other.named_parameters())
-    gaps = [
-        (value - found[name]).detach().view(members, -1).abs().amax(1)
-        for name, value in one.named_parameters()
-        if value.requires_grad
-    ]
-    return torch.stack(gaps).amax(0).tolist()
+    pairs = [(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True) if a.requires_grad]
+    return torch.stack([(a - b).detach().view(members, -1).abs().amax(1) for a, b in pairs]).amax(0).tolist()
 
 
 def penalty(lab: Lab) -> pd.DataFrame:
@@ -106,9 +89,6 @@ def _tuned(lab: Lab, ways: dict[str, object]) -> pd.DataFrame:
     return pd.concat([lab.accuracies(version, lab.tune(way).model) for version, way in ways.items()])
 
 
-# --- data ------------------------------------------------------------------------------------------------------------
-
-
 def test_size(lab: Lab) -> pd.DataFrame:
     """The test set thinned as the training set is, and balanced: how wide intervals get, and what the mean hides."""
     parts, model = [], lab.tune().model
@@ -130,10 +110,8 @@ def thinned_split(seed: int) -> GroupedData:
 def mismatch(lab: Lab) -> pd.DataFrame:
     """Linearization on the data of base training, and on a thinned part: 90 % of five classes, 30 % of the others."""
     base = [load_data("digits", seed=seed, **NATURAL).to(lab.device) for seed in lab.seeds]
-    thinned = [
-        replace(thinned_split(seed).to(lab.device), mean=one.mean, std=one.std)
-        for seed, one in zip(lab.seeds, base, strict=True)
-    ]
+    pairs = zip(lab.seeds, base, strict=True)
+    thinned = [replace(thinned_split(seed).to(lab.device), mean=one.mean, std=one.std) for seed, one in pairs]
     whole, parts = replace(lab, data=base, of_roles=lab.sets), []
     for version, one in (("paper", whole), ("released", replace(whole, data=thinned, taught=whole.teacher))):
         tuned = one.tune().model
@@ -190,9 +168,6 @@ def leak(lab: Lab) -> pd.DataFrame:
         words = "accuracy on those test images minus on the others"
         parts.append(one.rows(version, words, "points", {"majority": gain}))
     return pd.concat(parts)
-
-
-# --- models and masks ------------------------------------------------------------------------------------------------
 
 
 def checkpoint(lab: Lab) -> pd.DataFrame:
@@ -255,14 +230,10 @@ def diagnostics(lab: Lab) -> pd.DataFrame:
     return pd.concat(parts)
 
 
-# --- a thin ResNet18, one seed a lab ---------------------------------------------------------------------------------
-
-
 def deepreduce_objectives(lab: Lab) -> pd.DataFrame:
     """DeepReDuce trained on its authors' objective, on the released one, and on that with the released rate.
 
-    The authors' 0.1 cross entropy + 0.9 KD at T = 4; the released 0.5 + 0.5 at T = 1; its learning rate, 1e-3, is a
-    hundredth of theirs, and so is the last version's of the recipe's.
+    Cross entropy + KD are 0.1 + 0.9 at T = 4, and as released 0.5 + 0.5 at T = 1 with a hundredth of the learning rate.
     """
     own = replace(lab.recipe.method("deepreduce"), configurations=(CULLED,), temperature=4.0, kd_weight=0.9)
     released = replace(own, temperature=1.0, kd_weight=0.5)
@@ -276,11 +247,7 @@ def deepreduce_objectives(lab: Lab) -> pd.DataFrame:
 
 @torch.no_grad()
 def update_statistics(model: nn.Module, data: GroupedData, *, batch_size: int = 128) -> nn.Module:
-    """A copy whose batch normalization has the mean and variance of the training images under the present weights.
-
-    Each layer's statistics become the plain average over batches of nearly equal size, without random shifts; weights
-    and gates stay.
-    """
+    """A copy whose batch normalization has the plain averages over batches of the training images, not shifted."""
     model = copy.deepcopy(model)
     layers = [one for one in model.modules() if isinstance(one, nn.modules.batchnorm._BatchNorm)]
     momenta = [layer.momentum for layer in layers]
@@ -297,11 +264,7 @@ def update_statistics(model: nn.Module, data: GroupedData, *, batch_size: int = 
 
 
 def initialisation(lab: Lab) -> pd.DataFrame:
-    """Original networks from torch's own first weights and, as released, from Kaiming-normal ones 2.4 times as large.
-
-    Beside the accuracies: the norm of the original's trained parameters, the distance to them after fine-tuning, and
-    the minority's gradient norm, the scale of which the start sets.
-    """
+    """Original networks from torch's own first weights and, as released, from Kaiming-normal ones 2.4 times larger."""
     parts = []
     for version, one in (("torch", lab), ("released", replace(lab, init="kaiming_normal"))):
         teacher, tuned, data = one.teacher.model, one.tune().model, one.sets[0]

@@ -17,9 +17,7 @@ from linfair.study.tables import by_role, disparity, drops, over_seeds, paired
 
 DEEPREDUCE_TABLE = "book/results/digits_resnet18_deepreduce.parquet"
 
-NAMES = ("snl", "snl mask", "snip", "negative_part", "uniform", "random")
-"""All selections, SNL first, `random` last."""
-
+NAMES = ("snl", "snl mask", "snip", "negative_part", "uniform", "random")  # all selections, SNL first, `random` last
 QUANTITIES = ("minority accuracy", "majority accuracy", "disparity")
 """What selections are compared by: accuracies in per cent, and the minority's relative drop minus the majority's."""
 

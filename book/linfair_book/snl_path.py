@@ -7,8 +7,7 @@ import pandas as pd
 from linfair.engine.store import ResultStore
 from linfair.study.cell import Cell, Worker
 
-LINES = 12
-"""Epochs of a path that the table shows, beside those in which a mask is taken."""
+LINES = 12  # epochs of a path that the table shows, beside those in which a mask is taken
 
 
 def path_rows(cell: Cell, *, store: ResultStore | None = None, progress: bool = True) -> pd.DataFrame:

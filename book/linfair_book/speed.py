@@ -35,9 +35,7 @@ COUNTS = RESULTS / "data_counts.parquet"
 TABLE = RESULTS / "performance.parquet"
 PARTS = ("cell", "ceilings", "stages", "steps", "ladder", "ensemble", "grid")
 
-SHAPE, CLASSES = (3, 32, 32), 10
-"""One image of every data set of the paper; the number of classes hardly matters."""
-
+SHAPE, CLASSES = (3, 32, 32), 10  # one image of every data set of the paper; the number of classes hardly matters
 ARITHMETIC = "arithmetic"
 WAYS = ("float32", "bf16")
 

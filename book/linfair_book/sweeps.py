@@ -4,7 +4,6 @@ Figures are drawn by role, the mean over a role's groups within a seed, then ove
 classes CIFAR-10's five minority classes tie.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -25,26 +24,13 @@ def results_folder(out: str) -> Path:
     return Path(out).expanduser() if out else cache_folder() / code_hash() / "sweeps"
 
 
-def compute(
-    figure: str,
-    profile: str,
-    out: str | Path,
-    *,
-    seeds: int,
-    device: str = "cpu",
-    minutes: float | None = None,
-    progress: bool = True,
-    say: Callable[[str], None] = print,
-) -> list[str]:
-    """Compute what is missing of a figure, as `linfair study run` does; lines on what failed are returned, not raised.
-
-    Nothing starts that would not end within `minutes`: None is no limit, 0 computes nothing.
-    """
+def compute(figure: str, profile: str, out: str | Path, *, seeds: int, device: str = "cpu", **how: object) -> list[str]:
+    """Compute what is missing of a figure (nothing in 0 minutes), as `run_jobs`; returns lines on what failed."""
     jobs = plan(find(figure), profile, seeds=seeds, device=device)
-    if minutes == 0:
+    if how.get("minutes") == 0:
         return []
     try:
-        run_jobs(jobs, out, minutes=minutes, progress=progress, say=say)
+        run_jobs(jobs, out, **how)
     except StudyFailed as failed:
         return str(failed).splitlines()
     return []

@@ -102,8 +102,7 @@ def loss_shares(table: pd.DataFrame, *, splits: Sequence[str] = ("train", "test"
     """How often R(a) >= 0, as Prop. 4.3 says of every group, from a study's rows of one linearized arm.
 
     For `majority` and `minority` the mean over seeds of the share of groups with R(a) >= 0, with a 95 % t interval; for
-    `all` the share of seeds in which no group gains, with a Wilson interval. Columns split, budget, who, mean, low,
-    high, n (seeds).
+    `all` the share of seeds in which no group gains, with a Wilson interval.
     """
     part = table[table["split"].isin(splits)].assign(loses=lambda rows: (rows["excess"] >= 0).astype(float))
     shares = part.groupby(["split", "budget", "role", "seed"], as_index=False)["loses"].mean()
@@ -144,10 +143,9 @@ def bound_table(networks: Sequence[Trained], budgets: Sequence[float], *, split:
 
 
 def bound_summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Theorem 4.4 by reading and budget, from `bound_table`.
+    """Theorem 4.4 by reading and budget, from `bound_table`: how many rows are violated (R(a) above the right side).
 
-    Columns variant, budget, seeds, rows (groups times seeds), violated (R(a) above the right side), losing (R(a) > 0),
-    looseness (median of bound / R(a) over the losing), remainder (median of |remainder| / |R(a)|).
+    Medians are those of looseness, bound / R(a) over the losing (R(a) > 0), and of |remainder| / |R(a)|.
     """
     by = ["variant", "budget"]
     losing = table["excess"] > 0
@@ -168,10 +166,7 @@ def bound_summary(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def rank_table(table: pd.DataFrame, terms: Sequence[str] = ("bound", "first", "second")) -> pd.DataFrame:
-    """Spearman between R(a) and the bound or its terms over groups: mean over the seeds that have one, t interval.
-
-    Columns variant, budget, term, n_seeds, mean, low and high, cut at -1 and 1.
-    """
+    """Spearman between R(a) and the bound or its terms over groups, mean over seeds, cut at -1 and 1."""
     by = ["variant", "budget"]
     rows = [
         (*names, term, seed, ranking(list(group.itertuples()), term))

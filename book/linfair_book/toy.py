@@ -181,10 +181,9 @@ def _rows(ensemble: Ensemble, cells: list[tuple[int, float]], sets: dict[int, Gr
 
 
 def summarise(rows: pd.DataFrame) -> pd.DataFrame:
-    """Means over seeds with 95 % t intervals, and the paired change from 100 % of the ReLUs.
+    """Accuracy (%) by split, group and budget, mean over seeds with 95 % t interval, and the paired `change` (points).
 
-    By split, group and budget, accuracies in per cent, changes in points: `seeds`, `accuracy` with `low` and `high`;
-    `change` with `change_low`, `change_high` and its side; `worse`, the seeds whose accuracy is below theirs at 100 %.
+    The change is that from 100 % of the ReLUs; `worse` counts the seeds whose accuracy is below theirs at 100 %.
     """
     rows = rows.assign(accuracy=100 * rows["accuracy"]).sort_values("seed", kind="stable")
     own = ["seed", "split", "group"]

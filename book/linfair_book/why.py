@@ -21,10 +21,7 @@ OWN = (
 
 
 def role_ratios(table: pd.DataFrame, column: str, *, split: str) -> pd.DataFrame:
-    """A positive quantity of the mean minority group over that of the mean majority group, at every budget.
-
-    Columns budget, n_seeds, mean, low, high, the original network's budget 1 first; no row where no seed has both.
-    """
+    """A positive quantity of the mean minority group over that of the mean majority group, at every budget."""
     check_teachers(table)
     part = table[(table["split"] == split) & (table["arm"] != "control")].dropna(subset=[column])
     wide = part.astype({column: float}).pivot_table(index=["budget", "seed"], columns="role", values=column)

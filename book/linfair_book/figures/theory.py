@@ -13,15 +13,8 @@ from linfair.theory.approximation import FUNCTIONS, approximate
 from linfair.theory.pieces import pieces
 from linfair_book.figures.shared import finished
 
-LINES = (
-    (COLORS["majority"], "o"),
-    (COLORS["minority"], "s"),
-    (COLORS["all"], "^"),
-    (COLORS["other"], "D"),
-    ("#56811F", "v"),
-    ("#9467BD", "P"),
-)
-"""Colour and marker of things that are no groups, in the order they appear."""
+LINES = [(COLORS[role], MARKERS[role]) for role in ("majority", "minority", "all", "other")]
+LINES += [("#56811F", "v"), ("#9467BD", "P")]  # colour and marker of things that are no groups, in their order
 
 
 def best_segments(function: str, n: Sequence[int]) -> Figure:
@@ -30,9 +23,8 @@ def best_segments(function: str, n: Sequence[int]) -> Figure:
     x = np.linspace(target.low, target.high, 601)
     y = np.array([target.value(point) for point in x.tolist()])
     found = [approximate(target, count) for count in n]
-    figure, axes = plt.subplots(
-        2, len(n), figsize=(5.4, 3.6), sharex=True, sharey="row", height_ratios=(2, 1), squeeze=False
-    )
+    how = {"sharex": True, "sharey": "row", "height_ratios": (2, 1), "squeeze": False}
+    figure, axes = plt.subplots(2, len(n), figsize=(5.4, 3.6), **how)
     for (top, low), best in zip(axes.T, found, strict=True):
         top.plot(x, y, color=GREY, linestyle=":", label=f"${target.name}$")
         top.plot(best.knots, best.values, color=COLORS["majority"], marker="o", markersize=4, label="best")
@@ -84,8 +76,7 @@ def two_units(networks: Sequence[nn.Module], titles: Sequence[str], *, reach: fl
 def piece_counts(table: pd.DataFrame) -> Figure:
     """Pieces of random networks (`counts_of_random_networks`) against the share of ReLUs kept, by architecture.
 
-    Blue: mean over seeds, band from the fewest to the most pieces. Green: the product of (1 + kept), mean over masks.
-    Grey, dashed: the printed bound for all units.
+    The band goes from the fewest to the most pieces over seeds; the product of (1 + kept) is a mean over masks.
     """
     names = table["widths"].unique()
     figure, axes = plt.subplots(1, len(names), figsize=(5.4, 3.4), sharey=True, sharex=True, squeeze=False)
@@ -117,11 +108,7 @@ def pieces_of_trained(table: pd.DataFrame) -> Figure:
 
 
 def excess_shares(shares: pd.DataFrame) -> Figure:
-    """How often R(a) >= 0 against the ReLUs kept, a panel for each split (`loss_shares`).
-
-    Majority and minority: share of their groups, mean over seeds with t interval. Green: share of seeds in which no
-    group gains, with Wilson interval.
-    """
+    """How often R(a) >= 0 against the ReLUs kept, by role, and how often no group gains (`loss_shares`)."""
     splits = shares["split"].unique()
     figure, axes = plt.subplots(1, len(splits), figsize=(5.4, 3.2), sharey=True, squeeze=False)
     for ax, split in zip(axes[0], splits, strict=True):
@@ -132,8 +119,7 @@ def excess_shares(shares: pd.DataFrame) -> Figure:
             rows = 100 * part[part["who"] == role].set_index("budget").loc[budgets, ["mean", "low", "high"]]
             ends = rows["low"].clip(upper=rows["mean"]), rows["high"].clip(lower=rows["mean"])  # Wilson rounds at 0, 1
             line_with_interval(ax, positions, rows["mean"], *ends, role=role, label=name)
-        ax.set_title(split)
-        ax.set_ylim(-4, 104)
+        ax.set(title=split, ylim=(-4, 104))
     axes[0, 0].set_ylabel("R(a) ≥ 0 (%)")
     return finished(figure, axes[0, 0], ncols=3)
 

@@ -13,9 +13,7 @@ from linfair_book.judging import rows as tidy
 from linfair_book.judging.rules import LOW, Check, Value
 from linfair_book.judging.statistics import Estimate, mean, signs, spreads
 
-NEAR = 1.25
-"""Two methods are compared where one keeps at most this many times the other's ReLUs."""
-
+NEAR = 1.25  # two methods are compared where one keeps at most this many times the other's ReLUs
 _NOTHING = pd.DataFrame(columns=["budget", "seed", "group_name", "value"])
 _NO_INTERVAL = (math.nan, math.nan)
 

@@ -8,21 +8,14 @@ import pyarrow.parquet as pq
 
 from linfair_book.judging.rules import QUANTITIES
 
-INIT = "torch"
-"""How networks started before rows said it."""
-
-SHARED = ["data", "network", "width", "profile", "init"]
-"""What a linearized network has in common with its original."""
-
-SET = [*SHARED, "method", "options"]
-"""What tells one set of rows from another."""
-
+INIT = "torch"  # how networks started before rows said it
+SHARED = ["data", "network", "width", "profile", "init"]  # what a linearized network has in common with its original
+SET = [*SHARED, "method", "options"]  # what tells one set of rows from another
 _NUMBER = [*SET, "arm", "budget", "seed", "split", "group_name"]
 _NEEDED = {*_NUMBER, "group", "role", "n_train", "n", "accuracy", "teacher"} - {"init"}
 _SOURCE = ("device", "precision", "torch", "linfair", "code")
 _USED = {*QUANTITIES, *_SOURCE, "init", "kept", "diverged", "top_eigenvalue_converged", "seconds"}
-_VARIED = "upsampled_group"
-"""Rows with this column were trained on changed data."""
+_VARIED = "upsampled_group"  # rows with this column were trained on changed data
 
 
 class RowsError(ValueError):

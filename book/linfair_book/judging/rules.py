@@ -8,8 +8,7 @@ from typing import Literal, get_args, get_origin
 
 RULES = Path("book/rules.toml")
 QUANTITIES = ("accuracy", "gradient_norm", "margin", "top_eigenvalue", "relative_distance")
-LOW = 0.2
-"""The largest budget that counts as low."""
+LOW = 0.2  # the largest budget that counts as low
 
 
 class RulesError(ValueError):

@@ -134,7 +134,7 @@ def test_the_book_says_which_rows_it_has_and_a_run_without_data_which_it_lacks(t
 def test_rows_that_a_folder_has_are_read_and_nothing_is_computed(tmp_path: Path, monkeypatch) -> None:
     faces.committed("utkface_race").to_parquet(tmp_path / "race.parquet")
     faces.committed("utkface_age").to_parquet(tmp_path / "age.parquet")
-    monkeypatch.setattr(faces, "run_jobs", lambda jobs, out, say: None)
+    monkeypatch.setattr(faces, "run_jobs", lambda jobs, out: None)
     found = faces.compute("utkface_age", tmp_path, seeds=2)
     whole = faces.committed("utkface_age")
     assert set(found["data"]) == {"utkface_age"} and len(found) == (whole["seed"] < 2).sum()

@@ -50,9 +50,19 @@ def one_thread() -> Iterator[None]:
 def light() -> Iterator[None]:
     """Rows without gradient norms and eigenvalues, which cost more than training a small network."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("_gradients", "_eigenvalues"):
-            patch.setattr(f"linfair.metrics.measure.{name}", lambda *_, **__: {})
+        without_diagnostics(patch)
         yield
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same for one test."""
+    without_diagnostics(monkeypatch)
+
+
+def without_diagnostics(patch: pytest.MonkeyPatch) -> None:
+    for name in ("_gradients", "_eigenvalues"):
+        patch.setattr(f"linfair.metrics.measure.{name}", lambda *_, **__: {})
 
 
 @pytest.fixture

@@ -145,6 +145,7 @@ def other_seed(job: Job = JOB) -> Job:
     return replace(job, cell=replace(job.cell, seeds=(7,)), arms=("original",))
 
 
+@pytest.mark.usefixtures("bare")
 def test_a_full_disk_names_the_file_and_what_to_free_and_the_other_cells_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -169,6 +170,7 @@ def test_a_full_disk_names_the_file_and_what_to_free_and_the_other_cells_go_on(
     assert [one.kind for one in events(replace(JOB, arms=("original",)), store)] == ["computed"]
 
 
+@pytest.mark.usefixtures("bare")
 def test_a_really_full_disk_does_the_same(tmp_path: Path) -> None:
     """A tmpfs of 300 kB for results and checkpoints."""
     mount = tmp_path / "small"
@@ -260,6 +262,7 @@ def test_a_killed_worker_process_is_reported_and_another_takes_the_next_cell(tmp
 # Time
 
 
+@pytest.mark.usefixtures("bare")
 def test_no_stage_starts_that_would_not_end_in_time(tmp_path: Path) -> None:
     store = ResultStore(tmp_path / "cache", tmp_path / "out")
     [stop] = events(JOB, store, deadline=time.time() - 1)
@@ -271,6 +274,7 @@ def test_no_stage_starts_that_would_not_end_in_time(tmp_path: Path) -> None:
     assert [one.kind for one in events(JOB, store, deadline=time.time() + 600)] == ["read"] + ["computed"] * 3
 
 
+@pytest.mark.usefixtures("bare")
 def test_an_arm_of_a_larger_network_goes_on_with_its_next_budget_and_leaves_no_students_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -360,6 +364,7 @@ def test_the_local_engine_writes_to_folders_only_and_needs_positive_numbers() ->
 # Divergence
 
 
+@pytest.mark.usefixtures("bare")
 def test_a_seed_that_a_mitigation_drives_apart_is_a_row_without_numbers_and_the_others_are_there(
     tmp_path: Path,
 ) -> None:

@@ -15,7 +15,6 @@ from linfair.nonlinear import Nonlinearity, counted, is_relu, is_relu6, name_of
 
 _SQUASHES = dict(_softmax="Softmax", _log_softmax="LogSoftmax", sigmoid="Sigmoid", log_sigmoid_forward="LogSigmoid")
 _CARRIES = ("log", "clone", "_to_copy", "clamp", "clamp_min", "add")
-_FUSED = "_transformer_encoder_layer_fwd"
 Types = tuple[type[nn.Module], ...]
 
 
@@ -63,7 +62,11 @@ class Watched(TorchDispatchMode):
         if isinstance(inside, self.skip):
             return func(*args, **(kwargs or {}))
         name = name_of(func)
-        relu = is_relu(name, args) or self._masked(name, args) or (name == _FUSED and not args[7])
+        relu = (
+            is_relu(name, args)
+            or self._masked(name, args)
+            or (name == "_transformer_encoder_layer_fwd" and not args[7])
+        )
         if relu and isinstance(args[0], Tensor):
             self.hidden[inside] = name
         elif is_relu6(name, args):

@@ -27,9 +27,6 @@ from linfair.ensemble import Ensemble
 from linfair.functional import GateError, Watched, survey, watch
 from linfair.nonlinear import Nonlinearity
 
-_CHUNK = 1 << 18
-"""Numbers that a backward pass works on at a time, so that they stay in the processor's cache."""
-
 
 def gate(x: Tensor, alpha: Tensor) -> Tensor:
     """One alpha for each unit, x (n, units), alpha (units,) -> where(x > 0, x, (1 - alpha) x), as precise as x."""
@@ -90,8 +87,8 @@ class _Trained(torch.autograd.Function):
 
 
 def _chunks(x: Tensor, spaces: int) -> Iterator[tuple[slice, list[Tensor]]]:
-    """Slices of the batch axis of about `_CHUNK` numbers, each with so many tensors of its size to write to."""
-    size = max(1, _CHUNK // x.shape[1])
+    """Slices of the batch axis that fit a processor's cache, each with so many tensors of its size to write to."""
+    size = max(1, 2**18 // x.shape[1])
     room = [x.new_empty(min(size, len(x)), x.shape[1]) for _ in range(spaces)]
     for start in range(0, len(x), size):
         some = slice(start, min(start + size, len(x)))

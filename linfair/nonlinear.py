@@ -33,10 +33,6 @@ class Nonlinearity:
         return f"{self.units:,} {self.kind}{more} in {names}"
 
 
-Found = tuple[str, int, int]
-"""Kind, units and comparisons of one operator."""
-
-
 def _table(*rows: tuple[int, dict[str, str]]) -> dict[str, tuple[str, int]]:
     """Operator -> kind and comparisons of each scalar."""
     return {name: (kind, n) for n, kinds in rows for kind, names in kinds.items() for name in names.split()}
@@ -73,7 +69,7 @@ def name_of(operator: object) -> str:
     return name.rstrip("_") if not name.endswith("__") else name
 
 
-def counted(name: str, args: Sequence[object], out: object) -> Found | None:
+def counted(name: str, args: Sequence[object], out: object) -> tuple[str, int, int] | None:
     """Kind, units and comparisons of one operator, or None for one that private inference does not pay for."""
     if not args or not isinstance(args[0], Tensor) or not args[0].is_floating_point():
         return None

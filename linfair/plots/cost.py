@@ -17,7 +17,6 @@ PARTS = {
     "waiting_seconds": ("round trips", COLORS["all"]),
 }
 """The parts of the online seconds: column of `linfair.cost.Cost` -> name and colour."""
-ACCURACIES = {"all": ("all test images", "all"), "worst": ("worst group", "minority")}
 
 
 def cost_and_accuracy(
@@ -64,7 +63,7 @@ def cost_against_accuracy(rows: pd.DataFrame, *, names: Sequence[str] | None = N
     slope = (b1 - b0) / (s1 - s0)  # of bytes in seconds: both follow the count
     figure, axes = plt.subplots(1, len(names), figsize=(5.4, 3.7), sharex=True, sharey=True, squeeze=False)
     for ax, name in zip(axes[0], names, strict=True):
-        for of, (label, role) in ACCURACIES.items():
+        for of, label, role in (("all", "all test images", "all"), ("worst", "worst group", "minority")):
             line = drawn(rows[(rows["selection"] == name) & (rows["of"] == of)].sort_values("online_seconds"))
             x = line["online_seconds"]
             line_with_interval(ax, x, line["mean"], line["low"], line["high"], role=role, label=label)

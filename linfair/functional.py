@@ -62,11 +62,8 @@ class Watched(TorchDispatchMode):
         if isinstance(inside, self.skip):
             return func(*args, **(kwargs or {}))
         name = name_of(func)
-        relu = (
-            is_relu(name, args)
-            or self._masked(name, args)
-            or (name == "_transformer_encoder_layer_fwd" and not args[7])
-        )
+        fused = name == "_transformer_encoder_layer_fwd" and not args[7]  # with ReLU, not GELU
+        relu = is_relu(name, args) or self._masked(name, args) or fused
         if relu and isinstance(args[0], Tensor):
             self.hidden[inside] = name
         elif is_relu6(name, args):

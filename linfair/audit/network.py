@@ -4,19 +4,22 @@
 hold no code. Everything that could go wrong later is tried here first, on the data's own images.
 """
 
+import copy
+import hashlib
 import importlib.util
 import inspect
+import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from linfair import gates
 from linfair.checkpoints import PICKLES, CheckpointError, Header, load_network
@@ -116,7 +119,7 @@ def read_user(
     return _checked(network, found, header, device, file, weights, own=False, drawn=drawn)
 
 
-def _weights(path: Path) -> dict[str, torch.Tensor]:
+def _weights(path: Path) -> dict[str, Tensor]:
     if path.suffix in PICKLES:
         new = path.with_suffix(".safetensors")
         raise AuditError(
@@ -157,7 +160,7 @@ def _importable(folder: Path) -> Iterator[None]:
 
 
 def _built(file: Path, function: str, data: GroupedData) -> nn.Module:
-    name = f"linfair_audited_{sha256(str(file.resolve()).encode()).hexdigest()[:8]}"
+    name = f"linfair_audited_{hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(name, file)
     module = importlib.util.module_from_spec(spec)
     with _importable(file.resolve().parent):
@@ -191,7 +194,7 @@ def _built(file: Path, function: str, data: GroupedData) -> nn.Module:
     return network.float()
 
 
-def _load(network: nn.Module, tensors: dict[str, torch.Tensor], path: str | Path, data: GroupedData) -> None:
+def _load(network: nn.Module, tensors: dict[str, Tensor], path: str | Path, data: GroupedData) -> None:
     own = network.state_dict()
     unlike = [name for name in own if name in tensors and tensors[name].shape != own[name].shape]
     shapes = [f"{n} is {tuple(tensors[n].shape)} in the file and {tuple(own[n].shape)} in the network" for n in unlike]
@@ -210,7 +213,7 @@ def _checked(
     """Try a network on its data, both moved to the device."""
     check_device(device)
     data, name, model = data.to(device), header.network, model.to(device).eval()
-    files = {Path(path).name: sha256(Path(path).read_bytes()).hexdigest() for path in paths}
+    files = {Path(path).name: hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in paths}
     if len(data.group_names) < 2:
         only = f"{header.data} has one group only ({data.group_names[0]})"
         raise AuditError(f"{only}: nobody to compare it with; name another column with --group")
@@ -226,7 +229,7 @@ def _checked(
             f"{name} does not take inputs of shape {shape} ({type(error).__name__}: {error}); images are RGB at the "
             "side given with --size"
         ) from error
-    if not isinstance(outputs, torch.Tensor):
+    if not isinstance(outputs, Tensor):
         raise AuditError(f"{name} must return class scores as one tensor, it returned {type(outputs).__name__}")
     if outputs.shape != (len(x), data.classes):
         labels = ", ".join(data.label_names[:5]) + ", ..." * (data.classes > 5)
@@ -248,3 +251,48 @@ def _checked(
         "it then loses means nothing"
     )
     return Subject(model, data, header, own, files, drawn, () if low > guess else (weak,))
+
+
+def behaviour(model: nn.Module, data: GroupedData) -> str:
+    """SHA-256 (16 hex digits) of a network's outputs on fixed inputs, and of one step of training.
+
+    The inputs are validation images, one of them alone, and noise at two scales. In evaluation mode the outputs count,
+    in training mode (dropout drawn from a fixed seed) the outputs, the gradients of every parameter and the buffers
+    afterwards. Computed on the CPU; another processor or number of threads rounds differently and gives another digest.
+    The network stays as it is.
+    """
+    network, content = copy.deepcopy(model).cpu(), hashlib.sha256()
+    x = data.normalise(data.splits["val"].x[:64].cpu()).float()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        noise = torch.randn(16, *x.shape[1:])
+        network.eval()
+        with torch.no_grad():
+            for batch in (x, x[:1], noise, 8 * noise):
+                _add(content, _outputs(network, batch))
+        network.train().zero_grad()
+        with torch.enable_grad():  # of a weighted sum of the outputs
+            leaves = _outputs(network, torch.cat([x[:32], noise]))
+            tensors = [one for one in leaves if isinstance(one, Tensor) and one.requires_grad]
+            sums = [(one * torch.linspace(0, math.pi, one.numel()).cos().view_as(one)).sum() for one in tensors]
+            if sums:
+                torch.stack(sums).sum().backward()
+        gradients = [part for name, one in network.named_parameters() for part in (name, one.grad)]
+        _add(content, [*leaves, *gradients, *(part for named in network.named_buffers() for part in named)])
+    return content.hexdigest()[:16]
+
+
+def _outputs(network: nn.Module, x: Tensor) -> list[object]:
+    torch.manual_seed(1)
+    try:
+        return tree_leaves(network(x))
+    except Exception as error:  # whoever trains or measures the network meets it again, and says so
+        return [type(error).__name__]
+
+
+def _add(content: "hashlib._Hash", values: list[object]) -> None:
+    for value in values:
+        if isinstance(value, Tensor):
+            content.update(f"{value.dtype} {tuple(value.shape)}".encode())
+            value = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+        content.update(value if isinstance(value, bytes) else repr(value).encode())

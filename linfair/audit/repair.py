@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from linfair import gates
-from linfair.audit.behaviour import behaviour
 from linfair.audit.diagnose import Pair, provenance
+from linfair.audit.network import behaviour
 from linfair.audit.shown import accuracies, change_of_worst, change_text, number, pooled
-from linfair.engine.stages import Stages, Student
+from linfair.engine.stages import Stages
 from linfair.engine.store import ResultStore
 from linfair.linearizers.record import record
 from linfair.metrics import wilson
@@ -107,27 +107,23 @@ def mitigate(
         correct = {arm: correctness(model, data, "val")[0].cpu() for arm, model in models.items()}
         names = [one.name for one in judged]
         choice = choose(correct, groups, names, max_accuracy_loss=max_accuracy_loss, significance=significance)
-        table = _table(pair, students, choice)
-    table = table.assign(judged=table["group"].map(lambda group: names[place[group]]), profile=profile)
+        tests, frames = [name for name in data.splits if name.startswith("test")], []
+        original = Original(pair.original, data)
+        for arm, one in students.items():
+            counts = [header.seed], one.record.budget, one.record.budget_units, one.record.kept, [0]
+            how = {"split": ["val", *(tests if arm in (PLAIN, choice.chosen) else [])], "gradients": ()}
+            rows = measure(one.record.model, data, *counts, original=original, **how)
+            rows = rows.assign(arm=arm, diverged=bool(one.said), seconds_finetune=one.seconds)
+            allowed, p = (False, math.nan) if one.said else (choice[arm].allowed, choice[arm].p)
+            frames.append(rows.assign(allowed=allowed, p=p))
+    table = pd.concat(frames, ignore_index=True).drop(columns="mask_epochs")
+    table.loc[table["diverged"], ["accuracy", "low", "high", *DIAGNOSTICS, "distance", "relative_distance"]] = None
+    about = {"data": header.data, "network": header.network} | provenance(pair.original, data)
+    about["judged"] = table["group"].map(lambda group: names[place[group]])
+    table = table.assign(chosen=table["arm"] == choice.chosen, **about, profile=profile)
     lost = {arm: one.said for arm, one in students.items() if one.said}
     warnings = tuple(_warning(one) for one in judged if len(one.groups) > 1 or one.n < FEW)
     return Mitigated(choice, tuple(judged), lost, models[choice.chosen], table, warnings)
-
-
-def _table(pair: Pair, students: Mapping[str, Student], choice: Choice) -> pd.DataFrame:
-    data, original, frames = pair.data, Original(pair.original, pair.data), []
-    tests = [name for name in data.splits if name.startswith("test")]
-    for arm, student in students.items():
-        one, found = student.record, None if student.said else choice[arm]
-        counts = [pair.header.seed], one.budget, one.budget_units, one.kept, [0]
-        split = ["val", *(tests if arm in (PLAIN, choice.chosen) else [])]
-        rows = measure(one.model, data, *counts, original=original, split=split, gradients=())
-        rows = rows.assign(arm=arm, diverged=bool(student.said), seconds_finetune=student.seconds)
-        frames.append(rows.assign(allowed=found is not None and found.allowed, p=found.p if found else math.nan))
-    table = pd.concat(frames, ignore_index=True).drop(columns="mask_epochs")
-    table.loc[table["diverged"], ["accuracy", "low", "high", *DIAGNOSTICS, "distance", "relative_distance"]] = None
-    about = {"data": pair.header.data, "network": pair.header.network} | provenance(pair.original, data)
-    return table.assign(chosen=table["arm"] == choice.chosen, **about)
 
 
 def _warning(one: Judged) -> str:

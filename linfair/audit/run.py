@@ -15,9 +15,8 @@ from torch import nn
 from tqdm import tqdm
 
 from linfair import gates
-from linfair.audit.behaviour import behaviour
 from linfair.audit.diagnose import Pair, diagnose, provenance
-from linfair.audit.network import AuditError, Subject
+from linfair.audit.network import AuditError, Subject, behaviour
 from linfair.audit.repair import DEFAULT_ARMS, Mitigated, arm_list, mitigate
 from linfair.cost import count_macs, private_inference_cost
 from linfair.engine.stages import Stages, machine

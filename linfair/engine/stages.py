@@ -44,7 +44,7 @@ class Teacher:
 
     model: nn.Module  #: Without gates, in evaluation mode
     digest: str  #: Of its weights
-    computes: str = ""  #: Digest of what it computes (`linfair.audit.behaviour`), for a network whose code is a user's
+    computes: str = ""  #: Digest of what it computes (`linfair.audit`), for a network whose code is a user's
     loss: tuple[float, ...] = (math.nan,)  #: Last training loss of each member; nan where it was not trained here
     seconds: float = 0.0
 

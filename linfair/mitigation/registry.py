@@ -1,6 +1,6 @@
 """The mitigations by name."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from linfair.mitigation.balanced_sampling import BalancedSampling
 from linfair.mitigation.excess_drop import ExcessDrop
@@ -11,8 +11,7 @@ from linfair.mitigation.objective import PLAIN, Plain
 from linfair.names import unknown
 
 
-@dataclass(frozen=True)
-class Mitigation:
+class Mitigation(NamedTuple):
     """One way of training a student: `options(...).start(model, teacher, data)` is its objective."""
 
     name: str

@@ -11,8 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from linfair.audit import read_user
-from linfair.audit.behaviour import behaviour
-from linfair.audit.network import _built
+from linfair.audit.network import _built, behaviour
 from linfair.cli import main
 from linfair.data import load_data
 from linfair.engine.store import weights_digest

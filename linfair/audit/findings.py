@@ -5,7 +5,7 @@ What a check means is written in `words.html`, by its name and outcome, for the 
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -24,8 +24,7 @@ WORKS = "the network beats one fixed answer"
 HOLDS, DOES_NOT, CANNOT_TELL = "holds", "does not hold", "cannot tell"
 
 
-@dataclass(frozen=True)
-class Check:
+class Check(NamedTuple):
     """One question about an audit and its answer."""
 
     name: str  #: What is asked
@@ -88,7 +87,7 @@ def checks(audit: Audit) -> list[Check]:
 
 def check_table(audit: Audit) -> pd.DataFrame:
     """The checks as a table: name, budget, outcome, value, low, high, group, p."""
-    return pd.DataFrame(map(vars, checks(audit)))
+    return pd.DataFrame(checks(audit))
 
 
 def _check(name: str, budget: float, value: float, low: float, high: float, group: str = "") -> Check:
@@ -112,7 +111,7 @@ def _of_budget(audit: Audit, budget: float) -> Iterator[Check]:
     yield drop("a group loses accuracy", rows, gap.worst)
     pair = f"{names[gap.worst]}, {names[gap.best]}"
     differ = _check("groups lose differently", budget, gap.gap, gap.low, gap.high, pair)
-    yield differ if works.outcome == HOLDS else replace(differ, outcome=CANNOT_TELL)  # it is no finding
+    yield differ if works.outcome == HOLDS else differ._replace(outcome=CANNOT_TELL)  # it is no finding
     if audit.plan.control:
         rest = against_control(audit, budget)
         yield drop("a group loses against the control", rest, gap_of(rest).worst)

@@ -86,8 +86,8 @@ def html(audit: Audit, *, command: str = "", files: list[str] | None = None) -> 
     plan, header = audit.plan, audit.subject.header
     asked = {"network": header.network, "data": header.data, "seed": header.seed, **dict(header.data_options)}
     asked |= {"method": plan.method, "budgets": ", ".join(map(share, plan.budgets)), "profile": plan.profile}
-    asked |= {"explained and repaired": share(plan.named)}
-    asked |= {"arms": ", ".join(plan.arms) if plan.mitigate else "not tried"}
+    arms = ", ".join(plan.arms) if plan.mitigate else "not tried"
+    asked |= {"explained and repaired": share(plan.named), "arms": arms}
     asked |= {"points a repair may cost": f"{plan.max_accuracy_loss:g}", "significance": f"{plan.significance:g}"}
     asked |= {"test images looked at": audit.split, "seconds of training": f"{audit.trained_seconds:.0f}"}
     asked |= {"seconds of the last run": f"{audit.seconds:.0f}", **audit.facts}

@@ -47,8 +47,8 @@ class MitigatedObjective:
         model: The student that will be trained.
         teacher: The original network.
         data: Their data; a list, one for each member, for an ensemble.
-        distill: The stage's distillation loss; CE + KD (T = 4) by default.
         options: Of the mitigation; `clip` bounds each member's gradient, `kd_over_classes` divides KD by the classes.
+        distill: The stage's distillation loss; CE + KD (T = 4) by default.
 
     Attributes:
         gradient: How `fit` computes gradients; None is backpropagation.
@@ -62,13 +62,7 @@ class MitigatedObjective:
     carried: tuple[str, ...] = ()
 
     def __init__(
-        self,
-        model: nn.Module,
-        teacher: nn.Module,
-        data: Data,
-        *,
-        distill: Distill | None = None,
-        options: object = None,
+        self, model: nn.Module, teacher: nn.Module, data: Data, *, options: object, distill: Distill | None = None
     ) -> None:
         self.model, self.data, self.options = model, data, options
         clip = getattr(options, "clip", None)

@@ -266,4 +266,4 @@ def test_groups_the_data_does_not_have_are_refused(two_groups: GroupedData, toy_
 def test_data_sets_with_other_groups_make_no_ensemble(two_groups: GroupedData, toy_teacher: nn.Module) -> None:
     other = replace(two_groups, group_names=("a", "b", "c"))
     with pytest.raises(ValueError, match=r"equally many groups, got \[2, 3\]"):
-        MitigatedObjective(toy_teacher, toy_teacher, [two_groups, other])
+        MitigatedObjective(toy_teacher, toy_teacher, [two_groups, other], options=None)

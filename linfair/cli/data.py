@@ -32,12 +32,10 @@ Strict = Annotated[bool, says("A file that cannot be used is an error, not a ski
 def show(*, root: Root = None, as_json: Json = False) -> None:
     """Show which data are found where, their groups and checksums; a broken file is an error at the end."""
     found = {name: state(name, root) for name in SOURCES}
-    if as_json:
-        print(json.dumps(found, indent=2))
-    else:
-        print("toy      made by linfair: nothing to find\ndigits   comes with scikit-learn: nothing to find")
-        print("\n".join(_status_text(name, one) for name, one in found.items()))
-        print("folder   your own images: linfair data describe folder:PATH --label COLUMN --group COLUMN")
+    lines = ["toy      made by linfair: nothing to find", "digits   comes with scikit-learn: nothing to find"]
+    lines += [_status_text(name, one) for name, one in found.items()]
+    lines += ["folder   your own images: linfair data describe folder:PATH --label COLUMN --group COLUMN"]
+    print(json.dumps(found, indent=2) if as_json else "\n".join(lines))
     problems = [one["problem"] for one in found.values() if one["problem"]]
     if problems:
         raise DataError("; ".join(problems))
@@ -153,10 +151,9 @@ def pack(name: Packed, /, *, out: Pack, root: Root = None, strict: Strict = Fals
 
 def _source(name: str, root: str | None) -> tuple[str, str | None]:
     """Name and folder of a source: `utkface_age` is read from utkface, `folder:PATH` from PATH."""
-    kind, colon, place = name.partition(":")
-    if colon and kind == "folder":
-        return kind, place
-    source = name if name in SOURCES else kind.partition("_")[0]
-    if source in SOURCES and (name == source or name in DATASETS):
+    if name.startswith("folder:"):
+        return "folder", name.removeprefix("folder:")
+    source = name.partition("_")[0] if name in DATASETS else name
+    if source in SOURCES:
         return source, root
     raise DataError(unknown("There is no source", name, [*SOURCES, "folder:PATH"]))

@@ -6,8 +6,7 @@ Exit codes: 0 done; 1 something failed while running; 2 the request itself is wr
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from inspect import BoundArguments
 
@@ -51,7 +50,8 @@ def main(words: Sequence[str] | None = None) -> int:
         if function == app.help_print:
             function(*bound.args, **bound.kwargs)
             return 0 if {"--help", "-h"} & set(words) else 2  # without a command, that is what is missing
-        with _plain_notes():
+        with warnings.catch_warnings():
+            _say_plainly()
             function(*bound.args, **bound.kwargs)
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read the output, such as `head`, has seen enough
@@ -71,22 +71,19 @@ def main(words: Sequence[str] | None = None) -> int:
     return 0
 
 
-@contextmanager
-def _plain_notes() -> Iterator[None]:
+def _say_plainly() -> None:
     """Print what is said of damaged files and of several original networks as plain lines, each once."""
     from linfair.engine.store import DamagedFile
     from linfair.study.cell import OtherTeacher
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("default", OtherTeacher)
-        warnings.simplefilter("default", DamagedFile)
-        show = warnings.showwarning
+    show = warnings.showwarning
+    warnings.simplefilter("default", OtherTeacher)
+    warnings.simplefilter("default", DamagedFile)
 
-        def plainly(message: Warning | str, kind: type[Warning], *where: object) -> None:
-            if issubclass(kind, DamagedFile | OtherTeacher):
-                print(f"note: {message}", file=sys.stderr)
-            else:
-                show(message, kind, *where)
+    def plainly(message: Warning | str, kind: type[Warning], *where: object) -> None:
+        if issubclass(kind, DamagedFile | OtherTeacher):
+            print(f"note: {message}", file=sys.stderr)
+        else:
+            show(message, kind, *where)
 
-        warnings.showwarning = plainly
-        yield
+    warnings.showwarning = plainly

@@ -182,8 +182,7 @@ def diagnose(
 
 
 def _about(pair: audits.Pair, kept: int, total: int, budget: float) -> str:
-    header = pair.header
-    return f"{header.network} on {header.data}, seed {header.seed}: {kept_share(kept, total, budget)}"
+    return f"{pair.header.network} on {pair.header.data}, seed {pair.header.seed}: {kept_share(kept, total, budget)}"
 
 
 def mitigate(

@@ -8,7 +8,7 @@ from cyclopts import App
 
 from linfair.cli.options import Json, says, several, tell
 
-Folder = Annotated[str | None, says("Folder of the notebooks; by default the repository's.")]
+Dir = Annotated[str | None, says("Folder of the notebooks; by default the repository's.")]
 Values = Annotated[tuple[str, ...], several("NAME=VALUE, lists as 0.5,0.2", name="-p")]
 Size = Annotated[str | None, says("Short for -p profile=...")]
 To = Annotated[str | None, says("Where to write; by default _build/notebooks here.")]
@@ -30,7 +30,7 @@ def _notebooks() -> ModuleType:
 
 
 @app.command(name="list")
-def show(*, as_json: Json = False, notebooks: Folder = None) -> None:
+def show(*, as_json: Json = False, notebooks: Dir = None) -> None:
     """Show the notebooks and their parameters."""
     known = _notebooks().listed(notebooks).values()
     if as_json:
@@ -45,9 +45,7 @@ def show(*, as_json: Json = False, notebooks: Folder = None) -> None:
 
 
 @app.command
-def run(
-    name: Name, /, *, parameters: Values = (), profile: Size = None, out: To = None, notebooks: Folder = None
-) -> None:
+def run(name: Name, /, *, parameters: Values = (), profile: Size = None, out: To = None, notebooks: Dir = None) -> None:
     """Run a notebook with other parameters."""
     books = _notebooks()
     notebook = books.find(name, notebooks)

@@ -26,7 +26,7 @@ from linfair.study.tables import text
 app = App(name="study", help="Compute the paper's grids, on a laptop, a GPU or a cluster.")
 BOOK = Path(__file__).parents[2] / "book/results"
 
-FigureName = Annotated[str, says("For example fig06; for run and show, all is every figure, in the queue's order.")]
+Figure = Annotated[str, says("For example fig06; for run and show, all is every figure, in the queue's order.")]
 Seeds = Annotated[int | None, says("Seeds 0 to N-1; by default the profile's.")]
 Results = Annotated[tuple[str, ...], several("A results folder")]
 File = Annotated[Path | None, says("Write the rows there, .parquet or .csv, instead of showing their means.")]
@@ -77,7 +77,7 @@ def list_figures() -> None:
 
 
 @app.command
-def show(figure: FigureName, /, *, which: Which = Which(), out: Results = ()) -> None:
+def show(figure: Figure, /, *, which: Which = Which(), out: Results = ()) -> None:
     """Show a figure's cells and arms, the names of their files, and what is known about their cost."""
     jobs, profile = which.jobs(figure), plan.find_profile(which.profile)
     for one in plan.find(figure):
@@ -136,7 +136,7 @@ def status(*, out: Results = (), profile: Profile | None = None, seeds: Seeds = 
 
 @app.command
 def run(
-    figure: FigureName,
+    figure: Figure,
     /,
     *,
     which: Which = Which(),
@@ -179,9 +179,7 @@ def merge(*, out: Results, into: Into) -> None:
 
 
 @app.command
-def table(
-    figure: FigureName, /, *, profile: Profile = "smoke", seeds: Seeds = None, out: Results, to: File = None
-) -> None:
+def table(figure: Figure, /, *, profile: Profile = "smoke", seeds: Seeds = None, out: Results, to: File = None) -> None:
     """Show a figure's numbers, or write its rows to a file."""
     one = _one(figure)
     rows = results.gather(one, profile, results.collect(out), seeds=seeds)
@@ -205,7 +203,7 @@ def table(
 
 @app.command
 def compare(
-    figure: FigureName,
+    figure: Figure,
     /,
     *,
     profile: Profile = "smoke",

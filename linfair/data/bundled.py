@@ -62,8 +62,7 @@ def toy(
     return GroupedData("toy", splits, names, names, provenance=provenance_of("generated", seed, options, splits))
 
 
-DIGITS_PER_CLASS = 174
-"""Images of the rarest digit: every class starts from this many, so that all seeds have splits of one size."""
+DIGITS_PER_CLASS = 174  #: Images of the rarest digit; every class starts from as many, so splits have one size
 
 
 def digits(

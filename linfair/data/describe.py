@@ -15,8 +15,7 @@ from linfair.paths import whole
 
 Sheet = Paper = SimpleNamespace
 _FACTS = tomllib.loads(Path(__file__).with_name("sheets.toml").read_text(encoding="utf-8"))
-SHEETS = {name: Sheet(**{"paper": {}} | facts) for name, facts in _FACTS.items()}
-"""The facts of each data set; `sheets.toml` says what they are."""
+SHEETS = {name: Sheet(**{"paper": {}} | facts) for name, facts in _FACTS.items()}  #: As in `sheets.toml`
 for _sheet in SHEETS.values():
     _sheet.paper = {name: Paper(**{"counts": None} | said) for name, said in _sheet.paper.items()}
 KINDS = {  # why a file was skipped, by `Skipped.kind`

@@ -23,8 +23,7 @@ from linfair.data.images import check_skips, content_digest, files_of, pictures
 from linfair.data.values import cleaned, in_order, is_missing, lookalikes, told_apart
 from linfair.names import closest
 
-CONFLICTS = ("leave-out", "first", "last")
-"""What to do with a file that is listed with different values: leave it out, or believe its first or last line."""
+CONFLICTS = ("leave-out", "first", "last")  #: Which line counts of a file that is listed with different values
 TABLE = "labels.csv"
 NEEDED = f"a folder needs a table {TABLE} with the columns file and label, or a folder of images for each label"
 SPLITS = {  # in the order of their numbers in `Collection.official`: how users call them, in lower case

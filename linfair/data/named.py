@@ -21,14 +21,12 @@ from linfair.data.values import Groups, cleaned, columns_of, intersect, regroup,
 
 CIFAR10_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 DIGITS = tuple(str(digit) for digit in range(10))
-FULL = {"cifar10": CIFAR10.images, "svhn": SVHN.images}
-"""Images of the whole data set: with fewer, results are results on a subset and say so."""
+FULL = {"cifar10": CIFAR10.images, "svhn": SVHN.images}  #: With fewer images, results are those on a subset
 VALIDATION = 0.1  #: Share of the training images held out for validation
 PAPERS = (0.9,) * 5 + (0.1,) * 5  #: The fraction that each class of CIFAR-10 keeps in the paper
 _OPTIONAL = ("merge", "min_images", "conflicts")
 Root = str | Path | None
 Parts = dict[str, np.ndarray]
-Drawn = dict[str, list[str]]
 
 
 def cifar10(
@@ -57,9 +55,8 @@ def svhn(
     """SVHN's cropped digits with their natural imbalance; group and label coincide.
 
     Digits cut from one photograph stay together where the source says which they are. A pack that holds a part of SVHN
-    has its own split; results from it are results on an SVHN subset. With `fractions` each digit keeps that part of its
-    training images; validation and test images are the same whatever is kept. None, the paper's, keeps all; the
-    released code linearizes on (0.9,) * 5 + (0.3,) * 5.
+    has its own split. With `fractions` each digit keeps that part of its training images (validation and test stay the
+    same); None, the paper's, keeps all; the released code linearizes on (0.9,) * 5 + (0.3,) * 5.
     """
     source = read("svhn", root)
     label = source.fields["label"]
@@ -173,8 +170,7 @@ def _grouped(
         if empty:
             raise DataError(f"{name}: {_nowhere(split, empty, source, parts, groups, drawn)}")
         index = np.flatnonzero(chosen)
-        fields = source.images[index], y[index].astype(np.int64), a[index].astype(np.int64)
-        splits[split] = Split(*map(torch.from_numpy, fields))
+        splits[split] = Split(*map(torch.from_numpy, (source.images[index], y[index], a[index])))
     pixels = source.images[parts["train"]].astype(np.float32) / 255
     mean, std = pixels.mean(axis=(0, 2, 3)), pixels.std(axis=(0, 2, 3))
     blank = "a colour channel is the same everywhere in the training images"
@@ -203,7 +199,7 @@ def _grouped(
 
 
 def _nowhere(
-    split: str, empty: Sequence[int], source: Collection, parts: Parts, groups: Groups, drawn: Drawn | None
+    split: str, empty: Sequence[int], source: Collection, parts: Parts, groups: Groups, drawn: dict | None
 ) -> str:
     """Why groups have no image in a split, and what to do."""
     names = [groups.names[number] for number in empty]

@@ -1,8 +1,7 @@
 """torchvision, imported through one function that repairs the one mismatch with torch that is known.
 
-Next to a torch of another build (a CPU torch, a torchvision linked to CUDA) its compiled operators do not load, and the
-import ends in `operator torchvision::nms does not exist`. Its data sets, transforms and networks need none of them:
-declaring two is enough to import the rest.
+Next to a torch of another build its compiled operators do not load, and the import ends in `operator torchvision::nms
+does not exist`. Its data sets, transforms and networks need none of them: declaring two is enough to import the rest.
 """
 
 import importlib

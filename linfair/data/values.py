@@ -132,8 +132,7 @@ def regroup(
     counted = found if usable is None else found[usable]
     images = np.bincount(counted[counted >= 0], minlength=len(names))
     stay = [number for number in np.unique(into).tolist() if not min_images or images[number] >= min_images]
-    most = f"the largest has {images.max()}; choose a smaller number"
-    ensure(stay, f"no group has {min_images} images (min_images); {most}")
+    ensure(stay, f"no group has {min_images} images (min_images); the largest has {images.max()}; choose fewer")
     renumbered = np.full(len(names) + 1, -1)  # the last for -1
     renumbered[stay] = np.arange(len(stay))
     out = tuple((called[number], int(images[number])) for number in np.unique(into).tolist() if number not in stay)

@@ -8,7 +8,7 @@ import nbformat
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-ALLOWED = "vermillion"  # the name of the colour in the palette of Okabe and Ito
+ALLOWED = "vermillion,nd"  # the name of the colour in the palette of Okabe and Ito; how 2nd ends
 PYTHON = [path for folder in ("linfair", "book/_ext") for path in sorted((ROOT / folder).rglob("*.py"))]
 PAGES = [*sorted(path for path in (ROOT / "book").rglob("*.md")), ROOT / "book/claims.csv"]
 ROOT_FILES = [

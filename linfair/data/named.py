@@ -187,15 +187,9 @@ def _grouped(
         **({} if drawn is None else {"drawn": drawn}),
     }
     options = {name: value for name, value in options.items() if value or name not in _OPTIONAL}
-    return GroupedData(
-        name,
-        splits,
-        tuple(label_names),
-        groups.names,
-        mean=tuple(mean.tolist()),
-        std=tuple(std.tolist()),
-        provenance=provenance_of(source.origin, seed, options, splits) | known,
-    )
+    known = provenance_of(source.origin, seed, options, splits) | known
+    scale = {"mean": tuple(mean.tolist()), "std": tuple(std.tolist())}
+    return GroupedData(name, splits, tuple(label_names), groups.names, **scale, provenance=known)
 
 
 def _nowhere(

@@ -31,21 +31,37 @@ from linfair.training import Schedule, threads
 
 @dataclass(frozen=True)
 class Plan:
-    """What is asked of an audit."""
+    """What is asked of an audit.
 
-    method: str = "snl"  #: How the ReLUs to keep are chosen, one of `linfair.linearizers.LINEARIZERS`
-    budgets: tuple[float, ...] = (0.5, 0.2, 0.05)  #: Shares of ReLUs kept, below 1, descending
-    repair_at: float | None = None  #: The budget that is explained by eigenvalues and repaired; None is the smallest
-    mitigate: bool = True  #: Try repairs
-    arms: tuple[str, ...] = DEFAULT_ARMS  #: Which
-    max_accuracy_loss: float = 1.0  #: Points of overall validation accuracy that a repair may cost
-    significance: float = NOISE  #: The p-value that a repair's gain on validation may have at most to be chosen
-    control: bool = True  #: Train the 100 % control
-    curvature: bool = True  #: Compute top Hessian eigenvalues
-    bandwidth: float = 1e8  #: Bits a second between client and server
-    rtt: float = 0.05  #: Round trip time in seconds
-    profile: str = "small"  #: Epochs and rates, `linfair.study.recipe`
-    lr: float | None = None  #: Learning rate of fine-tuning; None is the recipe's
+    Attributes:
+        method: How the ReLUs to keep are chosen, one of `linfair.linearizers.LINEARIZERS`.
+        budgets: Shares of ReLUs kept, below 1, descending.
+        repair_at: The budget that is explained by eigenvalues and repaired; None is the smallest.
+        mitigate: Try repairs.
+        arms: Which repairs, with plain fine-tuning.
+        max_accuracy_loss: Points of overall validation accuracy that a repair may cost.
+        significance: The p-value that a repair's gain on validation may have at most to be chosen.
+        control: Train the 100 % control.
+        curvature: Compute top Hessian eigenvalues.
+        bandwidth: Bits a second between client and server.
+        rtt: Round trip time in seconds.
+        profile: Epochs and rates, see `linfair.study.recipes`.
+        lr: Learning rate of fine-tuning; None is the recipe's.
+    """
+
+    method: str = "snl"
+    budgets: tuple[float, ...] = (0.5, 0.2, 0.05)
+    repair_at: float | None = None
+    mitigate: bool = True
+    arms: tuple[str, ...] = DEFAULT_ARMS
+    max_accuracy_loss: float = 1.0
+    significance: float = NOISE
+    control: bool = True
+    curvature: bool = True
+    bandwidth: float = 1e8
+    rtt: float = 0.05
+    profile: str = "small"
+    lr: float | None = None
 
     @property
     def named(self) -> float:

@@ -1,6 +1,5 @@
 """Commands on one network: what there is, `linearize`, `diagnose` and `mitigate`, which share files, and `audit`."""
 
-import inspect
 import json
 import re
 import shlex
@@ -37,7 +36,6 @@ from linfair.training import threads
 Floats = tuple[float, ...] | None
 OURS = "Or one of linfair's"
 MODEL = "Python FILE:FUNCTION that is run and returns the network; it may take (input_shape, classes)."
-_SAID = re.findall(r"^    (\w+): .+  #: (.+)$", inspect.getsource(Plan), re.MULTILINE)
 TO = "Where to write; by default"
 ESTIMATOR = "Of gradient norms and eigenvalues: exact, or per batch as in the paper's released code."
 LOSS = "Points of overall validation accuracy that an arm may lose against plain fine-tuning."
@@ -216,10 +214,8 @@ def mitigate(
 
 @Parameter(name="*", group="What is asked")
 @dataclass(frozen=True, kw_only=True)
-class Asked(Plan):
-    """The plan, with what may be typed for it."""
-
-    __doc__ = "\n".join(["What is asked.\n\nAttributes:", *(f"    {name}: {text}." for name, text in _SAID)])
+class Asked(Plan):  # noqa: D101 - the plan's own words, with what may be typed
+    __doc__ = Plan.__doc__
     method: Method = Plan.method
     budgets: Budgets = Plan.budgets
     arms: Arms = Plan.arms

@@ -82,7 +82,7 @@ class Stages:
     count: int | None = None  #: CPU threads; None is the present number. A sum's order depends on it
     keep: bool = True  #: Keep students too
     progress: bool = True  #: Show progress bars
-    before: Callable[[str], None] = lambda stage: None  #: Told `base`, `path` or `finetune`; it may raise to stop there
+    before: Callable[[str], None] | None = None  #: Told `base`, `path` or `finetune`; it may raise to stop there
 
     def __post_init__(self) -> None:
         self.sets = [self.data] if isinstance(self.data, GroupedData) else list(self.data)
@@ -94,7 +94,8 @@ class Stages:
         """What `read` makes of a stage's checkpoint, or what `train` returns beside the tensors and notes for one."""
         if keep and (found := self.store.load(name, lambda *one: (read(*one), float(one[1]["seconds"])))) is not None:
             return replace(found[0], seconds=found[1])
-        self.before(stage)
+        if self.before is not None:
+            self.before(stage)
         with threads(self.threads), resumable(self.store, name=name) as watch:
             made, tensors, notes = train()
         if keep:

@@ -106,7 +106,7 @@ class Worker:
         how = {"count": 1 if cell.network == "mlp" else None, "keep": keep, "progress": progress}
         self.stages = Stages(self.sets, cell.seeds, store, **how)
         self.base = Stages(self.setting.base, cell.seeds, store, **how)
-        self.base.before = lambda stage: self.stages.before(stage)
+        self.base.before = lambda stage: self.stages.before and self.stages.before(stage)
         self.spent: Counter[str] = Counter()  # seconds of each stage, shared stages at what they once cost
         self._failed: Exception | None = None
         self._apart, self._digest = {}, None  # names of tables that hold another teacher's digest; the stored one

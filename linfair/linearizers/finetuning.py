@@ -57,13 +57,23 @@ def finetune(
 ) -> LinearizedModel:
     """Fine-tune the weights of a linearized network on CE + KD (T = 4), its mask frozen.
 
-    With a mitigation (name or options), the same schedule and batches, on that mitigation's objective. A mitigated
-    member of an ensemble that diverges is set back, named in the record's `diverged`, and the others go on.
+    A mitigation keeps the schedule and the batches and changes the objective. A mitigated member of an ensemble that
+    diverges is set back and named in the record's `diverged`; the others go on.
+
+    Args:
+        linearized: Record of one budget; it is not changed.
+        teacher: The network it was made from.
+        data: Its data set, or one for each member.
+        seeds: One for each member. All budgets and arms of a seed see the same batches.
+        schedule: Epochs and rates; the paper's by default.
+        mitigation: Name or options of one of `MITIGATIONS`; None is plain fine-tuning.
+        progress: Show a progress bar.
 
     Returns:
         A record with the fine-tuned network, the rows of its fine-tuning and the mitigation's options.
 
     Raises:
+        ValueError: If there is no such mitigation.
         TrainingDiverged: If a network on its own diverges (a loss or multiplier that is not finite, or too large).
     """
     options = resolve(mitigation)

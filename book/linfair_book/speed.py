@@ -2,8 +2,8 @@
 
 A layer moves in + out forward and out (gradient) + 2 in (saved, gradient) backward. A step moves the weights 8 times in
 float32: forward, backward, gradient, and the optimizer's three reads and two writes (Adam two more).
-`python -m linfair_book.speed` does the arithmetic anew, `tests/benchmarks/bench_training.py --page` and
-`bench_stages.py --page` measure again.
+`python -m linfair_book.speed` does the arithmetic anew; with `--page` `bench_training.py`, `bench_stages.py` and
+`bench_precision.py` of `tests/benchmarks` measure again.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from linfair_book.tables import RESULTS, save
 
 COUNTS = RESULTS / "data_counts.parquet"
 TABLE = RESULTS / "performance.parquet"
-PARTS = ("cell", "ceilings", "stages", "steps", "ladder", "ensemble", "grid")
+PARTS = ("cell", "ceilings", "stages", "steps", "precision", "ladder", "ensemble", "grid")
 
 SHAPE, CLASSES = (3, 32, 32), 10  # one image of every data set of the paper; the number of classes hardly matters
 ARITHMETIC = "arithmetic"
@@ -300,6 +300,17 @@ def blocks(table: pd.DataFrame) -> dict[str, str]:
     kinds = {"operations": (1, "PFLOP")}
     kinds |= {f"by {what}": (0, f"seconds by {what}") for what in ("operations", "bytes")}
     ceiling, step, ladder, beside = wide("ceiling"), wide("step"), wide("ladder"), wide("ensemble")
+    logits, pairs = wide("logits"), wide("precision")
+    spans = [f"{row.mean:.2f} [{row.low:.2f}, {row.high:.2f}]" for row in pairs.itertuples()]
+    inside = [f"{row.within:.0f} of {row.groups:.0f}" for row in pairs.itertuples()]
+    of_pairs = pairs[[]].assign(**{"all images": spans, "groups within the margin": inside})
+    of_pairs["farthest end of a group's interval"] = shown(pairs["farthest"], 1)
+    moves = [
+        f"Trained in {name}: measured in bf16, logits within {row.range:.3g} move by {row.moved:.2g} on average and by "
+        f"{row.largest:.2g} at most, and {row.decisions:.0f} of {rows.loc[f'logits/{name}/moved', 'n']} decisions "
+        "differ."
+        for name, row in logits.iterrows()
+    ]
     ways = {way: step["ratio"].filter(regex=f"/{way}$").rename(lambda name: name.partition("/")[0]) for way in WAYS}
     return {
         "cell": markdown("stage", of_profiles(wide("cell"), kinds), "cell/paper/all/by bytes"),
@@ -310,6 +321,8 @@ def blocks(table: pd.DataFrame) -> dict[str, str]:
         "steps": f"A step of base training takes {step.loc['base/float32', 'seconds']:.3f} s in float32 and "
         f"{step.loc['base/bf16', 'seconds']:.3f} s in bf16. Seconds of other steps, as ratios to the former:\n\n"
         + markdown("stage", {way: shown(ratios) for way, ratios in ways.items()}, "step/base/float32/seconds"),
+        "precision": f"{' '.join(moves)} {markdown('', {}, 'logits/bf16/moved')}\n\n"
+        + markdown("bf16 minus float32 (points)", of_pairs, "precision/original/mean"),
         "ladder": markdown("step", {"gain": shown(ladder["gain"]), **timed(ladder, 2)}, "ladder/bf16/seconds"),
         "ensemble": f"One by one {beside.loc['one by one', 'seconds']:.2f} s, side by side "
         f"{beside.loc['ensemble', 'seconds']:.2f} s: {beside.loc['', 'gain']:.1f} times as fast.\n\n"

@@ -5,15 +5,19 @@ would be in the precision that profile `cpu` trains in. With `--cells` it trains
 many seeds in both precisions and compares each group's accuracy, paired over seeds. The margin of 1 point was stated
 before any of these cells was computed; an interval that sticks out means that equivalence is not shown.
 
-Run: python tests/benchmarks/bench_precision.py [--data digits] [--network resnet18] [--profile small] [--seed 0]
-     python tests/benchmarks/bench_precision.py --cells 10 --out _build/precision
+Run: python tests/benchmarks/bench_precision.py [--data digits] [--network resnet18] [--profile small] [--page]
+     python tests/benchmarks/bench_precision.py --cells 10 --out _build/precision [--page]
 """
 
 import argparse
 import copy
+from datetime import date
+from functools import partial
 
 import pandas as pd
 import torch
+from linfair_book.build import repository
+from linfair_book.speed import Number, keep
 
 from linfair.data import load_data
 from linfair.device import bf16_is_fast, device_name
@@ -24,13 +28,14 @@ from linfair.study.plan import Job
 from linfair.study.recipes import in_every_stage, recipe
 from linfair.study.results import collect
 from linfair.study.runner import run_jobs
-from linfair.training import fit, predict, supervised
+from linfair.study.tables import overall
+from linfair.training import fit, predict
 
 MARGIN = 1.0
 """Points of accuracy, stated before the cells are computed."""
 
 
-def study(data: str, network: str, profile: str, cells: int, out: str) -> None:
+def study(data: str, network: str, profile: str, cells: int, out: str) -> list[Number]:
     """Compute the cells that are missing in `out`, in both precisions, and print each group's difference."""
     how = {"profile": profile, "method": "snl", "budgets": (0.2, 0.02)}
     jobs = [
@@ -40,16 +45,58 @@ def study(data: str, network: str, profile: str, cells: int, out: str) -> None:
     ]
     run_jobs(jobs, out, progress=False)
     rows = collect([out]).rows
-    rows = rows[rows["split"].isin(["test", "test_balanced"])]
-    found = equivalent(rows, "bf16", "float32", column="precision", margin=MARGIN)
-    shown = found.rows[["arm", "budget", "split", "group_name", "n", "mean", "low", "high", "lies_within"]]
+    split = "test_balanced" if "test_balanced" in set(rows["split"]) else "test"
+    rows = rows[rows["split"] == split]
+    compared = partial(equivalent, first="bf16", second="float32", column="precision", margin=MARGIN)
+    groups = compared(rows)
+    both = pd.concat([overall(part).assign(precision=name) for name, part in rows.groupby("precision")])
+    whole = compared(both)
+    shown = ["arm", "budget", "group_name", "n", "mean", "low", "high", "lies_within"]
     with pd.option_context("display.width", 160, "display.max_rows", None):
-        print(shown.round(2).to_string(index=False))
-    print(found.verdict)
+        print(pd.concat([whole.rows, groups.rows])[shown].round(2).to_string(index=False))
+    print(f"All images: {whole.verdict}\nGroups: {groups.verdict}")
+    about = f"{network} in profile {profile}, SNL, on {data}, {split}, margin {MARGIN:g} point, {date.today()}"
+    rest = {"n": cells, "of": "seeds in both", "settings": about, "device": device_name("cpu")}
+    numbers = []
+    for (arm, budget), part in groups.rows.groupby(["arm", "budget"], sort=False):
+        name = arm if arm == "original" else f"{arm} at {100 * budget:g} %"
+        [all_images] = whole.rows[(whole.rows["arm"] == arm) & (whole.rows["budget"] == budget)].itertuples()
+        values = {what: getattr(all_images, what) for what in ("mean", "low", "high")}
+        values |= {"groups": len(part), "within": int(part["lies_within"].sum())}
+        values["farthest"] = float(part[["low", "high"]].abs().to_numpy().max())
+        numbers += [
+            Number(f"precision/{name}/{what}", value, "" if what in ("groups", "within") else "points", **rest)
+            for what, value in values.items()
+        ]
+    return numbers
+
+
+def one_network(data_name: str, network: str, profile: str, seed: int) -> list[Number]:
+    """Train once in each precision, measure each network in both, print the differences."""
+    data, how = load_data(data_name, seed=seed), recipe(network, profile)
+    start = build(network, data.input_shape, data.classes, width=how.width, seed=seed)
+    split = "test_balanced" if "test_balanced" in data.splits else "test"
+    y, numbers = data.splits[split].y, []
+    about = f"{network} in profile {profile} on {data.name}, {split}, seed {seed}, {date.today()}"
+    print(f"{device_name('cpu')}, bf16 in hardware: {bf16_is_fast('cpu')}; {about}")
+    for trained in ("float32", "bf16"):
+        model = copy.deepcopy(start)
+        fit(model, data, schedule=in_every_stage(how, precision=trained).base, seeds=[seed])
+        wide = predict(model, data, split)
+        with torch.autocast("cpu", torch.bfloat16):
+            narrow = predict(model, data, split, measured=False).float()
+        moved, other = (wide - narrow).abs(), int((wide.argmax(1) != narrow.argmax(1)).sum())
+        right = [100 * float((logits.argmax(1) == y).double().mean()) for logits in (wide, narrow)]
+        values = {"range": wide.max() - wide.min(), "moved": moved.mean(), "largest": moved.max(), "decisions": other}
+        values |= {"float32": right[0], "bf16": right[1]}
+        rest = {"n": len(y), "of": "images", "settings": about, "device": device_name("cpu")}
+        numbers += [Number(f"logits/{trained}/{what}", float(value), "", **rest) for what, value in values.items()]
+        print(f"trained in {trained}:", ", ".join(f"{what} {float(value):.3g}" for what, value in values.items()))
+    return numbers
 
 
 def main() -> None:
-    """Train once in each precision, measure each network in both, print the differences; or compare two studies."""
+    """One network or a study."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", default="digits")
     parser.add_argument("--network", default="resnet18")
@@ -57,30 +104,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--cells", type=int, default=0, help="seeds of the study in both precisions")
     parser.add_argument("--out", default="_build/precision", help="folder of the study's rows")
-    options = parser.parse_args()
-    if options.cells:
-        study(options.data, options.network, options.profile, options.cells, options.out)
-        return
-    data, how = load_data(options.data, seed=options.seed), recipe(options.network, options.profile)
-    start = build(options.network, data.input_shape, data.classes, width=how.width, seed=options.seed)
-    split = "test_balanced" if "test_balanced" in data.splits else "test"
-    y = data.splits[split].y
-    print(f"{device_name('cpu')}, bf16 in hardware: {bf16_is_fast('cpu')}; {options.network} on {data.name}, {split}")
-    for trained in ("float32", "bf16"):
-        network = copy.deepcopy(start)
-        fit(network, data, supervised, in_every_stage(how, precision=trained).base, seeds=[options.seed], stage="base")
-        wide = predict(network, data, split)
-        with torch.autocast("cpu", torch.bfloat16):
-            narrow = predict(network, data, split, measured=False).float()
-        moved, other = (wide - narrow).abs(), wide.argmax(1) != narrow.argmax(1)
-        right = [100 * (logits.argmax(1) == y).double().mean() for logits in (wide, narrow)]
-        print(
-            f"trained in {trained}: accuracy {right[0]:.2f} % measured in float32, {right[1]:.2f} % in bf16,", end=" "
-        )
-        print(f"{int(other.sum())} of {len(y)} decisions differ;", end=" ")
-        print(
-            f"logits, within {wide.max() - wide.min():.3g}, by {moved.mean():.2g} on average, {moved.max():.2g} at most"
-        )
+    parser.add_argument("--page", action="store_true", help="put the numbers into the book's table and page")
+    given = parser.parse_args()
+    about = given.data, given.network, given.profile
+    numbers = study(*about, given.cells, given.out) if given.cells else one_network(*about, given.seed)
+    if given.page:
+        keep(repository(), numbers)
 
 
 if __name__ == "__main__":

@@ -188,6 +188,7 @@ def test_a_changed_number_changes_the_page(committed: pd.DataFrame) -> None:
         ("ceiling/bf16/operations", "ceilings"),
         ("stage/base/seconds", "stages"),
         ("step/masks/bf16/ratio", "steps"),
+        ("precision/original/mean", "precision"),
         ("ladder/bf16/gain", "ladder"),
         ("ensemble/gain", "ensemble"),
         ("grid/fast/all/hours", "grid"),

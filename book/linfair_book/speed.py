@@ -322,7 +322,7 @@ def blocks(table: pd.DataFrame) -> dict[str, str]:
         f"{step.loc['base/bf16', 'seconds']:.3f} s in bf16. Seconds of other steps, as ratios to the former:\n\n"
         + markdown("stage", {way: shown(ratios) for way, ratios in ways.items()}, "step/base/float32/seconds"),
         "precision": f"{' '.join(moves)} {markdown('', {}, 'logits/bf16/moved')}\n\n"
-        + markdown("bf16 minus float32 (points)", of_pairs, "precision/original/mean"),
+        + markdown("bf16 minus float32 (points)", dict(of_pairs.items()), "precision/original/mean"),
         "ladder": markdown("step", {"gain": shown(ladder["gain"]), **timed(ladder, 2)}, "ladder/bf16/seconds"),
         "ensemble": f"One by one {beside.loc['one by one', 'seconds']:.2f} s, side by side "
         f"{beside.loc['ensemble', 'seconds']:.2f} s: {beside.loc['', 'gain']:.1f} times as fast.\n\n"

@@ -140,6 +140,11 @@ INITS = ("torch", "kaiming_normal")
 with sqrt(2 / fan_in), 2.4 times as much (He et al., ICCV 2015), as the ResNets released with the paper do."""
 
 
+def threads_of(network: str) -> int | None:
+    """CPU threads on which a network of that name is computed: an MLP is too small for more than one; None is all."""
+    return 1 if network == "mlp" else None
+
+
 def build(
     name: str, input_shape: Shape, classes: int, *, width: int | None = None, seed: int = 0, init: str = "torch"
 ) -> nn.Module:

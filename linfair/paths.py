@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pandas as pd
+
 
 @contextmanager
 def whole(path: str | Path) -> Iterator[Path]:
@@ -17,6 +19,13 @@ def whole(path: str | Path) -> Iterator[Path]:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def save_table(table: pd.DataFrame, path: str | Path) -> Path:
+    """Write a table as Parquet; the file appears whole or not at all."""
+    with whole(path) as part:
+        table.to_parquet(part, index=False)
+    return Path(path)
 
 
 def cache_folder() -> Path:

@@ -41,10 +41,10 @@ class Failure:
 
 
 @contextmanager
-def threads(count: int) -> Iterator[None]:
-    """Compute on so many CPU threads, and on as many as before when it ends: the order of a sum depends on them."""
+def threads(count: int | None) -> Iterator[None]:
+    """Compute on so many CPU threads (None: as many as now) until it ends: the order of a sum depends on them."""
     before = torch.get_num_threads()
-    torch.set_num_threads(count)
+    torch.set_num_threads(count or before)
     try:
         yield
     finally:

@@ -21,7 +21,7 @@ import torch
 
 import linfair
 from linfair.device import device_name
-from linfair.paths import whole
+from linfair.paths import save_table
 from linfair_book import notebooks, parameters
 from linfair_book.build import repository
 from linfair_book.data_pages import share_numbers
@@ -98,8 +98,7 @@ class Page:
         number["seconds"] = time.perf_counter() - self.start if seconds is None else float(seconds)
         self.rows.append(number)
         if os.environ.get(FOLDER):
-            with whole(Path(os.environ[FOLDER]) / f"{self.name}.parquet") as part:
-                pd.DataFrame(self.rows).to_parquet(part, index=False)
+            save_table(pd.DataFrame(self.rows), Path(os.environ[FOLDER]) / f"{self.name}.parquet")
 
     def note_means(self, name: str, means: pd.DataFrame, *, unit: str = "", digits: int = 2) -> None:
         """Record each mean over at least one seed, as from `tables.over_seeds`, under `NAME at BUDGET` in per cent."""
@@ -194,8 +193,7 @@ def collect(root: Path, pages: Iterable[str]) -> pd.DataFrame:
         if table.is_file():
             old = pd.read_parquet(table)
             fresh = pd.concat([old[~old["key"].str.startswith(f"{page}#")], fresh])
-        with whole(table) as part:
-            fresh.sort_values("key").to_parquet(part, index=False)
+        save_table(fresh.sort_values("key"), table)
     return pd.read_parquet(table)
 
 

@@ -16,6 +16,7 @@ from linfair.data import GroupedData, load_data
 from linfair.engine.stages import Path, Stages, Teacher
 from linfair.engine.store import ResultStore
 from linfair.linearizers.record import LinearizedModel
+from linfair.models import threads_of
 from linfair.study.recipes import Recipe, in_every_stage, recipe
 from linfair.training import correctness
 
@@ -49,8 +50,7 @@ class Lab:
     @cached_property
     def stages(self) -> Stages:
         """The engine over the lab's data."""
-        count = 1 if self.network == "mlp" else None
-        return Stages(self.sets, self.seeds, self.store, count=count, progress=self.progress)
+        return Stages(self.sets, self.seeds, self.store, count=threads_of(self.network), progress=self.progress)
 
     @property
     def recipe(self) -> Recipe:

@@ -23,7 +23,9 @@ import linfair
 from linfair.cost import count_macs
 from linfair.linearizers import registry
 from linfair.models import build
+from linfair.plots.style import evidence
 from linfair.study.arms import ARMS
+from linfair.study.compare import equivalent
 from linfair.study.jobs import teacher_id
 from linfair.study.plan import find, plan
 from linfair.study.recipes import Recipe, recipe
@@ -33,7 +35,9 @@ from linfair_book.tables import RESULTS, save
 
 COUNTS = RESULTS / "data_counts.parquet"
 TABLE = RESULTS / "performance.parquet"
-PARTS = ("cell", "ceilings", "stages", "steps", "precision", "ladder", "ensemble", "grid")
+PRECISION = RESULTS / "digits_resnet18_precision.parquet"
+MARGIN = 1.0  # points within which bf16 must lie, stated before the cells of `PRECISION` were computed
+PARTS = ("cell", "ceilings", "stages", "steps", "logits", "precision", "ladder", "ensemble", "grid")
 
 SHAPE, CLASSES = (3, 32, 32), 10  # one image of every data set of the paper; the number of classes hardly matters
 ARITHMETIC = "arithmetic"
@@ -281,13 +285,13 @@ def blocks(table: pd.DataFrame) -> dict[str, str]:
         floors = found["floor"].map("{:.2g}".format).where(found["floor"].notna(), "")
         return {"seconds": shown(found["seconds"], digits), "floor (s)": floors, "share of the floor": shares}
 
-    def markdown(first: str, columns: Mapping[str, pd.Series], evidence: str) -> str:
-        found, row = pd.DataFrame(columns), rows.loc[evidence]
-        lines = [[first, *found.columns], ["---", *["--:"] * len(columns)], *found.reset_index().to_numpy().tolist()]
+    def said(key: str) -> str:
+        row = rows.loc[key]
         counted = "by arithmetic" if row["of"] == ARITHMETIC else f"{row['n']} {row['of']}"
-        where = f"{row['device']} · torch {row['torch']} · linfair {row['linfair']}"
-        text = "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n\n" if columns else ""
-        return f"{text}*{row['settings']} · {counted} · {where}*"
+        return f"{row['settings']} · {counted} · {row['device']} · torch {row['torch']} · linfair {row['linfair']}"
+
+    def markdown(first: str, columns: Mapping[str, pd.Series], key: str) -> str:
+        return f"{_markdown(first, columns)}\n\n*{said(key)}*"
 
     def of_profiles(found: pd.DataFrame, kinds: Mapping[str, tuple[int, str]]) -> dict[str, pd.Series]:
         columns = {}
@@ -300,11 +304,7 @@ def blocks(table: pd.DataFrame) -> dict[str, str]:
     kinds = {"operations": (1, "PFLOP")}
     kinds |= {f"by {what}": (0, f"seconds by {what}") for what in ("operations", "bytes")}
     ceiling, step, ladder, beside = wide("ceiling"), wide("step"), wide("ladder"), wide("ensemble")
-    logits, pairs = wide("logits"), wide("precision")
-    spans = [f"{row.mean:.2f} [{row.low:.2f}, {row.high:.2f}]" for row in pairs.itertuples()]
-    inside = [f"{row.within:.0f} of {row.groups:.0f}" for row in pairs.itertuples()]
-    of_pairs = pairs[[]].assign(**{"all images": spans, "groups within the margin": inside})
-    of_pairs["farthest end of a group's interval"] = shown(pairs["farthest"], 1)
+    logits = wide("logits")
     moves = [
         f"Trained in {name}: measured in bf16, logits within {row.range:.3g} move by {row.moved:.2g} on average and by "
         f"{row.largest:.2g} at most, and {row.decisions:.0f} of {rows.loc[f'logits/{name}/moved', 'n']} decisions "
@@ -321,12 +321,11 @@ def blocks(table: pd.DataFrame) -> dict[str, str]:
         "steps": f"A step of base training takes {step.loc['base/float32', 'seconds']:.3f} s in float32 and "
         f"{step.loc['base/bf16', 'seconds']:.3f} s in bf16. Seconds of other steps, as ratios to the former:\n\n"
         + markdown("stage", {way: shown(ratios) for way, ratios in ways.items()}, "step/base/float32/seconds"),
-        "precision": f"{' '.join(moves)} {markdown('', {}, 'logits/bf16/moved')}\n\n"
-        + markdown("bf16 minus float32 (points)", dict(of_pairs.items()), "precision/original/mean"),
+        "logits": f"{' '.join(moves)} *{said('logits/bf16/moved')}*",
         "ladder": markdown("step", {"gain": shown(ladder["gain"]), **timed(ladder, 2)}, "ladder/bf16/seconds"),
         "ensemble": f"One by one {beside.loc['one by one', 'seconds']:.2f} s, side by side "
         f"{beside.loc['ensemble', 'seconds']:.2f} s: {beside.loc['', 'gain']:.1f} times as fast.\n\n"
-        + markdown("", {}, "ensemble/gain"),
+        + f"*{said('ensemble/gain')}*",
         "grid": markdown(
             "data, network, method",
             of_profiles(wide("grid"), {"hours": (2, "GPU-hours at least")}),
@@ -335,10 +334,35 @@ def blocks(table: pd.DataFrame) -> dict[str, str]:
     }
 
 
+def precision_part(rows: pd.DataFrame) -> str:
+    """bf16 beside float32, seeds paired, from `PRECISION`: all images, the groups, and what they show."""
+    found, columns = equivalent(rows, "bf16", "float32", column="precision", margin=MARGIN), {}
+    whole = found.rows["group_name"] == "all"
+    for row in found.rows[whole].itertuples():
+        groups = found.rows[~whole & (found.rows["arm"] == row.arm) & (found.rows["budget"] == row.budget)]
+        columns[row.arm if row.budget == 1 else f"{row.arm} at {100 * row.budget:g} %"] = {
+            "all images": f"{row.mean:.2f} [{row.low:.2f}, {row.high:.2f}]",
+            "groups within the margin": f"{groups['lies_within'].sum()} of {len(groups)}",
+            "farthest end of a group's interval": f"{groups[['low', 'high']].abs().max(axis=None):.1f}",
+        }
+    arms = rows.drop_duplicates(["precision", "teacher", "arm"])
+    about = {name: ", ".join(rows[name].unique()) for name in ("device", "torch", "linfair")}
+    n = f"{rows.loc[rows['group_name'] == 'all', 'n'].max()} test images a seed"
+    line = evidence(seeds=rows["seed"].nunique(), n=n, seconds=arms["seconds"].sum(), **about)
+    table = _markdown("bf16 minus float32 (points)", pd.DataFrame(columns).T.to_dict("series"))
+    return f"{table}\n\n*{line}*\n\nGroup by group, {replace(found, rows=found.rows[~whole]).verdict}"
+
+
+def _markdown(first: str, columns: Mapping[str, pd.Series]) -> str:
+    found = pd.DataFrame(columns)
+    lines = [[first, *found.columns], ["---", *["--:"] * len(columns)], *found.reset_index().to_numpy().tolist()]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 @cache
 def made(root: Path) -> dict[str, str]:
-    """The parts of the page from the committed table."""
-    return blocks(pd.read_parquet(root / TABLE))
+    """The parts of the page from the committed tables."""
+    return blocks(pd.read_parquet(root / TABLE)) | {"precision": precision_part(pd.read_parquet(root / PRECISION))}
 
 
 def keep(root: Path, numbers: Sequence[Number] = ()) -> None:

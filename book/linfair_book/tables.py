@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from linfair import plots, study
-from linfair.paths import whole
+from linfair.paths import save_table
 from linfair.study.tables import over_seeds
 from linfair_book.build import repository
 
@@ -39,9 +39,7 @@ def committed(name: str) -> pd.DataFrame:
 
 def save(table: pd.DataFrame, path: Path) -> None:
     """Write a table whole, in a folder that is made if it is missing, and print its place."""
-    with whole(path) as part:
-        table.to_parquet(part, index=False)
-    print(path)
+    print(save_table(table, path))
 
 
 def geometric(logs: pd.DataFrame, column: str, by: list[str]) -> pd.DataFrame:

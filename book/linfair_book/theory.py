@@ -17,9 +17,9 @@ from torch import nn
 
 from linfair.data import GroupedData
 from linfair.engine.store import ResultStore
-from linfair.ensemble import Ensemble
 from linfair.gates import install
 from linfair.masks import apply_mask
+from linfair.metrics.measure import networks_of
 from linfair.study.cell import Cell, Worker
 from linfair.study.tables import over_seeds
 from linfair.theory.bound import excess_bound, ranking
@@ -57,8 +57,8 @@ def trained(
     """The networks of a cell's first seeds, from the store where they are there, else trained."""
     worker = Worker(cell, store or ResultStore.default(), progress, keep=True)
     students = list(worker.students("plain"))
-    originals = _members(worker.teacher.model)
-    tuned = {one.budget: _members(one.model) for one in students}
+    originals = networks_of(worker.teacher.model)
+    tuned = {one.budget: networks_of(one.model) for one in students}
     found = []
     for number, seed in enumerate(cell.seeds[:networks]):
         masked = {}
@@ -68,10 +68,6 @@ def trained(
         linearized = {budget: members[number].eval() for budget, members in tuned.items()}
         found.append(Trained(seed, worker.sets[number], originals[number].eval(), linearized, masked))
     return found
-
-
-def _members(model: nn.Module) -> list[nn.Module]:
-    return model.networks() if isinstance(model, Ensemble) else [model]
 
 
 def line_table(networks: Sequence[Trained], *, lines: int, split: str = "test", seed: int = 0) -> pd.DataFrame:

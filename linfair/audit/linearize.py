@@ -11,7 +11,7 @@ from linfair.audit.shown import accuracies
 from linfair.checkpoints import Header, save_network
 from linfair.engine.store import ResultStore
 from linfair.linearizers.record import kept_share, share
-from linfair.paths import whole
+from linfair.paths import save_table
 from linfair.study.cell import Cell, Worker
 
 
@@ -44,8 +44,7 @@ def linearize_to(
         announce(f"wrote {one.mask.save(folder / f'{stem}.mask.safetensors')}")
         weights = folder / f"{stem}.weights.safetensors"
         announce(f"wrote {save_network(weights, one.model, replace(header, gated=True))}")
-    with whole(folder / "groups.parquet") as part:
-        table.to_parquet(part, index=False)
+    save_table(table, folder / "groups.parquet")
     announce(f"wrote {folder / 'groups.parquet'}")
     return table
 

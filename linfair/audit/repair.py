@@ -19,6 +19,7 @@ from linfair.metrics import wilson
 from linfair.metrics.measure import DIAGNOSTICS, Original, measure
 from linfair.mitigation import PLAIN, Lagrangian, check_name
 from linfair.mitigation.choose import FEW, NOISE, Choice, Judged, check_limits, choose, judged_groups
+from linfair.models import threads_of
 from linfair.study.arms import canonical, mitigation_of
 from linfair.study.recipes import recipe
 from linfair.training import Schedule, correctness, threads
@@ -93,7 +94,7 @@ def mitigate(
     arms, planned = arm_list(arms, mu), recipe(header.network, profile).finetune
     judged = judged_groups(data, min_images=min_images)
     check_limits(max_accuracy_loss, significance)
-    stages = Stages(data, [header.seed], store, count=1 if header.network == "mlp" else None, progress=progress)
+    stages = Stages(data, [header.seed], store, count=threads_of(header.network), progress=progress)
     total, kept = gates.total_units(pair.linearized), int(gates.kept_units(pair.linearized)[0])
     masked, students = record("mask", kept / total, kept, [pair.linearized], [0], [], single=True), {}
     with threads(stages.threads):

@@ -21,7 +21,7 @@ from linfair.linearizers.record import share
 from linfair.masks import masks_of
 from linfair.mitigation import PLAIN
 from linfair.mitigation.choose import NOISE
-from linfair.paths import whole
+from linfair.paths import save_table, whole
 
 
 def write_report(audit: Audit, folder: str | Path, *, command: str = "") -> Path:
@@ -43,8 +43,7 @@ def write_report(audit: Audit, folder: str | Path, *, command: str = "") -> Path
     found = {"groups": audit.groups, "cost": audit.cost}
     for name, rows in (found | ({"arms": audit.mitigated.table} if audit.mitigated else {})).items():
         files.append(f"{name}.parquet")
-        with whole(folder / files[-1]) as part:
-            rows.to_parquet(part, index=False)
+        save_table(rows, folder / files[-1])
     with whole(folder / "index.html") as part:
         part.write_text(html(audit, command=command, files=files), encoding="utf-8")
     return folder / "index.html"

@@ -25,6 +25,7 @@ from linfair.linearizers.record import check_budgets, share
 from linfair.masks import masks_of
 from linfair.mitigation import PLAIN
 from linfair.mitigation.choose import NOISE, check_groups, check_limits
+from linfair.models import threads_of
 from linfair.study.recipes import recipe
 from linfair.training import Schedule, threads
 
@@ -144,7 +145,7 @@ def audit(
     blind = replace(subject.data, splits={name: subject.data.splits[name] for name in ("train", "val")})
     schedule, options = recipe_for(subject, plan)
     header, computes = subject.header, behaviour(subject.model, blind)
-    stages = Stages(blind, [header.seed], store, count=1 if header.network == "mlp" else None, progress=progress)
+    stages = Stages(blind, [header.seed], store, count=threads_of(header.network), progress=progress)
     teacher = stages.given(subject.model, computes=computes)
     with threads(stages.threads):
         announce(f"{plan.method}: masks at {', '.join(map(share, budgets))}")

@@ -6,10 +6,10 @@ import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
-import torch
 from cyclopts import Parameter
 
 from linfair import audit as audits
@@ -27,12 +27,13 @@ from linfair.linearizers.record import kept_share
 from linfair.linearizers.registry import Linearizer
 from linfair.mitigation.choose import FEW, NOISE
 from linfair.mitigation.registry import MITIGATIONS, Mitigation
-from linfair.models import INITS, NETWORKS, build
-from linfair.paths import whole
+from linfair.models import INITS, NETWORKS, build, threads_of
+from linfair.paths import save_table
 from linfair.study import grid
 from linfair.study.recipes import recipe
 from linfair.training import threads
 
+optional = partial(commas, numbers, show_default=False)  # numbers that are not given by default
 Floats = tuple[float, ...] | None
 OURS = "Or one of linfair's"
 MODEL = "Python FILE:FUNCTION that is run and returns the network; it may take (input_shape, classes)."
@@ -163,7 +164,7 @@ def diagnose(
         raise ValueError(f"--batch-size must be at least 1, got {batch_size}")
     pair = audits.read_pair(**vars(files))
     how = {"seed": pair.header.seed, "estimator": estimator, "curvature": curvature, "batch_size": batch_size}
-    with threads(1 if pair.header.network == "mlp" else torch.get_num_threads()):
+    with threads(threads_of(pair.header.network)):
         found = audits.diagnose(pair.linearized, pair.original, pair.data, split, **how)
     kept, total = (int(found.table["kept"].agg(which)) for which in ("min", "max"))
     whose = f"the weights of {files.weights}" if files.weights else "the teacher's own weights, not fine-tuned"
@@ -172,9 +173,7 @@ def diagnose(
         head += f"\nFine-tuned weights lie beside the mask; to diagnose those: --weights {pair.beside}"
     print(head, file=sys.stderr if as_json else sys.stdout)
     if out:
-        with whole(out) as part:
-            found.table.to_parquet(part, index=False)
-        tell(f"wrote {out}")
+        tell(f"wrote {save_table(found.table, out)}")
     known = {"teacher": files.teacher, "mask": files.mask, "weights": files.weights, "kept": kept, "total": total}
     print(json.dumps(known | found.as_json(), indent=2) if as_json else audits.diagnosis_text(found))
 
@@ -188,7 +187,7 @@ def mitigate(
     files: Files,
     max_accuracy_loss: Annotated[float, says(LOSS)] = 1.0,
     arms: Arms = DEFAULT_ARMS,
-    mu: Annotated[tuple[float, ...], commas(numbers, "Try the lagrangian arms at these steps.")] = (),
+    mu: Annotated[tuple[float, ...], optional("Try the lagrangian arms at these steps.")] = (),
     significance: Annotated[float, says(GAIN)] = NOISE,
     min_images: Annotated[int, says(JUDGED, name=["--judge-from", "--min-images"])] = FEW,
     profile: Training = "small",
@@ -207,9 +206,8 @@ def mitigate(
     about = _about(pair, row["kept"], gates.total_units(found.model), row["budget"])
     print(f"{about}; fine-tuned in profile {profile}\n{audits.mitigated_text(found)}")
     weights = save_network(folder / "chosen.weights.safetensors", found.model, replace(pair.header, gated=True))
-    with whole(folder / "report.parquet") as part:
-        found.table.to_parquet(part, index=False)
-    print(f"\nwrote {weights} ({found.choice.chosen}) and {folder / 'report.parquet'}")
+    table = save_table(found.table, folder / "report.parquet")
+    print(f"\nwrote {weights} ({found.choice.chosen}) and {table}")
 
 
 @Parameter(name="*", group="What is asked")
@@ -231,8 +229,8 @@ class Network(Choices):
     weights: Annotated[str | None, says("Its state dict, as safetensors.")] = None
     data: Annotated[str | None, says(f"{options.DATA}.")] = None
     size: Annotated[int | None, says("Side of a folder's images in pixels; by default 32.")] = None
-    mean: Annotated[Floats, commas(numbers, "Of each channel, images on [0, 1]; by default the data's.")] = None
-    std: Annotated[Floats, commas(numbers, "What channels are divided by; by default the data's.")] = None
+    mean: Annotated[Floats, optional("Of each channel, images on [0, 1]; by default the data's.")] = None
+    std: Annotated[Floats, optional("What channels are divided by; by default the data's.")] = None
     seed: Annotated[int | None, says("Decides the split and the training; by default 0.")] = None
     teacher: Annotated[str | None, says("teacher.safetensors of linfair linearize.", group=OURS)] = None
     network: Annotated[Literal[*NETWORKS] | None, says("Checked against the teacher's.", group=OURS)] = None

@@ -29,10 +29,10 @@ def several(text: str, **more: object) -> Parameter:
     return says(f"{text}; may be repeated.", show_default=False, **more)
 
 
-def commas(read: Callable[[str], object], text: str) -> Parameter:
+def commas(read: Callable[[str], object], text: str, **more: object) -> Parameter:
     """One word that `read` makes a list of; its default is shown as it would be typed."""
     how = {"converter": lambda _, tokens: read(tokens[-1].value), "n_tokens": 1}
-    return says(text, **how, show_default=lambda value: ",".join(map(str, value or ())))
+    return says(text, **how | {"show_default": lambda value: ",".join(map(str, value))} | more)
 
 
 def tell(*lines: str) -> None:

@@ -11,7 +11,7 @@ import torch
 import linfair
 from linfair.data.core import GroupedData
 from linfair.data.values import some
-from linfair.paths import whole
+from linfair.paths import save_table
 
 Sheet = Paper = SimpleNamespace
 _FACTS = tomllib.loads(Path(__file__).with_name("sheets.toml").read_text(encoding="utf-8"))
@@ -88,9 +88,7 @@ def write_rows(rows: pd.DataFrame, path: str | Path) -> Path:
         old = pd.read_parquet(path)
         keep = ~(old[which] == rows[which].iloc[0]).all(axis=1)
         rows = pd.concat([old[keep], rows]).sort_values(which, kind="stable", ignore_index=True)
-    with whole(path) as part:
-        rows.to_parquet(part, index=False)
-    return path
+    return save_table(rows, path)
 
 
 def notes(known: Mapping[str, object]) -> dict[str, str]:

@@ -26,6 +26,7 @@ from linfair.engine.store import ResultStore, code_hash, key
 from linfair.linearizers.record import LinearizedModel
 from linfair.linearizers.registry import find
 from linfair.metrics.measure import Original, measure
+from linfair.models import threads_of
 from linfair.study.arms import ARMS, canonical, mitigation_of, with_fate
 from linfair.study.grids import Cell, built_as, grid, load_sets, pairs
 from linfair.study.recipes import Recipe, recipe
@@ -103,10 +104,9 @@ class Worker:
         self.setting = setting or setting_of(cell)
         self.recipe, self.options, self.sets = self.setting.recipe, self.setting.options, self.setting.sets
         self.linearizer = find(cell.method)
-        how = {"count": 1 if cell.network == "mlp" else None, "keep": keep, "progress": progress}
+        how = {"count": threads_of(cell.network), "keep": keep, "progress": progress}
         self.stages = Stages(self.sets, cell.seeds, store, **how)
         self.base = Stages(self.setting.base, cell.seeds, store, **how)
-        self.base.before = lambda stage: self.stages.before and self.stages.before(stage)
         self.spent: Counter[str] = Counter()  # seconds of each stage, shared stages at what they once cost
         self._failed: Exception | None = None
         self._apart, self._digest = {}, None  # names of tables that hold another teacher's digest; the stored one

@@ -34,9 +34,8 @@ class Equivalence:
 
     first: str
     second: str
-    rows: (
-        pd.DataFrame
-    )  #: For each group and arm `n` pairs of seeds, first - second, whether it `lies_within` the margin
+    #: For each group and arm `n` pairs of seeds, first - second, whether it `lies_within` the margin
+    rows: pd.DataFrame
     margin: float = MARGIN
 
     @property
@@ -47,9 +46,9 @@ class Equivalence:
     @property
     def verdict(self) -> str:
         """One sentence for a page."""
-        rows, fewest = self.rows, self.rows["n"].min()
+        rows, fewest, reach = self.rows, self.rows["n"].min(), f"{self.margin:g} point{'s' * (self.margin != 1)}"
         if self.shown:
-            why = f" within {self.margin:g} points: so says the 95 % interval of every group's difference in accuracy "
+            why = f" within {reach}: so says the 95 % interval of every group's difference in accuracy "
             why += f"({len(rows)} of them, {fewest} or more seeds)"
         elif rows.empty:
             why = ": no seed was computed in both ways"
@@ -57,7 +56,7 @@ class Equivalence:
             why = f": some groups have {fewest} pairs of seeds, and {SEEDS} are needed"
         else:
             worst = rows.loc[rows[["low", "high"]].abs().max(axis=1).idxmax()]
-            why = f": {(~rows['lies_within']).sum()} of {len(rows)} intervals reach beyond {self.margin:g} points, the "
+            why = f": {(~rows['lies_within']).sum()} of {len(rows)} intervals reach beyond {reach}, the "
             why += f"farthest that of {worst['group_name']}, {worst['arm']} at {100 * worst['budget']:g} % on "
             why += f"{worst['data']}: {worst['mean']:.1f} [{worst['low']:.1f}, {worst['high']:.1f}]"
         return f"`{self.first}` is {'' if self.shown else 'not shown '}equivalent to `{self.second}`{why}."

@@ -132,7 +132,7 @@ def compute(
             with _noted(tell):
                 if worker is None:
                     worker = Worker(cell, store, progress=False, keep=cell.network != "mlp")
-                    worker.stages.before = before
+                    worker.stages.before = worker.base.before = before
                     with suppress(Exception):  # said below, of the arms that need what failed
                         worker.settle([arm, *arms])
                 name = worker.name(arm)

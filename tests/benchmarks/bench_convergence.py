@@ -11,16 +11,20 @@ Run: python tests/benchmarks/bench_convergence.py [--data cifar10] [--network re
 import argparse
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 
 import pandas as pd
 import torch
 from torch import nn
 
+from linfair.device import device_name
 from linfair.engine.store import ResultStore
 from linfair.metrics.measure import measure
 from linfair.mitigation.registry import resolve
+from linfair.paths import save_table
 from linfair.study.cell import Worker
 from linfair.study.grids import Cell
+from linfair.study.tables import overall
 from linfair.training import fit, threads
 
 
@@ -35,42 +39,38 @@ def main() -> None:
     given = parser.parse_args()
     cell = Cell(given.data, given.network, "snl", tuple(given.budgets), (given.seed,), given.profile)
     worker = Worker(cell, ResultStore.default(), True, keep=True)
-    stages, data = worker.stages, worker.stages.data
-    rows: list[pd.DataFrame] = []
+    stages, plan, seeds, rows = worker.stages, worker.recipe, list(cell.seeds), []
 
-    def noted(stage: str, budget: float, model: nn.Module) -> Callable[[int], bool]:
-        def after_epoch(epoch: int) -> bool:
-            found = measure(model, data, [given.seed], split="val")
-            model.train()
-            rows.append(found[["group_name", "n", "accuracy"]].assign(stage=stage, budget=budget, epoch=epoch + 1))
-            return False
+    def noted(stage: str, budget: float, model: nn.Module) -> Callable[[int], None]:
+        def after_epoch(epoch: int) -> None:
+            found = measure(model, stages.data, seeds, split="val", gradients=())
+            rows.append(found.assign(stage=stage, budget=budget, epoch=epoch + 1))
 
         return after_epoch
 
     with threads(stages.threads):
-        start = stages.untrained(given.network, width=worker.recipe.width, init=worker.recipe.init)
-        fit(start, data, schedule=worker.recipe.base, seeds=[given.seed], after_epoch=noted("base", 1.0, start))
-        teacher = worker.teacher
-        schedule = worker.recipe.finetune
-        if given.epochs:
-            schedule = type(schedule)(**(vars(schedule) | {"epochs": given.epochs}))
-        for arm, path in (("plain", worker.path), ("control", stages.control(teacher, worker.path))):
-            for one in path.records:
+        model = stages.untrained(given.network, width=plan.width, init=plan.init)
+        fit(model, stages.data, schedule=plan.base, seeds=seeds, after_epoch=noted("base", 1.0, model))
+        teacher = stages.given(model)
+        path = stages.path(teacher, cell.method, cell.budgets, worker.options)
+        schedule = replace(plan.finetune, epochs=given.epochs or plan.finetune.epochs)
+        for arm, records in (("plain", path.records), ("control", stages.control(teacher, path).records)):
+            for one in records:
                 model = copy.deepcopy(one.model)
-                objective = resolve(None).start(model, teacher.model, data)
-                how = {"seeds": [given.seed], "stage": "finetune", "after_epoch": noted(arm, one.budget, model)}
-                fit(model, data, objective, schedule, **how)
-    table = pd.concat(rows, ignore_index=True)
-    table = table.assign(data=given.data, network=given.network, profile=given.profile, seed=given.seed)
+                objective = resolve(None).start(model, teacher.model, stages.data)
+                how = {"seeds": seeds, "stage": "finetune", "after_epoch": noted(arm, one.budget, model)}
+                fit(model, stages.data, objective, schedule, **how)
+    about = {"data": given.data, "network": given.network, "profile": given.profile, "device": device_name("cpu")}
+    table = pd.concat(rows, ignore_index=True).assign(**about, torch=torch.__version__)
     if given.out:
-        table.to_parquet(given.out, index=False)
+        save_table(table, given.out)
     for (stage, budget), part in table.groupby(["stage", "budget"], sort=False):
-        overall = part.groupby("epoch").apply(lambda some: (some["n"] * some["accuracy"]).sum() / some["n"].sum())
-        last = part[part["epoch"] == part["epoch"].max()]
-        worst = part[part["group_name"] == last.loc[last["accuracy"].idxmin(), "group_name"]].set_index("epoch")
-        print(f"{stage} at {budget:.0%}: best epoch {overall.idxmax()} of {overall.index[-1]}, the last one", end=" ")
-        print(f"{100 * (overall.max() - overall.iloc[-1]):.2f} points below it")
-        print("    all  ", " ".join(f"{100 * value:.1f}" for value in overall))
+        whole = overall(part).set_index("epoch")["accuracy"]
+        ends = part[part["epoch"] == whole.index[-1]]
+        worst = part[part["group"] == ends.loc[ends["accuracy"].idxmin(), "group"]]
+        print(f"{stage} at {budget:.0%}: best epoch {whole.idxmax()} of {whole.index[-1]}, the last one", end=" ")
+        print(f"{100 * (whole.max() - whole.iloc[-1]):.2f} points below it")
+        print("    all  ", " ".join(f"{100 * value:.1f}" for value in whole))
         print("    worst", " ".join(f"{100 * value:.1f}" for value in worst["accuracy"]), worst["group_name"].iloc[0])
 
 

@@ -2,8 +2,7 @@
 
 Measurements of this package are in float32. For one network this says what logits and decisions on the test images
 would be in the precision that profile `cpu` trains in. With `--cells` it trains, linearizes (SNL) and fine-tunes that
-many seeds in both precisions and compares each group's accuracy, paired over seeds. The margin of 1 point was stated
-before any of these cells was computed; an interval that sticks out means that equivalence is not shown.
+many seeds in both precisions and compares each group's accuracy, paired over seeds (`linfair_book.speed`).
 
 Run: python tests/benchmarks/bench_precision.py [--data digits] [--network resnet18] [--profile small] [--page]
      python tests/benchmarks/bench_precision.py --cells 10 --out _build/precision [--page]
@@ -12,17 +11,16 @@ Run: python tests/benchmarks/bench_precision.py [--data digits] [--network resne
 import argparse
 import copy
 from datetime import date
-from functools import partial
 
 import pandas as pd
 import torch
 from linfair_book.build import repository
-from linfair_book.speed import Number, keep
+from linfair_book.speed import PRECISION, Number, keep, precision_part
+from linfair_book.tables import save
 
 from linfair.data import load_data
 from linfair.device import bf16_is_fast, device_name
 from linfair.models import build
-from linfair.study.compare import equivalent
 from linfair.study.grids import Cell
 from linfair.study.plan import Job
 from linfair.study.recipes import in_every_stage, recipe
@@ -31,12 +29,13 @@ from linfair.study.runner import run_jobs
 from linfair.study.tables import overall
 from linfair.training import fit, predict
 
-MARGIN = 1.0
-"""Points of accuracy, stated before the cells are computed."""
+KEPT = ["data", "network", "width", "method", "profile", "precision", "arm", "budget", "seed", "split", "group_name"]
+KEPT += ["n", "accuracy", "teacher", "device", "torch", "linfair", "code", "seconds"]
+"""Without `role` and `group`: what reads a study's rows must not take those of two precisions for one study."""
 
 
-def study(data: str, network: str, profile: str, cells: int, out: str) -> list[Number]:
-    """Compute the cells that are missing in `out`, in both precisions, and print each group's difference."""
+def study(data: str, network: str, profile: str, cells: int, out: str) -> pd.DataFrame:
+    """Accuracies in both precisions, of all images and of each group; cells that are missing in `out` are computed."""
     how = {"profile": profile, "method": "snl", "budgets": (0.2, 0.02)}
     jobs = [
         Job(Cell(data, network, seeds=(seed,), precision=precision, **how), ("original", "plain"))
@@ -45,30 +44,8 @@ def study(data: str, network: str, profile: str, cells: int, out: str) -> list[N
     ]
     run_jobs(jobs, out, progress=False)
     rows = collect([out]).rows
-    split = "test_balanced" if "test_balanced" in set(rows["split"]) else "test"
-    rows = rows[rows["split"] == split]
-    compared = partial(equivalent, first="bf16", second="float32", column="precision", margin=MARGIN)
-    groups = compared(rows)
-    both = pd.concat([overall(part).assign(precision=name) for name, part in rows.groupby("precision")])
-    whole = compared(both)
-    shown = ["arm", "budget", "group_name", "n", "mean", "low", "high", "lies_within"]
-    with pd.option_context("display.width", 160, "display.max_rows", None):
-        print(pd.concat([whole.rows, groups.rows])[shown].round(2).to_string(index=False))
-    print(f"All images: {whole.verdict}\nGroups: {groups.verdict}")
-    about = f"{network} in profile {profile}, SNL, on {data}, {split}, margin {MARGIN:g} point, {date.today()}"
-    rest = {"n": cells, "of": "seeds in both", "settings": about, "device": device_name("cpu")}
-    numbers = []
-    for (arm, budget), part in groups.rows.groupby(["arm", "budget"], sort=False):
-        name = arm if arm == "original" else f"{arm} at {100 * budget:g} %"
-        [all_images] = whole.rows[(whole.rows["arm"] == arm) & (whole.rows["budget"] == budget)].itertuples()
-        values = {what: getattr(all_images, what) for what in ("mean", "low", "high")}
-        values |= {"groups": len(part), "within": int(part["lies_within"].sum())}
-        values["farthest"] = float(part[["low", "high"]].abs().to_numpy().max())
-        numbers += [
-            Number(f"precision/{name}/{what}", value, "" if what in ("groups", "within") else "points", **rest)
-            for what, value in values.items()
-        ]
-    return numbers
+    rows = rows[rows["split"] == ("test_balanced" if "test_balanced" in set(rows["split"]) else "test")]
+    return pd.concat([overall(rows), rows], ignore_index=True)[KEPT]
 
 
 def one_network(data_name: str, network: str, profile: str, seed: int) -> list[Number]:
@@ -106,10 +83,15 @@ def main() -> None:
     parser.add_argument("--out", default="_build/precision", help="folder of the study's rows")
     parser.add_argument("--page", action="store_true", help="put the numbers into the book's table and page")
     given = parser.parse_args()
-    about = given.data, given.network, given.profile
-    numbers = study(*about, given.cells, given.out) if given.cells else one_network(*about, given.seed)
-    if given.page:
-        keep(repository(), numbers)
+    if given.cells:
+        table = study(given.data, given.network, given.profile, given.cells, given.out)
+        print(precision_part(table))
+        if given.page:
+            save(table, repository() / PRECISION)
+    else:
+        numbers = one_network(given.data, given.network, given.profile, given.seed)
+        if given.page:
+            keep(repository(), numbers)
 
 
 if __name__ == "__main__":

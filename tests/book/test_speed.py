@@ -182,19 +182,34 @@ def committed() -> pd.DataFrame:
 def test_a_changed_number_changes_the_page(committed: pd.DataFrame) -> None:
     """One number of each part; the parts are those that the page asks for."""
     made = blocks(committed)
-    assert tuple(made) == PARTS
+    assert {*made, "precision"} == set(PARTS)
     for key, part in (
         ("cell/paper/all/by bytes", "cell"),
         ("ceiling/bf16/operations", "ceilings"),
         ("stage/base/seconds", "stages"),
         ("step/masks/bf16/ratio", "steps"),
-        ("precision/original/mean", "precision"),
+        ("logits/bf16/decisions", "logits"),
         ("ladder/bf16/gain", "ladder"),
         ("ensemble/gain", "ensemble"),
         ("grid/fast/all/hours", "grid"),
     ):
         changed = blocks(committed.assign(value=committed["value"].where(committed["key"] != key, 77.0)))
-        assert "77" in changed[part] and {name for name in PARTS if changed[name] != made[name]} == {part}
+        assert "77" in changed[part] and {name for name in made if changed[name] != made[name]} == {part}
+
+
+def test_precisions_are_compared_seed_by_seed_and_an_interval_beyond_the_margin_shows_nothing() -> None:
+    """Oracle: a gain of half a point in every seed has an interval of no width; a seed far off widens it."""
+    row = {"data": "d", "network": "n", "method": "snl", "arm": "plain", "budget": 0.2, "split": "test", "seconds": 1.0}
+    row |= {"teacher": "t", "device": "CPU", "torch": "2", "linfair": "0", "n": 200}
+    seeds = pd.DataFrame({"seed": range(6), "accuracy": [0.5, 0.6, 0.7, 0.5, 0.6, 0.7]})
+    names = pd.DataFrame({"group_name": ["all", "a", "b"]})
+    slow = seeds.merge(names, how="cross").assign(precision="float32", **row)
+    fast = slow.assign(precision="bf16", accuracy=slow["accuracy"] + 0.005)
+    alike = speed.precision_part(pd.concat([slow, fast]))
+    assert "| plain at 20 % | 0.50 [0.50, 0.50] | 2 of 2 | 0.5 |" in alike and "`bf16` is equivalent" in alike
+    fast.loc[(fast["seed"] == 0) & (fast["group_name"] == "b"), "accuracy"] += 0.09
+    unlike = speed.precision_part(pd.concat([slow, fast]))
+    assert "| 1 of 2 |" in unlike and "`bf16` is not shown equivalent" in unlike
 
 
 def test_the_page_itself_states_no_measured_number() -> None:

@@ -179,7 +179,6 @@ def test_weights_digest_follows_values_buffers_and_names_only() -> None:
 
 NOT_IN_THE_HASH = {
     "__init__": "names only",
-    "errors": "names only",
     "paths": "decides where files lie, not what is in them",
     "data/describe": "says what is known of a data set, whose content is in the key",
     "data/torchvision": "imports torchvision, for downloads only",

@@ -1,11 +1,14 @@
 """Folders of the user (the cache, and where data are looked for), and files that appear whole or not at all."""
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
+
+_KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
 
 
 @contextmanager
@@ -19,6 +22,24 @@ def whole(path: str | Path) -> Iterator[Path]:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def unfit(path: str | Path, most: int = 2**40) -> str | None:
+    """Why a user's path is not a regular file of at most so many bytes that may be read; None if it is one.
+
+    >>> unfit("/dev/null"), unfit("/"), unfit("/no/such/file")
+    ('is a device, not a file', 'is a folder, not a file', 'does not exist')
+    """
+    try:
+        found = os.stat(path)
+        if not stat.S_ISREG(found.st_mode):
+            return f"is {_KINDS.get(stat.S_IFMT(found.st_mode), 'a device')}, not a file"
+        os.close(os.open(path, os.O_RDONLY))
+    except (FileNotFoundError, NotADirectoryError):
+        return "does not exist"
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
+        return f"cannot be read ({getattr(error, 'strerror', None) or error})"
+    return f"has {found.st_size:,} bytes, and at most {most:,} are read" if found.st_size > most else None
 
 
 def save_table(table: pd.DataFrame, path: str | Path) -> Path:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from linfair.names import some
 from linfair.nonlinear import Nonlinearity, counted, is_relu, is_relu6, name_of
 
 _SQUASHES = dict(_softmax="Softmax", _log_softmax="LogSoftmax", sigmoid="Sigmoid", log_sigmoid_forward="LogSigmoid")
@@ -45,7 +46,7 @@ class Watched(TorchDispatchMode):
 
     def named(self, modules: dict[nn.Module, str] | set[nn.Module]) -> str:
         """Names of modules, sorted."""
-        return ", ".join(sorted({self.names[module] for module in modules}))
+        return some(sorted({self.names[module] for module in modules}))
 
     def _enter(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
         self.entered[module] += 1

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from linfair import gates
 from linfair.ensemble import Ensemble
 from linfair.gates import GateError
+from linfair.names import some
 from linfair.paths import whole
 
 FORMAT = "linfair-mask-1"
@@ -80,7 +81,7 @@ class Mask:
                 units = {site: file.get_tensor(site).bool() for site in json.loads(header["sites"])}
                 return cls(units, header["structure"])
         except FileNotFoundError:
-            there = ", ".join(sorted(one.name for one in Path(path).parent.glob("*.mask.safetensors")))
+            there = some(sorted(one.name for one in Path(path).parent.glob("*.mask.safetensors")))
             hint = f"there are {there}" if there else "`linfair linearize` writes one for each budget"
             raise GateError(f"no mask at {path}; {hint}") from None
         except (SafetensorError, KeyError, json.JSONDecodeError) as error:
@@ -131,7 +132,7 @@ def _same_sites(ours: dict[str, Tensor], theirs: dict[str, Tensor], what: str) -
         "shapes differ": [f"{site} is {there} there and {here} here" for site, there, here in shapes if there != here],
     }
     if any(found.values()):
-        parts = "; ".join(f"{word}: {', '.join(sites[:3])}" for word, sites in found.items() if sites)
+        parts = "; ".join(f"{word}: {some(sites, 3)}" for word, sites in found.items() if sites)
         raise GateError(f"{what} belongs to another network; {parts}")
 
 

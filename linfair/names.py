@@ -26,11 +26,22 @@ def closest(name: str, known: Iterable[str]) -> str | None:
     return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)), None)
 
 
+def some(names: Iterable[object], most: int = 6, joint: str = ", ") -> str:
+    """The first few names, and how many more there are; one alone is never left out.
+
+    >>> some("abcdefg"), some(range(120), most=2)
+    ('a, b, c, d, e, f, g', '0, 1, ... 118 more')
+    """
+    names = list(map(str, names))
+    cut = [*names[:most], f"... {len(names) - most} more"]
+    return joint.join(names if len(names) <= most + 1 else cut)
+
+
 def hint(name: str, known: Iterable[str]) -> str:
     """What to do about an unknown name: take the closest known one, or one of all."""
     known = list(known)
     near = closest(name, known)
-    return f"did you mean {near!r}?" if near else f"there are {', '.join(known)}"
+    return f"did you mean {near!r}?" if near else f"there are {some(known, 20)}"
 
 
 def unknown(problem: str, name: str, known: Iterable[str]) -> str:

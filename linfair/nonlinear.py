@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from linfair.names import some
+
 
 @dataclass(frozen=True)
 class Nonlinearity:
@@ -29,8 +31,7 @@ class Nonlinearity:
     def __str__(self) -> str:
         pools = self.kind in ("MaxPool", "AdaptiveMaxPool", "Max", "Min")
         more = f" outputs ({self.comparisons / max(self.units, 1):.3g} comparisons each)" if pools else ""
-        names = ", ".join(self.modules[:3]) + (f" and {len(self.modules) - 3} more" if len(self.modules) > 3 else "")
-        return f"{self.units:,} {self.kind}{more} in {names}"
+        return f"{self.units:,} {self.kind}{more} in {some(self.modules, 3)}"
 
 
 def _table(*rows: tuple[int, dict[str, str]]) -> dict[str, tuple[str, int]]:

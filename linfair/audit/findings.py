@@ -16,6 +16,7 @@ from linfair.audit.shown import accuracies, change_of_worst, drop_between, gap_o
 from linfair.data.describe import notes
 from linfair.linearizers.record import budget_units, kept_share, missed, share
 from linfair.mitigation import PLAIN
+from linfair.names import some
 
 FEW = 30
 """Groups with fewer test images are named in the caveats."""
@@ -146,7 +147,7 @@ def facts(audit: Audit) -> dict[str, object]:
         "labels_are_groups": bool((part.a == part.y).all()) and data.group_names == data.label_names,
         "broken": [at for at in plan.budgets if asked[WORKS, at].outcome != HOLDS],
         "scaled": "" if own_scale else scale,
-        "small": ", ".join(f"{row.group_name} ({row.n})" for row in before[before["n"] < FEW].itertuples()),
+        "small": some(f"{row.group_name} ({row.n})" for row in before[before["n"] < FEW].itertuples()),
         "notes": list(notes(known | {"skipped": []}).values()),
     }
 

@@ -24,11 +24,10 @@ from torch.utils._pytree import tree_leaves
 from linfair import gates
 from linfair.checkpoints import PICKLES, CheckpointError, Header, load_network
 from linfair.data import DataError, GroupedData, load_data
-from linfair.data.values import some
 from linfair.device import check_device
 from linfair.functional import check_scores
 from linfair.metrics import wilson
-from linfair.names import unknown
+from linfair.names import some, unknown
 from linfair.training import correctness
 
 
@@ -232,7 +231,7 @@ def _checked(
     if not isinstance(outputs, Tensor):
         raise AuditError(f"{name} must return class scores as one tensor, it returned {type(outputs).__name__}")
     if outputs.shape != (len(x), data.classes):
-        labels = ", ".join(data.label_names[:5]) + ", ..." * (data.classes > 5)
+        labels = some(data.label_names)
         raise AuditError(
             f"{name} answers {len(x)} inputs with a tensor of shape {tuple(outputs.shape)}; {header.data} has "
             f"{data.classes} labels ({labels}): scores of shape ({len(x)}, {data.classes}) are needed"

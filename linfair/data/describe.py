@@ -10,7 +10,7 @@ import torch
 
 import linfair
 from linfair.data.core import GroupedData
-from linfair.data.values import some
+from linfair.names import some
 from linfair.paths import save_table
 
 Sheet = Paper = SimpleNamespace
@@ -105,7 +105,7 @@ def notes(known: Mapping[str, object]) -> dict[str, str]:
         f"({some([f'{file} is {there}' for file, there in spelled])})",
         "copies": f"images identical to another one: {known.get('copies')}{differ}, kept in its split",
         "rotated": f"images turned upright by their EXIF orientation: {known.get('rotated')}",
-        "merged": f"groups merged: {'; '.join(known.get('merged', ()))}",
+        "merged": f"groups merged: {some(known.get('merged', ()), joint='; ')}",
         "left_out": f"groups left out for having too few images: {len(left_out)}, {sum(n for _, n in left_out)} images "
         f"({some([f'{name} {n}' for name, n in left_out])})",
         "untested": f"labels without a test image: {some(known.get('untested', ()))}",

@@ -21,7 +21,7 @@ import pandas as pd
 from linfair.data.core import Collection, DataError, Skipped, ensure
 from linfair.data.images import check_skips, content_digest, files_of, pictures
 from linfair.data.values import cleaned, in_order, is_missing, lookalikes, told_apart
-from linfair.names import closest
+from linfair.names import closest, some
 
 CONFLICTS = ("leave-out", "first", "last")  #: Which line counts of a file that is listed with different values
 TABLE = "labels.csv"
@@ -117,7 +117,7 @@ def check_named(where: str, asked: Iterable[str], there: Sequence[str]) -> None:
     unknown = [column for column in asked if column not in there]
     near = closest(unknown[0], there) if unknown else None
     hint = f" (did you mean {near}?)" if near else ""
-    ensure(not unknown, f"{where} has no column {', '.join(unknown)}; there are {', '.join(there)}{hint}")
+    ensure(not unknown, f"{where} has no column {some(unknown)}; there are {some(there, 20)}{hint}")
 
 
 def _usable(source: str, table: pd.DataFrame) -> tuple[pd.DataFrame, list[Skipped]]:
@@ -162,9 +162,11 @@ def _once(
     """A line and a path for each file that stays, and the repetitions; files with conflicting lines may be skipped."""
     again, dropped = [], []
     for path, mine in rows[paths.duplicated(keep=False)].groupby(paths, sort=False):
-        numbers, first = ", ".join(map(str, mine.index)), mine.index[0]
+        numbers, first = some(mine.index), mine.index[0]
         differ = {column: mine[column].unique() for column in columns if mine[column].nunique() > 1}
-        said = "; ".join(f"{column} {' or '.join(map(repr, map(str, cells)))}" for column, cells in differ.items())
+        said = "; ".join(
+            f"{column} {some(map(repr, map(str, cells)), joint=' or ')}" for column, cells in differ.items()
+        )
         dropped += mine.index[1:].tolist()
         if differ and conflicts == "leave-out":
             skipped.append(Skipped(path, f"lines {numbers} disagree: {said}", "conflict"))
@@ -220,7 +222,7 @@ def _from_folders(folder: Path) -> pd.DataFrame:
     splits = {top: _split_name(top) for top in sorted({parts[0] for parts in images if len(parts) > 1})}
     by_split = None not in splits.values()
     known, others = ([top for top, name in splits.items() if (name is None) is other] for other in (False, True))
-    mixed = f"{folder}: the folders {', '.join(known)} are splits, {', '.join(others[:5])} are not"
+    mixed = f"{folder}: the folders {', '.join(known)} are splits, {some(others)} are not"
     one_kind = by_split or "train" not in splits.values() or len(set(splits.values()) - {None}) == 1
     ensure(one_kind, f"{mixed}; move them away, or write a table {TABLE}")
     depth = 2 if by_split else 1

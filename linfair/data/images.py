@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from linfair.data.core import DataError, Skipped, ensure
+from linfair.names import some
 
 MANY = 5_000  #: With more images than this, reading shows a progress bar
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
@@ -77,8 +78,7 @@ def content_digest(images: np.ndarray, fields: dict[str, np.ndarray]) -> str:
 
 def check_skips(origin: str, skipped: Sequence[tuple[str, str]], left: int, *, strict: bool) -> None:
     """Refuse skips (pairs of file and reason) where `strict` makes them errors, and a source with no image `left`."""
-    more = f"; and {len(skipped) - 5} more" if len(skipped) > 5 else ""
-    listed = "; ".join(f"{name}: {why}" for name, why in skipped[:5]) + more
+    listed = some((f"{name}: {why}" for name, why in skipped), joint="; ")
     ensure(left, f"{origin}: no image can be used, {len(skipped)} skipped{': ' if listed else ''}{listed}")
     mend = "mend or remove them, or read without --strict (LINFAIR_STRICT), which skips and lists them"
     ensure(not (strict and skipped), f"{origin}: {len(skipped)} skipped ({listed}); {mend}")

@@ -17,7 +17,8 @@ from linfair.data.core import Collection, DataError, GroupedData, Split, ensure,
 from linfair.data.official import CIFAR10, SVHN, utkface_field
 from linfair.data.sources import read
 from linfair.data.splits import joint_part, part, thin
-from linfair.data.values import Groups, cleaned, columns_of, intersect, regroup, some
+from linfair.data.values import Groups, cleaned, columns_of, intersect, regroup
+from linfair.names import some
 
 CIFAR10_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 DIGITS = tuple(str(digit) for digit in range(10))
@@ -206,7 +207,7 @@ def _nowhere(
     if split in ("train", *drawn):
         if min(images) >= needed:
             return f"{head}; use another seed, larger shares, or fewer groups"
-        counts = ", ".join(f"{name} {n}" for name, n in list(zip(names, images, strict=True))[:5])
+        counts = some(f"{name} {n}" for name, n in zip(names, images, strict=True))
         why = f"different images to draw from: {counts}; {needed} are needed"
     most = max(int((groups.numbers == number).sum()) for number in empty)
     rest = next((one for one in groups.names if one not in names), "OTHER")

@@ -1,16 +1,15 @@
 """CIFAR-10, SVHN and UTKFace as their publishers give them: batches pickled by Python 2, MATLAB files, images.
 
-A pickle can run any code when it is loaded. CIFAR-10's batches are read with an unpickler that knows no more than what
-they are made of: dicts, lists, tuples, bytes, text, numbers and plain numpy arrays. UTKFace's labels are in the names
-of its files, `[age]_[gender]_[race]_[date].jpg.chip.jpg`.
+A pickle can run any code when it is loaded, so CIFAR-10's batches never are: their steps are read one by one, and only
+those that such a batch is made of are known. UTKFace's labels are in the names of its files,
+`[age]_[gender]_[race]_[date].jpg.chip.jpg`.
 
 Sources: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009. Y. Netzer et al., "Reading Digits
 in Natural Images with Unsupervised Feature Learning", NIPS workshop, 2011. Z. Zhang, Y. Song, H. Qi, "Age
 Progression/Regression by Conditional Adversarial Autoencoder", CVPR 2017.
 """
 
-import io
-import pickle
+import pickletools
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -55,61 +54,92 @@ class Release:
         )
 
 
+class _Name(str):
+    """A name that a pickle asks for; it stands for what is meant, and nothing is ever looked up or called by it."""
+
+    __slots__ = ()
+
+
 def unpickle(content: bytes) -> object:
-    """Load a pickle of dicts, lists, tuples, bytes, text, numbers and plain arrays; text of Python 2 becomes bytes."""
+    """What a pickle of dicts, lists, tuples, bytes, text, numbers and uint8 arrays says; Python 2's text is bytes."""
+    stack, marks, memo = [], [], {}
     try:
-        return _Unpickler(io.BytesIO(content), encoding="bytes").load()
+        for number, (step, value, _) in enumerate(pickletools.genops(content)):
+            ensure(number < 200_000 and len(marks) < 100, "the pickle is longer or deeper than a CIFAR batch")
+            if step.name in _STEPS:
+                taken, make = _STEPS[step.name]
+                start = len(stack) - taken if taken >= 0 else marks.pop() + 1 + taken
+                stack[start:] = [make(*(stack[start:] if value is None else [value]))]
+            elif step.name in ("BINPUT", "LONG_BINPUT", "MEMOIZE"):
+                place = len(memo) if value is None else value
+                ensure(place < 200_000, f"the pickle numbers a value {place}, which no CIFAR batch does")
+                memo[place] = stack[-1]
+            elif step.name in ("BINGET", "LONG_BINGET"):
+                stack.append(memo[value])
+            elif step.name == "MARK":
+                marks.append(len(stack))
+            else:
+                known = step.name in ("PROTO", "FRAME", "STOP")
+                ensure(known, f"the pickle holds {step.name}, which no CIFAR batch does; it was not loaded")
+        (found,) = stack
+        return found
     except DataError:
         raise
-    except Exception as error:  # a damaged pickle fails in any way, MemoryError and IndexError among them
+    except (ValueError, TypeError, LookupError) as error:
         raise DataError(f"damaged or cut short ({type(error).__name__})") from error
 
 
-class _Unpickler(pickle.Unpickler):
-    """Answers the few names in a batch by functions of its own, so that none does more than a batch needs."""
-
-    def find_class(self, module: str, name: str) -> object:
-        asked = repr(f"{module}.{name}"[:80])[1:-1]
-        ensure((module, name) in _ALLOWED, f"the pickle asks for {asked}, which no CIFAR batch does; it was not loaded")
-        return _ALLOWED[module, name]
+def _named(*words: str) -> _Name:
+    name, asked = _Name(" ".join(words)), ascii(".".join(words).replace(" ", ".")[:80])[1:-1]
+    ensure(name in _NAMES, f"the pickle asks for {asked}, which no CIFAR batch does; it was not loaded")
+    return name
 
 
-_NDARRAY = object()  # stands for numpy.ndarray, so that a pickle cannot call it
+def _made(name: object, given: object) -> object:
+    """What a call or a state means: bytes as Python 3 writes them for Python 2, an array, or its type."""
+    what = "builds something else than an array of bytes"
+    match name, given:
+        case _Name("_codecs encode"), (str(text), "latin1" | b"latin1"):
+            return text.encode("latin1")
+        case _Name("numpy.core.multiarray _reconstruct" | "numpy._core.multiarray _reconstruct"), (_Name(kind), *_):
+            return _Name(kind)
+        case _Name("numpy ndarray"), (1, tuple(shape), _Name("u1"), False, bytes(content)):
+            return np.frombuffer(content, np.uint8).reshape(shape)
+        case (_Name("numpy dtype"), ("u1" | b"u1", *_)) | (_Name("u1"), tuple()):
+            return _Name("u1")
+        case _Name("numpy dtype"), (str() | bytes() as kind, *_):
+            what = f"holds an array of {ascii(kind[:20]).removeprefix('b')}"
+    raise DataError(f"the pickle {what}, which no CIFAR batch does; it was not loaded")
 
 
-def _empty_array(kind: object, *_: object) -> np.ndarray:
-    """For numpy's `_reconstruct`: an empty array, whose content the pickle then sets."""
-    ensure(kind is _NDARRAY, "the pickle builds something else than a numpy array; it was not loaded")
-    return np.empty(0, np.uint8)
+def _extended(items: object, *more: object) -> object:
+    """A list with more items, or a dict with more keys and values."""
+    if type(items) is list:
+        items.extend(more)
+        return items
+    text = type(items) is dict and all(type(key) in (bytes, str) for key in more[::2])
+    ensure(text, "the pickle fills something else than a list, or a dict with text for keys; it was not loaded")
+    items.update(zip(more[::2], more[1::2], strict=True))
+    return items
 
 
-def _dtype(code: object, *_: object) -> np.dtype:
-    """For numpy.dtype: numbers only, no Python objects."""
-    text = code.decode("ascii") if isinstance(code, bytes) else str(code)
-    known = text.lstrip("<>=|") in ("u1", "i1", "i2", "i4", "i8", "u2", "u4", "u8")
-    ensure(known, f"the pickle holds an array of {text[:20]!r}, but a CIFAR batch holds integers; it was not loaded")
-    return np.dtype(text)
-
-
-def _latin1(text: object, encoding: object = "latin1") -> bytes:
-    """For _codecs.encode: how Python 3 writes bytes for Python 2."""
-    known = isinstance(text, str) and encoding in ("latin1", b"latin1")
-    ensure(known, "the pickle asks for an encoding, which no CIFAR batch does; it was not loaded")
-    return text.encode("latin1")
-
-
-_ALLOWED = {
-    ("numpy.core.multiarray", "_reconstruct"): _empty_array,
-    ("numpy._core.multiarray", "_reconstruct"): _empty_array,
-    ("numpy", "ndarray"): _NDARRAY,
-    ("numpy", "dtype"): _dtype,
-    ("_codecs", "encode"): _latin1,
-}
+_NAMES = ("numpy.core.multiarray _reconstruct", "numpy._core.multiarray _reconstruct", "numpy ndarray", "numpy dtype")
+_NAMES += ("_codecs encode",)
+_VALUES = ("BININT", "BININT1", "BININT2", "BINBYTES", "SHORT_BINBYTES", "BINUNICODE", "SHORT_BINUNICODE")
+_STEPS: dict[str, tuple[int, Callable[..., object]]] = dict.fromkeys(_VALUES, (0, lambda value: value))
+"""Steps of a pickle: how many values each takes (-1: all since a mark, -2: and the one before), and what it makes."""
+_STEPS |= dict.fromkeys(("BINSTRING", "SHORT_BINSTRING"), (0, lambda text: text.encode("latin1")))
+_STEPS |= {"NONE": (0, lambda: None), "NEWTRUE": (0, lambda: True), "NEWFALSE": (0, lambda: False)}
+_STEPS |= {"EMPTY_DICT": (0, dict), "EMPTY_LIST": (0, list), "EMPTY_TUPLE": (0, tuple)}
+_STEPS |= {f"TUPLE{n or ''}": (n or -1, lambda *items: items) for n in range(4)}
+_STEPS |= {"APPEND": (2, _extended), "APPENDS": (-2, _extended), "SETITEM": (3, _extended), "SETITEMS": (-2, _extended)}
+_STEPS |= {"GLOBAL": (0, _named), "STACK_GLOBAL": (2, _named), "REDUCE": (2, _made), "BUILD": (2, _made)}
 
 
 def _batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """One of CIFAR-10's batches."""
     try:
+        ensure(path.stat().st_size < 2**26, "over 64 MiB, and a batch has 30")
         batch = unpickle(path.read_bytes())
     except (DataError, OSError) as error:
         raise DataError(f"{path}: {error}; run `linfair data fetch cifar10`, or copy the batches again") from error
@@ -124,7 +154,8 @@ def _batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
     right = many and len(labels) == len(images)
     ensure(right, f"{path}: {len(images)} images need a list of as many labels, got {given}")
     wrong = [label for label in labels if type(label) is not int or not 0 <= label <= 9]
-    ensure(not wrong, f"{path}: labels are integers 0..9, found {wrong[:1]}")
+    found = "".join(repr(one) if type(one) in (int, str, bytes) else type(one).__name__ for one in wrong[:1])
+    ensure(not wrong, f"{path}: labels are integers 0..9, found {found[:40]}")
     return images.reshape(-1, 3, 32, 32), np.array(labels, dtype=np.int64)
 
 

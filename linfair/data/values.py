@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from linfair.data.core import ensure
+from linfair.names import some
 
 MISSING = frozenset(  # in any case: what pandas takes for missing, the `?` of UCI tables, Excel's errors
     ("", "nan", "-nan", "na", "n/a", "<na>", "#n/a", "#na", "#n/a n/a", "nat", "null", "none", "?")
@@ -137,11 +138,6 @@ def regroup(
     renumbered[stay] = np.arange(len(stay))
     out = tuple((called[number], int(images[number])) for number in np.unique(into).tolist() if number not in stay)
     return Groups(renumbered[found], tuple(called[number] for number in stay), tuple(merged.values()), out)
-
-
-def some(names: Sequence[str]) -> str:
-    """The first five names, and how many more there are."""
-    return ", ".join(names if len(names) <= 6 else names[:5]) + f" and {len(names) - 5} more" * (len(names) > 6)
 
 
 def _parts(pieces: list[str], names: Sequence[str]) -> list[int] | None:

@@ -13,6 +13,7 @@ from linfair.data import GroupedData
 from linfair.gates import sites
 from linfair.metrics.accuracy import wilson
 from linfair.metrics.risk import GroupMean, check_shapes, checked_logits, logits_on, mean_by_group
+from linfair.names import some
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,7 @@ def parameter_distance(model: nn.Module, original: nn.Module) -> ParameterDistan
     shapes = {key: [tuple(one[key].shape) if key in one else "missing" for one in (new, old)] for key in new | old}
     where = "{} is {} in the linearized network, {} in the original"
     if differences := [where.format(key, *pair) for key, pair in shapes.items() if pair[0] != pair[1]]:
-        more = f", and {len(differences) - 4} more" if len(differences) > 4 else ""
-        raise ValueError(f"the networks differ in structure: {'; '.join(differences[:4])}{more}")
+        raise ValueError(f"the networks differ in structure: {some(differences, 4, '; ')}")
     if not old:
         raise ValueError("the networks have no parameters to compare")
     moved = math.hypot(*(float((new[name] - old[name]).norm()) for name in old))
@@ -60,7 +60,7 @@ def _weights(model: nn.Module, role: str) -> dict[str, Tensor]:
     gated = {f"{site}.alpha" for site in sites(model)}
     found = {name: value.detach().cpu().double() for name, value in model.named_parameters() if name not in gated}
     if bad := [name for name, value in found.items() if not torch.isfinite(value).all()]:
-        raise ValueError(f"parameters of the {role} network are not finite: {', '.join(bad[:4])}; it diverged")
+        raise ValueError(f"parameters of the {role} network are not finite: {some(bad, 4)}; it diverged")
     return found
 
 

@@ -22,6 +22,7 @@ from torch import Tensor
 from linfair.data import GroupedData
 from linfair.metrics import GroupAccuracy, group_accuracy
 from linfair.mitigation import PLAIN
+from linfair.names import some
 
 DRAWS = 9999
 """Random swaps of the test for noise: p-values are multiples of 1 / 10,000."""
@@ -107,7 +108,7 @@ def judged_groups(data: GroupedData, *, min_images: int = FEW) -> list[Judged]:
     found = [Judged(names[g], (g,), n) for g, n in enumerate(counts) if n >= min_images]
     for role in ("majority", "minority"):
         if small := tuple(g for g, n in enumerate(counts) if n < min_images and data.roles[g] == role):
-            listed = ", ".join(names[g] for g in small)
+            listed = some(names[g] for g in small)
             found.append(Judged(f"{role} ({listed})" if small[1:] else listed, small, sum(counts[g] for g in small)))
     return sorted(found, key=lambda one: one.groups)
 

@@ -27,6 +27,7 @@ from linfair.linearizers.record import LinearizedModel
 from linfair.linearizers.registry import find
 from linfair.metrics.measure import Original, measure
 from linfair.models import threads_of
+from linfair.names import some
 from linfair.study.arms import ARMS, canonical, mitigation_of, with_fate
 from linfair.study.grids import Cell, built_as, grid, load_sets, pairs
 from linfair.study.recipes import Recipe, recipe
@@ -173,18 +174,18 @@ class Worker:
         if missing or rows.empty:
             return f"has no {'rows' if rows.empty else 'column ' + missing[0]}"
         if {canonical(one) for one in set(rows["arm"])} != {canonical(arm)}:
-            return f"holds the arm {_some(rows['arm'])}, not {arm}"
+            return f"holds the arm {some(rows['arm'].unique())}, not {arm}"
         said = {"data": [cell.data_words(self.sets)], "network": [cell.network]}
         said["method"] = ["original" if original else cell.method]
         wanted = {"budget": [1.0] if original else cell.budgets, "seed": cell.seeds}
         wanted |= {"split": list(first.splits), "group": range(len(first.group_names))}
         for column, values in (said | wanted).items():
             if set(rows[column]) != set(values):
-                return f"holds the {column} {_some(rows[column])}, not {', '.join(map(str, values))}"
+                return f"holds the {column} {some(rows[column].unique())}, not {some(values)}"
         count = math.prod(map(len, wanted.values()))
         if len(rows) != count or rows.duplicated(list(wanted)).any():
             return f"holds {len(rows)} rows, not {count}"
-        several = f"holds rows of several original networks ({_some(rows['teacher'])})"
+        several = f"holds rows of several original networks ({some(rows['teacher'].unique())})"
         return several if rows["teacher"].nunique() > 1 else ""
 
     def _digest_here(self) -> str | None:
@@ -307,7 +308,3 @@ class Worker:
 
 def _content(sets: Sequence[GroupedData]) -> list[object]:
     return [one.provenance["sha256"] for one in sets]
-
-
-def _some(values: pd.Series) -> str:
-    return ", ".join(map(str, values.unique()[:5]))

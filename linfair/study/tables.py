@@ -5,6 +5,7 @@ import pandas as pd
 
 from linfair.metrics.accuracy import MeanInterval, mean_interval
 from linfair.metrics.measure import DIAGNOSTICS
+from linfair.names import some
 
 _ORIGINAL = ["data", "network", "width", "profile", "seed"]  #: What one original network is known by, beside its digest
 
@@ -135,7 +136,7 @@ def paired(
             there = ", ".join(sorted(rows["arm"].unique()))
             raise ValueError(f"no rows of arm {name!r} on split {split!r}; there are {there or 'none'}")
     if quantity not in rows:
-        raise ValueError(f"the rows have no column {quantity!r}; they have {', '.join(rows.columns)}")
+        raise ValueError(f"the rows have no column {quantity!r}; they have {some(rows.columns, 20)}")
     check_teachers(rows := rows[rows["arm"].isin([arm, against])])
     found = _compared(_pooled(rows, quantity, pooled), arm, against, scale)
     if beside:

@@ -24,6 +24,7 @@ from linfair.data import GroupedData
 from linfair.gates import install, sites
 from linfair.metrics.curvature import hessian_product, top_eigenvalue_pairs
 from linfair.metrics.gradients import ParameterRisk, flat
+from linfair.names import some
 from linfair.theory.folding import fold_batch_norm
 
 STEPS = (1.0, 0.3, 0.1, 0.03, 0.01)  #: Parts of the way from the original to the linearized network
@@ -187,6 +188,6 @@ def _both(
         differ = sorted(set(one) ^ set(two)) or one[:1]
         raise ValueError(
             "the two networks, batch norm folded, have no common parameter space, so no distance: they differ at "
-            f"{', '.join(differ[:4])}; compare a network with the one it was linearized from"
+            f"{some(differ, 4)}; compare a network with the one it was linearized from"
         )
     return risks

@@ -19,6 +19,7 @@ from torch import nn
 from linfair.data import GroupedData, Split
 from linfair.gates import binarise, install, set_alphas
 from linfair.metrics.accuracy import wilson
+from linfair.names import some
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def optimality_shares(table: pd.DataFrame, *, by: Sequence[str] = ("split", "gro
     """
     by = list(by)
     if missing := [name for name in [*by, "seed", "excess"] if name not in table]:
-        raise ValueError(f"the table has no columns {missing}; it has {', '.join(map(str, table.columns))}")
+        raise ValueError(f"the table has no columns {missing}; it has {some(table.columns, 20)}")
     known = table.dropna(subset=["excess"])
     if known.empty:
         raise ValueError("no row of the table has an excess, so there is nothing to count")

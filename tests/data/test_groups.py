@@ -119,7 +119,7 @@ def test_identical_pictures_are_counted_and_so_are_those_that_disagree(
 
 def test_many_small_groups_are_named_in_a_line_of_bounded_length(folder: Callable[..., Path]) -> None:
     root = folder([f"{'xy'[i % 2]},{'far' if i < 30 else i}" for i in range(150)])
-    with pytest.raises(DataError, match="groups 100, 101, 102, 103, 104 and 115 more have no image in val") as caught:
+    with pytest.raises(DataError, match="groups 100, .*, 105, ... 114 more have no image") as caught:
         load_data(f"folder:{root}", group="group")
     assert len(str(caught.value)) < 500
 

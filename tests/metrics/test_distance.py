@@ -86,7 +86,7 @@ def with_nan() -> nn.Module:
             nn.Linear(2, 2),
             r"bias is missing in the linearized network, \(2,\) in the original$",
         ),
-        (network(0, "mlp"), network(0), r"and \d+ more"),
+        (network(0, "mlp"), network(0), r"\.\.\. \d+ more"),
         (nn.ReLU(), nn.ReLU(), "no parameters"),
         (with_nan(), network(0), "linearized network are not finite: head.bias"),
         (network(0), with_nan(), "original network are not finite: head.bias"),

@@ -7,6 +7,7 @@ becomes a float, so that `1` and `1.0` are one value. What an annotation does no
 import difflib
 import inspect
 import math
+import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -51,6 +52,22 @@ def unknown(problem: str, name: str, known: Iterable[str]) -> str:
     ("there is no data set 'digts'; did you mean 'digits'?", 'there are digits, toy')
     """
     return f"{problem} {name!r}; {hint(name, known)}"
+
+
+def number(text: str, kind: type[int] | type[float] = float) -> float:
+    """A number as it is typed, in plain digits: a ValueError for `1_0`, `nan`, `inf`, digits of other scripts.
+
+    >>> number("5e-3"), number(" 20 ", int)
+    (0.005, 20)
+    """
+    pattern = r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,3})?" if kind is float else r"[+-]?\d+"
+    if (
+        len(text) > 40
+        or not re.fullmatch(pattern, text.strip(), re.ASCII | re.IGNORECASE)
+        or not math.isfinite(value := kind(text))
+    ):
+        raise ValueError(f"{text!r} is not {_WORDS[kind]} in plain digits")
+    return value
 
 
 def checked(given: Mapping[str, object], kind: Callable[..., object], what: str) -> dict[str, object]:

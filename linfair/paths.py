@@ -2,13 +2,49 @@
 
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pandas as pd
 
 _KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+
+
+def named(path: str | Path, what: str) -> Path:
+    """A path as it was typed, with `~` expanded; a ValueError says what stands for it if it can be none."""
+    text = str(path).removeprefix("file://")
+    with suppress(RuntimeError):  # `~` before the name of nobody
+        if text.strip() and "\0" not in text and "://" not in text:
+            return Path(text).expanduser()
+    raise ValueError(f"{what} {text!r} names no place on this machine; give a path, such as ./results or ~/results")
+
+
+@contextmanager
+def writable(path: str | Path, what: str, suffixes: Sequence[str] = ()) -> Iterator[Path]:
+    """A folder, or a file with one of these endings, where writing was tried; new folders go with an error."""
+    place = named(path, what)
+    folder, name = (place.parent, place.name) if suffixes else (place, "")
+    if suffixes and place.suffix not in suffixes:
+        raise ValueError(f"{what} {place}: the name must end in {' or '.join(suffixes)}")
+    if os.path.lexists(place) and not (place.is_file() if suffixes else place.is_dir()):
+        kind = "a folder" if place.is_dir() else "a file" if place.is_file() else "a device or a broken link"
+        raise ValueError(f"{what} {place} is {kind}; name a {'file' if suffixes else 'folder, it is made if missing'}")
+    made = [one for one in (folder, *folder.parents) if not os.path.lexists(one)]
+    try:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(prefix=f".{name}", suffix=".sha256.part", dir=folder) as file:
+                file.write(bytes(4096))
+        except OSError as error:
+            raise ValueError(f"{what} {place} cannot be written ({error.strerror}); name another place") from error
+        yield place
+    except Exception:
+        for one in made:
+            with suppress(OSError):  # it holds something
+                one.rmdir()
+        raise
 
 
 @contextmanager
@@ -51,11 +87,13 @@ def save_table(table: pd.DataFrame, path: str | Path) -> Path:
 
 def cache_folder() -> Path:
     """The user's cache for results and checkpoints: `LINFAIR_CACHE`, else `linfair` in `XDG_CACHE_HOME` or ~/.cache."""
-    usual = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "linfair")
-    return Path(os.environ.get("LINFAIR_CACHE") or usual).expanduser()
+    own, usual = os.environ.get("LINFAIR_CACHE"), os.environ.get("XDG_CACHE_HOME")
+    return named(own, "LINFAIR_CACHE") if own else named(usual or "~/.cache", "XDG_CACHE_HOME") / "linfair"
 
 
 def data_folders(root: str | Path | None = None) -> list[Path]:
     """Where data are looked for: in a given folder alone, else in `LINFAIR_DATA`, then `data` in the cache folder."""
-    folders = [os.environ.get("LINFAIR_DATA"), cache_folder() / "data"] if root is None else [root]
-    return [Path(one).expanduser() for one in folders if one]
+    if root is not None:
+        return [named(root, "the folder of the data,")]
+    own = os.environ.get("LINFAIR_DATA")
+    return [*([named(own, "LINFAIR_DATA")] if own else []), cache_folder() / "data"]

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from linfair.paths import named
 from linfair_book.parameters import FOLDER, Notebook, ParameterError, load, unknown_name
 
 OUTPUT = Path("_build") / "notebooks"
@@ -16,7 +17,7 @@ class NotebookError(RuntimeError):
 
 def listed(folder: str | Path | None = None) -> dict[str, Notebook]:
     """The notebooks of a folder by name; by default the repository's."""
-    place = Path(folder or FOLDER).resolve()
+    place = named(folder or FOLDER, "--notebooks").absolute()
     found = {path.stem: load(path) for path in sorted(place.glob("*.ipynb"))}
     if not found:
         raise ParameterError(

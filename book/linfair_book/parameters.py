@@ -12,11 +12,10 @@ A square bracket includes the end, a round one does not; `smoke: 2` is the large
 >>> toy = Notebook("01_toy_boundary", read("relu_budget: float = 0.5  # Share of ReLUs kept. [0, 1]"))
 >>> toy.check({"relu_budget": 0.25})
 {'relu_budget': 0.25}
->>> toy.check({"relu_budgt": 0.25})
+>>> toy.check({"relu_budgt": 0.25})  # doctest: +ELLIPSIS
 Traceback (most recent call last):
 ...
-linfair_book.parameters.ParameterError: 01_toy_boundary has no parameter 'relu_budgt'; did you mean 'relu_budget'?
-Show all parameters with: linfair notebook list
+linfair_book.parameters.ParameterError: 01_toy_boundary has no parameter 'relu_budgt'; did you mean 'relu_budget'? ...
 """
 
 import ast
@@ -33,7 +32,7 @@ from nbformat import NotebookNode
 from papermill.translators import PythonTranslator
 
 from linfair.linearizers.record import check_budgets
-from linfair.names import closest, unknown
+from linfair.names import closest, number, unknown
 
 PROFILE = "LINFAIR_PROFILE"
 FOLDER = Path(__file__).parents[2] / "notebooks"  # the repository's, beside the package (an editable install)
@@ -50,7 +49,7 @@ class ParameterError(ValueError):
 
 def unknown_name(problem: str, name: str, known: Iterable[str]) -> ParameterError:
     """The error for a notebook or parameter that nobody knows."""
-    return ParameterError(f"{unknown(problem, name, known)}\nShow all parameters with: linfair notebook list")
+    return ParameterError(f"{unknown(problem, name, known)} (`linfair notebook list` shows all)")
 
 
 @dataclass(frozen=True)
@@ -87,9 +86,12 @@ class Parameter:
         """The value that is meant on the command line, or the text itself, which `check` then refuses."""
         try:
             if self.type == "list[float]":
-                return [float(entry) for entry in text.strip("[]() ").split(",")]
-            return text if self.type == "str" else ast.literal_eval(text)
-        except (ValueError, SyntaxError):
+                inner = re.fullmatch(r"\[(.*)\]|\((.*)\)|(.*)", text.strip())
+                return [number(entry) for entry in inner[inner.lastindex].split(",")]
+            return (
+                text if self.type == "str" else number(text, int if self.type == "int" or text.isdecimal() else float)
+            )
+        except (TypeError, ValueError):  # TypeError: a line end inside
             return text
 
     def check(self, value: Any) -> Any:

@@ -121,13 +121,16 @@ def read_user(
 def _weights(path: Path) -> dict[str, Tensor]:
     if path.suffix in PICKLES:
         new = path.with_suffix(".safetensors")
-        raise AuditError(
-            f"--weights {path} may hold code that runs when it is read; convert it once, from a source you trust:\n"
+        error = AuditError(
+            f"--weights {path} may hold code that runs when it is read; convert it once, from a source you trust, with "
+            f"the command below, and give --weights {new}"
+        )
+        error.add_note(
             f"  python -c \"import torch; from safetensors.torch import save_file; s = torch.load('{path}', "
             "map_location='cpu', weights_only=True); s = s.get('state_dict', s); "
-            f"save_file({{k: v.clone().contiguous() for k, v in s.items()}}, '{new}')\"\n"
-            f"and give --weights {new}"
+            f"save_file({{k: v.clone().contiguous() for k, v in s.items()}}, '{new}')\""
         )
+        raise error
     try:
         tensors = load_file(path)
     except FileNotFoundError:

@@ -136,7 +136,11 @@ def audit(
         TrainingDiverged: If plain fine-tuning does.
     """
     plan, store, start = plan or Plan(), store or ResultStore.default(), perf_counter()
-    named, budgets = plan.named, check_budgets(plan.budgets)
+
+    def total() -> int:
+        return gates.total_units(gates.install(subject.model, subject.data.input_shape))
+
+    named, budgets = plan.named, check_budgets(plan.budgets, total=total)
     limits = {"max_accuracy_loss": plan.max_accuracy_loss, "significance": plan.significance}
     check_limits(**limits)
     arm_list(plan.arms)

@@ -8,7 +8,8 @@ from typing import Annotated
 import numpy as np
 from cyclopts import App
 
-from linfair.cli.options import DATA, Choices, Json, says, tell
+from linfair.cli.options import DATA, Choices, Json, Seed, says, tell
+from linfair.cli.outputs import output
 from linfair.data import DATASETS, DataError, check_name, load_data, packs, sources
 from linfair.data import describe as facts
 from linfair.data.images import check_skips, files_of
@@ -91,7 +92,7 @@ def describe(
     name: Annotated[str, says(f"{DATA}.")],
     /,
     *,
-    seed: Annotated[int, says("Decides the split.")] = 0,
+    seed: Annotated[int, Seed("Decides the split.")] = 0,
     choices: Choices = Choices(),
     root: Root = None,
     strict: Strict = False,
@@ -100,6 +101,7 @@ def describe(
 ) -> None:
     """Show a data set's groups by split, beside the paper's, with its origin and everything left out."""
     check_name(name)
+    write = output("--write", write, ".parquet") if write else None
     data = load_data(name, seed=seed, **({} if root is None else {"root": root}), **choices.given())
     known, rows = data.provenance, facts.count_rows(data)
     check_skips(data.name, known.get("skipped", []), len(rows), strict=strict)
@@ -142,7 +144,7 @@ def fetch(name: Fetched, /, *, root: Target = None) -> None:
 def pack(name: Packed, /, *, out: Pack, root: Root = None, strict: Strict = False) -> None:
     """Write a source as one file with a checksum beside it."""
     source, place = _source(name, root)
-    every = {"columns": None} if source == "folder" else {}
+    every, out = {"columns": None} if source == "folder" else {}, output("--out", out, ".npz")
     collection = sources.read(source, place, strict=strict or None, **every)
     packs.write_pack(collection, out)
     print(f"wrote {out}: {len(collection):,} images, files skipped: {len(collection.skipped)}")

@@ -1,20 +1,26 @@
 """The `linfair` command: its tree of sub-commands, and the one place where an error becomes one line.
 
-Exit codes: 0 done; 1 something failed while running; 2 the request itself is wrong, and nothing was run.
+Exit codes: 0 done; 1 something failed while running; 2 the request, or a file or folder it names, cannot be used.
 """
 
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from importlib.metadata import version
 from inspect import BoundArguments
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, Parameter
 
+from linfair.cli.outputs import HELD
+from linfair.cli.terminal import Shown, answer, line, shown
+
+DEBUG = "--debug"
 app = App(
     name="linfair",
-    help="Who pays when a ReLU network is linearized for private inference.",
+    help="Who pays when a ReLU network is linearized for private inference. --debug shows an error's traceback.",
     version=f"linfair {version('linfair')}",
     default_parameter=Parameter(allow_repeating=True),
 )
@@ -36,8 +42,13 @@ for place, text in COMMANDS.items():  # imported when asked for
 
 
 def parse(words: Sequence[str]) -> tuple[Callable[..., None], BoundArguments]:
-    """The function that a command means and its arguments, without calling it; a `CycloptsError` if there is none."""
-    function, bound, extra = app.parse_args(list(words), print_error=False, exit_on_error=False)
+    """The function that a command means and its arguments, without calling it; a ValueError if there is none."""
+    words = [word for word in words if word != DEBUG]
+    for before, word in zip(["", *words], words, strict=False):
+        name, equals, value = word.partition("=") if word.startswith("--") else (before, "", word)
+        if "\0" in word or not (value if equals else word).strip():
+            raise ValueError(f"{name} {value!r} is empty or has a zero byte in it; give a value, or leave {name} out")
+    function, bound, extra = app.parse_args(words, print_error=False, exit_on_error=False)
     bound.arguments |= {name: tuple(words) for name in extra}
     return function, bound
 
@@ -47,10 +58,10 @@ def main(words: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if words is None else words
     try:
         function, bound = parse(words)
-        if function == app.help_print:
+        if not function.__module__.startswith("linfair"):  # help, version
             function(*bound.args, **bound.kwargs)
-            return 0 if {"--help", "-h"} & set(words) else 2  # without a command, that is what is missing
-        with warnings.catch_warnings():
+            return 0 if {"--help", "-h", "--version"} & set(words) else 2  # a command is missing
+        with HELD, warnings.catch_warnings(), redirect_stdout(Shown(sys.stdout)):
             _say_plainly()
             function(*bound.args, **bound.kwargs)
         sys.stdout.flush()
@@ -60,14 +71,12 @@ def main(words: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("linfair: interrupted", file=sys.stderr)
         return 130
-    except (CycloptsError, ValueError) as error:  # the request: ParameterError, GateError, CheckpointError, ...
-        print(f"linfair: {error}", file=sys.stderr)
-        return 2
-    except RuntimeError as error:  # StudyFailed, TrainingDiverged, ...; one that is not our own is a bug
-        if not type(error).__module__.startswith("linfair"):
-            raise
-        print(f"linfair: {error}", file=sys.stderr)
-        return 1
+    except Exception as error:  # what it means is decided in one place; --debug shows where it came from
+        code, text = answer(error)
+        if DEBUG in words:
+            print(shown(traceback.format_exc()), file=sys.stderr)
+        print(f"linfair: {text}", *map(shown, getattr(error, "__notes__", ())), sep="\n", file=sys.stderr)
+        return code
     return 0
 
 
@@ -82,8 +91,8 @@ def _say_plainly() -> None:
 
     def plainly(message: Warning | str, kind: type[Warning], *where: object) -> None:
         if issubclass(kind, DamagedFile | OtherTeacher):
-            print(f"note: {message}", file=sys.stderr)
+            print(f"note: {line(message)}", file=sys.stderr)
         else:
-            show(message, kind, *where)
+            show(line(message), kind, *where)
 
     warnings.showwarning = plainly

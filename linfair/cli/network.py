@@ -18,12 +18,13 @@ from linfair.audit import AuditError, Plan
 from linfair.audit.repair import DEFAULT_ARMS, arm_list
 from linfair.checkpoints import load_network, save_network
 from linfair.cli import options
-from linfair.cli.options import Arms, Budgets, Choices, Device, Method, Training, commas, numbers, says, tell
+from linfair.cli.options import Arms, Budgets, Choices, Device, Method, Training, commas, numbers, ranged, says, tell
+from linfair.cli.outputs import cache, output
 from linfair.data import check_name, load_data
 from linfair.data.describe import notes
 from linfair.linearizers import LINEARIZERS
 from linfair.linearizers.configurations import stage_units
-from linfair.linearizers.record import kept_share
+from linfair.linearizers.record import check_budgets, kept_share
 from linfair.linearizers.registry import Linearizer
 from linfair.mitigation.choose import FEW, NOISE
 from linfair.mitigation.registry import MITIGATIONS, Mitigation
@@ -96,13 +97,13 @@ class Files:
 def linearize(
     *,
     network: Annotated[Literal[*NETWORKS] | None, says("By default mlp.")] = None,
-    width: Annotated[int | None, says("Width of the first stage; by default the profile's.")] = None,
+    width: Annotated[int | None, ranged(int, 1, 4096, "Width of the first stage; by default the profile's.")] = None,
     init: Annotated[Literal[*INITS] | None, says("How weights start; by default torch's own way.")] = None,
     data: Annotated[str | None, says(f"{options.DATA}; by default digits.")] = None,
     choices: Choices = Choices(),
     method: Method = "snl",
     budgets: Budgets = (0.5, 0.2, 0.1),
-    seed: Annotated[int | None, says("Decides split, weights and training; by default 0.")] = None,
+    seed: Annotated[int | None, options.Seed("Decides split, weights and training; by default 0.")] = None,
     profile: Training = "small",
     device: Device = "cpu",
     teacher: Annotated[str | None, says("A network written by linfair, instead of training one.")] = None,
@@ -116,15 +117,19 @@ def linearize(
         network, data, width, seed, given = _of_teacher(teacher, asked, given)
     network, data, seed = network or "mlp", data or "digits", seed or 0
     check_name(data)
+    kind, colon, place = data.partition(":")
+    label = f"{kind}-{Path(place).absolute().name}" if colon else kind
+    folder = output("--out", out or f"linearized/{label}-{network}-{method}-{seed}")
+    cache()
+    check_budgets(
+        budgets, ends=False, total=partial(_units, network, width or recipe(network, profile).width, data, seed, given)
+    )
     how = {"profile": profile, "device": device, "width": width, "teacher": teacher, "init": init}
     (cell,) = grid(data, network, method=method, budgets=budgets, seeds=[seed], data_options=given, **how)
     if data.startswith("folder"):
         tell(*(f"data: {line}" for line in notes(load_data(data, seed=seed, **given).provenance).values()))
     if profile != "paper":
         tell(f"Options of {method} in profile {profile} (not the paper's): {recipe(network, profile).method(method)}")
-    kind, colon, place = data.partition(":")
-    named = f"{kind}-{Path(place).resolve().name}" if colon else kind
-    folder = Path(out or f"linearized/{named}-{network}-{method}-{seed}")
     table = audits.linearize_to(folder, cell, with_control=control, announce=tell)
     for split in [name for name in ("test", "test_balanced") if name in set(table["split"])]:
         print(audits.group_table(table, split=split) + "\n")
@@ -133,6 +138,14 @@ def linearize(
     if others:
         print(f"Nonlinearities that stay, for one input: {others}")
     print(f"Masks, weights and the table are in {folder}")
+
+
+def _units(network: str, width: int | None, data: str, seed: int, given: dict[str, object]) -> int:
+    """The ReLUs of a network on data."""
+    found = load_data(data, seed=seed, **given)
+    return gates.total_units(
+        gates.install(build(network, found.input_shape, found.classes, width=width), found.input_shape)
+    )
 
 
 def _of_teacher(teacher: str, asked: dict[str, object], given: dict[str, object]) -> tuple:
@@ -152,16 +165,13 @@ def diagnose(
     files: Files,
     split: Annotated[str, says("Which images: train, val, test or another split of the data.")] = "test",
     estimator: Annotated[Literal["exact", "per_batch"], says(ESTIMATOR)] = "exact",
-    batch_size: Annotated[int, says("Defines per_batch; exact does not depend on it.")] = 128,
+    batch_size: Annotated[int, ranged(int, 1, 10**6, "Defines per_batch; exact does not depend on it.")] = 128,
     curvature: Annotated[bool, Parameter(help="Compute the Hessian eigenvalues.")] = True,
     as_json: options.Json = False,
     out: Annotated[str | None, says("Write the table to this Parquet file too.")] = None,
 ) -> None:
     """Show why groups lose: every diagnostic."""
-    if out is not None and not out.endswith(".parquet"):
-        raise ValueError(f"--out {out}: the table is written as Parquet, give a name that ends in .parquet")
-    if batch_size < 1:
-        raise ValueError(f"--batch-size must be at least 1, got {batch_size}")
+    out = output("--out", out, ".parquet") if out else None
     pair = audits.read_pair(**vars(files))
     how = {"seed": pair.header.seed, "estimator": estimator, "curvature": curvature, "batch_size": batch_size}
     with threads(threads_of(pair.header.network)):
@@ -185,18 +195,21 @@ def _about(pair: audits.Pair, kept: int, total: int, budget: float) -> str:
 def mitigate(
     *,
     files: Files,
-    max_accuracy_loss: Annotated[float, says(LOSS)] = 1.0,
+    max_accuracy_loss: Annotated[float, options.Points(LOSS)] = 1.0,
     arms: Arms = DEFAULT_ARMS,
-    mu: Annotated[tuple[float, ...], optional("Try the lagrangian arms at these steps.")] = (),
-    significance: Annotated[float, says(GAIN)] = NOISE,
-    min_images: Annotated[int, says(JUDGED, name=["--judge-from", "--min-images"])] = FEW,
+    mu: Annotated[
+        tuple[float, ...], commas(options.different, "Try the lagrangian arms at these steps.", show_default=False)
+    ] = (),
+    significance: Annotated[float, options.Significance(GAIN)] = NOISE,
+    min_images: Annotated[int, ranged(int, 1, 10**9, JUDGED, name=["--judge-from", "--min-images"])] = FEW,
     profile: Training = "small",
     out: Annotated[str | None, says(f"{TO} beside the mask, MASK-mitigated.")] = None,
 ) -> None:
     """Repair a linearized network."""
     arm_list(arms, mu)
     stem = Path(files.mask).name.removesuffix(".safetensors").removesuffix(".mask")
-    folder = options.folder_at(out or Path(files.mask).parent / f"{stem}-mitigated")
+    folder = output("--out", out or Path(files.mask).parent / f"{stem}-mitigated")
+    cache()
     pair = audits.read_pair(**vars(files))
     if not files.weights and pair.beside:
         print(f"Starting from the teacher's own weights; from those beside the mask: --weights {pair.beside}")
@@ -216,8 +229,14 @@ class Asked(Plan):  # noqa: D101 - the plan's own words, with what may be typed
     __doc__ = Plan.__doc__
     method: Method = Plan.method
     budgets: Budgets = Plan.budgets
+    repair_at: Annotated[float | None, options.Significance("")] = None
     arms: Arms = Plan.arms
+    max_accuracy_loss: Annotated[float, options.Points("")] = Plan.max_accuracy_loss
+    significance: Annotated[float, options.Significance("")] = Plan.significance
+    bandwidth: Annotated[float, ranged(float, 0, 1e15, "", above=True)] = Plan.bandwidth
+    rtt: Annotated[float, ranged(float, 0, 3600, "")] = Plan.rtt
     profile: Training = Plan.profile
+    lr: Annotated[float | None, ranged(float, 0, 10, "", above=True)] = None
 
 
 @Parameter(name="*", group="Your own network")
@@ -228,10 +247,10 @@ class Network(Choices):
     model: Annotated[str | None, says(MODEL)] = None
     weights: Annotated[str | None, says("Its state dict, as safetensors.")] = None
     data: Annotated[str | None, says(f"{options.DATA}.")] = None
-    size: Annotated[int | None, says("Side of a folder's images in pixels; by default 32.")] = None
+    size: Annotated[int | None, ranged(int, 1, 1024, "Side of a folder's images in pixels; by default 32.")] = None
     mean: Annotated[Floats, optional("Of each channel, images on [0, 1]; by default the data's.")] = None
     std: Annotated[Floats, optional("What channels are divided by; by default the data's.")] = None
-    seed: Annotated[int | None, says("Decides the split and the training; by default 0.")] = None
+    seed: Annotated[int | None, options.Seed("Decides the split and the training; by default 0.")] = None
     teacher: Annotated[str | None, says("teacher.safetensors of linfair linearize.", group=OURS)] = None
     network: Annotated[Literal[*NETWORKS] | None, says("Checked against the teacher's.", group=OURS)] = None
 
@@ -245,8 +264,6 @@ def audit(
     words: Annotated[tuple[str, ...], Parameter(parse=False)],
 ) -> None:
     """Write one report on your own model: who pays, why, repair, cost."""
-    options.folder_at(out)
-    arm_list(asked.arms)
     choices = network.given() | ({} if network.size is None else {"size": network.size})
     scale = {"mean": network.mean, "std": network.std, "seed": network.seed}
     own = {"model": network.model, "weights": network.weights, **scale, **choices}
@@ -258,6 +275,7 @@ def audit(
         why = f"missing: {missing}" if missing else "--network goes with --teacher"
         yours = "name your own network with --model FILE:FUNCTION --weights FILE.safetensors --data NAME"
         raise AuditError(f"{yours}, or one of linfair's with --teacher FILE ({why})")
+    out = output("--out", out)
     if network.teacher:
         subject = audits.read_own(network.teacher, network=network.network, data=network.data, device=device)
     else:
@@ -265,6 +283,7 @@ def audit(
         subject = audits.read_user(data=network.data, **own)
     tell(*(f"data: {line}" for line in notes(subject.data.provenance).values()))
     tell(*(f"warning: {text}" for text in subject.warnings))
+    cache()
     found = audits.audit(subject, Plan(**vars(asked)), announce=tell)
     page = audits.write_report(found, out, command=shlex.join(["linfair", *words]))
     print("\n".join([*audits.answer(found), audits.words(found, "besides")]))

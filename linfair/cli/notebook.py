@@ -7,6 +7,7 @@ from typing import Annotated
 from cyclopts import App
 
 from linfair.cli.options import Json, says, several, tell
+from linfair.cli.outputs import output
 
 Dir = Annotated[str | None, says("Folder of the notebooks; by default the repository's.")]
 Values = Annotated[tuple[str, ...], several("NAME=VALUE, lists as 0.5,0.2", name="-p")]
@@ -16,16 +17,9 @@ Name = Annotated[str, says("The notebook, for example 01_toy_boundary.")]
 app = App(name="notebook", help="Rerun the book's notebooks.")
 
 
-class BookMissing(RuntimeError):
-    """The notebooks' own package cannot be imported; the message says what to install."""
-
-
 def _notebooks() -> ModuleType:
-    try:
-        from linfair_book import notebooks
-    except ImportError as error:
-        install = 'pip install "linfair[book]", or clone the repository and run make env'
-        raise BookMissing(f"the notebooks need more than linfair itself ({error}): {install}") from error
+    from linfair_book import notebooks
+
     return notebooks
 
 
@@ -51,8 +45,9 @@ def run(name: Name, /, *, parameters: Values = (), profile: Size = None, out: To
     notebook = books.find(name, notebooks)
     values = notebook.parse([*parameters, *([f"profile={profile}"] if profile else [])])
     shown = ", ".join(f"{key}={_plain(value)}" for key, value in notebook.check(values).items())
+    output("--out", (place := output("--out", out or books.OUTPUT, alone=False)) / f"{name}.ipynb", ".ipynb")
     tell(f"Running {name} with {shown}")
-    print(books.run(notebook, values, out=out))
+    print(books.run(notebook, values, out=place))
 
 
 def _plain(value: object) -> str:

@@ -1,20 +1,24 @@
 """Options that several commands share: lists typed with commas, devices, profiles, choices of a data set."""
 
-import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
-from pathlib import Path
+from functools import partial
+from itertools import accumulate, pairwise
 from typing import Annotated, Literal
 
-from cyclopts import Parameter
+from cyclopts import Parameter, Token
 
+from linfair.audit.repair import arm_list
+from linfair.cli.terminal import shown
 from linfair.data import DATASETS
 from linfair.data.folder import CONFLICTS
 from linfair.linearizers import LINEARIZERS
 from linfair.linearizers.record import check_budgets
 from linfair.linearizers.registry import find
-from linfair.mitigation.registry import MITIGATIONS
+from linfair.mitigation.registry import MITIGATIONS, PLAIN
+from linfair.names import number
 from linfair.study.plan import PROFILE_NAMES
 from linfair.study.recipes import PROFILES
 
@@ -35,42 +39,72 @@ def commas(read: Callable[[str], object], text: str, **more: object) -> Paramete
     return says(text, **how | {"show_default": lambda value: ",".join(map(str, value))} | more)
 
 
+def ranged(kind: type, low: float, high: float, text: str, *, above: bool = False, **more: object) -> Parameter:
+    """A whole number or a float from `low`, or `above` it, to `high`."""
+    ends = (" and at most " if above else " to ").join(f"{end:,}" if kind is int else f"{end:g}" for end in (low, high))
+    allowed = f"a {'whole ' * (kind is int)}number {'above' if above else 'from'} {ends}, in plain digits"
+
+    def read(_: type, tokens: Sequence[Token]) -> float:
+        with suppress(ValueError):
+            value = number(tokens[-1].value, kind)
+            if low < value <= high or (value == low and not above):
+                return value
+        raise ValueError(f"give {allowed}; got {tokens[-1].value}")
+
+    return says(text, converter=read, **more)
+
+
 def tell(*lines: str) -> None:
     """Say at once, on stderr, what goes on."""
-    print(*lines, sep="\n", end="\n" * bool(lines), file=sys.stderr, flush=True)
-
-
-def folder_at(out: str | Path) -> Path:
-    """The folder that `--out` names; a file is refused."""
-    if Path(out).exists() and not Path(out).is_dir():
-        raise ValueError(f"--out {out} is a file; name a folder, it is made if missing")
-    return Path(out)
+    print(*map(shown, lines), sep="\n", end="\n" * bool(lines), file=sys.stderr, flush=True)
 
 
 def numbers(text: str) -> tuple[float, ...]:
     """Numbers as they are typed, `0.005,0.01`."""
     try:
-        return tuple(map(float, text.split(",")))
-    except ValueError:
-        allowed = "numbers with commas between them are allowed, 0.5,0.2"
-        raise ValueError(f"{text!r} has the wrong type: {allowed}") from None
+        return tuple(map(number, text.split(",")))
+    except ValueError as error:
+        raise ValueError(
+            f"{text!r} has the wrong type, {error}: give numbers with commas between them, 0.5,0.2"
+        ) from None
+
+
+def shares(text: str) -> tuple[float, ...]:
+    """Budgets; a count is refused later, by its command, which knows of how many."""
+    found = numbers(text)
+    return found if max(found) > 100 else check_budgets(found, ends=False)
+
+
+def different(text: str) -> tuple[float, ...]:
+    """Numbers of which none is there twice."""
+    found = numbers(text)
+    if len(set(found)) < len(found):
+        raise ValueError(f"{text!r} holds a number twice; give each once")
+    return found
 
 
 def split_arms(text: str) -> tuple[str, ...]:
-    """Arms as they are typed, split at the commas that stand outside brackets."""
-    return tuple(arm.strip() for arm in re.findall(r"(?:\([^()]*(?:\([^()]*\)[^()]*)*\)|[^,(])+", text) if arm.strip())
+    """Arms as they are typed, split at the commas that stand outside brackets; each is an arm, and given once."""
+    depth = list(accumulate((one in "([{") - (one in ")]}") for one in text))
+    ends = [-1, *(at for at, one in enumerate(text) if one == "," and depth[at] == 0), len(text)]
+    arms = tuple(text[start + 1 : end].strip() for start, end in pairwise(ends))
+    if len(arm_list(arms)) < len(arms) + (PLAIN not in arms):
+        raise ValueError(f"{text!r} names an arm twice; name each once")
+    return arms
 
 
 DATA = f"folder:PATH, or {', '.join(DATASETS)}"
 SHARES = "Shares of ReLUs kept, below 1, descending."
 REPAIRS = f"Which repairs, options in brackets, lagrangian(mu=0.005); of {', '.join(MITIGATIONS)}."
 METHODS = f"How the ReLUs to keep are chosen, one of {', '.join(LINEARIZERS)}."
-Budgets = Annotated[tuple[float, ...], commas(lambda text: check_budgets(numbers(text), ends=False), SHARES)]
+Budgets = Annotated[tuple[float, ...], commas(shares, SHARES)]
 Arms = Annotated[tuple[str, ...], commas(split_arms, REPAIRS)]
 Device = Annotated[Literal["cpu", "cuda"], says("Where to compute.")]
 Method = Annotated[str, says(METHODS, converter=lambda _, tokens: find(tokens[-1].value).name)]  # or an older name
 Training = Annotated[Literal[*PROFILES], says("How long to train.")]
 Profile = Annotated[Literal[*PROFILE_NAMES], says("How large.")]
+Seed = partial(ranged, int, 0, 2**32 - 1)
+Points, Significance = partial(ranged, float, 0, 100), partial(ranged, float, 0, 1, above=True)
 Json = Annotated[bool, says("Print JSON instead of text.", name="--json")]
 
 
@@ -82,7 +116,7 @@ class Choices:
     label: Annotated[str | None, says("What is predicted, for data that let you choose.")] = None
     group: Annotated[str | None, says("What is compared, A,B for combinations; by default the label.")] = None
     merge: Annotated[list[str] | None, several("Make one group of these, A+B")] = None
-    min_images: Annotated[int | None, says("Leave out groups with fewer images than this.")] = None
+    min_images: Annotated[int | None, ranged(int, 1, 10**9, "Leave out groups with fewer images than this.")] = None
     conflicts: Annotated[Literal[*CONFLICTS] | None, says("For files whose lines differ; by default leave-out.")] = None
 
     def given(self) -> dict[str, object]:

@@ -9,7 +9,8 @@ import pandas as pd
 import torch
 from cyclopts import App, Parameter
 
-from linfair.cli.options import Device, Profile, says, several, tell
+from linfair.cli import outputs
+from linfair.cli.options import Device, Profile, ranged, says, several, tell
 from linfair.data import DataError
 from linfair.engine.store import ResultStore, Tables, code_hash
 from linfair.paths import cache_folder, whole
@@ -27,9 +28,10 @@ app = App(name="study", help="Compute the paper's grids, on a laptop, a GPU or a
 BOOK = Path(__file__).parents[2] / "book/results"
 
 Figure = Annotated[str, says("For example fig06; for run and show, all is every figure, in the queue's order.")]
-Seeds = Annotated[int | None, says("Seeds 0 to N-1; by default the profile's.")]
+Seeds = Annotated[int | None, ranged(int, 1, 1000, "Seeds 0 to N-1; by default the profile's.")]
 Results = Annotated[tuple[str, ...], several("A results folder")]
 File = Annotated[Path | None, says("Write the rows there, .parquet or .csv, instead of showing their means.")]
+MINUTES = "Start no stage that would not end within these."
 Into = Annotated[str, says("Folder that gets a file for each data set, network and profile.")]
 
 
@@ -142,21 +144,25 @@ def run(
     which: Which = Which(),
     out: Annotated[str, says("Where results go; what is there is not computed.")],
     known: Annotated[tuple[str, ...], several("Leave out cells whose rows are in this folder")] = (),
-    minutes: Annotated[float | None, says("Start no stage that would not end within these.")] = None,
-    jobs: Annotated[int, says("Processes.")] = 1,
-    threads: Annotated[int, says("CPU threads of each process.")] = 1,
+    minutes: Annotated[float | None, ranged(float, 0, 1e6, MINUTES, above=True)] = None,
+    jobs: Annotated[int, ranged(int, 1, 1024, "Processes.")] = 1,
+    threads: Annotated[int, ranged(int, 1, 1024, "CPU threads of each process.")] = 1,
     cache: Annotated[str | None, says("Where checkpoints go; by default LINFAIR_CACHE, or ~/.cache.")] = None,
     keep_checkpoints: Annotated[bool, says("Keep those of mask paths that nothing missing needs.")] = False,
     engine: Annotated[Literal["local", "ray"], says("This machine, or a Ray cluster.")] = "local",
     address: Annotated[str | None, says("The Ray cluster's; by default Ray is started here.")] = None,
-    gpus: Annotated[float | None, says("GPUs of one cell with Ray, 0.25 for four on one GPU.")] = None,
+    gpus: Annotated[
+        float | None, ranged(float, 0, 1024, "GPUs of one cell with Ray, 0.25 for four on one GPU.")
+    ] = None,
     progress: Annotated[bool, Parameter(help="Show a progress bar.")] = True,
 ) -> None:
     """Compute what is missing of a figure."""
     if which.device == "cuda" and engine == "local" and not torch.cuda.is_available():
         raise plan.DefinitionError("--device cuda was asked for, but torch sees no GPU here; use --device cpu")
     check_precision(which.profile, which.precision, which.device)
-    cells = which.jobs(figure)
+    cells, remote = which.jobs(figure), engine == "ray" and "://" in out
+    out = str(Tables(out).place if remote else outputs.output("--out", out, alone=False))
+    cache = str(outputs.cache(cache)) if cache or engine == "local" else None
     print(f"{figure}, profile {which.profile}: {plan.find_profile(which.profile).about}")
     if known:
         every, cells = len(cells), results.missing(cells, results.collect(known))
@@ -174,6 +180,7 @@ def run(
 @app.command
 def merge(*, out: Results, into: Into) -> None:
     """Put the results of folders into a few files of another."""
+    into = Tables(into).place if "://" in into else outputs.output("--into", into)
     changed = results.merge(results.collect(out), into)
     print("\n".join(f"wrote {path}" for path in changed) or f"{into} holds these rows already")
 
@@ -182,10 +189,9 @@ def merge(*, out: Results, into: Into) -> None:
 def table(figure: Figure, /, *, profile: Profile = "smoke", seeds: Seeds = None, out: Results, to: File = None) -> None:
     """Show a figure's numbers, or write its rows to a file."""
     one = _one(figure)
+    to = outputs.output("--to", to, ".parquet", ".csv") if to else None
     rows = results.gather(one, profile, results.collect(out), seeds=seeds)
     if to:
-        if to.suffix not in (".parquet", ".csv"):
-            raise plan.DefinitionError(f"--to {to}: the name must end in .parquet or .csv")
         with whole(to) as part:
             (rows.to_csv if to.suffix == ".csv" else rows.to_parquet)(part, index=False)
         print(to)

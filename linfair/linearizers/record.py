@@ -1,6 +1,6 @@
 """What every linearizer returns: one record per budget."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from torch import nn
@@ -87,13 +87,24 @@ def budget_units(budget: float, total: int) -> int:
     return round(budget * total)
 
 
-def check_budgets(budgets: Sequence[float], *, ends: bool = True) -> tuple[float, ...]:
-    """Budgets as a tuple, if they are fractions in strictly descending order, 0 and 1 themselves only with `ends`."""
+def check_budgets(
+    budgets: Sequence[float], *, ends: bool = True, total: Callable[[], int] = lambda: 491_520
+) -> tuple[float, ...]:
+    """Budgets as a tuple, if they are fractions in strictly descending order, 0 and 1 themselves only with `ends`.
+
+    The `total` of units is asked for to say which fraction a count is; by default it is ResNet18's at 32x32.
+    """
     values = tuple(float(budget) for budget in budgets)
     inside = all(0 <= b <= 1 if ends else 0 < b < 1 for b in values)
     if not values or not inside or any(a <= b for a, b in zip(values, values[1:], strict=False)):
-        allowed = "in [0, 1]" if ends else "above 0 and below 1"
-        raise ValueError(f"budgets must be fractions {allowed} in strictly descending order, got {list(budgets)}")
+        allowed, most, hint = "in [0, 1]" if ends else "above 0 and below 1", max(values, default=0), ""
+        if 1 < most <= 100:
+            hint = f"; {most:g} % is written {most / 100:g}"
+        elif 100 < most <= (units := total()):
+            hint = f"; {most:,.0f} of {units:,} ReLUs are the share {most / units:.4g}"
+        elif most > 100:
+            hint = f"; the network has {units:,} ReLUs, divide a count by them (`linfair networks` shows those of each)"
+        raise ValueError(f"budgets must be fractions {allowed} in strictly descending order, got {list(budgets)}{hint}")
     return values
 
 

@@ -100,7 +100,7 @@ def test_an_incomplete_command_exits_2(arguments):
 
 def test_without_the_books_package_its_commands_say_what_to_install(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "linfair_book", None)
-    assert main.main(["notebook", "list"]) == 1
+    assert main.main(["notebook", "list"]) == 2
     assert 'pip install "linfair[book]"' in capsys.readouterr().err
 
 

@@ -136,8 +136,14 @@ def test_accuracy_figures_have_all_groups_together_too(out: Path) -> None:
     ("words", "message"),
     [
         (["run", "fig6", "--out", "x"], "no figure 'fig6'; did you mean 'fig0"),
-        (["run", "fig06", "--out", "x", "--jobs", "0"], "jobs, threads and minutes must be positive, got 0"),
-        (["run", "fig06", "--out", "x", "--seeds", "0"], "at least one seed, got 0"),
+        (
+            ["run", "fig06", "--out", "x", "--jobs", "0"],
+            "--jobs: give a whole number from 1 to 1,024, in plain digits; got 0",
+        ),
+        (
+            ["run", "fig06", "--out", "x", "--seeds", "0"],
+            "--seeds: give a whole number from 1 to 1,000, in plain digits; got 0",
+        ),
         (["run", "fig06", "--out", "x", "--device", "cuda"], "torch sees no GPU here; use --device cpu"),
         (["table", "fig06", "--out", "."], "nothing of fig06 in profile smoke is there; compute it with"),
         (["table", "all", "--out", "."], "this is said of one figure: name it"),

@@ -6,6 +6,7 @@ asked, when a batch is taken.
 
 import hashlib
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,6 +22,20 @@ def ensure(ok: object, message: str) -> None:
     """Refuse data that are not `ok` with a `DataError`."""
     if not ok:
         raise DataError(message)
+
+
+def shown(text: str, most: int = 120) -> str:
+    """Text out of a file or from a server, fit for one line."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:most])
+
+
+def digest(path: Path) -> str:
+    """The SHA-256 of a file."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
 
 
 @dataclass(frozen=True)

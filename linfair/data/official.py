@@ -11,6 +11,7 @@ Progression/Regression by Conditional Adversarial Autoencoder", CVPR 2017.
 
 import pickletools
 import re
+import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,13 +25,22 @@ from linfair.names import hint
 
 
 @dataclass(frozen=True)
+class Known:
+    """What is known of a file that its publishers offer."""
+
+    bytes: int
+    md5: str  # as the publishers give it
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Release:
     """A data set as its publishers give it."""
 
     name: str
     folder: str  # the folder inside the archive that holds them
-    files: dict[str, str]  # in order, with their MD5 in the release (as torchvision gives them)
-    urls: dict[str, str]  # what to download, and its MD5
+    files: dict[str, Known]  # in order
+    urls: dict[str, Known]  # what to download: these files, or an archive of them
     images: int  # of the whole release; with fewer, results are results on a subset
     read_file: Callable[[Path], tuple[np.ndarray, np.ndarray]]  # images (n, 3, 32, 32) and labels
 
@@ -181,19 +191,17 @@ def _mat(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return np.ascontiguousarray(images.transpose(3, 2, 0, 1)), label[:, 0].astype(np.int64) % 10
 
 
-_BATCHES = {
-    "data_batch_1": "c99cafc152244af753f735de768cd75f",
-    "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
-    "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
-    "data_batch_4": "634d18415352ddfa80567beed471001a",
-    "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
-    "test_batch": "40351d587109b95175f43aff81a1287e",
+_OFFERED = tomllib.loads(Path(__file__).with_name("releases.toml").read_text(encoding="utf-8"))
+_KNOWN = {
+    (name, kind): {file: Known(**known) for file, known in files.items()}
+    for name, kinds in _OFFERED.items()
+    for kind, files in kinds.items()
 }
-_MATS = {"train_32x32.mat": "e26dedcc434d2e4c54c9b2d4a06d8373", "test_32x32.mat": "eb5a983be6a315427106f1b164d9cef3"}
-_ARCHIVE = {"https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz": "c58f30108f718f92721af3b95e74349a"}
-_URLS = {f"http://ufldl.stanford.edu/housenumbers/{name}": md5 for name, md5 in _MATS.items()}
-CIFAR10 = Release("cifar10", "cifar-10-batches-py", _BATCHES, _ARCHIVE, images=60_000, read_file=_batch)
-SVHN = Release("svhn", "", _MATS, _URLS, images=99_289, read_file=_mat)
+_MATS = {url.rpartition("/")[2]: known for url, known in _KNOWN["svhn", "urls"].items()}
+CIFAR10 = Release(
+    "cifar10", "cifar-10-batches-py", _KNOWN["cifar10", "files"], _KNOWN["cifar10", "urls"], 60_000, read_file=_batch
+)
+SVHN = Release("svhn", "", _MATS, _KNOWN["svhn", "urls"], images=99_289, read_file=_mat)
 LIMITS = {"age": 116, "gender": 1, "race": 4}  #: Largest value of each field; the smallest is 0
 NAMES = {
     "race": ("White", "Black", "Asian", "Indian", "Others"),

@@ -8,7 +8,6 @@ and in a user's own pack 2 for validation images. Where there is something to sa
 whose name is one of these is stored as `field_NAME`. `NAME.npz.sha256` beside the pack is for `sha256sum -c`.
 """
 
-import hashlib
 import io
 import json
 import re
@@ -20,7 +19,7 @@ import numpy as np
 from PIL import Image, features
 from tqdm import tqdm
 
-from linfair.data.core import Collection, DataError, Skipped, ensure
+from linfair.data.core import Collection, DataError, Skipped, digest, ensure, shown
 from linfair.data.images import MANY
 from linfair.data.official import SVHN
 from linfair.paths import whole
@@ -130,7 +129,7 @@ def _checked(path: Path, name: str) -> tuple[dict[str, np.ndarray], str]:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as pack:
             arrays = {key: pack[key] for key in pack.files}
     except Exception as error:  # numpy and zipfile fail in many ways on damaged files
-        what = f"{type(error).__name__}: {_shown(str(error))}"
+        what = f"{type(error).__name__}: {shown(str(error))}"
         raise DataError(f"{path}: damaged or not a pack ({what}); {again}") from error
     _check_arrays(path, name, arrays)
     whole_numbers = {key: value.astype(np.int64) for key, value in arrays.items() if _is_field(key, _OTHER)}
@@ -156,7 +155,7 @@ def _check_arrays(path: Path, name: str, arrays: dict[str, np.ndarray]) -> None:
     ensure((offsets[0], offsets[-1]) == (0, len(blob)), f"{path}: {run}")
     ranges = {"split": (0, 2 if name == "folder" else 1)} | FIELDS.get(name, {})
     for key, values in arrays.items():
-        given, what = f"got {values.dtype} of shape {values.shape}", f"{path}: {_shown(key)} must"
+        given, what = f"got {values.dtype} of shape {values.shape}", f"{path}: {shown(key)} must"
         if _is_field(key, _OTHER):
             right = values.dtype.kind in "iu" and values.shape == (n,)
             ensure(right, f"{what} be integers of shape ({n},), one for each image, {given}")
@@ -209,7 +208,7 @@ def _cut(path: Path, size: int | None) -> str | None:
                 packed = struct.unpack("<Q", extra[12:20])[0]
             there = found - file.tell()
             if packed > there:
-                missing = f"array {_shown(name)} has {max(there, 0):,} of {packed:,} bytes, those after it are missing"
+                missing = f"array {shown(name)} has {max(there, 0):,} of {packed:,} bytes, those after it are missing"
                 break
             file.seek(packed, io.SEEK_CUR)
     expected = "" if size is None else f"expected {size:,} bytes, "
@@ -228,15 +227,6 @@ def _expected(path: Path) -> tuple[str | None, int | None]:
     return known, None
 
 
-def digest(path: Path, kind: str = "sha256") -> str:
-    """The checksum of a file."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error
-
-
 def _small(origin: str, key: str, values: np.ndarray) -> np.ndarray:
     """Integers in the smallest type that holds them."""
     ensure(values.dtype.kind in "iu", f"{origin}: {key} must hold integers, got {values.dtype}")
@@ -249,8 +239,3 @@ def _small(origin: str, key: str, values: np.ndarray) -> np.ndarray:
 
 def _is_field(key: str, others: tuple[str, ...] = _OWN) -> bool:
     return key not in others and not key.startswith("names_")
-
-
-def _shown(text: str) -> str:
-    """Text out of a file that may be damaged, fit for one line."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text[:120])

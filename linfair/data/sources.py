@@ -7,25 +7,22 @@ folder in `LINFAIR_DATA`, `data` in the user's cache folder.
 import functools
 import hashlib
 import os
+import shutil
 import tarfile
-import tempfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
-from tqdm import tqdm
-
 from linfair import paths
 from linfair.data import packs
-from linfair.data.core import Collection, DataError, ensure
+from linfair.data.core import Collection, DataError, digest, ensure
 from linfair.data.describe import SHEETS
 from linfair.data.folder import NEEDED, TABLE, check_named, has_folders, read_folder
 from linfair.data.images import files_of
 from linfair.data.official import CIFAR10, SVHN, Release, holds_faces, read_utkface
 from linfair.names import unknown
-
-RETRIES = 2  #: How often a download that failed is tried again
 
 
 @dataclass(frozen=True)
@@ -97,19 +94,22 @@ def read(name: str, root: str | Path | None = None, *, strict: bool | None = Non
 
 
 def checksum_state(found: Found) -> str:
-    """`checksum ok`, `checksum differs: ...` or `no checksum known`: MD5 for official files, SHA-256 for packs."""
+    """`checksum ok`, `checksum differs: ...` or `no checksum known`: of SHA-256s."""
     if found.kind == "pack":
         return packs.checksum_state(found.path)
     release = next(source.release for source in SOURCES.values() if source.kind == found.kind)
     if release is None:
         return "no checksum known"
-    files = {found.path / file: md5 for file, md5 in release.files.items()}
-    wrong = [path.name for path, md5 in files.items() if not path.is_file() or packs.digest(path, "md5") != md5]
+    files = {found.path / file: known.sha256 for file, known in release.files.items()}
+    wrong = [path.name for path, sha256 in files.items() if not path.is_file() or digest(path) != sha256]
     return f"checksum differs: {', '.join(wrong)}" if wrong else "checksum ok"
 
 
-def fetch(name: str, folder: str | Path) -> Found:
-    """Download `cifar10` or `svhn`, unless it is there and whole; nothing is kept of a download that fails."""
+def fetch(name: str, folder: str | Path, **bounds: float) -> Found:
+    """Download `cifar10` or `svhn`, unless it is there and whole; of one that breaks off only what arrived is kept.
+
+    `bounds` are of `download.get`.
+    """
     folder = Path(folder).expanduser()
     ensure(name != "utkface", SHEETS["utkface"].by_hand.format(folder=folder))
     release = SOURCES[name].release if name in SOURCES else None
@@ -117,37 +117,32 @@ def fetch(name: str, folder: str | Path) -> Found:
     found = find(name, folder)
     if found is not None and checksum_state(found) == "checksum ok":
         return found
-    target = folder / release.folder
+    from linfair.data import download
+
+    target, place = folder / release.folder, folder / f".fetch-{name}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".fetch-{name}-", dir=folder) as part:
-            _download(release, Path(part))
-            release.read(part)
+        with download.workplace(place) as work:
+            needed = sum(known.bytes for known in {*release.urls.values(), *release.files.values()})
+            free, advice = shutil.disk_usage(work).free, "make room, or name another folder"
+            ensure(free > needed, f"{needed / 1e6:,.0f} MB are needed and {free / 1e6:,.0f} MB are free; {advice}")
+            for path in [download.get(url, work, known, **bounds) for url, known in release.urls.items()]:
+                path = path.rename(path.with_suffix(""))
+                if path.name not in release.files:
+                    download.unpack(path, release.folder, release.files)
+            release.read(work)
             target.mkdir(exist_ok=True)
             for file in release.files:
-                (Path(part) / file).replace(target / file)
-    except (OSError, ValueError, EOFError, KeyError, tarfile.TarError) as error:  # requests' errors are OSErrors
+                (work / file).replace(target / file)
+    except (OSError, ValueError, EOFError, KeyError, tarfile.TarError, zlib.error) as error:
+        kept = (
+            f"what arrived is in {place}, and the next call goes on with it" if place.exists() else "nothing was kept"
+        )
+        kind = "" if isinstance(error, DataError) else f"{type(error).__name__}: "
         raise DataError(
-            f"{name} could not be downloaded into {folder} ({type(error).__name__}: {error}); nothing of it was kept. "
+            f"{name} could not be downloaded into {folder} ({kind}{error}); {kept}. "
             f"Try again, or download it elsewhere and copy {SOURCES[name].files} into that folder"
         ) from error
     return Found(target, SOURCES[name].kind)
-
-
-def _download(release: Release, part: Path) -> None:
-    """Download a release's files into a folder; of an archive no more is unpacked than these files."""
-    import pooch
-
-    pooch.get_logger().setLevel("WARNING")
-    for url, md5 in release.urls.items():
-        name = url.rpartition("/")[2]
-        with tqdm(desc=name, total=1, unit="B", unit_scale=True) as bar:  # the server says how many
-            store = pooch.create(part, "", registry={name: f"md5:{md5}"}, urls={name: url}, retry_if_failed=RETRIES)
-            path = store.fetch(name, downloader=pooch.HTTPDownloader(progressbar=bar))
-        if tarfile.is_tarfile(path):
-            with tarfile.open(path) as archive:
-                for file in release.files:
-                    (part / file).write_bytes(archive.extractfile(f"{release.folder}/{file}").read())
 
 
 @functools.lru_cache(maxsize=4)

@@ -113,8 +113,8 @@ def _as(value: object, kind: object) -> object:
             return _as(value, one)
     if origin in _LIST and isinstance(value, list | tuple):
         return tuple(_as(one, inner[0]) for one in value)
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if kind is float and number and math.isfinite(value):
+    number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2**63  # no nan, no inf
+    if kind is float and number:
         return float(value)
     if kind is object:
         allowed = not isinstance(value, _TEXT_FILE)

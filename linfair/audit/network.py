@@ -123,7 +123,7 @@ def _weights(path: Path) -> dict[str, Tensor]:
         new = path.with_suffix(".safetensors")
         error = AuditError(
             f"--weights {path} may hold code that runs when it is read; convert it once, from a source you trust, with "
-            f"the command below, and give --weights {new}"
+            f"the command above, and give --weights {new}"
         )
         error.add_note(
             f"  python -c \"import torch; from safetensors.torch import save_file; s = torch.load('{path}', "

@@ -8,9 +8,8 @@ from typing import Annotated
 import numpy as np
 from cyclopts import App
 
-from linfair.cli.options import DATA, Choices, Json, Seed, says, tell
-from linfair.cli.outputs import output
-from linfair.data import DATASETS, DataError, check_name, load_data, packs, sources
+from linfair.cli.options import DATA, Choices, Json, Seed, output, says, tell
+from linfair.data import DATASETS, DataError, check_name, ensure, load_data, packs, sources
 from linfair.data import describe as facts
 from linfair.data.images import check_skips, files_of
 from linfair.data.named import CIFAR10_NAMES, DIGITS
@@ -25,7 +24,7 @@ Root = Annotated[str | None, says("Look here only; by default in LINFAIR_DATA, t
 Target = Annotated[str | None, says("Put it here; by default in LINFAIR_DATA, else in the cache folder.")]
 Fetched = Annotated[str, says(f"{', '.join(SOURCES)}.")]
 Packed = Annotated[str, says(f"{', '.join(SOURCES)} or folder:PATH.")]
-Pack = Annotated[Path, says("The pack to write, FILE.npz.")]
+Pack = Annotated[str, says("The pack to write, FILE.npz.")]
 Strict = Annotated[bool, says("A file that cannot be used is an error, not a skip.")]
 
 
@@ -136,7 +135,8 @@ def fetch(name: Fetched, /, *, root: Target = None) -> None:
     source, _ = _source(name, None)
     if source == "folder":
         raise DataError("folder:PATH is yours already; there is nothing to fetch")
-    sources.fetch(source, data_folders(root)[0])
+    place = output("--root" if root else "LINFAIR_DATA, or the cache,", data_folders(root)[0], alone=False)
+    sources.fetch(source, place)
     print(_status_text(source, state(source, root)))
 
 
@@ -144,9 +144,9 @@ def fetch(name: Fetched, /, *, root: Target = None) -> None:
 def pack(name: Packed, /, *, out: Pack, root: Root = None, strict: Strict = False) -> None:
     """Write a source as one file with a checksum beside it."""
     source, place = _source(name, root)
-    every, out = {"columns": None} if source == "folder" else {}, output("--out", out, ".npz")
+    every, path = {"columns": None} if source == "folder" else {}, output("--out", out, ".npz")
     collection = sources.read(source, place, strict=strict or None, **every)
-    packs.write_pack(collection, out)
+    packs.write_pack(collection, path)
     print(f"wrote {out}: {len(collection):,} images, files skipped: {len(collection.skipped)}")
     print(f"checksum beside it: {out}.sha256")
 
@@ -154,6 +154,7 @@ def pack(name: Packed, /, *, out: Pack, root: Root = None, strict: Strict = Fals
 def _source(name: str, root: str | None) -> tuple[str, str | None]:
     """Name and folder of a source: `utkface_age` is read from utkface, `folder:PATH` from PATH."""
     if name.startswith("folder:"):
+        ensure(root is None, f"--root {root}: the images of {name} are in that folder; leave --root out")
         return "folder", name.removeprefix("folder:")
     source = name.partition("_")[0] if name in DATASETS else name
     if source in SOURCES:

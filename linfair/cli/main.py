@@ -14,15 +14,14 @@ from inspect import BoundArguments
 
 from cyclopts import App, Parameter
 
-from linfair.cli.outputs import HELD
-from linfair.cli.terminal import Shown, answer, line, shown
+from linfair.cli.terminal import HELD, Shown, answer, line, shown
 
 DEBUG = "--debug"
 app = App(
     name="linfair",
     help="Who pays when a ReLU network is linearized for private inference. --debug shows an error's traceback.",
     version=f"linfair {version('linfair')}",
-    default_parameter=Parameter(allow_repeating=True),
+    default_parameter=Parameter(allow_repeating=True, json_list=False, json_dict=False),
 )
 COMMANDS = {
     "network:networks": "Show the networks and their ReLU units.",
@@ -45,9 +44,10 @@ def parse(words: Sequence[str]) -> tuple[Callable[..., None], BoundArguments]:
     """The function that a command means and its arguments, without calling it; a ValueError if there is none."""
     words = [word for word in words if word != DEBUG]
     for before, word in zip(["", *words], words, strict=False):
-        name, equals, value = word.partition("=") if word.startswith("--") else (before, "", word)
-        if "\0" in word or not (value if equals else word).strip():
-            raise ValueError(f"{name} {value!r} is empty or has a zero byte in it; give a value, or leave {name} out")
+        name, _, value = word.partition("=") if word.startswith("--") and "=" in word else (before, "", word)
+        if "\0" in word or value.strip().lower() in ("", "none", "null"):
+            why = "is empty, none or null, or holds a zero byte; give a value, or leave this out"
+            raise ValueError(f"{name} {value!r} {why}")
     function, bound, extra = app.parse_args(words, print_error=False, exit_on_error=False)
     bound.arguments |= {name: tuple(words) for name in extra}
     return function, bound
@@ -75,7 +75,7 @@ def main(words: Sequence[str] | None = None) -> int:
         code, text = answer(error)
         if DEBUG in words:
             print(shown(traceback.format_exc()), file=sys.stderr)
-        print(f"linfair: {text}", *map(shown, getattr(error, "__notes__", ())), sep="\n", file=sys.stderr)
+        print(*map(shown, getattr(error, "__notes__", ())), f"linfair: {text}", sep="\n", file=sys.stderr)
         return code
     return 0
 

@@ -19,7 +19,6 @@ from linfair.audit.repair import DEFAULT_ARMS, arm_list
 from linfair.checkpoints import load_network, save_network
 from linfair.cli import options
 from linfair.cli.options import Arms, Budgets, Choices, Device, Method, Training, commas, numbers, ranged, says, tell
-from linfair.cli.outputs import cache, output
 from linfair.data import check_name, load_data
 from linfair.data.describe import notes
 from linfair.linearizers import LINEARIZERS
@@ -119,11 +118,14 @@ def linearize(
     check_name(data)
     kind, colon, place = data.partition(":")
     label = f"{kind}-{Path(place).absolute().name}" if colon else kind
-    folder = output("--out", out or f"linearized/{label}-{network}-{method}-{seed}")
-    cache()
-    check_budgets(
-        budgets, ends=False, total=partial(_units, network, width or recipe(network, profile).width, data, seed, given)
-    )
+    folder = options.output("--out", out or f"linearized/{label}-{network}-{method}-{seed}")
+    options.cache()
+
+    def total() -> int:
+        shape, wide = (of := load_data(data, seed=seed, **given)).input_shape, width or recipe(network, profile).width
+        return gates.total_units(gates.install(build(network, shape, of.classes, width=wide), shape))
+
+    check_budgets(budgets, ends=False, total=total)
     how = {"profile": profile, "device": device, "width": width, "teacher": teacher, "init": init}
     (cell,) = grid(data, network, method=method, budgets=budgets, seeds=[seed], data_options=given, **how)
     if data.startswith("folder"):
@@ -138,14 +140,6 @@ def linearize(
     if others:
         print(f"Nonlinearities that stay, for one input: {others}")
     print(f"Masks, weights and the table are in {folder}")
-
-
-def _units(network: str, width: int | None, data: str, seed: int, given: dict[str, object]) -> int:
-    """The ReLUs of a network on data."""
-    found = load_data(data, seed=seed, **given)
-    return gates.total_units(
-        gates.install(build(network, found.input_shape, found.classes, width=width), found.input_shape)
-    )
 
 
 def _of_teacher(teacher: str, asked: dict[str, object], given: dict[str, object]) -> tuple:
@@ -171,7 +165,7 @@ def diagnose(
     out: Annotated[str | None, says("Write the table to this Parquet file too.")] = None,
 ) -> None:
     """Show why groups lose: every diagnostic."""
-    out = output("--out", out, ".parquet") if out else None
+    out = options.output("--out", out, ".parquet") if out else None
     pair = audits.read_pair(**vars(files))
     how = {"seed": pair.header.seed, "estimator": estimator, "curvature": curvature, "batch_size": batch_size}
     with threads(threads_of(pair.header.network)):
@@ -197,19 +191,19 @@ def mitigate(
     files: Files,
     max_accuracy_loss: Annotated[float, options.Points(LOSS)] = 1.0,
     arms: Arms = DEFAULT_ARMS,
-    mu: Annotated[
-        tuple[float, ...], commas(options.different, "Try the lagrangian arms at these steps.", show_default=False)
-    ] = (),
+    mu: Annotated[tuple[float, ...], optional("Try the lagrangian arms at these steps.")] = (),
     significance: Annotated[float, options.Significance(GAIN)] = NOISE,
     min_images: Annotated[int, ranged(int, 1, 10**9, JUDGED, name=["--judge-from", "--min-images"])] = FEW,
     profile: Training = "small",
     out: Annotated[str | None, says(f"{TO} beside the mask, MASK-mitigated.")] = None,
 ) -> None:
     """Repair a linearized network."""
+    if len(set(mu)) < len(mu):
+        raise ValueError(f"--mu {','.join(map(str, mu))} holds a number twice; give each once")
     arm_list(arms, mu)
     stem = Path(files.mask).name.removesuffix(".safetensors").removesuffix(".mask")
-    folder = output("--out", out or Path(files.mask).parent / f"{stem}-mitigated")
-    cache()
+    folder = options.output("--out", out or Path(files.mask).parent / f"{stem}-mitigated")
+    options.cache()
     pair = audits.read_pair(**vars(files))
     if not files.weights and pair.beside:
         print(f"Starting from the teacher's own weights; from those beside the mask: --weights {pair.beside}")
@@ -260,7 +254,7 @@ def audit(
     network: Network = Network(),
     asked: Asked = Asked(),
     device: Device = "cpu",
-    out: Annotated[Path, says("Folder to write to.")] = Path("report"),
+    out: Annotated[str, says("Folder to write to.")] = "report",
     words: Annotated[tuple[str, ...], Parameter(parse=False)],
 ) -> None:
     """Write one report on your own model: who pays, why, repair, cost."""
@@ -275,7 +269,7 @@ def audit(
         why = f"missing: {missing}" if missing else "--network goes with --teacher"
         yours = "name your own network with --model FILE:FUNCTION --weights FILE.safetensors --data NAME"
         raise AuditError(f"{yours}, or one of linfair's with --teacher FILE ({why})")
-    out = output("--out", out)
+    folder = options.output("--out", out)
     if network.teacher:
         subject = audits.read_own(network.teacher, network=network.network, data=network.data, device=device)
     else:
@@ -283,8 +277,8 @@ def audit(
         subject = audits.read_user(data=network.data, **own)
     tell(*(f"data: {line}" for line in notes(subject.data.provenance).values()))
     tell(*(f"warning: {text}" for text in subject.warnings))
-    cache()
+    options.cache()
     found = audits.audit(subject, Plan(**vars(asked)), announce=tell)
-    page = audits.write_report(found, out, command=shlex.join(["linfair", *words]))
+    page = audits.write_report(found, folder, command=shlex.join(["linfair", *words]))
     print("\n".join([*audits.answer(found), audits.words(found, "besides")]))
     print(f"\nwrote {page}, and beside it the tables, masks and weights; one seed, see its section on limits")

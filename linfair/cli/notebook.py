@@ -6,8 +6,7 @@ from typing import Annotated
 
 from cyclopts import App
 
-from linfair.cli.options import Json, says, several, tell
-from linfair.cli.outputs import output
+from linfair.cli.options import Json, output, says, several, tell
 
 Dir = Annotated[str | None, says("Folder of the notebooks; by default the repository's.")]
 Values = Annotated[tuple[str, ...], several("NAME=VALUE, lists as 0.5,0.2", name="-p")]

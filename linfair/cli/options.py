@@ -1,17 +1,19 @@
 """Options that several commands share: lists typed with commas, devices, profiles, choices of a data set."""
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from functools import partial
 from itertools import accumulate, pairwise
+from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter, Token
 
 from linfair.audit.repair import arm_list
-from linfair.cli.terminal import shown
+from linfair.cli.terminal import HELD, shown
 from linfair.data import DATASETS
 from linfair.data.folder import CONFLICTS
 from linfair.linearizers import LINEARIZERS
@@ -19,6 +21,8 @@ from linfair.linearizers.record import check_budgets
 from linfair.linearizers.registry import find
 from linfair.mitigation.registry import MITIGATIONS, PLAIN
 from linfair.names import number
+from linfair.paths import cache_folder, writable
+from linfair.study.jobs import Claimed, held
 from linfair.study.plan import PROFILE_NAMES
 from linfair.study.recipes import PROFILES
 
@@ -64,23 +68,13 @@ def numbers(text: str) -> tuple[float, ...]:
     try:
         return tuple(map(number, text.split(",")))
     except ValueError as error:
-        raise ValueError(
-            f"{text!r} has the wrong type, {error}: give numbers with commas between them, 0.5,0.2"
-        ) from None
+        raise ValueError(f"{text!r} has the wrong type, {error}: give numbers with commas between, 0.5,0.2") from None
 
 
 def shares(text: str) -> tuple[float, ...]:
     """Budgets; a count is refused later, by its command, which knows of how many."""
     found = numbers(text)
     return found if max(found) > 100 else check_budgets(found, ends=False)
-
-
-def different(text: str) -> tuple[float, ...]:
-    """Numbers of which none is there twice."""
-    found = numbers(text)
-    if len(set(found)) < len(found):
-        raise ValueError(f"{text!r} holds a number twice; give each once")
-    return found
 
 
 def split_arms(text: str) -> tuple[str, ...]:
@@ -91,6 +85,26 @@ def split_arms(text: str) -> tuple[str, ...]:
     if len(arm_list(arms)) < len(arms) + (PLAIN not in arms):
         raise ValueError(f"{text!r} names an arm twice; name each once")
     return arms
+
+
+def output(option: str, path: str | Path, *suffixes: str, alone: bool = True) -> Path:
+    """The folder, or with `suffixes` the file, that an option names, where writing was tried.
+
+    Until the command ends it is its own, with `alone`: another one that writes there is refused.
+    """
+    place = HELD.enter_context(writable(path, option, suffixes))
+    folder, name = (place.parent, place.name) if suffixes else (place, "linfair")
+    try:
+        if alone and os.name == "posix":
+            HELD.enter_context(held(folder, f".{name}"))
+    except Claimed as owner:
+        raise ValueError(f"{owner} writes to {option} {place}; wait until it ends, or name another place") from None
+    return place
+
+
+def cache(folder: str | Path | None = None) -> Path:
+    """The cache folder, by default the user's, where writing was tried."""
+    return output("--cache" if folder else "the cache, see LINFAIR_CACHE,", folder or cache_folder(), alone=False)
 
 
 DATA = f"folder:PATH, or {', '.join(DATASETS)}"

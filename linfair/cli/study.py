@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from cyclopts import App, Parameter
 
-from linfair.cli import outputs
+from linfair.cli import options
 from linfair.cli.options import Device, Profile, ranged, says, several, tell
 from linfair.data import DataError
 from linfair.engine.store import ResultStore, Tables, code_hash
@@ -30,7 +30,8 @@ BOOK = Path(__file__).parents[2] / "book/results"
 Figure = Annotated[str, says("For example fig06; for run and show, all is every figure, in the queue's order.")]
 Seeds = Annotated[int | None, ranged(int, 1, 1000, "Seeds 0 to N-1; by default the profile's.")]
 Results = Annotated[tuple[str, ...], several("A results folder")]
-File = Annotated[Path | None, says("Write the rows there, .parquet or .csv, instead of showing their means.")]
+File = Annotated[str | None, says("Write the rows there, .parquet or .csv, instead of showing their means.")]
+GPUS = "GPUs of one cell with Ray, 0.25 for four on one GPU."
 MINUTES = "Start no stage that would not end within these."
 Into = Annotated[str, says("Folder that gets a file for each data set, network and profile.")]
 
@@ -63,6 +64,17 @@ def _one(name: str) -> plan.Figure:
     if name == "all":
         raise plan.DefinitionError("this is said of one figure: name it; `linfair study list` shows them")
     return plan.find(name)[0]
+
+
+def _at(place: str, *, there: bool = True) -> str:
+    """A folder or fsspec address of results, which is `there` already."""
+    try:
+        tables = Tables(place)
+    except (ImportError, ValueError) as error:
+        raise ValueError(f"{place} is no place of results: {error}") from error
+    if there and not tables.system.exists(tables.root):
+        raise ValueError(f"there is no folder {place} with results; check its name")
+    return place
 
 
 @app.command(name="list")
@@ -151,21 +163,21 @@ def run(
     keep_checkpoints: Annotated[bool, says("Keep those of mask paths that nothing missing needs.")] = False,
     engine: Annotated[Literal["local", "ray"], says("This machine, or a Ray cluster.")] = "local",
     address: Annotated[str | None, says("The Ray cluster's; by default Ray is started here.")] = None,
-    gpus: Annotated[
-        float | None, ranged(float, 0, 1024, "GPUs of one cell with Ray, 0.25 for four on one GPU.")
-    ] = None,
+    gpus: Annotated[float | None, ranged(float, 0, 1024, GPUS)] = None,
     progress: Annotated[bool, Parameter(help="Show a progress bar.")] = True,
 ) -> None:
     """Compute what is missing of a figure."""
     if which.device == "cuda" and engine == "local" and not torch.cuda.is_available():
         raise plan.DefinitionError("--device cuda was asked for, but torch sees no GPU here; use --device cpu")
+    if engine == "local" and (address or gpus is not None):
+        raise plan.DefinitionError(f"--address {address} and --gpus {gpus} go with --engine ray; leave them out")
     check_precision(which.profile, which.precision, which.device)
     cells, remote = which.jobs(figure), engine == "ray" and "://" in out
-    out = str(Tables(out).place if remote else outputs.output("--out", out, alone=False))
-    cache = str(outputs.cache(cache)) if cache or engine == "local" else None
+    out = str(_at(out, there=False) if remote else options.output("--out", out, alone=False))
+    cache = str(options.cache(cache)) if cache or engine == "local" else None
     print(f"{figure}, profile {which.profile}: {plan.find_profile(which.profile).about}")
     if known:
-        every, cells = len(cells), results.missing(cells, results.collect(known))
+        every, cells = len(cells), results.missing(cells, results.collect(map(_at, known)))
         print(f"{every - len(cells)} of {every} cells are complete in {', '.join(known)}")
     print(f"{_size(cells)} -> {out}", flush=True)
     shared = {"minutes": minutes, "cache": cache, "progress": progress, "keep": keep_checkpoints, "threads": threads}
@@ -180,8 +192,8 @@ def run(
 @app.command
 def merge(*, out: Results, into: Into) -> None:
     """Put the results of folders into a few files of another."""
-    into = Tables(into).place if "://" in into else outputs.output("--into", into)
-    changed = results.merge(results.collect(out), into)
+    into = _at(into, there=False) if "://" in into else options.output("--into", into)
+    changed = results.merge(results.collect(map(_at, out)), into)
     print("\n".join(f"wrote {path}" for path in changed) or f"{into} holds these rows already")
 
 
@@ -189,8 +201,8 @@ def merge(*, out: Results, into: Into) -> None:
 def table(figure: Figure, /, *, profile: Profile = "smoke", seeds: Seeds = None, out: Results, to: File = None) -> None:
     """Show a figure's numbers, or write its rows to a file."""
     one = _one(figure)
-    to = outputs.output("--to", to, ".parquet", ".csv") if to else None
-    rows = results.gather(one, profile, results.collect(out), seeds=seeds)
+    to = options.output("--to", to, ".parquet", ".csv") if to else None
+    rows = results.gather(one, profile, results.collect(map(_at, out)), seeds=seeds)
     if to:
         with whole(to) as part:
             (rows.to_csv if to.suffix == ".csv" else rows.to_parquet)(part, index=False)
@@ -221,7 +233,9 @@ def compare(
     """Say whether two results of a figure are the same; exit with 1 unless they are the same or equivalent."""
     one = _one(figure)
     places = {"mine": (out, profile), "other": (other or [str(BOOK)], other_profile or profile)}
-    tables = [results.gather(one, size, results.collect(where), seeds=seeds) for where, size in places.values()]
+    tables = [
+        results.gather(one, size, results.collect(map(_at, where)), seeds=seeds) for where, size in places.values()
+    ]
     found = compared(*tables, names=("mine", "other"))
     for name, (where, size) in places.items():
         print(f"{name}: {', '.join(where)}, profile {size}")

@@ -1,13 +1,13 @@
 """What a terminal is shown: control characters as escapes, long lines cut, an error as one line."""
 
 import re
+from contextlib import ExitStack
 from typing import TextIO
 
 from cyclopts import CycloptsError
 
-EXTRAS = {"ray": "linfair[cluster]"} | dict.fromkeys(
-    ("linfair_book", "papermill", "nbclient", "nbformat"), "linfair[book]"
-)
+HELD = ExitStack()  #: What the running command holds until it ends
+BOOK = ("linfair_book", "papermill", "nbclient", "nbformat")
 READERS = ("safetensors_rust", "pyarrow", "zipfile", "tarfile", "zlib", "_lzma", "_pickle", "struct")
 """Modules whose errors are about a file, not about the code that reads it."""
 
@@ -17,7 +17,7 @@ def shown(text: str) -> str:
     return re.sub(r"[^\n -~]", lambda found: one if (one := found[0]).isprintable() else ascii(one)[1:-1], text)
 
 
-def line(text: object, head: int = 500, tail: int = 500) -> str:
+def line(text: object, head: int = 450, tail: int = 450) -> str:
     """A text on one line, its middle left out where it is long."""
     text = shown(str(text)).replace("\n", r"\n")
     left = len(text) - head - tail
@@ -49,7 +49,8 @@ def answer(error: Exception) -> tuple[int, str]:
         return 2, line(f"{error.filename}: {error.strerror}; check this path, or name another one" if known else text)
     if isinstance(error, ImportError) and not (error.name or "").startswith("linfair."):
         part = error.name or getattr(error.__cause__, "name", None) or ""
-        return 2, line(f'a part that is not installed is needed ({text}): pip install "{EXTRAS.get(part, part)}"')
+        part = "linfair[cluster]" if part == "ray" else "linfair[book]" if part in BOOK else part
+        return 2, line(f'a part that is not installed is needed ({text}): pip install "{part}"')
     if isinstance(error, RecursionError):
         return 2, "what was given is nested too deeply to be read; give a simpler value or file"
     if type(error).__module__.partition(".")[0] in READERS:

@@ -97,13 +97,10 @@ def check_budgets(
     values = tuple(float(budget) for budget in budgets)
     inside = all(0 <= b <= 1 if ends else 0 < b < 1 for b in values)
     if not values or not inside or any(a <= b for a, b in zip(values, values[1:], strict=False)):
-        allowed, most, hint = "in [0, 1]" if ends else "above 0 and below 1", max(values, default=0), ""
-        if 1 < most <= 100:
-            hint = f"; {most:g} % is written {most / 100:g}"
-        elif 100 < most <= (units := total()):
-            hint = f"; {most:,.0f} of {units:,} ReLUs are the share {most / units:.4g}"
-        elif most > 100:
-            hint = f"; the network has {units:,} ReLUs, divide a count by them (`linfair networks` shows those of each)"
+        allowed, most = "in [0, 1]" if ends else "above 0 and below 1", max(values, default=0)
+        hint = f"; {most:g} % is written {most / 100:g}" if 1 < most <= 100 else ""
+        if most > 100:
+            hint = f"; {most:g} of {(units := total()):,} ReLUs are the share {most / units:.4g}"
         raise ValueError(f"budgets must be fractions {allowed} in strictly descending order, got {list(budgets)}{hint}")
     return values
 

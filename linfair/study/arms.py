@@ -6,6 +6,7 @@ Beside `ARMS`, a mitigation is one under its name, with options that differ from
 import ast
 import json
 import math
+import re
 from collections.abc import Sequence
 
 import pandas as pd
@@ -34,9 +35,9 @@ def mitigation_of(arm: str) -> object | None:
         tree = ast.parse(arm, mode="eval").body
         call = tree if isinstance(tree, ast.Call) else ast.Call(tree, [], [])
         name, given = call.func.id, {one.arg: ast.literal_eval(one.value) for one in call.keywords}
-        if call.args:
+        if call.args or re.search(r"\d_\d", arm):
             raise ValueError
-    except (SyntaxError, ValueError, AttributeError):
+    except (SyntaxError, ValueError, AttributeError, MemoryError, RecursionError):
         hint = "write a name, or name(option=value), for example lagrangian(mu=0.005)"
         raise ValueError(f"{arm!r} is not an arm: {hint}; names are {known}") from None
     if name in ARMS:

@@ -85,13 +85,15 @@ def _say_plainly() -> None:
     from linfair.engine.store import DamagedFile
     from linfair.study.cell import OtherTeacher
 
-    show = warnings.showwarning
+    show, said = warnings.showwarning, set()
     warnings.simplefilter("default", OtherTeacher)
     warnings.simplefilter("default", DamagedFile)
 
     def plainly(message: Warning | str, kind: type[Warning], *where: object) -> None:
         if issubclass(kind, DamagedFile | OtherTeacher):
-            print(f"note: {line(message)}", file=sys.stderr)
+            if (text := f"note: {line(message)}") not in said:
+                print(text, file=sys.stderr)
+            said.add(text)
         else:
             show(line(message), kind, *where)
 

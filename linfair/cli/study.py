@@ -21,11 +21,11 @@ from linfair.study.compare import compare as compared
 from linfair.study.grids import listed
 from linfair.study.jobs import StudyFailed, kind, read_pace, words
 from linfair.study.recipes import check_precision
+from linfair.study.results import BOOK
 from linfair.study.runner import run_jobs
 from linfair.study.tables import text
 
 app = App(name="study", help="Compute the paper's grids, on a laptop, a GPU or a cluster.")
-BOOK = Path(__file__).parents[2] / "book/results"
 
 Figure = Annotated[str, says("For example fig06; for run and show, all is every figure, in the queue's order.")]
 Seeds = Annotated[int | None, ranged(int, 1, 1000, "Seeds 0 to N-1; by default the profile's.")]

@@ -1,8 +1,9 @@
 """Where results and checkpoints live: whole files, named by what determines them, that know what they hold.
 
 Every file carries its own name and a SHA-256 over that name and its content. What is read and does not match (flipped
-bytes, another file copied over it, rows cut off by another tool, a file without a digest) is *damaged*: it is set aside
-as `FILE.damaged-1`, said in one line, and counts as missing, so that it is computed anew.
+bytes, another file copied over it, rows cut off by another tool, no digest, a folder in its place) is *damaged*: it is
+set aside as `FILE.damaged-1`, said in one line, and counts as missing, so that it is computed anew. Files under names
+that the store does not give are a user's: what cannot be used of them is said and passed over, and stays where it is.
 """
 
 import errno
@@ -31,8 +32,9 @@ from fsspec.implementations.local import LocalFileSystem
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from linfair.engine.rows import COLUMNS, NEEDED, lacking, parsed, problem_of
 from linfair.linearizers.registry import ALIASES
-from linfair.paths import cache_folder, whole
+from linfair.paths import cache_folder, unfit, whole
 
 
 @cache
@@ -101,8 +103,14 @@ def set_aside(path: str | Path, problem: str, system: AbstractFileSystem | None 
         return
     except OSError as error:
         what = f"it cannot be set aside ({error})"
-    line = " ".join(f"{path} {problem[:300]}; {what}, computed anew where it is needed".split())
-    warnings.warn(line, DamagedFile, stacklevel=3)
+    say_damaged(path, problem, f"{what}, computed anew where it is needed")
+
+
+def say_damaged(path: str | Path, problem: str, what: str = "it is passed over, and stays where it is") -> None:
+    """Say in one line what is wrong with a file, and what becomes of it."""
+    line = " ".join(f"{path} {problem[:300]}; {what}".split())
+    line = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in line)
+    warnings.warn(line, DamagedFile, stacklevel=4)
 
 
 class DiskFull(OSError):
@@ -128,8 +136,8 @@ def room(path: Path) -> Iterator[None]:
 class Tables:
     """Result tables in a folder, or at any fsspec address (`s3://...`, `memory://...`): one Parquet file a name.
 
-    A damaged file is named, set aside and counts as missing. A table without a digest, written by an older linfair or
-    another tool, is damaged where its name is an arm's, made by `key`; under any other name it is read as it is.
+    A damaged file is named and counts as missing. One whose name is an arm's, made by `key`, is set aside; without a
+    digest (as older versions of linfair, and other tools, write) it is damaged, too. Under any other name it is read.
     """
 
     def __init__(self, place: str | Path) -> None:
@@ -138,6 +146,8 @@ class Tables:
         self.root = root.rstrip("/")
 
     def _files(self) -> list[str]:
+        if self.folder is not None and self.folder.exists() and not self.folder.is_dir():
+            raise ValueError(f"{self.place} is no folder; results lie in folders: name the one that it is in")
         found = self.system.ls(self.root, detail=False) if self.system.exists(self.root) else []
         return sorted(name for path in found if not (name := str(path).rpartition("/")[2]).startswith("."))
 
@@ -145,30 +155,69 @@ class Tables:
         """The names of all tables there, sorted."""
         return [name.removesuffix(".parquet") for name in self._files() if name.endswith(".parquet")]
 
-    def read(self, name: str, *, strict: bool | None = None) -> pd.DataFrame | None:
-        """The rows stored under a name; None if there are none, or they are damaged (`strict`: have no digest)."""
+    def read(self, name: str, *, strict: bool | None = None, own: bool | None = None) -> pd.DataFrame | None:
+        """The rows stored under a name; None if there are none, or they are damaged (`strict`: have no digest).
+
+        A damaged file is set aside where the name is the store's `own`, as the strict ones are.
+        """
+        strict = _by_key(name) if strict is None else strict
+        rows, _, problem = self._load(name, strict=strict)
+        if not problem:
+            return rows
+        if strict if own is None else own:
+            self.set_aside(name, problem)
+        else:
+            say_damaged(self._path(f"{name}.parquet"), problem)
+        return None
+
+    def results(self, *, said: bool = True) -> Iterator[tuple[str, pd.DataFrame]]:
+        """Every table of a study's rows, by name, its columns those of `COLUMNS`; others are passed over.
+
+        Others that are not linfair's are `said`.
+        """
+        for name in self.names():
+            rows, marked, problem = self._load(name, strict=_by_key(name))
+            if problem and _by_key(name):
+                self.set_aside(name, problem)
+            elif problem or (rows is not None and (problem := lacking(rows.columns)) and said and not marked):
+                say_damaged(self._path(f"{name}.parquet"), problem)
+            elif rows is not None and not problem:
+                yield name, rows[[column for column in rows if column in COLUMNS]]
+
+    def _load(self, name: str, *, strict: bool) -> tuple[pd.DataFrame | None, bool, str]:
+        """The rows under a name, whether they carry a digest, and what is wrong with the file."""
+        path = f"{self.root}/{name}.parquet"
+        if problem := self._unfit(path):
+            return None, False, problem
         try:
-            content = self.system.cat_file(f"{self.root}/{name}.parquet")
+            content = self.system.cat_file(path)
         except FileNotFoundError:
-            return None
-        strict = re.fullmatch("[0-9a-f]{16}", name) is not None if strict is None else strict
+            return None, False, ""
         try:
-            rows, problem = pd.read_parquet(io.BytesIO(content)), ""
-            mark = rows.attrs.pop(MARK, None)
+            rows, arrow = parsed(content)
+            mark, problem = rows.attrs.pop(MARK, None), ""
             if mark is None:
                 problem = "carries no digest" if strict else ""
-            elif rows_digest(str(mark["name"]), pyarrow.parquet.read_table(io.BytesIO(content))) != mark.get("sha256"):
+            elif rows_digest(str(mark["name"]), arrow) != mark.get("sha256"):
                 problem = "does not match its digest"
             elif mark["name"] != name and strict:
                 problem = f"holds the rows of {mark['name']}"
+            if not problem and set(rows) >= NEEDED:
+                problem = problem_of(arrow)
+            if not problem and "method" in rows and rows["method"].isin(ALIASES).any():
+                rows["method"] = rows["method"].replace(ALIASES)
+            return rows, mark is not None, problem
+        except MemoryError:
+            raise
         except Exception as error:  # bytes that were flipped can make a reader raise anything
-            problem = f"cannot be read ({error})"
-        if problem:
-            self.set_aside(name, problem)
-            return None
-        if "method" in rows and rows["method"].isin(ALIASES).any():
-            rows["method"] = rows["method"].replace(ALIASES)
-        return rows
+            return None, False, f"cannot be read ({error})"
+
+    def _unfit(self, path: str, most: int = 2**30) -> str:
+        """Why a file of a folder must not be opened; empty if it may be, or is not there."""
+        problem = self.folder is not None and unfit(path, most)
+        if problem == "does not exist":
+            return "is a link to what does not exist" if os.path.islink(path) else ""
+        return problem or ""
 
     def write(self, name: str, rows: pd.DataFrame) -> str:
         """Store rows under a name, with their digest, whole or not at all; returns where."""
@@ -202,9 +251,20 @@ class Tables:
             self.system.rm_file(f"{self.root}/{file}")
 
     def texts(self, start: str) -> dict[str, str]:
-        """The text files whose names start so, by name."""
-        chosen = [file for file in self._files() if file.startswith(start) and file.endswith(".txt")]
-        return {file: self.system.cat_file(f"{self.root}/{file}").decode() for file in chosen}
+        """The text files whose names start so, by name; what is no small file is said and passed over."""
+        found = {}
+        for file in self._files():
+            if file.startswith(start) and file.endswith(".txt"):
+                if problem := self._unfit(f"{self.root}/{file}", 2**20):
+                    say_damaged(self._path(file), problem)
+                else:
+                    found[file] = self.system.cat_file(f"{self.root}/{file}").decode(errors="replace")
+        return found
+
+
+def _by_key(name: str) -> bool:
+    """Whether a name is one that `key` makes."""
+    return re.fullmatch("[0-9a-f]{16}", name) is not None
 
 
 @dataclass(frozen=True)
@@ -237,8 +297,13 @@ class ResultStore:
 
     def load(self, name: str, build: Callable[[dict, dict], Any] = lambda tensors, notes: (tensors, notes)) -> Any:
         """What `build` makes of the tensors and notes of a checkpoint; None if there is none, or it is set aside."""
+        path = self._checkpoint(name)
+        if (problem := unfit(path)) == "does not exist":
+            return None
         try:
-            with safe_open(self._checkpoint(name), framework="pt") as file:
+            if problem:
+                raise ValueError(problem)
+            with safe_open(path, framework="pt") as file:
                 about = file.metadata() or {}
                 tensors = {tensor: file.get_tensor(tensor) for tensor in file.keys()}  # noqa: SIM118
             if "sha256" not in about:
@@ -248,10 +313,10 @@ class ResultStore:
             if about["name"] != name:
                 raise ValueError(f"holds the checkpoint {about['name']}")
             return build(tensors, json.loads(about["notes"]))
-        except FileNotFoundError:
-            return None
+        except (FileNotFoundError, MemoryError):
+            raise
         except Exception as error:  # bytes that were flipped can make a reader raise anything
-            set_aside(self._checkpoint(name), f"cannot be read ({error})")
+            set_aside(path, problem or f"cannot be read ({error})")
             return None
 
     def save(self, name: str, tensors: Mapping[str, torch.Tensor], notes: Mapping[str, object]) -> None:

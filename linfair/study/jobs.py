@@ -194,8 +194,8 @@ def failure(job: Job, text: str, arms: Sequence[str], name: str, why: str) -> Ev
 def read_pace(tables: Tables) -> dict[tuple[str | int, ...], float]:
     """How long stages took in the results so far, a fine-tuning per budget; unreadable tables are set aside."""
     pace = {}
-    for name in tables.names():
-        learn_pace(pace, tables.read(name))
+    for _, table in tables.results():
+        learn_pace(pace, table)
     return pace
 
 

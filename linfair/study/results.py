@@ -14,15 +14,17 @@ from pathlib import Path
 
 import pandas as pd
 
-from linfair.engine.store import Tables
+from linfair.engine.rows import NEEDED
+from linfair.engine.store import Tables, say_damaged
+from linfair.names import checked
 from linfair.study.cell import OtherTeacher
 from linfair.study.grids import about, asked_for, pairs, width_of
 from linfair.study.plan import Figure, Job, Panel, find_profile, panels_of, plan
 from linfair.study.tables import check_teachers, drops, finished, one_teacher, over_seeds, overall
 
+BOOK = Path(__file__).parents[2] / "book/results"  #: The book's tables; not all are a study's
 KNOWN_BY = ["data", "network", "width", "method", "options", "arm", "profile", "seed"]
-_NEEDED = {*KNOWN_BY, "budget", "group", "teacher", "device"} - {"options", "width"}
-"""Columns of a result; one without `options` was computed without any, one without `width` at the full one, 0."""
+"""A result without `options` was computed without any, one without `width` at the full one, 0."""
 
 
 @dataclass(frozen=True)
@@ -46,19 +48,41 @@ class Found:
     failed: frozenset[tuple]
 
 
+_SAID = ("data", "network", "method", "profile", "arms", "seeds")
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """What the first line of a `FAILED-*.txt` says, see `linfair.study.grids.about`."""
+
+    data: str
+    network: str
+    method: str
+    profile: str
+    arms: tuple[str, ...]
+    seeds: tuple[int, ...]
+    options: str = ""
+    width: int = 0
+    device: str = ""
+
+
 def collect(places: Sequence[str]) -> Found:
-    """Read all result tables of some folders or fsspec addresses; other tables there are left alone."""
+    """Read all result tables of some folders or fsspec addresses; what is none is named and passed over."""
     tables, failed = [], set()
     for here in map(Tables, places):
-        for table in map(here.read, here.names()):
-            if table is not None and set(table.columns) >= _NEEDED:
-                options = table["options"].fillna("") if "options" in table else ""
-                table = table.assign(options=options, width=table.get("width", 0))
-                tables.append(table.dropna(axis="columns", how="all"))
-        for text in here.texts("FAILED-").values():
-            known = json.loads(text.splitlines()[0])
-            failed |= {(*_name(known, arm), seed) for arm in known["arms"] for seed in known["seeds"]}
-    rows = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=sorted({*KNOWN_BY, *_NEEDED}))
+        for _, table in here.results(said=here.folder is None or here.folder.resolve() != BOOK):
+            options = table["options"].fillna("") if "options" in table else ""
+            table = table.assign(options=options, width=table["width"].fillna(0) if "width" in table else 0)
+            tables.append(table.dropna(axis="columns", how="all"))
+        for file, text in here.texts("FAILED-").items():
+            try:
+                if not isinstance(known := json.loads(text.partition("\n")[0]), dict):
+                    raise ValueError("its first line is no JSON object")
+                one = _Failure(**checked(dict.fromkeys(_SAID) | known, _Failure, "its first line"))
+                failed |= {(*_name(vars(one), arm), seed) for arm in one.arms for seed in one.seeds}
+            except (ValueError, RecursionError) as error:
+                say_damaged(f"{here.place}/{file}", f"does not say what failed ({error})")
+    rows = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=sorted({*KNOWN_BY, *NEEDED}))
     if "diverged" in rows:  # a table without the column holds none
         rows = rows.assign(diverged=rows["diverged"].eq(True))
     return Found(rows, frozenset(failed))
@@ -106,7 +130,7 @@ def merge(found: Found, folder: str | Path) -> list[Path]:
     once = [*KNOWN_BY, "teacher", "budget", "split", "group"]
     for (profile, data, network, width), rows in found.rows.groupby(["profile", "data", "network", "width"]):
         name = re.sub(r"\W+", "_", f"{profile} {data} {network} {width or 'full'}")
-        there = place.read(name)
+        there = place.read(name, own=True)
         both = rows if there is None else pd.concat([there, rows.dropna(axis="columns", how="all")])
         if "top_eigenvalue" in both:  # an original network may have been measured again, for its eigenvalues
             both = both.sort_values("top_eigenvalue", kind="stable", na_position="last")

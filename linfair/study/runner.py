@@ -10,7 +10,6 @@ import signal
 import sys
 import threading
 import time
-import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -109,11 +108,7 @@ class _Pool:
         self.waiting = deque((0.0, job) for job in jobs)
         self.gpus = torch.cuda.device_count() if any(job.cell.device == "cuda" for job in jobs) else 0
         self.store, self.report, self.threads, self.keep = store, report, threads, keep
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            self.pace = one_job.read_pace(report.tables)
-        for one in caught:
-            report.line(str(one.message))
+        self.pace = one_job.read_pace(report.tables)
         self.others: set[str] = set()
         self.processes = [self._started(place) for place in range(workers)]
 

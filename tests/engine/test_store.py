@@ -184,6 +184,7 @@ NOT_IN_THE_HASH = {
     "data/torchvision": "imports torchvision, for downloads only",
     "checkpoints": "reads files whose content is in the key",
     "engine/__init__": "names only",
+    "engine/rows": "checks rows, and changes none",
     "study/__init__": "names only",
     "study/recipes": "its values are in the key",
     "engine/store": "decides where a result lies",
@@ -256,6 +257,8 @@ def test_tables_at_any_fsspec_address_come_back_whole_and_damaged_ones_are_set_a
     tables.drop("FAILED-one.txt")
     assert tables.texts("FAILED-") == {}
     tables.put("one.parquet", b"PAR1 and no more")
-    with pytest.warns(UserWarning, match=r"one.parquet cannot be read .*; set aside"):
+    with pytest.warns(UserWarning, match=r"one.parquet cannot be read .*; it is passed over, and stays"):
         assert tables.read("one") is None
+    with pytest.warns(UserWarning, match=r"one.parquet cannot be read .*; set aside"):
+        assert tables.read("one", own=True) is None
     assert tables.names() == []

@@ -5,12 +5,12 @@ import pytest
 from linfair.cli.main import parse
 
 TYPED = ["--label", "kind", "--group", "a,b", "--merge", "x+y", "--merge", "u+v", "--min-images", "5"]
-MEANT = {"label": "kind", "group": "a,b", "merge": "x+y;u+v", "min_images": 5, "conflicts": "last"}
+MEANT = {"label": "kind", "group": "a,b", "merge": "x+y;u+v", "min_images": 5, "conflicts": "last", "links": "anywhere"}
 
 
 @pytest.mark.parametrize("words", ["data describe folder:mine", "linearize", "audit"])
 def test_commands_that_read_data_take_the_same_choices(words: str) -> None:
-    _, typed = parse([*words.split(), *TYPED, "--conflicts", "last"])
+    _, typed = parse([*words.split(), *TYPED, "--conflicts", "last", "--links", "anywhere"])
     choices = typed.arguments["network" if words == "audit" else "choices"]
     assert choices.given() == MEANT
     assert type(choices)().given() == {}

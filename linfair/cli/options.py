@@ -15,7 +15,7 @@ from cyclopts import Parameter, Token
 from linfair.audit.repair import arm_list
 from linfair.cli.terminal import HELD, shown
 from linfair.data import DATASETS
-from linfair.data.folder import CONFLICTS
+from linfair.data.folder import CONFLICTS, LINKS
 from linfair.linearizers import LINEARIZERS
 from linfair.linearizers.record import check_budgets
 from linfair.linearizers.registry import find
@@ -132,6 +132,7 @@ class Choices:
     merge: Annotated[list[str] | None, several("Make one group of these, A+B")] = None
     min_images: Annotated[int | None, ranged(int, 1, 10**9, "Leave out groups with fewer images than this.")] = None
     conflicts: Annotated[Literal[*CONFLICTS] | None, says("For files whose lines differ; by default leave-out.")] = None
+    links: Annotated[Literal[*LINKS] | None, says("Where links among the images may lead; by default inside.")] = None
 
     def given(self) -> dict[str, object]:
         """What was typed, as options of `load_data`."""

@@ -25,8 +25,8 @@ def ensure(ok: object, message: str) -> None:
 
 
 def shown(text: str, most: int = 120) -> str:
-    """Text out of a file or from a server, fit for one line."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text[:most])
+    """Text out of a file or from a server, fit for one line: what is not printable as escapes, the end cut off."""
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text[:most])
 
 
 def digest(path: Path) -> str:
@@ -45,6 +45,9 @@ class Skipped:
     name: str
     why: str
     kind: str = field(default="other", compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", shown(self.name, 300))  # names of files may be anything
 
 
 @dataclass(frozen=True)

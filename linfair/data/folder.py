@@ -10,6 +10,7 @@ column of the header (a first line `sep=;` settles it).
 import codecs
 import csv
 import io
+import os
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -19,11 +20,13 @@ import numpy as np
 import pandas as pd
 
 from linfair.data.core import Collection, DataError, Skipped, ensure
-from linfair.data.images import check_skips, content_digest, files_of, pictures
+from linfair.data.images import check_link, check_skips, content_digest, files_of, pictures
 from linfair.data.values import cleaned, in_order, is_missing, lookalikes, told_apart
 from linfair.names import closest, some
+from linfair.paths import unfit
 
 CONFLICTS = ("leave-out", "first", "last")  #: Which line counts of a file that is listed with different values
+LINKS = ("inside", "anywhere")  #: Where a link may lead
 TABLE = "labels.csv"
 NEEDED = f"a folder needs a table {TABLE} with the columns file and label, or a folder of images for each label"
 SPLITS = {  # in the order of their numbers in `Collection.official`: how users call them, in lower case
@@ -37,7 +40,13 @@ _MARKS |= {"utf-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)}  # after UTF-32
 
 
 def read_folder(
-    folder: Path, *, columns: Columns = ("label",), size: int = 32, strict: bool = False, conflicts: str = "leave-out"
+    folder: Path,
+    *,
+    columns: Columns = ("label",),
+    size: int = 32,
+    strict: bool = False,
+    conflicts: str = "leave-out",
+    links: str = "inside",
 ) -> Collection:
     """Read a folder of images with a `labels.csv`, or with a folder for each label.
 
@@ -45,11 +54,14 @@ def read_folder(
     one of training or validation are skipped, and validation images identical to one of training. A line whose image
     cannot be read, or with a missing value in one of the columns (None takes all), is skipped and listed, or with
     `strict` an error. A file that is listed more than once, in any spelling of its path, counts once; with conflicting
-    values `conflicts` decides.
+    values `conflicts` decides. A link out of the folder is skipped unless `links` may lead anywhere.
     """
     ensure(1 <= size <= 1024, f"images can be brought to 1..1024 pixels, got size={size}")
-    ensure(conflicts in CONFLICTS, f"conflicts must be one of {', '.join(CONFLICTS)}, got {conflicts!r}")
-    by_folder = not (folder / TABLE).exists() and has_folders(folder)
+    for name, given, allowed in (("conflicts", conflicts, CONFLICTS), ("links", links, LINKS)):
+        ensure(given in allowed, f"{name} must be one of {', '.join(allowed)}, got {given!r}")
+    inside = None if links == "anywhere" else folder
+    check_link(folder / TABLE, inside)
+    by_folder = not os.path.lexists(folder / TABLE) and has_folders(folder)
     source = f"{folder} (labels are folders)" if by_folder else str(folder / TABLE)
     table = _from_folders(folder) if by_folder else _from_csv(folder / TABLE)
     there = [name for name in table if name != "file"]
@@ -61,7 +73,7 @@ def read_folder(
     rows, paths, duplicates = _once(rows, _spellings(folder, rows["file"]), asked, conflicts, skipped)
     files = [(file, folder / path) for file, path in zip(rows["file"], paths, strict=True)]
     found_as = [[file, path] for file, path in zip(rows["file"], paths, strict=True) if _plain(file) != path]
-    images, digests, kept, unread, rotated = pictures(files, size, what=f"reading {folder.name}")
+    images, digests, kept, unread, rotated = pictures(files, size, what=f"reading {folder.name}", inside=inside)
     skipped += unread
     rows, official, same = rows.iloc[kept], None, pd.factorize(pd.Series(digests, dtype=object))[0]
     if "split" in table and len(rows):
@@ -141,11 +153,16 @@ def _usable(source: str, table: pd.DataFrame) -> tuple[pd.DataFrame, list[Skippe
 
 def _spellings(folder: Path, files: pd.Series) -> pd.Series:
     r"""The path of the file that each spelling of the table means: `./a.png`, `sub\a.png`, `A.PNG`, accents apart."""
-    there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
+    there = {_text(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()}
     alone = pd.Series({path: _folded(path) for path in there}, dtype=object).drop_duplicates(keep=False)
     near, plain = dict(zip(alone, alone.index, strict=True)), files.map(_plain)
     close = plain.map(lambda path: path if path in there else near.get(_folded(path), path))
     return files.where(files.isin(there), close)
+
+
+def _text(path: PurePosixPath) -> str:
+    """A path as text; what of it is not UTF-8 is replaced, so that it will not be found."""
+    return os.fsencode(path).decode("utf-8", "replace")
 
 
 def _plain(file: str) -> str:
@@ -185,25 +202,30 @@ def _split_name(text: str) -> str | None:
 
 def _from_csv(path: Path) -> pd.DataFrame:
     """The cells as text, by line number: pandas fills short lines, and does not say where a line starts."""
+    why = unfit(path, 2**26)
+    ensure(why is None, f"{path} {why}: {NEEDED}")
     try:
         raw = path.read_bytes()
         text = raw.decode(next((name for name, marks in _MARKS.items() if raw.startswith(marks)), "utf-8"))
         ensure("\0" not in text, f"{path} holds zero bytes, as UTF-16 without a mark does; save it as CSV in UTF-8")
         first = re.match(r'"?sep=([,;|\t])"?\s*?(\r\n|\r|\n)', text)
         text = text[first.end() :] if first else text
-        ways = {delimiter: csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) for delimiter in ",;\t|"}
+        begin = text[: 2**17]
+        ways = {delimiter: csv.reader(io.StringIO(begin, newline=""), delimiter=delimiter) for delimiter in ",;\t|"}
         heads = {delimiter: [*map(str.strip, next(filter(any, way), []))] for delimiter, way in ways.items()}
         named = [delimiter for delimiter, head in heads.items() if "file" in head and len(head) > 1]
         delimiter = first[1] if first else [*named, max(heads, key=lambda one: len(heads[one]))][0]
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-        rows = {reader.line_num + bool(first): [cleaned(cell) for cell in row] for row in reader}
-    except FileNotFoundError:
-        raise DataError(f"there is no {path}: {NEEDED}") from None
+        reader, rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True), {}
+        for row in filter(any, reader):
+            number, cells, longest = reader.line_num + bool(first), len(row), max(map(len, row), default=0)
+            given = f"{path}, line {number} has {cells:,} cells, the longest of {longest:,} characters"
+            ensure(cells <= 1000 and longest <= 4096, f"{given}; at most 1,000 cells of 4,096 characters are read")
+            rows[number] = [cleaned(cell) for cell in row]
     except UnicodeDecodeError as error:
         kind = f"{error.encoding.upper()} text ({error.reason})"
         raise DataError(f"{path} is not {kind}; save it as CSV in UTF-8") from error
     except (OSError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
+        raise DataError(f"{path} cannot be read: {error}; is a quote not closed, or a cell very long?") from error
     rows = {number: row for number, row in rows.items() if any(row)}
     ensure(len(rows) > 1, f"{path} has no lines below its header; write one for each image")
     header = rows.pop(min(rows))
@@ -218,7 +240,7 @@ def _from_csv(path: Path) -> pd.DataFrame:
 
 def _from_folders(folder: Path) -> pd.DataFrame:
     """A line for each image: its label is the folder it lies in, below a folder for the split if there are such."""
-    images = [path.relative_to(folder).parts for path in files_of(folder)]
+    images = [_text(path.relative_to(folder)).split("/") for path in files_of(folder)]
     splits = {top: _split_name(top) for top in sorted({parts[0] for parts in images if len(parts) > 1})}
     by_split = None not in splits.values()
     known, others = ([top for top, name in splits.items() if (name is None) is other] for other in (False, True))

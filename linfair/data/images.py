@@ -2,6 +2,8 @@
 
 import contextlib
 import hashlib
+import itertools
+import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,19 +12,30 @@ import numpy as np
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
-from linfair.data.core import DataError, Skipped, ensure
+from linfair.data.core import DataError, Skipped, ensure, shown
 from linfair.names import some
+from linfair.paths import unfit
 
 MANY = 5_000  #: With more images than this, reading shows a progress bar
+MOST = 2_000_000  #: Files of all kinds below a folder, at most
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+PIXELS = 2**26  #: Of one image, at most
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 
 
 def files_of(folder: str | Path, *, hidden: bool = False) -> list[Path]:
     """The image files below a folder in order of their paths; by default without hidden ones and those of archivers."""
     folder = Path(folder)
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    below = list(itertools.islice(folder.rglob("*"), MOST))
+    ensure(len(below) < MOST, f"{folder} holds {MOST:,} files or more; name the folder that has the images")
+    found = sorted(path for path in below if path.suffix.lower() in SUFFIXES and path.is_file())
     return [p for p in found if hidden or not any(part.startswith((".", "__")) for part in p.relative_to(folder).parts)]
+
+
+def check_link(path: Path, inside: Path | None) -> None:
+    """Refuse a path that a link leads out of a folder."""
+    out = inside and not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(inside))
+    ensure(not out, f"a link leads out of the folder, to {os.path.realpath(path)}; the option links=anywhere reads it")
 
 
 def picture(path: Path, size: int) -> tuple[np.ndarray, bytes, bool]:
@@ -30,9 +43,21 @@ def picture(path: Path, size: int) -> tuple[np.ndarray, bytes, bool]:
 
     Resizing is Pillow's antialiased bilinear filter: what torchvision's `Resize((size, size))` does to a PIL image.
     """
+    why = unfit(path, 2**30)
+    ensure(
+        why is None,
+        f"the file {why}"
+        if why != "does not exist"
+        else "there is no such file" + ", or its name is not UTF-8" * ("\ufffd" in path.name),
+    )
     try:
         ensure(path.stat().st_size, "the file is empty")
-        with warnings.catch_warnings(action="ignore", category=UserWarning), Image.open(path, formats=FORMATS) as file:
+        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=FORMATS) as file:
+            width, height = file.size
+            large = f"it has {width}x{height} pixels, and at most {PIXELS:,} are decoded; make it smaller"
+            ensure(width * height <= PIXELS, large)
+            frames = file.format != "MPO" and getattr(file, "is_animated", False)  # MPO: a photograph and its preview
+            ensure(not frames, "it has several frames; save the one that is meant")
             deep = file.mode.split(";")[0] in ("I", "F")  # converting to RGB would clip
             ensure(not deep, f"mode {file.mode} has more than 8 bits a pixel; save it with 8")
             turned = False
@@ -40,25 +65,27 @@ def picture(path: Path, size: int) -> tuple[np.ndarray, bytes, bool]:
                 turned = file.getexif().get(0x0112, 1) in range(2, 9)
             file.load()  # Pillow turns TIFF files here; the tag is then gone
             full = (ImageOps.exif_transpose(file) if turned else file).convert("RGB")
-    except FileNotFoundError:
-        raise DataError("there is no such file") from None
     except DataError:
         raise
     except Exception as error:  # Pillow's decoders fail in many ways on damaged files
         text = str(error).replace(f" {str(path)!r}", " it") or type(error).__name__
-        raise DataError(f"no readable image ({text.splitlines()[0][:100]})") from error
+        raise DataError(f"no readable image ({shown(text)})") from error
     pixels = np.asarray(full)
     digest = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).digest()
     small = full if full.size == (size, size) else full.resize((size, size), Image.Resampling.BILINEAR)
     return np.asarray(small).transpose(2, 0, 1), digest, turned
 
 
-def pictures(files: Sequence[tuple[str, Path]], size: int, *, what: str) -> tuple:
-    """Read files (name and path): images, their digests and positions, what was skipped, how many were turned."""
+def pictures(files: Sequence[tuple[str, Path]], size: int, *, what: str, inside: Path | None = None) -> tuple:
+    """Read files (name and path): images, their digests and positions, what was skipped, how many were turned.
+
+    A link that leads out of the folder `inside` is skipped.
+    """
     read, kept, skipped = [], [], []
     bar = tqdm(files, desc=what, unit="image", disable=len(files) <= MANY, leave=False)
     for number, (name, path) in enumerate(bar):
         try:
+            check_link(path, inside)
             read.append(picture(path, size))
             kept.append(number)
         except DataError as error:

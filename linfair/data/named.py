@@ -25,7 +25,7 @@ DIGITS = tuple(str(digit) for digit in range(10))
 FULL = {"cifar10": CIFAR10.images, "svhn": SVHN.images}  #: With fewer images, results are those on a subset
 VALIDATION = 0.1  #: Share of the training images held out for validation
 PAPERS = (0.9,) * 5 + (0.1,) * 5  #: The fraction that each class of CIFAR-10 keeps in the paper
-_OPTIONAL = ("merge", "min_images", "conflicts")
+_OPTIONAL = ("merge", "min_images", "conflicts", "links")
 Root = str | Path | None
 Parts = dict[str, np.ndarray]
 
@@ -109,15 +109,17 @@ def folder(
     merge: str = "",
     min_images: int = 0,
     conflicts: str = "leave-out",
+    links: str = "inside",
 ) -> GroupedData:
     """A folder of images with a `labels.csv` (columns `file`, a label, any groups), or with a folder for each label.
 
     Label and group are columns; the group may be several, `a,b`: each combination that occurs is one. By default it is
     the label. A column `split` (train, val, test) goes before `test` and `validation`. Images are resized to size x
     size. A file that is listed with different values is left out, or its `first` or `last` line counts (`conflicts`).
+    A link out of the folder is skipped, unless `links` may lead `anywhere`.
     """
     columns, label = columns_of(group or label), cleaned(label)
-    source = read("folder", root, size=size, columns=(label, *columns), conflicts=conflicts)
+    source = read("folder", root, size=size, columns=(label, *columns), conflicts=conflicts, links=links)
     a, group_names = intersect(columns, *zip(*((source.fields[c], source.names[c]) for c in columns), strict=True))
     groups = regroup(a, group_names, merge=merge, min_images=min_images)
     usable = groups.numbers >= 0
@@ -127,6 +129,7 @@ def folder(
     labels = y, tuple(source.names[label][number] for number in there)
     options = {"label": label, "group": ",".join(columns), "size": size, "test": test, "validation": validation}
     options |= {"merge": merge, "min_images": min_images, "conflicts": "" if conflicts == "leave-out" else conflicts}
+    options["links"] = "" if links == "inside" else links
     return _grouped("folder", source, labels, seed, options, groups=groups)
 
 

@@ -50,7 +50,7 @@ SOURCES = {
     "cifar10": _released(CIFAR10, "batches", ("cifar10.npz",), f"{CIFAR10.folder}/", CIFAR10.folder, ""),
     "svhn": _released(SVHN, "mat", ("svhn.npz", "svhn10k.npz"), " and ".join(SVHN.files), "", "svhn", "SVHN"),
     "utkface": Source("files", ("utkface.npz", "utkface32.npz"), "UTKFace/", FACES, holds_faces, read_utkface),
-    "folder": Source("folder", ("folder.npz",), TABLE, ("",), lambda path: (path / TABLE).is_file(), read_folder),
+    "folder": Source("folder", ("folder.npz",), TABLE, ("",), lambda path: os.path.lexists(path / TABLE), read_folder),
 }
 
 
@@ -173,4 +173,4 @@ def _stamp(name: str, found: Found) -> str:
         files = [found.path / TABLE, *files_of(found.path, hidden=True)]
     there = [(file, file.stat()) for file in files if file.exists()]
     state = [f"{file}\0{about.st_size}\0{about.st_mtime_ns}\n" for file, about in there]
-    return hashlib.sha256("".join(state).encode()).hexdigest()
+    return hashlib.sha256(os.fsencode("".join(state))).hexdigest()

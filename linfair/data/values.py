@@ -22,6 +22,7 @@ MISSING = frozenset(  # in any case: what pandas takes for missing, the `?` of U
     + ("#null!", "#ref!", "#value!", "#div/0!", "#name?", "#num!", "1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan")
 )
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?\s?(%?)")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _HOMOGLYPHS = str.maketrans(  # Cyrillic and Greek letters, dashes and quotes that look like ASCII
     "аеорсухіјѕԁһӏԛԝАВЕКМНОРСТУХІЈЅԌɡανορΑΒΕΖΗΙΚΜΝΟΡΤΥΧ‐‑‒–—−’‘",
     "aeopcyxijsdhlqwABEKMHOPCTYXIJSGgavopABEZHIKMNOPTYX------''",
@@ -65,9 +66,11 @@ def lookalikes(column: str, values: Sequence[str]) -> list[str]:
 
 
 def told_apart(values: Sequence[str]) -> dict[str, str]:
-    """A name for each value: itself, or with escapes where another value would be printed alike."""
+    """A name for each value: itself, or with escapes where another is printed alike or a terminal would obey."""
     alike = Counter(map(_printed, set(values)))
-    return {value: ascii(value)[1:-1] if alike[_printed(value)] > 1 else value for value in values}
+    return {
+        value: ascii(value)[1:-1] if alike[_printed(value)] > 1 or _CONTROL.search(value) else value for value in values
+    }
 
 
 def _visible(value: str) -> str:

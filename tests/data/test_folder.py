@@ -1,5 +1,11 @@
 """A user's folder: columns, skips, copies, sizes and modes; what is wrong with the table is said."""
 
+import io
+import os
+import socket
+import struct
+import tracemalloc
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from linfair.data import load_data
 from linfair.data.core import DataError, Skipped
 from linfair.data.folder import read_folder
 
@@ -118,5 +125,135 @@ def test_no_table_and_no_size(mine: Path) -> None:
     with pytest.raises(DataError, match=r"size=0"):
         read_folder(mine, size=0)
     (mine / "labels.csv").unlink()
-    with pytest.raises(DataError, match="there is no .*labels.csv: a folder needs a table labels.csv"):
+    with pytest.raises(DataError, match="labels.csv does not exist: a folder needs a table labels.csv"):
         read_folder(mine)
+
+
+# --- files that are no picture, or that would cost too much ---------------------------------------------------
+
+
+def png(width: int, height: int) -> bytes:
+    """A PNG of few bytes that says it is this large."""
+    header = b"IHDR" + struct.pack(">2I5B", width, height, 8, 2, 0, 0, 0)
+    data = b"IDAT" + zlib.compress(bytes(10**6))
+    chunks = [struct.pack(">I", len(one) - 4) + one + struct.pack(">I", zlib.crc32(one)) for one in (header, data)]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def drawn(form: str, mode: str = "RGB", size: tuple[int, int] = (8, 8), **how: object) -> bytes:
+    buffer = io.BytesIO()
+    Image.new(mode, size).save(buffer, form, **how)
+    return buffer.getvalue()
+
+
+FRAMES = {"save_all": True, "append_images": [Image.new("RGB", (8, 8), "red")]}
+UNUSABLE = {
+    "a bomb of 60,000 x 60,000 pixels": (png(60_000, 60_000), "pixels"),
+    "a bomb of 10,000 x 10,000 pixels": (png(10_000, 10_000), "10000x10000 pixels, and at most"),
+    "a GIF that says it is huge": (drawn("GIF")[:6] + b"\xff\xff\xff\xff" + drawn("GIF")[10:], "pixels"),
+    "a BMP that says it is huge": (drawn("BMP")[:18] + struct.pack("<2i", 10**5, 10**5) + drawn("BMP")[26:], "pixels"),
+    "an animated GIF": (drawn("GIF", **FRAMES), "several frames"),
+    "an animated WebP": (drawn("WEBP", **FRAMES), "several frames"),
+    "a TIFF of two pages": (drawn("TIFF", **FRAMES), "several frames"),
+    "16 bits": (drawn("PNG", "I;16"), "8 bits"),
+    "floats": (drawn("TIFF", "F"), "8 bits"),
+    "an icon": (drawn("ICO", size=(16, 16)), "no readable image"),
+    "a text": (b"hello", "no readable image"),
+    "a page": (b"<!DOCTYPE html><html></html>", "no readable image"),
+    "nothing": (b"", "empty"),
+    "a PNG cut short": (drawn("PNG", size=(64, 64))[:60], "no readable image"),
+    "a JPEG cut short": (drawn("JPEG", size=(64, 64))[:300], "no readable image"),
+}
+
+
+@pytest.mark.parametrize("case", UNUSABLE)
+def test_an_image_that_cannot_be_used_is_skipped_and_costs_nothing(case: str, mine: Path) -> None:
+    """Whatever its name says; no bomb is unpacked."""
+    content, why = UNUSABLE[case]
+    (mine / "bad.png").write_bytes(content)
+    table(mine, "file,label\na.png,dog\nc.png,cat\nbad.png,dog\n")
+    tracemalloc.start()
+    (skipped,) = read_folder(mine).skipped
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (skipped.name, skipped.kind) == ("bad.png", "unreadable")
+    assert why in skipped.why
+    assert peak < 2e7
+
+
+@pytest.mark.parametrize(("mode", "form"), [("CMYK", "JPEG"), ("P", "PNG"), ("P", "GIF"), ("1", "PNG"), ("LA", "PNG")])
+def test_unusual_modes_are_read_as_pillow_converts_them(mode: str, form: str, mine: Path) -> None:
+    transparent = {"transparency": b"\x00\x80"} if (mode, form) == ("P", "PNG") else {}
+    (mine / "a.png").write_bytes(drawn(form, mode, **transparent))
+    table(mine, "file,label\na.png,dog\nc.png,cat\n")
+    read = read_folder(mine, size=8)
+    with Image.open(mine / "a.png") as file:
+        np.testing.assert_array_equal(
+            read.images[0].transpose(1, 2, 0), np.asarray(file.convert("RGBA").convert("RGB"))
+        )
+
+
+def test_pipes_sockets_and_devices_among_images_are_skipped_and_never_waited_for(mine: Path) -> None:
+    os.mkfifo(mine / "pipe.png")
+    (mine / "device.png").symlink_to("/dev/zero")
+    (mine / "round.png").symlink_to("round.png")
+    (mine / "folder.png").mkdir()
+    names = ["pipe", "device", "round", "folder", "socket"]
+    table(mine, "file,label\na.png,dog\nc.png,cat\n" + "".join(f"{name}.png,dog\n" for name in names))
+    with socket.socket(socket.AF_UNIX) as one:
+        before = os.getcwd()
+        os.chdir(mine)
+        one.bind("socket.png")
+        os.chdir(before)
+        why = {one.name: one.why for one in read_folder(mine, links="anywhere").skipped}
+    assert "is a pipe" in why["pipe.png"]
+    assert "is a device" in why["device.png"]
+    assert "is a folder" in why["folder.png"]
+    assert "is a socket" in why["socket.png"]
+    assert "cannot be read" in why["round.png"]
+
+
+def test_links_out_of_the_folder_are_skipped_unless_asked_for(mine: Path, tmp_path: Path, write_image: Writer) -> None:
+    """The folder may be reached by a link itself, and links inside it are fine."""
+    write_image(tmp_path / "outside" / "x.png", 9)
+    (mine / "in.png").symlink_to(mine / "sub" / "b.jpg")
+    (mine / "out.png").symlink_to(tmp_path / "outside" / "x.png")
+    (mine / "away").symlink_to(tmp_path / "outside")
+    table(mine, "file,label\na.png,dog\nin.png,cat\nout.png,dog\naway/x.png,cat\n")
+    (tmp_path / "mine-too").symlink_to(mine)
+    for folder in (mine, tmp_path / "mine-too"):
+        read = read_folder(folder)
+        assert [one.name for one in read.skipped] == ["out.png", "away/x.png"]
+        assert str(tmp_path / "outside" / "x.png") in read.skipped[0].why
+        assert "links=anywhere" in read.skipped[0].why
+    assert read_folder(mine, links="anywhere").skipped == ()
+    with pytest.raises(DataError, match="links must be one of inside, anywhere, got 'all'"):
+        read_folder(mine, links="all")
+    (mine / "labels.csv").rename(tmp_path / "labels.csv")
+    (mine / "labels.csv").symlink_to(tmp_path / "labels.csv")
+    with pytest.raises(DataError, match="a link leads out of the folder"):
+        read_folder(mine)
+    assert read_folder(mine, links="anywhere").skipped == ()
+
+
+def test_names_that_are_no_text_are_escaped_or_skipped(tmp_path: Path, write_image: Writer) -> None:
+    for number in range(40):
+        write_image(tmp_path / ("cat" if number % 2 else "d\x1b[31mog") / f"{number}.png", number, size=(8, 8))
+    for number, name in enumerate((b"caf\xe9.png", b"line\nbreak.png", b"\x1b[31m.png")):
+        write_image(tmp_path / "cat" / f"new{number}.png", 100 + number, size=(8, 8))
+        os.rename(tmp_path / "cat" / f"new{number}.png", os.path.join(os.fsencode(tmp_path / "cat"), name))
+    (tmp_path / "cat" / "bad\nname.png").write_bytes(b"")
+    data = load_data(f"folder:{tmp_path}")
+    assert data.label_names == ("cat", r"d\x1b[31mog")
+    assert sum(map(len, data.splits.values())) == 42
+    assert data.provenance["skipped"] == [
+        (r"cat/bad\nname.png", "the file is empty"),
+        ("cat/caf\ufffd.png", "there is no such file, or its name is not UTF-8"),
+    ]
+
+
+def test_a_folder_of_everything_is_refused(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("linfair.data.images.MOST", 5)
+    (mine / "labels.csv").unlink()
+    with pytest.raises(DataError, match="5 files or more; name the folder that has the images"):
+        load_data(f"folder:{mine}")

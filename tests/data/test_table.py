@@ -1,5 +1,6 @@
 """Tables as spreadsheets and programs write them: one content in every dress; the oracle is the plain table."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -78,6 +79,50 @@ def test_what_cannot_be_read_is_one_line_that_says_why(raw: bytes, message: str,
     with pytest.raises(DataError, match=message) as caught:
         read_folder(mine)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (b"file,label" + b",x" * 10**6 + b"\n", "line 1 has 1,000,002 cells.*at most 1,000"),
+        (b"file,label" + b"".join(b",c%d" % i for i in range(10**6)), "line 1 has"),
+        (b"file,label\na.png" + b"," * 10**6, "line 2 has 1,000,001 cells"),
+        (b"file,label\na.png," + b"x" * 10**8 + b"\n", "at most 67,108,864 are read"),
+        (b"file,label\na.png," + b"x" * 10**7 + b"\n", "cell very long"),
+        (b"file,label\na.png," + b"x" * 5000 + b"\n", "line 2 has 2 cells, the longest of 5,000 characters"),
+        (b"x" * 10**7, "cell very long"),
+        (b'file,label\n"a.png,dog\n' + b"b.png,cat\n" * 10**5, "quote not closed"),
+        (b"PK\x03\x04\x14\x00\x08\x08\xf0\x9f\xff" * 20, "is not UTF-8|zero bytes"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" * 20, "is not UTF-8"),
+        (b"file,label\na.png,do\0g\n", "zero bytes"),
+        (bytes(1000), "zero bytes"),
+        (b"a.png,dog\nc.png,cat\n", "no column file; there are a.png, dog"),
+        (b"\n" * 10**6, "no lines below its header"),
+    ],
+)
+def test_a_table_of_any_size_and_content_is_one_short_line(raw: bytes, message: str, mine: Path) -> None:
+    (mine / "labels.csv").write_bytes(raw)
+    with pytest.raises(DataError, match=message) as caught:
+        load_data(f"folder:{mine}")
+    assert len(str(caught.value)) < 1000
+    assert "\n" not in str(caught.value)
+
+
+def test_a_table_that_is_no_file_is_named_and_never_waited_for(mine: Path) -> None:
+    place = mine / "labels.csv"
+    os.mkfifo(place)
+    with pytest.raises(DataError, match="labels.csv is a pipe, not a file: a folder needs a table"):
+        load_data(f"folder:{mine}")
+    place.unlink()
+    place.mkdir()
+    with pytest.raises(DataError, match="labels.csv is a folder, not a file"):
+        load_data(f"folder:{mine}")
+    place.rmdir()
+    place.symlink_to("/dev/zero")
+    with pytest.raises(DataError, match="out of the folder"):
+        load_data(f"folder:{mine}")
+    with pytest.raises(DataError, match="is a device"):
+        load_data(f"folder:{mine}", links="anywhere")
 
 
 def test_many_files_that_are_not_there_are_an_error_of_one_line(mine: Path) -> None:

@@ -3,6 +3,7 @@
 # Needs make and Python 3.11 or newer. Variables, all optional:
 #   PYTHON=/path/to/python3.11   the Python that the environment is made from
 #   PIP_OPTIONS="..."            extra options for pip install, such as an index that holds CPU builds
+#   HASHES=no                    the tested versions without their hashes: for builds that requirements.txt does not list
 #   PYTEST_OPTIONS="..."         extra options for pytest, such as -x or -k toy
 #   WORKERS=2                    processes that share the tests, one thread each
 #   VENV=.venv                   where the environment lives
@@ -15,12 +16,17 @@ WORKERS ?= 2
 CANDIDATES := $(or $(PYTHON),python3.11 python3.12 python3.13 python3)
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.linfair-installed
+PIP := $(VENV)/.pip-installed
+# pip prefers files whose index states a hash: a CPU build in a plain folder of wheels has to be asked for.
+CPU := $(shell sed -n 's/^\(torch==[^ ]*\).*/\1+cpu/p' requirements.txt)
+OFFERED = $(shell $(PY) -m pip index versions torch $(PIP_OPTIONS) 2>/dev/null | grep -qwF '$(subst torch==,,$(CPU))' && \
+  echo '$(CPU)' > $(VENV)/cpu.txt && echo '-c $(VENV)/cpu.txt')
 TEST = $(PY) -m pytest -n $(WORKERS) --dist loadfile
 RECENT := import sys; sys.exit(sys.version_info < (3, 11))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env book test slow lint clean
+.PHONY: help env book test slow lint lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -44,13 +50,16 @@ lint: $(STAMP) ## check the style of code, docstrings and notebooks
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 
+lock: $(PIP) ## write the tested versions and their hashes anew (needs uv; .ci/lock.py says more)
+	$(PY) .ci/lock.py $(LOCK_OPTIONS)
+
 clean: ## remove what was built and cached (.venv stays)
 	rm -rf _build .pytest_cache .ruff_cache .hypothesis
 	find linfair tests book -type d -name __pycache__ -prune -exec rm -rf {} +
 
 # Candidates are run, not looked up: a name on the PATH may belong to a version that is not installed.
 # Debian's Python comes without ensurepip; its pip then fills the environment from outside.
-$(STAMP): pyproject.toml constraints.txt
+$(PIP): requirements-pip.txt
 	@if ! $(PY) -c '$(RECENT)' 2>/dev/null || ! $(PY) -m pip --version >/dev/null 2>&1; then \
 	  found=; \
 	  for candidate in $(CANDIDATES); do \
@@ -64,8 +73,19 @@ $(STAMP): pyproject.toml constraints.txt
 	  if "$$found" -c 'import ensurepip' 2>/dev/null; then \
 	    "$$found" -m venv "$(VENV)"; \
 	  else \
-	    "$$found" -m venv --without-pip "$(VENV)" && "$$found" -m pip --python "$(PY)" install --quiet pip; \
+	    "$$found" -m venv --without-pip "$(VENV)" && \
+	    "$$found" -m pip --python "$(PY)" install --quiet $(PIP_OPTIONS) --require-hashes -r requirements-pip.txt; \
 	  fi || exit 2; \
 	fi
-	$(PY) -m pip install $(PIP_OPTIONS) -c constraints.txt -e ".[all]"
+	$(PY) -m pip install $(PIP_OPTIONS) --require-hashes -r requirements-pip.txt
+	@touch $@
+
+$(STAMP): $(PIP) pyproject.toml requirements.txt requirements-cuda.txt
+ifeq ($(HASHES),no)
+	sed -e '/^[#-]/d' -e '/--hash/d' -e 's/ \\$$//' requirements.txt requirements-cuda.txt > $(VENV)/versions.txt
+	$(PY) -m pip install $(PIP_OPTIONS) -c $(VENV)/versions.txt -e ".[all]"
+else
+	$(PY) -m pip install $(PIP_OPTIONS) --require-hashes -r requirements.txt $(OFFERED)
+	$(PY) -m pip install --no-deps --no-build-isolation -e .
+endif
 	@touch $@

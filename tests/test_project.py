@@ -10,6 +10,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 import tomllib
 from importlib import metadata
 from pathlib import Path
@@ -38,6 +39,7 @@ NAMED_BY_THE_CUSTOMER = (
     "pytest",
     "nbval",
 )
+LOCKS = ("requirements-pip.txt", "requirements.txt", "requirements-cuda.txt")
 FOLDERS = {".ci", "book", "linfair", "notebooks", "tests"}
 LARGEST_FILE = 2_000_000  # bytes
 VARIABLE = re.compile(r"^LINFAIR_\w+=\w+ ")
@@ -56,10 +58,15 @@ def requirements(extra: str | None = None) -> dict[str, Requirement]:
     return found if extra is None else requirements() | found
 
 
-def pins() -> dict[str, str]:
-    lines = (ROOT / "constraints.txt").read_text().splitlines()
-    pairs = [line.split("==") for line in lines if line and not line.startswith("#")]
-    return {canonicalize_name(name): version for name, version in pairs}
+def locked(*names: str) -> list[str]:
+    """The lines of requirements*.txt that pip reads, an entry and its hashes on one."""
+    text = "".join([(ROOT / name).read_text() for name in names or LOCKS]).replace("\\\n", "")
+    return [line for line in text.splitlines() if not line.startswith("#")]
+
+
+def pins(*names: str) -> dict[str, str]:
+    found = [re.match(r"([\w.-]+)==([\w.]+)", line) for line in locked(*names)]
+    return {canonicalize_name(match[1]): match[2] for match in found if match}
 
 
 def tracked() -> list[Path]:
@@ -80,7 +87,7 @@ def make(*arguments: str) -> subprocess.CompletedProcess:
     if shutil.which("make") is None:
         pytest.skip("make is not installed")
     # Variables given to an outer `make test` travel in the environment and would change what it does.
-    variables = {"PYTHON", "VENV", "PIP_OPTIONS", "PYTEST_OPTIONS"}
+    variables = {"PYTHON", "VENV", "HASHES", "PIP_OPTIONS", "PYTEST_OPTIONS"}
     outer = variables | {"MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS", "MAKELEVEL"}
     environment = {name: value for name, value in os.environ.items() if name not in outer}
     return subprocess.run(["make", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True)
@@ -111,13 +118,52 @@ def test_named_package_is_installed_by_both_make_targets_at_a_pin_within_its_ran
 
 
 def test_every_requirement_is_pinned_within_its_range():
-    """All but numpy, which is left to the resolver (constraints.txt says why)."""
+    pinned = pins()
     loose = {
         name: str(requirement)
         for name, requirement in requirements("all").items()
-        if name != "numpy" and not (name in pins() and requirement.specifier.contains(pins()[name]))
+        if not (name in pinned and requirement.specifier.contains(pinned[name]))
     }
     assert loose == {}
+
+
+def test_every_pin_has_hashes_and_no_line_names_a_registry():
+    """A file with another SHA-256 is then refused, and only the indexes that the user chose are asked."""
+    *pinned, include = sorted(locked(), key=lambda line: line.startswith("-"))
+    assert include == "-c requirements-cuda.txt"
+    hashed = re.compile(r"[\w.-]+==[\w.]+( ; [^;]+?)? +(--hash=sha256:[0-9a-f]{64} *)+")
+    assert [line for line in pinned if not hashed.fullmatch(line)] == []
+    assert len(pinned) == len(pins()), "a package is pinned twice"
+
+
+def test_pip_is_pinned_and_builds_with_a_pinned_setuptools():
+    """What `--no-build-isolation` builds with is what is installed."""
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
+    assert [Requirement(line).name for line in build] == ["setuptools"]
+    assert Requirement(build[0]).specifier.contains(pins()["setuptools"])
+    assert "pip" in pins()
+
+
+def test_what_only_cuda_builds_of_torch_need_is_a_constraint_and_not_a_requirement():
+    """As a requirement it would be installed beside a CPU build too, some gigabytes of it."""
+    cuda = re.compile("cuda-|nvidia-|triton$")
+    assert {"triton", "nvidia-cudnn-cu13"} <= set(pins("requirements-cuda.txt"))
+    assert [name for name in pins("requirements-cuda.txt") if not cuda.match(name)] == []
+    assert [name for name in pins("requirements.txt") if cuda.match(name)] == []
+
+
+def test_the_package_depends_on_what_it_imports_and_on_nothing_else():
+    """Oracle: the import statements of linfair/. Ray is an extra; torchvision is imported by name in one function."""
+    imported = set()
+    for path in (ROOT / "linfair").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                imported.add(node.module.split(".")[0])
+    outside = imported - sys.stdlib_module_names - {"linfair", "linfair_book", "ray"} | {"torchvision"}
+    distributions = metadata.packages_distributions()
+    assert {canonicalize_name(distributions[name][0]) for name in outside} == set(requirements())
 
 
 def test_pins_admit_every_python_that_the_project_admits():
@@ -142,17 +188,11 @@ def test_environment_yml_agrees_with_pyproject():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     python, pip, through_pip = environment["dependencies"]
     assert environment["name"] == PROJECT["name"]
-    assert pip == "pip"
+    assert pip == f"pip={pins()['pip']}"
     name, version = python.split("=")
     assert name == "python"
     assert SpecifierSet(PROJECT["requires-python"]).contains(version)
-
-    options = dict(entry.split(maxsplit=1) for entry in through_pip["pip"])
-    assert set(options) == {"-c", "-e"}
-    assert (ROOT / options["-c"]).is_file()
-    extras = re.fullmatch(r"\.\[([a-z,]+)\]", options["-e"])[1].split(",")
-    assert set(extras) <= set(PROJECT["optional-dependencies"])
-    assert {canonicalize_name(name) for name in NAMED_BY_THE_CUSTOMER} <= set(requirements(*extras))
+    assert through_pip["pip"] == ["-r requirements.txt"]
 
 
 # --- make --------------------------------------------------------------------------------------------------
@@ -296,7 +336,7 @@ def test_readme_steps_without_make_are_the_ones_make_takes(tmp_path):
     steps = [
         words[2:] if words[:3] in (["python", "-m", "pip"], ["python", "-m", "pytest"]) else words for words in recipe
     ]
-    assert [step[0] for step in steps] == ["pip", "python", "jupyter-book", "python", "pytest", "pytest"]
+    assert [step[0] for step in steps] == ["pip", "pip", "pip", "python", "jupyter-book", "python", "pytest", "pytest"]
     missing = [step for step in steps if step not in readme_commands()]
     assert missing == []
 

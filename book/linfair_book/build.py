@@ -58,7 +58,7 @@ def repository(start: Path | None = None) -> Path:
 
 def inputs_digest(root: Path) -> str:
     """SHA-256 over names and contents of what a notebook's output depends on: packages, tables, pinned versions."""
-    files = [root / "constraints.txt"]
+    files = [root / "requirements.txt"]
     for folder in ("linfair", "book/linfair_book", "book/results"):
         files += [path for path in (root / folder).rglob("*") if "__pycache__" not in path.parts]
     digest = hashlib.sha256()

@@ -34,7 +34,7 @@ parts:
 def tree(tmp_path: Path) -> Path:
     """A repository with four pages, all of them built."""
     sources = ("book/index.md", "book/rerun.md", "book/deeper.md", "notebooks/01_toy.ipynb", "linfair/gates.py")
-    for name in (*sources, "constraints.txt"):
+    for name in (*sources, "requirements.txt"):
         write(tmp_path / name, name)
     write(tmp_path / "_toc.yml", TOC)
     for page in ("index", "book/index", "book/rerun", "book/deeper", "notebooks/01_toy"):
@@ -100,7 +100,7 @@ def test_the_repository_is_found_from_a_folder_inside_it(tree: Path) -> None:
         ("linfair/study/new.py", True),
         ("book/linfair_book/why.py", True),
         ("book/results/table.parquet", True),
-        ("constraints.txt", True),
+        ("requirements.txt", True),
         ("linfair/__pycache__/gates.pyc", False),
         ("book/index.md", False),
         ("notebooks/01_toy.ipynb", False),

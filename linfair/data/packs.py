@@ -10,9 +10,10 @@ whose name is one of these is stored as `field_NAME`. `NAME.npz.sha256` beside t
 
 import io
 import json
+import os
 import re
-import struct
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,8 @@ from tqdm import tqdm
 from linfair.data.core import Collection, DataError, Skipped, digest, ensure, shown
 from linfair.data.images import MANY
 from linfair.data.official import SVHN
-from linfair.paths import whole
+from linfair.names import checked, some
+from linfair.paths import unfit, whole
 
 KNOWN = {  # SHA-256 and bytes of known packs; a `.sha256` file beside a pack takes their place
     "cifar10.npz": ("6d9158d142739ae326b20b5fd6ef260b038989fb0c66a27bc97fb0eac534a95b", 106_674_462),
@@ -127,13 +129,40 @@ def _checked(path: Path, name: str) -> tuple[dict[str, np.ndarray], str]:
     ensure("differs" not in state, f"{path}: {state}: {mend}")
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as pack:
+            _check_members(path, pack.zip.infolist())
             arrays = {key: pack[key] for key in pack.files}
+            odd = [key for key, values in arrays.items() if not isinstance(values, np.ndarray)]
+            ensure(not odd, f"{path}: no NumPy array in {shown(some(odd))}; {again}")
+    except DataError:
+        raise
     except Exception as error:  # numpy and zipfile fail in many ways on damaged files
         what = f"{type(error).__name__}: {shown(str(error))}"
         raise DataError(f"{path}: damaged or not a pack ({what}); {again}") from error
     _check_arrays(path, name, arrays)
     whole_numbers = {key: value.astype(np.int64) for key, value in arrays.items() if _is_field(key, _OTHER)}
     return arrays | whole_numbers, found
+
+
+def _check_members(path: Path, members: Sequence[zipfile.ZipInfo]) -> None:
+    """Refuse a pack that is a bomb, or holds anything else than arrays with names of their own."""
+    names, most = [one.filename for one in members], 4 * path.stat().st_size + 2**28
+    unpacked = sum(one.file_size for one in members)
+    ensure(unpacked <= most, f"{path}: unpacks to {unpacked:,} bytes; at most {most:,} are read of a pack of its size")
+    ensure(len(names) <= 1000, f"{path}: holds {len(names):,} arrays; a pack has at most 1,000")
+    odd = [one for one in names if names.count(one) > 1 or not one.endswith(".npy")]
+    ensure(not odd, f"{path}: holds {shown(some(odd))}; a pack holds arrays, NAME.npy, each once")
+
+
+def _noted(
+    *,
+    rotated: int = 0,
+    copies: int = 0,
+    copies_differ: int = 0,
+    lookalikes: Sequence[str] = (),
+    duplicates: Sequence[Sequence[str]] = (),
+    found_as: Sequence[Sequence[str]] = (),
+) -> None:
+    """What a pack's notes may say."""
 
 
 def _check_arrays(path: Path, name: str, arrays: dict[str, np.ndarray]) -> None:
@@ -163,7 +192,17 @@ def _check_arrays(path: Path, name: str, arrays: dict[str, np.ndarray]) -> None:
             inside = low is None or (low <= values.min() and values.max() <= high)
             ensure(inside, f"{what} lie in {low}..{high}, found {values.min()}..{values.max()}")
         elif key not in ("blob", "offsets"):
-            ensure(values.dtype.kind == "U", f"{what} hold text, {given}")
+            shapes = {"origin": (), "notes": (), "skipped": (len(values) if values.ndim else 0, 3)}
+            right = values.dtype.kind == "U" and values.shape == shapes.get(key, (values.size,))
+            ensure(right and values.size < 10**7, f"{what} hold text of shape {shapes.get(key, '(k,)')}, {given}")
+    for key in (one for one in arrays if one.startswith("names_")):
+        field, names = arrays.get(f"field_{key[6:]}", arrays.get(key[6:])), arrays[key].tolist()
+        right = field is not None and field.min() >= 0 and field.max() < len(names) == len(set(names))
+        ensure(right, f"{path}: {shown(key)} must name each value of a field {shown(key[6:])} once")
+    try:
+        checked(json.loads(str(arrays.get("notes", "{}"))), _noted, "notes")
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise DataError(f"{path}: the notes are damaged ({shown(str(error))})") from error
 
 
 def _decode(path: Path, blob: np.ndarray, offsets: np.ndarray, size: int | None) -> np.ndarray:
@@ -175,7 +214,7 @@ def _decode(path: Path, blob: np.ndarray, offsets: np.ndarray, size: int | None)
         encoded = bytes(data[offsets[i] : offsets[i + 1]])
         try:
             with Image.open(io.BytesIO(encoded), formats=["WEBP"]) as file:
-                wanted = wanted or file.size
+                wanted = wanted or tuple(min(side, 1024) for side in file.size)
                 found, mode, kind = file.size, file.mode, "lossless" if b"VP8L" in encoded[:64] else "lossy"
                 pixels = np.asarray(file) if (found, mode, kind) == (wanted, "RGB", "lossless") else None
         except Exception as error:  # Pillow's decoders fail in many ways on damaged files
@@ -189,40 +228,24 @@ def _decode(path: Path, blob: np.ndarray, offsets: np.ndarray, size: int | None)
 
 
 def _cut(path: Path, size: int | None) -> str | None:
-    """What is missing of a file that is cut short, from its size or the headers of its arrays; None if it is whole."""
-    found = path.stat().st_size
-    if found == 0:
-        return "the file is empty"
-    if found >= size if size is not None else zipfile.is_zipfile(path):
-        return None
-    missing = "the list of arrays at its end is missing"
+    """Why a file that should have so many bytes, where that is known, is no pack or not all of it; None if it is."""
+    found, expected = path.stat().st_size, "" if size is None else f"expected {size:,} bytes, "
     with path.open("rb") as file:
-        if size is None and file.read(4) != b"PK\x03\x04":
-            return "not a pack: packs are NumPy .npz files"
-        file.seek(0)
-        while len(header := file.read(30)) == 30 and header[:4] == b"PK\x03\x04":  # of one array after the other
-            packed, _, name_length, extra_length = struct.unpack("<2I2H", header[18:])
-            name = file.read(name_length).decode("utf-8", "replace").removesuffix(".npy")
-            extra = file.read(extra_length)
-            if packed == 0xFFFFFFFF and len(extra) >= 20:  # zip64: both sizes are in the extra field
-                packed = struct.unpack("<Q", extra[12:20])[0]
-            there = found - file.tell()
-            if packed > there:
-                missing = f"array {shown(name)} has {max(there, 0):,} of {packed:,} bytes, those after it are missing"
-                break
-            file.seek(packed, io.SEEK_CUR)
-    expected = "" if size is None else f"expected {size:,} bytes, "
-    return f"the file is cut short, {expected}found {found:,} bytes: {missing}"
+        packed = file.read(4) == b"PK\x03\x04"
+    if packed and (found < size if size is not None else not zipfile.is_zipfile(path)):
+        return f"the file is cut short, {expected}found {found:,} bytes"
+    return None if packed else "not a pack: packs are NumPy .npz files" if found else "the file is empty"
 
 
 def _expected(path: Path) -> tuple[str | None, int | None]:
     """The SHA-256 and bytes that a pack should have, where they are known."""
-    ensure(path.is_file(), f"there is no file {path}")
-    sidecar = path.with_name(path.name + ".sha256")
-    if not sidecar.exists():
+    why, sidecar = unfit(path), path.with_name(path.name + ".sha256")
+    ensure(why is None, f"the pack {path} {why}")
+    if not os.path.lexists(sidecar):
         return KNOWN.get(path.name, (None, None))
+    why, advice = unfit(sidecar, 4096), f"remove it, or write it with: sha256sum {path.name} > {sidecar.name}"
+    ensure(why is None, f"{sidecar} {why}; {advice}")
     known = sidecar.read_text(encoding="ascii", errors="replace").split(" ")[0].strip().lower()
-    advice = f"remove it, or write it with: sha256sum {path.name} > {sidecar.name}"
     ensure(re.fullmatch(r"[0-9a-f]{64}", known), f"{sidecar} holds no SHA-256; {advice}")
     return known, None
 

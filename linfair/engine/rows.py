@@ -66,6 +66,10 @@ def problem_of(rows: pa.Table) -> str:
     for name in filter(COLUMNS.get, rows.column_names):
         if wrong := _wrong(name, rows[name]):
             return f"has {wrong} in the column {name}, where {_WORDS[COLUMNS[name]]} must stand"
+    by = ["data", "network", "arm", "budget", "seed", "split", "teacher"]
+    named = rows.select([*by, "group", "group_name"]).to_pandas().drop_duplicates()
+    if named.duplicated([*by, "group_name"]).any():
+        return "has several groups of one name"
     lost = np.isnan(_numbers(rows["accuracy"]))
     if "diverged" in rows.column_names:
         lost &= ~np.array(rows["diverged"].to_pylist()).astype(bool)

@@ -92,7 +92,12 @@ def tensors_digest(name: str, tensors: Mapping[str, torch.Tensor], notes: str) -
     return content.hexdigest()
 
 
-def set_aside(path: str | Path, problem: str, system: AbstractFileSystem | None = None) -> None:
+def set_aside(
+    path: str | Path,
+    problem: str,
+    system: AbstractFileSystem | None = None,
+    then: str = "computed anew where it is needed",
+) -> None:
     """Give a file another name, `FILE.damaged-1`, and say so in one line; one that cannot be renamed stays."""
     exists, move = (os.path.exists, os.replace) if system is None else (system.exists, system.mv)
     number = next(number for number in itertools.count(1) if not exists(f"{path}.damaged-{number}"))
@@ -103,7 +108,7 @@ def set_aside(path: str | Path, problem: str, system: AbstractFileSystem | None 
         return
     except OSError as error:
         what = f"it cannot be set aside ({error})"
-    say_damaged(path, problem, f"{what}, computed anew where it is needed")
+    say_damaged(path, problem, f"{what}, {then}")
 
 
 def say_damaged(path: str | Path, problem: str, what: str = "it is passed over, and stays where it is") -> None:

@@ -4,10 +4,14 @@ A task computes the jobs that share a teacher, checkpoints in its node's cache f
 driver writes them to any fsspec address. So nodes need linfair and the data, and nothing else.
 """
 
+import math
+import os
+import socket
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pandas as pd
 import torch
@@ -18,6 +22,7 @@ from linfair.study.jobs import Broken, Claimed, Event, Report, cell_id, compute,
 from linfair.study.plan import DefinitionError, Job
 from linfair.study.runner import LOCKS, RETRY
 
+ANSWER = 5.0  #: Seconds in which a cluster must answer
 RETRIES = 3  #: How often the jobs of a lost node or process are started again
 
 
@@ -39,15 +44,23 @@ def run_on_ray(
         import ray
     except ImportError:
         raise DefinitionError("--engine ray needs Ray: pip install 'linfair[cluster]'") from None
-    if not ray.is_initialized():
-        ray.init(address=address, include_dashboard=False if address is None else None, log_to_driver=False)
+    if not 0 <= gpus < math.inf or (minutes is not None and not minutes > 0):
+        raise ValueError(f"GPUs of a cell are 0 or more, and minutes positive, got {gpus} and {minutes}")
     tables = Tables(out)
+    if not ray.is_initialized():
+        _reach(address or os.environ.get("RAY_ADDRESS"))
+        try:
+            ray.init(address=address, include_dashboard=False if address is None else None, log_to_driver=False)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise DefinitionError(f"Ray cannot be used ({str(error).splitlines()[0]}); {_ADDRESSES}") from None
     report = Report(tables, sum(len(job.arms) for job in jobs), say, progress)
+    if gpus > (there := ray.cluster_resources().get("GPU", 0)):
+        report.line(f"the cluster has {there:g} GPUs and a cell needs {gpus:g}: cells wait until there are more")
     deadline = None if minutes is None else time.time() + 60 * minutes
     how = {"deadline": deadline, "pace": one_job.read_pace(tables)}  # also sets aside what cannot be read
     task = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=RETRIES)(compute_all)
     waiting = [(0.0, group) for group in by_teacher(jobs)]
-    running: dict[object, tuple[list[Job], ExitStack]] = {}
+    running, others = {}, set()
     try:
         while waiting or running:
             for due, group in [one for one in waiting if one[0] <= time.time()]:
@@ -57,8 +70,15 @@ def run_on_ray(
                     if tables.folder is not None:
                         mine.enter_context(held(tables.folder / LOCKS, one_job.teacher_id(group[0].cell)))
                 except Claimed as owner:
-                    report.line(f"waiting for {words(group[0].cell)}, which {owner} computes")
+                    if str(owner) not in others:
+                        report.line(f"waiting for {words(group[0].cell)}, claimed by {owner}")
+                    others.add(str(owner))
                     waiting.append((time.time() + RETRY, group))
+                    continue
+                except OSError as error:  # it cannot be claimed
+                    for job in group:
+                        text = f"{words(job.cell)}: {error}"
+                        report.tell(failure(job, text, job.arms, cell_id(job.cell), str(error)))
                     continue
                 done = frozenset(tables.names())
                 running[task.remote(group, cache, threads, how, done, keep)] = group, mine
@@ -78,6 +98,25 @@ def run_on_ray(
             mine.close()
     report.close()
     return report
+
+
+_ADDRESSES = "give --address HOST:PORT, ray://HOST:PORT or auto, or leave it out to start Ray here"
+
+
+def _reach(address: str | None) -> None:
+    """Refuse an address where no Ray cluster answers: Ray would try for minutes and then end this process."""
+    if address in (None, "", "auto", "local"):
+        return
+    try:
+        place = urlsplit(address if "://" in address else f"//{address}")
+        if not (place.hostname and place.port and place.scheme in ("", "ray")):
+            raise ValueError("it is none")
+        with socket.create_connection((place.hostname, place.port), timeout=ANSWER) as one:
+            one.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")  # how gRPC begins
+            if not os.environ.get("RAY_USE_TLS") and one.recv(9)[3:4] != b"\x04":
+                raise OSError("something else answers there")
+    except (OSError, ValueError) as error:
+        raise DefinitionError(f"no Ray cluster is at {address!r} ({error}); {_ADDRESSES}") from None
 
 
 def by_teacher(jobs: Sequence[Job]) -> list[list[Job]]:

@@ -5,6 +5,8 @@ import json
 import os
 import re
 import socket
+import stat
+import tempfile
 import threading
 import time
 import traceback
@@ -14,12 +16,13 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import TextIO
 
 import pandas as pd
 import torch
 from tqdm import tqdm
 
-from linfair.engine.store import DamagedFile, DiskFull, ResultStore, Tables, key
+from linfair.engine.store import DamagedFile, DiskFull, ResultStore, Tables, key, set_aside
 from linfair.study.cell import STAGES, Cell, OtherTeacher, Worker
 from linfair.study.grids import about, asked_for, width_of
 from linfair.study.plan import Job
@@ -38,6 +41,10 @@ class StudyFailed(RuntimeError):
 
 class Claimed(RuntimeError):
     """Somebody else computes this; the message says who."""
+
+
+class Stuck(OSError):
+    """Whoever has claimed this has stopped, and holds it all the same."""
 
 
 class OutOfTime(RuntimeError):
@@ -129,7 +136,7 @@ def compute(
     while arms:
         arm, name = arms.pop(0), cell_id(cell)
         try:
-            with _noted(tell):
+            with noted(tell):
                 if worker is None:
                     worker = Worker(cell, store, progress=False, keep=cell.network != "mlp")
                     worker.stages.before = worker.base.before = before
@@ -160,7 +167,7 @@ def compute(
 
 
 @contextmanager
-def _noted(tell: Callable[[Event], None]) -> Iterator[None]:
+def noted(tell: Callable[[Event], None]) -> Iterator[None]:
     """Tell what is said of damaged files and other teachers, however the block ends."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
@@ -222,7 +229,7 @@ class Report:
     failures: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._bar = tqdm(total=self.total, desc="study", unit="arm", disable=not self.progress)
+        self.bar = tqdm(total=self.total, desc="study", unit="arm", disable=not self.progress)
 
     def tell(self, event: Event) -> None:
         """Take one event."""
@@ -235,13 +242,13 @@ class Report:
         for name in (event.name, event.cell) if event.kind in ("computed", "read") else ():
             self.tables.drop(f"FAILED-{name}.txt")
         self.line("failed: " * failed + event.text)
-        self._bar.update(0 if event.kind == "stopped" else event.arms)
+        self.bar.update(0 if event.kind == "stopped" else event.arms)
 
     def line(self, text: str) -> None:
         """Print a line above the bar."""
-        self._bar.clear()
+        self.bar.clear()
         self.say(text)
-        self._bar.refresh()
+        self.bar.refresh()
 
     @property
     def left(self) -> int:
@@ -250,7 +257,7 @@ class Report:
 
     def close(self) -> None:
         """End with the sums; a `StudyFailed` if something failed."""
-        self._bar.close()
+        self.bar.close()
         done = f"{self.counts['computed']} computed, {self.counts['read']} were there, {self.counts['failed']} failed"
         again = "; run the same command again for these" if self.left else ""
         self.say(f"{self.total} arms: {done}, {self.left} left{again}")
@@ -261,32 +268,52 @@ class Report:
 
 @contextmanager
 def held(folder: str | Path, name: str) -> Iterator[None]:
-    """Claim a piece of work while the block runs, or raise `Claimed`: a locked file names its owner until that ends."""
+    """Claim a piece of work while the block runs, or raise `Claimed`: a locked file names its owner until that ends.
+
+    What is no lock is set aside. A `Stuck` says that a lock's owner has stopped.
+    """
     import fcntl  # not on every system; only runners need it
 
     path, here = Path(folder) / f"{name}.lock", socket.gethostname()
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+") as file:
+
+    def fresh(found: os.stat_result) -> bool:  # touched of late, by the clock that stamps files here
+        with tempfile.TemporaryFile(dir=path.parent) as now:
+            return abs(os.fstat(now.fileno()).st_mtime - found.st_mtime) < STALE
+
+    with suppress(FileNotFoundError):  # whoever had it gave it up just now
+        found, usable = path.lstat(), os.access(path, os.R_OK | os.W_OK)
+        alone = stat.S_ISREG(found.st_mode) and found.st_nlink == 1  # what a link names would be overwritten
+        if alone and not usable and fresh(found):
+            raise Claimed(f"a process of user {found.st_uid}; if that no longer runs, delete {path}")
+        if not (alone and usable):
+            set_aside(path, "is no lock that can be read and written", then="the work is claimed anew")
+    with path.open("a+", errors="replace") as file:
         file.seek(0)
-        owner = re.fullmatch(r"process \d+ on (.+)\n", text := file.read())
-        # another host may not see the lock: a claim that it has touched of late counts, too
-        away = owner and owner[1] != here and time.time() - os.fstat(file.fileno()).st_mtime < STALE
+        owner = re.fullmatch(r"process \d+ on (\S+)( since .*)?\n", text := file.read(1000))
+        who = text.strip() if owner else "another program"
+        claimed = Claimed(f"{who}; if that no longer runs, delete {path}")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            gone = not path.exists() or path.stat().st_ino != os.fstat(file.fileno()).st_ino
-        except OSError:
-            gone = True
-        if away or gone:  # or it was given up just now
-            raise Claimed(text.strip() or "another process")
+        except BlockingIOError:
+            if not fresh(os.fstat(file.fileno())):
+                time.sleep(1.2 * BEAT)  # a machine that slept wakes up
+                if not fresh(os.fstat(file.fileno())):
+                    raise Stuck(f"{path} is held by {who}, which has stopped; end it, then run this again") from None
+            raise claimed from None
+        # another host may not see the lock: a claim that it has touched of late counts, too
+        away = owner and owner[1] != here and fresh(os.fstat(file.fileno()))
+        if away or not _same(path, file):  # or it was given up just now
+            raise claimed
         file.truncate(0)
-        file.write(f"process {os.getpid()} on {here}\n")
+        file.write(f"process {os.getpid()} on {here} since {time.strftime('%Y-%m-%d %H:%M')}\n")
         file.flush()
         over = threading.Event()
 
         def beat() -> None:
             while not over.wait(BEAT):
                 with suppress(OSError):
-                    os.utime(path)
+                    os.utime(file.fileno())
 
         thread = threading.Thread(target=beat, daemon=True)
         thread.start()
@@ -295,4 +322,11 @@ def held(folder: str | Path, name: str) -> Iterator[None]:
         finally:
             over.set()
             thread.join()
-            path.unlink(missing_ok=True)
+            if _same(path, file):
+                path.unlink(missing_ok=True)
+
+
+def _same(path: Path, file: TextIO) -> bool:
+    with suppress(FileNotFoundError):
+        return os.path.samestat(path.lstat(), os.fstat(file.fileno()))
+    return False

@@ -20,6 +20,7 @@ from linfair.linearizers.record import check_budgets
 from linfair.linearizers.registry import ALIASES
 from linfair.models import NETWORKS
 from linfair.names import checked, closest, unknown
+from linfair.paths import unfit
 from linfair.study.arms import canonical
 from linfair.study.grids import Cell, kept_by_list, method_options, seed_lists, width_of
 from linfair.study.recipes import CURVATURE, PROFILES
@@ -47,10 +48,13 @@ class Source:
     """One TOML file of definitions and the lines its keys stand on, for errors."""
 
     def __init__(self, path: str | Path) -> None:
-        self.path, text = path, Path(path).read_text(encoding="utf-8")
+        self.path = path
+        if problem := unfit(path, 10**6):
+            raise DefinitionError(f"{path} {problem}")
         try:
+            text = Path(path).read_text(encoding="utf-8-sig")
             self.content = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise DefinitionError(f"{path}: no valid TOML: {error}") from None
         self.lines: dict[tuple[str, int, str], int] = {}
         table, counts = "", Counter()
@@ -64,29 +68,34 @@ class Source:
     def error(self, problem: str, table: str, index: int, key: str = "") -> DefinitionError:
         """The error that names the line of a key, or of its table if the key is missing."""
         line = self.lines.get((table, index, key)) or self.lines.get((table, index, ""), 1)
-        return DefinitionError(f"{self.path}, line {line}: {problem}")
+        return DefinitionError(f"{self.path}, line {line}: {_brief(problem, 1000)}")
 
     def check(self, values: Mapping[str, object], kinds: Mapping[str, object], *at: str | int, needed: Collection[str]):
         """Refuse unknown keys, missing ones, and values that are not of the key's type, or not among its names."""
+        if not isinstance(values, dict):
+            text = f"{at[0]} must be a table, with {', '.join(kinds)}; got {_brief(repr(values))}"
+            raise self.error(text, "", 0, at[0])
         for key, value in values.items():
             if key not in kinds:
-                raise self.error(unknown("unknown key", key, kinds), *at, key)
-            kind = kinds[key]
+                raise self.error(unknown("unknown key", _brief(key), kinds), *at, key)
+            kind, got = kinds[key], _brief(repr(value))
             if isinstance(kind, Collection) and not isinstance(kind, type) and get_origin(kind) is None:
-                if value not in kind:
-                    near = closest(str(value), kind)
+                if not isinstance(value, str) or value not in kind:
+                    near = closest(got.strip("'"), kind)
                     hint = f"did you mean {near!r}? " if near else ""
-                    allowed = f"{hint}allowed are {', '.join(kind)}"
-                    raise self.error(f"{key} = {value!r} is not known; {allowed}", *at, key)
+                    raise self.error(f"{key} = {got} is not known; {hint}allowed are {', '.join(kind)}", *at, key)
                 continue
             outer, inner = get_origin(kind) or kind, (*get_args(kind), object)[0]
             if not isinstance(value, outer) or isinstance(value, bool):
-                raise self.error(f"{key} must be a {outer.__name__}, got {value!r}", *at, key)
-            if outer is list and not all(isinstance(one, inner) for one in value):
+                raise self.error(f"{key} must be a {outer.__name__}, got {got}", *at, key)
+            if outer is list and not all(isinstance(one, inner) and not isinstance(one, bool) for one in value):
                 words = {str: "text", dict: "tables"}.get(inner, "numbers")
-                raise self.error(f"{key} must hold {words}, got {value!r}", *at, key)
-            if outer is int and value < 1:
-                raise self.error(f"{key} must be at least 1, got {value}", *at, key)
+                raise self.error(f"{key} must hold {words}, got {got}", *at, key)
+            if outer is list and not (inner is dict) <= len(value) <= 1000:
+                raise self.error(f"{key} must hold 1 to 1,000 entries, got {len(value):,}", *at, key)
+            if outer is int and not 1 <= value <= 10_000:
+                limit = "least 1" if value < 1 else "most 10,000"
+                raise self.error(f"{key} must be at {limit}, got {got}", *at, key)
         if missing := [key for key in needed if key not in values]:
             raise self.error(f"{missing[0]} is missing", *at)
 
@@ -96,6 +105,12 @@ class Source:
             return function(value)
         except (ValueError, TypeError) as error:
             raise self.error(f"{prefix}{error}", table, index, key) from None
+        except OverflowError:
+            raise self.error(f"{prefix}{key} holds a number that is too large", table, index, key) from None
+
+
+def _brief(text: str, most: int = 100) -> str:
+    return text if len(text) <= most else f"{text[:most]} ... ({len(text):,} characters)"
 
 
 @dataclass(frozen=True)
@@ -264,8 +279,8 @@ def read_profiles(path: str | Path = FIGURES / "profiles.toml") -> dict[str, Pro
             raise source.error(f"no profile {name!r}; allowed are {', '.join(PROFILES)}", name, 0)
         source.check(values, _PROFILE, name, 0, needed=("about", "seeds"))
         for key, network in values.get("networks", {}).items():
-            if not {key, network} <= set(NETWORKS):
-                text = f"networks has {key} = {network!r}; allowed are {', '.join(NETWORKS)}"
+            if key not in NETWORKS or network not in list(NETWORKS):
+                text = f"networks has {_brief(f'{key} = {network!r}')}; allowed are {', '.join(NETWORKS)}"
                 raise source.error(text, name, 0, "networks")
         budgets = source.called(check_budgets, values["budgets"], name, 0, "budgets") if "budgets" in values else ()
         found[name] = Profile(name, **(values | {"budgets": budgets}))
@@ -312,8 +327,8 @@ def plan(
         if value not in known:
             raise DefinitionError(f"no panel has {name} {value!r}; there are {', '.join(known)}")
     count = chosen.seeds if seeds is None else seeds
-    if count < 1:
-        raise DefinitionError(f"a study needs at least one seed, got {count}")
+    if not 1 <= count <= 10_000:
+        raise DefinitionError(f"a study needs at {'least one seed' if count < 1 else 'most 10,000 seeds'}, got {count}")
     wanted: dict[tuple[tuple[bool, int, int], Cell], list[tuple[str, tuple[str, ...]]]] = {}
     for figure, (number, panel) in [(one, place) for one in which for place in enumerate(one.panels)]:
         if any(getattr(panel, name) != value for name, value in only.items()):

@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 
 from linfair.engine.store import ResultStore, Tables
+from linfair.paths import unfit
 from linfair.study import jobs as one_job
 from linfair.study.jobs import Broken, Claimed, Event, Report, cell_id, compute, failure, held, words
 from linfair.study.plan import Job
@@ -45,20 +46,21 @@ def run_jobs(
     depend on the threads of a process. Checkpoints go to the cache; `keep` is for those of mask paths that no missing
     arm needs any more. Raises `StudyFailed` if cells failed; the others are done.
     """
-    if workers < 1 or threads < 1 or (minutes is not None and minutes <= 0):
+    if workers < 1 or threads < 1 or (minutes is not None and not minutes > 0):
         raise ValueError(f"jobs, threads and minutes must be positive, got {workers}, {threads} and {minutes}")
     tables = Tables(out)
     if tables.folder is None:
         raise ValueError(f"the local engine writes to a folder, got {out}; use --engine ray, or copy the results there")
-    tables.folder.mkdir(parents=True, exist_ok=True)
     store = ResultStore.default(cache, tables.folder)
-    for folder in (tables.folder, store.folder / "checkpoints"):
+    for folder in (tables.folder, tables.folder / LOCKS, store.folder / "checkpoints"):
+        folder.mkdir(parents=True, exist_ok=True)
         sweep(folder)
     report = Report(tables, sum(len(job.arms) for job in jobs), say, progress)
-    pool = _Pool(jobs, store, report, min(workers, len(jobs)), threads, keep=keep)
-    pool.deadline = None if minutes is None else time.time() + 60 * minutes
-    pool.run()
-    report.close()
+    with report.bar:
+        pool = _Pool(jobs, store, report, min(workers, len(jobs)), threads, keep=keep)
+        pool.deadline = None if minutes is None else time.time() + 60 * minutes
+        pool.run()
+        report.close()
     return report
 
 
@@ -66,7 +68,7 @@ def sweep(folder: Path) -> None:
     """Remove half-written files that killed processes left, an hour old and more."""
     for part in folder.glob(".*.part"):
         pid = part.name.split(".")[-2]
-        if pid.isdigit() and time.time() - part.stat().st_mtime > 3600:
+        if pid.isdecimal() and not unfit(part) and time.time() - part.stat().st_mtime > 3600:
             try:
                 os.kill(int(pid), 0)
             except (ProcessLookupError, OverflowError):
@@ -168,7 +170,7 @@ class _Pool:
             self.waiting.append((time.time() + RETRY, job))
             if message not in self.others:
                 self.others.add(message)
-                self.report.line(f"waiting for {words(job.cell)}, which {message} computes")
+                self.report.line(f"waiting for {words(job.cell)}, claimed by {message}")
 
     def _died(self, one: _Process) -> None:
         one.end()
@@ -204,7 +206,7 @@ def work(connection: Connection, store: ResultStore, threads: int, gpu: int | No
             return
         end: object = None
         try:
-            with held(Path(store.results) / LOCKS, one_job.teacher_id(job.cell)):
+            with one_job.noted(connection.send), held(Path(store.results) / LOCKS, one_job.teacher_id(job.cell)):
                 compute(job, store, connection.send, deadline=deadline, pace=pace, last=last)
         except Broken as broken:
             end = broken

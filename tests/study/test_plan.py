@@ -1,6 +1,9 @@
 """Definitions: the paper's grids are all there, wrong files are named with line, jobs come in the queue's order."""
 
 import csv
+import os
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -134,8 +137,9 @@ def test_seeds_and_device_are_passed_on_and_a_study_needs_a_seed() -> None:
     assert [job.cell.seeds for job in jobs] == [(0,), (1,)]
     assert {job.cell.device for job in jobs} == {"cuda"}
     assert plan(find("fig01"), "smoke", seeds=3)[0].cell.seeds == (0, 1, 2)
-    with pytest.raises(DefinitionError, match="at least one seed, got 0"):
-        plan(find("fig01"), "smoke", seeds=0)
+    for count in (0, -1, 10**9):
+        with pytest.raises(DefinitionError, match=f"at (least one seed|most 10,000 seeds), got {count}"):
+            plan(find("fig01"), "smoke", seeds=count)
 
 
 # Arms
@@ -208,6 +212,98 @@ def test_a_wrong_value_is_named_with_file_line_and_what_is_allowed(
     message = str(caught.value)
     assert message.startswith(f"{path}, line {line}: ")
     assert words in message
+
+
+WRONG = [
+    ("data", "['cifar10']"),
+    ("quantity", "[]"),
+    ("network", "{ name = 'resnet18' }"),
+    ("method", "3"),
+    ("split", "nan"),
+    ("budgets", "[]"),
+    ("budgets", "[20]"),
+    ("budgets", "[0.5, 0.5]"),
+    ("budgets", "[-0.1]"),
+    ("budgets", "[nan]"),
+    ("budgets", "[inf, 0.5]"),
+    ("budgets", "[true, 0.5]"),
+    ("budgets", f"[1{'0' * 400}]"),
+    ("budgets", f"[{', '.join(str(1 - n / 5000) for n in range(5000))}]"),
+    ("arms", "[]"),
+    ("arms", "['original', 'plain', 'plain']"),
+    ("arms", "['original', 'lagrangian', 'lagrangian(mu=0.001)']"),
+    ("arms", "['original', 'lagrangian(mu=nan)']"),
+    ("arms", "['original', 3]"),
+    ("seeds", "0"),
+    ("seeds", "-3"),
+    ("seeds", "1_000_000_000"),
+    ("seeds", "[0, 0]"),
+    ("width", "10_000_000_000"),
+    ("width", "true"),
+    ("curvature", "['all']"),
+    ("options", "3"),
+    ("options", "{ lasso = nan }"),
+    ("options", f"{{ lasso = 1{'0' * 400} }}"),
+    ("data_options", "{ label = ['age'] }"),
+    ("title", f"['{'x' * 100_000}']"),
+]
+
+
+@pytest.mark.parametrize(("key", "value"), WRONG, ids=[f"{key} {value[:20]}" for key, value in WRONG])
+def test_every_wrong_value_is_one_short_line_with_the_key(key: str, value: str, tmp_path: Path) -> None:
+    path = tmp_path / "fig01.toml"
+    lines = [line for line in GOOD.splitlines() if not line.startswith(f"{key} =")]
+    place = lines.index("[[panel]]")
+    lines.insert(place if key in ("quantity", "split", "title") else len(lines), f"{key} = {value}")
+    path.write_text("\n".join(lines))
+    with pytest.raises(DefinitionError) as caught:
+        read_figure(path)
+    message = str(caught.value)
+    assert re.match(rf"{path}, line \d+: ", message) and "\n" not in message and len(message) < 1500
+    assert (key if key != "arms" else "arm") in message
+    assert "0.2" in message or value != "[20]"
+
+
+FILES: dict[str, Callable[[Path], object]] = {
+    "a folder": Path.mkdir,
+    "a pipe": os.mkfifo,
+    "nothing": lambda path: None,
+    "a link to itself": lambda path: path.symlink_to(path),
+    "too large": lambda path: path.write_bytes(b"#\n" * 10**6),
+    "empty": Path.touch,
+    "no UTF-8": lambda path: path.write_bytes(b'title = "\xe9"'),
+    "UTF-16": lambda path: path.write_text(GOOD, encoding="utf-16"),
+    "lists in lists": lambda path: path.write_text("x = " + "[" * 100_000),
+    "tables in tables": lambda path: path.write_text("x = " + "{a = " * 100_000),
+    "many digits": lambda path: path.write_text("x = " + "9" * 10_000),
+    "no list of panels": lambda path: path.write_text(GOOD.replace("[[panel]]", "[panel]")),
+    "no panel": lambda path: path.write_text(f"{GOOD[: GOOD.index('[[panel]]')]}panel = []"),
+}
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_what_is_no_definition_is_named(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "fig01.toml"
+    FILES[kind](path)
+    with pytest.raises(DefinitionError) as caught:
+        read_figure(path)
+    assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value) and len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
+    "text", ["smoke = 3", "[[smoke]]", "[smoke]\nabout = 'x'\nseeds = 2\nnetworks = { resnet18 = ['mlp'] }"]
+)
+def test_a_profile_that_is_no_table_or_has_lists_for_names_is_named(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "profiles.toml"
+    path.write_text(text)
+    with pytest.raises(DefinitionError, match=rf"{path}, line \d+: (smoke must be a table|networks has resnet18)"):
+        read_profiles(path)
+
+
+def test_a_definition_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    path = tmp_path / "fig01.toml"
+    path.write_text(GOOD, encoding="utf-8-sig")
+    assert read_figure(path) == figures()["fig01"]
 
 
 def test_the_second_panel_has_its_own_lines(tmp_path: Path) -> None:

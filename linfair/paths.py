@@ -35,7 +35,7 @@ def writable(path: str | Path, what: str, suffixes: Sequence[str] = ()) -> Itera
     try:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(prefix=f".{name}", suffix=".sha256.part", dir=folder) as file:
+            with tempfile.NamedTemporaryFile("wb", 0, prefix=f".{name}", suffix=".sha256.part", dir=folder) as file:
                 file.write(bytes(4096))
         except OSError as error:
             raise ValueError(f"{what} {place} cannot be written ({error.strerror}); name another place") from error

@@ -17,8 +17,12 @@ class NotebookError(RuntimeError):
 
 def listed(folder: str | Path | None = None) -> dict[str, Notebook]:
     """The notebooks of a folder by name; by default the repository's."""
+    return {name: load(path) for name, path in _files(folder).items()}
+
+
+def _files(folder: str | Path | None) -> dict[str, Path]:
     place = named(folder or FOLDER, "--notebooks").absolute()
-    found = {path.stem: load(path) for path in sorted(place.glob("*.ipynb"))}
+    found = {path.stem: path for path in sorted(place.glob("*.ipynb"))}
     if not found:
         raise ParameterError(
             f"{place} holds no notebooks: they come with the repository, not with an installed package. Clone it and "
@@ -29,10 +33,10 @@ def listed(folder: str | Path | None = None) -> dict[str, Notebook]:
 
 def find(name: str, folder: str | Path | None = None) -> Notebook:
     """The notebook of that name; ParameterError gives the closest one."""
-    known = listed(folder)
+    known = _files(folder)
     if name not in known:
         raise unknown_name("there is no notebook", name, known)
-    return known[name]
+    return load(known[name])
 
 
 def run(notebook: Notebook, values: Mapping[str, Any], *, out: str | Path | None = None, progress: bool = True) -> Path:
@@ -43,6 +47,7 @@ def run(notebook: Notebook, values: Mapping[str, Any], *, out: str | Path | None
     what is kept as `NAME.failed.ipynb`.
     """
     import papermill
+    from jupyter_client.kernelspec import NoSuchKernel
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
@@ -57,6 +62,10 @@ def run(notebook: Notebook, values: Mapping[str, Any], *, out: str | Path | None
     except (PapermillExecutionError, DeadKernelError) as error:
         failed = running.replace(folder / f"{notebook.name}.failed.ipynb")
         raise NotebookError(f"{notebook.name}: {_what_failed(error)}\n  as far as it came: {failed}") from error
+    except NoSuchKernel as error:
+        raise ParameterError(
+            f"{notebook.path} asks for the kernel {error.name!r}, which is not installed here"
+        ) from error
     finally:
         running.unlink(missing_ok=True)
 

@@ -33,6 +33,7 @@ from papermill.translators import PythonTranslator
 
 from linfair.linearizers.record import check_budgets
 from linfair.names import closest, number, unknown
+from linfair.paths import unfit
 
 PROFILE = "LINFAIR_PROFILE"
 FOLDER = Path(__file__).parents[2] / "notebooks"  # the repository's, beside the package (an editable install)
@@ -196,11 +197,16 @@ class Notebook:
 
 def load(path: Path) -> Notebook:
     """What a notebook's file says of it: the title in its first line, the minutes in its metadata, its parameters."""
-    content = json.loads(path.read_text(encoding="utf-8"))
-    cells = [("".join(cell["source"]), cell["metadata"].get("tags", ())) for cell in content["cells"]]
-    title = cells[0][0].split("\n")[0].removeprefix("# ")
-    source = next((source for source, tags in cells if "parameters" in tags), "")
-    return Notebook(path.stem, read(source), title, content["metadata"].get("minutes", 0), path)
+    problem = unfit(path, 2**26)
+    try:
+        content = {} if problem else json.loads(path.read_text(encoding="utf-8"))
+        cells = [("".join(cell["source"]), cell["metadata"].get("tags", ())) for cell in content["cells"]]
+        title = cells[0][0].split("\n")[0].removeprefix("# ")
+        source = next((source for source, tags in cells if "parameters" in tags), "")
+        return Notebook(path.stem, read(source), title, +content["metadata"].get("minutes", 0), path)
+    except (AttributeError, IndexError, KeyError, RecursionError, SyntaxError, TypeError, ValueError) as error:
+        why = problem or f"is not a notebook as linfair reads it ({type(error).__name__}: {error})"
+        raise ParameterError(f"{path} {why}; restore it, or name another folder with --notebooks") from error
 
 
 def from_namespace(notebook: str, namespace: Mapping[str, Any]) -> dict[str, Any]:

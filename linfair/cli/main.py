@@ -3,12 +3,14 @@
 Exit codes: 0 done; 1 something failed while running; 2 the request, or a file or folder it names, cannot be used.
 """
 
+import io
 import os
 import sys
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
+from functools import cache
 from importlib.metadata import version
 from inspect import BoundArguments
 
@@ -56,13 +58,16 @@ def parse(words: Sequence[str]) -> tuple[Callable[..., None], BoundArguments]:
 def main(words: Sequence[str] | None = None) -> int:
     """Run the `linfair` command and return the exit code; `words` are what is typed after it."""
     words = sys.argv[1:] if words is None else words
+    sys.stdout, sys.stderr = sys.stdout or io.StringIO(), sys.stderr or io.StringIO()  # closed by the caller
     try:
         function, bound = parse(words)
         if not function.__module__.startswith("linfair"):  # help, version
             function(*bound.args, **bound.kwargs)
             return 0 if {"--help", "-h", "--version"} & set(words) else 2  # a command is missing
         with HELD, warnings.catch_warnings(), redirect_stdout(Shown(sys.stdout)):
-            _say_plainly()
+            warnings.simplefilter("default", UserWarning)  # of damaged files, several original networks: each once
+            note = cache(lambda text: print(f"note: {text}", file=sys.stderr))
+            warnings.showwarning = lambda message, *_: note(line(message))
             function(*bound.args, **bound.kwargs)
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read the output, such as `head`, has seen enough
@@ -74,27 +79,7 @@ def main(words: Sequence[str] | None = None) -> int:
     except Exception as error:  # what it means is decided in one place; --debug shows where it came from
         code, text = answer(error)
         if DEBUG in words:
-            print(shown(traceback.format_exc()), file=sys.stderr)
+            print(shown(traceback.format_exc().rstrip()), file=sys.stderr)
         print(*map(shown, getattr(error, "__notes__", ())), f"linfair: {text}", sep="\n", file=sys.stderr)
         return code
     return 0
-
-
-def _say_plainly() -> None:
-    """Print what is said of damaged files and of several original networks as plain lines, each once."""
-    from linfair.engine.store import DamagedFile
-    from linfair.study.cell import OtherTeacher
-
-    show, said = warnings.showwarning, set()
-    warnings.simplefilter("default", OtherTeacher)
-    warnings.simplefilter("default", DamagedFile)
-
-    def plainly(message: Warning | str, kind: type[Warning], *where: object) -> None:
-        if issubclass(kind, DamagedFile | OtherTeacher):
-            if (text := f"note: {line(message)}") not in said:
-                print(text, file=sys.stderr)
-            said.add(text)
-        else:
-            show(line(message), kind, *where)
-
-    warnings.showwarning = plainly

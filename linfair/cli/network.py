@@ -223,14 +223,14 @@ class Asked(Plan):  # noqa: D101 - the plan's own words, with what may be typed
     __doc__ = Plan.__doc__
     method: Method = Plan.method
     budgets: Budgets = Plan.budgets
-    repair_at: Annotated[float | None, options.Significance("")] = None
+    repair_at: Annotated[float | None, options.Significance()] = None
     arms: Arms = Plan.arms
-    max_accuracy_loss: Annotated[float, options.Points("")] = Plan.max_accuracy_loss
-    significance: Annotated[float, options.Significance("")] = Plan.significance
-    bandwidth: Annotated[float, ranged(float, 0, 1e15, "", above=True)] = Plan.bandwidth
-    rtt: Annotated[float, ranged(float, 0, 3600, "")] = Plan.rtt
+    max_accuracy_loss: Annotated[float, options.Points()] = Plan.max_accuracy_loss
+    significance: Annotated[float, options.Significance()] = Plan.significance
+    bandwidth: Annotated[float, ranged(float, 0, 1e15, above=True)] = Plan.bandwidth
+    rtt: Annotated[float, ranged(float, 0, 3600)] = Plan.rtt
     profile: Training = Plan.profile
-    lr: Annotated[float | None, ranged(float, 0, 10, "", above=True)] = None
+    lr: Annotated[float | None, ranged(float, 0, 10, above=True)] = None
 
 
 @Parameter(name="*", group="Your own network")

@@ -27,9 +27,9 @@ from linfair.study.plan import PROFILE_NAMES
 from linfair.study.recipes import PROFILES
 
 
-def says(text: str, **more: object) -> Parameter:
+def says(text: str | None, **more: object) -> Parameter:
     """An option and what its help says; a switch with this has no `--no-NAME`."""
-    return Parameter(help=text, negative=(), **more)
+    return Parameter(negative=(), **({"help": text} if text else {}) | more)
 
 
 def several(text: str, **more: object) -> Parameter:
@@ -43,7 +43,9 @@ def commas(read: Callable[[str], object], text: str, **more: object) -> Paramete
     return says(text, **how | {"show_default": lambda value: ",".join(map(str, value))} | more)
 
 
-def ranged(kind: type, low: float, high: float, text: str, *, above: bool = False, **more: object) -> Parameter:
+def ranged(
+    kind: type, low: float, high: float, text: str | None = None, *, above: bool = False, **more: object
+) -> Parameter:
     """A whole number or a float from `low`, or `above` it, to `high`."""
     ends = (" and at most " if above else " to ").join(f"{end:,}" if kind is int else f"{end:g}" for end in (low, high))
     allowed = f"a {'whole ' * (kind is int)}number {'above' if above else 'from'} {ends}, in plain digits"

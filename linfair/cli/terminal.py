@@ -8,7 +8,7 @@ from cyclopts import CycloptsError
 
 HELD = ExitStack()  #: What the running command holds until it ends
 BOOK = ("linfair_book", "papermill", "nbclient", "nbformat")
-READERS = ("safetensors_rust", "pyarrow", "zipfile", "tarfile", "zlib", "_lzma", "_pickle", "struct")
+READERS = ("safetensors", "safetensors_rust", "pyarrow", "zipfile", "tarfile", "zlib", "_lzma", "_pickle", "struct")
 """Modules whose errors are about a file, not about the code that reads it."""
 
 
@@ -45,8 +45,10 @@ def answer(error: Exception) -> tuple[int, str]:
     if isinstance(error, CycloptsError | ValueError):  # ParameterError, GateError, CheckpointError, ...
         return 2, line(text)
     if isinstance(error, OSError):
-        known = error.filename is not None and error.strerror
-        return 2, line(f"{error.filename}: {error.strerror}; check this path, or name another one" if known else text)
+        place = "" if error.filename is None else f"{error.filename}: "
+        return 2, line(
+            f"{place}{error.strerror}; check this path, or name another one" if place else error.strerror or text
+        )
     if isinstance(error, ImportError) and not (error.name or "").startswith("linfair."):
         part = error.name or getattr(error.__cause__, "name", None) or ""
         part = "linfair[cluster]" if part == "ray" else "linfair[book]" if part in BOOK else part

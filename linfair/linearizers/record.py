@@ -100,7 +100,7 @@ def check_budgets(
         allowed, most = "in [0, 1]" if ends else "above 0 and below 1", max(values, default=0)
         hint = f"; {most:g} % is written {most / 100:g}" if 1 < most <= 100 else ""
         if most > 100:
-            hint = f"; {most:g} of {(units := total()):,} ReLUs are the share {most / units:.4g}"
+            hint = f"; {most:g} of the {(units := total()):,} ReLUs of the network are the share {most / units:.4g}"
         raise ValueError(f"budgets must be fractions {allowed} in strictly descending order, got {list(budgets)}{hint}")
     return values
 

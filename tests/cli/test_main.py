@@ -1,9 +1,12 @@
 """The `linfair` command: exit codes, messages, and what is left on disk."""
 
 import ast
+import inspect
 import json
+import os
 import subprocess
 import sys
+import zipfile
 from importlib.metadata import version
 from pathlib import Path
 
@@ -12,10 +15,12 @@ import pytest
 from linfair_book import notebooks
 from linfair_book.notebooks import NotebookError
 from nbformat.v4 import new_code_cell, new_notebook
+from safetensors import SafetensorError
 
 from linfair.cli import main
 from linfair.linearizers import LINEARIZERS
 from linfair.mitigation.registry import MITIGATIONS
+from linfair.study.jobs import held
 from linfair.study.recipes import PROFILES
 
 NAME = "01_toy_boundary"
@@ -209,3 +214,141 @@ def test_help_names_every_arm_method_and_profile(command, names, capsys) -> None
     assert main.main([command, "--help"]) == 0
     text = capsys.readouterr().out
     assert [name for name in names if name not in text] == []
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (FileNotFoundError(2, "No such file or directory", "/a/b"), 2, ["/a/b", "No such file"]),
+        (PermissionError(13, "Permission denied", "/a/b"), 2, ["/a/b", "Permission denied"]),
+        (OSError(28, "No space left on device"), 2, ["No space left"]),
+        (OSError(40, "Too many levels of symbolic links", "x\x1b[31m"), 2, ["x\\x1b[31m"]),
+        (SafetensorError("header too large"), 2, ["header too large", "damaged"]),
+        (zipfile.BadZipFile("not a zip"), 2, ["not a zip"]),
+        (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "bad"), 2, ["utf-8"]),
+        (ModuleNotFoundError("No module named 'ray'", name="ray"), 2, ["linfair[cluster]"]),
+        (ModuleNotFoundError("No module named 'papermill'", name="papermill"), 2, ["linfair[book]"]),
+        (ImportError("Install s3fs to access S3"), 2, ["s3fs"]),
+        (ImportError("cannot import name x", name="linfair.gates"), 1, ["fault of linfair", "--debug"]),
+        (RecursionError("too deep"), 2, ["nested"]),
+        (MemoryError("12 TB"), 1, ["memory", "12 TB"]),
+        (RuntimeError("CUDA out of memory. Tried"), 1, ["memory", "ask for less"]),
+        (TypeError("no\nint"), 1, ["fault of linfair", "TypeError: no\\nint", "--debug"]),
+        (KeyError("column"), 1, ["KeyError: 'column'"]),
+        (
+            ValueError("b\u202ee\rl\x07l\x9b2J\udcff \u200b" + "x" * 10**6),
+            2,
+            ["b\\u202ee\\rl\\x07l\\x9b2J\\udcff", "characters left"],
+        ),
+    ],
+)
+def test_every_error_is_one_short_line_and_its_traceback_comes_with_debug(
+    error, code, words, monkeypatch, capsys
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(main, "parse", lambda _: (fail, inspect.signature(fail).bind()))
+    monkeypatch.setattr(fail, "__module__", "linfair.cli.network")
+    assert main.main([]) == code
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("linfair: ") and err.count("\n") == 1 and len(err) <= 1000
+    assert [word for word in words if word not in err] == []
+    assert main.main(["--debug"]) == code
+    traced = capsys.readouterr().err
+    assert traced.startswith("Traceback") and "in fail" in traced and traced.endswith(err)
+    assert set(traced) & set("\x1b\x07\x9b\r\u202e") == set()
+
+
+def test_debug_may_stand_anywhere_and_is_no_word_of_the_command() -> None:
+    for words in (
+        ["--debug", "data", "status"],
+        ["data", "--debug", "status", "--json"],
+        ["data", "status", "--debug"],
+    ):
+        assert main.parse(words)[0].__name__ == "show"
+
+
+def test_what_a_terminal_obeys_is_shown_in_tables_too(tmp_path, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("LINFAIR_CACHE", str(tmp_path))
+    assert main.main(["data", "status", "--root", "a\x1b[31mred\x07\u202e\udcffé"]) == 0
+    out, _ = capsys.readouterr()
+    assert "a\\x1b[31mred\\x07\\u202e\\udcffé" in out
+
+
+def test_without_a_place_to_print_to_nothing_fails(monkeypatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    assert main.main(["linearizers"]) == 0 and main.main(["linearizers", "--nothing"]) == 2
+
+
+OUTPUTS = {
+    "linearize --out": "x",
+    "audit --teacher t --out": "x",
+    "mitigate --teacher t --mask m --out": "x",
+    "diagnose --teacher t --mask m --out": "x.parquet",
+    "data describe digits --write": "x.parquet",
+    "data pack cifar10 --out": "x.npz",
+    "data fetch cifar10 --root": "x",
+    "study run fig06 --out": "x",
+    "study run fig06 --out out --cache": "x",
+    "study merge --out . --into": "x",
+    "study table fig06 --out . --to": "x.csv",
+    "notebook run 01_toy_boundary --out": "x",
+}
+
+
+@pytest.mark.parametrize("words", OUTPUTS)
+@pytest.mark.parametrize("place", ["IN/file/", "/dev/null/", "~nouser/", "s3://bucket/", "IN/" + "n" * 300])
+def test_every_output_is_tried_before_anything_is_read(
+    words, place, tmp_path, monkeypatch, capsys, nothing_runs
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    path = place.replace("IN/", f"{tmp_path}/") + OUTPUTS[words]
+    assert main.main([*words.split(), path]) == 2
+    out, err = capsys.readouterr()
+    assert err.startswith("linfair: ") and err.count("\n") == 1 and path[:200] in err
+    assert [one.name for one in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("name", ["LINFAIR_CACHE", "XDG_CACHE_HOME"])
+@pytest.mark.parametrize("words", ["linearize", "study run fig06 --out out"])
+def test_the_cache_is_tried_too(name, words, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LINFAIR_CACHE", raising=False)
+    for place in ("/dev/null", "~nouser/x"):
+        monkeypatch.setenv(name, place)
+        assert main.main(words.split()) == 2
+        assert place in capsys.readouterr().err and list(tmp_path.iterdir()) == []
+
+
+def test_two_commands_never_write_to_one_folder_at_once(tmp_path, capsys, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with held(tmp_path / "both", ".linfair"):
+        for words in ("linearize --out both", "audit --teacher t --out ./both/../both"):
+            assert main.main(words.split()) == 2
+            said = capsys.readouterr().err
+            assert f"process {os.getpid()}" in said and "both" in said and "name another place" in said
+    assert main.main(["audit", "--teacher", "t", "--out", "both"]) == 2
+    assert "no network at t" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [b"{", b"[1]", b'{"cells": []}', b"\xff\xfe", b"[" * 100_000, None])
+def test_a_notebook_that_is_none_is_named_and_leaves_the_others(content, tmp_path, capsys) -> None:
+    folder = write(tmp_path / "nb", "pass")
+    bad = folder / "bad.ipynb"
+    bad.mkdir() if content is None else bad.write_bytes(content)
+    assert main.main(["notebook", "list", "--notebooks", str(folder)]) == 2
+    assert str(bad) in capsys.readouterr().err
+    assert notebooks.find(NAME, folder).name == NAME
+
+
+@pytest.mark.parametrize(
+    "value", ["relu_budget=0.1_5", "n_seeds=1_0", "n_seeds=٣", "n_seeds=" + "9" * 100, "relu_budget=nan"]
+)
+def test_parameters_are_numbers_in_plain_digits(value, capsys, nothing_runs) -> None:
+    assert main.main(["notebook", "run", NAME, "-p", value]) == 2
+    name, _, given = value.partition("=")
+    said = capsys.readouterr().err
+    assert name in said and (given in said or "nan" in value)

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +41,7 @@ class Stage:
     name: str
     every: float
     calls: int = 0
+    anew: bool = False  # what was kept is not used
     earlier: float = 0.0  # seconds that fits of this stage took before they were stopped
     began: float = field(default_factory=time.perf_counter)
 
@@ -47,6 +49,10 @@ class Stage:
     def seconds(self) -> float:
         """Seconds that the stage has taken, those before it was stopped included."""
         return self.earlier + time.perf_counter() - self.began
+
+
+class Unfit(Exception):  # noqa: N818
+    """A kept state was set aside after a part of it was taken over: start the stage again, from its beginning."""
 
 
 STAGE: ContextVar[Stage | None] = ContextVar("stage", default=None)
@@ -86,11 +92,20 @@ class Kept:
         self.name = f"{self.stage.name}-fit{self.stage.calls}"
         self.stage.calls += 1
         self.start = self.saved = time.perf_counter()
-        tensors, notes = self.stage.store.load(self.name) or ({}, {})
+        begun = []
+        if not self.stage.anew and self.stage.store.load(self.name, partial(self._take, begun)) is None and begun:
+            self.stage.anew, self.stage.calls = True, 0
+            raise Unfit(self.name)
+
+    def _take(self, begun: list[bool], tensors: Mapping[str, Tensor], notes: Mapping[str, object]) -> bool:
+        """Take over what was kept; whatever is wrong with it makes the store set it aside."""
         shapes = {name: value.shape for name, value in under(tensors, "model").items()}
         own = {name: value.shape for name, value in self.model.state_dict().items()}
         if notes.get("about") != self.about or shapes != own:
-            return
+            return False
+        if not all(value.isfinite().all() for value in under(tensors, "model").values()):
+            raise ValueError("has weights that are not finite")
+        begun.append(True)
         with_weights(self.model, tensors, "model")
         weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
         state: dict[int, dict[str, object]] = {}
@@ -103,8 +118,9 @@ class Kept:
         self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
         for number, (part, noted) in enumerate(zip(self.parts, notes["parts"], strict=True)):
             part.restore(under(tensors, f"part{number}"), noted)
-        self.rows, self.done, self.before = notes["rows"], notes["done"], notes["seconds"]
+        self.rows, self.done, self.before = list(notes["rows"]), bool(notes["done"]), float(notes["seconds"])
         self.stage.earlier += self.before
+        return True
 
     def epoch_done(self, rows: list[dict[str, object]], *, last: bool) -> None:
         """Store the state if it is time, or if this epoch is the last of a fit that took long enough."""

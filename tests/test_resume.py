@@ -1,18 +1,23 @@
 """Training that goes on within a stage; the oracle is always the same training without an interruption, bit for bit."""
 
 import copy
+import math
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from torch import nn
 
 from linfair import gates
-from linfair.engine.store import ResultStore
+from linfair.engine import stages
+from linfair.engine.store import DamagedFile, ResultStore
 from linfair.linearizers import SNL, control, finetune
 from linfair.linearizers.registry import LINEARIZERS, find
 from linfair.linearizers.snl import snl
 from linfair.mitigation import MITIGATIONS
+from linfair.models import build
 from linfair.resume import resumable
 from linfair.training import Schedule, fit, supervised
 
@@ -159,3 +164,46 @@ def test_a_training_that_declares_nothing_is_not_kept(digits, teacher, store, st
         how = Schedule(epochs=1, lr=1e-3)
         fit(copy.deepcopy(teacher), digits, supervised, how, seeds=[0], stage="base", progress=False)
     assert not (store.folder / "checkpoints").exists()
+
+
+STATES: dict[str, Callable[[dict, dict], tuple[dict, object]]] = {
+    "notes null": lambda tensors, notes: (tensors, None),
+    "notes []": lambda tensors, notes: (tensors, []),
+    "no parts": lambda tensors, notes: (tensors, notes | {"parts": []}),
+    "parts of text": lambda tensors, notes: (tensors, notes | {"parts": ["x"]}),
+    "rows null": lambda tensors, notes: (tensors, notes | {"rows": None}),
+    "seconds of text": lambda tensors, notes: (tensors, notes | {"seconds": "long"}),
+    "without the optimizer's numbers": lambda tensors, notes: (
+        {name.replace("optimizer/0/", "optimizer/99/"): value for name, value in tensors.items()},
+        notes,
+    ),
+    "weights nan": lambda tensors, notes: (
+        {name: value * math.nan if "weight" in name else value for name, value in tensors.items()},
+        notes,
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", STATES)
+def test_a_kept_state_that_does_not_fit_is_set_aside_and_the_stage_begins_anew(
+    kind: str, digits: object, store: ResultStore, stop_after: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Written by the store itself, so that digest and name are right. The mask path's has a part, whose state it is."""
+    monkeypatch.setattr(stages, "resumable", partial(resumable, every=0))
+
+    def path(where: ResultStore) -> nn.Module:
+        one = stages.Stages(digits, store=where, progress=False)
+        return (
+            one.path(one.given(build("mlp", digits.input_shape, 10, seed=0)), "snl", (0.5,), SETTINGS).records[0].model
+        )
+
+    whole = path(ResultStore(store.folder / "whole"))
+    stop_after(3)
+    with pytest.raises(Stopped):
+        path(store)
+    stop_after(10**6)
+    [kept] = (store.folder / "checkpoints").glob("*.safetensors")
+    store.save(kept.stem, *STATES[kind](*store.load(kept.stem)))
+    with pytest.warns(DamagedFile, match=f"{kept.name}.damaged-1"):
+        again = path(store)
+    assert equal(whole, again)

@@ -32,7 +32,7 @@ from linfair.linearizers.record import LinearizedModel, budget_units
 from linfair.linearizers.registry import find
 from linfair.mitigation import PLAIN, resolve
 from linfair.models import build
-from linfair.resume import resumable, under, weights_of
+from linfair.resume import Unfit, resumable, under, weights_of
 from linfair.training import Data, Schedule, TrainingDiverged, fit, supervised, threads
 
 _TOLD = ("epochs", "steps", "configurations", "finetuning", "diverged")
@@ -96,8 +96,12 @@ class Stages:
             return replace(found[0], seconds=found[1])
         if self.before is not None:
             self.before(stage)
+        (self.store.folder / "checkpoints").mkdir(parents=True, exist_ok=True)  # an error now, not after the training
         with threads(self.threads), resumable(self.store, name=name) as watch:
-            made, tensors, notes = train()
+            try:
+                made, tensors, notes = train()
+            except Unfit:  # what was kept of it was set aside
+                made, tensors, notes = train()
         if keep:
             self.store.save(name, tensors, notes | {"seconds": watch.seconds})
         return replace(made, seconds=watch.seconds)
@@ -263,5 +267,7 @@ def _filled(model: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Module:
     for name, value in model.state_dict().items():
         if name in tensors and (found := tensors[name]).dtype != value.dtype:
             raise ValueError(f"has {name} as {found.dtype}, not {value.dtype}")
+        if name in tensors and not found.isfinite().all():
+            raise ValueError(f"has weights in {name} that are not finite")
     model.load_state_dict(tensors)
     return model

@@ -3,6 +3,7 @@
 Oracle everywhere: the rows of the same cell computed once without any damage, equal to the last bit.
 """
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -102,6 +103,55 @@ def read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
         return load_file(path), file.metadata()
 
 
+def not_finite(tensors: dict, notes: dict) -> tuple[dict, dict]:
+    return {k: v * float("nan") if v.is_floating_point() else v for k, v in tensors.items()}, notes
+
+
+SPECIAL: dict[str, Callable[[Path], object]] = {
+    "a folder": Path.mkdir,
+    "a pipe": os.mkfifo,
+    "a link to itself": lambda path: path.symlink_to(path),
+    "an endless device": lambda path: path.symlink_to("/dev/zero"),
+    "empty": Path.touch,
+    "text": lambda path: path.write_text("mine"),
+    "a header of many bytes": lambda path: path.write_bytes((2**62).to_bytes(8, "little") + b"{}"),
+    "a header that is no JSON": lambda path: path.write_bytes((4).to_bytes(8, "little") + b"[[[["),
+    "another program's": lambda path: save_file({"weight": torch.ones(2)}, path),
+    "notes that are no JSON": lambda path: save_file(
+        {"weight": torch.ones(2)}, path, {"name": path.stem, "notes": "{", "sha256": "0"}
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", SPECIAL)
+@pytest.mark.parametrize("what", ["teacher", "path"])
+def test_what_stands_in_the_place_of_a_checkpoint_is_set_aside_and_computed_anew(
+    what: str, kind: str, store: ResultStore, finished: tuple[ResultStore, pd.DataFrame]
+) -> None:
+    path = checkpoints(store)[what]
+    shutil.rmtree(store.folder / "results")
+    path.unlink()
+    SPECIAL[kind](path)
+    with pytest.warns(DamagedFile) as caught:
+        table = compute(store)
+    [line] = [str(one.message) for one in caught]
+    assert line.startswith(str(path)) and f"set aside as {path.name}.damaged-1" in line and len(line) < 700
+    assert os.path.lexists(f"{path}.damaged-1") and path.is_file()
+    timing = list(TIMING)
+    pd.testing.assert_frame_equal(table.drop(columns=timing), finished[1].drop(columns=timing), check_exact=True)
+
+
+def test_a_place_where_nothing_can_be_kept_is_said_before_anything_is_trained(
+    store: ResultStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.rmtree(store.folder)
+    store.folder.mkdir()
+    (store.folder / "checkpoints").write_text("mine")
+    monkeypatch.setattr("linfair.engine.stages.fit", lambda *_, **__: pytest.fail("it was trained"))
+    with pytest.raises(OSError, match="checkpoints"):
+        compute(store)
+
+
 @pytest.mark.parametrize("damage", [flipped, zeroed, zeroed_behind_the_header])
 @pytest.mark.parametrize("what", ["teacher", "path"])
 def test_bytes_of_a_checkpoint_that_changed_are_computed_anew(
@@ -138,6 +188,7 @@ CHANGES: dict[str, Callable[[dict, dict], tuple[dict, object]]] = {
     "without a tensor": lambda tensors, notes: (dict(list(tensors.items())[1:]), notes),
     "a tensor more": lambda tensors, notes: (tensors | {"more": torch.ones(1)}, notes),
     "no tensors": lambda tensors, notes: ({}, notes),
+    "not finite": lambda tensors, notes: not_finite(tensors, notes),
     "notes {}": lambda tensors, notes: (tensors, {}),
     "notes null": lambda tensors, notes: (tensors, None),
     "notes []": lambda tensors, notes: (tensors, []),

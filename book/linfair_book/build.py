@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 MATHJAX_VERSION = "3.2.2"
 MATHJAX_FILE = "mathjax/tex-svg-full.js"  # draws glyphs as SVG paths, so it needs no font files
+MATHJAX_SHA256 = "a4354ff94fd868aea0cc6eaaa79a57fda0588646fc46ee3700a349ee0a11cbe6"  # of that file in the npm package
 MATHJAX_CDN = f"https://cdn.jsdelivr.net/npm/mathjax@{MATHJAX_VERSION}/es5/tex-svg-full.js"
 
 BUILD = Path("_build")
@@ -86,10 +87,13 @@ def start_afresh(root: Path) -> bool:
     return stale
 
 
-def npm_file(package: str, member: str, target: Path, *, timeout: float = 120.0) -> str | None:
-    """Put one file of an npm package of an exact version in place, unless it is there; the reason if it cannot be."""
+def npm_file(package: str, member: str, target: Path, sha256: str, *, timeout: float = 120.0) -> str | None:
+    """Put one file of an npm package of an exact version in place, unless it is there; the reason if it cannot be.
+
+    A file with another SHA-256 is a BookError, whether it is there or comes with the package.
+    """
     if target.is_file():
-        return None
+        return _check(target.read_bytes(), sha256, f"{target} was changed; remove it and build again")
     if (npm := shutil.which("npm")) is None:
         return "npm is not installed"
     with tempfile.TemporaryDirectory() as folder:
@@ -98,7 +102,7 @@ def npm_file(package: str, member: str, target: Path, *, timeout: float = 120.0)
             subprocess.run(command, cwd=folder, timeout=timeout, check=True, capture_output=True, text=True)
             packed = next(Path(folder).glob("*.tgz")).read_bytes()
             with tarfile.open(fileobj=io.BytesIO(packed), mode="r:gz") as archive:
-                content = archive.extractfile(f"package/{member}").read()
+                content = (archive.extractfile(f"package/{member}") or io.BytesIO()).read(2**25)
         except subprocess.TimeoutExpired:
             return f"npm did not answer within {timeout:.0f} s"
         except subprocess.CalledProcessError as error:
@@ -107,15 +111,22 @@ def npm_file(package: str, member: str, target: Path, *, timeout: float = 120.0)
             return "npm left no package"
         except (KeyError, tarfile.TarError) as error:
             return f"the npm package is not as expected: {error}"
+    _check(content, sha256, f"{member} of {package} is not the file that was published; look at npm's registry")
     with whole(target) as part:
         part.write_bytes(content)
     return None
 
 
+def _check(content: bytes, sha256: str, problem: str) -> None:
+    found = hashlib.sha256(content).hexdigest()
+    if found != sha256:
+        raise BookError(f"{problem} (its SHA-256 is {found[:16]}..., not {sha256[:16]}...)")
+
+
 def vendor_mathjax(root: Path, timeout: float = 120.0) -> str | None:
     """Put MathJax under `_build/static/`, unless it is there; the reason if it cannot be."""
     target = root / STATIC / MATHJAX_FILE
-    return npm_file(f"mathjax@{MATHJAX_VERSION}", f"es5/{target.name}", target, timeout=timeout)
+    return npm_file(f"mathjax@{MATHJAX_VERSION}", f"es5/{target.name}", target, MATHJAX_SHA256, timeout=timeout)
 
 
 def mathjax_source(root: Path) -> str:

@@ -67,7 +67,7 @@ def find(name: str, root: str | Path | None = None) -> Found | None:
     ensure(name in SOURCES, unknown("there is no source", name, SOURCES))
     source = SOURCES[name]
     for place in paths.data_folders(root):
-        if place.suffix == ".npz" and place.is_file():
+        if place.suffix == ".npz" and os.path.lexists(place) and not place.is_dir():
             return Found(place, "pack")
         own = (Found(place / one, source.kind) for one in source.places if source.holds(place / one))
         packed = (Found(place / file, "pack") for file in source.packs if (place / file).is_file())

@@ -1,5 +1,6 @@
 """`linfair_book.build`: what happens around a build, on small trees whose right answer is known."""
 
+import hashlib
 import importlib.metadata
 import io
 import os
@@ -192,6 +193,7 @@ def package(path: Path, member: str) -> None:
 
 
 def test_mathjax_is_taken_from_the_npm_package_once(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "MATHJAX_SHA256", hashlib.sha256(b"mathjax").hexdigest())
     package(tree / "made.tgz", "package/es5/tex-svg-full.js")
     fake_npm(tree, monkeypatch, f"cp {tree}/made.tgz mathjax.tgz")
     for _ in range(2):
@@ -199,6 +201,22 @@ def test_mathjax_is_taken_from_the_npm_package_once(tree: Path, monkeypatch: pyt
     assert (tree / "_build/static/mathjax/tex-svg-full.js").read_bytes() == b"mathjax"
     assert build.mathjax_source(tree) == "mathjax/tex-svg-full.js"
     assert (tree / "calls").read_text() == "called\n"
+
+
+def test_another_file_than_was_published_stops_the_build(
+    tree: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """Whether it comes with the package or is there from an earlier build."""
+    package(tree / "made.tgz", "package/es5/tex-svg-full.js")
+    fake_npm(tree, monkeypatch, f"cp {tree}/made.tgz mathjax.tgz")
+    target = tree / "_build/static/mathjax/tex-svg-full.js"
+    for there in (False, True):
+        if there:
+            write(target, "changed")
+        assert build.main(["prepare", "--root", str(tree)]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert build.MATHJAX_SHA256[:16] in line
+        assert ("remove it and build again" in line) == target.exists() == there
 
 
 @pytest.mark.parametrize(

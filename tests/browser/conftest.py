@@ -11,6 +11,7 @@ from probe import lacking, resize
 
 ROOT = Path(__file__).resolve().parents[2]
 AXE = "axe-core@4.10.2"
+AXE_SHA256 = "b511cd9dec01c76f4b2ad1723b66b6db37d4c2eb4ed199076e1829d9ee7b75e3"
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -68,7 +69,7 @@ def tab(window: Page) -> Iterator[Page]:
 def axe() -> str:
     """axe-core as one script, from its npm package."""
     target = ROOT / build.BUILD / "axe" / "axe.min.js"
-    if reason := build.npm_file(AXE, "axe.min.js", target):
+    if reason := build.npm_file(AXE, "axe.min.js", target, AXE_SHA256):
         lacking(f"no {AXE}: {reason}")
     return target.read_text(encoding="utf-8")
 

@@ -10,6 +10,7 @@ from PIL import Image
 
 from linfair.data.core import DataError, Skipped
 from linfair.data.official import fields_of, holds_faces, read_utkface
+from linfair.data.sources import read
 from linfair.data.torchvision import torchvision
 
 Writer = Callable[..., np.ndarray]
@@ -153,3 +154,26 @@ def test_faces_are_recognised_by_name(faces: Path, tmp_path: Path) -> None:
     assert not holds_faces(tmp_path / "nothing")
     (tmp_path / "empty").mkdir()
     assert not holds_faces(tmp_path / "empty")
+
+
+def test_names_of_files_that_a_terminal_would_obey_are_escaped(tmp_path: Path, write_image: Writer) -> None:
+    """And names that are no UTF-8 are read, as their fields say."""
+    names = (
+        f"20_0_\x1b[31m_{DATE}.jpg",
+        f"20_0_1\nlinfair: x_{DATE}.jpg",
+        f"20_0_1_{DATE}\udce9.jpg",
+        f"\udce9_{DATE}.jpg",
+    )
+    for number, name in enumerate(names):
+        write_image(tmp_path / "UTKFace" / name, number, size=(8, 8))
+    found = read("utkface", tmp_path)
+    assert len(found) == 1
+    assert [one.name for one in found.skipped] == [
+        rf"20_0_1\nlinfair: x_{DATE}.jpg",
+        rf"20_0_\x1b[31m_{DATE}.jpg",
+        rf"\udce9_{DATE}.jpg",
+    ]
+    assert all(one.why.isprintable() for one in found.skipped)
+    with pytest.raises(DataError, match="3 skipped") as caught:
+        read("utkface", tmp_path, strict=True)
+    assert str(caught.value).isprintable()

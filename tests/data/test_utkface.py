@@ -169,8 +169,8 @@ def test_names_of_files_that_a_terminal_would_obey_are_escaped(tmp_path: Path, w
     found = read("utkface", tmp_path)
     assert len(found) == 1
     assert [one.name for one in found.skipped] == [
-        rf"20_0_1\nlinfair: x_{DATE}.jpg",
         rf"20_0_\x1b[31m_{DATE}.jpg",
+        rf"20_0_1\nlinfair: x_{DATE}.jpg",
         rf"\udce9_{DATE}.jpg",
     ]
     assert all(one.why.isprintable() for one in found.skipped)

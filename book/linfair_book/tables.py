@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from linfair import plots, study
+from linfair.engine.store import Tables
 from linfair.paths import save_table
 from linfair.study.tables import over_seeds
 from linfair_book.build import repository
@@ -34,7 +35,9 @@ def place(name: str) -> Path:
 
 def committed(name: str) -> pd.DataFrame:
     """The rows of a committed table."""
-    return pd.read_parquet(place(name))
+    if (rows := Tables(place(name).parent).read(name)) is None:
+        raise ValueError(f"the table {name} cannot be used; `git checkout {RESULTS}/{name}.parquet` brings it back")
+    return rows
 
 
 def save(table: pd.DataFrame, path: Path) -> None:

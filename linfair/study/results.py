@@ -197,9 +197,19 @@ def _by_panel(
             yield panel, part
 
 
+def _with_originals(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the seeds whose original network is there, of some at least; a warning names the others."""
+    there = set(table.loc[table["arm"] == "original", "seed"])
+    if there and (lost := set(table["seed"]) - there):
+        warnings.warn(
+            f"seeds {sorted(lost)} are left out: their original network is missing", OtherTeacher, stacklevel=3
+        )
+    return table[table["seed"].isin(there)] if there else table
+
+
 def values(table: pd.DataFrame, quantity: str) -> pd.DataFrame:
     """Add the column `value` to one panel's rows: what a figure shows, one of `linfair.study.plan.QUANTITIES`."""
-    rows = drops(table) if quantity in ("drop", "relative_drop") else finished(table)
+    rows = drops(_with_originals(table)) if quantity in ("drop", "relative_drop") else finished(table)
     if quantity != "relative_change":
         return rows.assign(value=rows[quantity] * (100 if quantity == "accuracy" else 1))
     check_teachers(table)

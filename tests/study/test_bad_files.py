@@ -18,8 +18,10 @@ import pytest
 from linfair.cli.main import main
 from linfair.engine.rows import COLUMNS, NEEDED
 from linfair.engine.store import DamagedFile, Tables
+from linfair.study.cell import OtherTeacher
 from linfair.study.jobs import read_pace
-from linfair.study.results import BOOK, collect, merge
+from linfair.study.plan import figures
+from linfair.study.results import BOOK, collect, gather, merge, values
 
 Make = Callable[[Path, pd.DataFrame, bytes], object]
 
@@ -198,6 +200,30 @@ def test_every_command_goes_on_with_the_good_files(good: Path, capsys: pytest.Ca
         assert [any(name in line for line in said) for name in names] == [True] * len(names), said
         assert len(said) == len(names)
     assert len(Tables("into").names()) == 1
+
+
+def test_seeds_whose_original_network_is_lost_are_left_out_of_drops_and_named(good: Path) -> None:
+    """Oracle: the other seed alone."""
+    [panel] = [part for _, part in gather(figures()["fig01"], "smoke", collect([str(good)])).groupby("panel")]
+    lost = panel[(panel["arm"] != "original") | (panel["seed"] == 0)]
+    with pytest.warns(OtherTeacher, match=r"seeds \[1\] are left out"):
+        found = values(lost, "drop")
+    alone = values(panel[panel["seed"] == 0], "drop")
+    pd.testing.assert_frame_equal(found.reset_index(drop=True), alone.reset_index(drop=True), check_exact=True)
+    with pytest.raises(ValueError, match="no original network for seeds"):
+        values(panel[panel["arm"] != "original"], "drop")
+
+
+def test_groups_of_one_name_are_named(good: Path) -> None:
+    put(column(group_name="all"), good / "mine.parquet")
+    with pytest.warns(DamagedFile, match="mine.parquet has several groups of one name"):
+        collect([str(good)])
+
+
+def test_a_file_in_the_place_of_a_folder_is_said(good: Path) -> None:
+    [one, *_] = good.glob("*.parquet")
+    with pytest.raises(ValueError, match=f"{one} is no folder"):
+        collect([str(one)])
 
 
 def test_a_bad_file_in_the_place_of_a_merged_one_is_kept_beside_it(good: Path) -> None:

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
-import pyarrow.parquet
 
 from linfair import plots
+from linfair.engine.store import Tables
 from linfair.study.tables import by_role, drops, over_seeds
 
 ARMS = {"plain": "plain", "control": "100 % control"}
@@ -26,12 +26,10 @@ def result_tables(folder: str | Path) -> dict[str, pd.DataFrame]:
     A table of an intervention (other training data, other labels) has several; its own notebook shows it.
     """
     tables = {}
-    for path in sorted(Path(folder).glob("*.parquet")):
-        if set(_NEEDED) <= set(pyarrow.parquet.read_schema(path).names):
-            table = pd.read_parquet(path)
-            originals = table[table["arm"] == "original"].groupby(["data", "network", "profile", "seed"])["teacher"]
-            if len(originals) and originals.nunique().max() == 1:
-                tables[path.stem] = table
+    for name, table in Tables(folder).results(said=False):
+        originals = table[table["arm"] == "original"].groupby(["data", "network", "profile", "seed"])["teacher"]
+        if len(originals) and originals.nunique().max() == 1:
+            tables[name] = table
     return tables
 
 

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
-import pyarrow.parquet as pq
 
+from linfair.engine.store import Tables
 from linfair_book.judging.rules import QUANTITIES
 
 INIT = "torch"  # how networks started before rows said it
@@ -29,15 +29,15 @@ def read(folder: str | Path, methods: Iterable[str]) -> pd.DataFrame:
     taken from the first file that has it. An eigenvalue whose search did not converge is left out.
     """
     tables = []
-    for path in sorted(Path(folder).glob("*.parquet")):
-        there = set(pq.read_schema(path).names)
+    for stem, table in Tables(folder).results(said=False):
+        there = set(table)
         if there >= _NEEDED and _VARIED not in there:
-            table = pd.read_parquet(path, columns=sorted(there & (_NEEDED | _USED)))
+            table = table[sorted(there & (_NEEDED | _USED))]
             table = table.astype({name: object for name in table if pd.api.types.is_string_dtype(table[name])})
             if "top_eigenvalue_converged" in table:
                 table["top_eigenvalue"] = table["top_eigenvalue"].where(table["top_eigenvalue_converged"].eq(True))
             init = table["init"].fillna(INIT) if "init" in table else INIT
-            tables.append(table.assign(file=path.name, init=init))
+            tables.append(table.assign(file=f"{stem}.parquet", init=init))
     if not tables:
         return pd.DataFrame(columns=[*_NEEDED, "init", "file"])
     rows = pd.concat(tables, ignore_index=True)

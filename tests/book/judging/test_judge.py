@@ -113,7 +113,7 @@ def test_what_holds_beside_what_does_not_is_mixed_and_a_vital_check_is_a_no(rule
 def test_few_seeds_and_noise_are_never_a_no(rules: Rules, tmp_path: Path) -> None:
     two = verdict_of("s1-unequal", rules, made(WIN, seeds=2), folder=tmp_path)
     assert (two.agreement, two.deciding) == ("inconclusive", ())  # two seeds decide nothing
-    three = verdict_of("s1-unequal", rules, made(WIN, seeds=3, noise=0.2), folder=tmp_path)
+    three = verdict_of("s1-unequal", rules, made(WIN, seeds=3, noise=0.1), folder=tmp_path)
     assert three.agreement == "inconclusive"
 
 

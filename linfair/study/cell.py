@@ -20,6 +20,7 @@ import linfair
 from linfair.checkpoints import load_network
 from linfair.data import EMBEDDED, GroupedData
 from linfair.device import device_name, peak_memory, watch_memory
+from linfair.engine.rows import lacking
 from linfair.engine.stages import Path as MaskPath
 from linfair.engine.stages import Stages, Teacher, machine, settings_of
 from linfair.engine.store import ResultStore, code_hash, key
@@ -169,11 +170,13 @@ class Worker:
     def _problem(self, rows: pd.DataFrame, arm: str) -> str:
         """What keeps stored rows from being those of an arm; empty if nothing does."""
         cell, first, original = self.cell, self.sets[0], arm == "original"
-        needed = ("arm", "budget", "data", "group", "method", "network", "seed", "split", "teacher")
-        missing = [name for name in needed if name not in rows]
-        if missing or rows.empty:
-            return f"has no {'rows' if rows.empty else 'column ' + missing[0]}"
-        if {canonical(one) for one in set(rows["arm"])} != {canonical(arm)}:
+        if problem := lacking(rows.columns):
+            return problem
+        try:
+            same = {canonical(one) for one in set(rows["arm"])} == {canonical(arm)}
+        except ValueError:  # it is none
+            same = False
+        if not same:
             return f"holds the arm {some(rows['arm'].unique())}, not {arm}"
         said = {"data": [cell.data_words(self.sets)], "network": [cell.network]}
         said["method"] = ["original" if original else cell.method]

@@ -317,6 +317,17 @@ TABLES: dict[str, Callable[[Path, ResultStore], None]] = {
     "another network": other_rows(network="resnet18"),
     "another data set": other_rows(data="toy"),
     "another method": other_rows(method="snl"),
+    "no arm": other_rows(arm="nothing(known="),
+    "accuracy in per cent": other_rows(accuracy=97.5),
+    "accuracy of text": other_rows(accuracy="high"),
+    "half a seed": other_rows(seed=0.5),
+    "lists of budgets": lambda path, store: (
+        store.write(path.stem, (rows := store.read(path.stem)).assign(budget=[[0.5]] * len(rows))) and None
+    ),
+    "no names of groups": lambda path, store: (
+        store.write(path.stem, store.read(path.stem).drop(columns="group_name")) and None
+    ),
+    "one name for all groups": other_rows(group_name="all"),
     "empty": lambda path, store: store.write(path.stem, store.read(path.stem).head(0)) and None,
 }
 

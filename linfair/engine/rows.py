@@ -1,6 +1,7 @@
 """The columns of result rows and what each holds, in one place: every file of results is checked against it."""
 
 import io
+from collections import Counter
 from collections.abc import Iterable
 
 import numpy as np
@@ -46,8 +47,12 @@ def parsed(content: bytes) -> tuple[pd.DataFrame, pa.Table]:
         held = sum(about.row_group(number).total_byte_size for number in range(about.num_row_groups))
     if (values := about.num_rows * about.num_columns) > 10**8 or held > 2**31:
         raise ValueError(f"it holds {values:,} values in {held:,} bytes, which is too much for results")
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise ValueError(f"it has the column {twice[0]} twice")
+    if len(names) > len(set(names)):
+        raise ValueError(f"it has the column {Counter(names).most_common(1)[0][0]} twice")
+    for column in parquet.read_table(io.BytesIO(content), read_dictionary=names, **limits).columns:
+        texts = [chunk.dictionary for chunk in column.chunks if types.is_dictionary(chunk.type)]
+        if (longest := max((pc.max(pc.binary_length(one)).as_py() or 0 for one in texts), default=0)) > 10**6:
+            raise ValueError(f"it holds a text of {longest:,} bytes")  # once for each row it may fill the memory
     return pd.read_parquet(io.BytesIO(content), **limits), parquet.read_table(io.BytesIO(content), **limits)
 
 

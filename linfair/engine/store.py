@@ -251,8 +251,8 @@ class Tables:
             write(part)
 
     def drop(self, file: str) -> None:
-        """Remove such a file, if there is one."""
-        with suppress(FileNotFoundError):
+        """Remove such a file, if there is one; what cannot be removed stays."""
+        with suppress(OSError):
             self.system.rm_file(f"{self.root}/{file}")
 
     def texts(self, start: str) -> dict[str, str]:

@@ -8,7 +8,7 @@ import json
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, make_dataclass
 from itertools import product
 from pathlib import Path
 
@@ -48,22 +48,9 @@ class Found:
     failed: frozenset[tuple]
 
 
-_SAID = ("data", "network", "method", "profile", "arms", "seeds")
-
-
-@dataclass(frozen=True)
-class _Failure:
-    """What the first line of a `FAILED-*.txt` says, see `linfair.study.grids.about`."""
-
-    data: str
-    network: str
-    method: str
-    profile: str
-    arms: tuple[str, ...]
-    seeds: tuple[int, ...]
-    options: str = ""
-    width: int = 0
-    device: str = ""
+_SAID = {"data": str, "network": str, "method": str, "profile": str, "arms": tuple[str, ...], "seeds": tuple[int, ...]}
+_Failure = make_dataclass("_Failure", [*_SAID.items(), ("options", str, ""), ("width", int, 0), ("device", str, "")])
+"""What the first line of a `FAILED-*.txt` says, see `linfair.study.grids.about`."""
 
 
 def collect(places: Sequence[str]) -> Found:

@@ -85,6 +85,13 @@ TABLES: dict[str, Make] = SPECIAL | {
     "infinite seconds": column(seconds_path=np.inf),
     "no teacher": column(teacher=None),
     "a long text": column(device="x" * 100_000),
+    "a text for every row that fills the memory": arrow(
+        lambda one: one.set_column(
+            one.column_names.index("device"),
+            "device",
+            pa.DictionaryArray.from_arrays(pa.array([0] * one.num_rows), ["x" * 10**7]),
+        )
+    ),
     "20,000 columns": arrow(lambda _: pa.table({f"c{number}": [1] for number in range(20_000)})),
     "cut in half": content(lambda good: good[: len(good) // 2]),
     "its second half": content(lambda good: good[len(good) // 2 :]),

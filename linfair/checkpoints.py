@@ -1,21 +1,22 @@
 """Networks as files: safetensors weights, with the header that says how to build the network again."""
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
+import torch
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from linfair import gates
 from linfair.data import GroupedData
-from linfair.models import NETWORKS, build
-from linfair.paths import whole
+from linfair.models import INITS, NETWORKS, build
+from linfair.names import some
+from linfair.paths import unfit, whole
+from linfair.tensors import TEXT, check_finite, check_kinds, kinds, parsed, read, refusing, typed
 
 FORMAT = "linfair-network-1"
-PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
-"""Endings of files that may hold code."""
 
 
 class CheckpointError(ValueError):
@@ -66,38 +67,52 @@ def save_network(path: str | Path, model: nn.Module, header: Header) -> Path:
     return Path(path)
 
 
+_FIELDS = {
+    "network": (f'"({"|".join(NETWORKS)})"', f"one of {', '.join(NETWORKS)}"),
+    "width": (r"\d{1,5}", "a whole number from 0 to 99,999"),
+    "input_shape": (r"\[[1-9]\d{0,7}(, [1-9]\d{0,7}){0,4}\]", "a list of whole numbers above 0"),
+    "classes": (r"[1-9]\d{0,4}", "a whole number from 2 to 99,999"),
+    "data": (TEXT, "the name of a data set"),
+    "seed": (r"\d{1,18}", "a whole number of at most 18 digits"),
+    "gated": ("true|false", "true or false"),
+    "data_options": (
+        rf"\[(\[{TEXT}, ({TEXT}|[-+.e\d]+|true|false)\](, )?)*\]",
+        "pairs of a name and a value",
+    ),
+    "init": (f'"({"|".join(INITS)})"', f"one of {', '.join(INITS)}"),
+    "content": ('"[0-9a-f]{0,64}"', "hexadecimal digits"),
+}
+"""Fields of a header, the first six always there: how JSON writes them, and that in words."""
+
+
 def load_network(path: str | Path) -> tuple[nn.Module, Header]:
-    """Read a network.
+    """Read a network; its header and the kinds of its tensors are checked before it is built.
 
     Raises:
         CheckpointError: If the file is missing, truncated, no network of linfair, or its weights fit another one.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            notes = file.metadata() or {}
-            if notes.get("format") != FORMAT:
-                raise CheckpointError(f"{path} is no network written by linfair (its header lacks {FORMAT!r})")
-            fields = json.loads(notes["header"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except FileNotFoundError:
-        raise CheckpointError(f"no network at {path}") from None
-    except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
-        if Path(path).suffix in PICKLES:
-            raise CheckpointError(
-                f"{path} may hold code that runs when it is read, and is no network of linfair. `linfair linearize` "
-                "writes teacher.safetensors; for a network of your own there is `linfair audit --weights`"
-            ) from None
-        raise CheckpointError(f"{path} is truncated or no network file ({error})") from error
-    try:
-        fields |= {"input_shape": tuple(fields["input_shape"])}
-        header = Header(**fields | {"data_options": tuple((k, v) for k, v in fields.get("data_options", ()))})
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"the header of {path} describes no network of this linfair ({error})") from error
-    if header.network not in NETWORKS:
-        raise CheckpointError(f"{path} holds network {header.network!r}; this linfair knows {', '.join(NETWORKS)}")
-    try:
+    if unfit(path) == "does not exist":
+        raise CheckpointError(f"no network at {path}; `linfair linearize` writes teacher.safetensors")
+    with refusing(path, CheckpointError):
+        notes, tensors = read(path, "network file")
+        if notes.get("format") != FORMAT:
+            raise ValueError(f"is no network written by linfair: its format is {notes.get('format')!r}, not {FORMAT!r}")
+        fields = typed(parsed(notes.get("header", "null")), _FIELDS, needed=6)
+        shape, options = tuple(fields["input_shape"]), tuple(map(tuple, fields.get("data_options", ())))
+        header = Header(**fields | {"input_shape": shape, "data_options": options})
+        width = header.width or NETWORKS[header.network][2]
+        alphas = {name: one for name, one in tensors.items() if header.gated and name.endswith(".alpha")}
+        units = sum(map(Tensor.numel, alphas.values())) if header.gated and header.network != "mlp" else math.inf
+        if math.prod(shape) > 2**24 or width * math.prod(shape[1:]) > units:
+            raise ValueError(f"has input_shape = {list(shape)} in its header, too large for the gates that it holds")
+        whose, given = f"{header.network} of width {width} on inputs {'x'.join(map(str, shape))}", kinds(tensors)
+        with torch.device("meta"):  # takes no memory
+            plain = kinds(build(header.network, shape, header.classes, width=width).state_dict())
+        check_kinds({name: kind for name, kind in given.items() if name not in alphas}, plain, whose)
         model = header.build()
-        model.load_state_dict(tensors)
-    except (RuntimeError, ValueError) as error:
-        raise CheckpointError(f"the weights in {path} do not fit {header.network}: {error}") from error
+        check_kinds(given, kinds(model.state_dict()), whose)
+        check_finite(tensors)
+        if odd := [name for name, one in alphas.items() if not torch.equal(one * one, one)]:
+            raise ValueError(f"has gates that are neither 0 nor 1, in {some(odd)}")
+    model.load_state_dict(tensors)
     return model, header

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -19,7 +18,8 @@ from linfair import gates
 from linfair.ensemble import Ensemble
 from linfair.gates import GateError
 from linfair.names import some
-from linfair.paths import whole
+from linfair.paths import unfit, whole
+from linfair.tensors import TEXT, check_kinds, kinds, parsed, read, refusing, typed
 
 FORMAT = "linfair-mask-1"
 
@@ -73,19 +73,28 @@ class Mask:
         Raises:
             GateError: If the file is missing, truncated or not a mask.
         """
-        try:
-            with safe_open(path, framework="pt") as file:
-                header = file.metadata() or {}
-                if header.get("format") != FORMAT:
-                    raise GateError(f"{path} is a safetensors file but no mask (its header lacks {FORMAT!r})")
-                units = {site: file.get_tensor(site).bool() for site in json.loads(header["sites"])}
-                return cls(units, header["structure"])
-        except FileNotFoundError:
+        if unfit(path) == "does not exist":
             there = some(sorted(one.name for one in Path(path).parent.glob("*.mask.safetensors")))
             hint = f"there are {there}" if there else "`linfair linearize` writes one for each budget"
-            raise GateError(f"no mask at {path}; {hint}") from None
-        except (SafetensorError, KeyError, json.JSONDecodeError) as error:
-            raise GateError(f"{path} is truncated or no mask ({error}); write it again with Mask.save") from error
+            raise GateError(f"no mask at {path}; {hint}")
+        with refusing(path, GateError):
+            notes, units = read(path, "mask")
+            if notes.get("format") != FORMAT:
+                raise ValueError(f"is no mask: its format is {notes.get('format')!r}, not {FORMAT!r}")
+            sites = typed({**notes, "sites": parsed(notes.get("sites", "null"))}, _FIELDS, needed=4)["sites"]
+            check_kinds(kinds(units), {site: f"bool {tuple(shape)}" for site, shape in sites.items()}, "its header's")
+            mask = cls(units, notes["structure"])
+            if notes["kept"] != str(mask.kept):
+                raise ValueError(f"has kept = {notes['kept']} in its header, and keeps {mask.kept} units")
+        return mask
+
+
+_FIELDS = {
+    "format": (f'"{FORMAT}"', FORMAT),
+    "structure": ('"[0-9a-f]{16}"', "16 hexadecimal digits"),
+    "kept": (r'"\d{1,18}"', "a whole number"),
+    "sites": (rf"\{{({TEXT}: \[(\d{{1,8}}(, )?){{0,8}}\](, )?)+\}}", "names of sites, each with its shape"),
+}
 
 
 def structure_hash(model: nn.Module) -> str:

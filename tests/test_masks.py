@@ -100,19 +100,63 @@ def test_a_truncated_file_is_named(tmp_path: Path, keep: float) -> None:
 def test_other_files_are_no_masks(tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
     save_file({"2": torch.ones(6)}, path)
-    with pytest.raises(GateError, match=r"weights\.safetensors is a safetensors file but no mask"):
+    with pytest.raises(GateError, match=r"weights\.safetensors is no mask"):
         Mask.load(path)
     save_file({"2": torch.ones(6)}, path, metadata={"format": "another-1"})
     with pytest.raises(GateError, match="no mask"):
         Mask.load(path)
-    save_file({"2": torch.ones(6)}, path, metadata={"format": FORMAT, "sites": '{"2": [6]}'})
-    with pytest.raises(GateError, match="structure"):
-        Mask.load(path)
-    save_file({"2": torch.ones(6)}, path, metadata={"format": FORMAT, "sites": '{"4": [6]}', "structure": "0"})
-    with pytest.raises(GateError, match="4"):
-        Mask.load(path)
     with pytest.raises(GateError, match=r"no mask at .*nowhere"):
         Mask.load(tmp_path / "nowhere")
+
+
+GOOD = {"format": FORMAT, "structure": "0123456789abcdef", "kept": "6", "sites": '{"2": [6]}'}
+ONES = torch.ones(6, dtype=torch.bool)
+
+
+@pytest.mark.parametrize(
+    ("notes", "units", "named"),
+    [
+        ({"structure": None}, {"2": ONES}, "structure"),
+        ({"structure": "0"}, {"2": ONES}, 'structure = "0"'),
+        ({"kept": None}, {"2": ONES}, "kept"),
+        *(({"kept": one}, {"2": ONES}, f'kept = "{one}"') for one in ("null", "-1", "1.5", "true", "", "9" * 70)),
+        ({"kept": "5"}, {"2": ONES}, "kept = 5 .*keeps 6"),
+        ({"sites": None}, {"2": ONES}, "not an object"),
+        *(({"sites": one}, {"2": ONES}, "not an object") for one in ("null", "1", '"2"', '["2"]')),
+        *(
+            ({"sites": f'{{"2": {one}}}'}, {"2": ONES}, "sites = ")
+            for one in ("6", "[-6]", "[6.0]", "[true]", '"6"', "[[6]]")
+        ),
+        ({"sites": "{}"}, {"2": ONES}, "sites"),
+        ({"sites": '{"2": [6], "2": [6]}'}, {"2": ONES}, "'2' twice"),
+        ({"sites": "[" * 100_000}, {"2": ONES}, "nested too deeply"),
+        ({"sites": '{"2": [99999999, 99999999, 99999999]}'}, {"2": ONES}, "99999999"),
+        ({"sites": '{"4": [6]}'}, {"2": ONES}, "missing in the file: 4; unknown to the network: 2"),
+        ({"sites": '{"2": [3, 2]}'}, {"2": ONES}, r"bool \(6,\) in the file and bool \(3, 2\)"),
+        ({}, {"2": ONES, "4": ONES.clone()}, "unknown to the network: 4"),
+        ({"colour": "red"}, {"2": ONES}, "colour"),
+        *(({}, {"2": ONES.to(kind)}, str(kind)[6:]) for kind in (torch.float64, torch.int64, torch.uint8)),
+        ({}, {"2": ONES * float("nan")}, "float32"),
+    ],
+)
+def test_a_header_or_a_value_of_another_type_is_named(
+    notes: dict, units: dict[str, torch.Tensor], named: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "mask.safetensors"
+    save_file({"2": ONES}, path, metadata=GOOD)
+    assert Mask.load(path).kept == 6
+    save_file(units, path, metadata={name: one for name, one in (GOOD | notes).items() if one is not None})
+    with pytest.raises(GateError, match=named) as caught:
+        Mask.load(path)
+    assert str(path) in str(caught.value) and len(str(caught.value)) < 600
+
+
+def test_truth_values_that_are_neither_are_named(tmp_path: Path) -> None:
+    save_file({"2": ONES}, tmp_path / "mask.safetensors", metadata=GOOD)
+    content = (tmp_path / "mask.safetensors").read_bytes()
+    (tmp_path / "mask.safetensors").write_bytes(content[:-1] + b"\x02")
+    with pytest.raises(GateError, match="bytes in 2"):
+        Mask.load(tmp_path / "mask.safetensors")
 
 
 # Another network

@@ -9,25 +9,28 @@ import hashlib
 import importlib.util
 import inspect
 import math
+import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_leaves
 
 from linfair import gates
-from linfair.checkpoints import PICKLES, CheckpointError, Header, load_network
+from linfair.checkpoints import CheckpointError, Header, load_network
 from linfair.data import DataError, GroupedData, load_data
+from linfair.data.torchvision import torchvision
 from linfair.device import check_device
 from linfair.functional import check_scores
 from linfair.metrics import wilson
 from linfair.names import some, unknown
+from linfair.tensors import check_finite, check_kinds, kinds, read, refusing
 from linfair.training import correctness
 
 
@@ -101,7 +104,8 @@ def read_user(
         raise AuditError(f"--model {model}: there is no file {file}")
     if file.suffix != ".py":
         raise AuditError(f"--model {model}: {file.name} is not a Python file (.py)")
-    tensors = _weights(Path(weights))
+    with refusing(f"--weights {weights}", AuditError):
+        _, tensors = read(weights, "safetensors file")
     found = load_data(data, seed=seed, **options)
     for name, given in {"mean": mean, "std": std}.items():
         if given is None:
@@ -111,33 +115,13 @@ def read_user(
             raise AuditError(f"--{name} {','.join(map(str, given))}: {data} needs {channels}, on the scale [0, 1]")
         found, options[name] = replace(found, **{name: tuple(given)}), tuple(given)
     network = _built(file, function, found)
-    _load(network, tensors, weights, found)
+    with refusing(weights, AuditError):
+        said = _load(network, tensors, f"{function} builds for inputs {'x'.join(map(str, found.input_shape))}")
     about = found.input_shape, found.classes, data, seed, False, tuple(sorted(options.items()))
     header = Header(f"{file.name}:{function}", 0, *about)
     drawn = data.startswith("utkface") or data in ("toy", "digits") or "test" in found.provenance.get("drawn", ())
-    return _checked(network, found, header, device, file, weights, own=False, drawn=drawn)
-
-
-def _weights(path: Path) -> dict[str, Tensor]:
-    if path.suffix in PICKLES:
-        new = path.with_suffix(".safetensors")
-        error = AuditError(
-            f"--weights {path} may hold code that runs when it is read; convert it once, from a source you trust, with "
-            f"the command above, and give --weights {new}"
-        )
-        error.add_note(
-            f"  python -c \"import torch; from safetensors.torch import save_file; s = torch.load('{path}', "
-            "map_location='cpu', weights_only=True); s = s.get('state_dict', s); "
-            f"save_file({{k: v.clone().contiguous() for k, v in s.items()}}, '{new}')\""
-        )
-        raise error
-    try:
-        tensors = load_file(path)
-    except FileNotFoundError:
-        raise AuditError(f"there is no file {path}: give --weights a safetensors file") from None
-    except (SafetensorError, OSError) as error:
-        raise AuditError(f"{path} is truncated or not a safetensors file ({error})") from error
-    return {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
+    subject = _checked(network, found, header, device, file, weights, own=False, drawn=drawn)
+    return replace(subject, warnings=(*said, *subject.warnings))
 
 
 _imported: set[str] = set()
@@ -145,68 +129,114 @@ _imported: set[str] = set()
 
 @contextmanager
 def _importable(folder: Path) -> Iterator[None]:
-    """Let a file import its neighbours as they are now, not as an earlier call in this process has imported them."""
+    """Let a file import its neighbours as they are now, not as an earlier call in this process has imported them.
+
+    What the file sets for the whole process (generator, gradients, number format, device, folder) is set back.
+    """
     for name in _imported:
         sys.modules.pop(name, None)
     importlib.invalidate_caches()
-    before, written = set(sys.modules), sys.dont_write_bytecode
+    before, written, kind, device = set(sys.modules), sys.dont_write_bytecode, torch.get_default_dtype(), torch.empty(0)
     sys.path.insert(0, str(folder))
     sys.dont_write_bytecode = True
     try:
-        yield
+        with torch.random.fork_rng(devices=[]), torch.enable_grad(), chdir("."):
+            yield
     finally:
-        sys.path.remove(str(folder))
+        torch.set_default_dtype(kind)
+        if torch.empty(0).device != device.device:
+            torch.set_default_device(None)
+        sys.path[:] = [one for one in sys.path if one != str(folder)]
         sys.dont_write_bytecode = written
         places = {name: getattr(sys.modules[name], "__file__", None) for name in set(sys.modules) - before}
         _imported.update(name for name, place in places.items() if place and Path(place).is_relative_to(folder))
+
+
+@contextmanager
+def _theirs(doing: str, advice: str = "") -> Iterator[None]:
+    """Make one line of whatever a user's code raises, the SystemExit of a script among it."""
+    try:
+        yield
+    except BaseException as error:
+        text = " ".join(str(error).split())[:300]
+        raise AuditError(f"{doing} {type(error).__name__}{': ' * bool(text)}{text}{advice}") from error
 
 
 def _built(file: Path, function: str, data: GroupedData) -> nn.Module:
     name = f"linfair_audited_{hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(name, file)
     module = importlib.util.module_from_spec(spec)
+    with suppress(ImportError):
+        torchvision()  # repaired before the file imports it
     with _importable(file.resolve().parent):
         sys.modules[name] = module  # dataclasses and pickling look there
-        try:
+        with _theirs(f"{file} cannot be run:"):
             spec.loader.exec_module(module)
-        except Exception as error:  # the user's code can raise anything
-            raise AuditError(f"{file} cannot be run: {type(error).__name__}: {error}") from error
-        build = getattr(module, function, None)
-        if not callable(build):
+        if not hasattr(module, function):
             own = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
             raise AuditError(unknown(f"{file} has no function", function, own or ["no functions"]))
-        parameters = list(inspect.signature(build).parameters.values())
-        places = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-        needed = [
-            p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-        ]
-        asks = [p.name for p in places[:2]] == ["input_shape", "classes"] or (len(needed) == 2 == len(places))
-        if needed and not asks:
-            names = ", ".join(needed)
-            raise AuditError(f"{function} must take no arguments, or (input_shape, classes); it needs ({names})")
-        arguments = (data.input_shape, data.classes) if asks else ()
+        build, given = getattr(module, function), {"input_shape": data.input_shape, "classes": data.classes}
+        wanted = "it must be a function that takes no arguments, or (input_shape, classes), and returns the network"
+        if not callable(build) or isinstance(build, nn.Module) or inspect.iscoroutinefunction(build):
+            raise AuditError(f"{function} in {file} is of type {type(build).__name__}; {wanted}")
         try:
-            with torch.random.fork_rng(devices=[]):
-                network = build(*arguments)
-        except Exception as error:
-            called = f"{function}({', '.join(map(str, arguments))})"
-            raise AuditError(f"{called} in {file} raised {type(error).__name__}: {error}") from error
-    if not isinstance(network, nn.Module):
-        raise AuditError(f"{function} in {file} must return a torch.nn.Module, it returned {type(network).__name__}")
+            signature = inspect.signature(build)
+        except ValueError:  # some functions have none
+            signature = inspect.Signature()
+        given = given if given.keys() <= signature.parameters.keys() else {}
+        try:
+            signature.bind(**given)
+        except TypeError:
+            raise AuditError(f"{function} in {file} takes {str(signature)[:200]}; {wanted}") from None
+        with _theirs(f"{function} in {file}, called with {given or 'no arguments'}, raised"):
+            network = build(**given)
+        if not isinstance(network, nn.Module):
+            what = type(network).__name__
+            raise AuditError(f"{function} in {file} must return a torch.nn.Module, it returned {what}")
+        while type(network).__name__ in ("OptimizedModule", "DataParallel", "DistributedDataParallel"):
+            network = next(network.children())
+        if any(map(is_lazy, network.parameters())):
+            with _theirs(f"the lazy layers of {function} in {file} do not fit the data:"), torch.no_grad():
+                network.eval()(torch.zeros(2, *data.input_shape))
+    if any(isinstance(one, torch.jit.ScriptModule) for one in network.modules()):
+        raise AuditError(f"{function} in {file} returns a TorchScript module; return the Python module that it is of")
+    if any(one.is_meta for one in network.state_dict().values() if isinstance(one, Tensor)):
+        raise AuditError(f"{function} in {file} builds on the device meta, which holds no numbers; build on the CPU")
     return network.float()
 
 
-def _load(network: nn.Module, tensors: dict[str, Tensor], path: str | Path, data: GroupedData) -> None:
-    own = network.state_dict()
-    unlike = [name for name in own if name in tensors and tensors[name].shape != own[name].shape]
-    shapes = [f"{n} is {tuple(tensors[n].shape)} in the file and {tuple(own[n].shape)} in the network" for n in unlike]
-    missing, extra = [name for name in own if name not in tensors], [name for name in tensors if name not in own]
-    parts = {"missing in the file: ": missing, "unknown to the network: ": extra, "": shapes}
-    if said := [words + some(names) for words, names in parts.items() if names]:
-        shape = "x".join(map(str, data.input_shape))
-        hint = f" (the data's inputs are {shape}; a folder's images have the size of --size)" if shapes else ""
-        raise AuditError(f"{path} holds the weights of another network; {'; '.join(said)}{hint}")
-    network.load_state_dict(tensors)
+_WRAPPERS = re.compile(r"(?:^|(?<=\.))(?:module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+
+
+def _load(network: nn.Module, tensors: dict[str, Tensor], whose: str) -> tuple[str, ...]:
+    """Load weights, whose names may have a prefix, and tied ones may be there once; returns what to say of it."""
+    own = {name: one for name, one in network.state_dict().items() if isinstance(one, Tensor)}
+    tensors = {name: one.float() if one.is_floating_point() else one for name, one in tensors.items()}
+    plain, said, tied = partial(_WRAPPERS.sub, ""), (), {}
+    for name, one in own.items():
+        tied.setdefault((one.data_ptr(), one.shape) if one.numel() else name, []).append(name)
+    if not all(tensors.keys() & set(names) for names in tied.values()):
+        bare, ends = {plain(name): name for name in tensors}, [[*map(plain, names)] for names in tied.values()]
+        starts = {key.removesuffix(end) for key in bare for end in ends[0] if f".{key}".endswith(f".{end}")}
+        starts = sorted(start for start in starts if all(any(start + end in bare for end in names) for names in ends))
+        if len(starts) > 1:
+            raise ValueError(f"holds several networks, named {some(starts)}; keep the tensors of one of them")
+        for start in starts:
+            found = {name: bare[start + plain(name)] for name in own if start + plain(name) in bare}
+            front = next(file.removesuffix(plain(name)) for name, file in found.items())
+            rest = tensors.keys() - found.values()
+            left = sorted(name for name in rest if not name.startswith(front))
+            said = (f"weights: names begin with {front!r}, which is left out{'; not read: ' * bool(left)}{some(left)}",)
+            tensors = {name: tensors[file] for name, file in (found | {one: one for one in rest - {*left}}).items()}
+    for names in tied.values():
+        there = [name for name in names if name in tensors]
+        if any(not torch.equal(tensors[there[0]], tensors[name]) for name in there[1:]):
+            raise ValueError(f"holds {some(there)} with different numbers, which are one tensor in the network")
+        tensors |= {name: tensors[there[0]] for name in names if there}
+    check_kinds(kinds(tensors), kinds(own), whose)
+    check_finite({name: tensors[name] for name, _ in network.named_parameters()})
+    network.load_state_dict(tensors, strict=False)
+    return said
 
 
 def _checked(
@@ -222,27 +252,11 @@ def _checked(
     if "val" not in data.splits:
         raise DataError(f"{data.name} has no split 'val'; an audit chooses on validation images")
     x = data.normalise(data.splits["val"].x[:64])
-    shape = "x".join(map(str, data.input_shape))
-    try:
-        with torch.no_grad():
-            outputs = model(x)
-    except Exception as error:  # the user's code can raise anything
-        raise AuditError(
-            f"{name} does not take inputs of shape {shape} ({type(error).__name__}: {error}); images are RGB at the "
-            "side given with --size"
-        ) from error
-    if not isinstance(outputs, Tensor):
-        raise AuditError(f"{name} must return class scores as one tensor, it returned {type(outputs).__name__}")
-    if outputs.shape != (len(x), data.classes):
-        labels = some(data.label_names)
-        raise AuditError(
-            f"{name} answers {len(x)} inputs with a tensor of shape {tuple(outputs.shape)}; {header.data} has "
-            f"{data.classes} labels ({labels}): scores of shape ({len(x)}, {data.classes}) are needed"
-        )
-    if not torch.isfinite(outputs).all():
-        raise AuditError(f"{name} answers with numbers that are not finite; are weights and --mean/--std its own?")
-    check_scores(model, data.input_shape)
+    for training in (False, True):
+        for n in (len(x), 1)[: 2 - training]:
+            _try(copy.deepcopy(model).train(training), x[:n], data, name)
     gates.install(model, data.input_shape)
+    check_scores(model, data.input_shape)
     y = data.splits["val"].y
     accuracy, guess = correctness(model, data, "val")[0].mean().item(), torch.bincount(y).max().item() / len(y)
     low, high = wilson(min(accuracy, 1.0), len(y))
@@ -253,6 +267,28 @@ def _checked(
         "it then loses means nothing"
     )
     return Subject(model, data, header, own, files, drawn, () if low > guess else (weak,))
+
+
+def _try(network: nn.Module, x: Tensor, data: GroupedData, name: str) -> None:
+    """Run a network once, in its mode, and refuse what is no table of scores."""
+    mode, n = ("evaluation", "training")[network.training], len(x)
+    aux = "; set aux_logits=False" if any("aux" in one for one, _ in network.named_modules()) else ""
+    shape, modes = "x".join(map(str, data.input_shape)), torch.set_grad_enabled(network.training)
+    inputs = f"inputs of shape {shape} ({n} of them, in {mode} mode)"
+    advice = f"; images are RGB at the side given with --size{aux}"
+    with modes, torch.random.fork_rng(devices=[]), _theirs(f"{name} does not take {inputs}:", advice):
+        outputs = network(x)
+    needed = f"the data have {data.classes} labels ({some(data.label_names)}): scores of shape ({n}, {data.classes})"
+    if not isinstance(outputs, Tensor):
+        what = type(outputs).__name__
+        raise AuditError(f"{name} must return class scores as one tensor, it returned {what} for {inputs}{aux}")
+    if outputs.shape != (n, data.classes) or not outputs.is_floating_point():
+        found = f"{str(outputs.dtype).removeprefix('torch.')} of shape {tuple(outputs.shape)}"
+        raise AuditError(f"{name} answers {inputs} with {found}; {needed} are needed")
+    if not torch.isfinite(outputs).all():
+        raise AuditError(f"{name} answers with numbers that are not finite; are weights and --mean/--std its own?")
+    if network.training and not outputs.requires_grad:
+        raise AuditError(f"{name} cannot be trained: its scores depend on no parameter that a gradient reaches")
 
 
 def behaviour(model: nn.Module, data: GroupedData) -> str:

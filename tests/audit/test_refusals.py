@@ -1,6 +1,6 @@
 """What `linfair audit` refuses, before anything is trained, and whether the message says what to do."""
 
-import subprocess
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,14 +14,17 @@ from linfair.cli import main
 
 BODIES = {
     "raises": ("def build():\n    raise RuntimeError('no layers today')", "raised RuntimeError: no layers today"),
-    "needs": ("def build(width, depth, heads):\n    pass", "it needs (width, depth, heads)"),
+    "needs": (
+        "def build(width, depth, heads):\n    pass",
+        "takes (width, depth, heads); it must be a function that takes no arguments, or (input",
+    ),
     "none": ("def build():\n    return 3", "must return a torch.nn.Module, it returned int"),
     "broken": ("import nothing_of_that_name", "cannot be run: ModuleNotFoundError"),
     "other": ("def builds():\n    pass", "has no function 'build'; did you mean 'builds'?"),
     "classes": (
         "from torch import nn\ndef build():\n"
         "    return nn.Sequential(nn.Flatten(), nn.Linear(192, 4), nn.ReLU(), nn.Linear(4, 5))",
-        "shape (18, 5); folder:images has 2 labels (across, down): scores of shape (18, 2) are needed",
+        "shape (18, 5); the data have 2 labels (across, down): scores of shape (18, 2) are needed",
     ),
     "shape": (
         "from torch import nn\ndef build():\n"
@@ -82,8 +85,8 @@ def test_a_function_that_builds_no_network_for_these_data(
         ({"model": "mymodel.py"}, "write FILE:FUNCTION, for example mymodel.py:build"),
         ({"model": "yours.py:build"}, "there is no file yours.py"),
         ({"model": "w.safetensors:build"}, "is not a Python file"),
-        ({"weights": "none.safetensors"}, "there is no file none.safetensors"),
-        ({"weights": "mymodel.py"}, "is truncated or not a safetensors file"),
+        ({"weights": "none.safetensors"}, "none.safetensors does not exist"),
+        ({"weights": "mymodel.py"}, "is truncated or no safetensors file"),
         ({"data": "folder:image"}, "no labels.csv in image"),
         ({"group": "shade"}, "has no column shade; there are kind, light"),
         ({"mean": "0.5"}, "needs 3 numbers, one for each channel"),
@@ -121,20 +124,41 @@ def test_weights_of_another_network_name_what_differs(
     text = refused(typed(weights=str(tmp_path / "other.safetensors")), capsys)
     for words in ("missing in the file: last.bias", "unknown to the network: final.bias"):
         assert words in text
-    assert "last.weight is (2, 7) in the file and (2, 128) in the network" in text
+    assert "last.weight is float32 (2, 7) in the file and float32 (2, 128) in the network" in text
 
 
+STEP = {"state": {0: {"step": torch.ones(1), "exp_avg": torch.ones(3), "exp_avg_sq": torch.ones(3)}}}
+WRAPPINGS = {
+    "bare": lambda t: t,
+    "state_dict": lambda t: {"state_dict": t, "epoch": 3},
+    "model": lambda t: {"model": t, "optimizer": STEP, "lr": 0.1},
+    "net": lambda t: {"net": t, "acc": 91.2, "epoch": 3},
+    "nested": lambda t: {"ema": {"module": t}, "args": {"lr": torch.ones(1)}},
+    "Lightning": lambda t: {"state_dict": t, "callbacks": {}, "optimizer_states": [STEP], "hyper_parameters": {"a": 1}},
+    "timm": lambda t: {"arch": "x", "state_dict": t, "state_dict_ema": {k: 2 * v for k, v in t.items()}},
+    "numbers beside": lambda t: t | {"epoch": 3},
+}
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the command leaves a file open
+@pytest.mark.parametrize("ending", [".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".PTH"])
+@pytest.mark.parametrize("name", WRAPPINGS)
 def test_a_pickle_is_refused_with_a_command_that_converts_it(
-    place: Path, tmp_path: Path, typed: Callable, capsys: pytest.CaptureFixture
+    name: str, ending: str, place: Path, tmp_path: Path, typed: Callable, capsys: pytest.CaptureFixture
 ) -> None:
     """Oracle: the command that the message names, run as it stands, writes the same tensors."""
     tensors = load_file(place / "w.safetensors")
-    torch.save({"state_dict": tensors, "epoch": 3}, tmp_path / "w.pt")
-    text = refused(typed(weights=str(tmp_path / "w.pt")), capsys)
+    torch.save(WRAPPINGS[name](tensors), tmp_path / f"it's w{ending}")
+    if ending != ".pth" and name != "model":
+        return
+    text = refused(typed(weights=str(tmp_path / f"it's w{ending}")), capsys)
     (line,) = [line.strip() for line in text.splitlines() if line.strip().startswith("python -c")]
-    script = line.removeprefix('python -c "').removesuffix('"')
-    subprocess.run([sys.executable, "-c", script], check=True)
-    written = load_file(tmp_path / "w.safetensors")
+    (python, option, script) = shlex.split(line)
+    space: dict[str, object] = {}
+    exec(script, space)
+    new = tmp_path / ("it's w.tensors.safetensors" if ending == ".safetensors" else "it's w.safetensors")
+    assert str(new) in text.splitlines()[-1]
+    written = load_file(new)
     assert written.keys() == tensors.keys() and all(torch.equal(written[name], tensors[name]) for name in tensors)
 
 

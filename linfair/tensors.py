@@ -56,10 +56,9 @@ def read(path: str | Path, what: str) -> tuple[dict[str, str], dict[str, Tensor]
             notes = parsed(content).get("__metadata__", {})
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, ValueError, OSError) as error:
-        if Path(path).suffix.lower() in (".pt", ".pth", ".bin", ".ckpt", ".pkl") or start.startswith((b"PK", b"\x80")):
-            new = Path(path).with_suffix(
-                ".tensors.safetensors" if str(path).endswith(".safetensors") else ".safetensors"
-            )
+        ending = Path(path).suffix.lower()
+        if ending in (".pt", ".pth", ".bin", ".ckpt", ".pkl") or start.startswith((b"PK", b"\x80")):
+            new = Path(path).with_suffix(".tensors.safetensors" if ending == ".safetensors" else ".safetensors")
             script = _CONVERT.format(str(path), str(new))
             refusal = ValueError(f"may hold code that runs when it is read; convert it as above, and give {new}")
             refusal.add_note(f"  python -c {shlex.quote(script) if set(script) & set('!$`') else json.dumps(script)}")

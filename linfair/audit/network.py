@@ -116,7 +116,7 @@ def read_user(
         found, options[name] = replace(found, **{name: tuple(given)}), tuple(given)
     network = _built(file, function, found)
     with refusing(weights, AuditError):
-        said = _load(network, tensors, f"{function} builds for inputs {'x'.join(map(str, found.input_shape))}")
+        said = _load(network, tensors, f"{function} builds for inputs {'x'.join(map(str, found.input_shape))} (--size)")
     about = found.input_shape, found.classes, data, seed, False, tuple(sorted(options.items()))
     header = Header(f"{file.name}:{function}", 0, *about)
     drawn = data.startswith("utkface") or data in ("toy", "digits") or "test" in found.provenance.get("drawn", ())
@@ -159,6 +159,8 @@ def _theirs(doing: str, advice: str = "") -> Iterator[None]:
         yield
     except BaseException as error:
         text = " ".join(str(error).split())[:300]
+        if isinstance(error, SystemExit):
+            text += ' (a file that is also a script acts under `if __name__ == "__main__":`)'
         raise AuditError(f"{doing} {type(error).__name__}{': ' * bool(text)}{text}{advice}") from error
 
 
@@ -184,12 +186,13 @@ def _built(file: Path, function: str, data: GroupedData) -> nn.Module:
         except ValueError:  # some functions have none
             signature = inspect.Signature()
         given = given if given.keys() <= signature.parameters.keys() else {}
+        first = [one.name for one in signature.parameters.values() if one.kind is not one.KEYWORD_ONLY][:2] == [*given]
         try:
-            signature.bind(**given)
+            bound = signature.bind(*given.values()) if first else signature.bind(**given)
         except TypeError:
             raise AuditError(f"{function} in {file} takes {str(signature)[:200]}; {wanted}") from None
         with _theirs(f"{function} in {file}, called with {given or 'no arguments'}, raised"):
-            network = build(**given)
+            network = build(*bound.args, **bound.kwargs)
         if not isinstance(network, nn.Module):
             what = type(network).__name__
             raise AuditError(f"{function} in {file} must return a torch.nn.Module, it returned {what}")
@@ -272,7 +275,7 @@ def _checked(
 def _try(network: nn.Module, x: Tensor, data: GroupedData, name: str) -> None:
     """Run a network once, in its mode, and refuse what is no table of scores."""
     mode, n = ("evaluation", "training")[network.training], len(x)
-    aux = "; set aux_logits=False" if any("aux" in one for one, _ in network.named_modules()) else ""
+    aux = "; set aux_logits=False" if any("aux" in one.lower() for one, _ in network.named_modules()) else ""
     shape, modes = "x".join(map(str, data.input_shape)), torch.set_grad_enabled(network.training)
     inputs = f"inputs of shape {shape} ({n} of them, in {mode} mode)"
     advice = f"; images are RGB at the side given with --size{aux}"
@@ -282,8 +285,8 @@ def _try(network: nn.Module, x: Tensor, data: GroupedData, name: str) -> None:
     if not isinstance(outputs, Tensor):
         what = type(outputs).__name__
         raise AuditError(f"{name} must return class scores as one tensor, it returned {what} for {inputs}{aux}")
-    if outputs.shape != (n, data.classes) or not outputs.is_floating_point():
-        found = f"{str(outputs.dtype).removeprefix('torch.')} of shape {tuple(outputs.shape)}"
+    if outputs.shape != (n, data.classes) or not outputs.is_floating_point() or outputs.layout != torch.strided:
+        found = f"{outputs.dtype}, {outputs.layout}, of shape {tuple(outputs.shape)}".replace("torch.", "")
         raise AuditError(f"{name} answers {inputs} with {found}; {needed} are needed")
     if not torch.isfinite(outputs).all():
         raise AuditError(f"{name} answers with numbers that are not finite; are weights and --mean/--std its own?")

@@ -29,8 +29,8 @@ def writable(path: str | Path, what: str, suffixes: Sequence[str] = ()) -> Itera
     if suffixes and place.suffix not in suffixes:
         raise ValueError(f"{what} {place}: the name must end in {' or '.join(suffixes)}")
     if os.path.lexists(place) and not (place.is_file() if suffixes else place.is_dir()):
-        kind = "a folder" if place.is_dir() else "a file" if place.is_file() else "a device or a broken link"
-        raise ValueError(f"{what} {place} is {kind}; name a {'file' if suffixes else 'folder, it is made if missing'}")
+        why = (unfit(place) or "is a file").replace("does not exist", "is a link to nothing")
+        raise ValueError(f"{what} {place} {why}; name a {'file' if suffixes else 'folder, it is made if missing'}")
     made = [one for one in (folder, *folder.parents) if not os.path.lexists(one)]
     try:
         try:

@@ -124,6 +124,7 @@ class Parameter:
 
 def read(cell: str) -> tuple[Parameter, ...]:
     """The parameters that a parameters cell names, as papermill finds them."""
+    ast.parse(cell)  # papermill passes over what is no Python
     found = []
     for one in PythonTranslator.inspect(NotebookNode(source=cell)):
         said = COMMENT.fullmatch(one.help)

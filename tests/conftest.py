@@ -37,6 +37,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: rank.get(item.path, len(rank)))
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many inputs the fuzz module tried, whichever processes did."""
+    reports = [one for some in terminalreporter.stats.values() for one in some]
+    tried = {one.nodeid: one for one in reports if "::test_an_input[" in str(getattr(one, "nodeid", ""))}
+    kinds = {name.partition("[")[2].partition(":")[0] for name in tried}
+    bad = [str(one.longrepr) for one in tried.values() if one.outcome != "passed"]
+    tracebacks, hangs = (sum(word in text for text in bad) for word in ("traceback: ", "no answer within"))
+    if tried:
+        terminalreporter.line(f"fuzz: {len(tried)} inputs, {len(kinds)} kinds, {tracebacks} tracebacks, {hangs} hangs")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> Iterator[None]:
     """Bit-for-bit comparisons need one thread count throughout."""

@@ -353,6 +353,7 @@ def test_the_local_engine_writes_to_folders_only_and_needs_positive_numbers() ->
         (lambda: run_jobs(SMOKE, "memory://x"), "use --engine ray"),
         (lambda: run_jobs(SMOKE, "x", workers=0), "must be positive, got 0, 1 and None"),
         (lambda: run_jobs(SMOKE, "x", minutes=0), "must be positive, got 1, 1 and 0"),
+        (lambda: run_jobs(SMOKE, "x", minutes=float("nan")), "must be positive, got 1, 1 and nan"),
     ]
     for call, words in calls:
         with pytest.raises(ValueError, match=words):

@@ -9,6 +9,7 @@ in Natural Images with Unsupervised Feature Learning", NIPS workshop, 2011. Z. Z
 Progression/Regression by Conditional Adversarial Autoencoder", CVPR 2017.
 """
 
+import math
 import pickletools
 import re
 import tomllib
@@ -171,10 +172,12 @@ def _batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def _mat(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """One of SVHN's files; digit 0, which they write as 10, becomes 0."""
-    from scipy.io import loadmat
+    from scipy.io import loadmat, whosmat
 
     again = "copy the file again"
     try:
+        most = max((math.prod(shape) for _, shape, _ in whosmat(path)), default=0)
+        ensure(most < 2**28, f"an array says that it has {most:,} values")
         arrays = loadmat(path, variable_names=("X", "y"))
     except Exception as error:  # scipy fails in many ways on damaged files
         why = f"damaged, cut short, or no MATLAB file ({type(error).__name__}: {str(error)[:100]})"

@@ -14,6 +14,7 @@ import os
 import re
 import zipfile
 from collections.abc import Sequence
+from dataclasses import make_dataclass
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,8 @@ FIELDS = {  # arrays that a pack must have, their smallest and largest value (-1
     "svhn": {"label": (0, 9), "split": (0, 1)},
     "utkface": {"age": (0, 116), "gender": (-1, 1), "race": (-1, 4), "group": (None, None)},
 }
+_NOTES = [(name, int) for name in ("rotated", "copies", "copies_differ")] + [("lookalikes", Sequence[str])]
+_NOTES += [(name, Sequence[Sequence[str]]) for name in ("duplicates", "found_as")]  #: What `notes` may say
 _OTHER = ("blob", "offsets", "skipped", "notes", "origin")
 _OWN = (*_OTHER, "split", "group")
 
@@ -153,18 +156,6 @@ def _check_members(path: Path, members: Sequence[zipfile.ZipInfo]) -> None:
     ensure(not odd, f"{path}: holds {shown(some(odd))}; a pack holds arrays, NAME.npy, each once")
 
 
-def _noted(
-    *,
-    rotated: int = 0,
-    copies: int = 0,
-    copies_differ: int = 0,
-    lookalikes: Sequence[str] = (),
-    duplicates: Sequence[Sequence[str]] = (),
-    found_as: Sequence[Sequence[str]] = (),
-) -> None:
-    """What a pack's notes may say."""
-
-
 def _check_arrays(path: Path, name: str, arrays: dict[str, np.ndarray]) -> None:
     """Refuse arrays that are missing, of another type or length, out of order or out of range."""
     needed = ["blob", "offsets", *FIELDS.get(name, ())]
@@ -200,7 +191,7 @@ def _check_arrays(path: Path, name: str, arrays: dict[str, np.ndarray]) -> None:
         right = field is not None and field.min() >= 0 and field.max() < len(names) == len(set(names))
         ensure(right, f"{path}: {shown(key)} must name each value of a field {shown(key[6:])} once")
     try:
-        checked(json.loads(str(arrays.get("notes", "{}"))), _noted, "notes")
+        checked(json.loads(str(arrays.get("notes", "{}"))), make_dataclass("Notes", _NOTES), "notes")
     except (ValueError, AttributeError, RecursionError) as error:
         raise DataError(f"{path}: the notes are damaged ({shown(str(error))})") from error
 

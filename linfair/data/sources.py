@@ -134,9 +134,7 @@ def fetch(name: str, folder: str | Path, **bounds: float) -> Found:
             for file in release.files:
                 (work / file).replace(target / file)
     except (OSError, ValueError, EOFError, KeyError, tarfile.TarError, zlib.error) as error:
-        kept = (
-            f"what arrived is in {place}, and the next call goes on with it" if place.exists() else "nothing was kept"
-        )
+        kept = f"what arrived is in {place} for the next call" if place.exists() else "nothing was kept"
         kind = "" if isinstance(error, DataError) else f"{type(error).__name__}: "
         raise DataError(
             f"{name} could not be downloaded into {folder} ({kind}{error}); {kept}. "

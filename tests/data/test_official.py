@@ -227,6 +227,17 @@ def test_a_truncated_file_is_named(share: float, tmp_path: Path, write_mats: Wri
     assert "\n" not in str(caught.value)
 
 
+def test_a_file_that_says_it_is_huge_is_not_unpacked(tmp_path: Path, write_mats: Writer) -> None:
+    write_mats(tmp_path)
+    path = tmp_path / "train_32x32.mat"
+    savemat(path, {"X": np.zeros((32, 32, 3, 4), np.uint8), "y": Y})
+    content, shape = path.read_bytes(), np.array([32, 32, 3, 4], np.int32).tobytes()
+    assert content.count(shape) == 1
+    path.write_bytes(content.replace(shape, np.array([32, 32, 3, 10**8], np.int32).tobytes()))
+    with pytest.raises(DataError, match="train_32x32.mat: .*307,200,000,000 values"):
+        SVHN.read(tmp_path)
+
+
 def test_a_missing_file_is_named(tmp_path: Path, write_mats: Writer) -> None:
     write_mats(tmp_path)
     (tmp_path / "test_32x32.mat").unlink()

@@ -35,7 +35,7 @@ def files_of(folder: str | Path, *, hidden: bool = False) -> list[Path]:
 def check_link(path: Path, inside: Path | None) -> None:
     """Refuse a path that a link leads out of a folder."""
     out = inside and not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(inside))
-    ensure(not out, f"a link leads out of the folder, to {os.path.realpath(path)}; the option links=anywhere reads it")
+    ensure(not out, f"a link leads out of the folder, to {os.path.realpath(path)}; --links anywhere reads it")
 
 
 def picture(path: Path, size: int) -> tuple[np.ndarray, bytes, bool]:

@@ -99,12 +99,13 @@ THINGS = ("folder", "pipe", "loop", "dangling link", "device", "link out")
 
 def not_a_file(thing: str, file: str, *, beside: str = "") -> Prepare:
     """Puts one of `THINGS` where a file should be."""
-    links = {"loop": Path(file).name, "dangling link": "nowhere", "device": "/dev/zero", "link out": "/etc/passwd"}
+    links = {"loop": Path(file).name, "dangling link": "nowhere", "device": "/dev/zero", "link out": "../outside"}
 
     def prepare(world: Path, place: Path) -> None:
         if beside:
             copytree(world / beside, place, dirs_exist_ok=True)
         path = place / file
+        (path.parent.parent / "outside").write_text("somebody else's")
         path.unlink(missing_ok=True)
         if thing in links:
             path.symlink_to(links[thing])

@@ -14,7 +14,7 @@ USING = {
 VALUES = {
     name: places.PLACES[name] for name in ("below a file", "in the kernel", "name too long", "no such user", "a loop")
 }
-VALUES |= places.THERE | {"file": "IN/file", "colour": f"IN/file/{ESCAPE}"}
+VALUES |= places.THERE | {"a device itself": "/dev/null", "file": "IN/file", "colour": f"IN/file/{ESCAPE}"}
 READS = {"study show", "study status", "data status"}
 """Commands that only look: a place where nothing can be is one where nothing is."""
 

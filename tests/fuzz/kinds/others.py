@@ -123,11 +123,12 @@ OWNERS = {
     "empty": "",
     "noise": "\udcff\0\x1b[31m",
     "long": LONG * 100,
-    "another host, years ahead": "process 1 on elsewhere\n",
-    "no process": "process 99999999999 on HERE\n",
+    "another host": "process 1 on elsewhere\n",
+    "no process": f"process 99999999999 on {socket.gethostname()}\n",
     "two lines": "process 1 on elsewhere\nprocess 2 on elsewhere\n",
     "coloured": f"process 1 on {ESCAPE}\n",
 }
+LOCK = ".linfair.lock"
 
 
 def book(content: Callable[[dict], object]) -> Callable[[Path, Path], None]:
@@ -225,23 +226,26 @@ def definitions() -> Iterator[Case]:
         )
 
 
+def lock(text: str, days: int) -> Callable[[Path, Path], None]:
+    """A claim by somebody, of the past or of a clock that is ahead."""
+
+    def prepare(world: Path, place: Path) -> None:
+        written(LOCK, text)(world, place)
+        os.utime(place / LOCK, (time.time() + days * 86400,) * 2)
+
+    return prepare
+
+
 def locks() -> Iterator[Case]:
-    """Claims of work that nobody does, and of a host whose clock is ahead."""
+    """Claims of a folder: only one that another host has touched of late counts."""
+    words = ("study", "merge", "--out", "WORLD/results", "--into", "IN/")
     for name, text in OWNERS.items():
-        for days in (0, 4000):
-
-            def prepare(world: Path, place: Path, text: str = text, days: int = days) -> None:
-                (place / ".locks").mkdir()
-                path = place / ".locks/0123456789abcdef.lock"
-                path.write_bytes(text.replace("HERE", socket.gethostname()).encode("utf-8", "surrogateescape"))
-                os.utime(path, (time.time() + days * 86400,) * 2)
-
-            words = (
-                "study",
-                "run",
-                *["fig15", "--profile", "small", "--seeds", "2", "--known", "WORLD/results", "--out", "IN/"],
-            )
-            yield Case("locks", f"{name}, {days} days ahead", words, ("",), prepare, WRONG_OR_USED)
+        for days in (-4000, 0, 4000):
+            claimed = not days and name in ("another host", "coloured")
+            says, codes = (("elsewhere", "red"), WRONG) if claimed else (("",), (0,))
+            yield Case("locks", f"{name}, {days} days ahead", words, says, lock(text, days), codes)
+    for thing in THINGS:
+        yield Case("locks", f"a {thing}", words, (LOCK,), not_a_file(thing, LOCK), (0,))
 
 
 def cases() -> Iterator[Case]:

@@ -27,22 +27,18 @@ PLACES = {
     "a loop": "IN/loop/x",
     "below a file that is a link": "IN/link/x",
 }
-THERE = {
-    "device": "/dev/null",
-    "full device": "/dev/full",
-    "pipe": "IN/pipe",
-    "loop": "IN/loop",
-    "dangling": "IN/dangling",
-}
+THERE = {"device": "IN/null", "full device": "IN/full", "pipe": "IN/pipe", "loop": "IN/loop", "dangling": "IN/dangling"}
 
 
 def prepare(_: Path, place: Path) -> None:
-    """A file, a folder, a link to itself, a link to nothing, a pipe that nobody reads."""
+    """A file, a folder, links to itself, to nothing and to devices, a pipe that nobody reads."""
     (place / "file").write_text("mine")
     (place / "folder").mkdir()
     (place / "loop").symlink_to(place / "loop")
     (place / "link").symlink_to(place / "file")
     (place / "dangling").symlink_to("/proc/nothing/x")
+    for device in ("null", "full"):  # by a link, so that no fault can replace the device
+        (place / device).symlink_to(f"/dev/{device}")
     os.mkfifo(place / "pipe")
 
 

@@ -69,7 +69,7 @@ ROWS: dict[str, Change] = {
     "another table": lambda rows: pd.DataFrame({"a": [1]}),
     "no columns": lambda rows: pd.DataFrame(index=range(3)),
     "many columns": lambda rows: rows.join(
-        pd.DataFrame(0, index=rows.index, columns=[f"{ESCAPE}{n}" for n in range(500)])
+        pd.DataFrame(0, index=rows.index, columns=[f"{ESCAPE}{n}" for n in range(100)])
     ),
 }
 UNNAMED = {

@@ -180,7 +180,7 @@ def cases() -> Iterator[Case]:
         yield Case("images", f"bytes, {name}", READERS[0], ("0.png",), image, WRONG_OR_USED)
     for name, content in PICTURES.items():
         fine = name in ("many frames", "EXIF of noise", "an icon", "a real bomb")
-        for words, codes in ((READERS[0], WRONG_OR_USED), (strict, WRONG_OR_USED if fine else WRONG)):
+        for words, codes in ((READERS[0], WRONG_OR_USED), (strict, WRONG))[: 2 - fine]:
             title = f"{name}, {words[-1].strip('-')}"
             yield Case("images", title, words, ("0.png",), written("0.png", content, beside=IMAGES), codes)
     for thing in THINGS:

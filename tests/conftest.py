@@ -39,8 +39,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say how many inputs the fuzz module tried, whichever processes did."""
-    reports = [one for some in terminalreporter.stats.values() for one in some]
-    tried = {one.nodeid: one for one in reports if "::test_an_input[" in str(getattr(one, "nodeid", ""))}
+    reports = [one for some in terminalreporter.stats.values() for one in some if isinstance(one, pytest.TestReport)]
+    tried = {one.nodeid: one for one in reports if "::test_an_input[" in one.nodeid}
     kinds = {name.partition("[")[2].partition(":")[0] for name in tried}
     bad = [str(one.longrepr) for one in tried.values() if one.outcome != "passed"]
     tracebacks, hangs = (sum(word in text for text in bad) for word in ("traceback: ", "no answer within"))

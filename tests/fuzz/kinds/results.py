@@ -186,9 +186,9 @@ def cases() -> Iterator[Case]:
         for file in ("broken.parquet", "FAILED-broken.txt"):
             made.append((f"a {thing}, {file}", not_a_file(thing, file), file))
     others = [name for name in READERS if name != "status"]  # which takes longest
-    turn = [*others, *others, "status"]
+    turn = [*others, *others, *others, *others, "status"]
     for number, (name, write, said) in enumerate(made):
-        for reader in (turn[number % 13], turn[(number + 3) % 13])[: 1 + name.startswith("rows")]:
+        for reader in (turn[number % 25], turn[(number + 3) % 25])[: 1 + name.startswith("rows")]:
             quiet = name.startswith("failed") or "FAILED" in name  # these are read where what failed is counted
             reader = {"show": "merge", "run": "known"}.get(reader, reader) if quiet else reader
             yield Case("results", f"{name}, {reader}", READERS[reader], (said,), among(write), codes=(0,))

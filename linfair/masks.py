@@ -6,6 +6,7 @@ and shapes of the sites and a hash of the network's structure. Nothing in it is 
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,14 +23,16 @@ from linfair.paths import unfit, whole
 from linfair.tensors import TEXT, check_kinds, kinds, parsed, read, refusing, typed
 
 FORMAT = "linfair-mask-1"
+WORDS = {"relu": "ReLUs", "weight": "weights"}  #: The kinds of units, in words
 
 
 @dataclass(frozen=True)
 class Mask:
-    """Which `units` of one network stay ReLUs, by site, True = kept; `structure` is the network's `structure_hash`."""
+    """Which `units` of one network are kept, by site, True = kept; `structure` is the network's `structure_hash`."""
 
     units: dict[str, Tensor]
     structure: str
+    kind: str = "relu"  #: What a unit is: a `relu` or a `weight`
 
     @property
     def per_site(self) -> dict[str, int]:
@@ -62,6 +65,7 @@ class Mask:
         """Write the mask; the file appears whole or not at all."""
         shapes = json.dumps({site: list(unit.shape) for site, unit in self.units.items()})
         header = {"format": FORMAT, "structure": self.structure, "kept": str(self.kept), "sites": shapes}
+        header |= {"kind": self.kind}
         with whole(path) as part:
             save_file({site: unit.cpu().contiguous() for site, unit in self.units.items()}, part, metadata=header)
         return Path(path)
@@ -83,7 +87,7 @@ class Mask:
                 raise ValueError(f"is no mask: its format is {notes.get('format')!r}, not {FORMAT!r}")
             sites = typed({**notes, "sites": parsed(notes.get("sites", "null"))}, _FIELDS, needed=4)["sites"]
             check_kinds(kinds(units), {site: f"bool {tuple(shape)}" for site, shape in sites.items()}, "its header's")
-            mask = cls(units, notes["structure"])
+            mask = cls(units, notes["structure"], notes.get("kind", "relu"))
             if notes["kept"] != str(mask.kept):
                 raise ValueError(f"has kept = {notes['kept']} in its header, and keeps {mask.kept} units")
         return mask
@@ -94,14 +98,23 @@ _FIELDS = {
     "structure": ('"[0-9a-f]{16}"', "16 hexadecimal digits"),
     "kept": (r'"\d{1,18}"', "a whole number"),
     "sites": (rf"\{{({TEXT}: \[(\d{{1,8}}(, )?){{0,8}}\](, )?)+\}}", "names of sites, each with its shape"),
+    "kind": (f'"({"|".join(WORDS)})"', " or ".join(WORDS)),
 }
 
 
-def structure_hash(model: nn.Module) -> str:
-    """SHA-256 (16 hex digits) over the names and shapes of a gated network's sites and weights."""
+def structure_hash(model: nn.Module, kind: str = "relu") -> str:
+    """SHA-256 (16 hex digits) over the names and shapes of a network's weights, for ReLU masks of its gates too.
+
+    It is the same with and without weight switches, so that either mask fits before and after the other reduction.
+    """
     stacked = isinstance(model, Ensemble)
-    state = (model.network if stacked else model).state_dict()
-    shapes = {name: list(value.shape[stacked:]) for name, value in state.items()}
+    network = model.network if stacked else model
+    left_out = {f"{site}.alpha" for site in gates.sites(network)} if kind == "weight" else ()
+    shapes = {
+        re.sub(r"parametrizations\.(\w+)\.original$", r"\1", name): list(value.shape[stacked:])
+        for name, value in network.state_dict().items()
+        if name not in left_out and not re.search(r"parametrizations\.\w+\.\d+\.kept$", name)
+    }
     return hashlib.sha256(json.dumps(shapes, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -119,18 +132,24 @@ def apply_mask(model: nn.Module, mask: Mask | list[Mask]) -> nn.Module:
     Raises:
         GateError: If the mask belongs to another network; the message names the sites that differ.
     """
-    masks, alphas = [mask] if isinstance(mask, Mask) else list(mask), gates.alphas(model)
-    members, structure = len(next(iter(alphas.values()))), structure_hash(model)
-    if len(masks) != members:
-        raise GateError(f"{len(masks)} masks for {members} networks: give one mask for each")
-    for one in masks:
-        _same_sites({site: alpha[0] for site, alpha in alphas.items()}, one.units, "the mask")
-        if one.structure != structure:
+    masks = [mask] if isinstance(mask, Mask) else list(mask)
+    check_fit(masks, masks_of(model))
+    return gates.freeze(gates.set_alphas(model, lambda site, _: torch.stack([one.units[site] for one in masks])))
+
+
+def check_fit(masks: list[Mask], present: list[Mask]) -> None:
+    """Refuse masks that do not fit the network that has the present ones."""
+    if len(masks) != len(present):
+        raise GateError(f"{len(masks)} masks for {len(present)} networks: give one mask for each")
+    for one, own in zip(masks, present, strict=True):
+        if one.kind != own.kind:
+            raise GateError(f"the mask says which {WORDS[one.kind]} are kept, not which {WORDS[own.kind]}")
+        _same_sites(own.units, one.units, "the mask")
+        if one.structure != own.structure:
             raise GateError(
                 f"the mask was made for another network: its sites fit, but the weights' names or shapes differ "
-                f"(structure {one.structure}, this network {structure})"
+                f"(structure {one.structure}, this network {own.structure})"
             )
-    return gates.freeze(gates.set_alphas(model, lambda site, _: torch.stack([one.units[site] for one in masks])))
 
 
 def _same_sites(ours: dict[str, Tensor], theirs: dict[str, Tensor], what: str) -> None:
@@ -153,11 +172,13 @@ class Reduction:
         switched: Network and the shape of one input -> a copy that computes the same, with a switch at every unit.
         apply: Network (or ensemble) and its mask or masks -> the same, its switches set to them and out of training.
         masks: Network (or ensemble) with switches -> the present mask of each member.
+        kind: What a unit is, one of `WORDS`.
     """
 
     switched: Callable[[nn.Module, tuple[int, ...]], nn.Module]
     apply: Callable[[nn.Module, Mask | list[Mask]], nn.Module]
     masks: Callable[[nn.Module], list[Mask]]
+    kind: str = "relu"
 
     def install(self, model: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
         """A copy of a network, or of each network of an ensemble, with every switch on."""

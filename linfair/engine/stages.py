@@ -182,7 +182,7 @@ class Stages:
         return replace(found, method="control", records=[replace(one, method="control") for one in found.records])
 
     def _path(self, teacher: Teacher, path: Path, budgets: Sequence[float], run: Callable) -> Path:
-        reduction = find(path.method).reduction
+        reduction = find(path.method).reduces(path.options)
 
         def read(tensors: dict, notes: dict) -> Path:
             switched, records = reduction.install(teacher.model, self.sets[0].input_shape), []

@@ -12,7 +12,7 @@ Torr; ICLR 2019), which SNL's authors use as a baseline for gates.
 import copy
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -23,7 +23,7 @@ from linfair.data import GroupedData
 from linfair.device import full_precision
 from linfair.ensemble import Ensemble
 from linfair.linearizers.record import LinearizedModel, budget_units, check_budgets, record
-from linfair.masks import RELUS, Mask, apply_mask, structure_hash
+from linfair.masks import RELUS
 from linfair.training import Batch, Data, Source, supervised
 
 Scores = dict[str, Tensor]
@@ -42,8 +42,13 @@ class OneShot:
 
 def random_scores(network: nn.Module, data: GroupedData, seed: int, options: OneShot) -> Scores:
     """A uniform random number for each unit."""
+    return drawn({site: gate.alpha.shape for site, gate in gates.sites(network).items()}, seed)
+
+
+def drawn(shapes: dict[str, torch.Size], seed: int) -> Scores:
+    """Uniform random numbers of these shapes, by a seed."""
     generator = torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(f"{seed}/random".encode()).digest()[:7]))
-    return {site: torch.rand(gate.alpha.shape, generator=generator) for site, gate in gates.sites(network).items()}
+    return {site: torch.rand(shape, generator=generator) for site, shape in shapes.items()}
 
 
 @full_precision()
@@ -56,7 +61,7 @@ def negative_part_scores(network: nn.Module, data: GroupedData, seed: int, optio
 
     handles = [gate.register_forward_pre_hook(partial(add, site)) for site, gate in gates.sites(network).items()]
     with torch.no_grad():
-        for batch in _batches(data, options.batch_size):
+        for batch in batches(data, options.batch_size):
             network(batch.x)
     for handle in handles:
         handle.remove()
@@ -68,7 +73,7 @@ def snip_scores(network: nn.Module, data: GroupedData, seed: int, options: OneSh
     """|dL/dalpha| at alpha = 1 for each unit, L the mean cross entropy over the training split."""
     gates.freeze(network, frozen=False)
     n = len(data.splits["train"])
-    for batch in _batches(data, options.batch_size):
+    for batch in batches(data, options.batch_size):
         (supervised(network, batch) * len(batch.y) / n).backward()
     scores = {site: gate.alpha.grad.abs().double().cpu() for site, gate in gates.sites(network).items()}
     network.zero_grad(set_to_none=True)
@@ -76,7 +81,8 @@ def snip_scores(network: nn.Module, data: GroupedData, seed: int, options: OneSh
     return scores
 
 
-def _batches(data: GroupedData, batch_size: int) -> Iterator[Batch]:
+def batches(data: GroupedData, batch_size: int) -> Iterator[Batch]:
+    """The training split in batches, in its own order."""
     source = Source(data, "train")
     return (source.take(part.unsqueeze(0)) for part in torch.arange(source.n, device=source.y.device).split(batch_size))
 
@@ -114,14 +120,17 @@ def one_shot(
     name: str,
     score: Callable[[nn.Module, GroupedData, int, OneShot], Scores],
     choose: Callable[[Scores, int], Scores],
+    kind: type = OneShot,
 ) -> Callable[..., list[LinearizedModel]]:
-    """A linearizer from a score for each unit, called like `linfair.linearizers.snl`.
+    """A linearizer or pruner from a score for each unit, called like `linfair.linearizers.snl`.
 
     Args:
         name: Its name.
-        score: Network with frozen gates in evaluation mode, its data, seed and options -> scores by site, each of the
-            shape of the gate's alpha. It leaves the weights as they are, without gradients.
+        score: Network with switches (frozen gates) in evaluation mode, its data, seed and options -> scores by site,
+            each of the shape of the site's units. It leaves the weights as they are, without gradients.
         choose: Scores and a count -> which units stay, exactly that many: `top_units` or `even_units`.
+        kind: Dataclass of the options; its `reduction` says what is removed if it is not
+            ReLUs, its `ready`, if it has one, makes a masked network ready.
     """
 
     def run(
@@ -133,18 +142,19 @@ def one_shot(
         options: OneShot | None = None,
         progress: bool = True,
     ) -> list[LinearizedModel]:
-        budgets, options, single = check_budgets(budgets), options or OneShot(), not isinstance(teacher, Ensemble)
-        sets = [data] if single else list(data)
-        gated = RELUS.install(teacher, sets[0].input_shape).eval()
-        networks = [gated] if single else gated.networks()
-        structure, total = structure_hash(networks[0]), gates.total_units(networks[0])
+        budgets, options, single = check_budgets(budgets), options or kind(), not isinstance(teacher, Ensemble)
+        sets, reduction, records = [data] if single else list(data), getattr(options, "reduction", RELUS), []
+        ready = getattr(options, "ready", lambda network, _: network)
+        switched = reduction.fixed(reduction.install(teacher, sets[0].input_shape)).eval()
+        networks, present = [switched] if single else switched.networks(), reduction.masks(switched)
         each = zip(networks, sets, seeds, strict=True)
-        scores = [score(gates.freeze(network), one, seed, options) for network, one, seed in each]
-        records = []
-        for budget, units in ((budget, budget_units(budget, total)) for budget in budgets):
-            masks = [Mask(choose(one, units), structure) for one in scores]
-            masked = [apply_mask(copy.deepcopy(net), mask) for net, mask in zip(networks, masks, strict=True)]
-            records.append(record(name, budget, units, masked, [0] * len(masked), [], single=single))
+        scores = [score(network, one, seed, options) for network, one, seed in each]
+        for budget, units in ((budget, budget_units(budget, present[0].total)) for budget in budgets):
+            masks = [replace(mask, units=choose(one, units)) for mask, one in zip(present, scores, strict=True)]
+            each = zip(networks, masks, sets, strict=True)
+            masked = [ready(reduction.apply(copy.deepcopy(net), mask), one) for net, mask, one in each]
+            epochs = [0] * len(masked)
+            records.append(record(name, budget, units, masked, epochs, [], single=single, reduction=reduction))
         return records
 
     return run

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
+from linfair import pruners
 from linfair.ensemble import Ensemble
 from linfair.functional import check_scores
 from linfair.linearizers import oneshot
@@ -16,7 +17,9 @@ from linfair.linearizers.record import LinearizedModel
 from linfair.linearizers.snl import SNL, snl
 from linfair.masks import RELUS, Reduction
 from linfair.names import unknown
+from linfair.pruners import Iterative, Pruning
 from linfair.training import Data, Schedule, correctness
+from linfair.weights import WEIGHTS
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,10 @@ class Linearizer:
         objective = options.distill(teacher, data) if hasattr(options, "distill") else None
         start = starting(teacher, getattr(options, "start", "teacher"), seeds)
         return {"schedule": getattr(options, "schedule", None), "objective": objective, "start": start}
+
+    def reduces(self, options: object) -> Reduction:
+        """What the method removes with these options."""
+        return getattr(options, "reduction", self.reduction)
 
     def finetunes(self, options: object) -> bool:
         """Whether fine-tuning follows the method's own training, which otherwise is the whole run."""
@@ -73,6 +80,17 @@ for _name, _summary in {
 }.items():
     LINEARIZERS[_name] = Linearizer(_name, _summary, "one-shot control", OneShot, getattr(oneshot, _name))
 
+PRUNERS = {}  #: Methods that remove weights
+for _name, _kind, _source, _summary in (
+    ("magnitude", Pruning, "Tran et al., NeurIPS 2022", "keeps the weights with the largest |w| over all layers"),
+    ("layerwise", Pruning, "one-shot control", "keeps the same share of every layer, the weights with the largest |w|"),
+    ("random", Pruning, "one-shot control", "keeps weights drawn at random over the network"),
+    ("snip", Pruning, "Lee et al., SNIP, ICLR 2019", "keeps the weights with the largest |w dL/dw|"),
+    ("iterative", Iterative, "Han et al., NeurIPS 2015", "removes the smallest |w| in rounds, with retraining between"),
+):
+    _run = getattr(pruners, f"prune_{_name}")
+    PRUNERS[f"prune_{_name}"] = Linearizer(f"prune_{_name}", _summary, _source, _kind, _run, WEIGHTS)
+
 ALIASES = {"magnitude": "negative_part"}  #: Names that methods had before, as in older rows and commands
 
 
@@ -83,9 +101,15 @@ def find(method: str) -> Linearizer:
     'negative_part'
     """
     method = ALIASES.get(method, method)
-    if method not in LINEARIZERS:
-        raise ValueError(unknown("no linearizer", method, LINEARIZERS))
-    return LINEARIZERS[method]
+    known = methods()
+    if method not in known:
+        raise ValueError(unknown("no linearizer or pruner", method, known))
+    return known[method]
+
+
+def methods() -> dict[str, Linearizer]:
+    """Every method by name, whatever it removes."""
+    return LINEARIZERS | PRUNERS
 
 
 def linearize(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from linfair import weights
 from linfair.data import GroupedData
 from linfair.gates import sites
 from linfair.metrics.accuracy import wilson
@@ -58,7 +59,7 @@ def _weights(model: nn.Module, role: str) -> dict[str, Tensor]:
     if getattr(model, "members", None) is not None:
         raise ValueError(f"the {role} network is an ensemble of {model.members}: compare one member(index) at a time")
     gated = {f"{site}.alpha" for site in sites(model)}
-    found = {name: value.detach().cpu().double() for name, value in model.named_parameters() if name not in gated}
+    found = {name: value.detach().cpu().double() for name, value in weights.named(model) if name not in gated}
     if bad := [name for name, value in found.items() if not torch.isfinite(value).all()]:
         raise ValueError(f"parameters of the {role} network are not finite: {some(bad, 4)}; it diverged")
     return found

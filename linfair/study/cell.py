@@ -277,7 +277,7 @@ class Worker:
         start = time.perf_counter()
         watch_memory(cell.device)
         self.spent = Counter(base=teacher.seconds)
-        reduction = self.linearizer.reduction
+        reduction = self.linearizer.reduces(self.options)
         total = reduction.total(reduction.install(teacher.model, self.sets[0].input_shape))
 
         def measured(model: object, *counts: object) -> pd.DataFrame:

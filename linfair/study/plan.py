@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import get_args, get_origin
 
 from linfair.data import DATASETS, EMBEDDED, input_shape
-from linfair.linearizers import LINEARIZERS
 from linfair.linearizers.configurations import stand_in_list
 from linfair.linearizers.record import check_budgets
-from linfair.linearizers.registry import ALIASES
+from linfair.linearizers.registry import ALIASES, methods
 from linfair.models import NETWORKS
 from linfair.names import checked, closest, unknown
 from linfair.paths import unfit
@@ -221,7 +220,7 @@ def read_figure(path: str | Path) -> Figure:
 
 def _panel(source: Source, index: int, values: Mapping[str, object]) -> Panel:
     at, names = ("panel", index), {"data": [name for name in DATASETS if name != "folder"], "network": NETWORKS}
-    names |= {"method": [*LINEARIZERS, *ALIASES], "arms": list[str]}
+    names |= {"method": [*methods(), *ALIASES], "arms": list[str]}
     source.check(values, names | _OPTIONAL, *at, needed=names)
     arms = tuple(source.called(canonical, arm, *at, "arms") for arm in values["arms"])
     if "original" not in arms or len(set(arms)) < len(arms):
@@ -249,7 +248,7 @@ def read_queue(path: str | Path, figures: Collection[str]) -> Mapping[str, objec
     """In which order cells are computed: `first_seeds` of every `entry` first. Entries may name these figures."""
     source = Source(path)
     source.check(source.content, _QUEUE, "", 0, needed=_QUEUE)
-    known = {"data": DATASETS, "network": NETWORKS, "method": LINEARIZERS, "figure": figures}
+    known = {"data": DATASETS, "network": NETWORKS, "method": methods(), "figure": figures}
     for index, values in enumerate(source.content["entry"]):
         source.check(values, known, "entry", index, needed=())
     return source.content

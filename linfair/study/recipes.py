@@ -8,9 +8,9 @@ data to narrow networks, `small` takes bundled data; `quick` is far from converg
 from dataclasses import dataclass, field, replace
 
 from linfair.device import bf16_is_fast, device_name
-from linfair.linearizers import FINETUNE, LINEARIZERS
+from linfair.linearizers import FINETUNE
 from linfair.linearizers.finetuning import under
-from linfair.linearizers.registry import find
+from linfair.linearizers.registry import find, methods
 from linfair.models import NETWORKS
 from linfair.names import unknown
 from linfair.schedule import SMALL, Schedule
@@ -81,7 +81,7 @@ def recipe(network: str, profile: str) -> Recipe:
     if profile not in PROFILES:
         raise ValueError(unknown("no profile", profile, PROFILES))
     base, tuned, width, curvature = (under(one, profile, network) for one in (_BASE, FINETUNE, _WIDTH, _CURVATURE))
-    options = {name: one.settings(profile, network) for name, one in LINEARIZERS.items()}
+    options = {name: one.settings(profile, network) for name, one in methods().items()}
     plan = Recipe(base, tuned, options, width, curvature=curvature or "original")
     fast = {"channels_last": True, "fused": True}
     if profile == "cpu":

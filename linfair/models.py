@@ -44,6 +44,25 @@ class BasicBlock(nn.Module):
         return self.relu2(out + self.shortcut(x))
 
 
+class Bottleneck(nn.Module):
+    """A 1x1, a 3x3 and a 1x1 convolution with batch norm, the last four times as wide, and a shortcut (He et al.)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        inner = outputs // 4
+        self.conv1, self.bn1, self.relu1 = nn.Conv2d(inputs, inner, 1, bias=False), nn.BatchNorm2d(inner), nn.ReLU()
+        self.conv2, self.bn2, self.relu2 = _conv(inner, inner, stride), nn.BatchNorm2d(inner), nn.ReLU()
+        self.conv3, self.bn3, self.relu3 = nn.Conv2d(inner, outputs, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()
+        self.shortcut = nn.Identity()
+        if stride != 1 or inputs != outputs:
+            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run the block."""
+        out = self.relu2(self.bn2(self.conv2(self.relu1(self.bn1(self.conv1(x))))))
+        return self.relu3(self.bn3(self.conv3(out)) + self.shortcut(x))
+
+
 class PreActivationBlock(nn.Module):
     """Batch norm, ReLU and 3x3 convolution, twice, and a shortcut (Zagoruyko and Komodakis, BMVC 2016)."""
 
@@ -85,14 +104,23 @@ def _stages(block: type, blocks: Sequence[int], inputs: int, wide: int = 1) -> n
 
 
 class ResNet(_Staged):
-    """ResNet for small images: a 3x3 stem without ReLU and stages of basic blocks, `width` channels in the first."""
+    """ResNet for small images: a 3x3 stem of `width` channels without ReLU, and stages of blocks.
+
+    Blocks of the first stage give `width` channels, bottlenecks four times as many.
+    """
 
     def __init__(
-        self, input_shape: Shape, classes: int, *, blocks: Sequence[int] = (2, 2, 2, 2), width: int = 64
+        self,
+        input_shape: Shape,
+        classes: int,
+        *,
+        block: type = BasicBlock,
+        blocks: Sequence[int] = (2, 2, 2, 2),
+        width: int = 64,
     ) -> None:
-        stem = nn.Sequential(_conv(input_shape[0], width), nn.BatchNorm2d(width))
-        stages = _stages(BasicBlock, blocks, width)
-        super().__init__(stem, stages, nn.Identity(), width * 2 ** (len(blocks) - 1), classes)
+        stem, wide = nn.Sequential(_conv(input_shape[0], width), nn.BatchNorm2d(width)), 1 + 3 * (block is Bottleneck)
+        stages = _stages(block, blocks, width, wide)
+        super().__init__(stem, stages, nn.Identity(), wide * width * 2 ** (len(blocks) - 1), classes)
 
 
 class WideResNet(_Staged):
@@ -109,11 +137,18 @@ class WideResNet(_Staged):
 class VGG(_Staged):
     """VGG with batch norm, a max-pooling between its five stages and one linear layer (Simonyan and Zisserman, 2015).
 
-    Stages have `width` times 1, 2, 4, 8 and 8 channels; small images skip the poolings that would leave nothing.
+    Stages have `width` times 1, 2, 4, 8 and 8 channels; small images skip the poolings that would leave nothing. With
+    `large_head` the head is that for ImageNet: 7x7 averages, two hidden layers of 64 `width` units with dropout.
     """
 
     def __init__(
-        self, input_shape: Shape, classes: int, *, convolutions: Sequence[int] = (2, 2, 4, 4, 4), width: int = 64
+        self,
+        input_shape: Shape,
+        classes: int,
+        *,
+        convolutions: Sequence[int] = (2, 2, 4, 4, 4),
+        width: int = 64,
+        large_head: bool = False,
     ) -> None:
         channels, side, stages = input_shape[0], min(input_shape[1:]), []
         for number, count in enumerate(convolutions):
@@ -124,14 +159,37 @@ class VGG(_Staged):
                 channels = outputs
             stages.append(nn.Sequential(*layers))
         super().__init__(nn.Identity(), nn.Sequential(*stages), nn.Identity(), channels, classes)
+        if large_head:
+            self.pool, sizes = nn.AdaptiveAvgPool2d(7), [49 * channels, 64 * width, 64 * width]
+            each = zip(sizes, sizes[1:], strict=False)
+            hidden = [layer for a, b in each for layer in (nn.Linear(a, b), nn.ReLU(), nn.Dropout())]
+            self.head = nn.Sequential(*hidden, nn.Linear(sizes[-1], classes))
+
+
+class CNN(nn.Sequential):
+    """Two 5x5 convolutions, each with ReLU and a 2x2 max-pooling, then three linear layers, with LeNet-5's channels.
+
+    At the full width of 6 these are 6 and 16 channels, 120 and 84 units (LeCun et al., 1998); images are padded.
+    """
+
+    def __init__(self, input_shape: Shape, classes: int, *, width: int = 6) -> None:
+        channels, layers = [input_shape[0], width, 8 * width // 3], []
+        for a, b in zip(channels, channels[1:], strict=False):
+            layers += [nn.Conv2d(a, b, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)]
+        sizes = [channels[-1] * (input_shape[1] // 4) * (input_shape[2] // 4), 20 * width, 14 * width]
+        hidden = [layer for a, b in zip(sizes, sizes[1:], strict=False) for layer in (nn.Linear(a, b), nn.ReLU())]
+        super().__init__(*layers, nn.Flatten(), *hidden, nn.Linear(sizes[-1], classes))
 
 
 NETWORKS: dict[str, tuple[Callable[..., nn.Module], dict[str, object], int]] = {
     "mlp": (MLP, {}, 64),
     "resnet18": (ResNet, {}, 64),
     "resnet34": (ResNet, {"blocks": (3, 4, 6, 3)}, 64),
+    "resnet50": (ResNet, {"block": Bottleneck, "blocks": (3, 4, 6, 3)}, 64),
     "wrn22_8": (WideResNet, {}, 16),
     "vgg19": (VGG, {}, 64),
+    "vgg19_imagenet": (VGG, {"large_head": True}, 64),
+    "cnn": (CNN, {}, 6),
 }
 """Name -> (class, options other than its own, the paper's width)."""
 
@@ -168,8 +226,9 @@ def build(
     if init not in INITS:
         raise ValueError(f"no init {init!r}; there are {', '.join(INITS)}")
     kind, options, full = NETWORKS[name]
-    if kind is not MLP and len(input_shape) != 3:
-        raise ValueError(f"{name} takes images (channels, height, width), got inputs of shape {tuple(input_shape)}")
+    if kind is not MLP and (len(input_shape) != 3 or min(input_shape[1:]) < (4 if kind is CNN else 1)):
+        takes = f"{name} takes images (channels, height, width){' of at least 4x4 pixels' * (kind is CNN)}"
+        raise ValueError(f"{takes}, got inputs of shape {tuple(input_shape)}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = kind(tuple(input_shape), classes, width=width or full, **options)

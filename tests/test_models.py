@@ -26,6 +26,8 @@ def parameters(model: torch.nn.Module) -> int:
     [
         ("resnet18", 491_520, [262_144, 131_072, 65_536, 32_768], 11_173_962),
         ("resnet34", 901_120, [393_216, 262_144, 196_608, 49_152], 21_282_122),
+        # kuangliu/pytorch-cifar's ResNet50 has 23,520,842 parameters; three ReLUs a block, widths and sizes by hand
+        ("resnet50", 2_875_392, [1_179_648, 884_736, 638_976, 172_032], 23_520_842),
     ],
 )
 def test_resnets_have_the_papers_relu_units_and_the_known_parameter_counts(
@@ -65,6 +67,19 @@ def test_wide_resnet_and_vgg_have_the_papers_relu_units_and_the_known_parameter_
 def test_the_wide_resnet_with_other_options_is_the_known_wrn_28_10() -> None:
     """36,479,194 parameters, Zagoruyko and Komodakis' 36.5M."""
     assert parameters(WideResNet(IMAGE, 10, blocks=4, width=16, wide=10)) == 36_479_194
+
+
+def test_vgg19_with_the_imagenet_head_is_torchvisions_but_for_the_biases_of_convolutions() -> None:
+    """143,678,248 parameters, the paper's 143 M, without 5,504 biases."""
+    assert parameters(build("vgg19_imagenet", (3, 224, 224), 1000)) == 143_678_248 - 5_504
+
+
+def test_the_small_cnn_has_two_convolutions_three_linear_layers_and_lenets_channels() -> None:
+    network = build("cnn", IMAGE, 5)
+    assert [one.out_channels for one in network if isinstance(one, nn.Conv2d)] == [6, 16]
+    assert [one.out_features for one in network if isinstance(one, nn.Linear)] == [120, 84, 5]
+    with pytest.raises(ValueError, match="at least 4x4 pixels"):
+        build("cnn", (1, 3, 3), 2)
 
 
 def loaded(network: nn.Module, source: nn.Module) -> nn.Module:

@@ -71,7 +71,8 @@ class Iterative:
         shares, share = [], 1.0
         for budget in budgets:
             while share > budget:
-                share = max(budget, share * (1 - self.rate))
+                share *= 1 - self.rate
+                share = budget if share < budget * (1 + 1e-9) else share
                 shares.append(share)
         return shares
 

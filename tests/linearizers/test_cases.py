@@ -25,8 +25,18 @@ from linfair.masks import RELUS, apply_mask
 from linfair.models import build
 from linfair.training import Data, Schedule, fit, supervised
 
-WIDTHS = {"mlp": 16, "resnet18": 2, "resnet34": 2, "wrn22_8": 1, "vgg19": 2}
+WIDTHS = {
+    "mlp": 16,
+    "resnet18": 2,
+    "resnet34": 2,
+    "resnet50": 1,
+    "wrn22_8": 1,
+    "vgg19": 2,
+    "vgg19_imagenet": 1,
+    "cnn": 3,
+}
 NETWORKS = [*WIDTHS, "two mlps"]
+POOLED = ("vgg19", "vgg19_imagenet", "cnn")  # by maxima
 MASKS = Schedule(epochs=100, batch_size=16, optimizer="adam", lr=1e-3, alpha_lr=9e-3)
 PATH = SNL(lasso=3e-3, growth=1.5, warmup=1, schedule=MASKS)
 OPTIONS: dict[str, tuple[str, object]] = {
@@ -41,11 +51,11 @@ OPTIONS: dict[str, tuple[str, object]] = {
 ON = {
     "snl": ("two mlps", "resnet18"),
     "snl, exact": ("mlp", "vgg19"),
-    "deepreduce": ("two mlps", "wrn22_8"),
-    "random": ("mlp", "resnet34"),
-    "uniform": ("two mlps", "wrn22_8"),
-    "negative_part": ("resnet34", "vgg19"),
-    "snip": ("two mlps", "resnet18"),
+    "deepreduce": ("two mlps", "wrn22_8", "resnet50"),
+    "random": ("mlp", "resnet34", "vgg19_imagenet"),
+    "uniform": ("two mlps", "wrn22_8", "cnn"),
+    "negative_part": ("resnet34", "vgg19", "cnn"),
+    "snip": ("two mlps", "resnet18", "resnet50", "vgg19_imagenet"),
 }
 CASES = [(network, method) for method, networks in ON.items() for network in networks]
 ENDS = [(network, method) for network, method in CASES if method in LINEARIZERS]
@@ -304,7 +314,7 @@ def test_at_100_percent_the_function_is_the_original_one(network: str, method: s
 def test_at_0_percent_nothing_nonlinear_but_max_pooling_is_left(network: str, method: str) -> None:
     """In evaluation mode and float64, f(x + y) - f(0) = (f(x) - f(0)) + (f(y) - f(0)).
 
-    VGG pools by maxima, so there the gate layers alone are tested: each returns its input.
+    Some networks pool by maxima, so there the gate layers alone are tested: each returns its input.
     """
     teacher = taught(network)
     (one,) = extreme(network, method, 0.0)
@@ -314,7 +324,7 @@ def test_at_0_percent_nothing_nonlinear_but_max_pooling_is_left(network: str, me
         torch.manual_seed(0)
         x, y = torch.randn(2, 5, *SHAPE, dtype=torch.float64)
         with torch.no_grad():
-            if network == "vgg19":
+            if network in POOLED:
                 for gate in gates.sites(student).values():
                     z = torch.randn(3, *gate.alpha.shape, dtype=torch.float64)
                     assert torch.equal(gate(z), z)
@@ -325,7 +335,7 @@ def test_at_0_percent_nothing_nonlinear_but_max_pooling_is_left(network: str, me
         assert parts.abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("network", [name for name in NETWORKS if name != "vgg19"])
+@pytest.mark.parametrize("network", [name for name in NETWORKS if name not in POOLED])
 def test_a_few_relus_are_enough_to_fail_the_test_of_affinity(network: str) -> None:
     """The table's own students at 20 % are no affine functions: the test above can fail."""
     for one in run(network, next(method for method in reversed(ON) if network in ON[method])).records[-1:]:
@@ -346,7 +356,7 @@ def test_options_of_another_method_are_refused() -> None:
     teacher = taught("mlp")
     with pytest.raises(ValueError, match="random takes options of OneShot, got SNL"):
         linearize(teacher.model, teacher.data, method="random", budgets=(0.5,), seeds=(3,), options=PATH)
-    with pytest.raises(ValueError, match="no linearizer 'prune'; there are snl, deepreduce, random"):
+    with pytest.raises(ValueError, match="no linearizer or pruner 'prune'; did you mean 'prune_"):
         linearize(teacher.model, teacher.data, method="prune", budgets=(0.5,), seeds=(3,))
 
 

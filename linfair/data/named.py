@@ -85,8 +85,9 @@ def utkface(
 ) -> GroupedData:
     """UTKFace at 32x32, split by the seed, stratified by label and group, identical images together.
 
-    The label is `age` (4 groups, ages 0-1 dropped), `age5` (the released code's 5), `race` or `gender`. The group is
-    one of these, or two joined by `x` (`racexgender`) or a comma; by default it is the label, as in the paper.
+    The label is `age` (4 groups, ages 0-1 dropped), `age5` (the released code's 5), `age9` (nine bins), `race` or
+    `gender`. The group is one of these, or two joined by `x` (`racexgender`) or a comma; by default it is the label, as
+    in the paper.
     """
     source = read("utkface", root)
     group = "x".join(columns_of(group)) if group else label

@@ -211,8 +211,10 @@ NAMES = {
     "gender": ("male", "female"),
     "age": ("2-12", "13-17", "18-64", "65+"),
     "age5": ("0-1", "2-12", "13-17", "18-64", "65+"),
+    "age9": ("0-10", "11-15", "16-20", "21-25", "26-30", "31-40", "41-50", "51-60", "61+"),
 }
 AGE_EDGES = (2, 13, 18, 65)  #: First year of each of the paper's age groups; ages 0 and 1 are dropped
+AGE9_EDGES = (11, 16, 21, 26, 31, 41, 51, 61)  #: Of nine bins (Tran et al., 2022), whose edges are not printed: ours
 
 
 def fields_of(name: str) -> dict[str, int]:
@@ -283,7 +285,7 @@ def holds_faces(folder: Path) -> bool:
 def utkface_field(fields: Mapping[str, np.ndarray], name: str) -> tuple[np.ndarray, tuple[str, ...]]:
     """Numbers (-1 for an image that is left out) and names of a way to label or group UTKFace.
 
-    `name` is `age`, `age5`, `race`, `gender`, or several joined by `x`; `fields` holds years, gender and race.
+    `name` is `age`, `age5`, `age9`, `race`, `gender`, or several joined by `x`; `fields` holds years, gender and race.
     """
     if "x" in name:
         (one, names), (two, more) = (utkface_field(fields, part) for part in name.split("x", 1))
@@ -291,6 +293,8 @@ def utkface_field(fields: Mapping[str, np.ndarray], name: str) -> tuple[np.ndarr
         return joined, tuple(f"{a}, {b}" for a in names for b in more)
     problem = f"utkface has no label or group {name!r} (two are joined as racexgender)"
     ensure(name in NAMES, f"{problem}; {hint(name, NAMES)}")
+    if name == "age9":
+        return np.searchsorted(AGE9_EDGES, fields["age"], side="right"), NAMES[name]
     if name.startswith("age"):
         return np.searchsorted(AGE_EDGES, fields["age"], side="right") - (name == "age"), NAMES[name]
     return fields[name], NAMES[name]

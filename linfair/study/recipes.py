@@ -51,6 +51,7 @@ _BASE = {
     "paper": _PAPER,
 }
 _WIDTH = {"smoke": 8, "small": 8, "quick": 8, "thin": 8, "smoke, mlp": None, "small, mlp": None}
+_WIDTH |= dict.fromkeys([f"{profile}, cnn" for profile in ("smoke", "small", "quick", "thin")])  # thin already
 _CURVATURE = {"paper": "all", "fast": "all", "cpu": "none"}
 _CURVATURE |= {"smoke": "none", "smoke, mlp": "original", "quick": "none", "quick, mlp": "original"}
 PROFILES = ("smoke", "small", "quick", "thin", "cpu", "fast", "fast_float32", "paper")
@@ -85,7 +86,8 @@ def recipe(network: str, profile: str) -> Recipe:
     plan = Recipe(base, tuned, options, width, curvature=curvature or "original")
     fast = {"channels_last": True, "fused": True}
     if profile == "cpu":
-        return replace(in_every_stage(plan, precision="bf16", **fast), width=NETWORKS[network][2] // 4)
+        width = None if network == "cnn" else NETWORKS[network][2] // 4
+        return replace(in_every_stage(plan, precision="bf16", **fast), width=width)
     if profile == "fast":
         return in_every_stage(plan, precision="bf16", tf32=True, **fast)
     return in_every_stage(plan, **fast) if profile == "fast_float32" else plan

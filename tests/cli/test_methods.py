@@ -19,7 +19,11 @@ from linfair.masks import Mask, apply_mask, masks_of
 from linfair.mitigation.registry import MITIGATIONS
 from linfair.models import NETWORKS, build
 
-UNITS = {"resnet18": "491,520", "resnet34": "901,120", "wrn22_8": "1,359,872", "vgg19": "303,104", "mlp": "128"}
+UNITS = {"resnet18": "491,520", "resnet34": "901,120", "wrn22_8": "1,359,872", "vgg19": "303,104", "mlp": "128"} | {
+    "resnet50": "2,875,392",
+    "vgg19_imagenet": "311,296",
+    "cnn": "10,444",
+}
 
 
 @pytest.fixture

@@ -118,6 +118,16 @@ def test_the_released_codes_five_age_groups_keep_the_babies(faces: Callable[...,
     assert totals.tolist() == [12, 66, 30, 282, 210]
 
 
+def test_nine_age_bins_are_a_label_and_a_group_of_another(faces: Callable[..., Collection]) -> None:
+    """By hand: 600 ages 0 to 99, six of each; the bins have 11, 5, 5, 5, 5, 10, 10, 10 and 39 years."""
+    faces(age=np.arange(600) % 100, race=np.arange(600) % 5)
+    years = [11, 5, 5, 5, 5, 10, 10, 10, 39]
+    data = load_data("utkface_age", label="age9")
+    assert np.sum(list(table(data).values()), axis=0).tolist() == [6 * n for n in years]
+    both = load_data("utkface_race", group="age9")
+    assert (len(both.label_names), both.group_names) == (5, data.label_names)
+
+
 def test_an_empty_group_and_one_missing_from_validation_are_refused(faces: Callable[..., Collection]) -> None:
     race = np.arange(600) % 4
     faces(race=race)
@@ -141,7 +151,7 @@ def test_unknown_fields_and_fractions_are_refused(tmp_path: Path, write_batches:
     with pytest.raises(DataError, match="needs 10 fractions, one for each class, got 2"):
         load_data("cifar10", root=tmp_path, fractions=(0.9, 0.1))
     faces()
-    with pytest.raises(DataError, match="'height' .*racexgender.*; there are race, gender, age, age5"):
+    with pytest.raises(DataError, match="'height' .*racexgender.*; there are race, gender, age, age5, age9"):
         load_data("utkface_age", group="height")
 
 

@@ -1,0 +1,121 @@
+"""ReLUs or weights: the same original networks lose the same share of either, and of both in either order."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+from scipy import stats
+
+from linfair.engine.store import ResultStore
+from linfair.linearizers.record import LinearizedModel
+from linfair.linearizers.registry import find
+from linfair.metrics.measure import Original, measure
+from linfair.mitigation import PLAIN
+from linfair.study.cell import Cell, Worker, run
+from linfair.study.grids import grid
+from linfair.study.tables import over_seeds, paired
+from linfair.training import threads
+
+METHODS = {"ReLUs": "snl", "weights": "prune_magnitude"}
+"""What is removed, and by which method."""
+REPAIRS = ("lagrangian(clip=5.0, mu=0.005)", "balanced_sampling")
+
+
+def compute(
+    seeds: Sequence[int],
+    *,
+    data: str = "digits",
+    network: str = "mlp",
+    budgets: Sequence[float] = (0.5, 0.3, 0.1),
+    repairs: Sequence[str] = REPAIRS,
+    profile: str = "small",
+    device: str = "cpu",
+    store: ResultStore | None = None,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Both reductions of the same original networks with control and repairs: rows of `study.run` with `removed`."""
+    parts = []
+    for removed, method in METHODS.items():
+        cells = _cells(method, data, network, budgets, seeds, profile, device)
+        rows = run(cells, arms=("original", PLAIN, "control", *repairs), store=store, progress=progress)
+        parts.append(rows.assign(removed=removed))
+    return pd.concat(parts, ignore_index=True)
+
+
+def in_sequence(
+    seeds: Sequence[int],
+    *,
+    data: str = "digits",
+    network: str = "mlp",
+    share: float = 0.4,
+    profile: str = "small",
+    device: str = "cpu",
+    store: ResultStore | None = None,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """One reduction, fine-tuned, then the other of what it left, fine-tuned: each alone and both orders.
+
+    The network in the middle is the teacher of the second step. Rows as of `linfair.measure` with `removed`.
+    """
+    cells = {name: _cells(method, data, network, [share], seeds, profile, device) for name, method in METHODS.items()}
+    frames = []
+    for pair in zip(*cells.values(), strict=True):
+        workers = [Worker(cell, store or ResultStore.default(), progress, keep=True) for cell in pair]
+        names, original = list(METHODS), Original(workers[0].teacher.model, workers[0].stages.data)
+        for (name, one), (other, two) in zip(enumerate(workers), reversed(list(enumerate(workers))), strict=True):
+            (first,) = one.students(PLAIN)
+            second = _again(one, two, first)
+            for removed, record in ((names[name], first), (f"{names[name]}, then {names[other]}", second)):
+                with threads(one.stages.threads):
+                    rows = measure(record.model.eval(), one.stages.data, one.cell.seeds, share, original=original)
+                frames.append(rows.assign(removed=removed, arm=PLAIN))
+        with threads(workers[0].stages.threads):
+            whole = measure(original.model, workers[0].stages.data, workers[0].cell.seeds, 1.0, original=original)
+        frames.append(whole.assign(removed="nothing", arm="original"))
+    return pd.concat(frames, ignore_index=True)
+
+
+def _again(one: Worker, two: Worker, first: LinearizedModel) -> LinearizedModel:
+    """The second step: the first's student takes the place of the original network."""
+    middle = one.stages.given(first.model)
+    path = one.stages.path(middle, two.cell.method, two.cell.budgets, two.options)
+    return one.stages.student(middle, path.records[0], two.recipe.finetune).record
+
+
+def _cells(
+    method: str, data: str, network: str, budgets: Sequence[float], seeds: Sequence[int], profile: str, device: str
+) -> list[Cell]:
+    options = {"exact": True, "check_every": 1} if find(method).name == "snl" else {}
+    how = {"profile": profile, "device": device, "curvature": "none"}
+    return grid(data, network, method=method, budgets=budgets, seeds=seeds, options=options, **how)
+
+
+def losses(table: pd.DataFrame, *, split: str = "test", pooled: str = "role") -> pd.DataFrame:
+    """Points of accuracy that each reduction takes beyond its control, mean over seeds."""
+    parts = []
+    for removed, rows in table.groupby("removed", sort=False):
+        lost = paired(rows, arm="control", against=PLAIN, split=split, pooled=pooled)
+        parts.append(over_seeds(lost, "value", ["budget", "group_name"]).assign(removed=removed))
+    return pd.concat(parts, ignore_index=True)
+
+
+def same_groups(table: pd.DataFrame, *, split: str = "test") -> pd.DataFrame:
+    """Spearman's correlation, over the groups of a seed, of what they lose by ReLUs and by weights, mean over seeds."""
+    lost = [
+        paired(rows, arm="control", against=PLAIN, split=split).assign(removed=removed)
+        for removed, rows in table.groupby("removed", sort=False)
+    ]
+    wide = pd.concat(lost).pivot_table(index=["budget", "seed", "group_name"], columns="removed", values="value")
+    each = wide.groupby(["budget", "seed"], sort=False).apply(
+        lambda part: stats.spearmanr(part["ReLUs"], part["weights"]).statistic
+    )
+    return over_seeds(each.rename("value").reset_index(), "value", ["budget"])
+
+
+def repaired(table: pd.DataFrame, *, split: str = "test") -> pd.DataFrame:
+    """What each repair changes against plain fine-tuning, in points, by role, mean over seeds."""
+    parts = []
+    for removed, rows in table.groupby("removed", sort=False):
+        for arm in [one for one in rows["arm"].unique() if one not in ("original", PLAIN, "control")]:
+            gain = paired(rows, arm=arm, against=PLAIN, split=split, pooled="role")
+            parts.append(over_seeds(gain, "value", ["budget", "group_name"]).assign(removed=removed, arm=arm))
+    return pd.concat(parts, ignore_index=True)

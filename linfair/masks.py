@@ -24,6 +24,7 @@ from linfair.tensors import TEXT, check_kinds, kinds, parsed, read, refusing, ty
 
 FORMAT = "linfair-mask-1"
 WORDS = {"relu": "ReLUs", "weight": "weights"}  #: The kinds of units, in words
+REDUCED = {"relu": "linearized", "weight": "pruned"}  #: What a network is called that lost some
 
 
 @dataclass(frozen=True)

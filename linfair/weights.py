@@ -17,7 +17,7 @@ from torch.nn.utils import parametrize
 
 from linfair.ensemble import Ensemble
 from linfair.gates import GateError, ReLUGate
-from linfair.masks import Mask, Reduction, check_fit, structure_hash
+from linfair.masks import RELUS, Mask, Reduction, check_fit, structure_hash
 
 MATRICES = (_ConvNd, nn.Linear, nn.Bilinear, nn.MultiheadAttention)
 """Layers whose weights are pruned by default: parameters of at least two axes."""
@@ -123,6 +123,11 @@ def named(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     for name, value in model.named_parameters():
         site, switch = found.get(id(value), (name, None))
         yield site, value if switch is None else switch(value)
+
+
+def removed(model: nn.Module, original: nn.Module) -> Reduction:
+    """What a network lost against its original: weights where it has switches that the original lacks, else ReLUs."""
+    return WEIGHTS if switches(model) and not switches(original) else RELUS
 
 
 WEIGHTS = Reduction(install, apply_mask, masks_of, "weight")

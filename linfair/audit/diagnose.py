@@ -141,7 +141,8 @@ def diagnose(
     if split not in data.splits:
         raise ValueError(f"{data.name} has no split {split!r}; there are {', '.join(data.splits)}")
     distance = parameter_distance(linearized, original)
-    total, kept = gates.total_units(linearized), int(gates.kept_units(linearized)[0])
+    reduction = removed(linearized, original)
+    total, (kept,) = reduction.total(linearized), reduction.kept(linearized)
     options = {"original": Original(original, data), "split": split, "gradients": [split], "estimator": estimator}
     options |= {"curvature": [split] * curvature, "batch_size": batch_size}
     tables: list[pd.DataFrame] = []

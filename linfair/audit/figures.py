@@ -21,7 +21,7 @@ def accuracy_bars(table: pd.DataFrame) -> Figure:
     """Accuracy of every group, the original on top and a bar per budget below it, with 95 % Wilson intervals."""
     shown = table[table["arm"].isin(("original", PLAIN))].sort_values("budget", ascending=False, kind="stable")
     networks = {f"{100 * budget:g} %": rows for budget, rows in shown.groupby("budget", sort=False)}
-    return _bars(networks, "ReLUs kept")
+    return _bars(networks, "share kept")
 
 
 def repair_bars(before: pd.DataFrame, after: pd.DataFrame) -> Figure:

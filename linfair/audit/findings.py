@@ -15,6 +15,7 @@ from linfair.audit.run import Audit
 from linfair.audit.shown import accuracies, change_of_worst, drop_between, gap_of, interval, intervals, number, pooled
 from linfair.data.describe import notes
 from linfair.linearizers.record import budget_units, kept_share, missed, share
+from linfair.masks import REDUCED, WORDS
 from linfair.mitigation import PLAIN
 from linfair.names import some
 
@@ -29,7 +30,7 @@ class Check(NamedTuple):
     """One question about an audit and its answer."""
 
     name: str  #: What is asked
-    budget: float  #: Of which network, the share of ReLUs kept
+    budget: float  #: Of which network, the share of units kept
     outcome: str  #: Whether the whole interval lies above 0, below it, or neither; of a p-value, whether it is noise
     value: float  #: In points
     low: float = math.nan  #: Lower end of its 95 % interval; nan where a p-value stands in its place
@@ -65,7 +66,7 @@ def _kept(audit: Audit, budget: float) -> tuple[int, int]:
 
 
 def left(audit: Audit, budget: float) -> str:
-    """A budget in words; where the network missed it, what is left of the ReLUs and the budget."""
+    """A budget in words; where the network missed it, what is left and the budget."""
     kept, total = _kept(audit, budget)
     off = missed(kept, budget_units(budget, total))
     return f"{100 * kept / total:.3g} % (budget {share(budget)})" if off else share(budget)
@@ -133,7 +134,10 @@ def facts(audit: Audit) -> dict[str, object]:
         "check": lambda name, at=budget: asked[name, at],
         "left": lambda at=budget: left(audit, at),
         "network": lambda at: rows_of(audit, PLAIN, at),
-        "kept": kept_share(*_kept(audit, budget), budget),
+        "kept": kept_share(*_kept(audit, budget), budget, audit.plan.kind),
+        "units": WORDS[plan.kind],
+        "unit": WORDS[plan.kind][:-1],
+        "reduced": REDUCED[plan.kind],
         "before": before,
         "rows": rows,
         "repaired": repaired,
@@ -205,12 +209,13 @@ def repair_table(audit: Audit) -> pd.DataFrame:
 
 
 def cost_table(audit: Audit) -> pd.DataFrame:
-    """Seconds and bytes of one private answer at every budget."""
+    """Seconds and bytes of one private answer at every budget; what pruning keeps, which takes no ReLU away."""
+    units = WORDS[audit.plan.kind]
     return pd.DataFrame(
         {
-            "ReLUs": share(row.budget),
-            "kept": f"{row.kept:,} ({100 * row.kept / row.units:.3g} %)",
-            "layers with ReLUs": f"{row.layers} of {row.sites}",
+            units: share(row.budget),
+            "kept": f"{row.kept_units:,} ({100 * row.kept_units / row.units:.3g} %)",
+            f"layers with {units}": f"{row.held} of {row.sites}",
             "seconds": f"{row.online_seconds:.3g}",
             "MB online": f"{row.online_bytes / 1e6:.3g}",
             "MB before": f"{row.offline_bytes / 1e6:.3g}",
@@ -225,7 +230,7 @@ def shown_checks(checks: pd.DataFrame) -> pd.DataFrame:
         interval(row.value, row.low, row.high) if math.isnan(row.p) else f"{number(row.value)} (p = {row.p:.2g})"
         for row in checks.itertuples()
     ]
-    columns = {"check": checks["name"], "ReLUs": checks["budget"].map(share), "outcome": checks["outcome"]}
+    columns = {"check": checks["name"], "kept": checks["budget"].map(share), "outcome": checks["outcome"]}
     return pd.DataFrame(columns | {"points": values, "group": checks["group"]})
 
 

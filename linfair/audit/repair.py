@@ -8,7 +8,6 @@ import pandas as pd
 import torch
 from torch import nn
 
-from linfair import gates
 from linfair.audit.diagnose import Pair, provenance
 from linfair.audit.network import behaviour
 from linfair.audit.shown import accuracies, change_of_worst, change_text, number, pooled
@@ -23,6 +22,7 @@ from linfair.models import threads_of
 from linfair.study.arms import canonical, mitigation_of
 from linfair.study.recipes import recipe
 from linfair.training import Schedule, correctness, threads
+from linfair.weights import removed
 
 DEFAULT_ARMS = (PLAIN, "lagrangian", "lagrangian(clip=5.0)", "kd_over_c", "excess_drop")
 DEFAULT_ARMS += ("balanced_sampling", "group_dro")
@@ -95,8 +95,9 @@ def mitigate(
     judged = judged_groups(data, min_images=min_images)
     check_limits(max_accuracy_loss, significance)
     stages = Stages(data, [header.seed], store, count=threads_of(header.network), progress=progress)
-    total, kept = gates.total_units(pair.linearized), int(gates.kept_units(pair.linearized)[0])
-    masked, students = record("mask", kept / total, kept, [pair.linearized], [0], [], single=True), {}
+    reduction, students = removed(pair.linearized, pair.original), {}
+    total, (kept,) = reduction.total(pair.linearized), reduction.kept(pair.linearized)
+    masked = record("mask", kept / total, kept, [pair.linearized], [0], [], single=True, reduction=reduction)
     with threads(stages.threads):
         teacher = stages.given(pair.original, computes=behaviour(pair.original, data))
         for arm in arms:

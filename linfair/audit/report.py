@@ -4,7 +4,6 @@
 """
 
 import re
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from linfair.audit.shown import change_text, interval, number
 from linfair.checkpoints import save_network
 from linfair.cost import DELPHI
 from linfair.linearizers.record import share
-from linfair.masks import masks_of
+from linfair.linearizers.registry import find
 from linfair.mitigation import PLAIN
 from linfair.mitigation.choose import NOISE
 from linfair.paths import save_table, whole
@@ -30,7 +29,7 @@ def write_report(audit: Audit, folder: str | Path, *, command: str = "") -> Path
     The page is `index.html`; beside it lie `groups.parquet`, `cost.parquet`, with repairs `arms.parquet`, and for each
     network `ARM-BUDGET.mask.safetensors` and `ARM-BUDGET.weights.safetensors`. `command` is what repeats it, as typed.
     """
-    folder, header = Path(folder), replace(audit.subject.header, gated=True)
+    folder, reduction = Path(folder), find(audit.plan.method).reduction
     folder.mkdir(parents=True, exist_ok=True)
     files = []
     for (arm, budget), model in audit.networks.items():
@@ -38,8 +37,8 @@ def write_report(audit: Audit, folder: str | Path, *, command: str = "") -> Path
             continue
         stem = f"{audit.plan.method if arm == PLAIN else 'repaired'}-{budget:g}"
         files += [f"{stem}.mask.safetensors", f"{stem}.weights.safetensors"]
-        masks_of(model)[0].save(folder / files[-2])
-        save_network(folder / files[-1], model, header)
+        reduction.masks(model)[0].save(folder / files[-2])
+        save_network(folder / files[-1], model, audit.subject.header)
     found = {"groups": audit.groups, "cost": audit.cost}
     for name, rows in (found | ({"arms": audit.mitigated.table} if audit.mitigated else {})).items():
         files.append(f"{name}.parquet")
@@ -82,7 +81,7 @@ def caveats(audit: Audit) -> list[tuple[str, str]]:
 def html(audit: Audit, *, command: str = "", files: list[str] | None = None) -> str:
     """The page as text, with the command that repeats it and the names of the files beside it."""
     plots.style()
-    plan, header = audit.plan, audit.subject.header
+    plan, header, known = audit.plan, audit.subject.header, findings.facts(audit)
     asked = {"network": header.network, "data": header.data, "seed": header.seed, **dict(header.data_options)}
     asked |= {"method": plan.method, "budgets": ", ".join(map(share, plan.budgets)), "profile": plan.profile}
     arms = ", ".join(plan.arms) if plan.mitigate else "not tried"
@@ -91,7 +90,7 @@ def html(audit: Audit, *, command: str = "", files: list[str] | None = None) -> 
     asked |= {"test images looked at": audit.split, "seconds of training": f"{audit.trained_seconds:.0f}"}
     asked |= {"seconds of the last run": f"{audit.seconds:.0f}", **audit.facts}
     kind, _, place = header.data.partition(":")
-    title = f"Who pays for fewer ReLUs: {header.network} on {f'{kind} {Path(place).name}'.strip()}"
-    known, about = findings.facts(audit), pd.DataFrame({"what": asked.keys(), "value": asked.values()})
+    title = f"Who pays for fewer {known['units']}: {header.network} on {f'{kind} {Path(place).name}'.strip()}"
+    about = pd.DataFrame({"what": asked.keys(), "value": asked.values()})
     more = {"title": title, "about": about, "command": command, "files": files or []}
     return _template("report.html", escape=True).render(known, f=known, **more)

@@ -22,7 +22,8 @@ from linfair.cost import count_macs, private_inference_cost
 from linfair.engine.stages import Stages, machine
 from linfair.engine.store import ResultStore, key, weights_digest
 from linfair.linearizers.record import check_budgets, share
-from linfair.masks import masks_of
+from linfair.linearizers.registry import find
+from linfair.masks import RELUS
 from linfair.mitigation import PLAIN
 from linfair.mitigation.choose import NOISE, check_groups, check_limits
 from linfair.models import threads_of
@@ -35,8 +36,9 @@ class Plan:
     """What is asked of an audit.
 
     Attributes:
-        method: How the ReLUs to keep are chosen, one of `linfair.linearizers.LINEARIZERS`.
-        budgets: Shares of ReLUs kept, below 1, descending.
+        method: How the ReLUs to keep are chosen, one of `linfair.linearizers.LINEARIZERS`, or the weights, one of
+            `PRUNERS`.
+        budgets: Shares of ReLUs or weights kept, below 1, descending.
         repair_at: The budget that is explained by eigenvalues and repaired; None is the smallest.
         mitigate: Try repairs.
         arms: Which repairs, with plain fine-tuning.
@@ -63,6 +65,11 @@ class Plan:
     rtt: float = 0.05
     profile: str = "small"
     lr: float | None = None
+
+    @property
+    def kind(self) -> str:
+        """What is removed, `relu` or `weight`."""
+        return find(self.method).reduction.kind
 
     @property
     def named(self) -> float:
@@ -137,8 +144,10 @@ def audit(
     """
     plan, store, start = plan or Plan(), store or ResultStore.default(), perf_counter()
 
+    reduction = find(plan.method).reduction
+
     def total() -> int:
-        return gates.total_units(gates.install(subject.model, subject.data.input_shape))
+        return reduction.total(reduction.install(subject.model, subject.data.input_shape))
 
     named, budgets = plan.named, check_budgets(plan.budgets, total=total)
     limits = {"max_accuracy_loss": plan.max_accuracy_loss, "significance": plan.significance}
@@ -208,13 +217,17 @@ def _costs(subject: Subject, networks: dict[tuple[str, float], nn.Module], plan:
     model, shape, rows = subject.model, subject.data.input_shape, []
     about = {"network": subject.header.network, "macs": count_macs(model, shape)}
     about["others"] = "; ".join(map(str, gates.nonlinearities(model, shape)))
-    switched = {1.0: gates.install(model, shape)} | {at: one for (arm, at), one in networks.items() if arm == PLAIN}
+    reduction, (every,) = find(plan.method).reduction, RELUS.masks(RELUS.install(model, shape))
+    switched = {1.0: reduction.install(model, shape)}
+    switched |= {at: one for (arm, at), one in networks.items() if arm == PLAIN}
     for budget, network in sorted(switched.items(), reverse=True):
-        (mask,) = masks_of(network)
-        cost = private_inference_cost(mask, bandwidth=plan.bandwidth, rtt=plan.rtt, macs=about["macs"])
+        (mask,) = reduction.masks(network)
+        relus = mask if reduction is RELUS else every
+        cost = private_inference_cost(relus, bandwidth=plan.bandwidth, rtt=plan.rtt, macs=about["macs"])
         totals = {"compute_seconds": cost.compute_seconds, "online_seconds": cost.online_seconds}
-        freed = ", ".join(site for site, count in mask.per_site.items() if not count)
-        here = {"units": mask.total, "budget": budget, "sites": len(mask.units), "freed": freed}
+        freed = [site for site, count in mask.per_site.items() if not count]
+        here = {"units": mask.total, "kept_units": mask.kept, "budget": budget, "sites": len(mask.units)}
+        here |= {"held": len(mask.units) - len(freed), "freed": ", ".join(freed)}
         rows.append(about | here | vars(cost) | totals)
     return pd.DataFrame(rows)
 

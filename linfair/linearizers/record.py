@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from linfair.ensemble import Ensemble
-from linfair.masks import RELUS, Mask, Reduction
+from linfair.masks import RELUS, WORDS, Mask, Reduction
 
 TOLERANCE = 0.05  #: Share of a budget by which a count may differ from it before tables say that it was missed
 
@@ -110,12 +110,12 @@ def share(budget: float) -> str:
     return f"{100 * budget:g} %"
 
 
-def kept_share(kept: int, total: int, budget: float) -> str:
-    """What is left of the ReLUs, and whether that misses the budget, see `missed`.
+def kept_share(kept: int, total: int, budget: float, kind: str = "relu") -> str:
+    """What is left of the ReLUs or weights, and whether that misses the budget, see `missed`.
 
     >>> kept_share(154, 3072, 0.05), kept_share(1063, 3072, 0.5)
     ('5 % of the ReLUs left (154 of 3,072)', '34.6 % of the ReLUs left (1,063 of 3,072; the budget of 50 % was missed)')
     """
     left = share(budget) if 0 < abs(kept - budget * total) <= 1 else f"{100 * kept / total:.3g} %"
     word = f"; the budget of {share(budget)} was missed" if missed(kept, budget_units(budget, total)) else ""
-    return f"{left} of the ReLUs left ({kept:,} of {total:,}{word})"
+    return f"{left} of the {WORDS[kind]} left ({kept:,} of {total:,}{word})"

@@ -7,7 +7,7 @@ interval is a 95 % t interval of its logarithm. A check holds where the whole in
 import numpy as np
 import pandas as pd
 
-from linfair.study.tables import SIDES, check_teachers, over_seeds, paired, sides, text
+from linfair.study.tables import SIDES, check_teachers, over_seeds, paired, sides, text, units_of
 from linfair_book.predictors import CHECKS, Predictor, converged
 from linfair_book.tables import geometric
 
@@ -51,7 +51,7 @@ def ratio_checks(table: pd.DataFrame, column: str, *, split: str, higher: bool =
     for role, part in against_original(table, column, split=split).groupby("role"):
         moved = _checked(part, higher)
         columns[f"{role} over its original"] = moved["shown"] + ", " + moved["side"]
-    return pd.DataFrame(columns).fillna("").sort_index(ascending=False).pipe(_in_per_cent)
+    return pd.DataFrame(columns).fillna("").sort_index(ascending=False).pipe(_in_per_cent, table)
 
 
 def _checked(means: pd.DataFrame, higher: bool, *, at: float = 1.0, digits: int = 2) -> pd.DataFrame:
@@ -61,8 +61,8 @@ def _checked(means: pd.DataFrame, higher: bool, *, at: float = 1.0, digits: int 
     return found.rename(columns={"mean [95 % interval]": "shown"}).assign(check=found["side"].map(named))
 
 
-def _in_per_cent(lines: pd.DataFrame) -> pd.DataFrame:
-    lines.insert(0, "ReLUs kept", [f"{100 * budget:g} %" for budget in lines.index])
+def _in_per_cent(lines: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    lines.insert(0, f"{units_of(table)} kept", [f"{100 * budget:g} %" for budget in lines.index])
     return lines.reset_index(drop=True)
 
 
@@ -111,4 +111,4 @@ def distance_checks(table: pd.DataFrame) -> pd.DataFrame:
             columns[name] = found["shown"] + " %" * ("share" in name)
             if name == "growth":
                 columns["grows"] = found["check"]
-    return pd.DataFrame(columns).fillna("").sort_index(ascending=False).pipe(_in_per_cent)
+    return pd.DataFrame(columns).fillna("").sort_index(ascending=False).pipe(_in_per_cent, table)

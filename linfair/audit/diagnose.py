@@ -24,6 +24,7 @@ from linfair.masks import Mask, apply_mask, masks_of
 from linfair.metrics import Disparity, ParameterDistance, closeness_of, parameter_distance
 from linfair.metrics.margin import normalised
 from linfair.metrics.measure import Original, measure
+from linfair.weights import removed
 
 WORST = {"accuracy": "low", "drop": "high", "risk": "high", "excess": "high", "margin": "low", "churn": "high"}
 """Which end of a quantity is bad for a group; between groups the gap of each is reported."""

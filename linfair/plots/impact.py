@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from linfair.plots.style import COLORS, MARKERS, budget_axis, drawn, line_with_interval
-from linfair.study.tables import by_role, drops, over_seeds, overall
+from linfair.study.tables import by_role, drops, over_seeds, overall, units_of
 
 ROLES = ("majority", "minority")
 
@@ -22,7 +22,7 @@ def role_accuracy_bars(table: pd.DataFrame, *, split: str = "test_balanced") -> 
     means = drawn(over_seeds(part.assign(value=100 * part["accuracy"]), "value", ["arm", "budget", "group_name"]))
     budgets = sorted(means["budget"].unique(), reverse=True)
     figure, ax = plt.subplots(figsize=(5.4, 3.4))
-    positions, width = np.array(budget_axis(ax, budgets)), 0.38
+    positions, width = np.array(budget_axis(ax, budgets, units_of(table))), 0.38
     bars = {"ecolor": COLORS["control"], "elinewidth": 1.5, "capsize": 2.5}
     dashes = {"color": COLORS["control"], "linestyles": (0, (2, 1)), "linewidth": 2}
     for offset, role in zip((-width / 2, width / 2), ROLES, strict=True):
@@ -49,7 +49,7 @@ def relative_drop_lines(table: pd.DataFrame, *, split: str = "test_balanced") ->
     means = drawn(over_seeds(part, "relative_drop", ["arm", "budget", "group_name"]))
     budgets = sorted((b for b in means["budget"].unique() if b < 1), reverse=True)
     figure, ax = plt.subplots(figsize=(5.4, 3.4))
-    positions = budget_axis(ax, budgets)
+    positions = budget_axis(ax, budgets, units_of(table))
     look = {"color": COLORS["control"], "markersize": 4, "linestyle": "--", "linewidth": 1.2}
     for role in ROLES:
         rows = means[means["group_name"] == role]
@@ -76,7 +76,7 @@ def overall_accuracy(table: pd.DataFrame, *, splits: Sequence[str] = ("test", "t
         part = overall(table[table["split"] == split])
         means = drawn(over_seeds(part.assign(value=100 * part["accuracy"]), "value", ["arm", "budget"]))
         budgets = sorted(means["budget"].unique(), reverse=True)
-        positions = dict(zip(budgets, budget_axis(ax, budgets), strict=True))
+        positions = dict(zip(budgets, budget_axis(ax, budgets, units_of(table)), strict=True))
         control = means["arm"] == "control"
         for rows, role, label in ((means[~control], "all", "linearized"), (means[control], "control", "100 % control")):
             rows = rows.sort_values("budget", ascending=False)

@@ -99,11 +99,11 @@ def drawn(means: pd.DataFrame) -> pd.DataFrame:
     return means.assign(low=means["low"].where(enough), high=means["high"].where(enough))
 
 
-def budget_axis(ax: Axes, budgets: Sequence[float]) -> list[int]:
-    """Label the x axis with ReLU budgets, evenly spaced, all ReLUs on the left; returns the positions."""
+def budget_axis(ax: Axes, budgets: Sequence[float], units: str = "ReLUs") -> list[int]:
+    """Label the x axis with budgets, evenly spaced, all units on the left; returns the positions."""
     positions = list(range(len(budgets)))
     ax.set_xticks(positions, [f"{100 * budget:g}" for budget in budgets])
-    ax.set_xlabel("ReLUs kept (%)")
+    ax.set_xlabel(f"{units} kept (%)")
     return positions
 
 

@@ -3,6 +3,8 @@
 import numpy as np
 import pandas as pd
 
+from linfair.linearizers.registry import methods
+from linfair.masks import WORDS
 from linfair.metrics.accuracy import MeanInterval, mean_interval
 from linfair.metrics.measure import DIAGNOSTICS
 from linfair.names import some
@@ -42,6 +44,13 @@ def check_teachers(table: pd.DataFrame) -> None:
             seed = ", ".join(f"{name} {value}" for name, value in zip(by, np.atleast_1d(names), strict=True))
             text = f"{seed} has the original networks {', '.join(sorted(digests))}; take the rows of one"
             raise ValueError(f"arms of different teachers are mixed: {text}, see `linfair.study.tables.one_teacher`")
+
+
+def units_of(table: pd.DataFrame) -> str:
+    """What the networks of these rows lost, `ReLUs` or `weights`; `units` if some lost one and some the other."""
+    known, named = methods(), set(table.get("method", ()))
+    kinds = {WORDS[known[name].reduction.kind] for name in named & set(known)}
+    return (kinds or {WORDS["relu"]}).pop() if len(kinds) < 2 else "units"
 
 
 def finished(table: pd.DataFrame) -> pd.DataFrame:
@@ -227,10 +236,12 @@ def text(table: pd.DataFrame, *, digits: int = 1) -> pd.DataFrame:
     return table.assign(**{"mean [95 % interval]": table.apply(show, axis=1)}).drop(columns=["mean", "low", "high"])
 
 
-def side_by_side(table: pd.DataFrame, columns: list[str], *, digits: int = 1, line: str = "budget") -> pd.DataFrame:
+def side_by_side(
+    table: pd.DataFrame, columns: list[str], *, digits: int = 1, line: str = "budget", units: str = "ReLUs"
+) -> pd.DataFrame:
     """A table of means for reading, a line per budget: each combination of `columns` becomes one column of text."""
     if table.empty:
-        return pd.DataFrame(columns=["ReLUs kept" if line == "budget" else line])
+        return pd.DataFrame(columns=[f"{units} kept" if line == "budget" else line])
     shown = text(table, digits=digits).rename(columns={"mean [95 % interval]": "shown"})
     if "budget" in columns:
         shown["budget"] = [f"{100 * budget:g} %" for budget in shown["budget"]]
@@ -238,6 +249,6 @@ def side_by_side(table: pd.DataFrame, columns: list[str], *, digits: int = 1, li
     wide = shown.pivot(index=line, columns="name", values="shown")[list(shown["name"].unique())].fillna("")
     if line == "budget":
         wide = wide.sort_index(ascending=False).rename_axis(columns=None)
-        wide.insert(0, "ReLUs kept", [f"{100 * budget:g} %" for budget in wide.index])
+        wide.insert(0, f"{units} kept", [f"{100 * budget:g} %" for budget in wide.index])
         return wide.reset_index(drop=True)
     return wide.loc[list(shown[line].unique())].rename_axis(columns=None).reset_index()

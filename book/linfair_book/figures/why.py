@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from linfair.metrics.margin import normalised
 from linfair.plots.style import COLORS, GREY, MARKERS, budget_axis, drawn, line_with_interval, only_words
-from linfair.study.tables import over_seeds
+from linfair.study.tables import over_seeds, units_of
 from linfair_book.estimator_bias import inflation
 from linfair_book.figures.shared import ROLES, finished, plain_log
 from linfair_book.predictors import PREDICTORS, STATISTICS, converged
@@ -106,11 +106,11 @@ def _by_group_and_budget(
         ax.set_xticks(positions, [f"{100 * budget:g}" for budget in budgets] * len(names), fontsize=9)
         for number, name in enumerate(names):
             ax.text(number, -0.11, name, transform=ax.get_xaxis_transform(), ha="center", va="top")
-        ax.set_xlabel("ReLUs kept (%)", labelpad=18)
+        ax.set_xlabel(f"{units_of(rows)} kept (%)", labelpad=18)
     else:
         ax.set_xticks(range(len(names)), names)
         listed = ", ".join(f"{100 * budget:g}" for budget in budgets)
-        ax.set_xlabel(f"group; in each, left to right: {listed} % of ReLUs" if len(budgets) > 1 else "group")
+        ax.set_xlabel(f"group; in each, left to right: {listed} % of {units_of(rows)}" if len(budgets) > 1 else "group")
     if log:
         plain_log(ax)
     else:
@@ -133,8 +133,8 @@ def distance_and_accuracy(table: pd.DataFrame, rows: pd.DataFrame) -> Figure:
     part = table[table["arm"] != "original"].drop_duplicates(["arm", "budget", "seed"])
     means = drawn(over_seeds(part, "relative_distance", ["arm", "budget"]))
     budgets = sorted(means["budget"].unique(), reverse=True)
-    positions = budget_axis(ax, budgets)
-    for arm, role, label in (("plain", "all", "linearized"), ("control", "control", "100 % control")):
+    positions = budget_axis(ax, budgets, units_of(table))
+    for arm, role, label in (("plain", "all", "plain"), ("control", "control", "100 % control")):
         shown = means[means["arm"] == arm].set_index("budget")
         if len(shown):
             shown = shown.loc[budgets]
@@ -150,7 +150,7 @@ def distance_and_accuracy(table: pd.DataFrame, rows: pd.DataFrame) -> Figure:
             look = {"color": COLORS[role], "marker": MARKERS[role], "alpha": 0.75, "linewidths": 0, "label": role}
             ax.scatter(one[column], 100 * one["accuracy"], s=18, **look)
         ax.set(xlabel=label, ylim=(-4, 104))
-        ax.set_title(f"{100 * lowest['budget'].iloc[0]:g} % of the ReLUs", fontsize=10)
+        ax.set_title(f"{100 * lowest['budget'].iloc[0]:g} % of the {units_of(table)}", fontsize=10)
     axes["gradient"].set_ylabel("accuracy (%)")
     axes["margin"].tick_params(labelleft=False)
     return finished(figure, axes["gradient"], where="lower")
@@ -207,7 +207,7 @@ def correlation_chart(found: pd.DataFrame) -> Figure:
             look = {"color": COLORS[color], "marker": marker, "markersize": 5, "linestyle": "none", "label": statistic}
             ax.errorbar(rows["mean"], y + shift, xerr=_ends(rows), elinewidth=1.4, capsize=2, **look)
         ax.axvline(0, color=GREY, linewidth=1)
-        ax.set(title=f"{100 * budget:g} % ReLUs", xlim=(-1, 1), xticks=[-1, 0, 1])
+        ax.set(title=f"{100 * budget:g} % kept", xlim=(-1, 1), xticks=[-1, 0, 1])
         ax.set_yticks(y, names)
         ax.grid(visible=False)
     for ax in axes.flat[len(budgets) - columns : len(budgets)]:

@@ -12,7 +12,7 @@ from linfair.metrics.measure import Original, measure
 from linfair.mitigation import PLAIN
 from linfair.study.cell import Cell, Worker, run
 from linfair.study.grids import grid
-from linfair.study.tables import over_seeds, paired
+from linfair.study.tables import by_role, over_seeds, paired
 from linfair.training import threads
 
 METHODS = {"ReLUs": "snl", "weights": "prune_magnitude"}
@@ -119,3 +119,20 @@ def repaired(table: pd.DataFrame, *, split: str = "test") -> pd.DataFrame:
             gain = paired(rows, arm=arm, against=PLAIN, split=split, pooled="role")
             parts.append(over_seeds(gain, "value", ["budget", "group_name"]).assign(removed=removed, arm=arm))
     return pd.concat(parts, ignore_index=True)
+
+
+def levels(table: pd.DataFrame, *, split: str = "test") -> pd.DataFrame:
+    """Accuracy in % of both roles by what was removed, mean over seeds."""
+    rows = by_role(table[table["split"] == split])
+    return over_seeds(rows.assign(value=100 * rows["accuracy"]), "value", ["removed", "role"])
+
+
+def order_effect(table: pd.DataFrame, *, split: str = "test") -> pd.DataFrame:
+    """Accuracy with weights removed first minus that with ReLUs first, in points, by role, mean over seeds."""
+    rows = by_role(table[table["split"] == split])
+    wide = 100 * rows.pivot_table(index=["role", "seed"], columns="removed", values="accuracy")
+    one, two = (f"{first}, then {then}" for first, then in (("weights", "ReLUs"), ("ReLUs", "weights")))
+    share = float(table.loc[table["removed"] == one, "budget"].iloc[0])
+    return over_seeds(
+        (wide[one] - wide[two]).rename("value").reset_index().assign(budget=share), "value", ["role", "budget"]
+    )

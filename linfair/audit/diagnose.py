@@ -20,7 +20,7 @@ from linfair.checkpoints import CheckpointError, Header, load_network
 from linfair.data import GroupedData
 from linfair.device import device_name
 from linfair.engine.store import weights_digest
-from linfair.masks import Mask, apply_mask, masks_of
+from linfair.masks import REDUCED, Mask, apply_mask, masks_of
 from linfair.metrics import Disparity, ParameterDistance, closeness_of, parameter_distance
 from linfair.metrics.margin import normalised
 from linfair.metrics.measure import Original, measure
@@ -45,7 +45,7 @@ class Pair:
 class Diagnosis:
     """What was measured on one split."""
 
-    #: A row for each network (`arm`: `original`, `linearized`) and group: the columns of `linfair.measure`, `original`
+    #: A row for each network (`arm`: `original`, `linearized` or `pruned`) and group: columns of `linfair.measure`, `original`
     #: (its accuracy), `drop` (points) and its ends, `relative_drop` (%), `margin_normalised` (by the largest group's),
     #: `closeness` and its ends (two labels only, else nan), provenance
     table: pd.DataFrame
@@ -147,7 +147,7 @@ def diagnose(
     options = {"original": Original(original, data), "split": split, "gradients": [split], "estimator": estimator}
     options |= {"curvature": [split] * curvature, "batch_size": batch_size}
     tables: list[pd.DataFrame] = []
-    for arm, model, count in (("original", original, total), ("linearized", linearized, kept)):
+    for arm, model, count in (("original", original, total), (REDUCED[reduction.kind], linearized, kept)):
         table = measure(model, data, [seed], count / total, count, [count], [0], **options).assign(arm=arm)
         before = tables[0] if tables else table
         drops = drop_between(before, table) if tables else dict.fromkeys(("drop", "drop_low", "drop_high"), 0.0)
@@ -160,14 +160,15 @@ def diagnose(
         tables.append(table)
     table = pd.concat(tables, ignore_index=True).drop(columns="mask_epochs")
     table = table.assign(data=data.name, estimator=estimator, **provenance(original, data))
-    gaps = {name: gap_of(table[table["arm"] == "linearized"], name, worst) for name, worst in WORST.items()}
+    gaps = {name: gap_of(table[table["arm"] != "original"], name, worst) for name, worst in WORST.items()}
     return Diagnosis(table, split, estimator, gaps, distance)
 
 
 def diagnosis_text(diagnosis: Diagnosis) -> str:
     """A diagnosis for a terminal: three tables, a line per group, then what differs between groups."""
     table, split, moved = diagnosis.table, diagnosis.split, diagnosis.distance
-    original, student = (table[table["arm"] == arm].reset_index(drop=True) for arm in ("original", "linearized"))
+    first, last = table["arm"].unique()
+    original, student = (table[table["arm"] == arm].reset_index(drop=True) for arm in (first, last))
 
     def each(rows: pd.DataFrame, name: str, form: str) -> pd.Series:
         return rows[name].map(f"{{:{form}}}".format)
@@ -175,7 +176,7 @@ def diagnosis_text(diagnosis: Diagnosis) -> str:
     def change(name: str, form: str = ".3f") -> pd.Series:
         return each(original, name, form) + " -> " + each(student, name, form)
 
-    both = (("original", original, ""), ("linearized", student, " "))
+    both = (("original", original, ""), (last, student, " "))
     accuracy = {"n_train": original["n_train"]} | {arm: intervals(rows, "accuracy", scale=100) for arm, rows, _ in both}
     accuracy |= {"drop": intervals(student, "drop"), "relative": each(student, "relative_drop", ".1f") + " %"}
     accuracy["churn"] = intervals(student, "churn", scale=100)
@@ -195,9 +196,9 @@ def diagnosis_text(diagnosis: Diagnosis) -> str:
     how = diagnosis.estimator + " (* not converged)" * any("*" in "".join(column) for column in slope.values())
     lines = [
         f"Accuracy and churn in % (Wilson intervals), drop in points, on {split}\n{first}",
-        f"\nRisk in nats and margin, original -> linearized; R(a) the excessive loss (paired t interval)\n{second}",
+        f"\nRisk in nats and margin, original -> {last}; R(a) the excessive loss (paired t interval)\n{second}",
         f"\nGradient norm and top Hessian eigenvalues of the group's risk on {split}, {how}\n{third}",
-        "\nBetween groups of the linearized network (95 % interval of the gap of these two groups)",
+        f"\nBetween groups of the {last} network (95 % interval of the gap of these two groups)",
     ]
     names, scales = original["group_name"], {"accuracy": 100, "churn": 100, "drop": 1}
     for name, one in diagnosis.disparities.items():

@@ -134,7 +134,7 @@ def facts(audit: Audit) -> dict[str, object]:
         "check": lambda name, at=budget: asked[name, at],
         "left": lambda at=budget: left(audit, at),
         "network": lambda at: rows_of(audit, PLAIN, at),
-        "kept": kept_share(*_kept(audit, budget), budget, audit.plan.kind),
+        "kept": kept_share(*_kept(audit, budget), budget, WORDS[plan.kind]),
         "units": WORDS[plan.kind],
         "unit": WORDS[plan.kind][:-1],
         "reduced": REDUCED[plan.kind],

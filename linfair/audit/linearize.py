@@ -13,6 +13,7 @@ from linfair.engine.store import ResultStore
 from linfair.linearizers.record import kept_share, share
 from linfair.paths import save_table
 from linfair.study.cell import Cell, Worker
+from linfair.study.tables import units_of
 
 
 def linearize_to(
@@ -43,27 +44,28 @@ def linearize_to(
         stem = f"{cell.method}-{one.budget:g}"
         announce(f"wrote {one.mask.save(folder / f'{stem}.mask.safetensors')}")
         weights = folder / f"{stem}.weights.safetensors"
-        announce(f"wrote {save_network(weights, one.model, replace(header, gated=True))}")
+        announce(f"wrote {save_network(weights, one.model, header)}")
     save_table(table, folder / "groups.parquet")
     announce(f"wrote {folder / 'groups.parquet'}")
     return table
 
 
 def group_table(table: pd.DataFrame, *, split: str) -> str:
-    """The table of one run for a terminal: a line per group, a column per arm and budget, and the ReLUs kept."""
+    """The table of one run for a terminal: a line per group, a column per arm and budget, and what is kept."""
     part = table[table["split"] == split].sort_values("group", kind="stable")
     shown = part.drop_duplicates("group")[["group_name", "role", "n_train", "n"]]
     shown, counts, total = shown.rename(columns={"group_name": "group"}), "", int(part["kept"].max())
+    units = units_of(table)
     for (arm, budget), rows in part.groupby(["arm", "budget"], sort=False):
         first = rows.iloc[0]
         shown["original" if arm == "original" else f"{arm} {share(budget)}"] = accuracies(rows)
         if arm == "plain":
             when = f", mask taken after {first['mask_epochs']} epochs, {first['mask_steps']} steps"
-            left = kept_share(first["kept"], total, budget)
+            left = kept_share(first["kept"], total, budget, units)
             counts += f"  {share(budget)}: {left}{when * bool(first['mask_epochs'])}\n"
     loss = table["base_loss"].iloc[0]
     trained = "" if math.isnan(loss) else f"The original's last training loss {loss:.3f}"
     return (
         f"Accuracy in % on {split} with 95 % Wilson intervals (one seed: they say nothing about other seeds)\n"
-        f"{shown.to_string(index=False)}\nReLUs at each budget:\n{counts}{trained}"
+        f"{shown.to_string(index=False)}\n{units} at each budget:\n{counts}{trained}"
     )

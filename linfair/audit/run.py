@@ -188,7 +188,7 @@ def audit(
             curvature = plan.curvature and (arm, budget) == (PLAIN, named)
             table = _tested(subject, networks[arm, budget].eval(), split, computes, store, curvature=curvature)
             tables += [table[table["arm"] == "original"]] * (not tables)
-            tables.append(table[table["arm"] == "linearized"].assign(arm=arm, budget=budget))
+            tables.append(table[table["arm"] != "original"].assign(arm=arm, budget=budget))
     ranks = {"original": 0, PLAIN: 1, "control": 3}
     groups = pd.concat(tables, ignore_index=True).assign(data=header.data, network=header.network, method=plan.method)
     groups = groups.assign(profile=plan.profile, rank=groups["arm"].map(ranks).fillna(2))

@@ -4,8 +4,8 @@ import json
 import re
 import shlex
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
@@ -18,13 +18,14 @@ from linfair.audit import AuditError, Plan
 from linfair.audit.repair import DEFAULT_ARMS, arm_list
 from linfair.checkpoints import load_network, save_network
 from linfair.cli import options
-from linfair.cli.options import Arms, Budgets, Choices, Device, Method, Training, commas, numbers, ranged, says, tell
+from linfair.cli.options import Arms, Budgets, Choices, Device, Training, commas, numbers, ranged, says, tell
 from linfair.data import check_name, load_data
 from linfair.data.describe import notes
-from linfair.linearizers import LINEARIZERS
+from linfair.linearizers import LINEARIZERS, PRUNERS
 from linfair.linearizers.configurations import stage_units
 from linfair.linearizers.record import check_budgets, kept_share
-from linfair.linearizers.registry import Linearizer
+from linfair.linearizers.registry import Linearizer, of_kind
+from linfair.masks import RELUS, WORDS
 from linfair.mitigation.choose import FEW, NOISE
 from linfair.mitigation.registry import MITIGATIONS, Mitigation
 from linfair.models import INITS, NETWORKS, build, threads_of
@@ -32,6 +33,7 @@ from linfair.paths import save_table
 from linfair.study import grid
 from linfair.study.recipes import recipe
 from linfair.training import threads
+from linfair.weights import removed
 
 optional = partial(commas, numbers, show_default=False)  # numbers that are not given by default
 Floats = tuple[float, ...] | None
@@ -61,6 +63,11 @@ def linearizers() -> None:
     _show(LINEARIZERS)
 
 
+def pruners() -> None:
+    """Show the methods that choose which weights stay: source, options, defaults."""
+    _show(PRUNERS)
+
+
 def mitigations() -> None:
     """Show the ways of fine-tuning, plain and mitigated: source, options, defaults."""
     _show(MITIGATIONS)
@@ -82,10 +89,10 @@ def _show(registry: Mapping[str, Linearizer | Mitigation]) -> None:
 @Parameter(name="*")
 @dataclass(kw_only=True)
 class Files:
-    """A teacher, its mask and their data, as `linfair linearize` wrote them."""
+    """A teacher, its mask and their data, as `linfair linearize` or `linfair reduce` wrote them."""
 
     teacher: Annotated[str, says("The original network: teacher.safetensors.")]
-    mask: Annotated[str, says("Which ReLUs stay: METHOD-BUDGET.mask.safetensors.")]
+    mask: Annotated[str, says("Which ReLUs or weights stay: METHOD-BUDGET.mask.safetensors.")]
     weights: Annotated[str | None, says("Fine-tuned weights to start from; by default the teacher's own.")] = None
     data: Annotated[str | None, says("Checked against the teacher's; by default the teacher's.")] = None
     label: Annotated[str | None, says("What was predicted; checked like the data.")] = None
@@ -93,51 +100,77 @@ class Files:
     device: Device = "cpu"
 
 
+@Parameter(name="*")
+@dataclass(kw_only=True)
+class Trained(Choices):
+    """A network and its data: trained first, or the teacher of a file."""
+
+    network: Annotated[Literal[*NETWORKS] | None, says("By default mlp.")] = None
+    width: Annotated[int | None, ranged(int, 1, 4096, "Width of the first stage; by default the profile's.")] = None
+    init: Annotated[Literal[*INITS] | None, says("How weights start; by default torch's own way.")] = None
+    data: Annotated[str | None, says(f"{options.DATA}; by default digits.")] = None
+    seed: Annotated[int | None, options.Seed("Decides split, weights and training; by default 0.")] = None
+    profile: Training = "small"
+    device: Device = "cpu"
+    teacher: Annotated[str | None, says("A network written by linfair, instead of training one.")] = None
+    control: Annotated[bool, Parameter(help="Train the 100 % control arm too.")] = True
+
+
 def linearize(
     *,
-    network: Annotated[Literal[*NETWORKS] | None, says("By default mlp.")] = None,
-    width: Annotated[int | None, ranged(int, 1, 4096, "Width of the first stage; by default the profile's.")] = None,
-    init: Annotated[Literal[*INITS] | None, says("How weights start; by default torch's own way.")] = None,
-    data: Annotated[str | None, says(f"{options.DATA}; by default digits.")] = None,
-    choices: Choices = Choices(),
-    method: Method = "snl",
+    trained: Trained = Trained(),
+    method: Annotated[str, says(options.METHODS)] = "snl",
     budgets: Budgets = (0.5, 0.2, 0.1),
-    seed: Annotated[int | None, options.Seed("Decides split, weights and training; by default 0.")] = None,
-    profile: Training = "small",
-    device: Device = "cpu",
-    teacher: Annotated[str | None, says("A network written by linfair, instead of training one.")] = None,
     out: Annotated[str | None, says(f"{TO} linearized/DATA-NETWORK-METHOD-SEED.")] = None,
-    control: Annotated[bool, Parameter(help="Train the 100 % control arm too.")] = True,
 ) -> None:
     """Linearize a network and measure every group."""
-    given = choices.given()
-    if teacher:
+    _reduce(trained, of_kind("relu", method), budgets, out, "linearized")
+
+
+def reduce(
+    *,
+    trained: Trained = Trained(),
+    kind: options.Kind = "weight",
+    method: options.Named = None,
+    budgets: Annotated[Budgets, Parameter(name=["--keep", "--budgets"])] = (0.5, 0.3, 0.1),
+    out: Annotated[str | None, says(f"{TO} reduced/DATA-NETWORK-METHOD-SEED.")] = None,
+) -> None:
+    """Remove ReLUs or weights of a network and measure every group."""
+    _reduce(trained, of_kind(kind, method), budgets, out, "reduced")
+
+
+def _reduce(run: Trained, method: Linearizer, budgets: Sequence[float], out: str | None, called: str) -> None:
+    given, name = run.given(), method.name
+    network, data, width, seed = run.network, run.data, run.width, run.seed
+    if run.teacher:
         asked = {"network": network, "data": data, "width": width, "seed": seed}
-        network, data, width, seed, given = _of_teacher(teacher, asked, given)
+        network, data, width, seed, given = _of_teacher(run.teacher, asked, given)
     network, data, seed = network or "mlp", data or "digits", seed or 0
     check_name(data)
     kind, colon, place = data.partition(":")
     label = f"{kind}-{Path(place).absolute().name}" if colon else kind
-    folder = options.output("--out", out or f"linearized/{label}-{network}-{method}-{seed}")
+    folder = options.output("--out", out or f"{called}/{label}-{network}-{name}-{seed}")
     options.cache()
 
     def total() -> int:
-        shape, wide = (of := load_data(data, seed=seed, **given)).input_shape, width or recipe(network, profile).width
-        return gates.total_units(gates.install(build(network, shape, of.classes, width=wide), shape))
+        of, wide = load_data(data, seed=seed, **given), width or recipe(network, run.profile).width
+        model = build(network, of.input_shape, of.classes, width=wide)
+        return method.reduction.total(method.reduction.install(model, of.input_shape))
 
     check_budgets(budgets, ends=False, total=total)
-    how = {"profile": profile, "device": device, "width": width, "teacher": teacher, "init": init}
-    (cell,) = grid(data, network, method=method, budgets=budgets, seeds=[seed], data_options=given, **how)
+    how = {"profile": run.profile, "device": run.device, "width": width, "teacher": run.teacher, "init": run.init}
+    (cell,) = grid(data, network, method=name, budgets=budgets, seeds=[seed], data_options=given, **how)
     if data.startswith("folder"):
         tell(*(f"data: {line}" for line in notes(load_data(data, seed=seed, **given).provenance).values()))
-    if profile != "paper":
-        tell(f"Options of {method} in profile {profile} (not the paper's): {recipe(network, profile).method(method)}")
-    table = audits.linearize_to(folder, cell, with_control=control, announce=tell)
-    for split in [name for name in ("test", "test_balanced") if name in set(table["split"])]:
+    if run.profile != "paper":
+        chosen = recipe(network, run.profile).method(name)
+        tell(f"Options of {name} in profile {run.profile} (not the paper's): {chosen}")
+    table = audits.linearize_to(folder, cell, with_control=run.control, announce=tell)
+    for split in [one for one in ("test", "test_balanced") if one in set(table["split"])]:
         print(audits.group_table(table, split=split) + "\n")
     original, header = load_network(folder / "teacher.safetensors")
     others = "; ".join(map(str, gates.nonlinearities(original, header.input_shape)))
-    if others:
+    if others and method.reduction is RELUS:
         print(f"Nonlinearities that stay, for one input: {others}")
     print(f"Masks, weights and the table are in {folder}")
 
@@ -183,7 +216,8 @@ def diagnose(
 
 
 def _about(pair: audits.Pair, kept: int, total: int, budget: float) -> str:
-    return f"{pair.header.network} on {pair.header.data}, seed {pair.header.seed}: {kept_share(kept, total, budget)}"
+    left = kept_share(kept, total, budget, WORDS[removed(pair.linearized, pair.original).kind])
+    return f"{pair.header.network} on {pair.header.data}, seed {pair.header.seed}: {left}"
 
 
 def mitigate(
@@ -197,7 +231,7 @@ def mitigate(
     profile: Training = "small",
     out: Annotated[str | None, says(f"{TO} beside the mask, MASK-mitigated.")] = None,
 ) -> None:
-    """Repair a linearized network."""
+    """Repair a linearized or pruned network."""
     if len(set(mu)) < len(mu):
         raise ValueError(f"--mu {','.join(map(str, mu))} holds a number twice; give each once")
     arm_list(arms, mu)
@@ -210,9 +244,9 @@ def mitigate(
     limits = {"max_accuracy_loss": max_accuracy_loss, "significance": significance, "min_images": min_images}
     found = audits.mitigate(pair, arms=arms, mu=mu, profile=profile, announce=tell, **limits)
     row = found.table.iloc[0]
-    about = _about(pair, row["kept"], gates.total_units(found.model), row["budget"])
+    about = _about(pair, row["kept"], removed(found.model, pair.original).total(found.model), row["budget"])
     print(f"{about}; fine-tuned in profile {profile}\n{audits.mitigated_text(found)}")
-    weights = save_network(folder / "chosen.weights.safetensors", found.model, replace(pair.header, gated=True))
+    weights = save_network(folder / "chosen.weights.safetensors", found.model, pair.header)
     table = save_table(found.table, folder / "report.parquet")
     print(f"\nwrote {weights} ({found.choice.chosen}) and {table}")
 
@@ -221,7 +255,8 @@ def mitigate(
 @dataclass(frozen=True, kw_only=True)
 class Asked(Plan):  # noqa: D101 - the plan's own words, with what may be typed
     __doc__ = Plan.__doc__
-    method: Method = Plan.method
+    kind: options.Kind = "relu"
+    method: options.Named = None
     budgets: Budgets = Plan.budgets
     repair_at: Annotated[float | None, options.Significance()] = None
     arms: Arms = Plan.arms
@@ -269,6 +304,8 @@ def audit(
         why = f"missing: {missing}" if missing else "--network goes with --teacher"
         yours = "name your own network with --model FILE:FUNCTION --weights FILE.safetensors --data NAME"
         raise AuditError(f"{yours}, or one of linfair's with --teacher FILE ({why})")
+    method = of_kind(asked.kind, asked.method).name
+    plan = Plan(**{name: value for name, value in vars(asked).items() if name != "kind"} | {"method": method})
     folder = options.output("--out", out)
     if network.teacher:
         subject = audits.read_own(network.teacher, network=network.network, data=network.data, device=device)
@@ -278,7 +315,7 @@ def audit(
     tell(*(f"data: {line}" for line in notes(subject.data.provenance).values()))
     tell(*(f"warning: {text}" for text in subject.warnings))
     options.cache()
-    found = audits.audit(subject, Plan(**vars(asked)), announce=tell)
+    found = audits.audit(subject, plan, announce=tell)
     page = audits.write_report(found, folder, command=shlex.join(["linfair", *words]))
     print("\n".join([*audits.answer(found), audits.words(found, "besides")]))
     print(f"\nwrote {page}, and beside it the tables, masks and weights; one seed, see its section on limits")

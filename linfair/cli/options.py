@@ -16,9 +16,9 @@ from linfair.audit.repair import arm_list
 from linfair.cli.terminal import HELD, shown
 from linfair.data import DATASETS
 from linfair.data.folder import CONFLICTS, LINKS
-from linfair.linearizers import LINEARIZERS
+from linfair.linearizers import LINEARIZERS, PRUNERS
 from linfair.linearizers.record import check_budgets
-from linfair.linearizers.registry import find
+from linfair.masks import WORDS
 from linfair.mitigation.registry import MITIGATIONS, PLAIN
 from linfair.names import number
 from linfair.paths import cache_folder, writable
@@ -110,13 +110,15 @@ def cache(folder: str | Path | None = None) -> Path:
 
 
 DATA = f"folder:PATH, or {', '.join(DATASETS)}"
-SHARES = "Shares of ReLUs kept, below 1, descending."
+SHARES = "Shares kept, below 1, descending."
 REPAIRS = f"Which repairs, options in brackets, lagrangian(mu=0.005); of {', '.join(MITIGATIONS)}."
 METHODS = f"How the ReLUs to keep are chosen, one of {', '.join(LINEARIZERS)}."
+EITHER = f"{METHODS[:-1]}; or the weights: {', '.join(PRUNERS)}, also without prune_."
 Budgets = Annotated[tuple[float, ...], commas(shares, SHARES)]
 Arms = Annotated[tuple[str, ...], commas(split_arms, REPAIRS)]
 Device = Annotated[Literal["cpu", "cuda"], says("Where to compute.")]
-Method = Annotated[str, says(METHODS, converter=lambda _, tokens: find(tokens[-1].value).name)]  # or an older name
+Kind = Annotated[Literal[*WORDS], says("What is removed, ReLUs or weights.")]
+Named = Annotated[str | None, says(EITHER)]
 Training = Annotated[Literal[*PROFILES], says("How long to train.")]
 Profile = Annotated[Literal[*PROFILE_NAMES], says("How large.")]
 Seed = partial(ranged, int, 0, 2**32 - 1)

@@ -110,7 +110,7 @@ def share(budget: float) -> str:
     return f"{100 * budget:g} %"
 
 
-def kept_share(kept: int, total: int, budget: float, kind: str = "relu") -> str:
+def kept_share(kept: int, total: int, budget: float, units: str = WORDS["relu"]) -> str:
     """What is left of the ReLUs or weights, and whether that misses the budget, see `missed`.
 
     >>> kept_share(154, 3072, 0.05), kept_share(1063, 3072, 0.5)
@@ -118,4 +118,4 @@ def kept_share(kept: int, total: int, budget: float, kind: str = "relu") -> str:
     """
     left = share(budget) if 0 < abs(kept - budget * total) <= 1 else f"{100 * kept / total:.3g} %"
     word = f"; the budget of {share(budget)} was missed" if missed(kept, budget_units(budget, total)) else ""
-    return f"{left} of the {WORDS[kind]} left ({kept:,} of {total:,}{word})"
+    return f"{left} of the {units} left ({kept:,} of {total:,}{word})"

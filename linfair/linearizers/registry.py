@@ -15,7 +15,7 @@ from linfair.linearizers.finetuning import FINETUNE, finetune, starting, under
 from linfair.linearizers.oneshot import OneShot
 from linfair.linearizers.record import LinearizedModel
 from linfair.linearizers.snl import SNL, snl
-from linfair.masks import RELUS, Reduction
+from linfair.masks import RELUS, WORDS, Reduction
 from linfair.names import unknown
 from linfair.pruners import Iterative, Pruning
 from linfair.training import Data, Schedule, correctness
@@ -105,6 +105,20 @@ def find(method: str) -> Linearizer:
     if method not in known:
         raise ValueError(unknown("no linearizer or pruner", method, known))
     return known[method]
+
+
+def of_kind(kind: str, method: str | None = None) -> Linearizer:
+    """The method of that name that removes units of that kind; without a name `snl`, or magnitude pruning.
+
+    >>> of_kind("weight", "snip").name, of_kind("relu", "snip").name
+    ('prune_snip', 'snip')
+    """
+    weights = kind == "weight"
+    found = find(f"prune_{(method or 'magnitude').removeprefix('prune_')}" if weights else method or "snl")
+    if found.reduction.kind != kind:
+        takes, other = WORDS[found.reduction.kind], "--kind weight" if not weights else "--kind relu"
+        raise ValueError(f"{found.name} removes {takes}, not {WORDS[kind]}; take {other} of `linfair reduce`")
+    return found
 
 
 def methods() -> dict[str, Linearizer]:

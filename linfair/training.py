@@ -186,6 +186,8 @@ class Distill:
 
     def per_input(self, logits: Tensor, batch: Batch) -> Tensor:
         """Loss ce * CE + kd * KD of each input, given the student's logits (..., n, classes) -> (..., n)."""
+        if not self.kd:  # then no teacher is asked
+            return self.ce * cross_entropy(logits, batch.y)
         taught = distillation(logits, self.teacher_logits(batch), self.temperature)
         return self.ce * cross_entropy(logits, batch.y) + self.kd * taught
 

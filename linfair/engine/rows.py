@@ -20,7 +20,7 @@ _WORDS = {
 }
 _NAMES = {
     "text": "data network method options arm profile teacher device torch linfair code split group_name role init "
-    "precision configuration multipliers selection start what estimator order",
+    "precision configuration multipliers selection start what estimator order base",
     "truth": "diverged top_eigenvalue_converged absolute_eigenvalue_converged",
     "count": "seed group n n_train width kept total budget_units mask_epochs mask_steps times upsampled_group "
     "student_epochs",

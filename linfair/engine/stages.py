@@ -30,10 +30,10 @@ from linfair.ensemble import Ensemble
 from linfair.linearizers import control, finetune
 from linfair.linearizers.record import LinearizedModel, budget_units
 from linfair.linearizers.registry import find
-from linfair.mitigation import PLAIN, resolve
+from linfair.mitigation import PLAIN, Plain, resolve
 from linfair.models import build
 from linfair.resume import Unfit, resumable, under, weights_of
-from linfair.training import Data, Schedule, TrainingDiverged, fit, supervised, threads
+from linfair.training import Data, Distill, Schedule, TrainingDiverged, fit, supervised, threads
 
 _TOLD = ("epochs", "steps", "configurations", "finetuning", "diverged")
 
@@ -134,10 +134,23 @@ class Stages:
         networks = [build(network, first.input_shape, first.classes, seed=seed, **how) for seed in self.seeds]
         return (Ensemble(networks) if len(networks) > 1 else networks[0]).to(first.splits["train"].y.device)
 
-    def teacher(self, network: str, schedule: Schedule, *, width: int | None = None, init: str = "torch") -> Teacher:
-        """The trained teacher of that architecture, one of `linfair.models.NETWORKS`."""
-        how = {"width": width, "init": init}
-        name = self._name("teacher", network=network, base=asdict(schedule), **how)
+    def teacher(
+        self,
+        network: str,
+        schedule: Schedule,
+        *,
+        width: int | None = None,
+        init: str = "torch",
+        mitigation: object | None = None,
+    ) -> Teacher:
+        """The trained teacher of that architecture, one of `linfair.models.NETWORKS`.
+
+        A mitigation's objective takes the place of cross entropy, without distillation: it has no teacher itself.
+        """
+        how, fair = {"width": width, "init": init}, {}
+        if mitigation is not None:
+            fair = {"mitigation": [type(mitigation).__qualname__, mitigation_settings(mitigation)]}
+        name = self._name("teacher", network=network, base=asdict(schedule), **how, **fair)
 
         def read(tensors: dict, notes: dict) -> Teacher:
             model = _filled(self.untrained(network, **how), tensors)
@@ -148,7 +161,12 @@ class Stages:
         def train() -> tuple[Teacher, dict, dict]:
             model = self.untrained(network, **how)
             options = {"seeds": self.seeds, "stage": "base", "label": "base training", "progress": self.progress}
-            history = fit(model, self.data, supervised, schedule, parts=(), **options)
+            objective, hooks = supervised, {"parts": ()}
+            if mitigation is not None:
+                start = copy.deepcopy(model)
+                objective = mitigation.start(model, start, self.data, distill=Distill(start, self.data, kd=0.0))
+                hooks = objective.hooks
+            history = fit(model, self.data, objective, schedule, **hooks, **options)
             found = Teacher(model.eval(), weights_digest(model), "", tuple(history[-1]["loss"]))
             return found, model.state_dict(), {"loss": found.loss, "digest": found.digest}
 
@@ -210,14 +228,14 @@ class Stages:
         """A record fine-tuned, plainly or under a mitigation, under which a single network that diverges says so."""
         options = resolve(mitigation)
         plain = options.name == PLAIN
-        about = {"mitigation": [type(options).__qualname__, asdict(options)], "finetune": asdict(schedule)}
+        about = {"mitigation": [type(options).__qualname__, mitigation_settings(options)], "finetune": asdict(schedule)}
         about |= {"teacher": teacher.digest, "computes": teacher.computes, "start": weights_digest(one.model)}
         name = self._name("student", **about)
 
         def read(tensors: dict, notes: dict) -> Student:
             fate = _told({told: notes[told] for told in ("diverged", "finetuning")}, len(self.seeds))
             model = _filled(copy.deepcopy(one.model), tensors)
-            tuned = replace(one, model=model, mitigation=None if plain else options, **fate)
+            tuned = replace(one, model=model, mitigation=None if options == Plain() else options, **fate)
             return Student(tuned, name, said=notes["said"], read=True)
 
         def train() -> tuple[Student, dict, dict]:
@@ -245,8 +263,13 @@ def settings_of(options: object) -> dict[str, object]:
     found = asdict(options)
     if getattr(options, "mitigation", None) is not None:
         mitigation = resolve(options.mitigation)
-        found["mitigation"] = [type(mitigation).__qualname__, asdict(mitigation)]
+        found["mitigation"] = [type(mitigation).__qualname__, mitigation_settings(mitigation)]
     return found
+
+
+def mitigation_settings(options: object) -> dict[str, object]:
+    """A mitigation's options for the name of a result; names from before there was `kd` stay as they were."""
+    return {name: value for name, value in asdict(options).items() if (name, value) != ("kd", 1.0)}
 
 
 def _told(notes: dict[str, object], members: int) -> dict[str, object]:

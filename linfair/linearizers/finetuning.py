@@ -55,7 +55,7 @@ def finetune(
     mitigation: str | object | None = None,
     progress: bool = True,
 ) -> LinearizedModel:
-    """Fine-tune the weights of a linearized network on CE + KD (T = 4), its mask frozen.
+    """Fine-tune the weights of a linearized network on CE + KD (T = 4), its mask frozen; `Plain(kd=0)` is CE alone.
 
     A mitigation keeps the schedule and the batches and changes the objective. A mitigated member of an ensemble that
     diverges is set back and named in the record's `diverged`; the others go on.
@@ -85,7 +85,8 @@ def finetune(
     history = fit(model, data, objective, schedule, isolate=not plain, progress=progress, **how, **objective.hooks)
     rows = objective.logged(history)
     diverged = tuple(rows[-1].get("diverged", [None] * len(linearized.masks)))
-    return replace(linearized, model=model, mitigation=None if plain else options, finetuning=rows, diverged=diverged)
+    about = {"mitigation": None if options == Plain() else options, "finetuning": rows, "diverged": diverged}
+    return replace(linearized, model=model, **about)
 
 
 def control(

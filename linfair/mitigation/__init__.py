@@ -5,6 +5,7 @@ Start with `linearizers.finetune(..., mitigation="lagrangian")`, or options inst
 """
 
 from linfair.mitigation.balanced_sampling import BalancedSampling
+from linfair.mitigation.equal_gradients import EqualGradients
 from linfair.mitigation.excess_drop import ExcessDrop
 from linfair.mitigation.group_dro import GroupDRO
 from linfair.mitigation.kd_over_c import KDOverC
@@ -12,5 +13,6 @@ from linfair.mitigation.lagrangian import RELEASED, Lagrangian
 from linfair.mitigation.objective import PLAIN, MitigatedObjective, MitigationOptions, Plain, means_by_group
 from linfair.mitigation.registry import MITIGATIONS, Mitigation, check_name, resolve
 
-__all__ = ["MITIGATIONS", "PLAIN", "RELEASED", "BalancedSampling", "ExcessDrop", "GroupDRO", "KDOverC", "Lagrangian"]
-__all__ += ["Mitigation", "MitigatedObjective", "MitigationOptions", "Plain", "check_name", "means_by_group", "resolve"]
+__all__ = ["MITIGATIONS", "PLAIN", "RELEASED", "BalancedSampling", "EqualGradients", "ExcessDrop", "GroupDRO"]
+__all__ += ["KDOverC", "Lagrangian", "Mitigation", "MitigatedObjective", "MitigationOptions", "Plain", "check_name"]
+__all__ += ["means_by_group", "resolve"]

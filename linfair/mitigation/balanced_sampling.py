@@ -43,7 +43,7 @@ class Balanced(MitigatedObjective):
 
 @dataclass(frozen=True)
 class BalancedSampling(MitigationOptions):
-    """Fine-tuning on L^KD, batches drawn with equal probability per group; without options."""
+    """Fine-tuning on L^KD, batches drawn with equal probability per group."""
 
     name = "balanced_sampling"
     summary = "draws every group equally often"

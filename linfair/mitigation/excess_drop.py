@@ -66,12 +66,14 @@ class ExcessDrop(MitigationOptions):
     summary = "constrains each group's drop of accuracy against the dense network, one-sided"
     source = "Hashemizadeh et al., Balancing Act, arXiv 2310.20673, carried over from pruning"
     objective = ExcessDropObjective
+    taught = True
     mu: float = 0.1
     tolerance: float = 0.0
     clip: float | None = None
     limit: float = 1000.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.mu >= 0 or not 0 <= self.tolerance <= 1:
             got = f"got mu={self.mu}, tolerance={self.tolerance}"
             raise ValueError(f"need mu >= 0 and a tolerance in [0, 1] (a share, 0.01 is a point), {got}")

@@ -56,5 +56,6 @@ class GroupDRO(MitigationOptions):
     clip: float | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.step >= 0:
             raise ValueError(f"step must not be negative, got {self.step}; the authors have 0.01")

@@ -11,7 +11,7 @@ from linfair.mitigation.objective import MitigationOptions
 
 @dataclass(frozen=True)
 class KDOverC(MitigationOptions):
-    """Fine-tuning on CE + KD / C, no penalty; without options."""
+    """Fine-tuning on CE + KD / C, no penalty."""
 
     name = "kd_over_c"
     summary = "weighs KD by 1 / classes and knows no groups: what the released mitigation trains"

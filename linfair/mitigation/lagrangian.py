@@ -86,6 +86,7 @@ class Lagrangian(MitigationOptions):
     limit: float = 1000.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.mu >= 0:
             raise ValueError(f"mu must not be negative, got {self.mu}; the paper has 0.0005, 0.005 and 0.01")
         if self.accumulate not in ("epoch", "batches"):

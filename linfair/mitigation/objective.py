@@ -4,12 +4,14 @@ Without a mitigation the objective is the paper's distillation loss, averaged ov
 
     L^KD(B) = 1/|B| sum_{i in B} l_i,    l_i = CE_i + KD_i    (T = 4, KD times T^2).
 
+The option `kd` of every mitigation weighs KD; 0 is plain cross entropy, without a teacher.
+
 Most mitigations need its means by group, L_a(B) = 1/|B_a| sum_{i in B_a} l_i; a group absent from a batch has no mean
 and takes no part in it.
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
@@ -47,7 +49,8 @@ class MitigatedObjective:
         model: The student that will be trained.
         teacher: The original network.
         data: Their data; a list, one for each member, for an ensemble.
-        options: Of the mitigation; `clip` bounds each member's gradient, `kd_over_classes` divides KD by the classes.
+        options: Of the mitigation; `clip` bounds each member's gradient, `kd` weighs KD, `kd_over_classes` divides it
+            by the classes.
         distill: The stage's distillation loss; CE + KD (T = 4) by default.
 
     Attributes:
@@ -72,8 +75,9 @@ class MitigatedObjective:
         sizes = sorted({len(one.group_names) for one in sets})
         if len(sizes) != 1:
             raise ValueError(f"data sets of an ensemble must have equally many groups, got {sizes}")
-        if getattr(options, "kd_over_classes", False):
-            self.distill = replace(self.distill, kd=self.distill.kd / sets[0].classes)
+        divisor = sets[0].classes if getattr(options, "kd_over_classes", False) else 1
+        if (kd := self.distill.kd * getattr(options, "kd", 1.0) / divisor) != self.distill.kd:
+            self.distill = replace(self.distill, kd=kd)
         self.members, self.n_groups = len(sets), sizes[0]
         self.rows: list[dict[str, object]] = []
         self._source = Source(data, "train")
@@ -168,10 +172,23 @@ class Multiplied(MitigatedObjective):
         return {member: Failure(said(one), advice) for member, one in enumerate(worst) if not one <= options.limit}
 
 
+@dataclass(frozen=True)
 class MitigationOptions:
-    """Base of a mitigation's options, a frozen dataclass: `objective` is the class of what `start` returns."""
+    """Base of a mitigation's options, a frozen dataclass: `objective` is the class of what `start` returns.
+
+    Attributes:
+        kd: Weight of KD beside CE; 0 is plain cross entropy.
+    """
 
     objective = MitigatedObjective
+    taught = False
+    """Whether it compares with the original network beyond KD, and so cannot train that one."""
+
+    kd: float = field(default=1.0, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.kd < math.inf:
+            raise ValueError(f"kd is the weight of KD, 0 (plain cross entropy) or above, got {self.kd}")
 
     def start(self, model: nn.Module, teacher: nn.Module, data: Data, **stage: object) -> MitigatedObjective:
         """The objective of one stage of training the model; `stage` may hold its own `distill`."""
@@ -184,7 +201,7 @@ PLAIN = "plain"
 
 @dataclass(frozen=True)
 class Plain(MitigationOptions):
-    """No mitigation: fine-tuning on L^KD = CE + KD, as SNL and the paper's baseline do."""
+    """No mitigation: fine-tuning on L^KD = CE + KD, as SNL and the paper's baseline do; with `kd` 0 on CE alone."""
 
     name = PLAIN
     summary = "CE + KD, no mitigation"

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from linfair.mitigation.balanced_sampling import BalancedSampling
+from linfair.mitigation.equal_gradients import EqualGradients
 from linfair.mitigation.excess_drop import ExcessDrop
 from linfair.mitigation.group_dro import GroupDRO
 from linfair.mitigation.kd_over_c import KDOverC
@@ -20,7 +21,7 @@ class Mitigation(NamedTuple):
     options: type
 
 
-_OWN = (Plain, Lagrangian, KDOverC, ExcessDrop, BalancedSampling, GroupDRO)
+_OWN = (Plain, Lagrangian, KDOverC, ExcessDrop, BalancedSampling, GroupDRO, EqualGradients)
 MITIGATIONS = {one.name: Mitigation(one.name, one.summary, one.source, one) for one in _OWN}
 
 
@@ -39,7 +40,7 @@ def resolve(mitigation: str | object | None) -> object:
         ValueError: If there is no such mitigation.
 
     >>> resolve("lagrangian").mu, resolve(None)
-    (0.001, Plain())
+    (0.001, Plain(kd=1.0))
     """
     if mitigation is None:
         return Plain()

@@ -1,6 +1,7 @@
 """Arms: the ways through a cell that are compared within one teacher, and how each is written.
 
 Beside `ARMS`, a mitigation is one under its name, with options that differ from its own: `lagrangian(mu=0.005)`.
+`plain(kd=0)` and `control(kd=0)` are fine-tuned on cross entropy alone.
 """
 
 import ast
@@ -8,6 +9,7 @@ import json
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pandas as pd
 
@@ -23,8 +25,8 @@ ARMS = ("original", PLAIN, "control")
 def mitigation_of(arm: str) -> object | None:
     """The options of the mitigation that an arm stands for; None for an arm without one.
 
-    >>> mitigation_of("plain"), mitigation_of("lagrangian(mu=0.005)").mu
-    (None, 0.005)
+    >>> mitigation_of("plain"), mitigation_of("lagrangian(mu=0.005)").mu, mitigation_of("control(kd=0)")
+    (None, 0.005, Plain(kd=0.0))
     """
     if arm in ARMS:
         return None
@@ -40,26 +42,52 @@ def mitigation_of(arm: str) -> object | None:
     except (SyntaxError, ValueError, AttributeError, MemoryError, RecursionError):
         hint = "write a name, or name(option=value), for example lagrangian(mu=0.005)"
         raise ValueError(f"{arm!r} is not an arm: {hint}; names are {known}") from None
-    if name in ARMS:
+    if name == "original" or (name in ARMS and not given):
         raise ValueError(f"arm {arm!r}: {name} has no options; write {name}")
-    if name not in MITIGATIONS:
+    if name not in (*ARMS, *MITIGATIONS):
         raise ValueError(f"no arms {[arm]}; there are {known}")
-    kind = MITIGATIONS[name].options
+    kind = MITIGATIONS[PLAIN if name in ARMS else name].options
     return kind(**checked(given, kind, f"arm {arm!r}: {name}"))
 
 
 def canonical(arm: str) -> str:
     """The one way to write an arm: options in their own order, those at their default left out.
 
-    >>> canonical("lagrangian( mu = 5e-3 )"), canonical("lagrangian(mu=0.001)"), canonical("plain")
+    >>> canonical("lagrangian( mu = 5e-3 )"), canonical("lagrangian(mu=0.001)"), canonical("plain(kd=1)")
     ('lagrangian(mu=0.005)', 'lagrangian', 'plain')
     """
     options = mitigation_of(arm)
-    if options is None:
-        return arm
+    return arm if options is None else written(word(arm), options)
+
+
+def word(arm: str) -> str:
+    """An arm without its options."""
+    return arm.partition("(")[0].strip()
+
+
+def written(name: str, options: object) -> str:
+    """An arm of that name with the options that differ from the mitigation's own."""
     own = vars(resolve(options.name))
     changed = [f"{name}={value!r}" for name, value in vars(options).items() if value != own[name]]
-    return f"{options.name}({', '.join(changed)})" if changed else options.name
+    return f"{name}({', '.join(changed)})" if changed else name
+
+
+def base_of(arm: str) -> str:
+    """The mitigation under which an original network is trained, as it is written; empty for cross entropy alone.
+
+    There is no teacher of the teacher, so it is without distillation.
+
+    >>> base_of("lagrangian(mu=0.001)")
+    'lagrangian(kd=0.0)'
+    """
+    if not arm:
+        return ""
+    if (options := mitigation_of(arm)) is None or options.name == PLAIN:
+        raise ValueError(f"{arm!r} is no mitigation; leave it out for an original network trained on cross entropy")
+    if getattr(options, "taught", False):
+        text = "compares with the original network, so it cannot train that one; lagrangian(kd=0), for example, can"
+        raise ValueError(f"{arm!r}: {options.name} {text}")
+    return written(options.name, replace(options, kd=0.0))
 
 
 def with_fate(rows: pd.DataFrame, one: LinearizedModel, seeds: Sequence[int]) -> pd.DataFrame:

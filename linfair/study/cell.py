@@ -22,14 +22,14 @@ from linfair.data import EMBEDDED, GroupedData
 from linfair.device import device_name, peak_memory, watch_memory
 from linfair.engine.rows import lacking
 from linfair.engine.stages import Path as MaskPath
-from linfair.engine.stages import Stages, Teacher, machine, settings_of
+from linfair.engine.stages import Stages, Teacher, machine, mitigation_settings, settings_of
 from linfair.engine.store import ResultStore, code_hash, key
 from linfair.linearizers.record import LinearizedModel
 from linfair.linearizers.registry import find
 from linfair.metrics.measure import Original, measure
 from linfair.models import threads_of
 from linfair.names import some
-from linfair.study.arms import ARMS, canonical, mitigation_of, with_fate
+from linfair.study.arms import ARMS, canonical, mitigation_of, with_fate, word
 from linfair.study.grids import Cell, built_as, grid, load_sets, pairs
 from linfair.study.recipes import Recipe, recipe
 from linfair.training import threads
@@ -122,6 +122,8 @@ class Worker:
             settings |= {"base_data_options": cell.base_data_options, "base_content": _content(self.setting.base)}
         settings |= {name: getattr(cell, name) for name in asked} | {"arm": arm, "curved": self._curved(arm)}
         settings |= {"base": asdict(plan.base), "width": plan.width, "init": plan.init}
+        if cell.base_mitigation:
+            settings |= {"base_mitigation": cell.base_mitigation}
         settings["content"] = None if cell.data in EMBEDDED else _content(self.sets)
         settings["teacher"] = sha256(Path(cell.teacher).read_bytes()).hexdigest() if cell.teacher else None
         if arm != "original":
@@ -129,7 +131,7 @@ class Worker:
             settings |= {"budgets": cell.budgets, "finetune": tuned}
             settings |= {"method": cell.method, "options": settings_of(self.options)}
         if (mitigation := mitigation_of(arm)) is not None:
-            settings |= {"arm": mitigation.name, "mitigation": asdict(mitigation)}
+            settings |= {"arm": word(arm), "mitigation": mitigation_settings(mitigation)}
         name = key(settings | machine(cell.device, self.stages.threads))
         return self._apart.get(name, name)
 
@@ -222,7 +224,8 @@ class Worker:
             header.check_data(self.sets[0], cell.teacher)
             return self.stages.given(model.to(cell.device))
         try:
-            return self.base.teacher(cell.network, plan.base, width=plan.width, init=plan.init)
+            fair = mitigation_of(cell.base_mitigation) if cell.base_mitigation else None
+            return self.base.teacher(cell.network, plan.base, width=plan.width, init=plan.init, mitigation=fair)
         except Exception as error:
             self._failed = error
             raise
@@ -236,12 +239,12 @@ class Worker:
         """The fine-tuned record of each budget, in the `plain`, the `control` or a mitigated arm."""
         mitigation, whole = mitigation_of(arm), not self.linearizer.finetunes(self.options)
         path, names = self.path, self._kept.setdefault(arm, [])
-        if whole and mitigation is not None:  # it acts over the method's own training, which is all there is
+        if word(arm) == "control":
+            path = self.stages.control(self.teacher, path)
+        elif whole and mitigation is not None:  # it acts over the method's own training, which is all there is
             options = replace(self.options, mitigation=mitigation)
             path = self.stages.path(self.teacher, self.cell.method, self.cell.budgets, options)
             path = replace(path, records=[replace(one, mitigation=mitigation) for one in path.records])
-        elif arm == "control":
-            path = self.stages.control(self.teacher, path)
         if path.name != self.path.name:
             names.append(path.name)
         self.spent["path"] = path.seconds
@@ -299,7 +302,7 @@ class Worker:
             ]
             table, own, said["options"] = pd.concat(frames, ignore_index=True), 0.0, pairs(cell.options)
         provenance = {"data": cell.data_words(self.sets), "network": cell.network, "width": self.recipe.width or 0}
-        provenance |= {"init": self.recipe.init, "total": total} | said
+        provenance |= {"init": self.recipe.init, "base": cell.base_mitigation, "total": total} | said
         provenance |= {"profile": cell.profile, "precision": self.recipe.base.precision, "teacher": teacher.digest}
         provenance |= {"device": device_name(cell.device), "torch": torch.__version__, "linfair": linfair.__version__}
         provenance |= {"code": code_hash(), "seconds": time.perf_counter() - start + own}

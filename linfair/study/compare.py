@@ -24,8 +24,8 @@ LEFT_OUT = (*TIMING, "figure", "panel", "device", "torch", "linfair", "code", "p
 MARGIN = 2.0  #: Points of accuracy within which a group's difference must lie
 SEEDS = 5  #: Pairs of seeds that are needed
 
-_WHAT = ["data", "network", "method", "arm", "budget", "split", "group_name"]
-_ROW = ["data", "network", "method", "arm", "budget", "seed", "split", "group"]
+_WHAT = ["data", "network", "base", "method", "arm", "budget", "split", "group_name"]
+_ROW = ["data", "network", "base", "method", "arm", "budget", "seed", "split", "group"]
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def equivalent(
     """
     if first == second:
         raise ValueError(f"{first!r} is to be compared with itself; name two values of the column {column!r}")
-    rows, on = finished(table), [*_WHAT, "seed"]
+    rows, on = _based(finished(table)), [*_WHAT, "seed"]
     both = [rows.loc[rows[column] == name, [*on, "accuracy"]] for name in (first, second)]
     for name, part in zip((first, second), both, strict=True):
         if part.duplicated(on).any():
@@ -125,7 +125,7 @@ def compare(first: pd.DataFrame, second: pd.DataFrame, *, names: tuple[str, str]
     """
     tables = []
     for name, table in zip(names, (first, second), strict=True):
-        table = table.drop(columns=["figure", "panel"], errors="ignore").drop_duplicates()  # panels share originals
+        table = _based(table.drop(columns=["figure", "panel"], errors="ignore")).drop_duplicates()  # shared originals
         if table.duplicated(_ROW).any():
             raise ValueError(f"{name} has a row twice: take one teacher for each seed")
         tables.append(table.set_index(_ROW).sort_index())
@@ -137,9 +137,14 @@ def compare(first: pd.DataFrame, second: pd.DataFrame, *, names: tuple[str, str]
     differing = filter(None, (_differ(name, one[name], two[name]) for name in columns))
     found = pd.DataFrame(differing, columns=["column", "rows", "largest", "relative"])
     found = found.sort_values("relative", ascending=False, na_position="first", ignore_index=True)
-    alike = (one["teacher"] == two["teacher"]).groupby(["data", "network", "seed"]).first()
+    alike = (one["teacher"] == two["teacher"]).groupby(["data", "network", "base", "seed"]).first()
     networks = len(alike), int(alike.sum())
     return Comparison(len(both), only, networks, found, equivalent(sides, *names, column="side"))
+
+
+def _based(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows with the column `base`, which older ones lack."""
+    return rows.assign(base=rows["base"].fillna("") if "base" in rows else "")
 
 
 def _differ(name: str, one: pd.Series, two: pd.Series) -> tuple[str, int, float, float] | None:

@@ -1,7 +1,7 @@
 """Cells: the units of a study. Everything that shares trained teachers is one cell; `grid` makes those of a panel."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 from linfair.checkpoints import CheckpointError, load_network
 from linfair.data import DATASETS, DataError, GroupedData, input_shape, load_data
@@ -11,6 +11,7 @@ from linfair.linearizers.record import check_budgets
 from linfair.linearizers.registry import find
 from linfair.models import INITS
 from linfair.names import checked
+from linfair.study.arms import base_of
 from linfair.study.recipes import CURVATURE, Recipe, in_every_stage, recipe
 
 
@@ -33,6 +34,12 @@ class Cell:
     init: str | None = None  #: How the network starts, one of `linfair.models.INITS`; None is the recipe's
     base_data_options: tuple[tuple[str, object], ...] = ()  #: For the original network's training split alone
     precision: str | None = None  #: Of every training, `float32` or `bf16`; None is the recipe's
+    base_mitigation: str = ""  #: Arm whose objective, without KD, trains the original network; empty is cross entropy
+
+    @property
+    def known_by(self) -> dict[str, object]:
+        """What names of files of this cell are made of; those from before there was a `base_mitigation` stay."""
+        return {name: value for name, value in asdict(self).items() if name != "base_mitigation" or value}
 
     def data_words(self, sets: Sequence[GroupedData] = ()) -> str:
         """The data set in words, as in the rows' column `data`; the sets tell whether it is a part: `svhn subset`."""
@@ -75,6 +82,11 @@ def grid(
         if (value := how.get(name)) not in (None, *known):
             raise ValueError(f"no {name}={value!r}; there are {', '.join(known)}")
     named = {name: tuple(sorted(one.items())) for name, one in named.items()}
+    if (fair := base_of(how.pop("base_mitigation", ""))) and how.get("teacher"):
+        raise ValueError(
+            f"the network of {how['teacher']} is trained already: base_mitigation={fair!r} cannot train it"
+        )
+    named["base_mitigation"] = fair
     cell = Cell(data, network, find(method).name, (), (), **named, **how)
     if budgets is None:
         if not (kept := kept_by_list(cell, width_of(cell) or None)):
@@ -134,7 +146,8 @@ def built_as(cell: Cell, plan: Recipe) -> Recipe:
 def about(cell: Cell) -> dict[str, object]:
     """What the rows of a cell say of it, but for its arms; so does the file of a failure."""
     found = {name: getattr(cell, name) for name in ("network", "method", "profile", "seeds", "device")}
-    return found | {"data": cell.data_words(), "options": pairs(cell.options), "width": width_of(cell)}
+    found |= {"data": cell.data_words(), "options": pairs(cell.options), "width": width_of(cell)}
+    return found | {"base": cell.base_mitigation}
 
 
 def pairs(options: tuple[tuple[str, object], ...]) -> str:

@@ -14,7 +14,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TextIO
 
@@ -32,7 +32,8 @@ CUDA_SIGNS = ("CUDA error", "cuDNN error", "CUBLAS_STATUS", "CUDNN_STATUS", "CUS
 """How torch's errors begin that a GPU or its libraries raised."""
 
 Pace = Mapping[tuple[str | int, ...], float]
-"""(stage, data, network, width, method, profile) -> the most seconds it has taken; base training has no method."""
+"""(stage, data, network, width, method, profile) -> the most seconds it has taken; the method of base training is its
+mitigation, empty for none."""
 
 
 class StudyFailed(RuntimeError):
@@ -74,12 +75,12 @@ class Event:
 
 def cell_id(cell: Cell) -> str:
     """A cell's name, known before its data are read."""
-    return key(asdict(cell))
+    return key(cell.known_by)
 
 
 def teacher_id(cell: Cell) -> str:
     """The name of what cells share that have the same teachers: they are computed one after the other."""
-    return key(asdict(cell) | dict.fromkeys(("method", "budgets", "options", "curvature")))
+    return key(cell.known_by | dict.fromkeys(("method", "budgets", "options", "curvature")))
 
 
 def path_needed(job: Job, others: Iterable[Job]) -> bool:
@@ -89,13 +90,15 @@ def path_needed(job: Job, others: Iterable[Job]) -> bool:
 
 def kind(stage: str, cell: Cell) -> tuple[str | int, ...]:
     """What a cell's stage is called in a `Pace`."""
-    return stage, cell.data_words(), cell.network, width_of(cell), "" if stage == "base" else cell.method, cell.profile
+    how = cell.base_mitigation if stage == "base" else cell.method
+    return stage, cell.data_words(), cell.network, width_of(cell), how, cell.profile
 
 
 def words(cell: Cell) -> str:
     """A cell in words."""
     seeds = f"seed {cell.seeds[0]}" if len(cell.seeds) == 1 else f"seeds {cell.seeds[0]}-{cell.seeds[-1]}"
-    return f"{cell.method}, {cell.network} on {cell.data_words()}, {seeds}"
+    fair = f", original under {cell.base_mitigation}" if cell.base_mitigation else ""
+    return f"{cell.method}, {cell.network} on {cell.data_words()}{fair}, {seeds}"
 
 
 def is_cuda_error(error: BaseException | None) -> bool:
@@ -211,7 +214,8 @@ def learn_pace(pace: dict[tuple[str | int, ...], float], table: pd.DataFrame | N
     if table is None or not {f"seconds_{stage}" for stage in STAGES} <= set(table.columns):
         return
     row = table.iloc[0]
-    for stage, method, times in (("base", "", 1), ("path", row["method"], 1), ("finetune", row["method"], None)):
+    stages = ("base", row.get("base", ""), 1), ("path", row["method"], 1), ("finetune", row["method"], None)
+    for stage, method, times in stages:
         at = stage, asked_for(row["data"]), row["network"], int(row.get("width", 0)), method, row["profile"]
         seconds = row[f"seconds_{stage}"] / (times or table["budget"].nunique())
         pace[at] = max(pace.get(at, 0.0), float(seconds))

@@ -20,7 +20,7 @@ from linfair.linearizers.registry import ALIASES, methods
 from linfair.models import NETWORKS
 from linfair.names import checked, closest, unknown
 from linfair.paths import unfit
-from linfair.study.arms import canonical
+from linfair.study.arms import base_of, canonical
 from linfair.study.grids import Cell, kept_by_list, method_options, seed_lists, width_of
 from linfair.study.recipes import CURVATURE, PROFILES
 
@@ -125,6 +125,7 @@ class Panel(Cell):
         """The panel in words."""
         words = [f"{name} {value}" for name, value in self.data_options]
         words += [f"base {name} {value}" for name, value in self.base_data_options]
+        words += [f"base {self.base_mitigation}"] if self.base_mitigation else []
         size = f" of width {self.width}" if self.width else ""
         words += [f"{self.network}{size}", self.method]
         words += [f"{len(one)} {name}" if isinstance(one, tuple) else f"{name} {one}" for name, one in self.options]
@@ -204,7 +205,7 @@ class Job:
 _FIGURE = {"figure": str, "title": str, "shows": str, "split": SPLITS, "quantity": QUANTITIES}
 _FIGURE |= {"claims": list[str], "panel": list[dict]}
 _OPTIONAL = {"budgets": list[int | float], "options": dict, "data_options": dict, "base_data_options": dict}
-_OPTIONAL |= {"seeds": int, "width": int, "curvature": CURVATURE}
+_OPTIONAL |= {"seeds": int, "width": int, "curvature": CURVATURE, "base_mitigation": str}
 _PROFILE = {"about": str, "seeds": int, "data": DATASETS, "networks": dict, "budgets": list[int | float]}
 _QUEUE = {"first_seeds": int, "profiles": list[str], "entry": list[dict]}
 
@@ -234,6 +235,8 @@ def _panel(source: Source, index: int, values: Mapping[str, object]) -> Panel:
         for key, check in checks.items()
     }
     chosen |= {key: values.get(key) for key in ("width", "curvature")} | {"most": values.get("seeds", 0)}
+    fair = values.get("base_mitigation", "")
+    chosen["base_mitigation"] = source.called(base_of, fair, *at, "base_mitigation", f"{name}base_mitigation: ")
     panel = Panel(data, network, method, (), (), arms=arms, **chosen)
     fixed = source.called(kept_by_list, panel, *at, "options", f"{name}options: configurations: ")
     if "budgets" in values:

@@ -23,8 +23,9 @@ from linfair.study.plan import Figure, Job, Panel, find_profile, panels_of, plan
 from linfair.study.tables import check_teachers, drops, finished, one_teacher, over_seeds, overall
 
 BOOK = Path(__file__).parents[2] / "book/results"  #: The book's tables; not all are a study's
-KNOWN_BY = ["data", "network", "width", "method", "options", "arm", "profile", "seed"]
-"""A result without `options` was computed without any, one without `width` at the full one, 0."""
+KNOWN_BY = ["data", "network", "width", "method", "options", "arm", "profile", "base", "seed"]
+_LATER = {"options": "", "width": 0, "base": ""}
+"""Columns that older rows lack: they were computed without options, at the full width, from an ordinary original."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,9 @@ class Found:
 
 
 _SAID = {"data": str, "network": str, "method": str, "profile": str, "arms": tuple[str, ...], "seeds": tuple[int, ...]}
-_Failure = make_dataclass("_Failure", [*_SAID.items(), ("options", str, ""), ("width", int, 0), ("device", str, "")])
+_Failure = make_dataclass(
+    "_Failure", [*_SAID.items(), ("options", str, ""), ("width", int, 0), ("device", str, ""), ("base", str, "")]
+)
 """What the first line of a `FAILED-*.txt` says, see `linfair.study.grids.about`."""
 
 
@@ -58,9 +61,7 @@ def collect(places: Sequence[str]) -> Found:
     tables, failed = [], set()
     for here in map(Tables, places):
         for _, table in here.results(said=here.folder is None or here.folder.resolve() != BOOK):
-            options = table["options"].fillna("") if "options" in table else ""
-            table = table.assign(options=options, width=table["width"].fillna(0) if "width" in table else 0)
-            tables.append(table.dropna(axis="columns", how="all"))
+            tables.append(_complete(table).dropna(axis="columns", how="all"))
         for file, text in here.texts("FAILED-").items():
             try:
                 if not isinstance(known := json.loads(text.partition("\n")[0]), dict):
@@ -75,10 +76,15 @@ def collect(places: Sequence[str]) -> Found:
     return Found(rows, frozenset(failed))
 
 
+def _complete(table: pd.DataFrame) -> pd.DataFrame:
+    """A table with the columns that older ones lack."""
+    return table.assign(**{name: table[name].fillna(one) if name in table else one for name, one in _LATER.items()})
+
+
 def _name(cell: Mapping[str, object], arm: str) -> tuple:
     """The values of `KNOWN_BY` but for the seed, of what `linfair.study.grids.about` says of a cell."""
     method = ("original", "") if arm == "original" else (cell["method"], cell.get("options", ""))
-    return cell["data"], cell["network"], cell.get("width", 0), *method, arm, cell["profile"]
+    return cell["data"], cell["network"], cell.get("width", 0), *method, arm, cell["profile"], cell.get("base", "")
 
 
 def wanted(jobs: Sequence[Job]) -> dict[tuple, frozenset[float]]:
@@ -118,6 +124,7 @@ def merge(found: Found, folder: str | Path) -> list[Path]:
     for (profile, data, network, width), rows in found.rows.groupby(["profile", "data", "network", "width"]):
         name = re.sub(r"\W+", "_", f"{profile} {data} {network} {width or 'full'}")
         there = place.read(name, own=True)
+        there = there if there is None else _complete(there)
         both = rows if there is None else pd.concat([there, rows.dropna(axis="columns", how="all")])
         if "top_eigenvalue" in both:  # an original network may have been measured again, for its eigenvalues
             both = both.sort_values("top_eigenvalue", kind="stable", na_position="last")
@@ -175,6 +182,7 @@ def _by_panel(
         if panel.data_words() not in set(part["data"]):  # the whole data set, or else a part of it; never both
             panel = panel.of_subset
         part = part[(part["data"] == panel.data_words()) & (part["width"] == width_of(panel))]
+        part = part[part["base"] == panel.base_mitigation]
         part = part[part["method"].isin(("original", panel.method)) & part["arm"].isin(panel.arms)]
         asked = part["budget"].isin(panel.budgets) & (part["options"] == pairs(panel.options))
         part, others = one_teacher(part[(part["arm"] == "original") | asked])

@@ -8,8 +8,10 @@ from linfair.masks import WORDS
 from linfair.metrics.accuracy import MeanInterval, mean_interval
 from linfair.metrics.measure import DIAGNOSTICS
 from linfair.names import some
+from linfair.study.arms import base_of, canonical
 
-_ORIGINAL = ["data", "network", "width", "profile", "seed"]  #: What one original network is known by, beside its digest
+_ORIGINAL = ["data", "network", "width", "profile", "base", "seed"]
+"""What one original network is known by, beside its digest."""
 
 _PER_GROUP = {"group", "group_name", "n_train", "n", "accuracy", "low", "high"}
 
@@ -28,7 +30,8 @@ def one_teacher(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     counts, lines = counts.sort_values(["arms", "teacher"], ascending=[False, True]), []
     for names, part in counts.groupby(by, dropna=False):
         if len(part) > 1:
-            seed = ", ".join(f"{name} {value}" for name, value in zip(by, names, strict=True) if name != "width")
+            told = zip(by, names, strict=True)
+            seed = ", ".join(f"{name} {value}" for name, value in told if name != "width" and value != "")
             said = [f"{row.teacher} ({row.device}, {row.arms} networks)" for row in part.itertuples()]
             lines.append(f"{seed}: {len(part)} original networks, {'; '.join(said)}; rows of the first are used")
     best = counts.drop_duplicates(by)[[*by, "teacher"]]
@@ -41,7 +44,8 @@ def check_teachers(table: pd.DataFrame) -> None:
     groups = table.groupby(by, dropna=False)["teacher"].unique() if by and "teacher" in table else {}
     for names, digests in groups.items():
         if len(digests) > 1:
-            seed = ", ".join(f"{name} {value}" for name, value in zip(by, np.atleast_1d(names), strict=True))
+            told = zip(by, np.atleast_1d(names), strict=True)
+            seed = ", ".join(f"{name} {value}" for name, value in told if value != "")
             text = f"{seed} has the original networks {', '.join(sorted(digests))}; take the rows of one"
             raise ValueError(f"arms of different teachers are mixed: {text}, see `linfair.study.tables.one_teacher`")
 
@@ -80,7 +84,7 @@ def drops(table: pd.DataFrame) -> pd.DataFrame:
     """
     table = finished(table)
     check_teachers(table)
-    by = ["data", "network", "profile", "seed", "split", "group_name"]
+    by = ["data", "network", "profile", *["base"] * ("base" in table), "seed", "split", "group_name"]
     original = table[table["arm"] == "original"].drop_duplicates([*by, "teacher"])[[*by, "accuracy"]]
     original = original.rename(columns={"accuracy": "original"})
     merged = table.merge(original, on=by, how="left", validate="many_to_one")
@@ -183,6 +187,77 @@ def _compared(values: pd.DataFrame, arm: str, against: str, scale: str) -> pd.Da
         found = found.assign(reference=1.0 if scale == "ratio" else 0.0)
     found = found.assign(value=SCALES[scale](found["value"], found["reference"])).dropna(subset=["value"])
     return found[["budget", "seed", "group_name", "role", "n_train", "value"]]
+
+
+TIMES = ("No mitigation", "Fair Bf", "Fair Aft", "Fair Both")
+"""When a mitigation acts, in the words of Tran et al. (NeurIPS 2022): never, before the reduction, after it, both."""
+
+
+def before_and_after(table: pd.DataFrame, mitigation: str, *, base: str = "", plain: str = "plain") -> pd.DataFrame:
+    """Rows of the arm `plain` and of a mitigation, each from two original networks of a seed, arms named as `TIMES`.
+
+    One was trained on cross entropy, the other under `base`, which is the mitigation without KD if it is not given. An
+    original network under one seed is paired with the other of that seed, see `paired`.
+
+    Raises:
+        ValueError: If one of the four has no rows; says which.
+    """
+    fair, found = base_of(base or mitigation), []
+    arms = {plain: TIMES[:2], canonical(mitigation): TIMES[2:]}
+    wanted = {(one, arm): names[one != ""] for arm, names in arms.items() for one in ("", fair)}
+    for (one, arm), name in wanted.items():
+        part = table[(table["base"].fillna("") == one) & (table["arm"] == arm)]
+        if part.empty:
+            whose = f"under {one}" if one else "on cross entropy"
+            raise ValueError(
+                f"{name} has no rows: they are those of arm {arm!r} of an original network trained {whose}"
+            )
+        found.append(part.assign(arm=name))
+    return pd.concat(found, ignore_index=True)
+
+
+def violations(table: pd.DataFrame) -> pd.DataFrame:
+    """Both fairness violations of every network but the original ones: a row per original network, arm, budget, split.
+
+    With R(a) the excessive loss of group a and A(a) its accuracy (Tran et al., NeurIPS 2022, Eq. 3 and Sec. 6.2)
+
+        excess_violation = max |R(a) - R(a')|,    accuracy_violation = max A(a) - min A(a),    of all groups a, a',
+
+    the first in nats, the second a share; `overall` is the accuracy over all images. Seeds that diverged are left out.
+
+    >>> shared = {"arm": "plain", "budget": 0.5, "split": "test", "seed": 0, "n": 5, "teacher": "x"}
+    >>> groups = [{"accuracy": 0.75, "excess": 0.5}, {"accuracy": 0.5, "excess": -0.25}]
+    >>> violations(pd.DataFrame([shared | one for one in groups]))[["excess_violation", "accuracy_violation"]].values
+    array([[0.75, 0.25]])
+    """
+    rows = finished(table)
+    rows = rows[rows["arm"] != "original"]
+    by = [one for one in (*_ORIGINAL, "teacher", "method", "options", "arm", "budget", "split") if one in rows]
+    if "group" in rows and rows.duplicated([*by, "group"]).any():
+        raise ValueError("several rows of one network, split and group: take each table once")
+    rows = rows.assign(right=rows["accuracy"] * rows["n"])
+    found = rows.groupby(by, dropna=False, sort=False)
+    gaps = {f"{name}_violation": found[name].agg(lambda of: np.ptp(of.to_numpy())) for name in ("excess", "accuracy")}
+    overall = found["right"].sum() / found["n"].sum()
+    return pd.DataFrame(gaps | {"overall": overall}).reset_index()
+
+
+def disagreement(found: pd.DataFrame) -> pd.DataFrame:
+    """How often the two violations disagree about which of two arms of a seed is fairer, a row per budget and split.
+
+    Takes rows of `violations` and compares every two arms of one seed, budget and split: `pairs` of them, of which
+    `tied` are equally fair by one of the two, and `share` = `disagree` / (`pairs` - `tied`).
+    """
+    if found.duplicated(["seed", "budget", "split", "arm"]).any():
+        raise ValueError("several rows of one arm, seed, budget and split: select one data set, network and method")
+    rows = []
+    for (budget, split), part in found.groupby(["budget", "split"], sort=False):
+        both = part.merge(part, on="seed", suffixes=("", "_other"))
+        both = both[both["arm"] < both["arm_other"]]
+        one, two = (np.sign(both[name] - both[f"{name}_other"]) for name in ("excess_violation", "accuracy_violation"))
+        pairs, tied, disagree = len(both), int((one * two == 0).sum()), int((one * two < 0).sum())
+        rows.append([budget, split, pairs, tied, disagree, disagree / (pairs - tied) if pairs > tied else np.nan])
+    return pd.DataFrame(rows, columns=["budget", "split", "pairs", "tied", "disagree", "share"])
 
 
 SIDES = ("up", "down", "no measurable change")

@@ -148,6 +148,7 @@ def test_rows_without_what_a_figure_shows_are_none_of_its() -> None:
         "options": "",
         "arm": "original",
         "width": 0,
+        "base": "",
     }
     found = pd.DataFrame({"seed": [0, 1, 2], "top_eigenvalue": [3.0, None, None], "diverged": [False, False, True]})
     found = found.assign(**known, profile="small", budget=1.0, device="CPU")

@@ -45,7 +45,7 @@ class Pair:
 class Diagnosis:
     """What was measured on one split."""
 
-    #: A row for each network (`arm`: `original`, `linearized` or `pruned`) and group: columns of `linfair.measure`, `original`
+    #: A row for each network (`arm`: `original`, `linearized` or `pruned`) and group: those of `measure`, `original`
     #: (its accuracy), `drop` (points) and its ends, `relative_drop` (%), `margin_normalised` (by the largest group's),
     #: `closeness` and its ends (two labels only, else nan), provenance
     table: pd.DataFrame

@@ -76,7 +76,9 @@ def mitigations() -> None:
 def _show(registry: Mapping[str, Linearizer | Mitigation]) -> None:
     for name, one in registry.items():
         print(f"{name}: {one.summary}\n    source: {one.source}")
-        described = dict(re.findall(r"^ {8}(\w+): (.+?)(?=^ {8}\w+: |^ {4}\S|\Z)", one.options.__doc__, re.S | re.M))
+        told = [kind.__doc__ or "" for kind in one.options.__mro__]  # some options are those of all mitigations
+        pattern = re.compile(r"^ {8}(\w+): (.+?)(?=^ {8}\w+: |^ {4}\S|\Z)", re.S | re.M)
+        described = {name: text for doc in reversed(told) for name, text in pattern.findall(doc)}
         for option in fields(one.options):
             value = getattr(one.options(), option.name)
             text = " ".join(described.get(option.name, "").split())

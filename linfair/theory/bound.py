@@ -1,14 +1,14 @@
 """Theorem 4.4 and Appendix A.2: the excessive loss of a group, bounded by its gradient norm and its Hessian.
 
-Das et al., ICML 2024: with theta the original network, theta~ the linearized one, d = theta~ - theta, and g_a, H_a the
-gradient and Hessian of J(theta; S_a),
+Das et al., ICML 2024, after Theorem 1 of Tran et al., NeurIPS 2022: with theta the original network, theta~ the
+linearized or pruned one, d = theta~ - theta, and g_a, H_a the gradient and Hessian of J(theta; S_a),
 
     R(a) = d . g_a + 1/2 d . H_a d + remainder <= |g_a| |d| + 1/2 lambda(H_a) |d|^2 + O(|d|^3).
 
 It takes a J that is twice differentiable all the way (a ReLU network's gradient jumps wherever a unit switches), and an
 R(a) that depends on the parameters alone. A ReLU that becomes the identity changes no weight: `alpha=True` counts the
-gates' alphas among the parameters, with alpha = 1 the original. O(|d|^3) can hide anything, so the right side is
-evaluated *without* it.
+gates' alphas among the parameters, with alpha = 1 the original. A pruned weight is a parameter that becomes 0.
+O(|d|^3) can hide anything, so the right side is evaluated *without* it.
 """
 
 import math
@@ -26,8 +26,9 @@ from linfair.metrics.curvature import hessian_product, top_eigenvalue_pairs
 from linfair.metrics.gradients import ParameterRisk, flat
 from linfair.names import some
 from linfair.theory.folding import fold_batch_norm
+from linfair.weights import plain
 
-STEPS = (1.0, 0.3, 0.1, 0.03, 0.01)  #: Parts of the way from the original to the linearized network
+STEPS = (1.0, 0.3, 0.1, 0.03, 0.01)  #: Parts of the way from the original to the linearized or pruned network
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class BoundRow(Expansion):
 
 @dataclass(frozen=True, kw_only=True)
 class Step(Expansion):
-    """The expansion of one group's excess at a part of the way from the original to the linearized network."""
+    """The expansion of one group's excess at a part of the way from the original to the reduced network."""
 
     group: int
     n: int  #: Inputs of the group
@@ -97,7 +98,14 @@ def expand(excess: float, gradient: Tensor, product: Callable[[Tensor], Tensor],
 
 
 def excess_bound(
-    model: nn.Module,
+    model: nn.Module, original: nn.Module, data: GroupedData, split: str = "train", **options: object
+) -> list[BoundRow]:
+    """Both sides of Theorem 4.4 for one network, a row for each group; arguments and errors are `excess_bounds`'."""
+    return excess_bounds([model], original, data, split, **options)[0]
+
+
+def excess_bounds(
+    models: Sequence[nn.Module],
     original: nn.Module,
     data: GroupedData,
     split: str = "train",
@@ -105,46 +113,47 @@ def excess_bound(
     alpha: bool = False,
     tol: float = 1e-4,
     batch_size: int = 512,
-) -> list[BoundRow]:
-    """Both sides of Theorem 4.4, a row for each group, in float64; batch norm is folded first.
+) -> list[list[BoundRow]]:
+    """Both sides of Theorem 4.4, for each network a row for each group, in float64; batch norm is folded first.
 
     Args:
-        model: The linearized network, gates binary or not.
-        original: The network it was linearized from, without gates or with alphas of 1.
-        data: Data set of both.
+        models: Linearized networks, gates binary or not, or pruned ones, with weight switches or with zeros.
+        original: The network that they were made from, without gates or with alphas of 1.
+        data: Data set of all.
         split: One of `data.splits`.
         alpha: Count the gates' alphas among the parameters; the original's are 1.
         tol: An eigenvalue has converged once its residual is at most tol times its size.
         batch_size: Inputs of one pass: bounds the memory, not the value.
 
     Raises:
-        ValueError: If the two networks, folded, do not have the same parameters, if alphas are asked of a linearized
-            network without gates, or as `linfair.metrics.gradients.ParameterRisk`.
+        ValueError: If the networks, folded, do not have the same parameters, if alphas are asked of a network
+            without gates, or as `linfair.metrics.gradients.ParameterRisk`.
     """
     options = {"alpha": alpha, "batch_size": batch_size, "dtype": torch.float64}
-    before, after = _both(model, original, data, split, **options)
-    step = flat(after.parameters) - flat(before.parameters)
-    rows = []
+    before, *after = _risks([original, *models], data, split, **options)
+    steps = [flat(one.parameters) - flat(before.parameters) for one in after]
+    rows = [[] for _ in after]
     for top, far in top_eigenvalue_pairs(before.model, data, split, tol=tol, **options):
         (index,) = before.positions(top.group, "exact")
-        gradient = before.gradient(index)
-        found = expand(after.value(index) - before.value(index), gradient, hessian_product(before, index), step)
+        gradient, product, risk = before.gradient(index), hessian_product(before, index), before.value(index)
         known = {"group": top.group, "n": len(index), "alpha": alpha, "gradient_norm": gradient.norm().item()}
-        evidence = {"residual": max(top.residual, far.residual), "converged": top.converged and far.converged}
-        values = {"distance": step.norm().item(), "eigenvalue": top.value, "absolute_eigenvalue": far.value}
-        rows.append(BoundRow(**vars(found), **known, **values, **evidence))
+        known |= {"eigenvalue": top.value, "absolute_eigenvalue": far.value}
+        known |= {"residual": max(top.residual, far.residual), "converged": top.converged and far.converged}
+        for found, one, step in zip(rows, after, steps, strict=True):
+            terms = expand(one.value(index) - risk, gradient, product, step)
+            found.append(BoundRow(**vars(terms), **known, distance=step.norm().item()))
     return rows
 
 
 def remainders(
     model: nn.Module, original: nn.Module, data: GroupedData, split: str = "train", *, steps: Sequence[float] = STEPS
 ) -> list[Step]:
-    """The expansion at parts t (`steps`) of the way to the linearized network, a row for each group and t, in float64.
+    """The expansion at parts t (`steps`) of the way to the reduced network, a row for each group and t, in float64.
 
     Arguments and errors are those of `excess_bound`; alphas are among the parameters. A remainder of O(|d|^3) falls
     with t^3; where units switch on the way, the gradient jumps and it does not.
     """
-    before, after = _both(model, original, data, split, alpha=bool(sites(model)), dtype=torch.float64)
+    before, after = _risks([original, model], data, split, alpha=bool(sites(model)), dtype=torch.float64)
     start, end = flat(before.parameters), flat(after.parameters)
     rows = []
     for group in before.check_groups(None):
@@ -176,18 +185,18 @@ def ranking(rows: Sequence[BoundRow], term: str = "bound") -> float:
     return float(stats.spearmanr(values, excess).statistic)
 
 
-def _both(
-    model: nn.Module, original: nn.Module, data: GroupedData, split: str, **options: object
-) -> list[ParameterRisk]:
-    """Risks of the original and of the linearized network, batch norm folded, as functions of the same parameters."""
-    if sites(model) and not sites(original):
+def _risks(networks: Sequence[nn.Module], data: GroupedData, split: str, **options: object) -> list[ParameterRisk]:
+    """Risks of the original and of networks made from it, batch norm folded, as functions of the same parameters."""
+    original, *models = map(plain, networks)
+    if any(map(sites, models)) and not sites(original):
         original = install(original, data.input_shape)
-    risks = [ParameterRisk(fold_batch_norm(one), data, split, **options) for one in (original, model)]
-    one, two = ([f"{name} {tuple(value.shape)}" for name, value in risk.named.items()] for risk in risks)
-    if one != two:
-        differ = sorted(set(one) ^ set(two)) or one[:1]
-        raise ValueError(
-            "the two networks, batch norm folded, have no common parameter space, so no distance: they differ at "
-            f"{some(differ, 4)}; compare a network with the one it was linearized from"
-        )
+    risks = [ParameterRisk(fold_batch_norm(one), data, split, **options) for one in (original, *models)]
+    one, *others = ([f"{name} {tuple(value.shape)}" for name, value in risk.named.items()] for risk in risks)
+    for two in others:
+        if one != two:
+            differ = sorted(set(one) ^ set(two)) or one[:1]
+            raise ValueError(
+                "the two networks, batch norm folded, have no common parameter space, so no distance: they differ at "
+                f"{some(differ, 4)}; compare a network with the one that it was made from"
+            )
     return risks

@@ -5,7 +5,8 @@ Das et al., ICML 2024: with f a classifier trained with binary cross entropy and
     lambda(H_a) <= Z_1 + Z_2,    Z_1 = 1/|S| sum f(x) (1 - f(x)) |grad f(x)|^2        closeness to the boundary,
                                  Z_2 = 1/|S| sum |f(x) - y| lambda(grad^2 f(x))       error.
 
-The main text prints the sums without 1/|S|, which makes the right side |S| times as large. With the logit h and
+The main text prints the sums without 1/|S|, which makes the right side |S| times as large. With 1/|S| it is Theorem 2
+(Eq. 6 and 10, for one input Eq. 13) of Tran et al., NeurIPS 2022, word for word. With the logit h and
 p = sigmoid(h) the loss of one input has, by the chain rule,
 
     H_x = p (1 - p) grad h grad h' + (p - y) grad^2 h,
@@ -35,6 +36,7 @@ from linfair.metrics.curvature import top_eigenvalues
 from linfair.metrics.gradients import ParameterRisk, flat, unflat
 from linfair.theory.logit_curvature import LogitCurvature, dense_curvature, logit_curvature
 
+Bend = Callable[[Tensor], Tensor]  #: An activation
 READINGS = ("printed", "logit", "corrected")
 TOLERANCE = 1e-6  #: A bound fails when below the eigenvalue by more than this share of it, more than rounding moves
 
@@ -146,40 +148,65 @@ def hessian_bound(
     return rows
 
 
-def violations(networks: int = 400, *, inputs: int = 20, seed: int = 0) -> pd.DataFrame:
+def violations(
+    networks: int = 400, *, inputs: int = 20, seed: int = 0, bend: Bend = F.relu, steps: int = 0
+) -> pd.DataFrame:
     """How many random networks 2-3-3-1 break each reading of Prop. 4.5, by dense Hessians in float64.
 
-    Weights, biases and inputs (as many for each network) are standard normal, labels fair coins, all in one group.
+    Weights, biases and inputs (as many for each network) are standard normal, labels fair coins, all in one group;
+    `bend` is the activation, and so many `steps` of gradient descent, of rate 1/2, train the networks.
 
     Returns:
         A row for each of `READINGS`, and for `printed sum` (main text, without 1/|S|): `reading`, `n` networks,
-        `violations`, `share` with its Wilson interval `low`, `high`, and `worst`, the largest eigenvalue / right side
-        (inf where a right side is not positive).
+        `violations`, `share` with its Wilson interval `low`, `high`, `worst`, the largest eigenvalue / right side
+        (inf where a right side is not positive), the median `looseness`, right side / eigenvalue, and
+        `input_violations`, how many of the networks * inputs break Eq. 13, the statement for one input.
     """
-    generator = torch.Generator().manual_seed(seed)
-    like = dict(enumerate(map(torch.empty, [(3, 2), (3,), (3, 3), (3,), (1, 3), (1,)])))
-    options = {"generator": generator, "dtype": torch.float64}
-    theta = torch.randn(networks, 25, **options)
-    x = torch.randn(networks, inputs, 2, **options)
-    y = torch.randint(0, 2, (networks, inputs), generator=generator).double()
+    outputs, theta, x, y = random_networks(networks, inputs, seed=seed, bend=bend)
+    y = y.double()
 
     def logit(vector: Tensor, x: Tensor) -> Tensor:
-        w1, b1, w2, b2, w3, b3 = unflat(vector, like).values()
-        return (F.relu(F.relu(x @ w1.T + b1) @ w2.T + b2) @ w3.T + b3)[..., 0]
+        return outputs(vector, x)[..., 0]
 
     def risk(vector: Tensor, x: Tensor, y: Tensor) -> Tensor:
         return F.binary_cross_entropy_with_logits(logit(vector, x), y)
 
+    for _ in range(steps):
+        theta = theta - 0.5 * vmap(grad(risk))(theta, x, y)
     top = torch.linalg.eigvalsh(vmap(_hessian(risk))(theta, x, y))[:, -1]
+    alone = torch.linalg.eigvalsh(vmap(vmap(_hessian(risk), (None, 0, 0)))(theta, x, y))[..., -1]
     sample = [vmap(vmap(function(logit), (None, 0)))(theta, x) for function in (lambda f: f, grad, _hessian)]
     found = dense_curvature(*(value.flatten(0, 1) for value in sample))
-    totals = [(z1 + z2).view(networks, inputs).mean(1) for z1, z2 in _terms(found, y.flatten())]
-    rows = []
-    for reading, total in zip((*READINGS, "printed sum"), (*totals, inputs * totals[0]), strict=True):
-        broken = int((~_holds(top, total)).sum())
+    sides = [(z1 + z2).view(networks, inputs) for z1, z2 in _terms(found, y.flatten())]
+    totals, rows = [side.mean(1) for side in sides], []
+    pairs = zip((*totals, inputs * totals[0]), (*sides, sides[0]), strict=True)
+    for reading, (total, side) in zip((*READINGS, "printed sum"), pairs, strict=True):
+        broken, single = int((~_holds(top, total)).sum()), int((~_holds(alone, side)).sum())
+        share = broken / networks, *wilson(broken / networks, networks)
         worst = torch.where(total > 0, top / total, torch.inf).max().item()
-        rows.append((reading, networks, broken, broken / networks, *wilson(broken / networks, networks), worst))
-    return pd.DataFrame(rows, columns=["reading", "n", "violations", "share", "low", "high", "worst"])
+        rows.append((reading, networks, broken, *share, worst, (total / top).nanquantile(0.5).item(), single))
+    columns = ["reading", "n", "violations", "share", "low", "high", "worst", "looseness", "input_violations"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def random_networks(
+    count: int, inputs: int, *, outputs: int = 1, seed: int = 0, bend: Bend = F.relu
+) -> tuple[Callable[[Tensor, Tensor], Tensor], Tensor, Tensor, Tensor]:
+    """Networks 2-3-3-outputs with standard normal parameters, inputs for each, and labels, all equally likely.
+
+    They are a function of one network's flat parameters and x, the parameters, (count, size), x and y.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    like = dict(enumerate(map(torch.empty, [(3, 2), (3,), (3, 3), (3,), (outputs, 3), (outputs,)])))
+    options = {"generator": generator, "dtype": torch.float64}
+    theta = torch.randn(count, sum(one.numel() for one in like.values()), **options)
+    x = torch.randn(count, inputs, 2, **options)
+
+    def function(vector: Tensor, x: Tensor) -> Tensor:
+        w1, b1, w2, b2, w3, b3 = unflat(vector, like).values()
+        return bend(bend(x @ w1.T + b1) @ w2.T + b2) @ w3.T + b3
+
+    return function, theta, x, torch.randint(max(2, outputs), (count, inputs), generator=generator)
 
 
 def _hessian(function: Callable[..., Tensor]) -> Callable[..., Tensor]:

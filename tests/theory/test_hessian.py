@@ -13,7 +13,7 @@ from linfair.data import GroupedData, Split
 from linfair.gates import binarise, install, set_alphas
 from linfair.models import build
 from linfair.theory import logit_curvature as module
-from linfair.theory.hessian import READINGS, SingleLogit, hessian_bound, violations
+from linfair.theory.hessian import READINGS, SingleLogit, hessian_bound, random_networks, violations
 from linfair.theory.logit_curvature import extremes, logit_curvature
 
 
@@ -201,6 +201,34 @@ def test_counts_equal_the_same_networks_measured_one_by_one() -> None:
     for reading in READINGS:
         assert table.loc[reading, "worst"] == pytest.approx(max(ratios[reading]), rel=1e-6)
         assert table.loc[reading, "violations"] == sum(ratio > 1 + 1e-6 for ratio in ratios[reading])
+
+
+def test_trained_networks_and_single_inputs_are_those_of_torch() -> None:
+    """Oracle: torch's SGD, and hessian_bound with every input a group of its own, which is Eq. 13 of Tran et al."""
+    table = violations(5, inputs=6, seed=2, bend=torch.tanh, steps=4).set_index("reading")
+    _, theta, x, y = random_networks(5, 6, seed=2)
+    broken, singles, ratios = dict.fromkeys(READINGS, 0), dict.fromkeys(READINGS, 0), []
+    for weights, points, labels in zip(theta, x, y, strict=True):
+        layers = [nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 1)]
+        model = nn.Sequential(*layers).double()
+        nn.utils.vector_to_parameters(weights.clone(), model.parameters())
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+        for _ in range(4):
+            optimizer.zero_grad()
+            F.binary_cross_entropy_with_logits(model(points).flatten(), labels.double()).backward()
+            optimizer.step()
+        for groups, counts in (labels * 0, broken), (torch.arange(6), singles):
+            split = {"train": Split(points, labels, groups)}
+            data = GroupedData("one", split, ("no", "yes"), tuple(map(str, range(int(groups.max()) + 1))))
+            rows = hessian_bound(model, data)
+            for reading in READINGS:
+                counts[reading] += sum(not row.holds(reading) for row in rows)
+            if counts is broken:
+                ratios.append(rows[0].corrected.total / rows[0].eigenvalue)
+    assert table.loc[list(READINGS), "violations"].to_dict() == broken
+    assert table.loc[list(READINGS), "input_violations"].to_dict() == singles
+    assert table.loc["corrected", "looseness"] == pytest.approx(np.median(ratios), rel=1e-6)
+    assert singles["corrected"] == 0 < singles["logit"]
 
 
 def test_tasks_that_are_not_binary_are_refused() -> None:

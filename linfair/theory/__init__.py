@@ -12,7 +12,7 @@ from linfair.theory.hessian import hessian_bound, violations
 from linfair.theory.networks import counts_of_random_networks, fig_10, zigzag
 from linfair.theory.optimality import counterexample, optimality_shares
 from linfair.theory.pieces import counts_on_lines, on_line, pieces_bound, pieces_bound_kept
-from linfair.theory.pruning import gradient_bound, verdicts
+from linfair.theory.pruning import gradient_bound
 from linfair.theory.stationarity import gradient_ratio, stationarity_table
 
 __all__ = [
@@ -34,7 +34,6 @@ __all__ = [
     "rate_table",
     "remainders",
     "stationarity_table",
-    "verdicts",
     "violations",
     "zigzag",
 ]

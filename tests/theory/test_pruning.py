@@ -2,15 +2,13 @@
 
 import copy
 import math
-from dataclasses import replace
 from fractions import Fraction
-from itertools import pairwise
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
+from linfair_book import verdicts
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -21,18 +19,13 @@ from linfair.models import build
 from linfair.pruners import prune_magnitude
 from linfair.theory import pruning
 from linfair.theory.bound import excess_bound, excess_bounds, remainders
+from linfair.theory.hessian import random_networks
 
 
 @pytest.fixture(scope="module")
-def nets() -> list[pruning.Net]:
+def nets() -> list[verdicts.Net]:
     """Two seeds of either activation."""
-    return pruning.small_networks(range(2))
-
-
-@pytest.fixture(scope="module")
-def table() -> pd.DataFrame:
-    """All verdicts at the size of the book."""
-    return pruning.verdicts().set_index("reading")
+    return verdicts.small_networks(range(2))
 
 
 def group_risk(model: nn.Module, data: GroupedData, group: int) -> tuple:
@@ -55,7 +48,7 @@ def images(shape: tuple[int, ...] = (3, 8, 8)) -> GroupedData:
     return GroupedData("images", {"train": part}, ("a", "b", "c"), ("first", "second"))
 
 
-def test_both_sides_of_theorem_1_equal_dense_hessians(nets: list[pruning.Net]) -> None:
+def test_both_sides_of_theorem_1_equal_dense_hessians(nets: list[verdicts.Net]) -> None:
     """Oracle: torch.autograd.functional at the original, and the pruned weights set to 0 by hand."""
     for _, _, original, data in nets[::2]:
         values = torch.cat([layer.weight.detach().abs().flatten() for layer in original if hasattr(layer, "weight")])
@@ -95,14 +88,14 @@ def test_switches_zeros_and_batch_norm_make_no_difference_to_the_bound() -> None
         assert row.distance**2 == pytest.approx(other.distance**2 + units)
 
 
-def test_a_pruned_network_of_another_teacher_is_refused(nets: list[pruning.Net]) -> None:
+def test_a_pruned_network_of_another_teacher_is_refused(nets: list[verdicts.Net]) -> None:
     wide = nn.Sequential(nn.Linear(2, 9), nn.ReLU(), nn.Linear(9, 2)).double()
     with pytest.raises(ValueError, match=r"no common parameter space.*made from"):
         excess_bound(pruning.pruned(wide, 0.5), nets[0][2], nets[0][3])
 
 
-@pytest.mark.parametrize("share", pruning.SHARES)
-def test_masks_are_those_of_the_pruner_and_nested(nets: list[pruning.Net], share: float) -> None:
+@pytest.mark.parametrize("share", verdicts.SHARES)
+def test_masks_are_those_of_the_pruner_and_nested(nets: list[verdicts.Net], share: float) -> None:
     """Oracle: linfair.pruners.prune_magnitude."""
     _, _, original, data = nets[0]
     (mask,) = weights.masks_of(pruning.pruned(original, share))
@@ -129,64 +122,6 @@ def test_units_that_switch_are_counted() -> None:
     assert pruning.switched(pruning.pruned(smooth, 0.5), smooth, x).tolist() == [0, 0, 0]
 
 
-def test_no_cell_violates_theorem_1_without_its_remainder(table: pd.DataFrame) -> None:
-    """REPRODUCTION: 0 of 200, the bound far from tight; only the ReLU networks have kinks on the way."""
-    rows = table.loc[["without remainder, tanh", "without remainder, ReLU"]]
-    assert rows["cells"].sum() == 200
-    assert rows["holds"].all()
-    assert (rows["looseness"] > 10).all()
-    assert (rows["looseness_90"] > rows["looseness"]).all()
-    assert table.loc["twice differentiable on the way, tanh", "violated"] == 0
-    assert table.loc["twice differentiable on the way, ReLU", "violated"] > 90
-    assert table.loc["the larger bound has the larger R(a)", "cells"] == 100
-
-
-def test_rows_count_the_cells_of_the_table(nets: list[pruning.Net]) -> None:
-    """Oracle: loops over the table."""
-    cells = pruning.bound_table(nets)
-    assert len(cells) == 4 * 7 * 2
-    magnitude = cells[(cells["criterion"] == "magnitude") & (cells["share"] != 0.6)]
-    found = pruning.theorem_1(cells).set_index("reading")
-    tanh = magnitude[magnitude["bend"] == "tanh"]
-    ratios = (tanh["bound"] / tanh["excess"].abs()).to_numpy()
-    assert found.loc["without remainder, tanh", "looseness"] == pytest.approx(np.median(ratios))
-    assert found.loc["without remainder, tanh", "looseness_90"] == pytest.approx(np.percentile(ratios, 90))
-    assert found.loc["twice differentiable on the way, ReLU", "violated"] == sum(
-        switched > 0 for switched in magnitude.loc[magnitude["bend"] == "ReLU", "switched"]
-    )
-    order = 0
-    for _, (one, two) in magnitude.groupby(["bend", "seed", "share"])[["excess", "bound"]].apply(np.array).items():
-        order += (one[0] > two[0]) != (one[1] > two[1])
-    assert found.loc["the larger bound has the larger R(a)", "violated"] == order
-    falls, shrinks, steps = 0, 0, 0
-    for _, part in magnitude.groupby(["bend", "seed", "group"]):
-        ordered = part.sort_values("share")
-        falls += sum(later < before for before, later in pairwise(ordered["excess"]))
-        shrinks += sum(later < before for before, later in pairwise(ordered["bound"]))
-        steps += len(part) - 1
-    found = pruning.corollary_1(cells).set_index("reading")
-    assert tuple(found.loc["R(a) itself along nested magnitude masks", ["cells", "violated"]]) == (steps, falls)
-    assert tuple(found.loc["bound along nested magnitude masks", ["cells", "violated"]]) == (steps, shrinks)
-    negative = (magnitude["excess"] < 0).sum()
-    assert tuple(found.loc["R(a) >= 0, magnitude masks", ["cells", "violated"]]) == (len(magnitude), negative)
-    keys = ["bend", "seed", "group"]
-    random = cells[cells["criterion"] == "random"].set_index(keys)["bound"]
-    larger = cells[(cells["criterion"] == "magnitude") & (cells["share"] == 0.6)].set_index(keys)["bound"]
-    across = found.loc["bound of random 50 % against magnitude 60 %", "violated"]
-    assert across == sum(larger[key] < random[key] for key in random.index)
-
-
-def test_corollary_1_holds_for_nested_masks_and_not_across_criteria(table: pd.DataFrame) -> None:
-    """REPRODUCTION: 160 of 160 steps; 40 of 40 bounds fall though more is pruned; R(a) falls and is negative."""
-    assert tuple(table.loc["bound along nested magnitude masks", ["cells", "violated"]]) == (160, 0)
-    across = table.loc["bound of random 50 % against magnitude 60 %"]
-    assert across["cells"] == 40
-    assert across["violated"] > 35
-    for reading, cells in ("R(a) itself along nested magnitude masks", 160), ("R(a) >= 0, magnitude masks", 200):
-        assert table.loc[reading, "cells"] == cells
-        assert 10 < table.loc[reading, "violated"] < cells / 2
-
-
 def test_the_smallest_group_of_the_closed_form_has_the_smallest_gradient() -> None:
     """Oracle: 7/6 is the mean of the centres, by hand; the weighted gradients sum to 0."""
     sizes, centres = (3, 2, 1), (0, 3, 1)
@@ -194,20 +129,6 @@ def test_the_smallest_group_of_the_closed_form_has_the_smallest_gradient() -> No
     assert (best, norms) == (Fraction(7, 6), [Fraction(7, 6), Fraction(11, 6), Fraction(1, 6)])
     assert sum(n * (best - c) for n, c in zip(sizes, centres, strict=True)) == 0
     assert norms[2] < norms[0]
-
-
-def test_proposition_1_holds_for_two_groups_alone(table: pd.DataFrame) -> None:
-    """Oracle: A.1's ratio 60 / 20 for two groups; REPRODUCTION: four groups break it in many pairs."""
-    two = table.loc["2 groups, weight decay 0"]
-    assert tuple(two[["cells", "violated"]]) == (6, 0)
-    assert two["looseness"] == pytest.approx(3, rel=1e-6)
-    assert two["total"] < 1e-9
-    assert table.loc["2 groups, weight decay 0.01", "total"] > 1e-3
-    for decay in (0, 0.01):
-        four = table.loc[f"4 groups, weight decay {decay}"]
-        assert four["cells"] == 36
-        assert 5 < four["violated"] < 31
-    assert tuple(table.loc["three groups, closed form", ["cells", "violated"]]) == (3, 2)
 
 
 def test_sides_of_proposition_2_equal_their_definitions() -> None:
@@ -250,34 +171,10 @@ def test_no_constant_repairs_proposition_2_for_the_softmax_output(h: float) -> N
     assert row.norm == pytest.approx(row.logits, rel=1e-12)
 
 
-def test_proposition_2_holds_for_logits_and_not_as_printed(table: pd.DataFrame) -> None:
-    """Oracle: Cauchy-Schwarz for the logits; REPRODUCTION: 12 of 40 groups as printed, by either norm."""
-    for norm in ("spectral", "Frobenius"):
-        assert tuple(table.loc[f"f = logits, {norm} norm", ["cells", "violated"]]) == (40, 0)
-        assert 3 < table.loc[f"f = softmax, {norm} norm", "violated"] < 25
-    derivative = table.filter(like="f - y is the derivative", axis=0)
-    assert derivative["violated"].tolist() == [100, 100, 0]  # the last one is by the logits
-
-
-def test_theorem_2_fails_as_printed_and_holds_corrected(table: pd.DataFrame) -> None:
-    """Oracle: Weyl's inequality for the corrected; REPRODUCTION: as printed nearly all of 96 groups and 2688 inputs."""
-    for words, cells in ("group", 48), ("input", 48 * 28):
-        for bend in ("tanh", "ReLU"):
-            printed, logit, corrected = (
-                table.loc[f"{name}, {bend}, by {words}"] for name in ("printed", "logit", "corrected")
-            )
-            assert printed["cells"] == logit["cells"] == corrected["cells"] == cells
-            assert printed["violated"] > 0.9 * cells
-            assert logit["violated"] >= (words == "input")
-            assert corrected["holds"]
-        assert table.loc[f"trace, three classes, by {words}", "holds"]
-    assert table.loc["class by class, three classes, by input", "violated"] > 10
-
-
 def test_the_hessian_of_three_classes_is_the_sum_of_its_terms() -> None:
     """Oracle: H_x by its formula, from torch.autograd.functional; for a linear network the trace term is closed."""
     sides = pruning.softmax_sides(3, 2)
-    logits, theta, x, y = pruning.random_networks(3, 2, outputs=3)
+    logits, theta, x, y = random_networks(3, 2, outputs=3)
     for i, j in np.ndindex(3, 2):
         jacobian = torch.autograd.functional.jacobian(lambda t, i=i, j=j: logits(t, x[i, j]), theta[i])
         bends = [
@@ -294,32 +191,3 @@ def test_the_hessian_of_three_classes_is_the_sum_of_its_terms() -> None:
         for reading, (hessian, right) in sides.items():
             assert torch.allclose(hessian[i, j], expected, rtol=1e-9, atol=1e-12)
             assert right[i, j].item() == pytest.approx((near[reading] + error).item(), rel=1e-9)
-
-
-def test_proposition_3_is_true_and_its_minimum_out_of_reach(table: pd.DataFrame) -> None:
-    """Oracle: 1/4 - (f - 1/2)^2."""
-    assert table.loc["f (1 - f) <= 1/4", "holds"]
-    assert table.loc["f (1 - f) >= 0", "holds"]
-    attained = table.loc["f = sigmoid(h) attains the minimum"]
-    assert attained["violated"] == attained["cells"]
-
-
-def test_every_claim_has_rows_and_each_row_its_verdict(table: pd.DataFrame) -> None:
-    claims = {"A-T1", "A-T1b", "A-K1", "A-C06", "A-P1", "A-P2", "A-P2b", "A-T2", "A-T2b", "A-P3"}
-    assert set(table["claim"]) == claims
-    assert table.index.is_unique
-    assert table["holds"].dtype == bool
-    assert (table["holds"] == (table["violated"] == 0)).all()
-    assert table["violated"].between(0, table["cells"]).all()
-    again = pruning.theorem_1(pruning.bound_table(pruning.small_networks([0])))
-    assert list(again["cells"]) == [10, 10, 10, 10, 10]
-
-
-def test_verdicts_do_not_touch_the_callers_random_numbers_or_networks(nets: list[pruning.Net]) -> None:
-    _, _, original, data = nets[0]
-    state, before = torch.get_rng_state(), copy.deepcopy(original.state_dict())
-    part = data.splits["train"]
-    pruning.bound_table([("tanh", 0, original, replace(data, splits={"train": part}))])
-    pruning.small_networks([0])
-    assert torch.equal(torch.get_rng_state(), state)
-    assert all(torch.equal(value, before[name]) for name, value in original.state_dict().items())

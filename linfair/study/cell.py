@@ -72,7 +72,8 @@ def run(
     """
     arms, store = [canonical(arm) for arm in arms], store or ResultStore.default()
     tables = [Worker(cell, store, progress).tables(arms, announce) for cell in cells]
-    return pd.concat(tables, ignore_index=True)
+    table = pd.concat(tables, ignore_index=True)
+    return table.assign(base=table["base"].fillna("")) if "base" in table else table
 
 
 @dataclass(frozen=True)
@@ -302,7 +303,8 @@ class Worker:
             ]
             table, own, said["options"] = pd.concat(frames, ignore_index=True), 0.0, pairs(cell.options)
         provenance = {"data": cell.data_words(self.sets), "network": cell.network, "width": self.recipe.width or 0}
-        provenance |= {"init": self.recipe.init, "base": cell.base_mitigation, "total": total} | said
+        provenance |= {"init": self.recipe.init, "total": total} | said
+        provenance |= {"base": cell.base_mitigation} if cell.base_mitigation else {}
         provenance |= {"profile": cell.profile, "precision": self.recipe.base.precision, "teacher": teacher.digest}
         provenance |= {"device": device_name(cell.device), "torch": torch.__version__, "linfair": linfair.__version__}
         provenance |= {"code": code_hash(), "seconds": time.perf_counter() - start + own}

@@ -21,7 +21,7 @@ from linfair.cli import options
 from linfair.cli.options import Arms, Budgets, Choices, Device, Training, commas, numbers, ranged, says, tell
 from linfair.data import check_name, load_data
 from linfair.data.describe import notes
-from linfair.linearizers import LINEARIZERS, PRUNERS
+from linfair.linearizers import LINEARIZERS
 from linfair.linearizers.configurations import stage_units
 from linfair.linearizers.record import check_budgets, kept_share
 from linfair.linearizers.registry import Linearizer, of_kind
@@ -30,6 +30,7 @@ from linfair.mitigation.choose import FEW, NOISE
 from linfair.mitigation.registry import MITIGATIONS, Mitigation
 from linfair.models import INITS, NETWORKS, build, threads_of
 from linfair.paths import save_table
+from linfair.pruners import PRUNERS
 from linfair.study import grid
 from linfair.study.recipes import recipe
 from linfair.training import threads

@@ -16,12 +16,13 @@ from linfair.audit.repair import arm_list
 from linfair.cli.terminal import HELD, shown
 from linfair.data import DATASETS
 from linfair.data.folder import CONFLICTS, LINKS
-from linfair.linearizers import LINEARIZERS, PRUNERS
+from linfair.linearizers import LINEARIZERS
 from linfair.linearizers.record import check_budgets
 from linfair.masks import WORDS
 from linfair.mitigation.registry import MITIGATIONS, PLAIN
 from linfair.names import number
 from linfair.paths import cache_folder, writable
+from linfair.pruners import PRUNERS
 from linfair.study.jobs import Claimed, held
 from linfair.study.plan import PROFILE_NAMES
 from linfair.study.recipes import PROFILES

@@ -8,7 +8,7 @@ from linfair.linearizers.deepreduce import RELEASED_DEEPREDUCE, DeepReDuce, deep
 from linfair.linearizers.finetuning import FINETUNE, PAPER_FINETUNE, control, finetune
 from linfair.linearizers.oneshot import OneShot, even_units, one_shot, top_units
 from linfair.linearizers.record import BudgetOutOfReach, LinearizedModel
-from linfair.linearizers.registry import LINEARIZERS, PRUNERS, Linearizer, linearize
+from linfair.linearizers.registry import LINEARIZERS, Linearizer, linearize
 from linfair.linearizers.snl import SNL, snl
 
 __all__ = [
@@ -16,7 +16,6 @@ __all__ = [
     "LINEARIZERS",
     "PAPER_CONFIGURATIONS",
     "PAPER_FINETUNE",
-    "PRUNERS",
     "RELEASED_DEEPREDUCE",
     "SNL",
     "BudgetOutOfReach",

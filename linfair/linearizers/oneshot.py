@@ -157,6 +157,7 @@ def one_shot(
             records.append(record(name, budget, units, masked, epochs, [], single=single, reduction=reduction))
         return records
 
+    run.__name__ = name
     return run
 
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
-from linfair import pruners
 from linfair.ensemble import Ensemble
 from linfair.functional import check_scores
 from linfair.linearizers import oneshot
@@ -17,9 +16,7 @@ from linfair.linearizers.record import LinearizedModel
 from linfair.linearizers.snl import SNL, snl
 from linfair.masks import RELUS, WORDS, Reduction
 from linfair.names import unknown
-from linfair.pruners import Iterative, Pruning
 from linfair.training import Data, Schedule, correctness
-from linfair.weights import WEIGHTS
 
 
 @dataclass(frozen=True)
@@ -80,17 +77,6 @@ for _name, _summary in {
 }.items():
     LINEARIZERS[_name] = Linearizer(_name, _summary, "one-shot control", OneShot, getattr(oneshot, _name))
 
-PRUNERS = {}  #: Methods that remove weights
-for _name, _kind, _source, _summary in (
-    ("magnitude", Pruning, "Tran et al., NeurIPS 2022", "keeps the weights with the largest |w| over all layers"),
-    ("layerwise", Pruning, "one-shot control", "keeps the same share of every layer, the weights with the largest |w|"),
-    ("random", Pruning, "one-shot control", "keeps weights drawn at random over the network"),
-    ("snip", Pruning, "Lee et al., SNIP, ICLR 2019", "keeps the weights with the largest |w dL/dw|"),
-    ("iterative", Iterative, "Han et al., NeurIPS 2015", "removes the smallest |w| in rounds, with retraining between"),
-):
-    _run = getattr(pruners, f"prune_{_name}")
-    PRUNERS[f"prune_{_name}"] = Linearizer(f"prune_{_name}", _summary, _source, _kind, _run, WEIGHTS)
-
 ALIASES = {"magnitude": "negative_part"}  #: Names that methods had before, as in older rows and commands
 
 
@@ -123,6 +109,8 @@ def of_kind(kind: str, method: str | None = None) -> Linearizer:
 
 def methods() -> dict[str, Linearizer]:
     """Every method by name, whatever it removes."""
+    from linfair.pruners import PRUNERS  # which imports this module
+
     return LINEARIZERS | PRUNERS
 
 

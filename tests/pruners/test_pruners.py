@@ -10,10 +10,10 @@ from torch import nn
 from linfair import weights
 from linfair.data import GroupedData, Split, load_data
 from linfair.ensemble import Ensemble
-from linfair.linearizers import PRUNERS, LinearizedModel, control, linearize
+from linfair.linearizers import LinearizedModel, control, linearize
 from linfair.linearizers.registry import find
 from linfair.models import NETWORKS, build
-from linfair.pruners import Iterative, Pruning, oneshot
+from linfair.pruners import PRUNERS, Iterative, Pruning, oneshot
 from linfair.training import Schedule, fit, predict, supervised
 
 WIDTHS = {

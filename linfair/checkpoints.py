@@ -2,14 +2,14 @@
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from linfair import gates
+from linfair import gates, weights
 from linfair.data import GroupedData
 from linfair.models import INITS, NETWORKS, build
 from linfair.names import some
@@ -37,6 +37,12 @@ class Header:
     data_options: tuple[tuple[str, object], ...] = ()  # that differ from the data set's own
     init: str = "torch"  # how its weights started, see `linfair.models.INITS`
     content: str = ""  # `GroupedData.content` of that data set, split; empty where it is not known
+    pruned: int = 0  # kept weights of a pruned network, whose other weights are 0; 0 for any other network
+
+    @property
+    def reduced(self) -> str:
+        """What kind of network it is, if no original one."""
+        return "linearized" * self.gated or "pruned" * bool(self.pruned)
 
     def check_data(self, data: GroupedData, path: str | Path) -> None:
         """Refuse data, split by the header's seed, that are no longer those that the network was trained on."""
@@ -60,7 +66,10 @@ class Header:
 
 
 def save_network(path: str | Path, model: nn.Module, header: Header) -> Path:
-    """Write a network; the file appears whole or not at all."""
+    """Write a network, a pruned one without its switches; the file appears whole or not at all."""
+    header = replace(header, gated=bool(gates.sites(model)))
+    if weights.switches(model):
+        header, model = replace(header, pruned=weights.masks_of(model)[0].kept), weights.plain(model)
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     with whole(path) as part:
         save_file(tensors, part, metadata={"format": FORMAT, "header": json.dumps(asdict(header))})
@@ -81,6 +90,7 @@ _FIELDS = {
     ),
     "init": (f'"({"|".join(INITS)})"', f"one of {', '.join(INITS)}"),
     "content": ('"[0-9a-f]{0,64}"', "hexadecimal digits"),
+    "pruned": (r"\d{1,18}", "a whole number"),
 }
 """Fields of a header, the first six always there: how JSON writes them, and that in words."""
 

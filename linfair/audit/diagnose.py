@@ -20,11 +20,11 @@ from linfair.checkpoints import CheckpointError, Header, load_network
 from linfair.data import GroupedData
 from linfair.device import device_name
 from linfair.engine.store import weights_digest
-from linfair.masks import REDUCED, Mask, apply_mask, masks_of
+from linfair.masks import REDUCED, WORDS, Mask, masks_of
 from linfair.metrics import Disparity, ParameterDistance, closeness_of, parameter_distance
 from linfair.metrics.margin import normalised
 from linfair.metrics.measure import Original, measure
-from linfair.weights import removed
+from linfair.weights import masked, plain, removed
 
 WORST = {"accuracy": "low", "drop": "high", "risk": "high", "excess": "high", "margin": "low", "churn": "high"}
 """Which end of a quantity is bad for a group; between groups the gap of each is reported."""
@@ -83,9 +83,9 @@ def read_pair(
         ValueError: For a file that is missing, damaged, linearized where it should not be, or of another run.
     """
     original, dataset, header = load_teacher(teacher, device, **asked)
-    linearized, units = gates.install(original, header.input_shape), Mask.load(mask)
+    units = Mask.load(mask)
     try:
-        apply_mask(linearized, units)
+        linearized = masked(original, header.input_shape, units)
     except gates.GateError as error:
         raise gates.GateError(f"{mask} does not fit {teacher}: {error}") from error
     near = Path(str(mask).replace(".mask.safetensors", ".weights.safetensors"))
@@ -97,16 +97,25 @@ def read_pair(
 
 def _with_weights(path: str | Path, teacher: Header, mask: Mask, mask_path: str | Path) -> nn.Module:
     model, header = load_network(path)
-    if not header.gated:
-        raise CheckpointError(f"{path} holds a network without gates; give METHOD-BUDGET.weights.safetensors")
+    if header.reduced != REDUCED[mask.kind]:
+        kind, wanted = header.reduced or "original", REDUCED[mask.kind]
+        advice = "give METHOD-BUDGET.weights.safetensors"
+        raise CheckpointError(
+            f"{path} holds the weights of the {kind} network, {mask_path} is of a {wanted} one; {advice}"
+        )
     both = {name: (getattr(header, name), getattr(teacher, name)) for name in vars(teacher)}
     names = ("network", "width", "data", "data_options", "seed")
     other = [f"{name} {both[name][0]!r}, not {both[name][1]!r}" for name in names if both[name][0] != both[name][1]]
     if other:
         raise CheckpointError(f"{path} was not made from this teacher: it has {'; '.join(other)}")
-    (kept,) = masks_of(model)
-    if kept.jaccard(mask) < 1:
-        found = f"{kept.kept} ReLUs, others than the {mask.kept} of {mask_path}"
+    if mask.kind == "relu":
+        same, count = (kept := masks_of(model)[0]).jaccard(mask) == 1, kept.kept
+    else:
+        before, model = model.state_dict(), masked(model, header.input_shape, mask)
+        same, count = header.pruned == mask.kept, header.pruned
+        same &= all(torch.equal(before[name], value) for name, value in plain(model).state_dict().items())
+    if not same:
+        found = f"{count} {WORDS[mask.kind]}, others than the {mask.kept} of {mask_path}"
         raise CheckpointError(f"{path} keeps {found}: give the mask and the weights of one budget")
     return model
 

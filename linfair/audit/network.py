@@ -55,8 +55,8 @@ def load_teacher(path: str | Path, device: str, **asked: str | None) -> tuple[nn
     """A `teacher.safetensors` with its data, split as in its training; another network, data, ... is refused."""
     check_device(device)
     model, header = load_network(path)
-    if header.gated:
-        raise CheckpointError(f"{path} holds a linearized network; give its original, teacher.safetensors")
+    if header.reduced:
+        raise CheckpointError(f"{path} holds a {header.reduced} network; give its original, teacher.safetensors")
     known = {"network": header.network, "data": header.data, **dict(header.data_options)}
     for name, value in asked.items():
         if value not in (None, known.get(name)):

@@ -133,8 +133,10 @@ def built_as(cell: Cell, plan: Recipe) -> Recipe:
     if not cell.teacher:
         return replace(plan, width=cell.width or plan.width, init=cell.init or plan.init)
     header = load_network(cell.teacher)[1]
-    if header.gated:
-        raise CheckpointError(f"{cell.teacher} holds a linearized network; a teacher has no gates yet")
+    if header.reduced:
+        raise CheckpointError(
+            f"{cell.teacher} holds a {header.reduced} network; a teacher has all its ReLUs and weights"
+        )
     asked = vars(replace(cell, width=cell.width or header.width, init=cell.init or header.init))
     found = {name: getattr(header, name) for name in ("network", "data", "width", "data_options", "init")}
     found |= {"seeds": (header.seed,)}

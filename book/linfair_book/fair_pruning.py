@@ -6,11 +6,14 @@ import numpy as np
 import pandas as pd
 
 from linfair.engine.store import ResultStore
-from linfair.study.arms import canonical
+from linfair.study.arms import base_of, canonical
 from linfair.study.cell import run
 from linfair.study.grids import grid
+from linfair.study.plan import find
+from linfair.study.results import collect, gather
 from linfair.study.tables import TIMES, by_role, over_seeds, paired, violations
-from linfair_book.tables import geometric
+from linfair_book.build import repository
+from linfair_book.tables import RESULTS, geometric
 
 PLAIN = "plain(kd=0.0)"
 BASE = "lagrangian"
@@ -40,8 +43,18 @@ def compute(
     arms, parts = ("original", PLAIN, relaxed(step)), []
     for base, more in (("", (FULL, "balanced_sampling(kd=0.0)")), (BASE, ())):
         cells = grid(data, network, curvature="none", base_mitigation=base, **how)
-        parts.append(run(cells, arms=(*arms, *more), store=store, progress=progress))
+        parts.append(
+            run(cells, arms=(*arms, *more), store=store, progress=progress).assign(base=base_of(base) if base else "")
+        )
     return pd.concat(parts, ignore_index=True)
+
+
+def committed(step: float) -> pd.DataFrame:
+    """The same from the rows of the study figure `pruning` that come with the book, on digits."""
+    [figure] = find("pruning")
+    rows = gather(figure, "small", collect([str(repository() / RESULTS)]))
+    rows = rows.assign(base=rows["base"].fillna(""))
+    return rows[rows["arm"].isin(("original", PLAIN, relaxed(step), FULL, "balanced_sampling(kd=0.0)"))]
 
 
 def levels(times: pd.DataFrame, *, split: str) -> pd.DataFrame:

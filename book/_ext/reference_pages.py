@@ -31,12 +31,12 @@ LINE = re.compile(r"^% generated: (.+)$", re.MULTILINE)
 VERSIONS = ("torch", "numpy", "pandas", "scikit-learn", "matplotlib", "jupyter-book", "myst-nb")
 
 API = {
-    "networks": ("gates", "functional", "masks", "ensemble", "models", "checkpoints"),
+    "networks": ("gates", "weights", "functional", "masks", "ensemble", "models", "checkpoints"),
     "data": ("data",),
     "training": ("training", "schedule", "cost"),
     "metrics": ("metrics",),
     "theory": ("theory",),
-    "linearizers": ("linearizers",),
+    "linearizers": ("linearizers", "pruners"),
     "mitigation": ("mitigation",),
     "study": ("study", "engine"),
     "plots": ("plots",),

@@ -1,12 +1,12 @@
 """What the columns of the committed tables mean, for the Reference."""
 
 COLUMNS = {
-    "budget": "share of ReLUs asked for; 1 for the original network",
+    "budget": "share of ReLUs (of pruners: weights) asked for; 1 for the original network",
     "budget_units": "the same as a count of units",
     "kept": "units that were kept",
     "mask_epochs": "epochs of mask learning up to this budget, the last one perhaps in part",
     "mask_steps": "the same as a count of steps",
-    "total": "ReLU units of the network",
+    "total": "units of the network, ReLUs or weights",
     "configuration": "stages that DeepReDuce has culled, `1,4` or `1,4+thin`; empty for other methods",
     "start": "where DeepReDuce's students started: the original's weights (teacher) or fresh ones",
     "student_epochs": "epochs of their training",
@@ -41,7 +41,8 @@ COLUMNS = {
     "network": "network",
     "width": "channels or units of the first stage; 0 is the paper's",
     "init": "how the original network's weights started: torch's own way or kaiming_normal",
-    "method": "linearizer; original for the original network",
+    "base": "the mitigation under which the original network was trained; empty for cross entropy",
+    "method": "linearizer or pruner; original for the original network",
     "arm": "original, plain (linearized and fine-tuned), control (all ReLUs, trained as long), or a mitigation",
     "options": "options of the method that differ from its defaults",
     "selection": "which ReLUs were kept: a method, or a method's mask alone",

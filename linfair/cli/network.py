@@ -24,7 +24,7 @@ from linfair.data.describe import notes
 from linfair.linearizers import LINEARIZERS
 from linfair.linearizers.configurations import stage_units
 from linfair.linearizers.record import check_budgets, kept_share
-from linfair.linearizers.registry import Linearizer, of_kind
+from linfair.linearizers.registry import Linearizer, find
 from linfair.masks import RELUS, WORDS
 from linfair.mitigation.choose import FEW, NOISE
 from linfair.mitigation.registry import MITIGATIONS, Mitigation
@@ -49,14 +49,14 @@ JUDGED = "Groups with fewer validation images are judged together; 1 judges each
 
 def networks() -> None:
     """Show the networks and their ReLU units, at full width on 32x32 images: in all and by stage."""
-    head = f"{'network':10s} {'width':>5s} {'parameters':>12s} {'ReLU units':>11s}"
+    head = f"{'network':14s} {'width':>5s} {'parameters':>12s} {'ReLU units':>11s}"
     print(f"{head}  by stage; other nonlinearities   (3x32x32, 10 classes)")
     for name, (_, _, width) in NETWORKS.items():
         network = build(name, (3, 32, 32), 10)
         weights = sum(parameter.numel() for parameter in network.parameters())
         units = stage_units(gates.install(network, (3, 32, 32)))
         stages = "; ".join([" + ".join(f"{n:,}" for n in units), *map(str, gates.nonlinearities(network, (3, 32, 32)))])
-        print(f"{name:10s} {width:5d} {weights:12,d} {sum(units):11,d}  {stages}")
+        print(f"{name:14s} {width:5d} {weights:12,d} {sum(units):11,d}  {stages}")
 
 
 def linearizers() -> None:
@@ -122,12 +122,12 @@ class Trained(Choices):
 def linearize(
     *,
     trained: Trained = Trained(),
-    method: Annotated[str, says(options.METHODS)] = "snl",
+    method: options.Method = "snl",
     budgets: Budgets = (0.5, 0.2, 0.1),
     out: Annotated[str | None, says(f"{TO} linearized/DATA-NETWORK-METHOD-SEED.")] = None,
 ) -> None:
     """Linearize a network and measure every group."""
-    _reduce(trained, of_kind("relu", method), budgets, out, "linearized")
+    _reduce(trained, find(method), budgets, out, "linearized")
 
 
 def reduce(
@@ -139,7 +139,7 @@ def reduce(
     out: Annotated[str | None, says(f"{TO} reduced/DATA-NETWORK-METHOD-SEED.")] = None,
 ) -> None:
     """Remove ReLUs or weights of a network and measure every group."""
-    _reduce(trained, of_kind(kind, method), budgets, out, "reduced")
+    _reduce(trained, options.chosen(kind, method), budgets, out, "reduced")
 
 
 def _reduce(run: Trained, method: Linearizer, budgets: Sequence[float], out: str | None, called: str) -> None:
@@ -307,7 +307,7 @@ def audit(
         why = f"missing: {missing}" if missing else "--network goes with --teacher"
         yours = "name your own network with --model FILE:FUNCTION --weights FILE.safetensors --data NAME"
         raise AuditError(f"{yours}, or one of linfair's with --teacher FILE ({why})")
-    method = of_kind(asked.kind, asked.method).name
+    method = options.chosen(asked.kind, asked.method).name
     plan = Plan(**{name: value for name, value in vars(asked).items() if name != "kind"} | {"method": method})
     folder = options.output("--out", out)
     if network.teacher:

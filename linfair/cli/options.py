@@ -18,6 +18,7 @@ from linfair.data import DATASETS
 from linfair.data.folder import CONFLICTS, LINKS
 from linfair.linearizers import LINEARIZERS
 from linfair.linearizers.record import check_budgets
+from linfair.linearizers.registry import Linearizer, of_kind
 from linfair.masks import WORDS
 from linfair.mitigation.registry import MITIGATIONS, PLAIN
 from linfair.names import number
@@ -110,6 +111,14 @@ def cache(folder: str | Path | None = None) -> Path:
     return output("--cache" if folder else "the cache, see LINFAIR_CACHE,", folder or cache_folder(), alone=False)
 
 
+def chosen(kind: str, method: str | None) -> Linearizer:
+    """The method that `--kind` and `--method` name."""
+    try:
+        return of_kind(kind, method)
+    except ValueError as error:
+        raise ValueError(f"--method {method} of --kind {kind}: {error}") from None
+
+
 DATA = f"folder:PATH, or {', '.join(DATASETS)}"
 SHARES = "Shares kept, below 1, descending."
 REPAIRS = f"Which repairs, options in brackets, lagrangian(mu=0.005); of {', '.join(MITIGATIONS)}."
@@ -118,6 +127,7 @@ EITHER = f"{METHODS[:-1]}; or the weights: {', '.join(PRUNERS)}, also without pr
 Budgets = Annotated[tuple[float, ...], commas(shares, SHARES)]
 Arms = Annotated[tuple[str, ...], commas(split_arms, REPAIRS)]
 Device = Annotated[Literal["cpu", "cuda"], says("Where to compute.")]
+Method = Annotated[str, says(METHODS, converter=lambda _, tokens: of_kind("relu", tokens[-1].value).name)]
 Kind = Annotated[Literal[*WORDS], says("What is removed, ReLUs or weights.")]
 Named = Annotated[str | None, says(EITHER)]
 Training = Annotated[Literal[*PROFILES], says("How long to train.")]

@@ -14,7 +14,7 @@ from linfair.linearizers.finetuning import FINETUNE, finetune, starting, under
 from linfair.linearizers.oneshot import OneShot
 from linfair.linearizers.record import LinearizedModel
 from linfair.linearizers.snl import SNL, snl
-from linfair.masks import RELUS, WORDS, Reduction
+from linfair.masks import RELUS, Reduction
 from linfair.names import unknown
 from linfair.training import Data, Schedule, correctness
 
@@ -99,12 +99,12 @@ def of_kind(kind: str, method: str | None = None) -> Linearizer:
     >>> of_kind("weight", "snip").name, of_kind("relu", "snip").name
     ('prune_snip', 'snip')
     """
-    weights = kind == "weight"
-    found = find(f"prune_{(method or 'magnitude').removeprefix('prune_')}" if weights else method or "snl")
-    if found.reduction.kind != kind:
-        takes, other = WORDS[found.reduction.kind], "--kind weight" if not weights else "--kind relu"
-        raise ValueError(f"{found.name} removes {takes}, not {WORDS[kind]}; take {other} of `linfair reduce`")
-    return found
+    method = method or {"relu": "snl", "weight": "magnitude"}[kind]
+    known = {name.removeprefix("prune_"): one for name, one in methods().items() if one.reduction.kind == kind}
+    name = ALIASES.get(method, method) if kind == "relu" else method.removeprefix("prune_")
+    if name not in known:
+        raise ValueError(unknown(f"no {'linearizer' if kind == 'relu' else 'pruner'}", method, known))
+    return known[name]
 
 
 def methods() -> dict[str, Linearizer]:

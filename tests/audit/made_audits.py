@@ -136,6 +136,8 @@ def made(
         about = {
             "network": "mine.py:build",
             "units": UNITS,
+            "kept_units": one.kept,
+            "held": 2,
             "macs": 1000,
             "budget": budget,
             "sites": 2,

@@ -95,7 +95,7 @@ def test_files_that_do_not_belong_together_are_refused(files: Path, tmp_path: Pa
         ((teacher, weights), {}, gates.GateError, "is no mask"),
         ((weights, mask), {}, CheckpointError, "holds a linearized network; give its original"),
         ((wide, mask), {}, gates.GateError, r"snl-0.2.* does not fit .*wide.*shapes differ: .*\(16,\)"),
-        ((teacher, mask), {"weights": teacher}, CheckpointError, "network without gates"),
+        ((teacher, mask), {"weights": teacher}, CheckpointError, "holds the weights of the original network"),
         ((teacher, mask), {"weights": other}, CheckpointError, "not made from this teacher: it has seed 4, not 3"),
         (
             (teacher, files / "snl-0.5.mask.safetensors"),

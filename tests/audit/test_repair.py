@@ -229,7 +229,7 @@ def test_a_group_without_images_in_a_split_is_refused_before_training(
         (["none"], "the arm of plain fine-tuning is called 'plain'"),
         (["group_dro", " None "], "the arm of plain fine-tuning is called 'plain'"),
         (["none(mu=1)"], "the arm of plain fine-tuning is called 'plain'"),
-        (["plain(mu=1)"], "plain has no options; write plain"),
+        (["plain(mu=1)"], "there is no option 'mu'; there are kd"),
     ],
 )
 def test_arms_that_are_none_are_refused(arms: list[str], words: str) -> None:

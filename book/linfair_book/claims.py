@@ -34,6 +34,9 @@ CLAIMS = Path("book/claims.csv")
 EVIDENCE = RESULTS / "evidence.parquet"
 FOLDER = "LINFAIR_EVIDENCE"
 
+PAPERS = {"linearization": "Das et al. (ICML 2024)", "pruning": "Tran et al. (NeurIPS 2022)"}
+"""Whose claims these are."""
+
 SETTINGS = ("paper's", "thin", "stand-in")  # from the closest to the paper's on, as `book/rules.toml` defines them
 
 
@@ -43,9 +46,10 @@ class ClaimsError(ValueError):
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim: its place in the paper and words, pages that show it, keys `PAGE#NAME` of further numbers, a note."""
+    """One claim: paper, place in it and words, pages that show it, keys `PAGE#NAME` of further numbers, a note."""
 
     id: str
+    paper: str
     where: str
     claim: str
     pages: tuple[str, ...]
@@ -122,8 +126,10 @@ def load(path: str | Path) -> list[Claim]:
             raise ClaimsError(f"{path} has the columns {reader.fieldnames}; they must be {names}")
         for row in reader:
             where = f"{path}, line {reader.line_num}"
-            if None in row or None in row.values() or not all(row[name].strip() for name in ("id", "where", "claim")):
-                raise ClaimsError(f"{where}: id, where and claim must be filled, and there are {len(names)} columns")
+            if None in row or None in row.values() or not all(row[name].strip() for name in names[:4]):
+                raise ClaimsError(f"{where}: {', '.join(names[:4])} must be filled, and there are {len(names)} columns")
+            if row["paper"] not in PAPERS:
+                raise ClaimsError(f"{where}: there is no paper {row['paper']!r}; there are {', '.join(PAPERS)}")
             if row["id"] in claims:
                 raise ClaimsError(f"{where}: the id {row['id']!r} is taken; choose another one")
             claims[row["id"]] = Claim(**row | {name: tuple(row[name].split()) for name in ("pages", "evidence")})
@@ -170,6 +176,12 @@ def counts(verdicts: Mapping[str, Verdict]) -> pd.DataFrame:
     return table[[name for name in SETTINGS if name in table]].assign(all=table.sum(axis=1))
 
 
+def by_paper(claims: Iterable[Claim], verdicts: Mapping[str, Verdict]) -> dict[str, pd.DataFrame]:
+    """The `counts` of each paper."""
+    whose = {claim.id: claim.paper for claim in claims}
+    return {paper: counts({name: one for name, one in verdicts.items() if whose[name] == paper}) for paper in PAPERS}
+
+
 def listed(row: pd.Series) -> str:
     """One row of `counts` in words.
 
@@ -212,9 +224,10 @@ def main(arguments: list[str] | None = None) -> None:
         collect(root, options.pages or sorted({key.partition("#")[0] for key in keys}))
         read.cache_clear()
     claims, evidence, verdicts = read(root)
-    for word, row in counts(verdicts).iterrows():
-        print(f"{word}: {listed(row)}")
-    print(f"{len(verdicts)} claims")
+    for paper, found in by_paper(claims, verdicts).items():
+        print(f"{PAPERS[paper]}, {paper}: {found['all'].sum()} claims")
+        for word, row in found.iterrows():
+            print(f"  {word}: {listed(row)}")
     if waiting := resolve(claims, rules, evidence):
         print(f"not noted by any notebook yet: {', '.join(waiting)}")
 

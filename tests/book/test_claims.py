@@ -11,7 +11,7 @@ from linfair_book.judging.judge import Verdict
 from linfair_book.judging.rules import RULES, load
 
 ROOT = Path(__file__).resolve().parents[2]
-HEAD = "id,where,claim,pages,evidence,note\n"
+HEAD = "id,paper,where,claim,pages,evidence,note\n"
 
 
 @pytest.fixture(scope="module")
@@ -26,13 +26,23 @@ def write(path: Path, *lines: str) -> Path:
 
 def test_every_figure_proposition_and_section_of_the_paper_has_a_row(table: list[Claim]) -> None:
     """The paper's own numbering: Figs. 1 to 15, its five numbered statements, App. A.1 to A.3, and each section."""
-    places = " ".join(claim.where for claim in table)
+    places = " ".join(claim.where for claim in table if claim.paper == "linearization")
     figures = {int(number) for number in re.findall(r"Fig\. (\d+)", places)}
     assert figures == set(range(1, 16))
     for name in ("Prop. 4.1", "Prop. 4.2", "Prop. 4.3", "Theorem 4.4", "Prop. 4.5", "App. A.1", "App. A.2", "App. A.3"):
         assert name in places
     for section in ("Sec. 1", "Sec. 4", "Sec. 5", "Sec. 6", "Sec. 7", "Sec. 8", "App. B", "App. C", "App. D"):
         assert section in places
+
+
+def test_the_pruning_paper_has_its_statements_figures_and_tables(table: list[Claim]) -> None:
+    """Oracle: its own numbering, and the 52 claims that were listed before any was measured."""
+    ours = [claim for claim in table if claim.paper == "pruning"]
+    places = " ".join(claim.where for claim in ours)
+    assert len(ours) == 52 and {int(number) for number in re.findall(r"Fig\. (\d+)", places)} == set(range(1, 16))
+    for name in ("Theorem 1", "Corollary 1", "Prop. 1", "Prop. 2", "Theorem 2", "Prop. 3", "Table 1", "Table 2"):
+        assert name in places
+    assert all(claim.note for claim in ours)
 
 
 def test_counts_have_a_row_for_each_agreement_and_a_column_for_each_setting() -> None:
@@ -63,8 +73,12 @@ def test_every_number_names_its_provenance() -> None:
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("a,Sec. 1,,,,", "line 2: id, where and claim must be filled"),
-        ("a,Sec. 1,It helps,04_why", "line 2: id, where and claim must be filled, and there are 6 columns"),
+        ("a,pruning,Sec. 1,,,,", "line 2: id, paper, where, claim must be filled"),
+        ("a,pruning,Sec. 1,It helps,04_why", "line 2: id, paper, where, claim must be filled, and there are 7 columns"),
+        (
+            "a,quantization,Sec. 1,It helps,,,",
+            "line 2: there is no paper 'quantization'; there are linearization, pruning",
+        ),
     ],
 )
 def test_a_bad_line_is_named(tmp_path: Path, line: str, said: str) -> None:
@@ -73,7 +87,7 @@ def test_a_bad_line_is_named(tmp_path: Path, line: str, said: str) -> None:
 
 
 def test_an_id_is_used_once(tmp_path: Path) -> None:
-    path = write(tmp_path / "claims.csv", "a,Sec. 1,One,,,", "a,Sec. 1,Two,,,")
+    path = write(tmp_path / "claims.csv", "a,pruning,Sec. 1,One,,,", "a,pruning,Sec. 1,Two,,,")
     with pytest.raises(ClaimsError, match="line 3: the id 'a' is taken"):
         claims.load(path)
 

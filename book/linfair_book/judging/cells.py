@@ -1,6 +1,7 @@
 """From a check and its rows, or a noted number, to lines: for each group and budget a number over seeds, tested."""
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -8,9 +9,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from linfair.study.tables import paired
+from linfair.study.tables import paired, violations
 from linfair_book.judging import rows as tidy
-from linfair_book.judging.rules import LOW, Check, Value
+from linfair_book.judging.rules import LOW, VIOLATIONS, Check, Value
 from linfair_book.judging.statistics import Estimate, mean, signs, spreads
 
 NEAR = 1.25  # two methods are compared where one keeps at most this many times the other's ReLUs
@@ -42,11 +43,16 @@ def contexts(rows: pd.DataFrame, judging: Mapping[str, object]) -> list[Context]
 
 
 def arm_in(rows: pd.DataFrame, arm: str) -> str:
-    """The arm that a rule's name means: itself, or else the one of that name with another mu that most seeds have."""
+    """The arm that a rule's name means: itself, or else the one of that name that most seeds have.
+
+    That is one with another mu, or, for an arm with `kd=0.0` alone, with further settings.
+    """
     arms = rows.drop_duplicates(["arm", "seed"])["arm"].value_counts()
-    if arm in arms or "(" in arm:
+    further = re.fullmatch(r"(\w+)\(kd=0\.0\)(| from .+)", arm)
+    if arm in arms or ("(" in arm and not further):
         return arm
-    alike = [name for name in sorted(arms.index) if name.startswith(f"{arm}(mu=") and "," not in name]
+    said = rf"{further[1]}\((.+, )?kd=0\.0(, .+)?\){re.escape(further[2])}" if further else rf"{arm}\(mu=[^,]*"
+    alike = [name for name in sorted(arms.index) if re.fullmatch(said, name)]
     return max(alike, key=lambda name: arms[name], default=arm)
 
 
@@ -95,10 +101,14 @@ def _values(value: Value, context: Context, arm: str, against: str, *, everyone:
     others = [context.others.get(value.other, rows[:0])] if value.other else []
     for table in (rows, *others):
         here = set(table.loc[table["split"] == split, "arm"])
-        if not {arm, against} - {""} <= here or value.quantity not in table:
+        column = "excess" if value.quantity in VIOLATIONS else value.quantity
+        if not {arm, against} - {""} <= here or column not in table:
             return _NOTHING
     if value.rank:
         return _ranks(value, rows, arm, against, split)
+    if value.quantity in VIOLATIONS:
+        every = violations(rows[rows["split"] == split])
+        rows = every.assign(group_name="all groups", role="all groups", n_train=0, n=1)
     options = {
         "arm": arm,
         "against": against,
@@ -140,12 +150,15 @@ def _beside_other(found: pd.DataFrame, theirs: pd.DataFrame, ours: pd.Series, ot
 def _ranks(value: Value, rows: pd.DataFrame, arm: str, against: str, split: str) -> pd.DataFrame:
     """Spearman's correlation over the groups of each seed and budget."""
     column, own = value.rank.removeprefix("own "), value.rank.startswith("own ")
-    known = rows[(rows["arm"] == (arm if own else "original")) & (rows["split"] == "train")]
+    at = split if column == "accuracy" else "train"
+    known = rows[(rows["arm"] == (arm if own else "original")) & (rows["split"] == at)]
     if column not in known:
         return _NOTHING
     on = ["seed", "group_name", *(["budget"] if own else [])]
     outcome = paired(rows, value.quantity, arm=arm, against=against, scale="difference", split=split)
-    both = outcome.merge(known.dropna(subset=[column])[[*on, column]], on=on, validate="many_to_one")
+    both = outcome.drop(columns="n_train").merge(
+        known.dropna(subset=[column])[[*on, column]], on=on, validate="many_to_one"
+    )
     lines = []
     for (budget, seed), part in both.groupby(["budget", "seed"], sort=False):
         if len(part) >= 3 and part["value"].nunique() > 1 and part[column].nunique() > 1:

@@ -14,7 +14,7 @@ SET = [*SHARED, "method", "options"]  # what tells one set of rows from another
 _NUMBER = [*SET, "arm", "budget", "seed", "split", "group_name"]
 _NEEDED = {*_NUMBER, "group", "role", "n_train", "n", "accuracy", "teacher"} - {"init"}
 _SOURCE = ("device", "precision", "torch", "linfair", "code")
-_USED = {*QUANTITIES, *_SOURCE, "init", "kept", "diverged", "top_eigenvalue_converged", "seconds"}
+_USED = {*QUANTITIES, *_SOURCE, "init", "base", "kept", "diverged", "top_eigenvalue_converged", "seconds"}
 _VARIED = "upsampled_group"  # rows with this column were trained on changed data
 
 
@@ -26,7 +26,8 @@ def read(folder: str | Path, methods: Iterable[str]) -> pd.DataFrame:
     """All tidy rows of a folder, a number once, with the `file` they come from: of methods and original networks.
 
     Files without a study's columns are passed over. Files may hold the same rows with different columns: each column is
-    taken from the first file that has it. An eigenvalue whose search did not converge is left out.
+    taken from the first file that has it. An eigenvalue whose search did not converge is left out. An arm from an
+    original network that was trained under a mitigation says so: `plain(kd=0.0) from lagrangian(kd=0.0)`.
     """
     tables = []
     for stem, table in Tables(folder).results(said=False):
@@ -37,10 +38,12 @@ def read(folder: str | Path, methods: Iterable[str]) -> pd.DataFrame:
             if "top_eigenvalue_converged" in table:
                 table["top_eigenvalue"] = table["top_eigenvalue"].where(table["top_eigenvalue_converged"].eq(True))
             init = table["init"].fillna(INIT) if "init" in table else INIT
-            tables.append(table.assign(file=f"{stem}.parquet", init=init))
+            base = table["base"].fillna("") if "base" in table else ""
+            tables.append(table.assign(file=f"{stem}.parquet", init=init, base=base))
     if not tables:
-        return pd.DataFrame(columns=[*_NEEDED, "init", "file"])
+        return pd.DataFrame(columns=[*_NEEDED, "init", "base", "file"])
     rows = pd.concat(tables, ignore_index=True)
+    rows["arm"] = rows["arm"].where(rows["base"] == "", rows["arm"] + " from " + rows["base"])
     found = rows[rows["method"].isin(["original", *methods])].groupby([*_NUMBER, "teacher"], sort=False)
     gaps = found["accuracy"].max() - found["accuracy"].min()
     if (gaps > 1e-9).any():
@@ -49,16 +52,20 @@ def read(folder: str | Path, methods: Iterable[str]) -> pd.DataFrame:
 
 
 def sets(rows: pd.DataFrame) -> dict[tuple[object, ...], pd.DataFrame]:
-    """Rows set by set: each method's arms beside the original networks they belong to, one teacher a seed."""
+    """Rows set by set: each method's arms beside the original networks they belong to, one teacher a seed and base."""
     found = {}
     for names, arms in rows[rows["method"] != "original"].groupby(SET, sort=False):
         same = (rows[SHARED] == list(names[: len(SHARED)])).all(axis=1) & (rows["method"] == "original")
-        if not same.any():
+        if not (same & (rows["base"] == "")).any():
             continue  # an unfinished study: nothing to compare with
         both = pd.concat([rows[same], arms], ignore_index=True)
-        counts = both.groupby(["seed", "teacher"], as_index=False).agg(n=("arm", "size"), arms=("arm", "nunique"))
-        best = counts.sort_values(["arms", "n"]).drop_duplicates("seed", keep="last")
-        found[names] = both.merge(best[["seed", "teacher"]], on=["seed", "teacher"], validate="many_to_one")
+        counts = both.groupby(["seed", "base", "teacher"], as_index=False).agg(
+            n=("arm", "size"), arms=("arm", "nunique")
+        )
+        best = counts.sort_values(["arms", "n"]).drop_duplicates(["seed", "base"], keep="last")
+        found[names] = both.merge(
+            best[["seed", "base", "teacher"]], on=["seed", "base", "teacher"], validate="many_to_one"
+        )
     return found
 
 

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Literal, get_args, get_origin
 
 RULES = Path("book/rules.toml")
-QUANTITIES = ("accuracy", "gradient_norm", "margin", "top_eigenvalue", "relative_distance")
+VIOLATIONS = ("accuracy_violation", "excess_violation")
+QUANTITIES = ("accuracy", "gradient_norm", "margin", "top_eigenvalue", "relative_distance", "risk", "excess")
+QUANTITIES += ("n_train", "seconds_finetune", *VIOLATIONS)
 LOW = 0.2  # the largest budget that counts as low
 
 

@@ -24,21 +24,34 @@ SETTING = {"paper's": "the paper's setting", "thin": "thin", "stand-in": "stand-
 ANCHOR = "what-the-claims-page-takes-from-here"  # the section at the end of every notebook that notes numbers
 
 PARTS = {
-    "1": "Section 1: the findings in brief",
-    "4": "Section 4: theory, and the example in the plane",
-    "5": "Section 5: who loses accuracy, and why",
-    "6": "Section 6: mitigation",
-    "7": "Section 7: discussion",
-    "8": "Section 8: conclusions",
-    "A": "Appendix A: proofs",
-    "B": "Appendix B: linear pieces",
-    "C": "Appendix C: further data and networks",
-    "D": "Appendix D: mitigation, further",
+    "linearization": {
+        "1": "Section 1: the findings in brief",
+        "4": "Section 4: theory, and the example in the plane",
+        "5": "Section 5: who loses accuracy, and why",
+        "6": "Section 6: mitigation",
+        "7": "Section 7: discussion",
+        "8": "Section 8: conclusions",
+        "A": "Appendix A: proofs",
+        "B": "Appendix B: linear pieces",
+        "C": "Appendix C: further data and networks",
+        "D": "Appendix D: mitigation, further",
+    },
+    "pruning": {
+        "1": "Section 1: the findings in brief",
+        "2": "Section 2: what fairness means",
+        "3": "Section 3: a bound on the excessive loss",
+        "4": "Section 4: gradient norms",
+        "5": "Section 5: Hessians, and the distance to the boundary",
+        "6": "Section 6: mitigation",
+        "7": "Section 7: discussion",
+        "B": "Appendix B: settings",
+        "C": "Appendix C: further experiments",
+    },
 }
-"""Part of the paper -> heading on the page, in the paper's order."""
+"""Paper -> part of it -> heading on the page, in the paper's order."""
 
 FIGURES = {"1": "1", "3": "4", "4": "4", "5": "5", "7": "5"}
-"""Figures that claims name without a section -> the section that discusses them."""
+"""Figures of the linearization paper that claims name without a section -> the section that discusses them."""
 
 
 def part_of(where: str) -> str:
@@ -97,7 +110,7 @@ def _p(value: float) -> str:
     return "" if math.isnan(value) else "&lt; 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-HEAD = ("check", "group", "ReLUs", "seeds", "estimate, plain interval", "corrected interval", "p", "Holm", "outcome")
+HEAD = ("check", "group", "kept", "seeds", "estimate, plain interval", "corrected interval", "p", "Holm", "outcome")
 
 
 def checks(cells: pd.DataFrame) -> str:
@@ -198,14 +211,15 @@ def raw(html: str) -> str:
     return f"```{{raw}} html\n{html}\n```"
 
 
-def filters(counts: Mapping[str, int]) -> str:
-    """Radio buttons, one for each agreement with its count, which the style sheet reads."""
-    choices = [
-        f'<label><input type="radio" name="verdict" id="verdict-all" checked> all {sum(counts.values())}</label>'
-    ]
-    for word, count in counts.items():
-        named = f"verdict-{word.replace(' ', '-')}"
-        choices.append(f'<label><input type="radio" name="verdict" id="{named}"> {chip(word, count)}</label>')
+def filters(paper: str, counts: Mapping[str, int]) -> str:
+    """Radio buttons of a paper, one for each agreement with its count, which the style sheet reads."""
+
+    def choice(word: str, shown: str, more: str = "") -> str:
+        named = f'name="{paper}" id="{paper}-{word.replace(" ", "-")}" value="{word}"{more}'
+        return f'<label><input type="radio" {named}> {shown}</label>'
+
+    choices = [choice("all", f"all {sum(counts.values())}", " checked")]
+    choices += [choice(word, chip(word, count)) for word, count in counts.items()]
     return raw(f'<fieldset class="verdicts"><legend>Show claims</legend>{"".join(choices)}</fieldset>')
 
 
@@ -215,9 +229,8 @@ def meanings() -> str:
     return "\n\n".join(said)
 
 
-def table(verdicts: Mapping[str, Verdict]) -> str:
+def table(found: pd.DataFrame) -> str:
     """Claims counted on both axes."""
-    found = claims.counts(verdicts)
     lines = [f"| agreement | {' | '.join(found.columns)} |", f"|---|{'---:|' * len(found.columns)}"]
     lines += [
         f"| {word} | {' | '.join(map(str, row))} |" for word, row in zip(found.index, found.to_numpy(), strict=True)
@@ -226,19 +239,23 @@ def table(verdicts: Mapping[str, Verdict]) -> str:
 
 
 def page() -> str:
-    """Everything below the page's introduction: both axes, filter, and a section for each part of the paper."""
+    """Everything below the page's introduction: for each paper both axes, filter, a section for each part."""
     listed, evidence, verdicts = claims.read(repository())
-    counts = claims.counts(verdicts)["all"].to_dict()
-    parts = [table(verdicts), meanings(), filters(counts)]
-    for key, title in PARTS.items():
-        cards = [card(claim, verdicts[claim.id], evidence) for claim in listed if part_of(claim.where) == key]
-        if cards:
-            parts += [f"## {title}", raw(f'<ul class="claims">{"".join(cards)}</ul>')]
+    parts = [meanings()]
+    for paper, counts in claims.by_paper(listed, verdicts).items():
+        parts += [f"## {claims.PAPERS[paper]}: {paper}", table(counts), filters(paper, counts["all"].to_dict())]
+        for key, title in PARTS[paper].items():
+            here = [claim for claim in listed if claim.paper == paper and part_of(claim.where) == key]
+            cards = "".join(card(claim, verdicts[claim.id], evidence) for claim in here)
+            parts += [f"### {title}", raw(f'<ul class="claims">{cards}</ul>')]
     return "\n\n".join(parts)
 
 
 def summary() -> str:
-    """The counts on both axes in one sentence, for the first page."""
-    _, _, verdicts = claims.read(repository())
-    said = [f"{word} {claims.listed(row)}" for word, row in claims.counts(verdicts).iterrows()]
-    return f"Of {len(verdicts)} measurable claims of the paper, judged by rules: {'; '.join(said)}."
+    """The counts on both axes in a sentence for each paper, for the first page."""
+    listed, _, verdicts = claims.read(repository())
+    said = []
+    for paper, counts in claims.by_paper(listed, verdicts).items():
+        words = "; ".join(f"{word} {claims.listed(row)}" for word, row in counts.iterrows())
+        said.append(f"{counts['all'].sum()} claims of {claims.PAPERS[paper]} on {paper}: {words}.")
+    return " ".join(["Judged by rules, all measurable claims of both papers.", *said])

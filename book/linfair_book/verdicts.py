@@ -5,6 +5,7 @@ above the right one by more than rounding), `holds` (none violated), and for two
 median and 90th percentile of right / |left|.
 """
 
+import re
 from collections.abc import Sequence
 from fractions import Fraction
 from functools import partial
@@ -24,6 +25,7 @@ from linfair.theory.bound import excess_bounds
 from linfair.theory.hessian import TOLERANCE, violations
 from linfair.theory.pruning import gradient_bound, pruned, quadratic_groups, softmax_sides, switched
 from linfair.theory.stationarity import descend, overlapping, settle
+from linfair_book.claims import Page
 
 SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)  #: Shares of the weights that are pruned
 Net = tuple[str, int, nn.Module, GroupedData]  #: Activation, seed, trained network, its data
@@ -45,9 +47,9 @@ def bound_table(nets: Sequence[Net]) -> pd.DataFrame:
     """Both sides of Theorem 1, a row for each network, mask (magnitude at `SHARES` and 60 %, random at 50 %) and group.
 
     Columns `bend`, `seed`, `criterion`, `share` (pruned), `group`, `excess` (R(a)), `bound` (without the remainder),
-    `gradient_norm`, `eigenvalue`, `distance`, and `switched`, the sum over the group's inputs.
+    `gradient_norm`, `eigenvalue`, `distance`, and `switched`, the sum over the group's inputs, and `gained` accuracy.
     """
-    names = "bend seed criterion share group excess bound gradient_norm eigenvalue distance switched"
+    names = "bend seed criterion share group excess bound gradient_norm eigenvalue distance switched gained"
     rows = []
     for bend, seed, original, data in nets:
         part = data.splits["train"]
@@ -55,9 +57,13 @@ def bound_table(nets: Sequence[Net]) -> pd.DataFrame:
         masks["random", 0.5] = pruned(original, 0.5, seed=seed)
         for key, found in zip(masks, excess_bounds(list(masks.values()), original, data), strict=True):
             kinks = switched(masks[key], original, part.x)
+            gained = sum(
+                sign * (net(part.x).argmax(1) == part.y).double() for sign, net in ((1, masks[key]), (-1, original))
+            )
             for row in found:
-                values = [getattr(row, name) for name in names.split()[5:-1]]
-                rows.append((bend, seed, *key, row.group, *values, kinks[part.a == row.group].sum().item()))
+                values = [getattr(row, name) for name in names.split()[5:-2]]
+                more = kinks[part.a == row.group].sum().item(), gained[part.a == row.group].mean().item()
+                rows.append((bend, seed, *key, row.group, *values, *more))
     return pd.DataFrame(rows, columns=names.split())
 
 
@@ -75,7 +81,7 @@ def _sides(claim: str, statement: str, reading: str, left: Sequence[float], righ
 
 
 def theorem_1(table: pd.DataFrame) -> pd.DataFrame:
-    """Theorem 1 (Eq. 4 and 9) from a `bound_table`: the bound, its order of the two groups, its assumption."""
+    """Theorem 1 (Eq. 4 and 9) from a `bound_table`: the bound, its order of groups, its assumption; and R(a)."""
     cells = table[(table["criterion"] == "magnitude") & table["share"].isin(SHARES)]
     pairs = cells.pivot(index=["bend", "seed", "share"], columns="group", values=["excess", "bound"])
     differ = (pairs["excess", 0] > pairs["excess", 1]) != (pairs["bound", 0] > pairs["bound", 1])
@@ -85,6 +91,8 @@ def theorem_1(table: pd.DataFrame) -> pd.DataFrame:
         kinks = (part["switched"] > 0).sum()
         rows.append(_count("A-T1b", "Theorem 1", f"twice differentiable on the way, {bend}", len(part), kinks))
     rows.append(_count("A-T1", "after Theorem 1", "the larger bound has the larger R(a)", len(pairs), differ.sum()))
+    same = (cells["excess"] * cells["gained"] > 0).sum()
+    rows.append(_count("A-C05", "Eq. 2", "loss and accuracy move in opposite senses", len(cells), same))
     return pd.DataFrame(rows)
 
 
@@ -174,3 +182,10 @@ def verdicts(seeds: Sequence[int] = range(10)) -> pd.DataFrame:
     of_1, of_2 = bound_table(nets), proposition_2(nets)
     tables = theorem_1(of_1), corollary_1(of_1), proposition_1(), of_2, theorem_2(), proposition_3()
     return pd.concat(tables, ignore_index=True)
+
+
+def note(page: Page, table: pd.DataFrame) -> None:
+    """Note how many cells violate each reading, under the key `claim-reading` in small letters and hyphens."""
+    for row in table.itertuples():
+        key = re.sub(r"[^a-z0-9]+", "-", f"{row.claim} {row.reading}".lower()).strip("-")
+        page.note(key, row.violated, n=row.cells, unit="violated", of="cells", digits=0)

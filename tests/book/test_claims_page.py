@@ -54,8 +54,9 @@ def test_every_claim_is_a_card_with_its_words_and_both_axes(soup, table, verdict
         assert [one.text for one in card.select(".setting")] == settings
         assert claim.where in card.text and claim.note in card.text
         assert [link["href"] for link in card.select("p a")] == [f"../notebooks/{page}.html" for page in claim.pages]
-    order = [made.part_of(claim.where) for claim in table]
-    assert set(order) == set(made.PARTS) and order == sorted(order, key=list(made.PARTS).index)
+    for paper, parts in made.PARTS.items():
+        order = [made.part_of(claim.where) for claim in table if claim.paper == paper]
+        assert set(order) == set(parts) and order == sorted(order, key=list(parts).index)
 
 
 def test_every_set_of_rows_stands_with_its_checks_and_where_it_comes_from(soup, verdicts):
@@ -105,15 +106,20 @@ def test_numbers_against_a_claim_are_said(soup, verdicts):
                     assert f"{line.says}: " in text and line.group in text
 
 
-def test_counts_are_those_of_the_rules(soup: BeautifulSoup, verdicts, made, capsys):
-    counts = claims.counts(verdicts)
-    chips = soup.select("fieldset.verdicts .verdict")
-    assert {chip["data-verdict"]: int(chip.text.split()[-1]) for chip in chips} == counts["all"].to_dict()
-    assert soup.select_one("fieldset.verdicts label").text.strip() == f"all {len(verdicts)}"
-    for word, row in counts.iterrows():
-        assert f"{word} {row['all']}" in made.summary()
-        for setting, n in row.drop("all").items():
-            assert n == 0 or f"{n} {setting}" in made.summary()
+def test_counts_are_those_of_the_rules(soup: BeautifulSoup, table, verdicts, made, capsys):
+    """Oracle: `claims.counts` of the claims of each paper in the CSV."""
+    filters = soup.select("fieldset.verdicts")
+    assert len(filters) == len(claims.PAPERS)
+    for (paper, words), filter in zip(claims.PAPERS.items(), filters, strict=True):
+        counts = claims.counts({claim.id: verdicts[claim.id] for claim in table if claim.paper == paper})
+        chips = {chip["data-verdict"]: int(chip.text.split()[-1]) for chip in filter.select(".verdict")}
+        assert chips == counts["all"].to_dict()
+        assert filter.label.text.strip() == f"all {counts['all'].sum()}"
+        said = made.summary().partition(words)[2].partition(".")[0]
+        for word, row in counts.iterrows():
+            assert f"{word} {row['all']}" in said
+            for setting, n in row.drop("all").items():
+                assert n == 0 or f"{n} {setting}" in said
     with capsys.disabled():
         print(f"\n{made.summary()}")
 
@@ -121,10 +127,11 @@ def test_counts_are_those_of_the_rules(soup: BeautifulSoup, verdicts, made, caps
 def test_check_counts_every_claim_on_both_axes(table, verdicts, capsys):
     claims.main(["check"])
     said = capsys.readouterr().out.splitlines()
-    found = {line.partition(":")[0]: line.partition(": ")[2] for line in said}
-    assert list(found)[: len(AGREEMENT)] == list(AGREEMENT)
-    assert sum(int(found[word].split()[0]) for word in AGREEMENT) == len(table)
-    assert f"{len(table)} claims" in said
+    for paper, words in claims.PAPERS.items():
+        n = sum(claim.paper == paper for claim in table)
+        at = said.index(f"{words}, {paper}: {n} claims") + 1
+        found = dict(line.strip().split(": ") for line in said[at : at + len(AGREEMENT)])
+        assert list(found) == list(AGREEMENT) and sum(int(text.split()[0]) for text in found.values()) == n
     with capsys.disabled():
         print("\nclaims: " + "; ".join(said))
 
@@ -132,9 +139,8 @@ def test_check_counts_every_claim_on_both_axes(table, verdicts, capsys):
 def test_style_sheet_hides_by_every_agreement(made):
     sheet = (ROOT / "book/_static/claims.css").read_text()
     for word in AGREEMENT:
-        name = word.replace(" ", "-")
-        assert f'#verdict-{name}"' in made.filters({word: 1}).replace('id="', '"#')
-        assert f':has(#verdict-{name}:checked) .claim:not([data-verdict="{word}"])' in sheet
+        assert f'id="pruning-{word.replace(" ", "-")}" value="{word}"' in made.filters("pruning", {word: 1})
+        assert f':has(.verdicts [value="{word}"]:checked) .claim:not([data-verdict="{word}"])' in sheet
         assert f'.verdict[data-verdict="{word}"]' in sheet
 
 

@@ -257,5 +257,5 @@ def summary() -> str:
     said = []
     for paper, counts in claims.by_paper(listed, verdicts).items():
         words = "; ".join(f"{word} {claims.listed(row)}" for word, row in counts.iterrows())
-        said.append(f"{counts['all'].sum()} claims of {claims.PAPERS[paper]} on {paper}: {words}.")
-    return " ".join(["Judged by rules, all measurable claims of both papers.", *said])
+        said.append(f"Of {counts['all'].sum()} claims of {claims.PAPERS[paper]} on {paper}: {words}.")
+    return " ".join(["Rules judge every claim of both papers.", *said])

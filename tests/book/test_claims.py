@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from linfair_book import claims
+from linfair_book import claims, fair_pruning
 from linfair_book.claims import Claim, ClaimsError, Page
 from linfair_book.judging.judge import Verdict
 from linfair_book.judging.rules import RULES, load
@@ -57,6 +57,16 @@ def test_numbers_that_a_claim_or_its_rule_names_are_noted(table: list[Claim]) ->
     evidence = claims.all_evidence(ROOT)
     waiting = claims.resolve(table, load(ROOT / RULES), evidence)
     assert waiting == ["06_released_code#largest-error-of-a-share-in-svhn"]
+
+
+def test_numbers_of_the_printed_tables_are_those_that_the_rules_read() -> None:
+    """Oracle: the tables as printed, by hand: UTKFace age in Table 1, Fair Bf in Table 2."""
+    found = fair_pruning.printed()
+    keys = {key for key in load(ROOT / RULES).numbers() if key.startswith("14_fair_pruning#")}
+    assert keys == {f"14_fair_pruning#{name}" for name in found}
+    assert found["table-1-full-less-relaxed-on-utkface-age"] == pytest.approx((0.856 - 0.128) - (0.810 - 0.096))
+    assert found["table-2-fair-bf-fairer-than-no-mitigation"] == 0
+    assert found["table-2-fair-aft-fairer-than-fair-bf"] == 4
 
 
 def test_every_number_names_its_provenance() -> None:

@@ -3,12 +3,16 @@
 import copy
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from linfair_book import verdicts
+from linfair_book.claims import EVIDENCE, Page, load_evidence
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -128,14 +132,43 @@ def test_proposition_3_is_true_and_its_minimum_out_of_reach(table: pd.DataFrame)
 
 
 def test_every_claim_has_rows_and_each_row_its_verdict(table: pd.DataFrame) -> None:
-    claims = {"A-T1", "A-T1b", "A-K1", "A-C06", "A-P1", "A-P2", "A-P2b", "A-T2", "A-T2b", "A-P3"}
+    claims = {"A-C05", "A-T1", "A-T1b", "A-K1", "A-C06", "A-P1", "A-P2", "A-P2b", "A-T2", "A-T2b", "A-P3"}
     assert set(table["claim"]) == claims
     assert table.index.is_unique
     assert table["holds"].dtype == bool
     assert (table["holds"] == (table["violated"] == 0)).all()
     assert table["violated"].between(0, table["cells"]).all()
     again = verdicts.theorem_1(verdicts.bound_table(verdicts.small_networks([0])))
-    assert list(again["cells"]) == [10, 10, 10, 10, 10]
+    assert list(again["cells"]) == [10, 10, 10, 10, 10, 20]
+
+
+def test_loss_and_accuracy_can_move_alike(nets: list[verdicts.Net]) -> None:
+    """Oracle: both of the pruned and of the original network computed anew, for one share and group."""
+    cells = verdicts.bound_table(nets)
+    bend, seed, original, data = nets[0]
+    part = data.splits["train"]
+    mine, other = part.a == 1, verdicts.pruned(original, 0.9)
+    right = [(net(part.x).argmax(1) == part.y)[mine].double().mean().item() for net in (other, original)]
+    losses = [torch.nn.functional.cross_entropy(net(part.x)[mine], part.y[mine]).item() for net in (other, original)]
+    at = (cells["bend"] == bend) & (cells["seed"] == seed) & (cells["share"] == 0.9) & (cells["group"] == 1)
+    assert cells.loc[at, "gained"].tolist() == pytest.approx([right[0] - right[1]])
+    assert cells.loc[at, "excess"].tolist() == pytest.approx([losses[0] - losses[1]])
+    magnitude = cells[(cells["criterion"] == "magnitude") & (cells["share"] != 0.6)]
+    row = verdicts.theorem_1(cells).set_index("claim").loc["A-C05"]
+    alike = sum(one * two > 0 for one, two in zip(magnitude["excess"], magnitude["gained"], strict=True))
+    assert row["violated"] == alike
+
+
+def test_the_numbers_of_the_claims_page_are_the_verdicts(table: pd.DataFrame) -> None:
+    """Oracle: the committed evidence; counts of near ties may differ by a few between processors."""
+    page = Page("13_pruning", {})
+    verdicts.note(page, table.reset_index())
+    noted = {row["key"]: row for row in page.rows}
+    evidence = load_evidence(ROOT / EVIDENCE)
+    there = evidence[evidence.index.str.match("13_pruning#a-")]
+    assert set(there.index) == set(noted)
+    assert all(noted[row.Index]["n"] == row.n for row in there.itertuples())
+    assert all((noted[row.Index]["value"] == 0) == (row.value == 0) for row in there.itertuples())
 
 
 def test_verdicts_do_not_touch_the_callers_random_numbers_or_networks(nets: list[verdicts.Net]) -> None:

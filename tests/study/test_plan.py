@@ -71,6 +71,8 @@ def test_panels_are_the_papers() -> None:
         for panel in figure.panels:
             if panel.method == "deepreduce":  # culling and thinning end at 3.3 %; a fixed list has its own budgets
                 assert panel.budgets[-1:] == ((0.0333,) if figure.name == "deepreduce_search" else ()), figure.name
+            elif panel.method == "prune_magnitude":  # 30, 50, 70, 90 % pruned; Table 1 names no rate
+                assert panel.budgets == ((0.5,) if figure.name == "pruning_tab1" else (0.7, 0.5, 0.3, 0.1))
             else:
                 assert panel.budgets[-1] == 0.02, (figure.name, panel.title)
 
@@ -82,7 +84,9 @@ def test_every_profile_is_there_and_has_a_recipe_for_every_network_it_uses() -> 
             assert recipe(panel.network, profile.name).base.epochs > 0
             assert (panel.data == "digits") == bool(profile.data)
             narrow = panel.network != "mlp" and panel.width not in (None, NETWORKS[panel.network][2])
-            assert bool(panel.stands_for) == (narrow or (profile.name not in ("fast", "paper") and not panel.width))
+            small = panel.network == "cnn" and not profile.data  # it has no narrower form
+            full = panel.width or profile.name in ("fast", "paper") or small
+            assert bool(panel.stands_for) == (narrow or not full)
 
 
 def test_stand_ins_are_labelled_and_merged() -> None:
@@ -111,20 +115,21 @@ def test_figures_share_cells_and_an_arm_is_in_one_job_only() -> None:
 
 
 def test_jobs_come_in_the_order_of_the_queue_the_first_seeds_of_everything_before_the_others() -> None:
-    """Oracle: issue 7's queue, written out."""
+    """Oracle: issue 7's queue, written out; after it the figures of the pruning paper."""
     jobs = plan(find("all"), "fast")
     late = [job.cell.seeds[0] >= 3 for job in jobs]
     assert late == sorted(late) and sum(late) * 3 == 7 * (len(late) - sum(late))
     first = [job.cell for job in jobs if job.cell.seeds == (0,)]
     order = list(dict.fromkeys((cell.network, cell.method, cell.data) for cell in first))
-    assert order == [
+    assert {method for _, method, _ in order[15:]} == {"prune_magnitude"}
+    assert order[:15] == [
         *(("resnet18", method, data) for method in ("snl", "deepreduce") for data in PAPER_ORDER),
         *(("resnet34", "snl", data) for data in PAPER_ORDER),
         *((network, "snl", data) for network in ("vgg19", "wrn22_8") for data in ("utkface_age", "utkface_race")),
         *((network, "snl", "svhn") for network in ("resnet18", "resnet34")),
     ]
-    figures_last = [job.figures for job in jobs if job.cell.seeds == (0,)][-3:]
-    assert figures_last == [("label_group",), ("mitigations",), ("deepreduce_search",)]
+    figures = [job.figures for job in jobs if job.cell.seeds == (0,) and job.cell.method != "prune_magnitude"]
+    assert figures[-3:] == [("label_group",), ("mitigations",), ("deepreduce_search",)]
     mus = next(place for place, job in enumerate(jobs) if "lagrangian(mu=0.005)" in job.arms)
     assert all(jobs[place].cell.data != "svhn" for place in range(mus))
 

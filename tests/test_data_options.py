@@ -11,7 +11,8 @@ MEANT = {"label": "kind", "group": "a,b", "merge": "x+y;u+v", "min_images": 5, "
 @pytest.mark.parametrize("words", ["data describe folder:mine", "linearize", "audit"])
 def test_commands_that_read_data_take_the_same_choices(words: str) -> None:
     _, typed = parse([*words.split(), *TYPED, "--conflicts", "last", "--links", "anywhere"])
-    choices = typed.arguments["network" if words == "audit" else "choices"]
+    named = {"audit": "network", "linearize": "trained"}
+    choices = typed.arguments[named.get(words, "choices")]
     assert choices.given() == MEANT
     assert type(choices)().given() == {}
 

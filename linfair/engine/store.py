@@ -42,10 +42,14 @@ def code_hash() -> str:
     """SHA-256 (12 hex digits) over the modules that decide a result: a change in them starts a fresh cache."""
     package = Path(__file__).parent.parent
     names = ["callsites", "device", "gates", "functional", "nonlinear", "masks", "ensemble", "models"]
-    names += ["names", "resume", "schedule", "training"]
+    names += ["names", "resume", "schedule", "training", "weights"]
     measured = ("accuracy", "curvature", "distance", "gradients", "margin", "measure", "risk")
     names += [*(f"metrics/{name}" for name in measured), "engine/stages", "study/arms", "study/cell", "study/grids"]
-    files = [path for name in ("data", "linearizers", "mitigation") for path in sorted((package / name).glob("*.py"))]
+    files = [
+        path
+        for name in ("data", "linearizers", "mitigation", "pruners")
+        for path in sorted((package / name).glob("*.py"))
+    ]
     files = [path for path in files if path.stem not in ("choose", "describe", "torchvision")]
     files += [package / f"{name}.py" for name in names]
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]

@@ -19,8 +19,17 @@ from linfair.models import NETWORKS, build
 from linfair.schedule import Clipped
 from linfair.training import Schedule, fit
 
-WIDTHS = {"mlp": 16, "resnet18": 2, "resnet34": 2, "wrn22_8": 1, "vgg19": 2}
-CASES = [(list(WIDTHS)[(at + step) % 5], name) for at, name in enumerate(MITIGATIONS) for step in (0, 2)]
+WIDTHS = {
+    "mlp": 16,
+    "resnet18": 2,
+    "resnet34": 2,
+    "resnet50": 1,
+    "wrn22_8": 1,
+    "vgg19": 2,
+    "vgg19_imagenet": 1,
+    "cnn": 3,
+}
+CASES = [(list(WIDTHS)[(at + step) % 8], name) for at, name in enumerate(MITIGATIONS) for step in (0, 2, 5)]
 ONE = Schedule(epochs=1, batch_size=32, optimizer="adamw", lr=1e-3)
 STRONG = {
     "lagrangian": Lagrangian(mu=0.5, clip=5.0),

@@ -1,5 +1,6 @@
 """Figures of single pages; those that every study shares are in `linfair.plots`."""
 
+from linfair_book.figures.pruning import lines
 from linfair_book.figures.selection import selection_accuracy, selection_disparity
 from linfair_book.figures.toy import toy_accuracy, toy_boundaries
 from linfair_book.figures.why import (
@@ -18,6 +19,7 @@ __all__ = [
     "distance_and_accuracy",
     "eigenvalue_bars",
     "gradient_norm_bars",
+    "lines",
     "margin_bars",
     "selection_accuracy",
     "selection_disparity",

@@ -100,7 +100,8 @@ def gradient_bound(model: nn.Module, data: GroupedData, split: str = "train") ->
         of_h = torch.cat([one.flatten(2) for one in vmap(jacrev(logits), (None, 0))(free, x).values()], 2)
         of_f = (torch.diag_embed(f) - f.unsqueeze(2) * f.unsqueeze(1)) @ of_h
         error = (f - F.one_hot(part.y[index].to(f.device), f.shape[1])).norm(dim=1)
-        norms = [torch.linalg.matrix_norm(one, order) for order in (2, "fro") for one in (of_f, of_h)]
+        norms = [torch.linalg.matrix_norm(one, 2) for one in (of_f, of_h)]
+        norms += [one.norm(dim=(1, 2)) for one in (of_f, of_h)]
         sides = [(error * one).mean().item() for one in norms]
         rows.append((group, len(x), risk.gradient(index).norm().item(), *sides))
     names = ["group", "n", "norm", "softmax", "logits", "softmax_frobenius", "logits_frobenius"]

@@ -149,7 +149,7 @@ def test_the_correlation_chart_has_a_point_per_predictor_statistic_and_budget_an
     names = ["outcome", "budget", "predictor", "statistic", "n_groups", "n_seeds", "mean", "low", "high"]
     figure = why.correlation_chart(pd.DataFrame(lines, columns=names))
     panels = [ax for ax in figure.axes if ax.get_title()]
-    assert [ax.get_title() for ax in panels] == ["80 % ReLUs", "60 % ReLUs", "20 % ReLUs", "10 % ReLUs"]
+    assert [ax.get_title() for ax in panels] == ["80 % kept", "60 % kept", "20 % kept", "10 % kept"]
     for ax in panels:
         points = [one for one in ax.containers if hasattr(one, "has_xerr")]
         assert len(points) == 3

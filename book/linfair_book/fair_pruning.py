@@ -18,7 +18,10 @@ from linfair_book.tables import RESULTS, geometric
 PLAIN = "plain(kd=0.0)"
 BASE = "lagrangian"
 """Under which a fair original network is trained, without distillation: Eq. 8 with the paper's step."""
-FULL = "equal_gradients(eigenvalues=False, kd=0.0)"
+FULL = canonical("equal_gradients(eigenvalues=False, kd=0.0)")
+
+SHORT = {FULL: "full, norms", "balanced_sampling(kd=0.0)": "balanced"}
+"""Arms in a word, for columns of tables."""
 
 
 def relaxed(step: float) -> str:
@@ -60,7 +63,8 @@ def committed(step: float) -> pd.DataFrame:
 def levels(times: pd.DataFrame, *, split: str) -> pd.DataFrame:
     """Accuracy in % of both roles under each of `TIMES`, mean over seeds."""
     rows = by_role(times[times["split"] == split])
-    return over_seeds(rows.assign(value=100 * rows["accuracy"]), "value", ["arm", "budget", "group_name"])
+    means = over_seeds(rows.assign(value=100 * rows["accuracy"]), "value", ["arm", "budget", "group_name"])
+    return means.sort_values("arm", key=lambda arms: arms.map(TIMES.index), kind="stable", ignore_index=True)
 
 
 def changes(times: pd.DataFrame, *, split: str) -> pd.DataFrame:

@@ -123,7 +123,7 @@ def _answer(url: str, have: int, wait: float) -> requests.Response:
     for _ in range(REDIRECTS + 1):
         request = session.prepare_request(requests.Request("GET", url, headers=headers))
         settings = session.merge_environment_settings(request.url, {}, True, None, None)
-        # the session's own `get` would read the body of a redirect, however long it is
+        # `requests.get` would read the body of a redirect, however long it is
         answer = session.get_adapter(request.url).send(request, timeout=2 * wait, **settings)
         if not answer.is_redirect:
             return answer

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from linfair.plots.style import budget_axis, drawn, line_with_interval
 from linfair_book.figures.shared import finished
 
-ROLES = ("control", "other", "majority", "minority", "all")
+ROLES = ("control", "other", "majority", "all", "minority")
 
 
 def lines(means: pd.DataFrame, *, panel: str, line: str, ylabel: str, units: str = "weights") -> Figure:

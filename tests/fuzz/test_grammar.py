@@ -41,7 +41,7 @@ def test_an_option_is_a_number_or_refused(option: str, text: str) -> None:
         return
     (value,) = bound.arguments.values()
     if option == "--min-images" or OPTIONS[option] is int:
-        value = getattr(value, "min_images", value)
+        value = getattr(value, option.lstrip("-").replace("-", "_"))
         assert type(value) is int and str(value) == text.strip().lstrip("+0").rjust(1, "0")
     else:
         assert all(math.isfinite(one) and 0 < one < 1 for one in value) and "_" not in text

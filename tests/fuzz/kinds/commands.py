@@ -11,22 +11,15 @@ from linfair.cli.main import app
 
 NET = ["--teacher", "WORLD/net/teacher.safetensors", "--mask", "WORLD/net/random-0.2.mask.safetensors"]
 USER = "--model WORLD/user/mymodel.py:build --weights WORLD/user/w.safetensors --data folder:WORLD/user/images"
+IMAGES = ["--data", "folder:WORLD/user/images", "--label", "kind", "--group", "light"]
+IMAGES += ["--profile", "smoke", "--method", "random"]
 RIGHT = {
     "networks": [],
     "linearizers": [],
     "mitigations": [],
-    "linearize": [
-        "--data",
-        "folder:WORLD/user/images",
-        "--label",
-        "kind",
-        "--group",
-        "light",
-        "--profile",
-        "smoke",
-        "--method",
-        "random",
-    ],
+    "pruners": [],
+    "linearize": IMAGES,
+    "reduce": IMAGES,
     "diagnose": NET,
     "mitigate": [*NET, "--profile", "smoke"],
     "audit": f"{USER} --label kind --group light --size 8 --profile smoke".split(),

@@ -49,7 +49,7 @@ VALUES = {
     "init": [*OTHER.items(), ("colour", ESCAPE)],
     "content": [*OTHER.items(), ("other", "0" * 64)],
 }
-UNSEEN = {f"header, {name}, missing" for name in ("gated", "data_options", "init", "content")} | {
+UNSEEN = {f"header, {name}, missing" for name in ("gated", "data_options", "init", "content", "pruned")} | {
     "bytes, middle zeroed"
 }
 """What is optional, and what still is a network."""

@@ -125,3 +125,8 @@ def _as(value: object, kind: object) -> object:
     if not allowed:
         raise TypeError
     return value
+
+
+def shown(text: str) -> str:
+    """Text with all that a terminal obeys, or does not show, as escapes; ends of lines stay."""
+    return re.sub(r"[^\n -~]", lambda found: one if (one := found[0]).isprintable() else ascii(one)[1:-1], text)

@@ -1,4 +1,4 @@
-"""What may be read as a file: regular files alone, and never a wait for one that is none."""
+"""Only regular files are read; for a pipe or a device nobody waits."""
 
 import os
 import socket

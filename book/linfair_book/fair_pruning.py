@@ -9,11 +9,9 @@ from linfair.engine.store import ResultStore
 from linfair.study.arms import base_of, canonical
 from linfair.study.cell import run
 from linfair.study.grids import grid
-from linfair.study.plan import find
-from linfair.study.results import collect, gather
 from linfair.study.tables import TIMES, by_role, over_seeds, paired, violations
-from linfair_book.build import repository
-from linfair_book.tables import RESULTS, geometric
+from linfair_book import tables
+from linfair_book.tables import geometric
 
 PLAIN = "plain(kd=0.0)"
 BASE = "lagrangian"
@@ -53,9 +51,8 @@ def compute(
 
 
 def committed(step: float) -> pd.DataFrame:
-    """The same from the rows of the study figure `pruning` that come with the book, on digits."""
-    [figure] = find("pruning")
-    rows = gather(figure, "small", collect([str(repository() / RESULTS)]))
+    """The same on digits from the rows that come with the book, those of the study figure `pruning`."""
+    rows = tables.committed("digits_mlp_pruning")
     rows = rows.assign(base=rows["base"].fillna(""))
     return rows[rows["arm"].isin(("original", PLAIN, relaxed(step), FULL, "balanced_sampling(kd=0.0)"))]
 

@@ -1,13 +1,14 @@
 """ReLUs or weights: the same original networks lose the same share of either, and of both in either order."""
 
 from collections.abc import Sequence
+from itertools import permutations
 
 import pandas as pd
 from scipy import stats
+from torch import nn
 
 from linfair.engine.store import ResultStore
 from linfair.linearizers.record import LinearizedModel
-from linfair.linearizers.registry import find
 from linfair.metrics.measure import Original, measure
 from linfair.mitigation import PLAIN
 from linfair.study.cell import Cell, Worker, run
@@ -56,21 +57,23 @@ def in_sequence(
 
     The network in the middle is the teacher of the second step. Rows as of `linfair.measure` with `removed`.
     """
-    cells = {name: _cells(method, data, network, [share], seeds, profile, device) for name, method in METHODS.items()}
+    cells = [_cells(method, data, network, [share], seeds, profile, device) for method in METHODS.values()]
     frames = []
-    for pair in zip(*cells.values(), strict=True):
+
+    def add(model: nn.Module, budget: float, **about: str) -> None:
+        with threads(stages.threads):
+            rows = measure(model.eval(), stages.data, stages.seeds, budget, original=original)
+        frames.append(rows.assign(**about))
+
+    for pair in zip(*cells, strict=True):
         workers = [Worker(cell, store or ResultStore.default(), progress, keep=True) for cell in pair]
-        names, original = list(METHODS), Original(workers[0].teacher.model, workers[0].stages.data)
-        for (name, one), (other, two) in zip(enumerate(workers), reversed(list(enumerate(workers))), strict=True):
+        stages = workers[0].stages
+        original = Original(workers[0].teacher.model, stages.data)
+        add(original.model, 1.0, removed="nothing", arm="original")
+        for (name, one), (other, two) in permutations(zip(METHODS, workers, strict=True)):
             (first,) = one.students(PLAIN)
-            second = _again(one, two, first)
-            for removed, record in ((names[name], first), (f"{names[name]}, then {names[other]}", second)):
-                with threads(one.stages.threads):
-                    rows = measure(record.model.eval(), one.stages.data, one.cell.seeds, share, original=original)
-                frames.append(rows.assign(removed=removed, arm=PLAIN))
-        with threads(workers[0].stages.threads):
-            whole = measure(original.model, workers[0].stages.data, workers[0].cell.seeds, 1.0, original=original)
-        frames.append(whole.assign(removed="nothing", arm="original"))
+            add(first.model, share, removed=name, arm=PLAIN)
+            add(_again(one, two, first).model, share, removed=f"{name}, then {other}", arm=PLAIN)
     return pd.concat(frames, ignore_index=True)
 
 
@@ -84,7 +87,7 @@ def _again(one: Worker, two: Worker, first: LinearizedModel) -> LinearizedModel:
 def _cells(
     method: str, data: str, network: str, budgets: Sequence[float], seeds: Sequence[int], profile: str, device: str
 ) -> list[Cell]:
-    options = {"exact": True, "check_every": 1} if find(method).name == "snl" else {}
+    options = {"exact": True, "check_every": 1} if method == "snl" else {}
     how = {"profile": profile, "device": device, "curvature": "none"}
     return grid(data, network, method=method, budgets=budgets, seeds=seeds, options=options, **how)
 

@@ -17,7 +17,6 @@ from linfair.audit.shown import change_text, interval, number
 from linfair.checkpoints import save_network
 from linfair.cost import DELPHI
 from linfair.linearizers.record import share
-from linfair.linearizers.registry import find
 from linfair.mitigation import PLAIN
 from linfair.mitigation.choose import NOISE
 from linfair.paths import save_table, whole
@@ -29,7 +28,7 @@ def write_report(audit: Audit, folder: str | Path, *, command: str = "") -> Path
     The page is `index.html`; beside it lie `groups.parquet`, `cost.parquet`, with repairs `arms.parquet`, and for each
     network `ARM-BUDGET.mask.safetensors` and `ARM-BUDGET.weights.safetensors`. `command` is what repeats it, as typed.
     """
-    folder, reduction = Path(folder), find(audit.plan.method).reduction
+    folder, reduction = Path(folder), audit.plan.reduction
     folder.mkdir(parents=True, exist_ok=True)
     files = []
     for (arm, budget), model in audit.networks.items():

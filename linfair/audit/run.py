@@ -23,7 +23,7 @@ from linfair.engine.stages import Stages, machine
 from linfair.engine.store import ResultStore, key, weights_digest
 from linfair.linearizers.record import check_budgets, share
 from linfair.linearizers.registry import find
-from linfair.masks import RELUS
+from linfair.masks import RELUS, Reduction
 from linfair.mitigation import PLAIN
 from linfair.mitigation.choose import NOISE, check_groups, check_limits
 from linfair.models import threads_of
@@ -67,9 +67,14 @@ class Plan:
     lr: float | None = None
 
     @property
+    def reduction(self) -> Reduction:
+        """What is removed."""
+        return find(self.method).reduction
+
+    @property
     def kind(self) -> str:
-        """What is removed, `relu` or `weight`."""
-        return find(self.method).reduction.kind
+        """What is removed in a word, `relu` or `weight`."""
+        return self.reduction.kind
 
     @property
     def named(self) -> float:
@@ -144,7 +149,7 @@ def audit(
     """
     plan, store, start = plan or Plan(), store or ResultStore.default(), perf_counter()
 
-    reduction = find(plan.method).reduction
+    reduction = plan.reduction
 
     def total() -> int:
         return reduction.total(reduction.install(subject.model, subject.data.input_shape))
@@ -217,7 +222,7 @@ def _costs(subject: Subject, networks: dict[tuple[str, float], nn.Module], plan:
     model, shape, rows = subject.model, subject.data.input_shape, []
     about = {"network": subject.header.network, "macs": count_macs(model, shape)}
     about["others"] = "; ".join(map(str, gates.nonlinearities(model, shape)))
-    reduction, (every,) = find(plan.method).reduction, RELUS.masks(RELUS.install(model, shape))
+    reduction, (every,) = plan.reduction, RELUS.masks(RELUS.install(model, shape))
     switched = {1.0: reduction.install(model, shape)}
     switched |= {at: one for (arm, at), one in networks.items() if arm == PLAIN}
     for budget, network in sorted(switched.items(), reverse=True):

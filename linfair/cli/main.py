@@ -16,7 +16,8 @@ from inspect import BoundArguments
 
 from cyclopts import App, Parameter
 
-from linfair.cli.terminal import HELD, Shown, answer, line, shown
+from linfair.cli.terminal import HELD, Shown, answer, line
+from linfair.names import shown
 
 DEBUG = "--debug"
 app = App(

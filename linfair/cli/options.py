@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter, Token
 
 from linfair.audit.repair import arm_list
-from linfair.cli.terminal import HELD, shown
+from linfair.cli.terminal import HELD
 from linfair.data import DATASETS
 from linfair.data.folder import CONFLICTS, LINKS
 from linfair.linearizers import LINEARIZERS
@@ -21,7 +21,7 @@ from linfair.linearizers.record import check_budgets
 from linfair.linearizers.registry import Linearizer, of_kind
 from linfair.masks import WORDS
 from linfair.mitigation.registry import MITIGATIONS, PLAIN
-from linfair.names import number
+from linfair.names import number, shown
 from linfair.paths import cache_folder, writable
 from linfair.pruners import PRUNERS
 from linfair.study.jobs import Claimed, held

@@ -1,20 +1,16 @@
 """What a terminal is shown: control characters as escapes, long lines cut, an error as one line."""
 
-import re
 from contextlib import ExitStack
 from typing import TextIO
 
 from cyclopts import CycloptsError
 
+from linfair.names import shown
+
 HELD = ExitStack()  #: What the running command holds until it ends
 BOOK = ("linfair_book", "papermill", "nbclient", "nbformat")
 READERS = ("safetensors", "safetensors_rust", "pyarrow", "zipfile", "tarfile", "zlib", "_lzma", "_pickle", "struct")
 """Modules whose errors are about a file, not about the code that reads it."""
-
-
-def shown(text: str) -> str:
-    """Text with all that a terminal obeys, or does not show, as escapes; ends of lines stay."""
-    return re.sub(r"[^\n -~]", lambda found: one if (one := found[0]).isprintable() else ascii(one)[1:-1], text)
 
 
 def line(text: object, head: int = 450, tail: int = 450) -> str:

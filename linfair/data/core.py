@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from linfair import names
+
 
 class DataError(ValueError):
     """Data that cannot be used; the message says what was found and what to do."""
@@ -26,7 +28,7 @@ def ensure(ok: object, message: str) -> None:
 
 def shown(text: str, most: int = 120) -> str:
     """Text out of a file or from a server, fit for one line: what is not printable as escapes, the end cut off."""
-    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text[:most])
+    return names.shown(text[:most]).replace("\n", r"\n")
 
 
 def digest(path: Path) -> str:

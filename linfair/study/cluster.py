@@ -110,7 +110,7 @@ def _reach(address: str | None) -> None:
     try:
         place = urlsplit(address if "://" in address else f"//{address}")
         if not (place.hostname and place.port and place.scheme in ("", "ray")):
-            raise ValueError("it is none")
+            raise ValueError("not an address")
         with socket.create_connection((place.hostname, place.port), timeout=ANSWER) as one:
             one.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")  # how gRPC begins
             if not os.environ.get("RAY_USE_TLS") and one.recv(9)[3:4] != b"\x04":

@@ -57,7 +57,7 @@ _Failure = make_dataclass(
 
 
 def collect(places: Sequence[str]) -> Found:
-    """Read all result tables of some folders or fsspec addresses; what is none is named and passed over."""
+    """Read all result tables of some folders or fsspec addresses; files without results are named and passed over."""
     tables, failed = [], set()
     for here in map(Tables, places):
         for _, table in here.results(said=here.folder is None or here.folder.resolve() != BOOK):

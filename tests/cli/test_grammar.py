@@ -1,4 +1,4 @@
-"""How options are typed: every value that is none of an option is refused by name, before anything is begun."""
+"""How options are typed: a value that an option does not take is refused by name before any work begins."""
 
 import pytest
 

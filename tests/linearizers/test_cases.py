@@ -14,6 +14,7 @@ import pytest
 import torch
 from counters import NoReLU, evaluated_relus, relu_elements, share_right
 from staggered_gates import staggered
+from thin import WIDTHS
 from torch import nn
 
 from linfair import gates, models
@@ -25,16 +26,6 @@ from linfair.masks import RELUS, apply_mask
 from linfair.models import build
 from linfair.training import Data, Schedule, fit, supervised
 
-WIDTHS = {
-    "mlp": 16,
-    "resnet18": 2,
-    "resnet34": 2,
-    "resnet50": 1,
-    "wrn22_8": 1,
-    "vgg19": 2,
-    "vgg19_imagenet": 1,
-    "cnn": 3,
-}
 NETWORKS = [*WIDTHS, "two mlps"]
 POOLED = ("vgg19", "vgg19_imagenet", "cnn")  # by maxima
 MASKS = Schedule(epochs=100, batch_size=16, optimizer="adam", lr=1e-3, alpha_lr=9e-3)

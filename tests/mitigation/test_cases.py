@@ -7,6 +7,7 @@ from functools import cache
 
 import pytest
 import torch
+from thin import WIDTHS
 from torch import nn
 
 from linfair import gates
@@ -19,16 +20,6 @@ from linfair.models import NETWORKS, build
 from linfair.schedule import Clipped
 from linfair.training import Schedule, fit
 
-WIDTHS = {
-    "mlp": 16,
-    "resnet18": 2,
-    "resnet34": 2,
-    "resnet50": 1,
-    "wrn22_8": 1,
-    "vgg19": 2,
-    "vgg19_imagenet": 1,
-    "cnn": 3,
-}
 CASES = [(list(WIDTHS)[(at + step) % 8], name) for at, name in enumerate(MITIGATIONS) for step in (0, 2, 5)]
 ONE = Schedule(epochs=1, batch_size=32, optimizer="adamw", lr=1e-3)
 STRONG = {

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from thin import WIDTHS
 from torch import nn
 
 from linfair import weights
@@ -16,16 +17,6 @@ from linfair.models import NETWORKS, build
 from linfair.pruners import PRUNERS, Iterative, Pruning, oneshot
 from linfair.training import Schedule, fit, predict, supervised
 
-WIDTHS = {
-    "mlp": 16,
-    "resnet18": 2,
-    "resnet34": 2,
-    "resnet50": 1,
-    "wrn22_8": 1,
-    "vgg19": 2,
-    "vgg19_imagenet": 1,
-    "cnn": 3,
-}
 ON = {
     "prune_magnitude": ("two mlps", "resnet18", "resnet34"),
     "prune_layerwise": ("mlp", "vgg19", "resnet50"),

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from thin import WIDTHS as THIN
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 
@@ -17,16 +18,7 @@ from linfair.metrics import parameter_distance
 from linfair.models import NETWORKS, build
 
 SHAPE = (1, 12, 12)
-WIDTHS = {
-    "mlp": 16,
-    "resnet18": 4,
-    "resnet34": 2,
-    "resnet50": 1,
-    "wrn22_8": 1,
-    "vgg19": 2,
-    "vgg19_imagenet": 1,
-    "cnn": 3,
-}
+WIDTHS = THIN | {"resnet18": 4}
 
 
 def network(name: str = "resnet18", seed: int = 0) -> nn.Module:

@@ -8,26 +8,18 @@ import numpy as np
 import pandas as pd
 import pytest
 from linfair_book import claims
-from linfair_book.judging.cells import arm_in, contexts
-from linfair_book.judging.judge import AGREEMENT, Judged, Verdict, agreement_of, judge, judge_rows, together
+from linfair_book.judging.judge import AGREEMENT, Judged, Verdict, agreement_of, judge, together
 from linfair_book.judging.rows import RowsError, read
 from linfair_book.judging.rules import RULES, Check, Rule, Rules, RulesError, load
+from made_rows import GROUPS, LOSE, ROOT, WIN, made, verdict_of
 from scipy import stats
 
 from linfair.study.tables import paired
 
-ROOT = Path(__file__).resolve().parents[3]
-NOTHING = pd.DataFrame({"key": []}).set_index("key")
 TESTED = (
     *("s1-mitigation", "s5-gradient", "s6-boundary", "s6-gradients", "s7-deepreduce", "s7-predictable"),
     *("s8-consistent", "thm-4.4", "fig-2-boundary", "fig-2-linear", "fig-5b", "fig-9", "fig-14", "fig-15"),
 )
-GROUPS = {"White": ("majority", 400), "Black": ("minority", 100), "Others": ("minority", 50)}
-
-
-@pytest.fixture(scope="module")
-def rules() -> Rules:
-    return load(ROOT / RULES)
 
 
 @pytest.fixture(scope="module")
@@ -36,54 +28,6 @@ def verdicts(rules: Rules) -> dict[str, Verdict]:
     old = {"judging": {**rules.judging, "profiles": [name for name in rules.seen if name != "smoke"]}}
     old["claims"] = {claim: rules.claims[claim] for claim in TESTED}
     return judge(replace(rules, **old), ROOT / "book/results", claims.all_evidence(ROOT))
-
-
-def made(
-    effects: dict[str, float],
-    *,
-    seeds: int = 6,
-    arm: str = "plain",
-    data: str = "utkface_race",
-    network: str = "resnet18",
-    width: int = 16,
-    profile: str = "cpu",
-    method: str = "snl",
-    budgets: tuple[float, ...] = (0.6, 0.2, 0.02),
-    noise: float = 0.002,
-) -> pd.DataFrame:
-    """Rows in which an arm differs from the others by `effects` (shares) at every budget, up to a little noise."""
-    lines = []
-    for seed in range(seeds):
-        teacher = f"{data} {network} {width} {profile} {seed}"
-        for name, (role, n_train) in GROUPS.items():
-            arms = [("original", 1.0), *((one, b) for one in ("plain", "control", arm) for b in budgets)]
-            for one, budget in dict.fromkeys(arms):
-                shift = effects[name] if one == arm else 0.0
-                wobble = noise * ((seed * 7 + len(name) + int(100 * budget)) % 5 - 2) if one == arm else 0.0
-                for split in ("train", "test"):
-                    lines.append(
-                        {
-                            **{"data": data, "network": network, "width": width, "profile": profile, "options": ""},
-                            "method": "original" if one == "original" else method,
-                            **{"arm": one, "budget": budget, "seed": seed, "split": split, "teacher": teacher},
-                            **{"group": list(GROUPS).index(name), "group_name": name, "role": role, "n_train": n_train},
-                            **{"n": n_train // (1 if split == "train" else 4), "accuracy": 0.7 + shift + wobble},
-                            **{"kept": int(1000 * budget), "gradient_norm": 1.0, "margin": 1.0},
-                            **{"relative_distance": 1 - budget, "seconds": 60.0, "device": "CPU", "torch": "2"},
-                            "linfair": "0.1.0",
-                        }
-                    )
-    return pd.DataFrame(lines)
-
-
-def verdict_of(claim: str, rules: Rules, *tables: pd.DataFrame, folder: Path) -> Verdict:
-    for number, table in enumerate(tables):
-        table.to_parquet(folder / f"{number}.parquet")
-    return judge_rows(rules.claims[claim], rules, contexts(read(folder, {"snl", "deepreduce"}), rules.judging))
-
-
-LOSE = {"White": 0.0, "Black": -0.05, "Others": -0.1}
-WIN = {"White": 0.0, "Black": 0.05, "Others": 0.1}
 
 
 @pytest.mark.parametrize(
@@ -365,79 +309,3 @@ def test_paired_refuses_mixed_rows_and_missing_arms() -> None:
         paired(pd.concat([rows, rows]), arm="plain", against="control")
     with pytest.raises(ValueError, match="scale='share'"):
         paired(rows, arm="plain", against="control", scale="share")
-
-
-def pruned(after: dict[str, float], before: dict[str, float] | None = None, **how: object) -> pd.DataFrame:
-    """Rows of pruning: the control at 70 %, plain groups as `made`, a repair after it, and a fair original network."""
-    shared = {"method": "prune_magnitude", "budgets": (0.5, 0.1), **how}
-    rows = made(after, arm="lagrangian(kd=0.0)", **shared).replace({"arm": {"plain": "plain(kd=0.0)"}})
-    rows = rows.replace({"arm": {"control": "control(kd=0.0)"}})
-    fair = made(before or after, arm="plain(kd=0.0)", **shared)
-    fair = fair[fair["arm"].isin(["original", "plain(kd=0.0)"])]
-    fair = fair.assign(base="lagrangian(kd=0.0)", teacher=fair["teacher"] + " fair")
-    both = pd.concat([rows.assign(base=""), fair], ignore_index=True)
-    return both.assign(excess=0.7 - both["accuracy"], risk=1 - both["accuracy"])
-
-
-def test_a_fair_original_network_is_another_arm_paired_by_seed(rules: Rules, tmp_path: Path) -> None:
-    """a-f8: plain groups are equal at 70 %; Fair Aft spreads them by 10 points, Fair Bf by 20, and stay one set."""
-    pruned({**LOSE}, {"White": 0.1, "Black": 0.0, "Others": -0.1}, data="digits", network="mlp").to_parquet(
-        tmp_path / "0.parquet"
-    )
-    [context] = contexts(read(tmp_path, {"prune_magnitude"}), rules.judging)
-    found = judge_rows(rules.claims["a-f8"], rules, [context])
-    cells = found.deciding[0].cells.set_index(["check", "budget"])
-    assert (found.agreement, found.setting) == ("no", "stand-in")
-    for check, points in {"fairer-after": 10.0, "fairer-before": 20.0}.items():
-        assert cells.loc[check, "estimate"].tolist() == pytest.approx([points] * 2, abs=0.5)
-        assert set(cells.loc[check, "group"]) == {"all groups"} and set(cells.loc[check, "n"]) == {6}
-    assert "fairer-both" not in set(found.deciding[0].cells["check"])
-    assert cells.loc["fairer-before", "arm"].iloc[0] == "plain(kd=0.0) from lagrangian(kd=0.0)"
-
-
-def test_both_violations_are_the_widest_gap_of_groups_against_the_control(rules: Rules, tmp_path: Path) -> None:
-    """a-c30 in points of accuracy, a-c04 in R(a): groups lose 0, 5 and 10 points, which makes either 0.1."""
-    rows = made(LOSE, method="prune_magnitude", arm="plain(kd=0.0)", noise=0.001).replace(
-        {"arm": {"control": "control(kd=0.0)"}}
-    )
-    rows.assign(excess=0.7 - rows["accuracy"]).to_parquet(tmp_path / "0.parquet")
-    found = contexts(read(tmp_path, {"prune_magnitude"}), rules.judging)
-    for claim, value in {"a-c30": 10.0, "a-c04": 0.1}.items():
-        verdict = judge_rows(rules.claims[claim], rules, found)
-        assert verdict.agreement == "yes" and set(verdict.deciding[0].cells["budget"]) == {"2 %"}
-        assert verdict.deciding[0].cells["estimate"].tolist() == pytest.approx(
-            [value] * len(verdict.deciding[0].cells), rel=0.05
-        )
-
-
-def test_ranks_by_size_and_by_accuracy_of_the_original(rules: Rules, tmp_path: Path) -> None:
-    """a-f2: the norm falls with the size in every seed; a-c01: who was less accurate loses more, on the same test."""
-    rows = made(LOSE, method="prune_magnitude", arm="plain(kd=0.0)", noise=0.0, seeds=8)
-    rows = rows.replace({"arm": {"control": "control(kd=0.0)"}})
-    first = {"White": 0.2, "Black": 0.1, "Others": 0.0}
-    same = (rows["arm"] == "original") & (rows["split"] == "test")
-    rows.loc[same, "accuracy"] += rows.loc[same, "group_name"].map(first)
-    rows.assign(gradient_norm=1 / rows["n_train"]).to_parquet(tmp_path / "0.parquet")
-    found = contexts(read(tmp_path, {"prune_magnitude"}), rules.judging)
-    for claim, side in {"a-f2": "below", "a-c01": "above"}.items():
-        verdict = judge_rows(rules.claims[claim], rules, found)
-        assert verdict.agreement == "yes"
-        assert set(verdict.deciding[0].cells["count"]) == {f"8 of 8 seeds {side} 0"}
-
-
-def test_an_arm_on_cross_entropy_stands_for_one_with_further_settings() -> None:
-    further = ["lagrangian(clip=5.0, kd=0.0, mu=0.005)", "lagrangian(kd=0.0) from lagrangian(kd=0.0)", "lagrangian"]
-    rows = pd.DataFrame([(arm, seed) for arm in further for seed in range(2)], columns=["arm", "seed"])
-    assert arm_in(rows, "lagrangian(kd=0.0)") == further[0]
-    assert arm_in(rows, "lagrangian(kd=0.0) from lagrangian(kd=0.0)") == further[1]
-    assert arm_in(rows, "lagrangian(mu=0.01)") == "lagrangian(mu=0.01)"
-    assert (
-        arm_in(pd.concat([rows, rows.assign(arm="lagrangian(kd=0.0)")]), "lagrangian(kd=0.0)") == "lagrangian(kd=0.0)"
-    )
-
-
-def test_what_cannot_be_measured_is_not_run_whatever_rows_there_are(rules: Rules, tmp_path: Path) -> None:
-    pruned(LOSE).to_parquet(tmp_path / "0.parquet")
-    for claim in ("a-c16", "a-c18", "a-c22"):
-        found = judge(replace(rules, claims={claim: rules.claims[claim]}), tmp_path, NOTHING)
-        assert found[claim] == Verdict(claim, "not run", "")

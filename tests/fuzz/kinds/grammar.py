@@ -1,4 +1,4 @@
-"""Every option of every command with values that are none: what it takes decides which."""
+"""Every option of every command with values that it does not take."""
 
 from collections.abc import Iterator
 

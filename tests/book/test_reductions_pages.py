@@ -1,0 +1,85 @@
+"""What notebooks 14 and 15 compute from rows: means of made-up rows by hand, and the printed tables."""
+
+import pandas as pd
+import pytest
+from linfair_book import fair_pruning, two_reductions
+
+GROUPS = ("majority", "majority", "minority", "minority")
+
+
+def rows(arm: str, right: list[float], *, budget: float = 0.5, seed: int = 0, **about: object) -> list[dict]:
+    """A row for each group, of 100 test images each, in one network."""
+    shared = {"data": "d", "network": "n", "profile": "p", "teacher": f"t{seed}", "split": "test", "n_train": 10}
+    shared |= {"arm": arm, "budget": budget, "seed": seed, "n": 100, "seconds_finetune": 1.0} | about
+    each = enumerate(zip(GROUPS, right, strict=True))
+    return [
+        shared | {"group": g, "group_name": str(g), "role": role, "accuracy": share, "excess": 1 - share}
+        for g, (role, share) in each
+    ]
+
+
+def both_reductions(seeds: int = 2) -> pd.DataFrame:
+    """ReLUs cost groups 0, 1, 2, 3 points 0, 10, 20, 30; weights twice that."""
+    made = []
+    for seed in range(seeds):
+        for removed, times in (("ReLUs", 1), ("weights", 2)):
+            lost = [0.9 - 0.1 * times * g for g in range(4)]
+            about = {"seed": seed, "removed": removed}
+            made += rows("original", [0.9] * 4, **about | {"budget": 1.0}) + rows("control", [0.9] * 4, **about)
+            made += rows("plain", lost, **about) + rows("repair", [one + 0.05 for one in lost], **about)
+    return pd.DataFrame(made)
+
+
+def test_losses_are_against_the_control_by_role_and_groups_are_ranked_alike() -> None:
+    table = both_reductions()
+    lost = two_reductions.losses(table).set_index(["removed", "group_name"])["mean"]
+    assert lost.to_dict() == pytest.approx(
+        {
+            ("ReLUs", "majority"): 5,
+            ("ReLUs", "minority"): 25,
+            ("weights", "majority"): 10,
+            ("weights", "minority"): 50,
+        }
+    )
+    assert two_reductions.same_groups(table)["mean"].tolist() == pytest.approx([1.0])
+    gains = two_reductions.repaired(table)
+    assert set(gains["arm"]) == {"repair"} and gains["mean"].tolist() == pytest.approx([5.0] * 4)
+
+
+def test_groups_in_the_opposite_order_are_ranked_opposite() -> None:
+    table = both_reductions()
+    swapped = (table["removed"] == "weights") & (table["arm"] == "plain")
+    table.loc[swapped, "accuracy"] = table.loc[swapped, "group"].map(lambda g: 0.3 + 0.1 * g)
+    assert two_reductions.same_groups(table)["mean"].tolist() == pytest.approx([-1.0])
+
+
+def test_the_effect_of_the_order_is_weights_first_minus_relus_first() -> None:
+    made = []
+    for seed in (0, 1):
+        for removed, right in (("weights, then ReLUs", 0.7), ("ReLUs, then weights", 0.6)):
+            made += rows("plain", [right] * 4, seed=seed, removed=removed)
+    found = two_reductions.order_effect(pd.DataFrame(made)).set_index("role")["mean"]
+    assert found.to_dict() == pytest.approx({"majority": 10, "minority": 10})
+
+
+def test_changes_are_paired_with_no_mitigation_and_seconds_with_plain() -> None:
+    made = []
+    for seed in (0, 1):
+        made += rows("No mitigation", [0.8, 0.8, 0.4, 0.4], seed=seed)
+        for arm in ("Fair Bf", "Fair Aft", "Fair Both"):
+            made += rows(arm, [0.7, 0.7, 0.5, 0.6], seed=seed)
+    found = fair_pruning.changes(pd.DataFrame(made), split="test").set_index(["of", "arm"])["mean"]
+    for arm in ("Fair Bf", "Fair Aft", "Fair Both"):
+        assert found["overall", arm] == pytest.approx(2.5)
+        assert found["max - min accuracy", arm] == found["max - min R(a)", arm] == pytest.approx(-20)
+    levels = fair_pruning.levels(pd.DataFrame(made), split="test")
+    assert list(dict.fromkeys(levels["arm"])) == ["No mitigation", "Fair Bf", "Fair Aft", "Fair Both"]
+    spent = rows(fair_pruning.PLAIN, [0.5] * 4) + rows(fair_pruning.FULL, [0.5] * 4, seconds_finetune=12.0)
+    assert fair_pruning.seconds(pd.DataFrame(spent))["times plain"].tolist() == [1, 12]
+
+
+def test_the_committed_rows_have_every_arm_of_the_page() -> None:
+    arms = set(fair_pruning.committed(0.005).query("base == ''")["arm"])
+    assert arms == {"original", fair_pruning.PLAIN, fair_pruning.relaxed(0.005), fair_pruning.FULL} | {
+        "balanced_sampling(kd=0.0)"
+    }

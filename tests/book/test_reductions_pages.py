@@ -4,6 +4,9 @@ import pandas as pd
 import pytest
 from linfair_book import fair_pruning, two_reductions
 
+from linfair.engine.store import ResultStore
+from linfair.study import tables
+
 GROUPS = ("majority", "majority", "minority", "minority")
 
 
@@ -83,3 +86,17 @@ def test_the_committed_rows_have_every_arm_of_the_page() -> None:
     assert arms == {"original", fair_pruning.PLAIN, fair_pruning.relaxed(0.005), fair_pruning.FULL} | {
         "balanced_sampling(kd=0.0)"
     }
+
+
+def test_the_rows_of_the_page_can_be_computed(tmp_path, one_thread) -> None:
+    """Two seeds, short: every arm of both original networks, paired by seed; the committed rows have the same arms."""
+    found = fair_pruning.compute(
+        [0, 1], budgets=[0.5], step=0.005, profile="smoke", store=ResultStore(tmp_path), progress=False
+    )
+    assert set(found.query("base == ''")["arm"]) == set(fair_pruning.committed(0.005).query("base == ''")["arm"])
+    assert set(found["base"]) == {"", "lagrangian(kd=0.0)"} == set(fair_pruning.committed(0.005)["base"])
+    times = tables.before_and_after(
+        found, fair_pruning.relaxed(0.005), base=fair_pruning.BASE, plain=fair_pruning.PLAIN
+    )
+    assert (times.groupby("arm")["seed"].nunique() == 2).all() and set(times["arm"]) == set(tables.TIMES)
+    assert len(fair_pruning.balance(found)) == 6

@@ -24,7 +24,7 @@ from torch.utils._pytree import tree_leaves
 
 from linfair import gates
 from linfair.checkpoints import CheckpointError, Header, load_network
-from linfair.data import DataError, GroupedData, load_data
+from linfair.data import EMBEDDED, DataError, GroupedData, load_data
 from linfair.data.torchvision import torchvision
 from linfair.device import check_device
 from linfair.functional import check_scores
@@ -119,7 +119,7 @@ def read_user(
         said = _load(network, tensors, f"{function} builds for inputs {'x'.join(map(str, found.input_shape))} (--size)")
     about = found.input_shape, found.classes, data, seed, False, tuple(sorted(options.items()))
     header = Header(f"{file.name}:{function}", 0, *about)
-    drawn = data.startswith("utkface") or data in ("toy", "digits") or "test" in found.provenance.get("drawn", ())
+    drawn = data.startswith("utkface") or data in EMBEDDED or "test" in found.provenance.get("drawn", ())
     subject = _checked(network, found, header, device, file, weights, own=False, drawn=drawn)
     return replace(subject, warnings=(*said, *subject.warnings))
 

@@ -1,13 +1,14 @@
 """Data sets with groups: `load_data(name)` returns a `GroupedData`, split by one seed.
 
-`toy` and `digits` need no download; `linfair data status` says which of the others are there. Start with `load_data`;
-`DATASETS` lists the names.
+`toy`, `digits` and `digits_s` need no download; `linfair data status` says which of the others are there. Start with
+`load_data`; `DATASETS` lists the names.
 """
 
 import inspect
 from collections.abc import Callable
 from functools import partial
 
+from linfair.data.biased import digits_s
 from linfair.data.bundled import BOUNDARIES, digits, toy
 from linfair.data.core import Collection, DataError, GroupedData, Skipped, Split, ensure, move
 from linfair.data.named import cifar10, folder, svhn, utkface
@@ -16,6 +17,7 @@ from linfair.names import closest, unknown
 DATASETS: dict[str, Callable[..., GroupedData]] = {
     "toy": toy,
     "digits": digits,
+    "digits_s": digits_s,
     "cifar10": cifar10,
     "svhn": svhn,
     "utkface_age": partial(utkface, "utkface_age", label="age"),
@@ -23,7 +25,7 @@ DATASETS: dict[str, Callable[..., GroupedData]] = {
     "utkface_gender": partial(utkface, "utkface_gender", label="gender"),
     "folder": folder,
 }
-EMBEDDED = ("toy", "digits")  #: Data sets that the package itself determines; the content of all others is the user's
+EMBEDDED = ("toy", "digits", "digits_s")  #: Whose content the package itself determines; of all others it is the user's
 
 
 def check_name(name: str) -> None:
@@ -39,8 +41,8 @@ def load_data(name: str, *, seed: int = 0, **options: object) -> GroupedData:
     Args:
         name: One of `DATASETS`; `folder:PATH` is `folder` with `root=PATH`.
         seed: Decides the sample and the split, for teacher and students alike.
-        **options: Options of that data set: those of its function in `linfair.data.named` or `linfair.data.bundled`,
-            for example `fractions`, `group`, `merge`, `root`.
+        **options: Options of that data set: those of its function in `linfair.data.named`, `linfair.data.bundled` or
+            `linfair.data.biased`, for example `fractions`, `group`, `merge`, `root`, `skew`.
 
     Returns:
         The data set in its splits, on the CPU; `provenance["sha256"]` identifies its content.

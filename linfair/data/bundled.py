@@ -63,6 +63,18 @@ def toy(
 
 
 DIGITS_PER_CLASS = 174  #: Images of the rarest digit; every class starts from as many, so splits have one size
+UCI = "scikit-learn load_digits (UCI, 1998)"
+
+
+def handwritten(shift: int) -> tuple[np.ndarray, np.ndarray]:
+    """scikit-learn's 8x8 digits on a 12x12 canvas, uint8 of shape (n, 1, 12, 12), and which digits they are."""
+    if shift not in range(3):
+        raise ValueError(f"shift must be 0, 1 or 2 pixels (the canvas leaves 2), got {shift}")
+    from sklearn.datasets import load_digits
+
+    source = load_digits()
+    images = np.pad(np.round(source.images * 255 / 16).astype(np.uint8), ((0, 0), (2, 2), (2, 2)))[:, None]
+    return images, source.target.astype(np.int64)
 
 
 def digits(
@@ -83,18 +95,13 @@ def digits(
     if not 0 < minority_fraction <= majority_fraction <= 1:
         given = f"{minority_fraction}, {majority_fraction}"
         raise ValueError(f"need 0 < minority_fraction <= majority_fraction <= 1, got {given}")
-    if shift not in range(3):
-        raise ValueError(f"shift must be 0, 1 or 2 pixels (the canvas leaves 2), got {shift}")
-    from sklearn.datasets import load_digits
-
-    source = load_digits()
-    images = np.pad(np.round(source.images * 255 / 16).astype(np.uint8), ((0, 0), (2, 2), (2, 2)))[:, None]
+    images, target = handwritten(shift)
     rng = np.random.default_rng([seed, 1998])
     minority = set(rng.permutation(10)[:5].tolist())
     chosen: dict[str, list[np.ndarray]] = {"train": [], "val": [], "test": [], "test_balanced": []}
     for label in range(10):
         fraction = minority_fraction if label in minority else majority_fraction
-        index = rng.permutation(np.flatnonzero(source.target == label))[:DIGITS_PER_CLASS]
+        index = rng.permutation(np.flatnonzero(target == label))[:DIGITS_PER_CLASS]
         test, pool = index[:54], index[54:]
         kept = pool[: max(2, round(fraction * len(pool)))]
         held = max(1, round(len(kept) / 6))
@@ -104,10 +111,10 @@ def digits(
     splits = {}
     for name, parts in chosen.items():
         index = np.concatenate(parts)
-        y = torch.from_numpy(source.target[index].astype(np.int64))
+        y = torch.from_numpy(target[index])
         splits[name] = Split(torch.from_numpy(images[index]), y, y.clone())
     pixels = splits["train"].x.float() / 255
     names, scale = tuple(map(str, range(10))), {"mean": (pixels.mean().item(),), "std": (pixels.std().item(),)}
     options = dict(majority_fraction=majority_fraction, minority_fraction=minority_fraction, shift=shift)
-    provenance = provenance_of("scikit-learn load_digits (UCI, 1998)", seed, options, splits)
+    provenance = provenance_of(UCI, seed, options, splits)
     return GroupedData("digits", splits, names, names, **scale, shift=shift, provenance=provenance)

@@ -101,6 +101,8 @@ class GroupedData:
     std: tuple[float, ...] = ()  #: Their standard deviation, in the same form
     #: Images are moved by up to this many pixels each way: at random in training, on a fixed grid for `views`
     shift: int = 0
+    #: Where a synthetic bias ties labels to groups: of each label the group that most of its training images are in
+    aligned: tuple[int, ...] | None = None
     #: What decides the content: `source`, `seed`, `options`, `counts` of each split, `sha256` of all inputs, labels and
     #: groups; of images in files also what was skipped, merged or left out
     provenance: dict[str, object] = field(default_factory=dict)

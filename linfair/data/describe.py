@@ -29,7 +29,8 @@ KINDS = {  # why a file was skipped, by `Skipped.kind`
 
 def sheet_of(name: str) -> Sheet:
     """The sheet of a data set by the name that `load_data` takes: `utkface_age`, `folder:PATH`, ..."""
-    return SHEETS[name.partition(":")[0].partition("_")[0]]
+    name = name.partition(":")[0]
+    return SHEETS[name if name in SHEETS else name.partition("_")[0]]
 
 
 def count_rows(data: GroupedData) -> pd.DataFrame:
@@ -39,7 +40,8 @@ def count_rows(data: GroupedData) -> pd.DataFrame:
     `label_number`, `label_name`, `n`, `source`, `source_sha256`, `skipped` (files left out), `linfair`.
     """
     known, labels, rows = data.provenance, len(data.label_names), []
-    about = {"data": data.name, **{what: known["options"].get(what, "class") for what in ("label", "group")}}
+    plain = {"label": "class", "group": "class" if data.aligned is None else "domain"}
+    about = {"data": data.name, **{what: known["options"].get(what, word) for what, word in plain.items()}}
     rest = {"source": known["source"], "source_sha256": known.get("source_sha256", known["sha256"])}
     rest |= {"skipped": len(known.get("skipped", ())), "linfair": linfair.__version__}
     for split, part in data.splits.items():

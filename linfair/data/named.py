@@ -47,7 +47,7 @@ def cifar10(
     parts = {"train": kept & ~val, "val": val, "test": thin(label, fractions, rng, among=test), "test_balanced": test}
     options = {"fractions": tuple(fractions), "validation": validation}
     groups = Groups(label, CIFAR10_NAMES)
-    return _grouped("cifar10", source, (label, CIFAR10_NAMES), seed, options, groups=groups, parts=parts)
+    return grouped("cifar10", source, (label, CIFAR10_NAMES), seed, options, groups=groups, parts=parts)
 
 
 def svhn(
@@ -68,7 +68,7 @@ def svhn(
         train = thin(label, fractions, np.random.default_rng([seed, 14]), among=train)
         options |= {"fractions": tuple(fractions)}
     parts = {"train": train, "val": val, "test": source.official == 1}
-    return _grouped("svhn", source, (label, DIGITS), seed, options, groups=Groups(label, DIGITS), parts=parts)
+    return grouped("svhn", source, (label, DIGITS), seed, options, groups=Groups(label, DIGITS), parts=parts)
 
 
 def utkface(
@@ -95,7 +95,7 @@ def utkface(
     groups = regroup(a, group_names, merge=merge, min_images=min_images, usable=labels[0] >= 0)
     options = {"label": label, "group": group, "test": test, "validation": validation}
     options |= {"merge": merge, "min_images": min_images}
-    return _grouped(name, source, labels, seed, options, groups=groups)
+    return grouped(name, source, labels, seed, options, groups=groups)
 
 
 def folder(
@@ -131,10 +131,10 @@ def folder(
     options = {"label": label, "group": ",".join(columns), "size": size, "test": test, "validation": validation}
     options |= {"merge": merge, "min_images": min_images, "conflicts": "" if conflicts == "leave-out" else conflicts}
     options["links"] = "" if links == "inside" else links
-    return _grouped("folder", source, labels, seed, options, groups=groups)
+    return grouped("folder", source, labels, seed, options, groups=groups)
 
 
-def _grouped(
+def grouped(
     name: str,
     source: Collection,
     labels: tuple,

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from linfair.cli import main
-from linfair.data import DATASETS, input_shape, load_data
+from linfair.data import DATASETS, EMBEDDED, input_shape, load_data
 from linfair.engine.store import Tables
 from linfair.linearizers import PAPER_CONFIGURATIONS
 from linfair.linearizers.configurations import fixed_list
@@ -85,9 +85,9 @@ def test_shares_do_not_depend_on_the_width(width: int | None) -> None:
 
 @pytest.mark.parametrize("data", DATASETS)
 def test_the_shape_of_an_input_is_known_without_the_images(data: str) -> None:
-    expected = {"toy": (2,), "digits": (1, 12, 12)}.get(data, (3, 32, 32))
+    expected = {"toy": (2,), "digits": (1, 12, 12), "digits_s": (3, 12, 12)}.get(data, (3, 32, 32))
     assert input_shape(data) == expected
-    if data in ("toy", "digits"):
+    if data in EMBEDDED:
         assert load_data(data).input_shape == expected
 
 

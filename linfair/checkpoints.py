@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from linfair import gates, weights
 from linfair.data import GroupedData
-from linfair.models import INITS, NETWORKS, build
+from linfair.models import INITS, NETWORKS, NORMS, build
 from linfair.names import some
 from linfair.paths import unfit, whole
 from linfair.tensors import TEXT, check_finite, check_kinds, kinds, parsed, read, refusing, typed
@@ -38,6 +38,8 @@ class Header:
     init: str = "torch"  # how its weights started, see `linfair.models.INITS`
     content: str = ""  # `GroupedData.content` of that data set, split; empty where it is not known
     pruned: int = 0  # kept weights of a pruned network, whose other weights are 0; 0 for any other network
+    norm: str = "batch"  # what it normalises by, see `linfair.models.NORMS`
+    standardised: bool = False  # its convolutions standardise their weights
 
     @property
     def reduced(self) -> str:
@@ -61,6 +63,7 @@ class Header:
     def build(self) -> nn.Module:
         """The network before training, with frozen gates if it has any."""
         options = {"width": self.width or None, "seed": self.seed, "init": self.init}
+        options |= {"norm": self.norm, "standardised": self.standardised}
         model = build(self.network, self.input_shape, self.classes, **options)
         return gates.freeze(gates.install(model, self.input_shape)) if self.gated else model
 
@@ -91,6 +94,8 @@ _FIELDS = {
     "init": (f'"({"|".join(INITS)})"', f"one of {', '.join(INITS)}"),
     "content": ('"[0-9a-f]{0,64}"', "hexadecimal digits"),
     "pruned": (r"\d{1,18}", "a whole number"),
+    "norm": (f'"({"|".join(NORMS)})"', f"one of {', '.join(NORMS)}"),
+    "standardised": ("true|false", "true or false"),
 }
 """Fields of a header, the first six always there: how JSON writes them, and that in words."""
 
@@ -117,7 +122,8 @@ def load_network(path: str | Path) -> tuple[nn.Module, Header]:
             raise ValueError(f"has input_shape = {list(shape)} in its header, too large for the gates that it holds")
         whose, given = f"{header.network} of width {width} on inputs {'x'.join(map(str, shape))}", kinds(tensors)
         with torch.device("meta"):  # takes no memory
-            plain = kinds(build(header.network, shape, header.classes, width=width).state_dict())
+            built = build(header.network, shape, header.classes, width=width, norm=header.norm)
+            plain = kinds(built.state_dict())
         check_kinds({name: kind for name, kind in given.items() if name not in alphas}, plain, whose)
         model = header.build()
         check_kinds(given, kinds(model.state_dict()), whose)

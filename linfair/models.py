@@ -2,6 +2,9 @@
 
 Every network takes inputs of any size, any number of channels and classes, and a `width`. At 32x32 ResNet18 and 34 hold
 491,520 and 901,120 ReLU units: the stem has no ReLU after it, as in the code released with the paper.
+
+Private training, which clips the gradient of each image, cannot use batch norm: its statistics join the images of a
+batch. Every network takes group norm in its place, and convolutions with standardised weights (De et al. 2022).
 """
 
 from collections.abc import Callable, Sequence
@@ -15,12 +18,51 @@ Shape = tuple[int, ...]
 
 
 class MLP(nn.Sequential):
-    """Fully connected: flatten, then linear and ReLU for each of `depth` layers of `width` units, then linear."""
+    """Fully connected: flatten, then linear and ReLU for each of `depth` layers of `width` units, then linear.
 
-    def __init__(self, input_shape: Shape, classes: int, *, width: int = 64, depth: int = 2) -> None:
-        features = [torch.Size(input_shape).numel(), *[width] * depth]
-        hidden = [layer for a, b in zip(features, features[1:], strict=False) for layer in (nn.Linear(a, b), nn.ReLU())]
+    It has no norm; `grouped`, there is a group norm over the units between each linear layer and its ReLU.
+    """
+
+    def __init__(
+        self, input_shape: Shape, classes: int, *, width: int = 64, depth: int = 2, grouped: bool = False
+    ) -> None:
+        features, hidden = [torch.Size(input_shape).numel(), *[width] * depth], []
+        for a, b in zip(features, features[1:], strict=False):
+            hidden += [nn.Linear(a, b), *[group_norm(b)] * grouped, nn.ReLU()]
         super().__init__(nn.Flatten(), *hidden, nn.Linear(features[-1], classes))
+
+
+def groups(channels: int) -> int:
+    """Groups of a group norm: as many as divide the channels, at most 16 (De et al. 2022), of two channels or more.
+
+    A group of one channel would be instance norm, which takes from every channel its mean over the image.
+
+    >>> [groups(channels) for channels in (8, 16, 64, 6, 7, 1)]
+    [4, 8, 16, 3, 1, 1]
+    """
+    return max(count for count in range(1, 17) if count == 1 or (channels % count == 0 and channels >= 2 * count))
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """Group norm with `groups` groups (Wu and He, ECCV 2018)."""
+    return nn.GroupNorm(groups(channels), channels)
+
+
+class StandardisedConv2d(nn.Conv2d):
+    """A convolution whose weights are standardised for each output channel (Qiao et al., arXiv 1903.10520, Eq. 5).
+
+    w becomes v / sqrt(|v|^2 + 1e-5) with v = w - mean(w), over the weights of the channel that are not 0; weights of 0,
+    which pruning leaves behind, stay 0. Qiao et al. divide by the standard deviation, which is larger by the square
+    root of the weights' number, as here in the code of Brock et al. (2021) and De et al. (2022): a norm takes off the
+    factor, and without it layers multiply what they get.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Convolve with the standardised weights."""
+        axes, there = (1, 2, 3), self.weight != 0
+        mean = self.weight.sum(axes, keepdim=True) / there.sum(axes, keepdim=True).clamp(min=1)
+        v = there * (self.weight - mean)
+        return self._conv_forward(input, v * (v.square().sum(axes, keepdim=True) + 1e-5).rsqrt(), self.bias)
 
 
 def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
@@ -124,7 +166,7 @@ class ResNet(_Staged):
 
 
 class WideResNet(_Staged):
-    """Wide ResNet with pre-activation and no ReLU before the head, `width` channels in its stem: WRN-22-8.
+    """Wide ResNet with pre-activation and no ReLU before the head, `width` channels in its stem: WRN-22-8, WRN-16-4.
 
     Its three stages of `blocks` blocks have `wide` times 1, 2 and 4 as many channels.
     """
@@ -169,13 +211,14 @@ class VGG(_Staged):
 class CNN(nn.Sequential):
     """Two 5x5 convolutions, each with ReLU and a 2x2 max-pooling, then three linear layers, with LeNet-5's channels.
 
-    At the full width of 6 these are 6 and 16 channels, 120 and 84 units (LeCun et al., 1998); images are padded.
+    At the full width of 6 these are 6 and 16 channels, 120 and 84 units (LeCun et al., 1998); images are padded. It has
+    no norm; `grouped`, there is a group norm between each convolution and its ReLU.
     """
 
-    def __init__(self, input_shape: Shape, classes: int, *, width: int = 6) -> None:
+    def __init__(self, input_shape: Shape, classes: int, *, width: int = 6, grouped: bool = False) -> None:
         channels, layers = [input_shape[0], width, 8 * width // 3], []
         for a, b in zip(channels, channels[1:], strict=False):
-            layers += [nn.Conv2d(a, b, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)]
+            layers += [nn.Conv2d(a, b, 5, padding=2), *[group_norm(b)] * grouped, nn.ReLU(), nn.MaxPool2d(2)]
         sizes = [channels[-1] * (input_shape[1] // 4) * (input_shape[2] // 4), 20 * width, 14 * width]
         hidden = [layer for a, b in zip(sizes, sizes[1:], strict=False) for layer in (nn.Linear(a, b), nn.ReLU())]
         super().__init__(*layers, nn.Flatten(), *hidden, nn.Linear(sizes[-1], classes))
@@ -187,6 +230,7 @@ NETWORKS: dict[str, tuple[Callable[..., nn.Module], dict[str, object], int]] = {
     "resnet34": (ResNet, {"blocks": (3, 4, 6, 3)}, 64),
     "resnet50": (ResNet, {"block": Bottleneck, "blocks": (3, 4, 6, 3)}, 64),
     "wrn22_8": (WideResNet, {}, 16),
+    "wrn16_4": (WideResNet, {"blocks": 2, "wide": 4}, 16),
     "vgg19": (VGG, {}, 64),
     "vgg19_imagenet": (VGG, {"large_head": True}, 64),
     "cnn": (CNN, {}, 6),
@@ -198,13 +242,25 @@ INITS = ("torch", "kaiming_normal")
 with sqrt(2 / fan_in), 2.4 times as much (He et al., ICCV 2015), as the ResNets released with the paper do."""
 
 
+NORMS = ("batch", "group")
+"""What networks normalise by; `mlp` and `cnn` have no batch norm, so that `batch` leaves them without any."""
+
+
 def threads_of(network: str) -> int | None:
     """CPU threads on which a network of that name is computed: an MLP is too small for more than one; None is all."""
     return 1 if network == "mlp" else None
 
 
 def build(
-    name: str, input_shape: Shape, classes: int, *, width: int | None = None, seed: int = 0, init: str = "torch"
+    name: str,
+    input_shape: Shape,
+    classes: int,
+    *,
+    width: int | None = None,
+    seed: int = 0,
+    init: str = "torch",
+    norm: str = "batch",
+    standardised: bool = False,
 ) -> nn.Module:
     """Build a network on the CPU, its weights drawn from one seed; the global random state stays as it is.
 
@@ -214,25 +270,51 @@ def build(
         classes: At least 2.
         width: Channels or units of the first stage; None is the full network.
         seed: Seed of the initial weights.
-        init: One of `INITS`, for the weights of convolutions and linear layers; biases and batch norm are torch's own.
+        init: One of `INITS`, for the weights of convolutions and linear layers; biases and norms are torch's own.
+        norm: One of `NORMS`; `group` puts a `group_norm` where batch norms are, and for `mlp` and `cnn`, which have no
+            norm, between each hidden linear layer or convolution and its ReLU. The drawn weights are the same.
+        standardised: Make every convolution a `StandardisedConv2d`, the drawn weights the same; for networks with a
+            norm, which takes off the scale.
 
     Raises:
-        ValueError: For an unknown name or start, or a size that makes no network.
+        ValueError: For an unknown name, start or norm, or a size that makes no network.
     """
     if name not in NETWORKS:
         raise ValueError(unknown("no network", name, NETWORKS))
     if classes < 2 or (width is not None and width < 1):
         raise ValueError(f"a network needs classes >= 2 and width >= 1, got classes={classes}, width={width}")
-    if init not in INITS:
-        raise ValueError(f"no init {init!r}; there are {', '.join(INITS)}")
+    for what, given, known in (("init", init, INITS), ("norm", norm, NORMS)):
+        if given not in known:
+            raise ValueError(f"no {what} {given!r}; there are {', '.join(known)}")
     kind, options, full = NETWORKS[name]
     if kind is not MLP and (len(input_shape) != 3 or min(input_shape[1:]) < (4 if kind is CNN else 1)):
         takes = f"{name} takes images (channels, height, width){' of at least 4x4 pixels' * (kind is CNN)}"
         raise ValueError(f"{takes}, got inputs of shape {tuple(input_shape)}")
+    if norm == "group" and kind in (MLP, CNN):
+        options = options | {"grouped": True}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = kind(tuple(input_shape), classes, width=width or full, **options)
         for module in network.modules() if init == "kaiming_normal" else ():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(module.weight)
+    return _changed(network, f"{name} of width {width or full}", norm, standardised)
+
+
+def _changed(network: nn.Module, whose: str, norm: str, standardised: bool) -> nn.Module:
+    """A network with the norm and the convolutions that are asked for, its weights as they are."""
+    for module in list(network.modules()):
+        for name, child in module._modules.items():
+            if isinstance(child, nn.BatchNorm2d) and norm == "group":
+                module._modules[name] = group_norm(child.num_features)
+            elif isinstance(child, nn.Conv2d) and standardised:
+                if child.weight[0].numel() < 2:
+                    raise ValueError(
+                        f"{whose} has a convolution with one weight a channel, which standardising would "
+                        "make 0; take a larger width, or standardised=False"
+                    )
+                child.__class__ = StandardisedConv2d
+    alone = [one.num_channels for one in network.modules() if isinstance(one, nn.GroupNorm) and one.num_channels < 2]
+    if alone:
+        raise ValueError(f"{whose} has a layer of one channel, and group norm needs two; take a larger width")
     return network

@@ -54,6 +54,23 @@ def test_a_network_comes_back_bit_for_bit_with_its_header(name: str, gated: bool
     assert [file.name for file in path.parent.iterdir()] == ["network.safetensors"]
 
 
+@pytest.mark.parametrize("gated", [False, True], ids=["plain", "gated"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_norm_and_standardised_weights_come_back(name: str, gated: bool, tmp_path: Path) -> None:
+    header = Header(name, 8, SHAPE, 10, "digits", 3, gated=gated, norm="group", standardised=True)
+    model = trained(header)
+    loaded, found = load_network(save_network(tmp_path / "network.safetensors", model, header))
+    assert found == header and bits(loaded) == bits(model)
+    x = torch.randn(4, *SHAPE)
+    assert torch.equal(loaded.eval()(x), model(x))
+
+
+def test_a_file_from_before_there_was_group_norm_loads(tmp_path: Path) -> None:
+    header = {name: value for name, value in HEADER.items() if name not in ("norm", "standardised")}
+    loaded = load_network(written(tmp_path / "n.safetensors", notes={"format": FORMAT, "header": json.dumps(header)}))
+    assert loaded[1] == MLP
+
+
 def test_gates_come_back_frozen_with_their_mask(tmp_path: Path) -> None:
     header = replace(MLP, gated=True)
     model = trained(header)
@@ -207,6 +224,8 @@ WRONG = {
     "data_options": [None, True, "x", {}, [1], [["size"]], [[1, 2]], [["size", [8]]], [["size", None]]],
     "init": [None, "he", 1, []],
     "content": [None, True, 1, "xyz", ["0"]],
+    "norm": [None, True, "layer", "Batch", 1, ["group"]],
+    "standardised": [None, "x", 0, 1, [True], {}],
     "colour": ["red"],
 }
 

@@ -8,10 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from linfair import gates
+from linfair import gates, weights
+from linfair.cost import count_macs
 from linfair.data.torchvision import torchvision
+from linfair.ensemble import Ensemble
 from linfair.linearizers.configurations import stage_units
-from linfair.models import NETWORKS, VGG, WideResNet, build
+from linfair.masks import masks_of
+from linfair.models import NETWORKS, VGG, StandardisedConv2d, WideResNet, build, group_norm, groups
 
 IMAGE = (3, 32, 32)
 KAIMING = {"init": "kaiming_normal"}
@@ -50,6 +53,8 @@ def test_resnets_have_the_papers_relu_units_and_the_known_parameter_counts(
     [
         # Zagoruyko and Komodakis' 17.2M
         ("wrn22_8", 1_359_872, [671_744, 458_752, 229_376], 17_158_106),
+        # their 2.7M; four ReLUs a stage, the first on the channels and pixels of the stage before
+        ("wrn16_4", 458_752, [212_992, 163_840, 81_920], 2_748_890),
         # kuangliu/pytorch-cifar's VGG19, 20,040,522, without its 5,504 convolution biases
         ("vgg19", 303_104, [131_072, 65_536, 65_536, 32_768, 8_192], 20_035_018),
     ],
@@ -242,3 +247,106 @@ def test_starts_differ_in_weights_alone_and_the_default_is_torchs_own() -> None:
 def test_an_unknown_start_is_refused_with_those_there_are() -> None:
     with pytest.raises(ValueError, match="no init 'xavier'; there are torch, kaiming_normal"):
         build("mlp", (2,), 2, init="xavier")
+
+
+# Networks for private training: group norm, standardised weights
+
+SMALL = {"resnet50": 8}  # a width whose layers all have two channels or more
+
+
+def variants(name: str) -> list[nn.Module]:
+    """Group norm, standardised weights, and both."""
+    how = ({"norm": "group"}, {"standardised": True}, {"norm": "group", "standardised": True})
+    return [build(name, (3, 16, 16), 3, width=SMALL.get(name, 4), seed=1, **one) for one in how]
+
+
+def test_a_group_of_a_group_norm_has_two_channels_or_more() -> None:
+    """At most 16 groups; opacus' fixer would give 8 channels 8 groups, which is instance norm."""
+    for channels in range(2, 200):
+        assert channels % groups(channels) == 0 and channels // groups(channels) >= 2 and groups(channels) <= 16
+    assert [groups(channels) for channels in (8, 16, 24, 64, 512)] == [4, 8, 12, 16, 16]
+    assert group_norm(8).num_groups == 4
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_an_image_is_seen_alone_in_training_where_the_norm_is_group_norm(name: str) -> None:
+    """What private training needs, and batch norm breaks; the drawn weights are those with batch norm."""
+    grouped, _, both = variants(name)
+    x = torch.randn(4, 3, 16, 16)
+    drawn = build(name, (3, 16, 16), 3, width=SMALL.get(name, 4), seed=1)
+    for network in (grouped, both):
+        assert not any(isinstance(one, nn.modules.batchnorm._BatchNorm) for one in network.modules())
+        assert any(isinstance(one, nn.GroupNorm) for one in network.modules())
+        own = [one.weight for one in network.modules() if isinstance(one, nn.Conv2d | nn.Linear)]
+        same = [one.weight for one in drawn.modules() if isinstance(one, nn.Conv2d | nn.Linear)]
+        assert all(torch.equal(one, other) for one, other in zip(own, same, strict=True))
+        for one in network.modules():
+            if isinstance(one, nn.Dropout):
+                one.p = 0.0
+        torch.testing.assert_close(network.train()(x)[:1], network(x[:1]), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_variants_take_gates_weight_switches_ensembles_and_costs(name: str) -> None:
+    """Each computes the same with every switch on and as a member; group norms are paid for, weights are not."""
+    plain, x = build(name, (3, 16, 16), 3, width=SMALL.get(name, 4)), torch.randn(2, 3, 16, 16)
+    for network in variants(name):
+        network.eval()
+        gated = gates.install(network, (3, 16, 16))
+        assert gates.total_units(gated) == gates.total_units(gates.install(plain, (3, 16, 16)))
+        assert count_macs(network, (3, 16, 16)) == count_macs(plain, (3, 16, 16))
+        assert masks_of(gated)[0].kept == gates.total_units(gated)
+        switched = weights.install(gated)
+        torch.testing.assert_close(switched(x), network(x), rtol=1e-4, atol=1e-4)
+        together = Ensemble([network, network])(torch.stack([x, x]))
+        torch.testing.assert_close(together[1], network(x), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(Ensemble([network]).member(0)(x), network(x))
+        kinds = {one.kind for one in gates.nonlinearities(network, (3, 16, 16))}
+        grouped = any(isinstance(one, nn.GroupNorm) for one in network.modules())
+        assert kinds - {"MaxPool"} == ({"GroupNorm"} if grouped else set())
+
+
+def test_standardised_weights_have_mean_0_and_length_1_for_each_output_channel() -> None:
+    """In numpy Qiao et al.'s Eq. 5 over the root of n; weights that pruning made 0 stay 0 and do not count."""
+    torch.manual_seed(0)
+    layer = StandardisedConv2d(3, 4, 3, bias=False)
+    with torch.no_grad():
+        layer.weight[1, 0] = 0
+        layer.weight[2] = 0
+    seen = layer(torch.eye(27).view(27, 3, 3, 3)).view(27, 4).T.detach().numpy()  # each weight, alone
+    for channel, raw in enumerate(layer.weight.detach().flatten(1).numpy()):
+        kept = raw[raw != 0]
+        wanted = np.zeros(27)
+        if kept.size:
+            wanted[raw != 0] = (kept - kept.mean()) / kept.std() / np.sqrt(kept.size)
+        np.testing.assert_allclose(seen[channel], wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_a_pruned_standardised_network_is_the_same_with_switches_and_without() -> None:
+    network = variants("resnet18")[2].eval()
+    switched = weights.install(network)
+    (mask,) = weights.masks_of(switched)
+    torch.manual_seed(0)
+    for unit in mask.units.values():
+        unit &= torch.rand(unit.shape) < 0.5
+    x = torch.randn(2, 3, 16, 16)
+    weights.apply_mask(switched, mask)
+    torch.testing.assert_close(weights.plain(switched)(x), switched(x))
+    torch.testing.assert_close(weights.plain(network)(x), network(x))
+    switched(x).sum().backward()
+    gradients = [(one.original.grad, one[0].kept) for m in switched.modules() for one in _parametrized(m)]
+    assert gradients
+    assert all(not gradient[~kept].any() for gradient, kept in gradients)
+
+
+def _parametrized(module: nn.Module) -> list[nn.Module]:
+    return list(getattr(module, "parametrizations", {}).values()) if hasattr(module, "parametrizations") else []
+
+
+def test_norms_that_make_no_network_are_refused() -> None:
+    with pytest.raises(ValueError, match="no norm 'layer'; there are batch, group"):
+        build("mlp", (2,), 2, norm="layer")
+    with pytest.raises(ValueError, match="mlp of width 1 .* larger width"):
+        build("mlp", (2,), 2, width=1, norm="group")
+    with pytest.raises(ValueError, match="resnet50 of width 1 .* larger width"):
+        build("resnet50", IMAGE, 2, width=1, standardised=True)

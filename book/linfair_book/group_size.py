@@ -14,10 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 
-from linfair.data import GroupedData, Split
-from linfair.data.core import provenance_of
+from linfair.data import GroupedData
+from linfair.data.core import upsample
 from linfair.engine.store import ResultStore
 from linfair.study.cell import Cell, Setting, Worker, grid, setting_of
 from linfair.study.tables import drops, over_seeds, sides, text
@@ -35,31 +34,6 @@ QUANTITIES = {
     "relative_drop": "relative accuracy drop (%)",
     "excess": "excessive loss R(a)",
 }
-
-
-def upsample(data: GroupedData, group: int, times: int) -> GroupedData:
-    """The data set with each training image of one group `times` times, at the scale it had; other splits stay.
-
-    Counts and roles follow the repeated split; the provenance says what was repeated.
-
-    >>> from linfair.data import load_data
-    >>> load_data("digits").counts[1], upsample(load_data("digits"), 1, 5).counts[1]
-    (10, 50)
-    """
-    counts = data.counts
-    if times < 1 or not 0 <= group < len(counts) or not counts[group]:
-        known = f"groups are numbered 0 to {len(counts) - 1} and have {counts} images"
-        raise ValueError(f"need times >= 1 and a group with images, got times={times}, group={group}; {known}")
-    if times == 1:
-        return data
-    part = data.splits["train"]
-    again = torch.where(part.a == group, times, 1)
-    splits = data.splits | {"train": Split(*(field.repeat_interleave(again, 0) for field in (part.x, part.y, part.a)))}
-    old = data.provenance
-    on_cpu = {name: Split(one.x.cpu(), one.y.cpu(), one.a.cpu()) for name, one in splits.items()}
-    options = dict(old.get("options", {})) | {"upsampled_group": group, "times": times}
-    new = provenance_of(old.get("source", data.name), old.get("seed", 0), options, on_cpu)
-    return replace(data, splits=splits, provenance=old | new | {"upsampled_from": old.get("sha256")})
 
 
 def chosen_group(data: GroupedData, seed: int) -> int:

@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from linfair.data.core import Collection, DataError, GroupedData, Split, ensure, provenance_of
+from linfair.data.core import Collection, DataError, GroupedData, Split, ensure, provenance_of, upsample
 from linfair.data.official import CIFAR10, SVHN, utkface_field
 from linfair.data.sources import read
 from linfair.data.splits import joint_part, part, thin
 from linfair.data.values import Groups, cleaned, columns_of, intersect, regroup
-from linfair.names import some
+from linfair.names import some, unknown
 
 CIFAR10_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 DIGITS = tuple(str(digit) for digit in range(10))
@@ -82,12 +82,14 @@ def utkface(
     validation: float = VALIDATION,
     merge: str = "",
     min_images: int = 0,
+    upsampled: str = "",
+    times: int = 1,
 ) -> GroupedData:
     """UTKFace at 32x32, split by the seed, stratified by label and group, identical images together.
 
     The label is `age` (4 groups, ages 0-1 dropped), `age5` (the released code's 5), `age9` (nine bins), `race` or
     `gender`. The group is one of these, or two joined by `x` (`racexgender`) or a comma; by default it is the label, as
-    in the paper.
+    in the paper. Each training image of the group `upsampled` is there `times` times.
     """
     source = read("utkface", root)
     group = "x".join(columns_of(group)) if group else label
@@ -95,7 +97,11 @@ def utkface(
     groups = regroup(a, group_names, merge=merge, min_images=min_images, usable=labels[0] >= 0)
     options = {"label": label, "group": group, "test": test, "validation": validation}
     options |= {"merge": merge, "min_images": min_images}
-    return grouped(name, source, labels, seed, options, groups=groups)
+    found = grouped(name, source, labels, seed, options, groups=groups)
+    if not upsampled and times == 1:
+        return found
+    ensure(upsampled in groups.names, unknown(f"{name}: upsampled names no group:", upsampled, groups.names))
+    return upsample(found, groups.names.index(upsampled), times)
 
 
 def folder(

@@ -42,7 +42,8 @@ class Iterative:
         rate: Share of the weights left that a round removes.
         epochs: Epochs of retraining between two rounds.
         everything: Prune biases, batch norm and all other parameters too, not only the weights of layers.
-        schedule: The retraining between rounds, on CE + KD (T = 4); its epochs are the most that are trained.
+        kd: Weight of KD (T = 4) beside CE in the retraining between rounds; 0 is CE alone, as in an arm with `kd` 0.
+        schedule: The retraining between rounds; its epochs are the most that are trained.
     """
 
     profiles: ClassVar[Mapping[str, Mapping[str, object]]] = PROFILES
@@ -50,17 +51,22 @@ class Iterative:
     rate: float = 0.2
     epochs: int = 10
     everything: bool = False
+    kd: float = 1.0
     schedule: Schedule = replace(_CNN, lr=1e-3)
 
     def __post_init__(self) -> None:
-        if not 0 < self.rate < 1 or self.epochs < 1:
-            allowed = "rate is a share above 0 and below 1, epochs at least 1"
-            raise ValueError(f"{allowed}; got rate = {self.rate}, epochs = {self.epochs}")
+        if not 0 < self.rate < 1 or self.epochs < 1 or not 0 <= self.kd < math.inf:
+            allowed = "rate is a share above 0 and below 1, epochs at least 1, kd a weight of at least 0"
+            raise ValueError(f"{allowed}; got rate = {self.rate}, epochs = {self.epochs}, kd = {self.kd}")
 
     @property
     def reduction(self) -> Reduction:
         """What is removed."""
         return weights.PARAMETERS if self.everything else weights.WEIGHTS
+
+    def distill(self, teacher: nn.Module, data: Data) -> Distill:
+        """The loss of the retraining between rounds."""
+        return Distill(teacher, data, kd=self.kd)
 
     def rounds(self, budgets: Sequence[float]) -> list[float]:
         """The share kept after each round.
@@ -100,7 +106,7 @@ def prune_iterative(
     if path.left():
         how = {"seeds": seeds, "stage": "masks", "label": "prune_iterative: rounds", "progress": progress}
         how |= {"after_epoch": path.after_epoch, "parts": (path,)}
-        history = fit(path.model, data, Distill(teacher, data), options.schedule, **how)
+        history = fit(path.model, data, options.distill(teacher, data), options.schedule, **how)
     single, records = not isinstance(path.model, Ensemble), []
     about = {"single": single, "reduction": options.reduction}
     for budget, (networks, epochs) in zip(budgets, path.taken, strict=True):

@@ -114,6 +114,7 @@ class Worker:
         self._failed: Exception | None = None
         self._apart, self._digest = {}, None  # names of tables that hold another teacher's digest; the stored one
         self._kept: dict[str, list[str]] = {}
+        self._taught: dict[float, MaskPath] = {}  # paths of arms with another weight of KD, of methods that have one
 
     def name(self, arm: str) -> str:
         """Name of an arm's table: the hash of everything that determines it."""
@@ -234,20 +235,29 @@ class Worker:
     @cached_property
     def path(self) -> MaskPath:
         """The method's records before fine-tuning."""
-        return self.stages.path(self.teacher, self.cell.method, self.cell.budgets, self.options)
+        return self._path(self.options)
+
+    def _path(self, options: object) -> MaskPath:
+        return self.stages.path(self.teacher, self.cell.method, self.cell.budgets, options)
 
     def students(self, arm: str) -> Iterator[LinearizedModel]:
         """The fine-tuned record of each budget, in the `plain`, the `control` or a mitigated arm."""
         mitigation, whole = mitigation_of(arm), not self.linearizer.finetunes(self.options)
-        path, names = self.path, self._kept.setdefault(arm, [])
+        acts = whole and mitigation is not None and word(arm) != "control"
+        kd, names = getattr(mitigation, "kd", 1.0), self._kept.setdefault(arm, [])
+        if acts:  # over the method's own training, which is all there is
+            path = self._path(replace(self.options, mitigation=mitigation))
+            names.append(path.name)
+        elif kd != 1.0 and hasattr(self.options, "kd"):  # it holds in the method's own training, too
+            path = self._taught[kd] = self._taught.get(kd) or self._path(replace(self.options, kd=kd))
+            names.append(path.name)
+        else:
+            path = self.path
         if word(arm) == "control":
             path = self.stages.control(self.teacher, path)
-        elif whole and mitigation is not None:  # it acts over the method's own training, which is all there is
-            options = replace(self.options, mitigation=mitigation)
-            path = self.stages.path(self.teacher, self.cell.method, self.cell.budgets, options)
-            path = replace(path, records=[replace(one, mitigation=mitigation) for one in path.records])
-        if path.name != self.path.name:
             names.append(path.name)
+        elif acts:
+            path = replace(path, records=[replace(one, mitigation=mitigation) for one in path.records])
         self.spent["path"] = path.seconds
         for one in path.records:
             if whole:

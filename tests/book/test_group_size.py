@@ -6,13 +6,14 @@ import pandas as pd
 import pytest
 import torch
 from linfair_book import group_size
-from linfair_book.group_size import upsample, upsampled
+from linfair_book.group_size import upsampled
 from linfair_book.tables import committed
 from scipy import stats
 from torch import nn
 
 from linfair import study
 from linfair.data import GroupedData, load_data
+from linfair.data.core import upsample
 from linfair.metrics import group_gradient_norms
 from linfair.study import ResultStore, grid
 from linfair.study.cell import Worker

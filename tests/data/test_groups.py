@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from linfair.cli import main
@@ -244,6 +245,12 @@ def test_faces_merge_leave_out_and_combine_as_folders_do(tmp_path: Path) -> None
         load_data("utkface_race", **options, group=group, min_images=6) for group in ("race,gender", "racexgender")
     )
     assert comma.provenance["sha256"] == joined.provenance["sha256"] and "White, male" in comma.group_names
+    once, more = (load_data("utkface_race", **options, upsampled="male" * (n > 1), times=n) for n in (1, 5))
+    assert more.counts == [5 * once.counts[0], once.counts[1]] and more.group_names == ("male", "female")
+    assert all(torch.equal(more.splits[name].x, once.splits[name].x) for name in ("val", "test"))
+    for wrong in ({"upsampled": "mail", "times": 5}, {"times": 5}):
+        with pytest.raises(DataError, match="upsampled names no group.*male"):
+            load_data("utkface_race", **options, **wrong)
 
 
 # --- labels without training images ------------------------------------------------------------------------

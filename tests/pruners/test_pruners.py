@@ -149,6 +149,8 @@ def test_the_rounds_are_geometric_and_stop_at_every_budget() -> None:
         find("prune_iterative").run(model, data, [0.1], seeds=seeds, options=short, progress=False)
     with pytest.raises(ValueError, match="rate is a share"):
         Iterative(rate=1.0)
+    with pytest.raises(ValueError, match="kd = -1"):
+        Iterative(kd=-1.0)
 
 
 def test_predictions_of_a_record_are_those_of_its_plain_network() -> None:

@@ -1,6 +1,7 @@
 """Weight switches: against `torch.nn.utils.prune`, through training, copies, ensembles, gates and files."""
 
 import copy
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -36,8 +37,8 @@ def smallest_removed(model: nn.Module, kept: int, choose=top_units) -> Mask:
     return Mask(choose(scores, kept), mask.structure, "weight")
 
 
-def pruned(model: nn.Module, share: float = 0.3) -> nn.Module:
-    switched = weights.install(model)
+def pruned(model: nn.Module, share: float = 0.3, *, everything: bool = False) -> nn.Module:
+    switched = weights.install(model, everything=everything)
     kept = round(share * weights.WEIGHTS.total(switched))
     return weights.apply_mask(switched, smallest_removed(switched, kept))
 
@@ -134,19 +135,22 @@ def test_an_ensemble_of_pruned_networks_computes_what_each_does() -> None:
     assert torch.equal(both.member(1)(x), models[1](x))
 
 
-def test_either_mask_fits_before_and_after_the_other_reduction() -> None:
+@pytest.mark.parametrize("everything", [False, True])
+def test_either_mask_fits_before_and_after_the_other_reduction(everything: bool) -> None:
     model, x = network(), images()
     gated = gates.install(model, SHAPE)
     gates.set_alphas(
         gated, lambda _, a: (torch.rand(a.shape, generator=torch.Generator().manual_seed(3)) < 0.5).float()
     )
-    (relus,), (kept,) = masks_of(gated), weights.masks_of(pruned(model))
-    first = apply_mask(gates.install(weights.apply_mask(weights.install(model), kept), SHAPE), relus)
-    second = weights.apply_mask(weights.install(apply_mask(gates.install(model, SHAPE), relus)), kept)
-    assert torch.equal(first(x), second(x))
+    (relus,), (kept,) = masks_of(gated), weights.masks_of(pruned(model, everything=everything))
+    install = partial(weights.install, everything=everything)
+    first = apply_mask(gates.install(weights.apply_mask(install(model), kept), SHAPE), relus)
+    second = weights.apply_mask(install(apply_mask(gates.install(model, SHAPE), relus)), kept)
+    assert torch.equal(first(x), second(x)) and torch.equal(weights.plain(first)(x), first(x))
     for one in (first, second):
         assert masks_of(one)[0].jaccard(relus) == 1
         assert weights.masks_of(one)[0].jaccard(kept) == 1
+    assert torch.equal(weights.masked(model, SHAPE, kept)(x), pruned(model, everything=everything)(x))
     with pytest.raises(GateError, match="weights are kept, not which ReLUs"):
         apply_mask(gates.install(model, SHAPE), kept)
     with pytest.raises(GateError, match="ReLUs are kept, not which weights"):

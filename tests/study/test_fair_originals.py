@@ -77,6 +77,23 @@ def test_the_control_without_kd_is_the_original_fine_tuned_on_cross_entropy(rows
     assert kept.loc["plain(kd=0.0)", "kept"] < kept.loc["plain(kd=0.0)", "total"]
 
 
+def test_arms_without_kd_retrain_between_rounds_without_it(
+    light: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The distillation loss fails when it is computed; the arm that has one fails in the first round."""
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("distilled")
+
+    monkeypatch.setattr("linfair.training.distillation", refuse)
+    rounds = grid("digits", "mlp", seeds=(0,), **HOW | {"method": "prune_iterative", "budgets": [0.5, 0.2]})
+    found = run(rounds, arms=ARMS, store=ResultStore(tmp_path), progress=False)
+    kept = found.query("split == 'test' and group == 0").groupby(["arm", "budget"])["kept"].first()
+    assert kept["plain(kd=0.0)"].to_list() == kept[BASE].to_list() != kept["control(kd=0.0)"].to_list()
+    with pytest.raises(AssertionError, match="distilled"):
+        run(rounds, arms=["plain"], store=ResultStore(tmp_path), progress=False)
+
+
 # Fair original networks
 
 

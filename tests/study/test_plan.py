@@ -67,12 +67,17 @@ def test_panels_are_the_papers() -> None:
     assert panels("fig11") == {(d, n, "snl") for d in ("cifar10", "svhn") for n in ("resnet18", "resnet34")}
     [fifteen] = figures()["fig15"].panels
     assert [mitigation_of(arm).mu for arm in fifteen.arms[2:]] == [0.0005, 0.005, 0.01]
+    repeated = [dict(panel.data_options) for panel in figures()["pruning_fig14"].panels]
+    assert [(one["upsampled"], one["times"]) for one in repeated[1:]] == [
+        (who, times) for who in ("female", "male") for times in (5, 10, 20)
+    ]
     for figure in find("all"):
         for panel in figure.panels:
             if panel.method == "deepreduce":  # culling and thinning end at 3.3 %; a fixed list has its own budgets
                 assert panel.budgets[-1:] == ((0.0333,) if figure.name == "deepreduce_search" else ()), figure.name
-            elif panel.method == "prune_magnitude":  # 30, 50, 70, 90 % pruned; Table 1 names no rate
-                assert panel.budgets == ((0.5,) if figure.name == "pruning_tab1" else (0.7, 0.5, 0.3, 0.1))
+            elif panel.method == "prune_magnitude":  # 30, 50, 70, 90 % pruned, where something is and a rate is named
+                several = len(panel.arms) > 1 and figure.name != "pruning_tab1"
+                assert panel.budgets == ((0.7, 0.5, 0.3, 0.1) if several else (0.5,))
             else:
                 assert panel.budgets[-1] == 0.02, (figure.name, panel.title)
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from linfair_book import propositions
 from torch import Tensor, nn
 
 from linfair import gates, metrics
@@ -101,8 +102,8 @@ ENTRIES: dict[str, Callable[[nn.Module, GroupedData], object]] = {
     "excess_bound": lambda model, data: excess_bound(gated(model), gated(network()), data),
     "hessian_bound": lambda model, data: hessian_bound(model, data),
     "gradient_ratio": lambda model, data: stationarity.gradient_ratio(model, data),
-    "descend": lambda model, data: stationarity.descend(model, data, 1),
-    "settle": lambda model, data: stationarity.settle(model, data, decay=0.1, iterations=2),
+    "descend": lambda model, data: propositions.descend(model, data, 1),
+    "settle": lambda model, data: propositions.settle(model, data, decay=0.1, iterations=2),
     "negative_part": lambda model, data: oneshot.negative_part_scores(gated(model), data, 0, OneShot()),
     "snip": lambda model, data: oneshot.snip_scores(gated(model), data, 0, OneShot()),
 }

@@ -146,12 +146,14 @@ def api(page: str) -> str:
 def public_names(package: str) -> str:
     """The names that a package offers, linked to where they are defined if they are classes or functions."""
     module = importlib.import_module(package)
-    names = [(name, getattr(module, name)) for name in getattr(module, "__all__", ())]
+    listed = getattr(module, "__all__", vars(module))
+    names = [(name, getattr(module, name)) for name in sorted(listed) if not name.startswith("_")]
     shown = [
         f":py:obj:`~{thing.__module__}.{thing.__qualname__}`"
         if (inspect.isclass(thing) or inspect.isfunction(thing)) and thing.__module__.startswith("linfair")
         else f"``{name}``"
         for name, thing in names
+        if not inspect.ismodule(thing)
     ]
     return f"```{{eval-rst}}\nFrom ``{package}`` import: {', '.join(shown)}.\n```" if shown else ""
 

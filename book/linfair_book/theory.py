@@ -24,10 +24,11 @@ from linfair.study.cell import Cell, Worker
 from linfair.study.tables import over_seeds
 from linfair.theory.bound import excess_bound, ranking
 from linfair.theory.hessian import READINGS, hessian_bound
-from linfair.theory.optimality import Counterexample, optimality_shares
-from linfair.theory.pieces import counts_on_lines
+from linfair.theory.optimality import Counterexample
 from linfair.training import threads
 from linfair_book.checks import check
+from linfair_book.piecewise import counts_on_lines
+from linfair_book.propositions import optimality_shares
 
 Checks = list[dict[str, object]]
 
@@ -175,7 +176,7 @@ def rank_table(table: pd.DataFrame, terms: Sequence[str] = ("bound", "first", "s
 
 
 def check_approximation(rates: pd.DataFrame) -> Checks:
-    """Prop. 4.1, from `linfair.theory.approximation.rates`."""
+    """Prop. 4.1, from `linfair_book.propositions.rates`."""
     by = rates.set_index("function")
     square = by.loc["square"]
     fit = {"n": int(square["points"]), "of": "numbers of segments", "digits": 3}
@@ -195,7 +196,7 @@ def check_approximation(rates: pd.DataFrame) -> Checks:
 def check_pieces(
     counts: pd.DataFrame, reached: pd.DataFrame, example: Sequence[int], lines: pd.DataFrame, budget: float
 ) -> Checks:
-    """Prop. 4.2, from both tables of `linfair.theory.networks`, the pieces of Fig. 10's networks, and `line_table`."""
+    """Prop. 4.2, from both tables of `linfair_book.piecewise`, the pieces of Fig. 10's networks, and `line_table`."""
     pieces = counts["pieces"]
     full = counts[counts["share"] == 1.0]
     deepest = full[full["bound"] == full["bound"].max()]
@@ -273,7 +274,7 @@ def check_excess(summary: pd.DataFrame, ranks: pd.DataFrame) -> Checks:
 
 
 def check_hessian(broken: pd.DataFrame, both: pd.DataFrame) -> Checks:
-    """Prop. 4.5, from `linfair.theory.hessian.violations` and `hessian_table`."""
+    """Prop. 4.5, from `linfair_book.propositions.violations` and `hessian_table`."""
     rows = [
         check(
             f"random networks that break it, {row.reading}",
@@ -290,7 +291,7 @@ def check_hessian(broken: pd.DataFrame, both: pd.DataFrame) -> Checks:
 
 
 def check_stationarity(table: pd.DataFrame) -> Checks:
-    """App. A.1, from `linfair.theory.stationarity.stationarity_table`."""
+    """App. A.1, from `linfair_book.propositions.stationarity_table`."""
     off = 100 * (table["ratio"] / table["predicted"] - 1).abs()
     applies = table["applies"].astype(bool)
     exact, other = ({"n": int(chosen.sum()), "of": "cases"} for chosen in (applies, ~applies))

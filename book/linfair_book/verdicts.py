@@ -7,6 +7,7 @@ median and 90th percentile of right / |left|.
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from itertools import combinations
@@ -15,20 +16,89 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from torch import nn
-from torch.func import grad, vmap
+from torch import Tensor, nn
+from torch.func import grad, jacrev, vmap
 from torch.nn.utils import vector_to_parameters
 
+from linfair import weights
 from linfair.data import GroupedData
-from linfair.metrics.gradients import ParameterRisk
+from linfair.metrics.gradients import ParameterRisk, flat, unflat
 from linfair.theory.bound import excess_bounds
-from linfair.theory.hessian import TOLERANCE, violations
-from linfair.theory.pruning import gradient_bound, pruned, quadratic_groups, softmax_sides, switched
-from linfair.theory.stationarity import descend, overlapping, settle
+from linfair.theory.hessian import TOLERANCE
+from linfair.theory.pruning import gradient_bound
 from linfair_book.claims import Page
+from linfair_book.propositions import descend, overlapping, random_networks, settle, violations
 
 SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)  #: Shares of the weights that are pruned
 Net = tuple[str, int, nn.Module, GroupedData]  #: Activation, seed, trained network, its data
+
+
+def pruned(model: nn.Module, share: float, *, seed: int | None = None) -> nn.Module:
+    """A copy with switches and without a share of its weights, the smallest in absolute value or drawn by a seed."""
+    network = weights.install(model)
+    order = flat([weight for _, weight in weights.switches(network).values()]).abs().cpu()
+    if seed is not None:
+        order = torch.rand(len(order), generator=torch.Generator().manual_seed(seed))
+    (mask,) = weights.masks_of(network)
+    kept = torch.ones(len(order), dtype=torch.bool)
+    kept[order.argsort(stable=True)[: round(share * len(order))]] = False
+    return weights.apply_mask(network, replace(mask, units=unflat(kept, mask.units)))
+
+
+@torch.no_grad()
+def switched(model: nn.Module, original: nn.Module, x: Tensor) -> Tensor:
+    """How many `nn.ReLU` inputs have another sign in a pruned network, for each input x, (n, ...) -> (n,).
+
+    The loss meets at least as many kinks on the straight way from the original network.
+    """
+    signs = [x.new_zeros(len(x), 0)]
+    for network in map(weights.plain, (original, model)):
+        for module in network.modules():
+            if isinstance(module, nn.ReLU):
+                module.register_forward_pre_hook(lambda _, inputs: signs.append((inputs[0] > 0).flatten(1)))
+        network(x)
+    before, after = torch.cat(signs, 1).view(len(x), 2, -1).unbind(1)
+    return (before != after).sum(1)
+
+
+def quadratic_groups(sizes: Sequence[int], centres: Sequence[int]) -> tuple[Fraction, list[Fraction]]:
+    """Minimiser t* of the risk of groups J_a(t) = (t - c_a)^2 / 2 and their gradient norms |t* - c_a|, exactly.
+
+    The smallest of three groups can have the smallest gradient:
+
+    >>> quadratic_groups((3, 2, 1), (0, 3, 1))
+    (Fraction(7, 6), [Fraction(7, 6), Fraction(11, 6), Fraction(1, 6)])
+    """
+    best = Fraction(sum(n * c for n, c in zip(sizes, centres, strict=True)), sum(sizes))
+    return best, [abs(best - c) for c in centres]
+
+
+def softmax_sides(count: int, inputs: int, *, classes: int = 3) -> dict[str, tuple[Tensor, Tensor]]:
+    """Both sides of Theorem 2 for more classes, for each input of random ReLU networks 2-3-3-classes, in float64.
+
+    With logits h, p = softmax(h) and J = grad h, the Hessian of one input's loss is
+
+        H_x = J' (diag p - p p') J + sum_z (p_z - y_z) grad^2 h_z.
+
+    The right side is sum_z |p_z - y_z| |grad^2 h_z|, with spectral norms, and one of
+
+        class by class   sum_z p_z (1 - p_z) |grad h_z|^2, which ignores what two classes share;
+        trace            tr(diag p - p p') |J|^2 = sum_z p_z (1 - p_z) |J|^2: proved.
+
+    For each reading it returns H_x, shape (count, inputs, size, size), and the right side, (count, inputs).
+    """
+    logits, theta, x, y = random_networks(count, inputs, outputs=classes)
+
+    def loss(vector: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        return -logits(vector, x).log_softmax(0).gather(0, y[None])[0]
+
+    functions = logits, jacrev(logits), jacrev(jacrev(logits))
+    h, slope, bend = (vmap(vmap(one, (None, 0)))(theta, x) for one in functions)
+    hessian, p = vmap(vmap(jacrev(grad(loss)), (None, 0, 0)))(theta, x, y), h.softmax(2)
+    spread, off = p * (1 - p), (p - F.one_hot(y, classes)).abs()
+    error = (off * torch.linalg.matrix_norm(bend, 2)).sum(2)
+    near = (spread * slope.square().sum(3)).sum(2), spread.sum(2) * torch.linalg.matrix_norm(slope, 2).square()
+    return {name: (hessian, one + error) for name, one in zip(("class by class", "trace"), near, strict=True)}
 
 
 def small_networks(seeds: Sequence[int] = range(10)) -> list[Net]:

@@ -10,25 +10,3 @@ from linfair.linearizers.oneshot import OneShot, even_units, one_shot, top_units
 from linfair.linearizers.record import BudgetOutOfReach, LinearizedModel
 from linfair.linearizers.registry import LINEARIZERS, Linearizer, linearize
 from linfair.linearizers.snl import SNL, snl
-
-__all__ = [
-    "FINETUNE",
-    "LINEARIZERS",
-    "PAPER_CONFIGURATIONS",
-    "PAPER_FINETUNE",
-    "RELEASED_DEEPREDUCE",
-    "SNL",
-    "BudgetOutOfReach",
-    "DeepReDuce",
-    "LinearizedModel",
-    "Linearizer",
-    "OneShot",
-    "control",
-    "deepreduce",
-    "even_units",
-    "finetune",
-    "linearize",
-    "one_shot",
-    "snl",
-    "top_units",
-]

@@ -12,7 +12,3 @@ from linfair.mitigation.kd_over_c import KDOverC
 from linfair.mitigation.lagrangian import RELEASED, Lagrangian
 from linfair.mitigation.objective import PLAIN, MitigatedObjective, MitigationOptions, Plain, means_by_group
 from linfair.mitigation.registry import MITIGATIONS, Mitigation, check_name, resolve
-
-__all__ = ["MITIGATIONS", "PLAIN", "RELEASED", "BalancedSampling", "EqualGradients", "ExcessDrop", "GroupDRO"]
-__all__ += ["KDOverC", "Lagrangian", "Mitigation", "MitigatedObjective", "MitigationOptions", "Plain", "check_name"]
-__all__ += ["means_by_group", "resolve"]

@@ -18,7 +18,3 @@ from linfair.plots.style import (
     line_with_interval,
     style,
 )
-
-__all__ = ["COLORS", "GREY", "MARKERS", "PAGES", "STYLE", "budget_axis", "contrast", "cost_against_accuracy"]
-__all__ += ["cost_and_accuracy", "cost_parts", "evidence", "evidence_of", "line_with_interval", "overall_accuracy"]
-__all__ += ["relative_drop_lines", "role_accuracy_bars", "style"]

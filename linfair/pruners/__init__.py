@@ -28,14 +28,3 @@ for _run, _kind, _source, _summary in (
     ),
 ):
     PRUNERS[_run.__name__] = Linearizer(_run.__name__, _summary, _source, _kind, _run, WEIGHTS)
-
-__all__ = [
-    "PRUNERS",
-    "Iterative",
-    "Pruning",
-    "prune_iterative",
-    "prune_layerwise",
-    "prune_magnitude",
-    "prune_random",
-    "prune_snip",
-]

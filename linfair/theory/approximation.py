@@ -11,13 +11,11 @@ Prop. 4.1 (Das et al., ICML 2024, Sec. 4, after Liu and Liang, 2021) and its con
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import pairwise, product
-from typing import NamedTuple
+from itertools import pairwise
 
 import numpy as np
-import pandas as pd
 from scipy.optimize import brentq
 
 _HUGE = 1e300  # stands for an infinite slope at an end
@@ -136,60 +134,3 @@ def _walk(function: ConvexFunction, n: int, error: float) -> list[float]:
     while len(knots) < n and knots[-1] < function.high:
         knots.append(_next_knot(function, knots[-1], error))
     return knots if knots[-1] < function.high else knots[:-1]
-
-
-def even_error(function: ConvexFunction, n: int) -> float:
-    """Sup-norm error with n pieces of equal length; it falls as n^-2 where f'' is bounded, for `root` as n^(-1/2)."""
-    knots = np.linspace(function.low, function.high, n + 1).tolist()
-    return max(line_error(function, u, v) for u, v in pairwise(knots))
-
-
-class Rate(NamedTuple):
-    """A power law error = constant * n^order fitted to n points' logarithms; the largest residual of log(error)."""
-
-    order: float
-    constant: float
-    residual: float
-    n: int
-
-
-def fit_rate(n: Sequence[float], errors: Sequence[float]) -> Rate:
-    """Fit a power law to positive errors at two or more different n."""
-    n, errors = np.asarray(n, float), np.asarray(errors, float)
-    if len(set(n.tolist())) < 2 or not ((n > 0).all() and (errors > 0).all()):
-        raise ValueError(f"a rate needs two different n and positive errors, got n {n.tolist()}, {errors.tolist()}")
-    x, y = np.log2(n), np.log2(errors)
-    order = ((x - x.mean()) * (y - y.mean())).sum() / ((x - x.mean()) ** 2).sum()
-    offset = y.mean() - order * x.mean()
-    residual = np.abs(y - offset - order * x).max() * math.log(2)
-    return Rate(float(order), float(2**offset), float(residual), len(n))
-
-
-def rate_table(n: Sequence[int], *, functions: Sequence[str] = tuple(FUNCTIONS)) -> pd.DataFrame:
-    """Error against the number of segments, a row for each function (keys of `FUNCTIONS`) and n.
-
-    Columns `function`, `name`, `n`, `error`, `scaled` (n^2 error), its `limit`, `even` (error with equally spaced
-    knots), `spread` (see `Approximation`).
-    """
-    rows = []
-    for key, count in product(functions, n):
-        function, best = FUNCTIONS[key], approximate(FUNCTIONS[key], count)
-        found = (best.error, count**2 * best.error, function.limit, even_error(function, count), best.spread)
-        rows.append((key, function.name, count, *found))
-    return pd.DataFrame(rows, columns=["function", "name", "n", "error", "scaled", "limit", "even", "spread"])
-
-
-def rates(table: pd.DataFrame) -> pd.DataFrame:
-    """Fitted exponents of `rate_table`, with free and with equally spaced knots, a row per function.
-
-    Columns `function`, `name`, `order`, `residual` (see `Rate`), `last_order` (from the two largest n alone),
-    `even_order`, `points` (n of the fit), `scaled` (n^2 E_n at the largest n), `largest` (n^2 E_n) and `limit`.
-    """
-    rows = []
-    for key, part in table.sort_values("n", kind="stable").groupby("function", sort=False):
-        free, even = (fit_rate(part["n"], part[column]) for column in ("error", "even"))
-        last, last_order = part.iloc[-1], fit_rate(part["n"].iloc[-2:], part["error"].iloc[-2:]).order
-        found = {"order": free.order, "residual": free.residual, "last_order": last_order, "even_order": even.order}
-        of_n = {"points": free.n, "scaled": last["scaled"], "largest": part["scaled"].max(), "limit": last["limit"]}
-        rows.append({"function": key, "name": last["name"]} | found | of_n)
-    return pd.DataFrame(rows)

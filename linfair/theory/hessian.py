@@ -23,18 +23,15 @@ readings of the right side:
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import pandas as pd
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call, grad, jacrev, vmap
+from torch.func import functional_call
 
 from linfair.data import GroupedData
 from linfair.device import full_precision
-from linfair.metrics.accuracy import wilson
 from linfair.metrics.curvature import top_eigenvalues
 from linfair.metrics.gradients import ParameterRisk, flat, unflat
-from linfair.theory.logit_curvature import LogitCurvature, dense_curvature, logit_curvature
+from linfair.theory.logit_curvature import LogitCurvature, logit_curvature
 
 Bend = Callable[[Tensor], Tensor]  #: An activation
 READINGS = ("printed", "logit", "corrected")
@@ -71,7 +68,7 @@ class HessianRow:
         """Whether the eigenvalue is within the right side of a reading, one of `READINGS`, to `TOLERANCE`."""
         if reading not in READINGS:
             raise ValueError(f"no reading {reading!r}; there are {', '.join(READINGS)}")
-        return bool(_holds(self.eigenvalue, getattr(self, reading).total))
+        return bool(within(self.eigenvalue, getattr(self, reading).total))
 
 
 class SingleLogit(nn.Module):
@@ -142,78 +139,13 @@ def hessian_bound(
         x, y = data.normalise(part.x[index]).to(theta), part.y[index].to(theta)
         with full_precision():
             found = logit_curvature(logit, theta, x, steps=steps, tol=tol)
-        printed, inside, corrected = (Terms(*(value.mean().item() for value in terms)) for terms in _terms(found, y))
+        printed, inside, corrected = (Terms(*(value.mean().item() for value in terms)) for terms in terms_of(found, y))
         evidence = top.converged and bool(found.converged.all()), found.residual.max().item()
         rows.append(HessianRow(top.group, len(index), top.value, *evidence, printed, inside, corrected))
     return rows
 
 
-def violations(
-    networks: int = 400, *, inputs: int = 20, seed: int = 0, bend: Bend = F.relu, steps: int = 0
-) -> pd.DataFrame:
-    """How many random networks 2-3-3-1 break each reading of Prop. 4.5, by dense Hessians in float64.
-
-    Weights, biases and inputs (as many for each network) are standard normal, labels fair coins, all in one group;
-    `bend` is the activation, and so many `steps` of gradient descent, of rate 1/2, train the networks.
-
-    Returns:
-        A row for each of `READINGS`, and for `printed sum` (main text, without 1/|S|): `reading`, `n` networks,
-        `violations`, `share` with its Wilson interval `low`, `high`, `worst`, the largest eigenvalue / right side
-        (inf where a right side is not positive), the median `looseness`, right side / eigenvalue, and
-        `input_violations`, how many of the networks * inputs break Eq. 13, the statement for one input.
-    """
-    outputs, theta, x, y = random_networks(networks, inputs, seed=seed, bend=bend)
-    y = y.double()
-
-    def logit(vector: Tensor, x: Tensor) -> Tensor:
-        return outputs(vector, x)[..., 0]
-
-    def risk(vector: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        return F.binary_cross_entropy_with_logits(logit(vector, x), y)
-
-    for _ in range(steps):
-        theta = theta - 0.5 * vmap(grad(risk))(theta, x, y)
-    top = torch.linalg.eigvalsh(vmap(_hessian(risk))(theta, x, y))[:, -1]
-    alone = torch.linalg.eigvalsh(vmap(vmap(_hessian(risk), (None, 0, 0)))(theta, x, y))[..., -1]
-    sample = [vmap(vmap(function(logit), (None, 0)))(theta, x) for function in (lambda f: f, grad, _hessian)]
-    found = dense_curvature(*(value.flatten(0, 1) for value in sample))
-    sides = [(z1 + z2).view(networks, inputs) for z1, z2 in _terms(found, y.flatten())]
-    totals, rows = [side.mean(1) for side in sides], []
-    pairs = zip((*totals, inputs * totals[0]), (*sides, sides[0]), strict=True)
-    for reading, (total, side) in zip((*READINGS, "printed sum"), pairs, strict=True):
-        broken, single = int((~_holds(top, total)).sum()), int((~_holds(alone, side)).sum())
-        share = broken / networks, *wilson(broken / networks, networks)
-        worst = torch.where(total > 0, top / total, torch.inf).max().item()
-        rows.append((reading, networks, broken, *share, worst, (total / top).nanquantile(0.5).item(), single))
-    columns = ["reading", "n", "violations", "share", "low", "high", "worst", "looseness", "input_violations"]
-    return pd.DataFrame(rows, columns=columns)
-
-
-def random_networks(
-    count: int, inputs: int, *, outputs: int = 1, seed: int = 0, bend: Bend = F.relu
-) -> tuple[Callable[[Tensor, Tensor], Tensor], Tensor, Tensor, Tensor]:
-    """Networks 2-3-3-outputs with standard normal parameters, inputs for each, and labels, all equally likely.
-
-    They are a function of one network's flat parameters and x, the parameters, (count, size), x and y.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    like = dict(enumerate(map(torch.empty, [(3, 2), (3,), (3, 3), (3,), (outputs, 3), (outputs,)])))
-    options = {"generator": generator, "dtype": torch.float64}
-    theta = torch.randn(count, sum(one.numel() for one in like.values()), **options)
-    x = torch.randn(count, inputs, 2, **options)
-
-    def function(vector: Tensor, x: Tensor) -> Tensor:
-        w1, b1, w2, b2, w3, b3 = unflat(vector, like).values()
-        return bend(bend(x @ w1.T + b1) @ w2.T + b2) @ w3.T + b3
-
-    return function, theta, x, torch.randint(max(2, outputs), (count, inputs), generator=generator)
-
-
-def _hessian(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    return jacrev(grad(function))  # torch.func.hessian goes forward, through jit code that warns
-
-
-def _terms(found: LogitCurvature, y: Tensor) -> list[tuple[Tensor, Tensor]]:
+def terms_of(found: LogitCurvature, y: Tensor) -> list[tuple[Tensor, Tensor]]:
     """Both terms of each input, (n,), in the order of `READINGS`."""
     p = found.h.sigmoid()
     spread, error = p * (1 - p), (p - y).abs()
@@ -222,5 +154,6 @@ def _terms(found: LogitCurvature, y: Tensor) -> list[tuple[Tensor, Tensor]]:
     return [(spread**2 * near, error * found.probability_top), (near, error * found.top), (near, error * largest)]
 
 
-def _holds(eigenvalue: float | Tensor, total: float | Tensor) -> bool | Tensor:
+def within(eigenvalue: float | Tensor, total: float | Tensor) -> bool | Tensor:
+    """Whether an eigenvalue is at most a right side, to `TOLERANCE`."""
     return eigenvalue - total <= TOLERANCE * abs(eigenvalue)

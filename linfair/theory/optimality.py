@@ -9,17 +9,13 @@ all models being "trained to achieve their best possible performance". Optimalit
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import pandas as pd
 import torch
 from torch import nn
 
 from linfair.data import GroupedData, Split
 from linfair.gates import binarise, install, set_alphas
-from linfair.metrics.accuracy import wilson
-from linfair.names import some
 
 
 @dataclass(frozen=True)
@@ -31,36 +27,6 @@ class Counterexample:
     linearized: nn.Module  #: Both units identity and the output bias fine-tuned, the best of all logits linear in x
     overall: float  #: R of the whole sample in closed form, > 0
     excess: tuple[float, float]  #: R(a) of each group in closed form; the minority's is log(4/9) < 0
-
-
-def optimality_shares(table: pd.DataFrame, *, by: Sequence[str] = ("split", "group")) -> pd.DataFrame:
-    """How often R(a) >= 0 over seeds: `n` seeds, `count`, `share` with its Wilson interval `low`, `high`, mean excess.
-
-    Args:
-        table: Columns `seed`, `excess` and those of `by`; a study's table has them. Rows without an excess are left
-            out. Drop the original and the control first: their R(a) is 0, or the effect of training alone.
-        by: Columns that say what is one group: add `budget`, `arm` or `method` where the table holds several.
-
-    Raises:
-        ValueError: If a column is missing, a seed appears twice in a combination, or nothing is left to count.
-
-    >>> table = pd.DataFrame({"seed": [0, 1], "split": "test", "group": 0, "excess": [0.5, -0.1]})
-    >>> optimality_shares(table)[["n", "count", "share"]].values.tolist()
-    [[2.0, 1.0, 0.5]]
-    """
-    by = list(by)
-    if missing := [name for name in [*by, "seed", "excess"] if name not in table]:
-        raise ValueError(f"the table has no columns {missing}; it has {some(table.columns, 20)}")
-    known = table.dropna(subset=["excess"])
-    if known.empty:
-        raise ValueError("no row of the table has an excess, so there is nothing to count")
-    if twice := int(known.duplicated([*by, "seed"]).sum()):
-        raise ValueError(f"{twice} rows repeat a seed within {by}; add the columns that tell them apart to by=...")
-    groups = known.assign(loses=known["excess"] >= 0).groupby(by, sort=False, observed=True, as_index=False)
-    found = groups.agg(n=("excess", "size"), count=("loses", "sum"), mean=("excess", "mean"))
-    found["share"] = found["count"] / found["n"]
-    found[["low", "high"]] = [wilson(share, n) for share, n in zip(found["share"], found["n"], strict=True)]
-    return found[[*by, "n", "count", "share", "low", "high", "mean"]]
 
 
 def counterexample() -> Counterexample:

@@ -8,8 +8,9 @@ integers, without a tolerance. Neighbours of equal slope are one piece. With kep
     pieces <= product over layers of (1 + kept_i)                            (`pieces_bound_kept`)
            <= 2^(k - 1) (w_1 + 1) w_2 ... w_k                                (`pieces_bound`, as printed).
 
-`networks.zigzag` reaches the first, networks with one hidden layer the printed one, which must not be used with kept
-counts: a layer without ReLUs makes it 0. Source: Das et al., ICML 2024, Sec. 4 and App. B.1; Arora et al., ICLR 2018.
+`linfair_book.piecewise.zigzag` reaches the first, networks with one hidden layer the printed one, which must not be
+used with kept counts: a layer without ReLUs makes it 0. Source: Das et al., ICML 2024, Sec. 4 and App. B.1; Arora et
+al., ICLR 2018.
 """
 
 import math
@@ -98,9 +99,12 @@ def pieces(
         ValueError: For other layers, more than one input, several outputs without `output`, weights that are not
             finite, or an empty interval.
 
-    >>> from linfair.theory.networks import fig_10
-    >>> pieces(fig_10()).count, pieces(fig_10(linearized=True)).count, pieces(fig_10(), (-4.0, 0.0)).count
-    (3, 2, 2)
+    Fig. 10, x -> relu(x + 1) - 2 relu(x - 1), on R and on a part of it:
+
+    >>> network, numbers = nn.Sequential(nn.Linear(1, 2), nn.ReLU(), nn.Linear(2, 1)), (1, 1, 1, -1, 1, -2, 0)
+    >>> nn.utils.vector_to_parameters(torch.tensor(numbers).float(), network.parameters())
+    >>> pieces(network).count, pieces(network, (-4.0, 0.0)).count
+    (3, 2)
     """
     sides = [None, None] if interval is None else [Fraction(float(end)) for end in interval]
     if interval is not None and not sides[0] < sides[1]:
@@ -200,11 +204,3 @@ def _between(left: Fraction | None, right: Fraction | None) -> Fraction:
     if left is None or right is None:
         return Fraction(0) if left is right else right - 1 if left is None else left + 1
     return Fraction(left.numerator + right.numerator, left.denominator + right.denominator)
-
-
-def counts_on_lines(
-    network: nn.Module, starts: Tensor, ends: Tensor, *, output: Sequence[float] | None = None
-) -> list[int]:
-    """Number of `pieces` of a network of flat inputs on each segment from `starts` to `ends`, shape (lines, d)."""
-    lines = (on_line(network, start, end) for start, end in zip(starts, ends, strict=True))
-    return [pieces(line, (0.0, 1.0), output=output).count for line in lines]

@@ -3,10 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from linfair_book import piecewise, propositions
 from linfair_book.figures import theory as draw
 
 from linfair import plots
-from linfair.theory import approximation, networks
 from linfair.theory.approximation import FUNCTIONS, approximate
 
 pytestmark = pytest.mark.usefixtures("house_style")
@@ -31,7 +31,7 @@ def test_segments_are_the_approximation_and_the_gap_swings_by_its_error():
 
 
 def test_rates_are_the_table_and_the_root_has_a_second_line():
-    table = approximation.rate_table([1, 2, 4], functions=["square", "root"])
+    table = propositions.rate_table([1, 2, 4], functions=["square", "root"])
     ax = draw.approximation_rates(table).axes[0]
     square, root, even, guide = ax.lines
     assert square.get_ydata().tolist() == pytest.approx([1 / 8, 1 / 32, 1 / 128])
@@ -40,7 +40,7 @@ def test_rates_are_the_table_and_the_root_has_a_second_line():
 
 
 def test_two_units_add_up_and_the_titles_count_pieces():
-    figure = draw.two_units([networks.fig_10(), networks.fig_10(linearized=True)], ["full", "less"])
+    figure = draw.two_units([piecewise.fig_10(), piecewise.fig_10(linearized=True)], ["full", "less"])
     for ax, title, breaks in zip(figure.axes, ("full\n3 pieces", "less\n2 pieces"), ([-1, 1], [-1]), strict=True):
         one, two, whole, marks = (line.get_ydata() for line in ax.lines)
         assert one + two == pytest.approx(whole)
@@ -49,7 +49,7 @@ def test_two_units_add_up_and_the_titles_count_pieces():
 
 
 def test_piece_counts_are_means_over_seeds():
-    table = networks.counts_of_random_networks([(3,), (2, 2)], shares=(1.0, 0.5), seeds=range(3))
+    table = piecewise.counts_of_random_networks([(3,), (2, 2)], shares=(1.0, 0.5), seeds=range(3))
     axes = draw.piece_counts(table).axes
     assert [ax.get_title() for ax in axes] == ["layers 3", "layers 2-2"]
     part = table[table["widths"] == "2-2"]

@@ -3,11 +3,11 @@
 import pandas as pd
 import pytest
 import torch
-from linfair_book import checks, claims, theory
+from linfair_book import checks, claims, piecewise, propositions, theory
 
 from linfair import study
 from linfair.gates import kept_units
-from linfair.theory import approximation, hessian, networks, optimality
+from linfair.theory import hessian, optimality
 from linfair.theory.bound import excess_bound
 from linfair.theory.pieces import on_line, pieces
 
@@ -121,7 +121,7 @@ def values(rows):
 
 
 def test_checks_on_segments_turn_with_the_fits():
-    rates = approximation.rates(approximation.rate_table([4, 8, 16]))
+    rates = propositions.rates(propositions.rate_table([4, 8, 16]))
     rows = theory.check_approximation(rates)
     assert values(rows)["exponent-of-square"] == pytest.approx(-2)
     assert values(rows)["exponent-root-even"] == pytest.approx(-0.5)
@@ -131,15 +131,15 @@ def test_checks_on_segments_turn_with_the_fits():
 
 
 def test_checks_on_pieces_count_what_is_above_a_bound():
-    counts = networks.counts_of_random_networks([(2, 2)], shares=(1.0, 0.5), seeds=range(4))
+    counts = piecewise.counts_of_random_networks([(2, 2)], shares=(1.0, 0.5), seeds=range(4))
     lines = pd.DataFrame({"budget": [1.0, 0.1], "pieces": [7, 2]})
-    rows = theory.check_pieces(counts, networks.reached([(3,), (3, 3)]), [3, 2], lines, 0.1)
+    rows = theory.check_pieces(counts, piecewise.reached([(3,), (3, 3)]), [3, 2], lines, 0.1)
     found = values(rows)
     assert (found["counts-above-a-bound"], found["fig-10-pieces"], found["constructions-at-the-product"]) == (0, 3, 2)
     assert found["pieces-on-a-segment-at-100"] == 7 and found["pieces-on-a-segment-at-10"] == 2
     assert outcomes(rows)["counts-above-a-bound"] == "holds"
     broken = counts.assign(pieces=counts["bound"] + 1)
-    rows = theory.check_pieces(broken, networks.reached([(3,)]), [3, 2], lines, 0.1)
+    rows = theory.check_pieces(broken, piecewise.reached([(3,)]), [3, 2], lines, 0.1)
     assert outcomes(rows)["counts-above-a-bound"] == "does not hold"
 
 

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from linfair_book import propositions
+from linfair_book.propositions import even_error, fit_rate
 from scipy.integrate import quad
 from scipy.optimize import linprog
 
-from linfair.theory import approximation
-from linfair.theory.approximation import FUNCTIONS, ConvexFunction, approximate, even_error, fit_rate, line_error
+from linfair.theory.approximation import FUNCTIONS, ConvexFunction, approximate, line_error
 
 each_function = pytest.mark.parametrize("function", FUNCTIONS.values(), ids=FUNCTIONS)
 
@@ -151,10 +152,10 @@ def test_fit_of_an_exact_power_law_and_of_a_bent_one():
 
 
 def test_tables_hold_the_closed_forms():
-    table = approximation.rate_table([2, 4, 8], functions=["square", "root"])
+    table = propositions.rate_table([2, 4, 8], functions=["square", "root"])
     assert len(table) == 6
     assert table.query("function == 'square'")["scaled"].tolist() == pytest.approx([1 / 8] * 3)
-    square, root = approximation.rates(table).to_dict("records")
+    square, root = propositions.rates(table).to_dict("records")
     assert (square["order"], square["residual"]) == (pytest.approx(-2), pytest.approx(0, abs=1e-9))
     assert root["even_order"] == pytest.approx(-0.5) and root["last_order"] == pytest.approx(math.log2(5 / 18))
     assert (root["largest"], root["limit"], root["points"]) == (pytest.approx(64 / (4 * 72)), 0.25, 3)

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from linfair_book.propositions import random_networks, violations
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -13,7 +14,7 @@ from linfair.data import GroupedData, Split
 from linfair.gates import binarise, install, set_alphas
 from linfair.models import build
 from linfair.theory import logit_curvature as module
-from linfair.theory.hessian import READINGS, SingleLogit, hessian_bound, random_networks, violations
+from linfair.theory.hessian import READINGS, SingleLogit, hessian_bound
 from linfair.theory.logit_curvature import extremes, logit_curvature
 
 

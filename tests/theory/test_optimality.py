@@ -6,12 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from linfair_book.propositions import optimality_shares
 from scipy.optimize import minimize
 
 from linfair.metrics import excess_of, wilson
 from linfair.metrics.gradients import ParameterRisk
 from linfair.metrics.risk import logits_on
-from linfair.theory.optimality import counterexample, optimality_shares
+from linfair.theory.optimality import counterexample
 
 
 def test_counterexample_has_its_closed_form_excess() -> None:

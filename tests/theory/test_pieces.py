@@ -8,13 +8,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from linfair_book import piecewise as networks
 from linfair_book import toy
+from linfair_book.piecewise import counts_on_lines
 from torch import nn
 
 import linfair
 from linfair import gates
-from linfair.theory import networks
-from linfair.theory.pieces import counts_on_lines, layer_counts, on_line, pieces, pieces_bound, pieces_bound_kept
+from linfair.theory.pieces import layer_counts, on_line, pieces, pieces_bound, pieces_bound_kept
 
 
 def by_patterns(network, lower=Fraction(-(10**6)), upper=Fraction(10**6)):

@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from linfair_book import verdicts
+from linfair_book.propositions import random_networks
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -19,7 +20,6 @@ from linfair.models import build
 from linfair.pruners import prune_magnitude
 from linfair.theory import pruning
 from linfair.theory.bound import excess_bound, excess_bounds, remainders
-from linfair.theory.hessian import random_networks
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def test_both_sides_of_theorem_1_equal_dense_hessians(nets: list[verdicts.Net]) 
             for layer in zeroed:
                 if hasattr(layer, "weight"):
                     layer.weight *= layer.weight.abs() > limit
-        for row in excess_bound(pruning.pruned(original, 0.7), original, data, tol=1e-10):
+        for row in excess_bound(verdicts.pruned(original, 0.7), original, data, tol=1e-10):
             risk, start = group_risk(original, data, row.group)
             end = nn.utils.parameters_to_vector(zeroed.parameters()).detach()
             gradient = torch.autograd.functional.jacobian(risk, start)
@@ -73,7 +73,7 @@ def test_both_sides_of_theorem_1_equal_dense_hessians(nets: list[verdicts.Net]) 
 def test_switches_zeros_and_batch_norm_make_no_difference_to_the_bound() -> None:
     """Oracle: the same network without its switches; one with gates besides them counts its alphas too."""
     data, original = images(), build("resnet18", (3, 8, 8), 3, width=2, seed=0).double().eval()
-    model = pruning.pruned(original, 0.5)
+    model = verdicts.pruned(original, 0.5)
     expected = excess_bound(weights.plain(model), original, data)
     assert excess_bound(model, original, data) == expected
     assert excess_bound(model, weights.install(original), data) == expected
@@ -91,21 +91,21 @@ def test_switches_zeros_and_batch_norm_make_no_difference_to_the_bound() -> None
 def test_a_pruned_network_of_another_teacher_is_refused(nets: list[verdicts.Net]) -> None:
     wide = nn.Sequential(nn.Linear(2, 9), nn.ReLU(), nn.Linear(9, 2)).double()
     with pytest.raises(ValueError, match=r"no common parameter space.*made from"):
-        excess_bound(pruning.pruned(wide, 0.5), nets[0][2], nets[0][3])
+        excess_bound(verdicts.pruned(wide, 0.5), nets[0][2], nets[0][3])
 
 
 @pytest.mark.parametrize("share", verdicts.SHARES)
 def test_masks_are_those_of_the_pruner_and_nested(nets: list[verdicts.Net], share: float) -> None:
     """Oracle: linfair.pruners.prune_magnitude."""
     _, _, original, data = nets[0]
-    (mask,) = weights.masks_of(pruning.pruned(original, share))
+    (mask,) = weights.masks_of(verdicts.pruned(original, share))
     (expected,) = prune_magnitude(original, data, [1 - share], seeds=[0])
     assert {site: unit.tolist() for site, unit in mask.units.items()} == {
         site: unit.tolist() for site, unit in expected.mask.units.items()
     }
-    (more,) = weights.masks_of(pruning.pruned(original, min(share + 0.1, 1.0)))
+    (more,) = weights.masks_of(verdicts.pruned(original, min(share + 0.1, 1.0)))
     assert all((more.units[site] <= unit).all() for site, unit in mask.units.items())
-    (drawn,) = weights.masks_of(pruning.pruned(original, share, seed=1))
+    (drawn,) = weights.masks_of(verdicts.pruned(original, share, seed=1))
     assert drawn.kept == mask.kept
     assert drawn.jaccard(mask) < 1
 
@@ -116,16 +116,16 @@ def test_units_that_switch_are_counted() -> None:
     for value, numbers in zip(original.parameters(), ([[2.0], [0.5]], [1.0, -1.0], [[3.0, 3.0]], [0.0]), strict=True):
         value.data = torch.tensor(numbers)
     x = torch.tensor([[-3.0], [1.0], [3.0]])
-    assert pruning.switched(pruning.pruned(original, 0.25), original, x).tolist() == [0, 0, 1]
-    assert pruning.switched(pruning.pruned(original, 0.5), original, x).tolist() == [1, 0, 1]
+    assert verdicts.switched(verdicts.pruned(original, 0.25), original, x).tolist() == [0, 0, 1]
+    assert verdicts.switched(verdicts.pruned(original, 0.5), original, x).tolist() == [1, 0, 1]
     smooth = nn.Sequential(nn.Linear(1, 2), nn.Tanh())
-    assert pruning.switched(pruning.pruned(smooth, 0.5), smooth, x).tolist() == [0, 0, 0]
+    assert verdicts.switched(verdicts.pruned(smooth, 0.5), smooth, x).tolist() == [0, 0, 0]
 
 
 def test_the_smallest_group_of_the_closed_form_has_the_smallest_gradient() -> None:
     """Oracle: 7/6 is the mean of the centres, by hand; the weighted gradients sum to 0."""
     sizes, centres = (3, 2, 1), (0, 3, 1)
-    best, norms = pruning.quadratic_groups(sizes, centres)
+    best, norms = verdicts.quadratic_groups(sizes, centres)
     assert (best, norms) == (Fraction(7, 6), [Fraction(7, 6), Fraction(11, 6), Fraction(1, 6)])
     assert sum(n * (best - c) for n, c in zip(sizes, centres, strict=True)) == 0
     assert norms[2] < norms[0]
@@ -134,7 +134,7 @@ def test_the_smallest_group_of_the_closed_form_has_the_smallest_gradient() -> No
 def test_sides_of_proposition_2_equal_their_definitions() -> None:
     """Oracle: torch.autograd.functional, input by input, for a pruned network with batch norm and three classes."""
     data = images()
-    model = pruning.pruned(build("resnet18", (3, 8, 8), 3, width=2, seed=0).double().eval(), 0.5)
+    model = verdicts.pruned(build("resnet18", (3, 8, 8), 3, width=2, seed=0).double().eval(), 0.5)
     plain = weights.plain(model)
     found = pruning.gradient_bound(plain, data)
     named, part = dict(plain.named_parameters()), data.splits["train"]
@@ -173,7 +173,7 @@ def test_no_constant_repairs_proposition_2_for_the_softmax_output(h: float) -> N
 
 def test_the_hessian_of_three_classes_is_the_sum_of_its_terms() -> None:
     """Oracle: H_x by its formula, from torch.autograd.functional; for a linear network the trace term is closed."""
-    sides = pruning.softmax_sides(3, 2)
+    sides = verdicts.softmax_sides(3, 2)
     logits, theta, x, y = random_networks(3, 2, outputs=3)
     for i, j in np.ndindex(3, 2):
         jacobian = torch.autograd.functional.jacobian(lambda t, i=i, j=j: logits(t, x[i, j]), theta[i])

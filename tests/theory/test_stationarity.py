@@ -6,22 +6,21 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from sklearn.linear_model import LogisticRegression
-from torch import nn
-
-from linfair.data import GroupedData, Split
-from linfair.metrics import group_gradient_norms
-from linfair.theory.stationarity import (
+from linfair_book.propositions import (
     STATIONARY,
-    GradientRatio,
     against_rest,
     descend,
-    gradient_ratio,
     overlapping,
     settle,
     stationarity_table,
     with_mixture,
 )
+from sklearn.linear_model import LogisticRegression
+from torch import nn
+
+from linfair.data import GroupedData, Split
+from linfair.metrics import group_gradient_norms
+from linfair.theory.stationarity import GradientRatio, gradient_ratio
 
 
 def linear() -> nn.Module:

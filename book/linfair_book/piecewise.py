@@ -6,10 +6,10 @@ from itertools import pairwise, product
 
 import pandas as pd
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from linfair import gates
-from linfair.theory.pieces import layer_counts, pieces, pieces_bound, pieces_bound_kept
+from linfair.theory.pieces import layer_counts, on_line, pieces, pieces_bound, pieces_bound_kept
 
 
 def fig_10(*, linearized: bool = False) -> nn.Sequential:
@@ -113,3 +113,11 @@ def random_network(widths: Sequence[int], *, seed: int) -> nn.Sequential:
         nn.init.normal_(linear.bias, generator=generator)
         layers += [linear, nn.ReLU()]
     return nn.Sequential(*layers[:-1])
+
+
+def counts_on_lines(
+    network: nn.Module, starts: Tensor, ends: Tensor, *, output: Sequence[float] | None = None
+) -> list[int]:
+    """Number of `pieces` of a network of flat inputs on each segment from `starts` to `ends`, shape (lines, d)."""
+    lines = (on_line(network, start, end) for start, end in zip(starts, ends, strict=True))
+    return [pieces(line, (0.0, 1.0), output=output).count for line in lines]

@@ -47,6 +47,7 @@ PARTS = {
         "B": "Appendix B: settings",
         "C": "Appendix C: further experiments",
     },
+    "privacy": {"abstract": "Abstract", "summary": "A third party's summary of the text, which was not at hand"},
 }
 """Paper -> part of it -> heading on the page, in the paper's order."""
 
@@ -57,14 +58,16 @@ FIGURES = {"1": "1", "3": "4", "4": "4", "5": "5", "7": "5"}
 def part_of(where: str) -> str:
     """The part of the paper that a place belongs to.
 
-    >>> part_of("Sec. 5.1, Fig. 6"), part_of("Theorem 4.4"), part_of("App. D.2, Fig. 15"), part_of("Fig. 3")
-    ('5', '4', 'D', '4')
+    >>> part_of("Sec. 5.1, Fig. 6"), part_of("Theorem 4.4"), part_of("App. D.2, Fig. 15"), part_of("Abstract")
+    ('5', '4', 'D', 'abstract')
 
     Raises:
         ValueError: If it names neither a section, a statement, an appendix nor a known figure.
     """
     if found := re.search(r"(?:Sec\.|Prop\.|Theorem) (\d)|App\. ([A-D])", where):
         return found[1] or found[2]
+    if where in ("Abstract", "Summary"):
+        return where.lower()
     figure = re.match(r"Fig\. (\d+)", where)
     if figure is None or figure[1] not in FIGURES:
         raise ValueError(f"{where!r} names no part of the paper; begin it with Sec., Prop., Theorem, App. or Fig.")
@@ -110,7 +113,17 @@ def _p(value: float) -> str:
     return "" if math.isnan(value) else "&lt; 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-HEAD = ("check", "group", "kept", "seeds", "estimate, plain interval", "corrected interval", "p", "Holm", "outcome")
+HEAD = (
+    "check",
+    "group",
+    "kept, or at",
+    "seeds",
+    "estimate, plain interval",
+    "corrected interval",
+    "p",
+    "Holm",
+    "outcome",
+)
 
 
 def checks(cells: pd.DataFrame) -> str:
@@ -258,4 +271,4 @@ def summary() -> str:
     for paper, counts in claims.by_paper(listed, verdicts).items():
         words = "; ".join(f"{word} {claims.listed(row)}" for word, row in counts.iterrows())
         said.append(f"Of {counts['all'].sum()} claims of {claims.PAPERS[paper]} on {paper}: {words}.")
-    return " ".join(["Rules judge every claim of both papers.", *said])
+    return " ".join(["Rules judge every claim of the three papers.", *said])

@@ -35,6 +35,7 @@ EVIDENCE = RESULTS / "evidence.parquet"
 FOLDER = "LINFAIR_EVIDENCE"
 
 PAPERS = {"linearization": "Das et al. (ICML 2024)", "pruning": "Tran et al. (NeurIPS 2022)"}
+PAPERS |= {"privacy": "Hassanpour et al. (arXiv 2412.11951)"}
 """Whose claims these are."""
 
 SETTINGS = ("paper's", "thin", "stand-in")  # from the closest to the paper's on, as `book/rules.toml` defines them

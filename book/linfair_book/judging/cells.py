@@ -75,7 +75,7 @@ def evaluate(check: Check, context: Context) -> list[dict[str, object]]:
             elif value.scale == "spread":
                 line = _spread(check, one, judging["min_seeds"])
             else:
-                line = _tested(check, mean(one["value"], shared=context.shared), judging, value.scale == "ratio")
+                line = tested(check, mean(one["value"], shared=context.shared), judging, value.scale == "ratio")
             lines.append(named | {"group": group, "budget": budget} | line)
     return lines
 
@@ -86,8 +86,8 @@ def noted(check: Check, row: pd.Series, judging: Mapping[str, object]) -> dict[s
     if not math.isnan(row["low"]):
         error = (row["high"] - row["low"]) / 2 / stats.t.ppf((1 + judging["level"]) / 2, n - 1)
         shared = judging["shared"].get(str(row.name).partition("#")[0], 0.0)
-        return _tested(check, Estimate(n, value, error, error * math.sqrt(1 + n * shared), n - 1), judging)
-    line = _tested(check, Estimate(n, value, 0.0, 0.0, 1), judging)
+        return tested(check, Estimate(n, value, error, error * math.sqrt(1 + n * shared), n - 1), judging)
+    line = tested(check, Estimate(n, value, 0.0, 0.0, 1), judging)
     if check.within is not None and abs(value - check.within[0]) <= check.within[1]:
         line |= {"p": 0.0, "p_no": 1.0}
     return line | dict.fromkeys(("low", "high", "corrected_low", "corrected_high"), math.nan)
@@ -200,7 +200,7 @@ def _line(
     return line | dict(ends)
 
 
-def _tested(check: Check, estimate: Estimate, judging: Mapping[str, object], ratio: bool = False) -> dict[str, object]:
+def tested(check: Check, estimate: Estimate, judging: Mapping[str, object], ratio: bool = False) -> dict[str, object]:
     """A mean over seeds with its intervals and the p values of both outcomes; ratios are no longer logarithms."""
     to, back = (math.log, math.exp) if ratio else (float, float)
     plain, corrected = (estimate.interval(judging["level"], corrected=which) for which in (False, True))

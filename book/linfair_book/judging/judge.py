@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from linfair_book.judging import cells
+from linfair_book.judging import cells, measured
 from linfair_book.judging import rows as tidy
 from linfair_book.judging.rules import Check, Rule, Rules
 from linfair_book.judging.statistics import holm
@@ -57,13 +57,14 @@ def judge(rules: Rules, results: str | Path, evidence: pd.DataFrame) -> dict[str
     """Every claim of the rules, from a folder of committed rows and from notebooks' numbers by key."""
     methods = {method for rule in rules.claims.values() for one in rule.rows for method in one["method"]}
     found = cells.contexts(tidy.read(results, methods), rules.judging)
+    found += measured.contexts(results, rules.tables(), rules.judging)
     return {
         claim: judge_rows(rule, rules, found) if rule.rows else judge_numbers(rule, rules, evidence)
         for claim, rule in rules.claims.items()
     }
 
 
-def judge_rows(rule: Rule, rules: Rules, contexts: Sequence[cells.Context]) -> Verdict:
+def judge_rows(rule: Rule, rules: Rules, contexts: Sequence[cells.Context | measured.Context]) -> Verdict:
     """A claim that rows judge."""
     counted = [
         one for one in contexts if rules.counts(rule, one.names) and "mitigation=" not in str(one.names["options"])
@@ -156,16 +157,20 @@ def _closest(judged: Sequence[Judged], rules: Rules) -> list[Judged]:
     return [one for one in judged if one in best.values()]
 
 
-def _judge_set(rule: Rule, rules: Rules, context: cells.Context) -> Judged | None:
+def _judge_set(rule: Rule, rules: Rules, context: cells.Context | measured.Context) -> Judged | None:
     """One set under one rule; None if it has no line of any check."""
-    lines = []
+    lines, one_a_line = [], isinstance(context, measured.Context)
     for check in rule.checks:
         shown = _shown(check, "signs over seeds" if check.value.rank else check.value.scale)
-        lines += [shown | line for line in cells.evaluate(check, context)]
+        lines += [shown | line for line in (measured if one_a_line else cells).evaluate(check, context)]
     if not lines:
         return None
-    found, rows, names = _corrected(lines, rules.judging["level"]), context.rows, context.names
-    source = tidy.provenance(rows[rows["arm"].isin({"original", *found["arm"], *found["against"]})])
+    found, names = _corrected(lines, rules.judging["level"]), context.names
+    if one_a_line:
+        source = measured.provenance(context, rule.checks)
+    else:
+        arms = {"original", *found["arm"], *found["against"]}
+        source = tidy.provenance(context.rows[context.rows["arm"].isin(arms)])
     agreement, seeds = agreement_of(rule, found), int(found["n"].max())
     return Judged(names, rules.setting_of(names), agreement, seeds, found, source, names["profile"] in rules.seen)
 

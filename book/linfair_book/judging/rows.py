@@ -15,7 +15,7 @@ _NUMBER = [*SET, "arm", "budget", "seed", "split", "group_name"]
 _NEEDED = {*_NUMBER, "group", "role", "n_train", "n", "accuracy", "teacher"} - {"init"}
 _SOURCE = ("device", "precision", "torch", "linfair", "code")
 _USED = {*QUANTITIES, *_SOURCE, "init", "base", "kept", "diverged", "top_eigenvalue_converged", "seconds"}
-_VARIED = "upsampled_group"  # rows with this column were trained on changed data
+_VARIED = {"upsampled_group", "rule"}  # rows with these columns were trained on changed data, or under another rule
 
 
 class RowsError(ValueError):
@@ -32,7 +32,7 @@ def read(folder: str | Path, methods: Iterable[str]) -> pd.DataFrame:
     tables = []
     for stem, table in Tables(folder).results(said=False):
         there = set(table)
-        if there >= _NEEDED and _VARIED not in there:
+        if there >= _NEEDED and not _VARIED & there:
             table = table[sorted(there & (_NEEDED | _USED))]
             table = table.astype({name: object for name in table if pd.api.types.is_string_dtype(table[name])})
             if "top_eigenvalue_converged" in table:

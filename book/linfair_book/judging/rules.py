@@ -2,7 +2,7 @@
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal, get_args, get_origin
 
@@ -10,6 +10,7 @@ RULES = Path("book/rules.toml")
 VIOLATIONS = ("accuracy_violation", "excess_violation")
 QUANTITIES = ("accuracy", "gradient_norm", "margin", "top_eigenvalue", "relative_distance", "risk", "excess")
 QUANTITIES += ("n_train", "seconds_finetune", *VIOLATIONS)
+MEASURED = ("accuracy", "mean_bias", "auc", "tpr_1", "score")
 LOW = 0.2  # the largest budget that counts as low
 
 
@@ -21,10 +22,10 @@ class _Words:
     """Refuses a word that the `Literal` of its field does not list."""
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            given, allowed = getattr(self, field.name), get_args(field.type)
-            if get_origin(field.type) is Literal and given not in allowed:
-                raise RulesError(f"{field.name} {given!r}; allowed: {', '.join(filter(None, allowed))}")
+        for one in fields(self):
+            given, allowed = getattr(self, one.name), get_args(one.type)
+            if get_origin(one.type) is Literal and given not in allowed:
+                raise RulesError(f"{one.name} {given!r}; allowed: {', '.join(filter(None, allowed))}")
 
 
 @dataclass(frozen=True)
@@ -47,12 +48,28 @@ class Value(_Words):
 
 
 @dataclass(frozen=True)
+class Measure(_Words):
+    """What is computed for each seed from tables with a number a line: of one side, against another one in that seed.
+
+    Sides are chosen by keys (`measured.KEYS`), which have one value or a list; `where` holds for both.
+    """
+
+    tables: list[str]
+    quantity: Literal[MEASURED]
+    arm: Mapping[str, object]
+    against: Mapping[str, object] = field(default_factory=dict)
+    where: Mapping[str, object] = field(default_factory=dict)
+    scale: Literal["points", "difference", "ratio"] = "difference"
+    rank: Literal[""] = ""
+
+
+@dataclass(frozen=True)
 class Check(_Words):
     """A number and where it has to lie: of a value in rows (`value`), or noted by a notebook (`of`)."""
 
     name: str
     says: str
-    value: Value | None = None
+    value: Value | Measure | None = None
     of: str = ""
     groups: Literal["minorities", "majority", "smallest", "each", "all"] = "all"
     budgets: Literal["each", "low", "lowest", "original", "steps", "trend"] = "each"
@@ -106,6 +123,11 @@ class Rules:
         """Keys of the notebooks' numbers that rules judge."""
         return {check.of for rule in self.claims.values() for check in rule.checks if check.of}
 
+    def tables(self) -> set[str]:
+        """Names of the tables that measures take."""
+        checks = (check for rule in self.claims.values() for check in rule.checks)
+        return {name for check in checks if isinstance(check.value, Measure) for name in check.value.tables}
+
     def setting_of(self, row: Mapping[str, object]) -> str:
         """The closest setting that a set of rows belongs to by its names, empty if it belongs to none."""
         if row["profile"] not in self.judging["profiles"]:
@@ -135,6 +157,7 @@ def load(path: str | Path) -> Rules:
     found = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     settings = {str(setting["name"]): str(setting["name"]) for setting in found["setting"]}
     values = {name: _made(Value, f"{path}, value {name}", given) for name, given in found["value"].items()}
+    values |= {name: _made(Measure, f"{path}, measure {name}", given) for name, given in found["measure"].items()}
 
     def check(name: str, given: Mapping[str, object]) -> Check:
         given, place = dict(given), f"{path}, check {name}"

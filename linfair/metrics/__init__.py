@@ -1,11 +1,12 @@
 """Metrics per group, a row each with its evidence: n, an interval, or a residual.
 
 Start with `group_accuracy` (one network, Wilson intervals) and `mean_interval` (over seeds, t interval). `risk`,
-`gradients`, `curvature`, `margin` and `distance` hold the quantities by which the paper explains who loses. `*_of` take
-a network and a split of its data, with inputs at their stored position. The others take `logits`, class scores of shape
-(n, classes) with classes >= 2, labels `y` and `groups`, both int64 of shape (n,), and return a row for each of
-`n_groups`; `level` is that of the t interval over a group's inputs. What is not defined (a group without inputs, shapes
-that do not fit, logits that are not finite: the network diverged) raises a ValueError.
+`gradients`, `curvature`, `margin` and `distance` hold the quantities by which the paper explains who loses, and
+`membership` the attacks that tell who was trained on. `*_of` take a network and a split of its data, with inputs at
+their stored position. The others take `logits`, class scores of shape (n, classes) with classes >= 2, labels `y` and
+`groups`, both int64 of shape (n,), and return a row for each of `n_groups`; `level` is that of the t interval over a
+group's inputs. What is not defined (a group without inputs, shapes that do not fit, logits that are not finite: the
+network diverged) raises a ValueError.
 """
 
 from linfair.metrics.accuracy import (
@@ -30,6 +31,7 @@ from linfair.metrics.margin import (
     margin,
     margin_of,
 )
+from linfair.metrics.membership import ATTACKS, attack, confidence, exposure, leave_one_out
 from linfair.metrics.risk import (
     Disparity,
     GroupMean,

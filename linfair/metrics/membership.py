@@ -1,0 +1,323 @@
+"""Membership inference: can whoever sees a network tell which images it was trained on?
+
+An attack gives each point (x, y) a score, higher for a likelier member, from the logit-scaled confidence
+
+    c(x) = log(p_y / (1 - p_y)),    p = softmax(h(x)),
+
+of the *target* and of *shadow* networks that were trained alike on random halves of one pool, so that what is a member
+of one is a non-member of another. `attack` attacks one target, `leave_one_out` makes each shadow
+the target once, `exposure` says how well that works, with intervals, and for whom.
+
+Members must be compared with non-members of their own distribution. Where a group's share differs between the two, a
+pooled attack recognises the group and not the member; and a naive attack on one group alone mixes its classes. So a
+group is compared within its (class, group) cells. A low number says that these attacks fail, not that others do.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+from scipy.special import expit
+from torch import Tensor
+
+from linfair.metrics.accuracy import BLOCK, wilson
+from linfair.names import unknown
+
+ATTACKS = {
+    "loss": "threshold on the loss, no shadows (Yeom et al., CSF 2018)",
+    "lira_online": "likelihood ratio of a Gaussian in and one out, per point (Carlini et al., S&P 2022)",
+    "lira_offline": "one-sided test against the Gaussian out, per point (Carlini et al., S&P 2022)",
+    "rmia": "ratio against population points, from 1 or 2 shadows on (Zarifzadeh et al., ICML 2024)",
+}
+MANY = 32  #: From so many shadows in and out of every point on, LiRA gives each point variances of its own
+FEW = 20  #: A cell with fewer members is marked, and no finding
+RATES = (0.001, 0.01)  #: False positive rates at which the true positive rate is reported
+
+
+def confidence(logits: Tensor, y: Tensor) -> Tensor:
+    """Logit-scaled confidence log(p_y / (1 - p_y)) of each input, exact where p_y rounds to 0 or 1.
+
+    With logits h it is h_y - log sum_{j != y} exp(h_j). The cross entropy is log(1 + exp(-c)).
+
+    Args:
+        logits: Class scores, shape (..., n, classes), classes >= 2.
+        y: Labels, int64, shape (n,) or (..., n).
+
+    Returns:
+        Confidences, float64 on the CPU, shape (..., n).
+
+    Raises:
+        ValueError: For one class, logits that are not finite, or labels that do not fit.
+
+    >>> confidence(torch.tensor([[0.0, 0.0], [1000.0, 0.0]]), torch.tensor([1, 0])).tolist()
+    [0.0, 1000.0]
+    """
+    logits, y = logits.detach().cpu().double(), y.cpu()
+    if logits.ndim < 2 or logits.shape[-1] < 2 or y.shape[-1:] != logits.shape[-2:-1]:
+        found = f"{tuple(logits.shape)} and {tuple(y.shape)}"
+        raise ValueError(f"logits (..., n, classes >= 2) need labels (n,) or (..., n), got shapes {found}")
+    if not logits.isfinite().all():
+        raise ValueError("logits are not finite: the network diverged; train it at a lower rate")
+    if y.numel() and not 0 <= int(y.min()) <= int(y.max()) < logits.shape[-1]:
+        raise ValueError(f"labels must be 0 to {logits.shape[-1] - 1}, got {y.unique().tolist()}")
+    own = y.expand(logits.shape[:-1]).unsqueeze(-1)
+    rest = logits.scatter(-1, own, -torch.inf).logsumexp(dim=-1)
+    return logits.gather(-1, own).squeeze(-1) - rest
+
+
+def attack(
+    kind: str,
+    target: ArrayLike,
+    shadows: ArrayLike | None = None,
+    members: ArrayLike | None = None,
+    *,
+    variance: str = "auto",
+    gamma: float = 1.0,
+    offline: float = 0.3,
+) -> NDArray[np.float64]:
+    """Membership score of each point, higher for a likelier member.
+
+    With c the target's confidence of a point, mu_in, mu_out, s_in, s_out mean and standard deviation of the
+    confidences of the shadows with and without it, and p = 1 / (1 + exp(-c)):
+
+        loss           c, which orders points as the loss log(1 + exp(-c)) does (Yeom et al., CSF 2018),
+        lira_online    log N(c; mu_in, s_in^2) - log N(c; mu_out, s_out^2) (Carlini et al., S&P 2022, Alg. 1),
+        lira_offline   (c - mu_out) / s_out, monotone in their one-sided 1 - Pr[Z > c],
+        rmia           share of population points z with (p(x) / q(x)) / (p(z) / q(z)) > gamma, q = (p_in + p_out) / 2
+                       the shadows' mean (Zarifzadeh et al., ICML 2024); the population is the pool itself.
+
+    Where RMIA has shadows on one side of a point only, the other is filled in by its authors' p_in = offline p_out +
+    (1 - offline); that it is also solved for p_out, at 0 or more, is ours.
+
+    Args:
+        kind: One of `ATTACKS`.
+        target: The target's confidences, shape (n,).
+        shadows: The shadows' confidences, shape (K, n); `loss` needs none.
+        members: Which points each shadow was trained on, bool, shape (K, n).
+        variance: Of LiRA: `point`, each point its own; `global`, the pooled within-point variance, one in, one out; or
+            `auto`, `point` where every point has `MANY` shadows in and out (one side for `lira_offline`).
+        gamma: Of RMIA.
+        offline: Of RMIA, its `a` in [0, 1].
+
+    Returns:
+        Scores, shape (n,).
+
+    Raises:
+        ValueError: For an unknown kind or option, shapes that do not fit, or too few shadows.
+
+    >>> attack("lira_offline", [3.0], [[0.0], [2.0], [9.0]], [[False], [False], [True]]).round(3).tolist()  # s = sqrt 2
+    [1.414]
+    """
+    if kind not in ATTACKS:
+        raise ValueError(unknown("no attack", kind, ATTACKS))
+    if variance not in ("auto", "point", "global") or not gamma > 0 or not 0 < offline <= 1:
+        got = f"variance={variance!r}, gamma={gamma}, offline={offline}"
+        raise ValueError(f"variance is auto, point or global, gamma above 0, offline above 0 and at most 1; got {got}")
+    c = np.asarray(target, float)
+    if c.ndim != 1 or not len(c) or not np.isfinite(c).all():
+        raise ValueError(f"a target needs finite confidences of shape (n,), got shape {c.shape}")
+    if kind == "loss":
+        return c
+    if shadows is None or members is None:
+        raise ValueError(f"{kind} needs the confidences of shadow networks and which points each was trained on")
+    seen, inside = np.asarray(shadows, float), np.asarray(members, bool)
+    if seen.shape != inside.shape or seen.ndim != 2 or seen.shape[1] != len(c) or not np.isfinite(seen).all():
+        found = f"{seen.shape} and {inside.shape}"
+        raise ValueError(f"shadows and members need finite values of shape (K, {len(c)}), got {found}")
+    sides = {"lira_online": (inside, ~inside), "lira_offline": (~inside,)}
+    if kind == "rmia":
+        return _rmia(c, seen, inside, gamma, offline)
+    if lacking := int(sum((side.sum(0) == 0).sum() for side in sides[kind])):
+        raise ValueError(
+            f"{kind} needs shadows {'with and ' * (kind == 'lira_online')}without each point, and {lacking} points "
+            f"lack them among {len(seen)} shadows; train more, or attack by rmia"
+        )
+    counts = [side.sum(0) for side in sides[kind]]
+    own = variance == "point" or (variance == "auto" and min(map(np.min, counts)) >= MANY)
+    scores = [_gauss(seen - c, side, own) for side in sides[kind]]  # relative to the target: equal values stay equal
+    if kind == "lira_offline":
+        ((away, spread),) = scores
+        return -away / spread
+    (near, s_in), (far, s_out) = scores
+    return (far / s_out) ** 2 / 2 - (near / s_in) ** 2 / 2 + np.log(s_out / s_in)
+
+
+def _gauss(values: NDArray, side: NDArray, own: bool) -> tuple[NDArray, NDArray]:
+    """Mean and standard deviation of the values (K, n) of one side, for each point (n,)."""
+    count = side.sum(0)
+    mean = np.where(side, values, 0).sum(0) / count
+    squares = np.where(side, (values - mean) ** 2, 0).sum(0)
+    if (freedom := count - 1).max() < 1 or (own and freedom.min() < 1):
+        raise ValueError(f"LiRA needs two shadows on a side of a point for a variance, got {count.min()}; train more")
+    pooled = np.full(len(mean), squares.sum() / freedom.sum())
+    return mean, np.sqrt((squares / freedom if own else pooled) + 1e-30)
+
+
+def _rmia(c: NDArray, seen: NDArray, inside: NDArray, gamma: float, offline: float) -> NDArray:
+    p, (count_in, count_out) = expit(seen), (inside.sum(0), (~inside).sum(0))
+    p_in, p_out = ((p * side).sum(0) / np.maximum(side.sum(0), 1) for side in (inside, ~inside))
+    p_in = np.where(count_in, p_in, offline * p_out + 1 - offline)
+    p_out = np.where(count_out, p_out, np.maximum((p_in - 1 + offline) / offline, 0))
+    ratio = np.log(expit(c) / np.maximum((p_in + p_out) / 2, np.finfo(float).tiny) + np.finfo(float).tiny).round(12)
+    return np.searchsorted(np.sort(ratio), ratio - np.log(gamma), side="left") / len(ratio)  # rounding raises nobody
+
+
+def leave_one_out(kind: str, shadows: ArrayLike, members: ArrayLike, **options: object) -> NDArray[np.float64]:
+    """Scores (K, n) with each of K shadow networks as the target once and the others as its shadows."""
+    seen, inside = np.asarray(shadows, float), np.asarray(members, bool)
+    others = ~np.eye(len(seen), dtype=bool)
+    return np.stack([attack(kind, seen[k], seen[others[k]], inside[others[k]], **options) for k in range(len(seen))])
+
+
+def exposure(
+    scores: ArrayLike,
+    members: ArrayLike,
+    groups: ArrayLike | None = None,
+    labels: ArrayLike | None = None,
+    *,
+    group_names: Sequence[str] | None = None,
+    naive: bool = False,
+    level: float = 0.95,
+    draws: int = 500,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """How well scores tell members from non-members: over all points, and for each group within its classes.
+
+    A *stratum* is one target's points (row `all`), or one target's points of a (class, group) cell (`all, within cells`
+    and the groups). With m members, n non-members and AUC A in each stratum, `auc` is the mean of A with weights
+    m n / (m + n) (van Elteren, 1960): a stratum without one or the other counts nothing. Its interval is DeLong's, with
+    a point's contributions from all targets added before they are squared (Obuchowski, Biometrics 53, 1997); at 0 and 1
+    it is Wilson's with n the smaller number of points.
+
+    `tpr_F` is the largest share of members above one threshold that at most a share F of non-members lies above;
+    strata have the same weights on both sides. Its interval is the union of a bootstrap over points, the threshold
+    drawn anew, and the exact binomial one of as many members as there are different points.
+
+    Both cover other points of the same distribution, with these targets and shadows: no other training.
+
+    Args:
+        scores: Scores, shape (n,), or (targets, n) for several targets.
+        members: Which points each target was trained on, bool, in the same shape.
+        groups: Groups, int, shape (n,); None leaves the groups out.
+        labels: Classes, int, shape (n,).
+        group_names: What the groups are called.
+        naive: Add each group's members against its non-members of all classes and targets, as `GROUP, naive`. Where
+            classes or targets differ in their share of members, this recognises class or target, not members.
+        level: Of the intervals.
+        draws: Bootstrap draws of a true positive rate.
+        seed: Of the bootstrap.
+
+    Returns:
+        A row each with `who`; `auc`, `low`, `high`; `tpr_0.001` and `tpr_0.01` with `_low` and `_high`; `targets`,
+        `members` and `non_members` of one target (mean), `smallest` (members in the smallest cell of a target, mean);
+        `note`: what limits the row; `finding`: whether the interval lies above 0.5 and no cell is too small.
+
+    Raises:
+        ValueError: For shapes that do not fit, or without members or non-members.
+
+    >>> table = exposure([3.0, 1.0, 2.0, 0.0], [True, True, False, False])
+    >>> float(table["auc"][0])  # of the 4 pairs 3 are in order
+    0.75
+    """
+    s, inside = np.atleast_2d(np.asarray(scores, float)), np.atleast_2d(np.asarray(members, bool))
+    if s.shape != inside.shape or s.ndim != 2 or not np.isfinite(s).all():
+        raise ValueError(f"need finite scores and members of one shape, (n,) or (targets, n), got {s.shape}")
+    n = s.shape[1]
+    kinds = [np.zeros(n, int) if one is None else np.asarray(one) for one in (labels, groups)]
+    if any(one.shape != (n,) for one in kinds):
+        raise ValueError(f"{n} points need labels and groups of shape ({n},), got {kinds[0].shape}, {kinds[1].shape}")
+    cells, everywhere = np.unique(np.stack(kinds), axis=1, return_inverse=True)[1].reshape(-1), np.ones(n, bool)
+    rows = [("all", everywhere, np.zeros(n, int), True)]
+    if labels is not None or groups is not None:
+        rows.append(("all, within cells", everywhere, cells, True))
+    for group in np.unique(kinds[1]) if groups is not None else ():
+        name, part = str(group if group_names is None else group_names[group]), kinds[1] == group
+        rows.append((name, part, cells, True))
+        rows += [(f"{name}, naive", part, np.zeros(n, int), False)] * naive
+    how = {"level": level, "draws": draws, "seed": seed}
+    return pd.DataFrame({"who": who} | _row(s[:, p], inside[:, p], c[p], by, **how) for who, p, c, by in rows)
+
+
+def _row(s: NDArray, inside: NDArray, cells: NDArray, by_target: bool, *, level: float, draws: int, seed: int) -> dict:
+    targets, n = s.shape
+    point, which, score, member = np.tile(np.arange(n), targets), np.tile(cells, targets), s.ravel(), inside.ravel()
+    strata = which + by_target * (cells.max() + 1) * np.repeat(np.arange(targets), n)
+    strata = np.unique(strata, return_inverse=True)[1]
+    auc, share, influence = _stratified(score, member, strata)
+    counted = share[strata] > 0
+    per_cell = np.bincount(which[counted & member]) / targets
+    smallest = float(per_cell[per_cell > 0].min()) if counted.any() else 0.0
+    found, notes = {"auc": auc, "low": np.nan, "high": np.nan}, []
+    if counted.any():
+        points = min(len(np.unique(point[counted & (member == side)])) for side in (True, False))
+        spread = stats.norm.ppf((1 + level) / 2) * np.sqrt((np.bincount(point, influence, n) ** 2).sum())
+        ends = wilson(auc, points, level=level) if auc in (0, 1) else np.clip((auc - spread, auc + spread), 0, 1)
+        found["low"], found["high"] = map(float, ends)
+        notes += [f"n < {FEW} members in a cell"] * (smallest < FEW)
+    else:
+        notes.append("no cell has members and non-members")
+    for rate in RATES:
+        ends = _true_positives(score, member, strata, share, point, rate, level=level, draws=draws, seed=seed)
+        found |= dict(zip((f"tpr_{rate:g}{end}" for end in ("", "_low", "_high")), ends, strict=True))
+        if 0 < (others := int((counted & ~member).sum())) < 1 / rate:
+            notes.append(f"FPR {rate:g} is FPR 0 among {others} scores of non-members")
+    found |= {"targets": targets, "members": inside.sum() / targets, "non_members": (~inside).sum() / targets}
+    finding = bool(found["low"] > 0.5) and smallest >= FEW
+    return found | {"smallest": smallest, "note": "; ".join(notes), "finding": finding}
+
+
+def _stratified(score: NDArray, member: NDArray, strata: NDArray) -> tuple[float, NDArray, NDArray]:
+    """The mean AUC over strata, the share that each has in it, and what each score adds to it (DeLong)."""
+    count = int(strata.max()) + 1
+    m, n = (np.bincount(strata[member == side], minlength=count).astype(float) for side in (True, False))
+    weight = m * n / (m + n)
+    if not weight.any():
+        return np.nan, weight, np.zeros(len(score))
+    share, above, areas = weight / weight.sum(), np.zeros(len(score)), np.zeros(count)
+    order = np.argsort(strata, kind="stable")
+    for k, at in enumerate(np.split(order, np.cumsum(m + n).astype(int)[:-1])):
+        ranks, sides = stats.rankdata(score[at]), (at[member[at]], at[~member[at]])
+        for side, others in zip(sides, (n[k], m[k]), strict=True):  # how much of the other side each is above
+            here = ranks[member[at] == member[side[:1]]] if len(side) else ranks[:0]
+            above[side] = (here - stats.rankdata(score[side])) / max(others, 1)
+        areas[k] = above[sides[0]].mean() if weight[k] else 0
+    own = np.where(member, m[strata], n[strata])
+    influence = np.where(member, above - areas[strata], 1 - above - areas[strata])
+    return float(share @ areas), share, influence * share[strata] / np.sqrt(np.maximum(own * (own - 1), 1))
+
+
+def _true_positives(
+    score: NDArray,
+    member: NDArray,
+    strata: NDArray,
+    share: NDArray,
+    point: NDArray,
+    rate: float,
+    *,
+    level: float,
+    draws: int,
+    seed: int,
+) -> tuple[float, float, float]:
+    """The true positive rate at a false positive rate, with its interval."""
+    if not share.any():
+        return np.nan, np.nan, np.nan
+    m, n = (np.bincount(strata[member == side], minlength=len(share)) for side in (True, False))
+    order = np.argsort(-score, kind="stable")
+    inside, whose, weight = member[order], point[order], (share[strata] / np.where(member, m[strata], n[strata]))[order]
+    last = np.append(np.flatnonzero(np.diff(score[order])), len(score) - 1)  # of the scores with one value
+
+    def rates(drawn: NDArray) -> NDArray:  # how often each point is drawn, (draws, points)
+        sums = (np.cumsum(drawn[:, whose] * weight * side, axis=1) for side in (inside, ~inside))
+        true, false = (one[:, last] / np.maximum(one[:, -1:], np.finfo(float).tiny) for one in sums)
+        return np.where(false <= rate + 1e-12, true, 0).max(axis=1)
+
+    points, step, generator = int(point.max()) + 1, max(1, BLOCK // len(score)), np.random.default_rng(seed)
+    value, even = float(rates(np.ones((1, points)))[0]), np.full(points, 1 / points)
+    blocks = (generator.multinomial(points, even, min(step, draws - start)) for start in range(0, draws, step))
+    low, high = np.quantile(np.concatenate([rates(one) for one in blocks]), [(1 - level) / 2, (1 + level) / 2])
+    different = len(np.unique(whose[inside & (weight > 0)]))
+    exact = stats.binomtest(round(value * different), different).proportion_ci(level, "exact")
+    return value, float(min(low, exact.low, value)), float(max(high, exact.high, value))

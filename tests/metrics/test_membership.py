@@ -1,0 +1,230 @@
+"""Oracles: closed forms, scikit-learn's ROC, DeLong's pairs counted one by one, models that remember all or nothing."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import norm
+from sklearn.metrics import roc_auc_score, roc_curve
+
+from linfair.metrics import membership
+from linfair.metrics.membership import ATTACKS, attack, confidence, exposure, leave_one_out
+
+KINDS = sorted(ATTACKS)
+
+
+def halves(count: int, n: int, seed: int = 0) -> np.ndarray:
+    order = np.random.default_rng(seed).permuted(np.tile(np.arange(count) % 2 == 0, (n, 1)), axis=1)
+    return order.T.copy()
+
+
+def nearest(count: int = 16, n: int = 80) -> tuple[np.ndarray, np.ndarray]:
+    """Confidences of networks that score a class by minus the distance to its nearest training point."""
+    x, y, inside = np.random.default_rng(1).normal(size=(n, 8)), np.arange(n) % 2, halves(count, n)
+    away = np.linalg.norm(x[:, None] - x, axis=2)
+    logits = [[-4 * away[:, one & (y == label)].min(1) for label in (0, 1)] for one in inside]
+    return confidence(torch.tensor(np.array(logits)).movedim(1, -1), torch.tensor(y)).numpy(), inside
+
+
+@given(st.lists(st.floats(-300, 300), min_size=3, max_size=3), st.integers(0, 2))
+def test_confidence_is_the_logit_of_the_softmax(logits: list[float], label: int) -> None:
+    """Oracle: the loss is log(1 + exp(-c))."""
+    z, y = torch.tensor([logits], dtype=torch.float64), torch.tensor([label])
+    loss = torch.nn.functional.cross_entropy(z, y).item()
+    assert torch.nn.functional.softplus(-confidence(z, y)).item() == pytest.approx(loss, abs=1e-9)
+
+
+def test_confidence_takes_an_ensemble_and_refuses_what_has_none() -> None:
+    z, y = torch.randn(4, 5, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2, 0, 1])
+    assert torch.equal(confidence(z, y)[2], confidence(z[2], y))
+    assert confidence(z.bfloat16(), y).dtype == torch.float64
+    for bad, labels in ((z[..., :1], y), (z * math.nan, y), (z, y + 1), (z, y[:2])):
+        with pytest.raises(ValueError, match="classes|finite|labels"):
+            confidence(bad, labels)
+
+
+def test_lira_is_the_ratio_of_two_gaussians() -> None:
+    """Oracle: scipy's densities, with variances of each point and with pooled ones."""
+    draw = np.random.default_rng(0)
+    seen, inside, target = draw.normal(size=(8, 5)), halves(8, 5), draw.normal(size=5)
+    means, spreads, pooled = {}, {}, {}
+    for side, mask in (("in", inside), ("out", ~inside)):
+        own = [seen[mask[:, i], i] for i in range(5)]
+        means[side], spreads[side] = (np.array([f(one) for one in own]) for f in (np.mean, lambda v: v.std(ddof=1)))
+        pooled[side] = np.sqrt(sum(((v - v.mean()) ** 2).sum() for v in own) / sum(len(v) - 1 for v in own))
+    for variance, s in (("point", spreads), ("global", pooled), ("auto", pooled)):
+        ratio = norm(means["in"], s["in"]).logpdf(target) - norm(means["out"], s["out"]).logpdf(target)
+        assert attack("lira_online", target, seen, inside, variance=variance) == pytest.approx(ratio)
+        tail = -norm(means["out"], s["out"]).logsf(target)
+        found = attack("lira_offline", target, seen, inside, variance=variance)
+        assert found.argsort().tolist() == tail.argsort().tolist()
+
+
+def test_lira_gives_points_their_own_variance_from_32_shadows_on_each_side_on() -> None:
+    draw = np.random.default_rng(0)
+    for count, same in ((62, "global"), (64, "point")):
+        seen, inside = draw.normal(size=(count, 9)), halves(count, 9)
+        scores = attack("lira_online", seen[0], seen, inside)
+        assert np.array_equal(scores, attack("lira_online", seen[0], seen, inside, variance=same))
+
+
+def test_rmia_counts_the_population_points_that_are_less_raised() -> None:
+    """Oracle: the double loop of its definition, online and with shadows on one side only."""
+    draw = np.random.default_rng(0)
+    seen, inside, target = draw.normal(size=(6, 7)), halves(6, 7), draw.normal(size=7)
+    p = 1 / (1 + np.exp(-seen))
+    mean = [(p[inside[:, i], i].mean() + p[~inside[:, i], i].mean()) / 2 for i in range(7)]
+    ratio = 1 / (1 + np.exp(-target)) / mean
+    for gamma in (1.0, 1.5):
+        wanted = [np.mean([one / other > gamma for other in ratio]) for one in ratio]
+        assert attack("rmia", target, seen, inside, gamma=gamma) == pytest.approx(wanted)
+    out = attack("rmia", target, seen[:1], np.zeros((1, 7), bool), offline=0.3)
+    ratio = 1 / (1 + np.exp(-target)) / (1.3 / 2 * p[0] + 0.7 / 2)  # as its authors write it
+    assert out == pytest.approx([(one > ratio).mean() for one in ratio])
+    assert np.isfinite(attack("rmia", target, seen[:1], np.ones((1, 7), bool))).all()
+
+
+@pytest.mark.parametrize("kind", ["lira_online", "lira_offline", "rmia"])
+def test_a_network_that_remembers_every_point_is_found_out(kind: str) -> None:
+    seen, inside = nearest()
+    row = exposure(leave_one_out(kind, seen, inside), inside).loc[0]
+    assert row["auc"] > 0.95 and row["low"] > 0.9 and row["finding"]
+    assert row["tpr_0.01"] > 0.3
+
+
+def test_the_loss_alone_finds_out_less() -> None:
+    seen, inside = nearest()
+    table = [exposure(leave_one_out(kind, seen, inside), inside)["auc"][0] for kind in ("loss", "lira_online")]
+    assert 0.5 < table[0] < table[1]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_network_that_learns_nothing_hides_every_member(kind: str) -> None:
+    """The same logits whatever it is trained on: exactly 1/2, and nobody above a threshold that spares non-members."""
+    logits = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
+    same = kind == "loss"  # which looks at no other network, so its points must be alike
+    c = confidence(torch.ones(60, 4) if same else logits, torch.arange(60) % 4).numpy()
+    inside = halves(16, 60)
+    row = exposure(leave_one_out(kind, np.tile(c, (16, 1)), inside), inside).loc[0]
+    assert row["auc"] == 0.5
+    assert row["tpr_0.01"] == 0 and not row["finding"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_memberships_of_other_networks_say_nothing(kind: str) -> None:
+    seen, inside = nearest()
+    wrong = halves(16, 80, seed=5)
+    row = exposure(leave_one_out(kind, seen, wrong), wrong).loc[0]
+    assert row["low"] <= 0.5 <= row["high"]
+
+
+def test_what_cannot_be_attacked_is_refused() -> None:
+    seen, inside = np.zeros((3, 4)), np.array([[1, 0, 1, 0], [0, 1, 1, 0], [1, 1, 0, 0]], bool)
+    with pytest.raises(ValueError, match="lira_online"):
+        attack("lira", seen[0])
+    with pytest.raises(ValueError, match="1 points"):
+        attack("lira_online", seen[0], seen, inside)
+    with pytest.raises(ValueError, match="two shadows"):
+        attack("lira_offline", seen[0], seen[:2], np.eye(2, 4, dtype=bool) | np.eye(2, 4, 2, dtype=bool))
+    for wrong in ({"variance": "both"}, {"gamma": 0.0}, {"offline": 0.0}):
+        with pytest.raises(ValueError, match="above 0"):
+            attack("loss", seen[0], **wrong)
+    for target, shadows in ((seen, seen), (seen[0] * math.nan, seen), (seen[0], seen[:, :2])):
+        with pytest.raises(ValueError, match="shape"):
+            attack("rmia", target, shadows, inside)
+    with pytest.raises(ValueError, match="shape"):
+        exposure(np.zeros(3), np.zeros(4, bool))
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=4, max_size=40))
+def test_auc_and_true_positives_are_those_of_scikit_learn(pairs: list[tuple[int, bool]]) -> None:
+    scores, inside = (np.array(one) for one in zip(*pairs, strict=True))
+    if inside.all() or not inside.any():
+        return
+    row = exposure(scores, inside, draws=2).loc[0]
+    assert row["auc"] == pytest.approx(roc_auc_score(inside, scores))
+    false, true, _ = roc_curve(inside, scores, drop_intermediate=False)
+    assert row["tpr_0.01"] == pytest.approx(true[false <= 0.01].max())
+    assert row["tpr_0.01_low"] <= row["tpr_0.01"] <= row["tpr_0.01_high"]
+
+
+def test_the_interval_of_one_target_is_delongs() -> None:
+    """Oracle: his structural components, every pair of a member and a non-member counted."""
+    draw = np.random.default_rng(0)
+    scores, inside = draw.normal(size=50).round(1), np.arange(50) < 20
+    pairs = (scores[inside][:, None] > scores[~inside]) + 0.5 * (scores[inside][:, None] == scores[~inside])
+    error = math.sqrt(pairs.mean(1).var(ddof=1) / 20 + pairs.mean(0).var(ddof=1) / 30)
+    row = exposure(scores, inside, draws=2).loc[0]
+    assert (row["high"] - row["low"]) / 2 == pytest.approx(norm.ppf(0.975) * error)
+
+
+def test_targets_on_the_same_points_are_not_independent() -> None:
+    """The same target twice says no more than once."""
+    draw = np.random.default_rng(0)
+    scores, inside = draw.normal(size=50), np.arange(50) % 2 == 0
+    one, two = (exposure(np.tile(scores, (k, 1)), np.tile(inside, (k, 1)), draws=50).loc[0] for k in (1, 2))
+    for name in ("auc", "low", "high", "tpr_0.01", "tpr_0.01_low", "tpr_0.01_high"):
+        assert two[name] == pytest.approx(one[name])
+
+
+def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
+    """Normal scores one apart: AUC Phi(1 / sqrt 2), and 1 - Phi(z - 1) above the threshold of a false positive rate."""
+    draw, hits = np.random.default_rng(0), {"auc": 0, "tpr_0.01": 0}
+    truth = {"auc": norm.cdf(1 / math.sqrt(2)), "tpr_0.01": norm.sf(norm.isf(0.01) - 1)}
+    for _ in range(100):
+        inside = np.arange(400) < 200
+        row = exposure(draw.normal(size=400) + inside, inside, draws=100).loc[0]
+        hits["auc"] += row["low"] <= truth["auc"] <= row["high"]
+        hits["tpr_0.01"] += row["tpr_0.01_low"] <= truth["tpr_0.01"] <= row["tpr_0.01_high"]
+    assert hits["auc"] >= 88 and hits["tpr_0.01"] >= 88, hits
+
+
+def test_skewed_members_are_no_leak() -> None:
+    """Two domains, 95 % of members and 50 % of non-members in the first, which the network finds easier.
+
+    Whoever is in the first domain has score 1, whoever is not 0: pooled, the AUC is .95 / 2 + (.95 / 2 + .05 / 2) / 2 =
+    .725 (as measured on CIFAR-10S) though no member is known from a non-member of its domain.
+    """
+    inside = np.repeat([True, False], 200)
+    domain = np.concatenate([np.arange(200) >= 190, np.arange(200) >= 100]).astype(int)
+    table = exposure(1.0 - domain, inside, domain, np.zeros(400, int), group_names=["easy", "hard"]).set_index("who")
+    assert table["auc"]["all"] == pytest.approx(0.725)
+    assert table["finding"].tolist() == [True, False, False, False]
+    assert (table["auc"][1:] == 0.5).all()
+    assert table["smallest"]["hard"] == 10 and "n < 20" in table["note"]["hard"]
+
+
+def test_a_group_is_compared_within_its_classes() -> None:
+    """Class 0 scores 1, class 1 scores 0, and members are mostly class 0: only the naive attack finds something."""
+    labels = np.array([0] * 60 + [1] * 40 + [0] * 40 + [1] * 60)
+    inside = np.repeat([True, False], 100)
+    table = exposure(1.0 - labels, inside, np.zeros(200, int), labels, group_names=["g"], naive=True).set_index("who")
+    assert table["auc"].to_dict() == pytest.approx({"all": 0.6, "all, within cells": 0.5, "g": 0.5, "g, naive": 0.6})
+
+
+def test_cells_have_the_weights_that_are_stated() -> None:
+    """Oracle: scikit-learn's AUC of each cell, with m n / (m + n)."""
+    draw = np.random.default_rng(3)
+    scores, inside, labels = draw.normal(size=90), draw.random(90) < 0.4, draw.integers(3, size=90)
+    weights, areas = [], []
+    for label in range(3):
+        part = labels == label
+        m, n = inside[part].sum(), (~inside[part]).sum()
+        weights.append(m * n / (m + n))
+        areas.append(roc_auc_score(inside[part], scores[part]))
+    found = exposure(scores, inside, labels=labels, draws=2).set_index("who")["auc"]["all, within cells"]
+    assert found == pytest.approx(np.average(areas, weights=weights))
+
+
+def test_a_group_without_members_has_no_number() -> None:
+    table = exposure(np.arange(4.0), np.array([True, False, False, False]), np.array([0, 0, 1, 1]), draws=2)
+    row = table.set_index("who").loc["1"]
+    assert math.isnan(row["auc"]) and "no cell" in row["note"] and not row["finding"]
+
+
+def test_a_perfect_attack_still_has_an_interval() -> None:
+    row = exposure(np.arange(10.0), np.arange(10) >= 5, draws=20).loc[0]
+    assert row["auc"] == 1 and row["low"] == pytest.approx(membership.wilson(1.0, 5)[0]) and row["tpr_0.01_low"] < 0.6

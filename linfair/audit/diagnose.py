@@ -196,7 +196,8 @@ def diagnosis_text(diagnosis: Diagnosis) -> str:
     slope = {}
     for name, rows, space in both:
         slope[f"|g| {name}"] = each(rows, "gradient_norm", ".4g")
-        slope["with alpha" + space] = each(rows, "gradient_norm_alpha", ".4g")
+        if last != REDUCED["weight"]:  # its gates are all open
+            slope["with alpha" + space] = each(rows, "gradient_norm_alpha", ".4g")
         for title, column in ((f"top {name}", "top_eigenvalue"), ("absolute" + space, "absolute_eigenvalue")):
             if rows[column].notna().any():
                 slope[title] = each(rows, column, ".4g") + rows[f"{column}_converged"].map({True: "", False: "*"})

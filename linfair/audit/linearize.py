@@ -55,17 +55,16 @@ def group_table(table: pd.DataFrame, *, split: str) -> str:
     part = table[table["split"] == split].sort_values("group", kind="stable")
     shown = part.drop_duplicates("group")[["group_name", "role", "n_train", "n"]]
     shown, counts, total = shown.rename(columns={"group_name": "group"}), "", int(part["kept"].max())
-    units = units_of(table)
     for (arm, budget), rows in part.groupby(["arm", "budget"], sort=False):
         first = rows.iloc[0]
         shown["original" if arm == "original" else f"{arm} {share(budget)}"] = accuracies(rows)
         if arm == "plain":
             when = f", mask taken after {first['mask_epochs']} epochs, {first['mask_steps']} steps"
-            left = kept_share(first["kept"], total, budget, units)
-            counts += f"  {share(budget)}: {left}{when * bool(first['mask_epochs'])}\n"
+            left = kept_share(first["kept"], total, budget, units_of(table))
+            counts += f"  {left}{when * bool(first['mask_epochs'])}\n"
     loss = table["base_loss"].iloc[0]
     trained = "" if math.isnan(loss) else f"The original's last training loss {loss:.3f}"
     return (
         f"Accuracy in % on {split} with 95 % Wilson intervals (one seed: they say nothing about other seeds)\n"
-        f"{shown.to_string(index=False)}\n{units} at each budget:\n{counts}{trained}"
+        f"{shown.to_string(index=False)}\nWhat is left at each budget:\n{counts}{trained}"
     )

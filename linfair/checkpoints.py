@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from linfair import gates, weights
 from linfair.data import GroupedData
+from linfair.ledger import Guarantee
 from linfair.models import INITS, NETWORKS, NORMS, build
 from linfair.names import some
 from linfair.paths import unfit, whole
@@ -40,6 +41,8 @@ class Header:
     pruned: int = 0  # kept weights of a pruned network, whose other weights are 0; 0 for any other network
     norm: str = "batch"  # what it normalises by, see `linfair.models.NORMS`
     standardised: bool = False  # its convolutions standardise their weights
+    rule: str = ""  # how the original's gradients were computed, see `linfair.rules`; empty is plain backpropagation
+    guarantee: Guarantee | None = None  # of privacy, with what ended it; None for a network that never had one
 
     @property
     def reduced(self) -> str:
@@ -96,8 +99,20 @@ _FIELDS = {
     "pruned": (r"\d{1,18}", "a whole number"),
     "norm": (f'"({"|".join(NORMS)})"', f"one of {', '.join(NORMS)}"),
     "standardised": ("true|false", "true or false"),
+    "rule": (
+        r'"([a-z_]{1,40}(\([a-z_]+=[-+.\w]+(, [a-z_]+=[-+.\w]+){0,20}\))?)?"',
+        "a rule, such as dp_sgd(epsilon=3.0)",
+    ),
+    "guarantee": (r"null|\{.*\}", "null, or the numbers of a privacy guarantee"),
 }
 """Fields of a header, the first six always there: how JSON writes them, and that in words."""
+_NUMBER = (r"\d{1,30}(\.\d+)?(e[-+]?\d+)?", "a number above 0")
+_GUARANTEE = dict.fromkeys(("epsilon", "delta", "noise", "clip", "rate"), _NUMBER) | {
+    "steps": (r"\d{1,18}", "a whole number"),
+    "accountant": ('"(rdp|prv)"', "rdp or prv"),
+    "unit": ('"training image"', "training image"),
+    "ended": (r'"[^"\\]{0,80}"', "the name of a step"),
+}
 
 
 def load_network(path: str | Path) -> tuple[nn.Module, Header]:
@@ -114,7 +129,10 @@ def load_network(path: str | Path) -> tuple[nn.Module, Header]:
             raise ValueError(f"is no network written by linfair: its format is {notes.get('format')!r}, not {FORMAT!r}")
         fields = typed(parsed(notes.get("header", "null")), _FIELDS, needed=6)
         shape, options = tuple(fields["input_shape"]), tuple(map(tuple, fields.get("data_options", ())))
-        header = Header(**fields | {"input_shape": shape, "data_options": options})
+        if guarantee := fields.get("guarantee"):
+            guarantee = Guarantee(**typed(guarantee, _GUARANTEE, needed=len(_GUARANTEE)))
+        fields |= {"input_shape": shape, "data_options": options, "guarantee": guarantee}
+        header = Header(**fields)
         width = header.width or NETWORKS[header.network][2]
         alphas = {name: one for name, one in tensors.items() if header.gated and name.endswith(".alpha")}
         units = sum(map(Tensor.numel, alphas.values())) if header.gated and header.network != "mlp" else math.inf

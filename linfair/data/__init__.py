@@ -35,12 +35,14 @@ def check_name(name: str) -> None:
         raise DataError(unknown("There is no data set", name, known))
 
 
-def load_data(name: str, *, seed: int = 0, **options: object) -> GroupedData:
+def load_data(name: str, *, seed: int = 0, scale: str = "own", **options: object) -> GroupedData:
     """Load a data set by name.
 
     Args:
         name: One of `DATASETS`; `folder:PATH` is `folder` with `root=PATH`.
         seed: Decides the sample and the split, for teacher and students alike.
+        scale: How images are normalised: by the training images' `own` mean and deviation, or by a `fixed` one, 0.5 and
+            0.25, that no image decides, as a privacy guarantee needs.
         **options: Options of that data set: those of its function in `linfair.data.named`, `linfair.data.bundled` or
             `linfair.data.biased`, for example `fractions`, `group`, `merge`, `root`, `skew`.
 
@@ -59,9 +61,11 @@ def load_data(name: str, *, seed: int = 0, **options: object) -> GroupedData:
     options = {"root": place} | options if colon else options
     known = inspect.signature(DATASETS[name]).parameters
     wrong = [option for option in options if option not in known]
-    allowed = ", ".join(option for option in known if option != "seed")
+    allowed = ", ".join([*(option for option in known if option != "seed"), "scale"])
     ensure(not wrong, f"{name} has no option {', '.join(map(repr, wrong))}; there are {allowed}")
-    return DATASETS[name](seed=seed, **options)
+    ensure(scale in ("own", "fixed"), f"{name}: scale = {scale!r} is not allowed; it is own or fixed")
+    found = DATASETS[name](seed=seed, **options)
+    return found if scale == "own" else found.fixed()
 
 
 def input_shape(name: str, **options: object) -> tuple[int, ...]:

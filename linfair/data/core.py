@@ -143,6 +143,15 @@ class GroupedData:
             content.update(split.y.cpu().numpy().tobytes())
         return content.hexdigest()[:16]
 
+    @property
+    def fixed_scale(self) -> bool:
+        """Whether no training image decides how images are normalised, see `fixed`."""
+        return (self.mean, self.std) == (self.fixed().mean, self.fixed().std)
+
+    def fixed(self) -> "GroupedData":
+        """The same data set, its images normalised by a mean of 0.5 and a deviation of 0.25, whatever they are."""
+        return replace(self, mean=(0.5,) * len(self.mean), std=(0.25,) * len(self.std))
+
     def to(self, device: str | torch.device) -> "GroupedData":
         """The same data set on another device."""
         moved = {k: Split(s.x.to(device), s.y.to(device), s.a.to(device)) for k, s in self.splits.items()}

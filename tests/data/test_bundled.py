@@ -253,3 +253,22 @@ def test_to_another_device_keeps_everything_else() -> None:
 def test_bad_requests_quote_what_was_given(call: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+# A scale that no image decides
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_a_fixed_scale_depends_on_no_image_and_changes_nothing_else(name: str) -> None:
+    own, fixed = load_data(name), load_data(name, scale="fixed")
+    assert fixed.fixed_scale and (fixed.mean, fixed.std) == ((0.5,) * len(own.mean), (0.25,) * len(own.std))
+    assert own.fixed_scale == (not own.mean)  # plain features are never normalised
+    assert checksum(fixed) == checksum(own) and fixed.content == own.content
+    x = own.splits["train"].x
+    if own.mean:
+        np.testing.assert_allclose(fixed.normalise(x).numpy(), (x.numpy() / 255 - 0.5) / 0.25, rtol=1e-5, atol=1e-6)
+
+
+def test_another_scale_is_refused() -> None:
+    with pytest.raises(ValueError, match="scale = 'published' .* own or fixed"):
+        load_data("digits", scale="published")

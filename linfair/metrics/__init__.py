@@ -2,11 +2,11 @@
 
 Start with `group_accuracy` (one network, Wilson intervals) and `mean_interval` (over seeds, t interval). `risk`,
 `gradients`, `curvature`, `margin` and `distance` hold the quantities by which the paper explains who loses, and
-`membership` the attacks that tell who was trained on. `*_of` take a network and a split of its data, with inputs at
-their stored position. The others take `logits`, class scores of shape (n, classes) with classes >= 2, labels `y` and
-`groups`, both int64 of shape (n,), and return a row for each of `n_groups`; `level` is that of the t interval over a
-group's inputs. What is not defined (a group without inputs, shapes that do not fit, logits that are not finite: the
-network diverged) raises a ValueError.
+`membership` the attacks that tell who was trained on, `bias` that between two domains, `score` one number for all.
+`*_of` take a network and a split of its data, with inputs at their stored position. The others take `logits`, class
+scores of shape (n, classes) with classes >= 2, labels `y` and `groups`, both int64 of shape (n,), and return a row for
+each of `n_groups`; `level` is that of the t interval over a group's inputs. What is not defined (a group without
+inputs, shapes that do not fit, logits that are not finite: the network diverged) raises a ValueError.
 """
 
 from linfair.metrics.accuracy import (
@@ -19,6 +19,7 @@ from linfair.metrics.accuracy import (
     relative_drop,
     wilson,
 )
+from linfair.metrics.bias import MeanBias, aligned_accuracy, mean_bias
 from linfair.metrics.curvature import TopEigenvalue, top_eigenvalue_pairs, top_eigenvalues
 from linfair.metrics.distance import ParameterDistance, churn_of, group_churn, parameter_distance
 from linfair.metrics.gradients import GroupGradient, group_gradient_norm_pairs, group_gradient_norms
@@ -31,7 +32,7 @@ from linfair.metrics.margin import (
     margin,
     margin_of,
 )
-from linfair.metrics.membership import ATTACKS, attack, confidence, exposure, leave_one_out
+from linfair.metrics.membership import ATTACKS, attack, confidence, exposure, halves, leave_one_out, shadows
 from linfair.metrics.risk import (
     Disparity,
     GroupMean,
@@ -43,3 +44,4 @@ from linfair.metrics.risk import (
     mean_by_group,
     risk_of,
 )
+from linfair.metrics.score import harmonic, parts_of, sensitivity

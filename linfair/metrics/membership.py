@@ -5,7 +5,7 @@ An attack gives each point (x, y) a score, higher for a likelier member, from th
     c(x) = log(p_y / (1 - p_y)),    p = softmax(h(x)),
 
 of the *target* and of *shadow* networks that were trained alike on random halves of one pool, so that what is a member
-of one is a non-member of another. `attack` attacks one target, `leave_one_out` makes each shadow
+of one is a non-member of another. `shadows` trains them, `attack` attacks one target, `leave_one_out` makes each shadow
 the target once, `exposure` says how well that works, with intervals, and for whom.
 
 Members must be compared with non-members of their own distribution. Where a group's share differs between the two, a
@@ -13,7 +13,8 @@ pooled attack recognises the group and not the member; and a naive attack on one
 group is compared within its (class, group) cells. A low number says that these attacks fail, not that others do.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -21,10 +22,12 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from scipy.special import expit
-from torch import Tensor
+from torch import Tensor, nn
 
+from linfair.data import GroupedData, Split
 from linfair.metrics.accuracy import BLOCK, wilson
 from linfair.names import unknown
+from linfair.training import predict
 
 ATTACKS = {
     "loss": "threshold on the loss, no shadows (Yeom et al., CSF 2018)",
@@ -66,6 +69,67 @@ def confidence(logits: Tensor, y: Tensor) -> Tensor:
     own = y.expand(logits.shape[:-1]).unsqueeze(-1)
     rest = logits.scatter(-1, own, -torch.inf).logsumexp(dim=-1)
     return logits.gather(-1, own).squeeze(-1) - rest
+
+
+def halves(n: int, count: int, *, size: int | None = None, seed: int = 0) -> NDArray[np.bool_]:
+    """Which of n points each of `count` shadow networks is trained on, bool (count, n), drawn at random.
+
+    Each has `size` points (None is n // 2), and each point is in as many networks as any other, or one less: in exactly
+    count / 2 for halves of an even n and count, as Carlini et al. have it. Dealt in turn, then mixed by random trades
+    between two networks, which change neither number (Strona et al., Nature Communications 5, 2014).
+
+    Raises:
+        ValueError: For fewer than two points, no network, or a size that leaves a network nothing, or nobody out.
+
+    >>> halves(10, 4).sum(0).tolist(), halves(10, 4).sum(1).tolist()
+    ([2, 2, 2, 2, 2, 2, 2, 2, 2, 2], [5, 5, 5, 5])
+    """
+    size = n // 2 if size is None else size
+    if count < 1 or not 0 < size < n:
+        raise ValueError(f"need a network at least, of 1 to {n - 1} of the {n} points, got {count} of {size}")
+    generator, inside = np.random.default_rng(seed), np.zeros((count, n), bool)
+    order = generator.permutation(n)
+    for k, row in enumerate(inside):
+        row[order[(k * size + np.arange(size)) % n]] = True
+    for _ in range(10 * count * (count > 1)):
+        one, two = generator.choice(count, 2, replace=False)
+        apart = np.flatnonzero(inside[one] ^ inside[two])
+        inside[one, apart] = generator.permutation(inside[one, apart])
+        inside[two, apart] = ~inside[one, apart]
+    return inside
+
+
+def shadows(
+    train: Callable[[list[GroupedData], list[int]], nn.Module],
+    data: GroupedData,
+    count: int,
+    *,
+    size: int | None = None,
+    seed: int = 0,
+    at_once: int = 64,
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Train shadow networks on random parts of a pool, and ask each how confident it is of every point.
+
+    Args:
+        train: Data sets and seeds, one each -> the trained `Ensemble`, or for one data set a network. Each set has a
+            `train` split only, normalised as the pool is.
+        data: Its `train` split is the pool; other splits are not used.
+        count: Number K of shadows.
+        size: Images of each, see `halves`.
+        seed: Decides the parts and the seeds, 1000 (seed + 1) + k for shadow k.
+        at_once: Shadows given to `train` in one call, which bounds the memory: 1 for networks too large to share one.
+
+    Returns:
+        Confidences, shape (K, n), and memberships, bool, shape (K, n).
+    """
+    pool, inside, found = data.splits["train"], halves(len(data.splits["train"]), count, size=size, seed=seed), []
+    for start in range(0, count, at_once):
+        parts = torch.from_numpy(inside[start : start + at_once]).to(pool.y.device)
+        sets = [replace(data, splits={"train": Split(pool.x[p], pool.y[p], pool.a[p])}) for p in parts]
+        model = train(sets, [(1000 * (seed + 1) + start + k) % 2**32 for k in range(len(sets))])
+        logits = predict(model, data if len(sets) == 1 else [data] * len(sets), "train")
+        found.append(confidence(logits.view(len(sets), *logits.shape[-2:]), pool.y).numpy())
+    return np.concatenate(found), inside
 
 
 def attack(

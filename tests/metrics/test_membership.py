@@ -9,21 +9,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score, roc_curve
+from torch import nn
 
+from linfair.data import GroupedData
+from linfair.ensemble import Ensemble
 from linfair.metrics import membership
-from linfair.metrics.membership import ATTACKS, attack, confidence, exposure, leave_one_out
+from linfair.metrics.membership import ATTACKS, attack, confidence, exposure, halves, leave_one_out, shadows
+from linfair.models import build
+from linfair.training import Schedule, fit
 
 KINDS = sorted(ATTACKS)
-
-
-def halves(count: int, n: int, seed: int = 0) -> np.ndarray:
-    order = np.random.default_rng(seed).permuted(np.tile(np.arange(count) % 2 == 0, (n, 1)), axis=1)
-    return order.T.copy()
+SHORT = Schedule(epochs=40, optimizer="adamw", lr=3e-3)
 
 
 def nearest(count: int = 16, n: int = 80) -> tuple[np.ndarray, np.ndarray]:
     """Confidences of networks that score a class by minus the distance to its nearest training point."""
-    x, y, inside = np.random.default_rng(1).normal(size=(n, 8)), np.arange(n) % 2, halves(count, n)
+    x, y, inside = np.random.default_rng(1).normal(size=(n, 8)), np.arange(n) % 2, halves(n, count)
     away = np.linalg.norm(x[:, None] - x, axis=2)
     logits = [[-4 * away[:, one & (y == label)].min(1) for label in (0, 1)] for one in inside]
     return confidence(torch.tensor(np.array(logits)).movedim(1, -1), torch.tensor(y)).numpy(), inside
@@ -49,7 +50,7 @@ def test_confidence_takes_an_ensemble_and_refuses_what_has_none() -> None:
 def test_lira_is_the_ratio_of_two_gaussians() -> None:
     """Oracle: scipy's densities, with variances of each point and with pooled ones."""
     draw = np.random.default_rng(0)
-    seen, inside, target = draw.normal(size=(8, 5)), halves(8, 5), draw.normal(size=5)
+    seen, inside, target = draw.normal(size=(8, 5)), halves(5, 8), draw.normal(size=5)
     means, spreads, pooled = {}, {}, {}
     for side, mask in (("in", inside), ("out", ~inside)):
         own = [seen[mask[:, i], i] for i in range(5)]
@@ -66,7 +67,7 @@ def test_lira_is_the_ratio_of_two_gaussians() -> None:
 def test_lira_gives_points_their_own_variance_from_32_shadows_on_each_side_on() -> None:
     draw = np.random.default_rng(0)
     for count, same in ((62, "global"), (64, "point")):
-        seen, inside = draw.normal(size=(count, 9)), halves(count, 9)
+        seen, inside = draw.normal(size=(count, 10)), halves(10, count)
         scores = attack("lira_online", seen[0], seen, inside)
         assert np.array_equal(scores, attack("lira_online", seen[0], seen, inside, variance=same))
 
@@ -74,7 +75,7 @@ def test_lira_gives_points_their_own_variance_from_32_shadows_on_each_side_on() 
 def test_rmia_counts_the_population_points_that_are_less_raised() -> None:
     """Oracle: the double loop of its definition, online and with shadows on one side only."""
     draw = np.random.default_rng(0)
-    seen, inside, target = draw.normal(size=(6, 7)), halves(6, 7), draw.normal(size=7)
+    seen, inside, target = draw.normal(size=(6, 7)), halves(7, 6), draw.normal(size=7)
     p = 1 / (1 + np.exp(-seen))
     mean = [(p[inside[:, i], i].mean() + p[~inside[:, i], i].mean()) / 2 for i in range(7)]
     ratio = 1 / (1 + np.exp(-target)) / mean
@@ -107,7 +108,7 @@ def test_a_network_that_learns_nothing_hides_every_member(kind: str) -> None:
     logits = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
     same = kind == "loss"  # which looks at no other network, so its points must be alike
     c = confidence(torch.ones(60, 4) if same else logits, torch.arange(60) % 4).numpy()
-    inside = halves(16, 60)
+    inside = halves(60, 16)
     row = exposure(leave_one_out(kind, np.tile(c, (16, 1)), inside), inside).loc[0]
     assert row["auc"] == 0.5
     assert row["tpr_0.01"] == 0 and not row["finding"]
@@ -116,7 +117,7 @@ def test_a_network_that_learns_nothing_hides_every_member(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_memberships_of_other_networks_say_nothing(kind: str) -> None:
     seen, inside = nearest()
-    wrong = halves(16, 80, seed=5)
+    wrong = halves(80, 16, seed=5)
     row = exposure(leave_one_out(kind, seen, wrong), wrong).loc[0]
     assert row["low"] <= 0.5 <= row["high"]
 
@@ -132,9 +133,9 @@ def test_what_cannot_be_attacked_is_refused() -> None:
     for wrong in ({"variance": "both"}, {"gamma": 0.0}, {"offline": 0.0}):
         with pytest.raises(ValueError, match="above 0"):
             attack("loss", seen[0], **wrong)
-    for target, shadows in ((seen, seen), (seen[0] * math.nan, seen), (seen[0], seen[:, :2])):
+    for target, others in ((seen, seen), (seen[0] * math.nan, seen), (seen[0], seen[:, :2])):
         with pytest.raises(ValueError, match="shape"):
-            attack("rmia", target, shadows, inside)
+            attack("rmia", target, others, inside)
     with pytest.raises(ValueError, match="shape"):
         exposure(np.zeros(3), np.zeros(4, bool))
 
@@ -228,3 +229,45 @@ def test_a_group_without_members_has_no_number() -> None:
 def test_a_perfect_attack_still_has_an_interval() -> None:
     row = exposure(np.arange(10.0), np.arange(10) >= 5, draws=20).loc[0]
     assert row["auc"] == 1 and row["low"] == pytest.approx(membership.wilson(1.0, 5)[0]) and row["tpr_0.01_low"] < 0.6
+
+
+@given(st.integers(2, 40), st.integers(1, 9), st.data())
+def test_every_network_and_every_point_has_its_share(n: int, count: int, data: st.DataObject) -> None:
+    size = data.draw(st.integers(1, n - 1))
+    inside = halves(n, count, size=size)
+    assert (inside.sum(1) == size).all() and np.ptp(inside.sum(0)) <= 1
+    assert np.array_equal(inside, halves(n, count, size=size))
+
+
+def test_what_one_network_has_says_nothing_of_another() -> None:
+    """Halves of complementary pairs would share nothing: two random halves share half of theirs."""
+    inside = halves(1000, 16)
+    shared = (inside[:, None] & inside).sum(2)[~np.eye(16, dtype=bool)]
+    assert abs(shared.mean() - 500 * 7 / 15) < 1 and shared.min() > 180  # 7 of a point's 15 others hold it too
+
+
+def test_shadows_are_trained_on_their_own_part_alone(digits: GroupedData) -> None:
+    """Oracle: a training that notes what it was given; the networks know their own images better."""
+    given = []
+
+    def train(sets: list[GroupedData], seeds: list[int]) -> nn.Module:
+        given.append((sets, seeds))
+        networks = [build("mlp", digits.input_shape, digits.classes, width=32, seed=seed) for seed in seeds]
+        model = Ensemble(networks) if len(sets) > 1 else networks[0]
+        fit(model, sets if len(sets) > 1 else sets[0], schedule=SHORT, seeds=seeds, progress=False)
+        return model
+
+    seen, inside = shadows(train, digits, 5, at_once=4)
+    pool = digits.splits["train"]
+    assert seen.shape == inside.shape == (5, len(pool))
+    assert [len(sets) for sets, _ in given] == [4, 1]
+    assert [seed for _, seeds in given for seed in seeds] == [1000, 1001, 1002, 1003, 1004]
+    for one, part in zip([one for sets, _ in given for one in sets], inside, strict=True):
+        assert set(one.splits) == {"train"} and torch.equal(one.splits["train"].x, pool.x[torch.from_numpy(part)])
+    assert seen[inside].mean() > seen[~inside].mean()
+
+
+def test_halves_of_nothing_are_refused() -> None:
+    for n, count, size in ((1, 2, None), (4, 0, None), (4, 2, 4), (4, 2, 0)):
+        with pytest.raises(ValueError, match=str(count)):
+            halves(n, count, size=size)

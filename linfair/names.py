@@ -4,6 +4,7 @@ A list of a TOML file becomes a tuple, so that a cell with the option is hashabl
 becomes a float, so that `1` and `1.0` are one value. What an annotation does not allow is refused.
 """
 
+import ast
 import difflib
 import inspect
 import math
@@ -68,6 +69,22 @@ def number(text: str, kind: type[int] | type[float] = float) -> float:
     ):
         raise ValueError(f"{text!r} is not {_WORDS[kind]} in plain digits")
     return value
+
+
+def call(text: str) -> tuple[str, dict[str, object]]:
+    """A name with options as it is typed, `name` or `name(option=value)`; a ValueError for anything else.
+
+    >>> call("lagrangian(mu=5e-3)"), call("plain")
+    (('lagrangian', {'mu': 0.005}), ('plain', {}))
+    """
+    try:
+        tree = ast.parse(text, mode="eval").body
+        found = tree if isinstance(tree, ast.Call) else ast.Call(tree, [], [])
+        if found.args or re.search(r"\d_\d", text):
+            raise ValueError
+        return found.func.id, {one.arg: ast.literal_eval(one.value) for one in found.keywords}
+    except (SyntaxError, ValueError, AttributeError, MemoryError, RecursionError):
+        raise ValueError(f"{text!r} is neither a name nor name(option=value)") from None
 
 
 def checked(given: Mapping[str, object], kind: Callable[..., object], what: str) -> dict[str, object]:

@@ -64,7 +64,8 @@ class Batch:
 
 Batches = Callable[[Tensor, int | None, torch.Generator], Sequence[Tensor]]
 """Groups of the training split (n,) on the CPU, the schedule's batch size and a generator -> the positions of each
-batch of one epoch of one member."""
+batch of one epoch of one member. Batches of a plan that `pads` may differ between members: those of an ensemble are
+filled up with positions -1, which its rule must give the weight 0."""
 
 
 def evenly(order: Tensor, batch_size: int | None) -> Sequence[Tensor]:
@@ -81,9 +82,15 @@ def shuffled(groups: Tensor, batch_size: int | None, generator: torch.Generator)
     return evenly(torch.randperm(len(groups), generator=generator), batch_size)
 
 
-def _number(key: str) -> int:
+def seed_of(key: str) -> int:
     """A seed of torch's generators from a text."""
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:7])
+
+
+def _padded(values: Tensor, sizes: Sequence[int], wanted: Sequence[int], fill: int) -> Tensor:
+    """Batches (..., n), one after another, of these sizes, made as long as is wanted."""
+    parts = zip(values.split(sizes, dim=-1), wanted, strict=True)
+    return torch.cat([F.pad(one, (0, more - one.shape[-1]), value=fill) for one, more in parts], dim=-1)
 
 
 class Source:
@@ -112,17 +119,20 @@ class Source:
 
     def epoch(self, keys: Sequence[str], batch_size: int | None, augment: bool, batches: Batches = shuffled) -> list:
         """Positions (and shifts) of one epoch's batches, drawn for each member from its own key."""
-        orders, shifts, plans, reach = [], [], set(), self.sets[0].shift
+        orders, shifts, plans, reach = [], [], [], self.sets[0].shift
         for member, key in enumerate(keys):
-            generator = torch.Generator().manual_seed(_number(key))
+            generator = torch.Generator().manual_seed(seed_of(key))
             parts = tuple(batches(self.a[member].cpu(), batch_size, generator))
             orders.append(torch.cat(parts))
-            plans.add(tuple(map(len, parts)))
+            plans.append(tuple(map(len, parts)))
             if augment and reach:
                 shifts.append(torch.randint(-reach, reach + 1, (2, len(orders[-1])), generator=generator))
-        if len(plans) > 1:
-            raise ValueError("this plan gives an ensemble batches of other sizes: train one network at a time")
-        (sizes,) = plans
+        sizes = tuple(map(max, *plans)) if len(plans) > 1 else plans[0]
+        if len(set(plans)) > 1:
+            if not getattr(batches, "pads", False):
+                raise ValueError("this plan gives an ensemble batches of other sizes: train one network at a time")
+            orders = [_padded(one, own, sizes, -1) for one, own in zip(orders, plans, strict=True)]
+            shifts = [_padded(one, own, sizes, 0) for one, own in zip(shifts, plans, strict=False)]
         order = torch.stack(orders).to(self.y.device).split(sizes, dim=1)
         moved = torch.stack(shifts, dim=1).to(self.y.device).split(sizes, dim=2) if shifts else [None] * len(order)
         return list(zip(order, moved, strict=True))
@@ -228,7 +238,8 @@ def fit(
         after_epoch: Called with the epoch's number after it; training ends early when it returns True.
         after_step: Called after each step with the number of steps done.
         check: Called with the epoch's number before `after_epoch`; says which members diverged, beyond the loss.
-        gradient: Rule that computes the gradients of a batch, see `linfair.schedule`; None is backpropagation.
+        gradient: Rule that computes the gradients of a batch, see `linfair.schedule`; None is backpropagation. Its
+            `check(model, objective, schedule, batches)`, where it has one, refuses what it cannot train.
         batches: Plan of an epoch's batches, see `Batches`; None is every image once, in random order.
         isolate: Put diverged members of an ensemble back to the end of their last good epoch and go on, instead of
             raising; rows then have each member's epoch of divergence, or None, in `diverged`, and its loss is nan.
@@ -247,6 +258,8 @@ def fit(
     gradient, batches = gradient or plain, batches or shuffled
     source = Source(data, "train")
     device = source.y.device
+    if (check_fit := getattr(gradient, "check", None)) is not None:
+        check_fit(model, objective, schedule, batches)
     if isinstance(model, Ensemble) == source.single or len(seeds) != members or len(source.sets) != members:
         raise ValueError(
             f"{members} networks need as many data sets and seeds, got {len(source.sets)} and {len(seeds)} "
@@ -282,8 +295,8 @@ def fit(
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * schedule.rate(epoch)
         model.train()
-        total, visited = torch.zeros(members, device=device), 0
-        torch.manual_seed(_number(f"{seeds[0]}/{stage}/{epoch}"))  # for networks that draw numbers, such as dropout
+        total, visited = torch.zeros(members, device=device), torch.zeros(members, dtype=torch.int64, device=device)
+        torch.manual_seed(seed_of(f"{seeds[0]}/{stage}/{epoch}"))  # for networks that draw numbers, such as dropout
         for index, shifts in plan(epoch):
             batch = source.take(index, shifts)
             if last and batch.x.ndim == 4:
@@ -291,11 +304,11 @@ def fit(
             with products(tf32=schedule.tf32):
                 loss = gradient(model, loss_of, batch)
             optimizer.step()
-            total += loss * index.shape[1]
-            steps, visited = steps + 1, visited + index.shape[1]
+            images = (index >= 0).sum(dim=1)  # others fill up an ensemble's batches
+            total, visited, steps = total + loss * images, visited + images, steps + 1
             if after_step is not None:
                 after_step(steps)
-        losses = (total / visited).tolist()
+        losses = (total / visited.clamp(min=1)).tolist()
         advice = f"lower the learning rate ({schedule.lr})"
         failed = {m: Failure("the loss is not finite", advice) for m in range(members) if not math.isfinite(losses[m])}
         if check is not None:

@@ -4,10 +4,8 @@ Beside `ARMS`, a mitigation is one under its name, with options that differ from
 `plain(kd=0)` and `control(kd=0)` are fine-tuned on cross entropy alone.
 """
 
-import ast
 import json
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -16,7 +14,7 @@ import pandas as pd
 from linfair.linearizers.record import LinearizedModel
 from linfair.metrics.measure import DIAGNOSTICS
 from linfair.mitigation import MITIGATIONS, PLAIN, check_name, resolve
-from linfair.names import checked
+from linfair.names import call, checked
 
 ARMS = ("original", PLAIN, "control")
 """The network before linearization, a method with plain fine-tuning, and its 100 % control."""
@@ -34,12 +32,8 @@ def mitigation_of(arm: str) -> object | None:
     if word.strip().lower() == "none":
         check_name(word)
     try:
-        tree = ast.parse(arm, mode="eval").body
-        call = tree if isinstance(tree, ast.Call) else ast.Call(tree, [], [])
-        name, given = call.func.id, {one.arg: ast.literal_eval(one.value) for one in call.keywords}
-        if call.args or re.search(r"\d_\d", arm):
-            raise ValueError
-    except (SyntaxError, ValueError, AttributeError, MemoryError, RecursionError):
+        name, given = call(arm)
+    except ValueError:
         hint = "write a name, or name(option=value), for example lagrangian(mu=0.005)"
         raise ValueError(f"{arm!r} is not an arm: {hint}; names are {known}") from None
     if name == "original" or (name in ARMS and not given):

@@ -1,0 +1,13 @@
+"""Rules: ways to compute a network's gradients in the one `fit`, private ones among them.
+
+`train(model, data, schedule, rule="dp_sgd(epsilon=3)")` trains under one; `RULES` lists them.
+"""
+
+from linfair.rules.accounting import ACCOUNTANTS, noise_for, spent
+from linfair.rules.options import SGD, Clipped, RuleOptions, Started
+from linfair.rules.private import DPSAT, DPSGD
+from linfair.rules.registry import RULES, Rule, canonical, resolve, train
+from linfair.rules.sharpness import ASAM, SAM
+
+__all__ = ["ACCOUNTANTS", "ASAM", "DPSAT", "DPSGD", "RULES", "SAM", "SGD", "Clipped", "Rule", "RuleOptions", "Started"]
+__all__ += ["canonical", "noise_for", "resolve", "spent", "train"]

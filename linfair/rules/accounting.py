@@ -1,0 +1,66 @@
+"""What noise costs: (epsilon, delta) of Poisson-sampled Gaussian steps, by the accountants of Opacus (extra `private`).
+
+A step releases sum_i clip(g_i) + noise * clip * N(0, 1) over a batch that holds each image with probability `rate`. A
+guarantee of (epsilon, delta) says of two data sets that differ by one image, added or left out, and any set S of
+networks: P(net in S) <= e^epsilon P(net' in S) + delta. `rdp` is the bound by Renyi divergences (Mironov et al., arXiv
+1908.10530), quick and never too small; `prv` composes the losses numerically (Gopi et al., NeurIPS 2021), and is
+tighter. Both hold for Poisson batches: of shuffled ones the same numbers say too little.
+"""
+
+import warnings
+from functools import cache
+from types import ModuleType
+
+from linfair.names import unknown
+
+ACCOUNTANTS = ("rdp", "prv")
+
+
+def _opacus(accountant: str) -> ModuleType:
+    if accountant not in ACCOUNTANTS:
+        raise ValueError(unknown("no accountant", accountant, ACCOUNTANTS))
+    try:
+        from opacus.accountants import utils
+    except ImportError:
+        text = "private training needs Opacus, which counts epsilon: pip install 'linfair[private]'"
+        raise ImportError(text, name="opacus") from None
+    return utils
+
+
+@cache
+def spent(noise: float, delta: float, rate: float, steps: int, accountant: str = "rdp") -> float:
+    """Epsilon at a delta of so many steps.
+
+    Args:
+        noise: Standard deviation of the noise over the clipping norm.
+        delta: In (0, 1).
+        rate: Probability of each image to be in a batch, in (0, 1].
+        steps: How many.
+        accountant: One of `ACCOUNTANTS`.
+
+    >>> 7.9 < spent(2.73, 1e-5, 4096 / 50_000, 2500) < 8.0
+    True
+    """
+    counted = _opacus(accountant).create_accountant(mechanism=accountant)
+    counted.history = [(noise, rate, steps)]
+    with warnings.catch_warnings():  # of an order at the end of those tried: the bound is loose there, but it holds
+        warnings.simplefilter("ignore")
+        return float(counted.get_epsilon(delta=delta))
+
+
+@cache
+def noise_for(epsilon: float, delta: float, rate: float, steps: int, accountant: str = "rdp") -> float:
+    """The noise with which so many steps spend at most epsilon, and at least 99 % of it; arguments as for `spent`.
+
+    Raises:
+        ValueError: If no noise makes epsilon that small: `rdp` stays above about 0.1 at a delta of 1e-5.
+    """
+    how = {"target_epsilon": epsilon, "target_delta": delta, "sample_rate": rate, "steps": steps}
+    utils = _opacus(accountant)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return utils.get_noise_multiplier(**how, accountant=accountant, epsilon_tolerance=0.005 * epsilon)
+    except ValueError:
+        text = f"no noise makes {steps} steps ({epsilon:g}, {delta:g})-private by the accountant {accountant!r}"
+        raise ValueError(f"{text}: ask for a larger epsilon") from None

@@ -1,0 +1,251 @@
+"""Private training: DP-SGD, and DP-SAT, which takes its gradients after a step along what it has released already.
+
+A batch B holds each of n images with probability q, all independent (Poisson); q n is the schedule's batch size. With
+g_i the gradient of image i's cross entropy, over all trained parameters and averaged over `multiplicity` shifts, a step
+releases
+
+    g = (sum_{i in B} g_i min(1, clip / (|g_i| + 1e-6)) + noise * clip * N(0, 1)) / (q n)
+
+(Abadi et al., CCS 2016), from which the schedule's optimizer goes on: momentum, decay and averages cost no privacy. An
+empty batch is a step of noise alone. DP-SAT (Park et al., ICML 2023) takes the g_i at w + rho g' / |g'|, g' being the
+step before's g and nothing at first: what is released already costs nothing either.
+
+The noise is drawn from seed, stage and step: it can be drawn again, so it is not cryptographic, and neither are
+arithmetic and random numbers in float32. What is measured is what such a training does, not what may be published.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
+
+from linfair.data import GroupedData
+from linfair.ledger import STEPS, Guarantee, after
+from linfair.rules.accounting import noise_for, spent
+from linfair.rules.options import Repeated, RuleOptions, Started, require
+from linfair.schedule import Loss, Schedule
+from linfair.training import Batch, Batches, Data, seed_of, supervised
+
+
+@dataclass(frozen=True)
+class Poisson:
+    """Batches that hold each image with the same probability, all independent: round(n / batch size) of them.
+
+    >>> parts = Poisson()(torch.zeros(1000), 100, torch.Generator().manual_seed(0))
+    >>> len(parts), 60 < len(parts[0]) < 140
+    (10, True)
+    """
+
+    pads = True
+
+    def __call__(self, groups: Tensor, batch_size: int | None, generator: torch.Generator) -> Sequence[Tensor]:
+        """The batches of one epoch."""
+        rate, steps = sampling(len(groups), batch_size)
+        draws = (torch.rand(len(groups), generator=generator, dtype=torch.float64) for _ in range(steps))
+        return [(one < rate).nonzero().flatten() for one in draws]
+
+
+def sampling(n: int, batch_size: int | None) -> tuple[float, int]:
+    """The probability of an image to be in a batch, and the batches of an epoch.
+
+    >>> sampling(1000, 300), sampling(1000, None)
+    ((0.3, 3), (1.0, 1))
+    """
+    size = min(batch_size or n, n)
+    return size / n, round(n / size)
+
+
+@dataclass(eq=False)
+class PrivateGradient:
+    """The rule of one training. `noise` is that over `clip`, `size` the expected batch."""
+
+    name: str
+    clip: float
+    noise: float
+    size: float
+    rho: float
+    multiplicity: int
+    physical: int
+    seeds: tuple[int, ...]
+    stage: str
+    batches: Batches
+    steps: int = field(default=0, repr=False)  # done so far
+    released: dict[str, Tensor] = field(default_factory=dict, repr=False)  # the last g, where DP-SAT needs it
+
+    def check(self, model: nn.Module, objective: object, schedule: Schedule, batches: Batches) -> None:
+        """Refuse what would not be private, or cannot be trained so."""
+        for name, module in model.named_modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) or getattr(module, "track_running_stats", False):
+                raise ValueError(
+                    f"{self.name} needs a gradient of each image on its own, and {name or type(model).__name__} "
+                    f"({type(module).__name__}) mixes the images of a batch, or keeps their moments unprotected; "
+                    'build the network with norm="group"'
+                )
+        if objective is not supervised:
+            said = getattr(objective, "__name__", type(objective).__name__)
+            raise ValueError(
+                f"{self.name} bounds what each image adds through its own cross entropy; {said} may mix the images of "
+                "a batch or ask a teacher: train on cross entropy, or with a rule that is not private"
+            )
+        if schedule.compile or schedule.precision != "float32":
+            given = f"compile={schedule.compile}, precision={schedule.precision!r}"
+            raise ValueError(f"{self.name} needs compile=False and precision='float32', got {given}")
+        if batches != self.batches:
+            raise ValueError(f"{self.name} counts epsilon for batches of {self.batches}, so it takes no others")
+
+    def __call__(self, model: nn.Module, loss: Loss, batch: Batch) -> Tensor:
+        """Compute the gradients of a batch; returns its loss: no clipping, no noise, at the weights themselves."""
+        axis, members, times = batch.y.ndim - 1, len(self.seeds), self.multiplicity
+        weights = {name: one.detach() for name, one in model.named_parameters() if one.requires_grad}
+        ascended = self._ascended(weights)
+        shape = (batch.y.shape[axis] // times, times)
+        fields = [one.unflatten(axis, shape) for one in (batch.x, batch.y, batch.a, batch.index)]
+
+        def of_one(given: dict[str, Tensor], *fields: Tensor) -> tuple[Tensor, Tensor]:
+            own = Batch(*fields, augmented=batch.augmented)
+            values = loss(own, lambda x: functional_call(model, given, (x,)))
+            return values.sum(), values
+
+        def each(function: Callable, given: dict[str, Tensor], some: Sequence[Tensor]) -> tuple:
+            return vmap(function, (None, *[axis] * 4), randomness="different")(given, *some)
+
+        sums = {name: one.new_zeros(members, one.numel() // members) for name, one in weights.items()}
+        total = batch.x.new_zeros(members)
+        at_once = max(1, self.physical // times)
+        for some in zip(*(one.split(at_once, dim=axis) for one in fields), strict=True) if shape[0] else ():
+            gradients, values = each(grad(of_one, has_aux=True), ascended, some)
+            if ascended is not weights:
+                with torch.no_grad():
+                    values = each(of_one, weights, some)[1]
+            here = (some[3].select(-1, 0) >= 0).view(members, -1).T  # (images, members); others fill up
+            total += (values.view(-1, members) * here).sum(dim=0)
+            flat = {name: one.reshape(len(here), members, -1) for name, one in gradients.items()}
+            norms = torch.stack([torch.linalg.vector_norm(one, dim=2) for one in flat.values()])
+            scale = (self.clip / (torch.linalg.vector_norm(norms, dim=0) + 1e-6)).clamp(max=1.0) * here
+            for name, one in flat.items():
+                sums[name] += torch.einsum("bm,bmp->mp", scale.to(one.dtype), one)
+        self._noisy(sums)
+        for name, one in model.named_parameters():
+            if name in sums:
+                one.grad = sums[name].view_as(one) / self.size
+        if self.rho:
+            self.released = {name: one / self.size for name, one in sums.items()}
+        self.steps += 1
+        images = (batch.index.view(members, -1) >= 0).sum(dim=1) // times
+        return (total / images.clamp(min=1)).view(batch.y.shape[:-1])
+
+    def _ascended(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The weights, moved by rho along what was released last; nothing is changed in place."""
+        if not self.released:
+            return weights
+        norms = torch.stack([torch.linalg.vector_norm(one, dim=1) for one in self.released.values()])
+        length = self.rho / (torch.linalg.vector_norm(norms, dim=0) + 1e-12)
+        return {name: one + (length[:, None] * self.released[name]).view_as(one) for name, one in weights.items()}
+
+    def _noisy(self, sums: dict[str, Tensor]) -> None:
+        """Add each member's noise of this step, drawn on the CPU."""
+        if not self.noise:
+            return
+        sizes, drawn = [one.shape[1] for one in sums.values()], []
+        for seed in self.seeds:
+            generator = torch.Generator().manual_seed(seed_of(f"{seed}/{self.stage}/{self.steps}/noise"))
+            drawn.append(torch.randn(sum(sizes), generator=generator))
+        for one, noise in zip(sums.values(), torch.stack(drawn).split(sizes, dim=1), strict=True):
+            one += self.noise * self.clip * noise.to(one)
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, object]]:
+        """What `linfair.resume` keeps."""
+        return self.released, {"steps": self.steps}
+
+    def restore(self, tensors: dict[str, Tensor], notes: dict[str, object]) -> None:
+        """Take what was kept."""
+        self.released, self.steps = dict(tensors), int(notes["steps"])
+
+
+@dataclass(frozen=True)
+class DPSGD(RuleOptions):
+    """Differentially private SGD.
+
+    Attributes:
+        epsilon: What all steps may spend, unless `noise` is given.
+        delta: At which it is counted.
+        clip: Largest norm of an image's gradient.
+        noise: Standard deviation of the noise over `clip`; None is the least that epsilon allows, 0 is no guarantee.
+        physical: Shifted images whose gradients are held at a time; bounds the memory, not the value.
+    """
+
+    name = "dp_sgd"
+    summary = "clips each image's gradient and adds noise: (epsilon, delta)-private"
+    source = "Abadi et al., CCS 2016"
+    epsilon: float = 8.0
+    delta: float = 1e-5
+    clip: float = 1.0
+    noise: float | None = None
+    physical: int = 256
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.epsilon > 0, f"epsilon must be above 0, got {self.epsilon}")
+        require(0 < self.delta < 1, f"delta must be between 0 and 1, got {self.delta}")
+        require(self.clip > 0, f"clip must be above 0, got {self.clip}")
+        require(self.noise is None or self.noise >= 0, f"noise must be 0 or more, got {self.noise}")
+        require(self.physical >= 1, f"physical counts images, 1 or more, got {self.physical}")
+
+    def batches(self) -> Batches:
+        """Poisson batches."""
+        return Poisson() if self.multiplicity == 1 else Repeated(self.multiplicity, Poisson())
+
+    def guarantee(self, n: int, schedule: Schedule) -> Guarantee | None:
+        """What a training on n images guarantees; None without noise."""
+        rate, steps = sampling(n, schedule.batch_size)
+        steps *= schedule.epochs
+        noise = self.noise
+        if noise is None:
+            noise = noise_for(self.epsilon, self.delta, rate, steps) if self.epsilon < math.inf else 0.0
+        if not noise:
+            return None
+        epsilon = spent(noise, self.delta, rate, steps)
+        return Guarantee(epsilon, self.delta, "rdp", noise=noise, clip=self.clip, rate=rate, steps=steps)
+
+    def gradient(self, data: Data, schedule: Schedule, seeds: Sequence[int], stage: str) -> PrivateGradient:
+        """The rule itself."""
+        n = _images(data)
+        given = self.guarantee(n, schedule)
+        how = {"multiplicity": self.multiplicity, "physical": self.physical, "batches": self.batches()}
+        how |= {"noise": 0.0 if given is None else given.noise, "size": sampling(n, schedule.batch_size)[0] * n}
+        return PrivateGradient(
+            self.name, self.clip, rho=getattr(self, "rho", 0.0), seeds=tuple(seeds), stage=stage, **how
+        )
+
+    def start(self, model: nn.Module, data: Data, schedule: Schedule, **how: object) -> Started:
+        """The rule of one training, and what it guarantees."""
+        sets = [data] if isinstance(data, GroupedData) else data
+        guarantee = self.guarantee(_images(data), schedule)
+        if not all(one.fixed_scale for one in sets):
+            guarantee = after(guarantee, STEPS["normalisation by training images"])
+        return replace(super().start(model, data, schedule, **how), guarantee=guarantee)
+
+
+@dataclass(frozen=True)
+class DPSAT(DPSGD):
+    """DP-SGD with gradients taken after a step along the last noisy gradient.
+
+    Attributes:
+        rho: Length of the step.
+    """
+
+    name = "dp_sat"
+    summary = "DP-SGD with gradients taken after a step along the last noisy one"
+    source = "Park et al., ICML 2023"
+    rho: float = 0.05
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.rho >= 0, f"rho is the length of a step, 0 or more, got {self.rho}")
+
+
+def _images(data: Data) -> int:
+    return len((data if isinstance(data, GroupedData) else data[0]).splits["train"])

@@ -1,0 +1,102 @@
+"""The rules by name, and a training under one."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from torch import nn
+
+from linfair.ledger import Guarantee
+from linfair.names import call, checked, unknown
+from linfair.rules.options import SGD, Clipped, RuleOptions
+from linfair.rules.private import DPSAT, DPSGD
+from linfair.rules.sharpness import ASAM, SAM
+from linfair.schedule import SMALL, Schedule
+from linfair.training import Data, fit
+
+
+class Rule(NamedTuple):
+    """One way to compute gradients: `options(...).start(model, data, schedule)` is that of one training."""
+
+    name: str
+    summary: str
+    source: str
+    options: type
+
+
+RULES = {one.name: Rule(one.name, one.summary, one.source, one) for one in (SGD, Clipped, SAM, ASAM, DPSGD, DPSAT)}
+
+
+def resolve(rule: str | object | None) -> RuleOptions:
+    """The options meant by a name, by a name with options, by options themselves, or by None (plain gradients).
+
+    Raises:
+        ValueError: If there is no such rule, or it has no such option.
+
+    >>> resolve("dp_sgd(epsilon=3)").epsilon, resolve(None)
+    (3.0, SGD(average=0.0, multiplicity=1))
+    """
+    if rule is None or isinstance(rule, RuleOptions):
+        return SGD() if rule is None else rule
+    if not isinstance(rule, str):
+        raise ValueError(f"a rule is one of {', '.join(RULES)}, or its options such as DPSGD(epsilon=3); got {rule!r}")
+    try:
+        name, given = call(rule)
+    except ValueError as error:
+        raise ValueError(f"{error}, for example dp_sgd(epsilon=3); rules are {', '.join(RULES)}") from None
+    if name not in RULES:
+        raise ValueError(unknown("no rule", name, RULES))
+    return RULES[name].options(**checked(given, RULES[name].options, f"rule {name}"))
+
+
+def canonical(rule: str | object | None) -> str:
+    """The one way to write a rule: options in their own order, those at their default left out.
+
+    >>> canonical("dp_sgd( epsilon = 8.0 )"), canonical("dp_sgd(clip=0.1, epsilon=3)"), canonical(None)
+    ('dp_sgd', 'dp_sgd(epsilon=3.0, clip=0.1)', 'sgd')
+    """
+    options = resolve(rule)
+    own = vars(type(options)())
+    changed = [f"{name}={value!r}" for name, value in vars(options).items() if value != own[name]]
+    return f"{options.name}({', '.join(changed)})" if changed else options.name
+
+
+def train(
+    model: nn.Module,
+    data: Data,
+    schedule: Schedule = SMALL,
+    *,
+    rule: str | object | None = "sgd",
+    seeds: Sequence[int] | None = None,
+    **options: object,
+) -> tuple[list[dict[str, object]], Guarantee | None]:
+    """Train a network, or every member of an ensemble, in place under a rule.
+
+    Args:
+        model: A network, or an `Ensemble`.
+        data: A data set, or one for each member.
+        schedule: How; a private rule draws Poisson batches of `batch_size` images on average.
+        rule: A name, a name with options as `dp_sgd(epsilon=3)`, or options as `DPSGD(epsilon=3)`.
+        seeds: One for each member.
+        options: More of `linfair.training.fit`.
+
+    Returns:
+        The rows of `fit`, and the guarantee of a private training (for an ensemble, that of each member), else None.
+
+    Raises:
+        ValueError: For an unknown rule or option, or a network or objective that the rule cannot train.
+    """
+    rule = resolve(rule)
+    started = rule.start(model, data, schedule, seeds=seeds, stage=options.get("stage", "base"))
+    for name in ("gradient", "batches"):
+        if (own := getattr(started, name)) is not None:
+            if options.get(name) is not None:
+                raise ValueError(f"rule {rule.name} has {name} of its own: leave yours out, or take another rule")
+            options[name] = own
+    hooks = dict(started.hooks)
+    if "after_step" in hooks and (given := options.get("after_step")) is not None:
+        own = hooks["after_step"]
+        hooks["after_step"] = lambda steps: (own(steps), given(steps))
+    hooks["parts"] = (*(options.get("parts") or ()), *hooks["parts"])
+    history = fit(model, data, schedule=schedule, seeds=seeds, **options | hooks)
+    started.finish()
+    return history, started.guarantee

@@ -64,8 +64,7 @@ class Batch:
 
 Batches = Callable[[Tensor, int | None, torch.Generator], Sequence[Tensor]]
 """Groups of the training split (n,) on the CPU, the schedule's batch size and a generator -> the positions of each
-batch of one epoch of one member. Batches of a plan that `pads` may differ between members: those of an ensemble are
-filled up with positions -1, which its rule must give the weight 0."""
+batch of one epoch of one member."""
 
 
 def evenly(order: Tensor, batch_size: int | None) -> Sequence[Tensor]:
@@ -117,8 +116,19 @@ class Source:
         fields = x, self.y[member, index], self.a[member, index], index
         return Batch(*(value[0] if self.single else value for value in fields), augmented=shifts is not None)
 
-    def epoch(self, keys: Sequence[str], batch_size: int | None, augment: bool, batches: Batches = shuffled) -> list:
-        """Positions (and shifts) of one epoch's batches, drawn for each member from its own key."""
+    def epoch(
+        self,
+        keys: Sequence[str],
+        batch_size: int | None,
+        augment: bool,
+        batches: Batches = shuffled,
+        *,
+        pads: bool = False,
+    ) -> list:
+        """Positions (and shifts) of one epoch's batches, drawn for each member from its own key.
+
+        Where members differ in a batch's size, -1 fills up the shorter ones if `pads`.
+        """
         orders, shifts, plans, reach = [], [], [], self.sets[0].shift
         for member, key in enumerate(keys):
             generator = torch.Generator().manual_seed(seed_of(key))
@@ -129,7 +139,7 @@ class Source:
                 shifts.append(torch.randint(-reach, reach + 1, (2, len(orders[-1])), generator=generator))
         sizes = tuple(map(max, *plans)) if len(plans) > 1 else plans[0]
         if len(set(plans)) > 1:
-            if not getattr(batches, "pads", False):
+            if not pads:
                 raise ValueError("this plan gives an ensemble batches of other sizes: train one network at a time")
             orders = [_padded(one, own, sizes, -1) for one, own in zip(orders, plans, strict=True)]
             shifts = [_padded(one, own, sizes, 0) for one, own in zip(shifts, plans, strict=False)]
@@ -239,7 +249,8 @@ def fit(
         after_step: Called after each step with the number of steps done.
         check: Called with the epoch's number before `after_epoch`; says which members diverged, beyond the loss.
         gradient: Rule that computes the gradients of a batch, see `linfair.schedule`; None is backpropagation. Its
-            `check(model, objective, schedule, batches)`, where it has one, refuses what it cannot train.
+            `check(model, objective, schedule, batches)`, where it has one, refuses what it cannot train; with `pads` it
+            takes an ensemble's batches of different sizes, filled up with positions -1 that count for nothing.
         batches: Plan of an epoch's batches, see `Batches`; None is every image once, in random order.
         isolate: Put diverged members of an ensemble back to the end of their last good epoch and go on, instead of
             raising; rows then have each member's epoch of divergence, or None, in `diverged`, and its loss is nan.
@@ -282,7 +293,8 @@ def fit(
 
     def plan(epoch: int) -> list[tuple[Tensor, Tensor | None]]:
         keys = [f"{seed}/{stage}/{epoch}" for seed in seeds]
-        return source.epoch(keys, schedule.batch_size, schedule.augment, batches)
+        pads = getattr(gradient, "pads", False)
+        return source.epoch(keys, schedule.batch_size, schedule.augment, batches, pads=pads)
 
     def loss_of(batch: Batch, network: Callable[..., Tensor] = run) -> Tensor:
         with autocast():

@@ -47,7 +47,9 @@ def answer(error: Exception) -> tuple[int, str]:
         )
     if isinstance(error, ImportError) and not (error.name or "").startswith("linfair."):
         part = error.name or getattr(error.__cause__, "name", None) or ""
-        part = "linfair[cluster]" if part == "ray" else "linfair[book]" if part in BOOK else part
+        part = ({"ray": "linfair[cluster]", "opacus": "linfair[private]"} | dict.fromkeys(BOOK, "linfair[book]")).get(
+            part, part
+        )
         return 2, line(f'a part that is not installed is needed ({text}): pip install "{part}"')
     if isinstance(error, RecursionError):
         return 2, "what was given is nested too deeply to be read; give a simpler value or file"

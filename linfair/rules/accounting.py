@@ -14,6 +14,8 @@ from types import ModuleType
 from linfair.names import unknown
 
 ACCOUNTANTS = ("rdp", "prv")
+LARGEST = 50
+"""Epsilon above which `prv` would need too fine a grid."""
 
 
 def _opacus(accountant: str) -> ModuleType:
@@ -22,7 +24,7 @@ def _opacus(accountant: str) -> ModuleType:
     try:
         from opacus.accountants import utils
     except ImportError:
-        text = "private training needs Opacus, which counts epsilon: pip install 'linfair[private]'"
+        text = "Opacus, which counts epsilon, is missing: pip install 'linfair[private]'"
         raise ImportError(text, name="opacus") from None
     return utils
 
@@ -38,11 +40,17 @@ def spent(noise: float, delta: float, rate: float, steps: int, accountant: str =
         steps: How many.
         accountant: One of `ACCOUNTANTS`.
 
+    Raises:
+        ValueError: For an epsilon too large for `prv`.
+        ImportError: If Opacus is not installed.
+
     >>> 7.9 < spent(2.73, 1e-5, 4096 / 50_000, 2500) < 8.0
     True
     """
     counted = _opacus(accountant).create_accountant(mechanism=accountant)
     counted.history = [(noise, rate, steps)]
+    if accountant == "prv" and (about := spent(noise, delta, rate, steps)) > LARGEST:
+        raise ValueError(f"epsilon is about {about:.3g} here, and prv takes minutes above {LARGEST}: use rdp")
     with warnings.catch_warnings():  # of an order at the end of those tried: the bound is loose there, but it holds
         warnings.simplefilter("ignore")
         return float(counted.get_epsilon(delta=delta))
@@ -57,6 +65,8 @@ def noise_for(epsilon: float, delta: float, rate: float, steps: int, accountant:
     """
     how = {"target_epsilon": epsilon, "target_delta": delta, "sample_rate": rate, "steps": steps}
     utils = _opacus(accountant)
+    if accountant == "prv" and epsilon > LARGEST:
+        raise ValueError(f"epsilon is {epsilon:g}, and prv takes minutes above {LARGEST}: use rdp")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

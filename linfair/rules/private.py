@@ -11,7 +11,8 @@ empty batch is a step of noise alone. DP-SAT (Park et al., ICML 2023) takes the 
 step before's g and nothing at first: what is released already costs nothing either.
 
 The noise is drawn from seed, stage and step: it can be drawn again, so it is not cryptographic, and neither are
-arithmetic and random numbers in float32. What is measured is what such a training does, not what may be published.
+arithmetic and random numbers in float32. The loss in the history is the batch's own, without clipping or noise: it is
+not private. What is measured is what such a training does, not what may be published.
 """
 
 import math
@@ -39,8 +40,6 @@ class Poisson:
     (10, True)
     """
 
-    pads = True
-
     def __call__(self, groups: Tensor, batch_size: int | None, generator: torch.Generator) -> Sequence[Tensor]:
         """The batches of one epoch."""
         rate, steps = sampling(len(groups), batch_size)
@@ -62,6 +61,7 @@ def sampling(n: int, batch_size: int | None) -> tuple[float, int]:
 class PrivateGradient:
     """The rule of one training. `noise` is that over `clip`, `size` the expected batch."""
 
+    pads = True
     name: str
     clip: float
     noise: float
@@ -124,7 +124,7 @@ class PrivateGradient:
             total += (values.view(-1, members) * here).sum(dim=0)
             flat = {name: one.reshape(len(here), members, -1) for name, one in gradients.items()}
             norms = torch.stack([torch.linalg.vector_norm(one, dim=2) for one in flat.values()])
-            scale = (self.clip / (torch.linalg.vector_norm(norms, dim=0) + 1e-6)).clamp(max=1.0) * here
+            scale = self.scale(torch.linalg.vector_norm(norms, dim=0)) * here
             for name, one in flat.items():
                 sums[name] += torch.einsum("bm,bmp->mp", scale.to(one.dtype), one)
         self._noisy(sums)
@@ -136,6 +136,10 @@ class PrivateGradient:
         self.steps += 1
         images = (batch.index.view(members, -1) >= 0).sum(dim=1) // times
         return (total / images.clamp(min=1)).view(batch.y.shape[:-1])
+
+    def scale(self, norms: Tensor) -> Tensor:
+        """What each image's gradient is multiplied by, from its norm, (images, members) each."""
+        return (self.clip / (norms + 1e-6)).clamp(max=1.0)
 
     def _ascended(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         """The weights, moved by rho along what was released last; nothing is changed in place."""

@@ -4,6 +4,7 @@ import matplotlib as mpl
 import pandas as pd
 import pytest
 import torch
+from linfair_book.figures.cost import cost_against_accuracy, cost_and_accuracy
 from torch import nn
 
 from linfair import cost, gates, masks, plots
@@ -155,7 +156,7 @@ def rows():
 
 def test_accuracies_stand_beside_the_cost_of_resnet18_at_the_same_share(rows):
     """By hand: all (0.5 10 + 0.9 30) / 40 = 80 %, less 5 on average over the seeds; worst 45 %, 20 points lower."""
-    found = plots.cost_and_accuracy(rows, bandwidth=1e8, rtt=0.05).set_index(["budget", "of"])
+    found = cost_and_accuracy(rows, bandwidth=1e8, rtt=0.05).set_index(["budget", "of"])
     assert found.loc[(1.0, "all"), "mean"] == pytest.approx(75)
     assert found.loc[(1.0, "worst"), "mean"] == pytest.approx(45)
     assert found.loc[(0.2, "worst"), ["mean", "drop", "drop_low", "drop_high"]].to_list() == pytest.approx(
@@ -169,8 +170,8 @@ def test_accuracies_stand_beside_the_cost_of_resnet18_at_the_same_share(rows):
 
 def test_the_figures_show_the_tables(rows):
     """Oracle: the tables they are drawn from, the megabyte axis included."""
-    found = plots.cost_and_accuracy(rows, bandwidth=1e8)
-    ax = plots.cost_against_accuracy(found).axes[0]
+    found = cost_and_accuracy(rows, bandwidth=1e8)
+    ax = cost_against_accuracy(found).axes[0]
     for container, of in zip(ax.containers, ("all", "worst"), strict=True):
         line = found[found["of"] == of].sort_values("online_seconds")
         assert list(container[0].get_xdata()) == list(line["online_seconds"])

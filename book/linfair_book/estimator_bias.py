@@ -20,8 +20,9 @@ from linfair.engine.store import ResultStore, key
 from linfair.ensemble import Ensemble
 from linfair.metrics import group_gradient_norms, top_eigenvalues
 from linfair.study.cell import Cell, Worker
-from linfair.study.tables import SIDES, sides, text
+from linfair.study.tables import text
 from linfair.training import threads
+from linfair_book.averages import SIDES, sides
 from linfair_book.tables import geometric
 
 QUANTITIES = ("gradient norm", "top eigenvalue")

@@ -9,8 +9,9 @@ from linfair.engine.store import ResultStore
 from linfair.study.arms import base_of, canonical
 from linfair.study.cell import run
 from linfair.study.grids import grid
-from linfair.study.tables import TIMES, by_role, over_seeds, paired, violations
+from linfair.study.tables import by_role, over_seeds, paired
 from linfair_book import tables
+from linfair_book.averages import violations
 from linfair_book.tables import geometric
 
 PLAIN = "plain(kd=0.0)"
@@ -20,6 +21,33 @@ FULL = canonical("equal_gradients(eigenvalues=False, kd=0.0)")
 
 SHORT = {FULL: "full, norms", "balanced_sampling(kd=0.0)": "balanced"}
 """Arms in a word, for columns of tables."""
+
+
+TIMES = ("No mitigation", "Fair Bf", "Fair Aft", "Fair Both")
+"""When a mitigation acts, in the words of Tran et al. (NeurIPS 2022): never, before the reduction, after it, both."""
+
+
+def before_and_after(table: pd.DataFrame, mitigation: str, *, base: str = "", plain: str = "plain") -> pd.DataFrame:
+    """Rows of the arm `plain` and of a mitigation, each from two original networks of a seed, arms named as `TIMES`.
+
+    One was trained on cross entropy, the other under `base`, which is the mitigation without KD if it is not given. An
+    original network under one seed is paired with the other of that seed, see `paired`.
+
+    Raises:
+        ValueError: If one of the four has no rows; says which.
+    """
+    fair, found = base_of(base or mitigation), []
+    arms = {plain: TIMES[:2], canonical(mitigation): TIMES[2:]}
+    wanted = {(one, arm): names[one != ""] for arm, names in arms.items() for one in ("", fair)}
+    for (one, arm), name in wanted.items():
+        part = table[(table["base"].fillna("") == one) & (table["arm"] == arm)]
+        if part.empty:
+            whose = f"under {one}" if one else "on cross entropy"
+            raise ValueError(
+                f"{name} has no rows: they are those of arm {arm!r} of an original network trained {whose}"
+            )
+        found.append(part.assign(arm=name))
+    return pd.concat(found, ignore_index=True)
 
 
 def relaxed(step: float) -> str:

@@ -19,8 +19,9 @@ from linfair.data import GroupedData
 from linfair.data.core import upsample
 from linfair.engine.store import ResultStore
 from linfair.study.cell import Cell, Setting, Worker, grid, setting_of
-from linfair.study.tables import drops, over_seeds, sides, text
+from linfair.study.tables import drops, over_seeds, text
 from linfair.training import Schedule
+from linfair_book.averages import sides
 from linfair_book.tables import place, save
 
 TIMES = (1, 5, 10, 20)  # how often the group's images are repeated: the pruning paper's

@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from linfair.study.tables import SIDES, drops, over_seeds, sides, text
+from linfair.study.tables import drops, over_seeds, text
+from linfair_book.averages import SIDES, sides
 from linfair_book.checks import OUTCOMES as WORDS
 
 CHECKS = dict(zip(SIDES, WORDS, strict=True))

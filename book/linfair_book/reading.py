@@ -2,7 +2,8 @@
 
 import pandas as pd
 
-from linfair.study.tables import SIDES, sides, text
+from linfair.study.tables import text
+from linfair_book.averages import SIDES, sides
 from linfair_book.mitigation import label
 
 UP, DOWN, OPEN = SIDES

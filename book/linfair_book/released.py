@@ -21,9 +21,10 @@ import torch
 import linfair
 from linfair.device import device_name
 from linfair.engine.store import ResultStore
-from linfair.study.tables import over_seeds, sides
+from linfair.study.tables import over_seeds
 from linfair.training import threads
 from linfair_book import released_runs
+from linfair_book.averages import sides
 from linfair_book.build import repository
 from linfair_book.released_lab import ACCURACY, Lab
 from linfair_book.tables import save

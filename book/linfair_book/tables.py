@@ -53,6 +53,8 @@ def geometric(logs: pd.DataFrame, column: str, by: list[str]) -> pd.DataFrame:
 
 def main(arguments: list[str] | None = None) -> None:
     """Draw the figure, with `--compute` from fresh rows."""
+    from linfair_book.figures.impact import role_accuracy_bars  # which imports pages, and they this module
+
     parser = argparse.ArgumentParser(prog="python -m linfair_book.tables", description="Draw the README's figure.")
     parser.add_argument("--compute", action="store_true", help="run the study again and replace the table")
     root, source = repository(), place("digits_mlp_snl")
@@ -61,7 +63,7 @@ def main(arguments: list[str] | None = None) -> None:
         study.run(cells).to_parquet(source, index=False)
     table = committed("digits_mlp_snl")
     plots.style()
-    plots.role_accuracy_bars(table).savefig(root / FIGURE, metadata={"Date": None})
+    role_accuracy_bars(table).savefig(root / FIGURE, metadata={"Date": None})
     print(f"{root / FIGURE}: {plots.evidence_of(table, split='test_balanced')}")
 
 

@@ -22,8 +22,9 @@ from linfair.data import GroupedData
 from linfair.device import full_precision
 from linfair.ensemble import Ensemble
 from linfair.metrics import group_accuracy
-from linfair.study.tables import over_seeds, sides, text
+from linfair.study.tables import over_seeds, text
 from linfair.training import Schedule, correctness, fit, supervised, threads
+from linfair_book.averages import sides
 from linfair_book.checks import check, outcome
 
 BUDGETS = (1.0, 0.75, 0.5, 0.25, 0.1, 0.0)

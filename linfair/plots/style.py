@@ -13,10 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
 
-PAGES = {"light": "#ffffff", "dark": "#121212"}
 GREY = "#797979"
 COLORS = {"majority": "#0072B2", "minority": "#D55E00", "control": GREY, "all": "#009E73", "other": "#CC79A7"}
 """Colour by role, from Okabe and Ito's colour-blind safe palette."""
@@ -41,14 +38,6 @@ STYLE = {
 def style() -> None:
     """Use the house style for every figure made from now on."""
     plt.rcParams.update(STYLE)
-
-
-def contrast(one: str, other: str) -> float:
-    """Contrast ratio of two colours, (L1 + 0.05) / (L2 + 0.05) with L the relative luminance (WCAG 2.2)."""
-    channels = np.array([to_rgb(one), to_rgb(other)])
-    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
-    dark, light = sorted(linear @ [0.2126, 0.7152, 0.0722])
-    return float((light + 0.05) / (dark + 0.05))
 
 
 def evidence(
@@ -105,20 +94,3 @@ def budget_axis(ax: Axes, budgets: Sequence[float], units: str = "ReLUs") -> lis
     ax.set_xticks(positions, [f"{100 * budget:g}" for budget in budgets])
     ax.set_xlabel(f"{units} kept (%)")
     return positions
-
-
-def dots_with_intervals(ax: Axes, rows: pd.DataFrame, y: Sequence[float], role: str, **look: object) -> None:
-    """Draw means over seeds (`mean`, `low`, `high`) as dots with horizontal bars; `look` overrides the role's style."""
-    usual = {"color": COLORS[role], "marker": MARKERS[role], "label": role}
-    usual |= {"markersize": 5, "linestyle": "none", "elinewidth": 1.4, "capsize": 2}
-    spans = [rows["mean"] - rows["low"], rows["high"] - rows["mean"]]
-    ax.errorbar(rows["mean"], y, xerr=spans, **usual | look)
-
-
-def only_words(text: str) -> Figure:
-    """A figure without data: a line that says why, such as `no search converged`."""
-    figure, ax = plt.subplots(figsize=(5.4, 1.0))
-    ax.set_axis_off()
-    ax.text(0.5, 0.5, text, ha="center", va="center", color=GREY)
-    plt.close(figure)
-    return figure

@@ -3,19 +3,19 @@
 import numpy as np
 import pandas as pd
 import pytest
+from contrast import PAGES, contrast
 from linfair_book import piecewise, propositions
 from linfair_book.figures import theory as draw
 
-from linfair import plots
 from linfair.theory.approximation import FUNCTIONS, approximate
 
 pytestmark = pytest.mark.usefixtures("house_style")
 
 
-@pytest.mark.parametrize("page", plots.PAGES.values(), ids=plots.PAGES)
+@pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
 def test_colours_stand_out_on_both_pages(page):
     for color, _ in draw.LINES:
-        assert plots.contrast(color.lower(), page) >= 3
+        assert contrast(color.lower(), page) >= 3
 
 
 def test_segments_are_the_approximation_and_the_gap_swings_by_its_error():

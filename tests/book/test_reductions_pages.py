@@ -5,7 +5,6 @@ import pytest
 from linfair_book import fair_pruning, two_reductions
 
 from linfair.engine.store import ResultStore
-from linfair.study import tables
 
 GROUPS = ("majority", "majority", "minority", "minority")
 
@@ -95,8 +94,8 @@ def test_the_rows_of_the_page_can_be_computed(tmp_path, one_thread) -> None:
     )
     assert set(found.query("base == ''")["arm"]) == set(fair_pruning.committed(0.005).query("base == ''")["arm"])
     assert set(found["base"]) == {"", "lagrangian(kd=0.0)"} == set(fair_pruning.committed(0.005)["base"])
-    times = tables.before_and_after(
+    times = fair_pruning.before_and_after(
         found, fair_pruning.relaxed(0.005), base=fair_pruning.BASE, plain=fair_pruning.PLAIN
     )
-    assert (times.groupby("arm")["seed"].nunique() == 2).all() and set(times["arm"]) == set(tables.TIMES)
+    assert (times.groupby("arm")["seed"].nunique() == 2).all() and set(times["arm"]) == set(fair_pruning.TIMES)
     assert len(fair_pruning.balance(found)) == 6

@@ -4,12 +4,11 @@ import math
 
 import pandas as pd
 import pytest
+from linfair_book.averages import convergence, disparity
 from scipy import stats
 
 from linfair.study.tables import (
     by_role,
-    convergence,
-    disparity,
     drops,
     finished,
     over_seeds,

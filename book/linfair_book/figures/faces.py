@@ -12,12 +12,10 @@ from linfair.plots.style import (
     GREY,
     MARKERS,
     budget_axis,
-    dots_with_intervals,
     drawn,
     line_with_interval,
-    only_words,
 )
-from linfair_book.figures.shared import finished
+from linfair_book.figures.shared import dots_with_intervals, finished, only_words
 
 LOOKS = {"majority": "majority", "minority": "minority", "control": "100 % control"}
 

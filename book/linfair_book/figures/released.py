@@ -6,9 +6,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 
-from linfair.plots.style import GREY, dots_with_intervals
+from linfair.plots.style import GREY
 from linfair_book import released
-from linfair_book.figures.shared import ROLES, finished
+from linfair_book.figures.shared import ROLES, dots_with_intervals, finished
 
 
 def switch_chart(table: pd.DataFrame) -> Figure:

@@ -9,8 +9,7 @@ from matplotlib.figure import Figure
 
 from linfair.plots.style import COLORS, MARKERS, budget_axis, drawn, line_with_interval
 from linfair.study.tables import by_role, drops, over_seeds, overall, units_of
-
-ROLES = ("majority", "minority")
+from linfair_book.figures.shared import ROLES
 
 
 def role_accuracy_bars(table: pd.DataFrame, *, split: str = "test_balanced") -> Figure:

@@ -1,0 +1,76 @@
+"""Figures of notebook 09: what one private answer costs, beside whom a cheaper one leaves behind."""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.figure import Figure
+
+from linfair.cost import RESNET18_UNITS, private_inference_cost
+from linfair.plots.style import drawn, line_with_interval
+from linfair.study.tables import drops, over_seeds, overall
+
+
+def cost_and_accuracy(
+    table: pd.DataFrame, *, bandwidth: float = 1e9, rtt: float = 0.0, split: str = "test_balanced"
+) -> pd.DataFrame:
+    """Accuracy of a study's networks beside what ResNet18 would cost at the same share of its ReLUs, over such a link.
+
+    The worst group is the lowest of the groups' accuracies, found for each seed and budget anew; the lowest of several
+    noisy numbers lies below the truth, so compare it with its own value at 100 %.
+
+    Returns:
+        A row per selection (the method, where the study names none), budget and accuracy (`of` = all or worst):
+        n_seeds, mean, low, high (per cent), drop, drop_low, drop_high (points, within a seed against 100 %), `share`
+        (of ReLUs kept, mean over seeds), `online_seconds`, `online_bytes`.
+    """
+    part = table[(table["split"] == split) & table["arm"].isin(["original", "plain"])]
+    part = part.assign(selection=part["selection"] if "selection" in part else part["method"])
+    frames, by = [], ["selection", "budget", "of"]
+    for selection in part.loc[part["arm"] == "plain", "selection"].unique():
+        own = part[(part["arm"] == "original") | (part["selection"] == selection)].assign(selection=selection)
+        own = own.drop_duplicates(["budget", "seed", "group"]).reset_index(drop=True)
+        worst = own.loc[own.groupby(["budget", "seed"])["accuracy"].idxmin()].assign(group_name="worst")
+        both = drops(pd.concat([overall(own), worst])).rename(columns={"group_name": "of"})
+        both["value"] = 100 * both["accuracy"]
+        lost = over_seeds(both, "drop", by).rename(columns={"mean": "drop", "low": "drop_low", "high": "drop_high"})
+        means = over_seeds(both, "value", by).merge(lost.drop(columns="n_seeds"), on=by)
+        units = own.loc[own["arm"] == "original", "kept"].max()
+        frames.append(means.assign(share=means["budget"].map(own.groupby("budget")["kept"].mean() / units)))
+    found = pd.concat(frames, ignore_index=True)
+    link = {"bandwidth": bandwidth, "rtt": rtt}
+    costs = [private_inference_cost(int(share * RESNET18_UNITS), **link) for share in found["share"]]
+    return found.assign(**{name: [getattr(c, name) for c in costs] for name in ("online_seconds", "online_bytes")})
+
+
+def cost_against_accuracy(rows: pd.DataFrame, *, names: Sequence[str] | None = None) -> Figure:
+    """Accuracy of all and of the worst group against the seconds (below) and megabytes (above) of one private answer.
+
+    The numbers at the points of the upper line are the shares of ReLUs kept, in per cent. `rows` are those of
+    `cost_and_accuracy`; `names` are the selections to show, a panel each, all by default.
+    """
+    names = list(names or rows["selection"].unique())
+    ends = rows.sort_values("online_seconds").iloc[[0, -1]]
+    (s0, s1), (b0, b1) = ends["online_seconds"], ends["online_bytes"] / 1e6
+    slope = (b1 - b0) / (s1 - s0)  # of bytes in seconds: both follow the count
+    figure, axes = plt.subplots(1, len(names), figsize=(5.4, 3.7), sharex=True, sharey=True, squeeze=False)
+    for ax, name in zip(axes[0], names, strict=True):
+        for of, label, role in (("all", "all test images", "all"), ("worst", "worst group", "minority")):
+            line = drawn(rows[(rows["selection"] == name) & (rows["of"] == of)].sort_values("online_seconds"))
+            x = line["online_seconds"]
+            line_with_interval(ax, x, line["mean"], line["low"], line["high"], role=role, label=label)
+            for row in line.itertuples() if of == "all" else ():
+                text, place = f"{100 * row.share:.0f}" + " %" * (row.share == 1), (row.online_seconds, row.high)
+                ax.annotate(text, place, xytext=(0, 4), textcoords="offset points", ha="center", fontsize=9)
+        ax.set_ylim(0, 109)
+        ax.set_xlim(left=0)
+        ax.set_xlabel("seconds per answer" + " (← faster)" * (len(names) == 1))
+        top = ax.secondary_xaxis("top", functions=(lambda s: b0 + (s - s0) * slope, lambda b: s0 + (b - b0) / slope))
+        top.set_xlabel("MB per answer")
+        top.spines["top"].set_visible(True)
+        if len(names) > 1:
+            ax.text(0.97, 0.03, name, transform=ax.transAxes, ha="right", fontweight="bold")
+    axes[0, 0].set_ylabel("accuracy (%)")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
+    plt.close(figure)
+    return figure

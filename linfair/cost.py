@@ -26,7 +26,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from linfair.gates import install, nonlinearities
 from linfair.masks import Mask, masks_of
 from linfair.models import build
-from linfair.names import unknown
 
 RESNET18_UNITS, RESNET18_LAYERS = 491_520, 16
 """ReLUs of ResNet18 on 32x32 images, and layers of them, without one behind the stem."""
@@ -164,15 +163,6 @@ def private_inference_cost(
         offline_bytes=offline,
         offline_seconds=DELPHI.offline_seconds * scale + 8 * offline / bandwidth,
     )
-
-
-def relu_bytes(kept: int, protocol: str = "delphi") -> float:
-    """Online bytes of so many ReLUs under one of `PROTOCOLS`; proportional to the count."""
-    if protocol not in PROTOCOLS:
-        raise ValueError(unknown("no protocol", protocol, PROTOCOLS))
-    if kept < 0:
-        raise ValueError(f"kept = {kept} is not allowed; give 0 or more")
-    return kept * PROTOCOLS[protocol].online_bytes
 
 
 def count_macs(model: nn.Module, input_shape: tuple[int, ...]) -> int:

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from linfair_book import propositions
+from of_networks import churn_of, excess_of, margin_of, risk_of
 from torch import Tensor, nn
 
 from linfair import gates, metrics
@@ -86,11 +87,11 @@ ENTRIES: dict[str, Callable[[nn.Module, GroupedData], object]] = {
     "predict": lambda model, data: predict(model, data, "test"),
     "correctness": lambda model, data: correctness(model, data, "test"),
     "answers": lambda model, data: answers(model, data, "test"),
-    "risk_of": lambda model, data: metrics.risk_of(model, data, "test"),
-    "excess_of": lambda model, data: metrics.excess_of(model, network(), data, "test"),
-    "margin_of": lambda model, data: metrics.margin_of(model, data, "test"),
+    "risk_of": lambda model, data: risk_of(model, data, "test"),
+    "excess_of": lambda model, data: excess_of(model, network(), data, "test"),
+    "margin_of": lambda model, data: margin_of(model, data, "test"),
     "closeness_of": lambda model, data: metrics.closeness_of(model, data, "test"),
-    "churn_of": lambda model, data: metrics.churn_of(model, network(), data, "test"),
+    "churn_of": lambda model, data: churn_of(model, network(), data, "test"),
     "group_gradient_norms": lambda model, data: metrics.group_gradient_norms(model, data),
     "group_gradient_norm_pairs": lambda model, data: metrics.group_gradient_norm_pairs(gated(model), data),
     "per_batch": lambda model, data: metrics.group_gradient_norms(model, data, estimator="per_batch", batch_size=4),

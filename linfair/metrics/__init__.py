@@ -3,10 +3,10 @@
 Start with `group_accuracy` (one network, Wilson intervals) and `mean_interval` (over seeds, t interval). `risk`,
 `gradients`, `curvature`, `margin` and `distance` hold the quantities by which the paper explains who loses, and
 `membership` the attacks that tell who was trained on, `bias` that between two domains, `score` one number for all.
-`*_of` take a network and a split of its data, with inputs at their stored position. The others take `logits`, class
-scores of shape (n, classes) with classes >= 2, labels `y` and `groups`, both int64 of shape (n,), and return a row for
-each of `n_groups`; `level` is that of the t interval over a group's inputs. What is not defined (a group without
-inputs, shapes that do not fit, logits that are not finite: the network diverged) raises a ValueError.
+They take `logits`, class scores of shape (n, classes) with classes >= 2, labels `y` and `groups`, both int64 of shape
+(n,), and return a row for each of `n_groups`; `level` is that of the t interval over a group's inputs. What is not
+defined (a group without inputs, shapes that do not fit, logits that are not finite: the network diverged) raises a
+ValueError. `measure` gives all of them for a network.
 """
 
 from linfair.metrics.accuracy import (
@@ -16,32 +16,13 @@ from linfair.metrics.accuracy import (
     group_accuracy,
     mean_interval,
     paired_bootstrap,
-    relative_drop,
     wilson,
 )
 from linfair.metrics.bias import MeanBias, aligned_accuracy, mean_bias
 from linfair.metrics.curvature import TopEigenvalue, top_eigenvalue_pairs, top_eigenvalues
-from linfair.metrics.distance import ParameterDistance, churn_of, group_churn, parameter_distance
+from linfair.metrics.distance import ParameterDistance, group_churn, parameter_distance
 from linfair.metrics.gradients import GroupGradient, group_gradient_norm_pairs, group_gradient_norms
-from linfair.metrics.margin import (
-    GroupMargin,
-    closeness,
-    closeness_of,
-    group_closeness,
-    group_margin,
-    margin,
-    margin_of,
-)
+from linfair.metrics.margin import GroupMargin, closeness, closeness_of, group_margin, margin
 from linfair.metrics.membership import ATTACKS, attack, confidence, exposure, halves, leave_one_out, shadows
-from linfair.metrics.risk import (
-    Disparity,
-    GroupMean,
-    disparity,
-    excess_of,
-    excessive_loss,
-    fairness_violation,
-    group_risk,
-    mean_by_group,
-    risk_of,
-)
+from linfair.metrics.risk import Disparity, GroupMean, disparity, excessive_loss, group_risk, mean_by_group
 from linfair.metrics.score import harmonic, parts_of, sensitivity

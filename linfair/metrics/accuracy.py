@@ -151,19 +151,3 @@ def paired_bootstrap(
 def _quantile(level: float, freedom: float) -> np.float64:
     """Half width of an interval in standard errors: of Student's t, normal for infinite degrees of freedom."""
     return (stats.t(freedom) if math.isfinite(freedom) else stats.norm).ppf((1 + level) / 2)
-
-
-def relative_drop(accuracy: float, original: float) -> float:
-    """Relative accuracy drop in per cent, 100 (original - accuracy) / original: the measure of the paper's Fig. 6.
-
-    It inflates groups with a low accuracy to begin with; the accuracy drop in points is reported beside it.
-
-    Raises:
-        ValueError: If the original accuracy is 0.
-
-    >>> relative_drop(0.75, 1.0)
-    25.0
-    """
-    if original <= 0:
-        raise ValueError("the relative accuracy drop is not defined where the original accuracy is 0")
-    return 100 * (original - accuracy) / original

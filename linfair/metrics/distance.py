@@ -10,10 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from linfair import weights
-from linfair.data import GroupedData
 from linfair.gates import sites
 from linfair.metrics.accuracy import wilson
-from linfair.metrics.risk import GroupMean, check_shapes, checked_logits, logits_on, mean_by_group
+from linfair.metrics.risk import GroupMean, check_shapes, checked_logits, mean_by_group
 from linfair.names import some
 
 
@@ -78,9 +77,3 @@ def group_churn(
     changed = checked_logits(logits).argmax(dim=1) != checked_logits(other).argmax(dim=1)
     rows = mean_by_group(changed, groups, n_groups)
     return [GroupMean(row.group, row.n, row.mean, *wilson(row.mean, row.n, level=level)) for row in rows]
-
-
-def churn_of(model: nn.Module, other: nn.Module, data: GroupedData, split: str) -> list[GroupMean]:
-    """`group_churn` between two networks on a split, inputs at their stored position."""
-    one, two = logits_on(model, data, split), logits_on(other, data, split)
-    return group_churn(one, two, data.splits[split].a, len(data.group_names))

@@ -88,19 +88,6 @@ def group_margin(logits: Tensor, groups: Tensor, counts: Sequence[int], *, level
     ]
 
 
-def group_closeness(logits: Tensor, groups: Tensor, n_groups: int, *, level: float = 0.95) -> list[GroupMean]:
-    """Mean `closeness` of each group with a t interval over its inputs, from logits (n, 2)."""
-    return mean_by_group(closeness(logits), groups, n_groups, level=level)
-
-
-def margin_of(model: nn.Module, data: GroupedData, split: str) -> list[GroupMargin]:
-    """`group_margin` of a network on a split, inputs at their stored position.
-
-    Accuracies are averaged over a data set's `views`, margins are not: one input has one distance.
-    """
-    return group_margin(logits_on(model, data, split), data.splits[split].a, data.counts)
-
-
 def closeness_of(model: nn.Module, data: GroupedData, split: str) -> list[GroupMean]:
-    """`group_closeness` of a network on a split of a data set with two labels, inputs at their stored position."""
-    return group_closeness(logits_on(model, data, split), data.splits[split].a, len(data.group_names))
+    """Mean `closeness` of each group of a split with two labels, with a t interval over its inputs."""
+    return mean_by_group(closeness(logits_on(model, data, split)), data.splits[split].a, len(data.group_names))

@@ -126,21 +126,6 @@ def excessive_loss(
     return mean_by_group(losses(logits, y) - losses(original, y), groups, n_groups, level=level)
 
 
-def risk_of(model: nn.Module, data: GroupedData, split: str) -> list[GroupMean]:
-    """`group_risk` of a network on a split, inputs at their stored position."""
-    logits, part = logits_on(model, data, split), data.splits[split]
-    return group_risk(logits, part.y, part.a, len(data.group_names))
-
-
-def excess_of(model: nn.Module, original: nn.Module, data: GroupedData, split: str) -> list[GroupMean]:
-    """`excessive_loss` of a linearized network over the original on a split, inputs at their stored position.
-
-    The 100 % control in the original's place isolates linearization from training.
-    """
-    one, two, part = logits_on(model, data, split), logits_on(original, data, split), data.splits[split]
-    return excessive_loss(one, two, part.y, part.a, len(data.group_names))
-
-
 def disparity(rows: Sequence[GroupMean | GroupAccuracy], *, worst: str) -> Disparity:
     """The worst group, the best group and the gap between them, max_{a, a'} |q(a) - q(a')|.
 
@@ -172,12 +157,3 @@ def disparity(rows: Sequence[GroupMean | GroupAccuracy], *, worst: str) -> Dispa
     high = gap + float(np.hypot(rows[top].high - values[top], values[bottom] - rows[bottom].low))
     bad, good = (rows[bottom], rows[top]) if worst == "low" else (rows[top], rows[bottom])
     return Disparity(bad.group, good.group, bad.n, good.n, gap, low, high)
-
-
-def fairness_violation(excess: Sequence[GroupMean]) -> Disparity:
-    """Fairness violation max_{a, a'} |R(a) - R(a')| of the rows of `excessive_loss`; the worst group has the largest.
-
-    >>> fairness_violation([GroupMean(0, 9, 0.25, 0.2, 0.3), GroupMean(1, 4, -0.5, -1.0, 0.0)]).gap
-    0.75
-    """
-    return disparity(excess, worst="high")

@@ -168,8 +168,3 @@ class EqualGradients(MitigationOptions):
     eigenvalues: bool = True
     clip: float | None = None
     limit: float = 1000.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.mu >= 0:
-            raise ValueError(f"mu must not be negative, got {self.mu}; the paper has 0.001")

@@ -74,6 +74,5 @@ class ExcessDrop(MitigationOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.mu >= 0 or not 0 <= self.tolerance <= 1:
-            got = f"got mu={self.mu}, tolerance={self.tolerance}"
-            raise ValueError(f"need mu >= 0 and a tolerance in [0, 1] (a share, 0.01 is a point), {got}")
+        if not 0 <= self.tolerance <= 1:
+            raise ValueError(f"tolerance is a share in [0, 1] (0.01 is a point), got {self.tolerance}")

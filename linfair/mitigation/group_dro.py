@@ -54,8 +54,3 @@ class GroupDRO(MitigationOptions):
     objective = GroupDROObjective
     step: float = 0.01
     clip: float | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.step >= 0:
-            raise ValueError(f"step must not be negative, got {self.step}; the authors have 0.01")

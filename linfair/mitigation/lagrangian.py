@@ -87,8 +87,6 @@ class Lagrangian(MitigationOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.mu >= 0:
-            raise ValueError(f"mu must not be negative, got {self.mu}; the paper has 0.0005, 0.005 and 0.01")
         if self.accumulate not in ("epoch", "batches"):
             raise ValueError(f"accumulate is 'epoch' (the paper's) or 'batches' (released), got {self.accumulate!r}")
         if self.groups is not None and (not self.groups or min(self.groups) < 0):

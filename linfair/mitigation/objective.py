@@ -189,6 +189,10 @@ class MitigationOptions:
     def __post_init__(self) -> None:
         if not 0 <= self.kd < math.inf:
             raise ValueError(f"kd is the weight of KD, 0 (plain cross entropy) or above, got {self.kd}")
+        for name in ("mu", "step"):
+            if not (value := getattr(self, name, 0)) >= 0:
+                own = getattr(type(self), name)
+                raise ValueError(f"{name} must not be negative, got {value}; by default it is {own}")
 
     def start(self, model: nn.Module, teacher: nn.Module, data: Data, **stage: object) -> MitigatedObjective:
         """The objective of one stage of training the model; `stage` may hold its own `distill`."""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import accuracy_score
 
-from linfair.metrics import MeanInterval, group_accuracy, mean_interval, relative_drop, wilson
+from linfair.metrics import MeanInterval, group_accuracy, mean_interval, wilson
 
 
 @given(n=st.integers(1, 2000), share=st.floats(0, 1), level=st.sampled_from([0.5, 0.9, 0.95, 0.99]))
@@ -83,11 +83,6 @@ def test_a_mean_interval_formats_itself_with_its_evidence() -> None:
     assert f"{interval:.3f}" == "3.142 [2.500, 3.750], n = 10"
 
 
-@given(st.floats(0.01, 1), st.floats(0, 1))
-def test_relative_drop_undone_gives_the_accuracy_back(original: float, accuracy: float) -> None:
-    assert original * (1 - relative_drop(accuracy, original) / 100) == pytest.approx(accuracy, abs=1e-12)
-
-
 GROUPS = torch.tensor([0, 0, 2])
 
 
@@ -104,7 +99,6 @@ GROUPS = torch.tensor([0, 0, 2])
         (lambda: mean_interval([]), r"at least one, got \[\]"),
         (lambda: mean_interval([1.0, float("nan")]), r"got \[1.0, nan\]"),
         (lambda: mean_interval([1.0, float("inf")]), r"got \[1.0, inf\]"),
-        (lambda: relative_drop(0.5, 0.0), "original accuracy is 0"),
     ],
 )
 def test_undefined_numbers_are_errors_that_quote_them(call: object, message: str) -> None:

@@ -9,6 +9,7 @@ import torch
 from fairlearn.metrics import MetricFrame
 from hypothesis import given
 from hypothesis import strategies as st
+from of_networks import churn_of
 from torch import nn
 from torch.nn.utils import parameters_to_vector
 
@@ -16,7 +17,7 @@ from linfair import gates
 from linfair.data import GroupedData
 from linfair.ensemble import Ensemble
 from linfair.metrics.accuracy import wilson
-from linfair.metrics.distance import churn_of, group_churn, parameter_distance
+from linfair.metrics.distance import group_churn, parameter_distance
 from linfair.models import build
 
 IMAGE = (1, 8, 8)

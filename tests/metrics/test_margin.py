@@ -8,6 +8,7 @@ import torch
 from fairlearn.metrics import MetricFrame, count
 from hypothesis import given
 from hypothesis import strategies as st
+from of_networks import margin_of
 from scipy import stats
 from torch import nn
 
@@ -16,10 +17,8 @@ from linfair.metrics.margin import (
     QUANTILES,
     closeness,
     closeness_of,
-    group_closeness,
     group_margin,
     margin,
-    margin_of,
     normalised,
 )
 from linfair.training import predict
@@ -149,7 +148,6 @@ TWO = torch.tensor([0, 1])
         (lambda: margin(torch.tensor([[0.0, math.inf]])), "not finite"),
         (lambda: closeness(torch.zeros(3, 4)), r"\(n, 2\), got \(3, 4\); use margin"),
         (lambda: group_margin(torch.zeros(2, 2), TWO, [9, 1, 1]), r"groups \[2\] have no inputs"),
-        (lambda: group_closeness(torch.zeros(2, 2), TWO, 3), r"groups \[2\] have no inputs"),
         (lambda: group_margin(torch.zeros(3, 2), TWO, [9, 1]), r"values \(3,\) and groups \(2,\)"),
         (lambda: normalised([1.0], [1, 2]), "1 means and 2 counts"),
     ],

@@ -10,13 +10,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from fairlearn.metrics import MetricFrame
+from of_networks import churn_of, excess_of, margin_of, risk_of
 from torch import nn
 
 from linfair import gates
 from linfair.data import GroupedData, load_data
 from linfair.ensemble import Ensemble
-from linfair.metrics import excess_of, group_gradient_norms, margin_of, risk_of, top_eigenvalues, wilson
-from linfair.metrics.distance import churn_of
+from linfair.metrics import group_gradient_norms, top_eigenvalues, wilson
 from linfair.metrics.measure import DIAGNOSTICS, MEANS, Original, answers, measure
 from linfair.study import ResultStore, grid, run
 from linfair.study.recipes import recipe

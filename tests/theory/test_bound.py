@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from of_networks import excess_of
 from scipy import stats
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from linfair.data import GroupedData, Split
 from linfair.gates import binarise, install, set_alphas, sites
-from linfair.metrics.risk import excess_of
 from linfair.models import build
 from linfair.theory.bound import BoundRow, excess_bound, expand, ranking, remainders
 from linfair.theory.folding import Affine, fold_batch_norm
@@ -208,7 +208,7 @@ def test_a_group_whose_largest_absolute_eigenvalue_is_negative_has_a_positive_se
 
 
 def test_excess_equals_the_metric_and_terms_obey_the_inequalities_of_the_proof() -> None:
-    """Oracle: linfair.metrics.risk.excess_of on the unfolded networks; Cauchy-Schwarz and the Rayleigh quotient."""
+    """Oracle: `excessive_loss` on the unfolded networks; Cauchy-Schwarz and the Rayleigh quotient."""
     original = with_statistics("resnet18")
     model = nudged(linearized(original, (3, 16, 16), 2), 1, 0.02)
     model.stem[1].running_mean += 0.1

@@ -7,16 +7,17 @@ import pandas as pd
 import pytest
 import torch
 from linfair_book.propositions import optimality_shares
+from of_networks import excess_of
 from scipy.optimize import minimize
 
-from linfair.metrics import excess_of, wilson
+from linfair.metrics import wilson
 from linfair.metrics.gradients import ParameterRisk
 from linfair.metrics.risk import logits_on
 from linfair.theory.optimality import counterexample
 
 
 def test_counterexample_has_its_closed_form_excess() -> None:
-    """Oracle: R(minority) = log(4/9), and linfair.metrics.excess_of on the networks themselves."""
+    """Oracle: R(minority) = log(4/9), and `excessive_loss` on the networks themselves."""
     found = counterexample()
     rows = excess_of(found.linearized, found.original, found.data, "train")
     assert [row.mean for row in rows] == pytest.approx(list(found.excess), rel=1e-12)

@@ -1,22 +1,24 @@
 """Audit your own model: who pays when its ReLUs go, why, what repair buys, and what it costs in private inference.
 
 Start with `read_user`, then `audit` (or call the package: `linfair.audit(subject)`), then `write_report`. On networks
-of linfair: `linearize_to` writes files, `read_pair` reads them, `diagnose` and `mitigate` take what it read.
+of linfair: `linearize_to` writes files, `read_pair` reads them, `diagnose` and `mitigate` take what it read, `expose`
+attacks it.
 """
 
 import sys
 from types import ModuleType
 
 from linfair.audit.diagnose import Diagnosis, Pair, diagnose, diagnosis_text, read_pair
+from linfair.audit.expose import Exposed, expose, exposed_text
 from linfair.audit.linearize import group_table, linearize_to
 from linfair.audit.network import AuditError, Subject, read_own, read_user
 from linfair.audit.repair import Mitigated, mitigate, mitigated_text
 from linfair.audit.report import answer, caveats, html, words, write_report
 from linfair.audit.run import Audit, Plan, audit
 
-__all__ = ["Audit", "AuditError", "Diagnosis", "Mitigated", "Pair", "Plan", "Subject", "answer", "audit", "caveats"]
-__all__ += ["diagnose", "diagnosis_text", "group_table", "html", "linearize_to", "mitigate", "mitigated_text"]
-__all__ += ["read_own", "read_pair", "read_user", "words", "write_report"]
+__all__ = ["Audit", "AuditError", "Diagnosis", "Exposed", "Mitigated", "Pair", "Plan", "Subject", "answer", "audit"]
+__all__ += ["caveats", "diagnose", "diagnosis_text", "expose", "exposed_text", "group_table", "html", "linearize_to"]
+__all__ += ["mitigate", "mitigated_text", "read_own", "read_pair", "read_user", "words", "write_report"]
 
 
 class _Callable(ModuleType):

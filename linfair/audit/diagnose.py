@@ -15,7 +15,7 @@ from torch import nn
 import linfair
 from linfair import gates
 from linfair.audit.network import load_teacher
-from linfair.audit.shown import drop_between, gap_of, intervals
+from linfair.audit.shown import drop_between, gap_of, intervals, records
 from linfair.checkpoints import CheckpointError, Header, load_network
 from linfair.data import GroupedData
 from linfair.device import device_name
@@ -57,13 +57,9 @@ class Diagnosis:
 
     def as_json(self) -> dict[str, object]:
         """Everything as plain values; what was not computed is null."""
-        worst = dict(zip(self.disparities, _plain(pd.DataFrame(list(self.disparities.values()))), strict=True))
-        found = {"split": self.split, "estimator": self.estimator, "groups": _plain(self.table)}
-        return found | {"disparities": worst, "parameter_distance": _plain(pd.DataFrame([self.distance]))[0]}
-
-
-def _plain(rows: pd.DataFrame) -> list[dict[str, object]]:
-    return rows.astype(object).where(rows.notna(), None).to_dict("records")
+        worst = dict(zip(self.disparities, records(pd.DataFrame(list(self.disparities.values()))), strict=True))
+        found = {"split": self.split, "estimator": self.estimator, "groups": records(self.table)}
+        return found | {"disparities": worst, "parameter_distance": records(pd.DataFrame([self.distance]))[0]}
 
 
 def read_pair(

@@ -34,6 +34,11 @@ def intervals(
     return [interval(*values, digits, ends) for values in (scale * rows[_and_ends(name)]).itertuples(index=False)]
 
 
+def records(rows: pd.DataFrame) -> list[dict[str, object]]:
+    """Rows as plain values, for JSON; what was not computed is None."""
+    return rows.astype(object).where(rows.notna(), None).to_dict("records")
+
+
 def _and_ends(name: str) -> list[str]:
     return [name, "low", "high"] if name == "accuracy" else [name, f"{name}_low", f"{name}_high"]
 

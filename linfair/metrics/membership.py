@@ -245,7 +245,7 @@ def exposure(
     group_names: Sequence[str] | None = None,
     naive: bool = False,
     level: float = 0.95,
-    draws: int = 500,
+    draws: int = 300,
     seed: int = 0,
 ) -> pd.DataFrame:
     """How well scores tell members from non-members: over all points, and for each group within its classes.
@@ -280,7 +280,7 @@ def exposure(
         `note`: what limits the row; `finding`: whether the interval lies above 0.5 and no cell is too small.
 
     Raises:
-        ValueError: For shapes that do not fit, or without members or non-members.
+        ValueError: For shapes that do not fit, or scores that are not finite.
 
     >>> table = exposure([3.0, 1.0, 2.0, 0.0], [True, True, False, False])
     >>> float(table["auc"][0])  # of the 4 pairs 3 are in order
@@ -323,11 +323,9 @@ def _row(s: NDArray, inside: NDArray, cells: NDArray, by_target: bool, *, level:
         notes += [f"n < {FEW} members in a cell"] * (smallest < FEW)
     else:
         notes.append("no cell has members and non-members")
-    for rate in RATES:
-        ends = _true_positives(score, member, strata, share, point, rate, level=level, draws=draws, seed=seed)
-        found |= dict(zip((f"tpr_{rate:g}{end}" for end in ("", "_low", "_high")), ends, strict=True))
-        if 0 < (others := int((counted & ~member).sum())) < 1 / rate:
-            notes.append(f"FPR {rate:g} is FPR 0 among {others} scores of non-members")
+    found |= _true_positives(score, member, strata, share, point, level=level, draws=draws, seed=seed)
+    others = int((counted & ~member).sum())
+    notes += [f"FPR {rate:g} is 0 of {others} non-members" for rate in RATES if 0 < others < 1 / rate]
     found |= {"targets": targets, "members": inside.sum() / targets, "non_members": (~inside).sum() / targets}
     finding = bool(found["low"] > 0.5) and smallest >= FEW
     return found | {"smallest": smallest, "note": "; ".join(notes), "finding": finding}
@@ -359,29 +357,31 @@ def _true_positives(
     strata: NDArray,
     share: NDArray,
     point: NDArray,
-    rate: float,
     *,
     level: float,
     draws: int,
     seed: int,
-) -> tuple[float, float, float]:
-    """The true positive rate at a false positive rate, with its interval."""
+) -> dict[str, float]:
+    """The true positive rate at each of `RATES`, with its interval."""
+    names = [f"tpr_{rate:g}{end}" for rate in RATES for end in ("", "_low", "_high")]
     if not share.any():
-        return np.nan, np.nan, np.nan
+        return dict.fromkeys(names, np.nan)
     m, n = (np.bincount(strata[member == side], minlength=len(share)) for side in (True, False))
     order = np.argsort(-score, kind="stable")
     inside, whose, weight = member[order], point[order], (share[strata] / np.where(member, m[strata], n[strata]))[order]
     last = np.append(np.flatnonzero(np.diff(score[order])), len(score) - 1)  # of the scores with one value
 
-    def rates(drawn: NDArray) -> NDArray:  # how often each point is drawn, (draws, points)
+    def rates(drawn: NDArray) -> NDArray:  # how often each point is drawn, (draws, points) -> (rates, draws)
         sums = (np.cumsum(drawn[:, whose] * weight * side, axis=1) for side in (inside, ~inside))
         true, false = (one[:, last] / np.maximum(one[:, -1:], np.finfo(float).tiny) for one in sums)
-        return np.where(false <= rate + 1e-12, true, 0).max(axis=1)
+        return np.stack([np.where(false <= rate + 1e-12, true, 0).max(axis=1) for rate in RATES])
 
     points, step, generator = int(point.max()) + 1, max(1, BLOCK // len(score)), np.random.default_rng(seed)
-    value, even = float(rates(np.ones((1, points)))[0]), np.full(points, 1 / points)
+    values, even = rates(np.ones((1, points)))[:, 0], np.full(points, 1 / points)
     blocks = (generator.multinomial(points, even, min(step, draws - start)) for start in range(0, draws, step))
-    low, high = np.quantile(np.concatenate([rates(one) for one in blocks]), [(1 - level) / 2, (1 + level) / 2])
-    different = len(np.unique(whose[inside & (weight > 0)]))
-    exact = stats.binomtest(round(value * different), different).proportion_ci(level, "exact")
-    return value, float(min(low, exact.low, value)), float(max(high, exact.high, value))
+    ends = np.quantile(np.hstack([rates(one) for one in blocks]), [(1 - level) / 2, (1 + level) / 2], axis=1)
+    different, found = len(np.unique(whose[inside & (weight > 0)])), []
+    for value, low, high in zip(values, *ends, strict=True):
+        exact = stats.binomtest(round(value * different), different).proportion_ci(level, "exact")
+        found += [float(value), float(min(low, exact.low, value)), float(max(high, exact.high, value))]
+    return dict(zip(names, found, strict=True))

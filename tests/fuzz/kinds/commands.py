@@ -21,6 +21,7 @@ RIGHT = {
     "linearize": IMAGES,
     "reduce": IMAGES,
     "diagnose": NET,
+    "expose": NET[:2],
     "mitigate": [*NET, "--profile", "smoke"],
     "audit": f"{USER} --label kind --group light --size 8 --profile smoke".split(),
     "data status": [],

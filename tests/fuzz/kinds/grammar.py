@@ -24,6 +24,7 @@ SOME = {  # of options that say more than their type
     "--width": {"zero": "0", "large": "1000000000"},
     "--batch-size": {"zero": "0"},
     "--seeds": {"zero": "0"},
+    "--shadows": {"zero": "0", "large": "1000", "too few": "2"},
     "--size": {"zero": "0", "large": "1000000"},
     "--jobs": {"zero": "0"},
     "--threads": {"zero": "0", "large": "1000000000"},

@@ -12,7 +12,8 @@ OUTPUTS = {
     (command, option) for command, option, takes in options() if option in NAMES or (option, takes) == ("--out", "text")
 }
 OUTPUTS |= {("data fetch", "--root")}
-FILES = {("diagnose", "--out"): ".parquet", ("data describe", "--write"): ".parquet", ("data pack", "--out"): ".npz"}
+FILES = {("diagnose", "--out"): ".parquet", ("expose", "--out"): ".parquet"}
+FILES |= {("data describe", "--write"): ".parquet", ("data pack", "--out"): ".npz"}
 FILES |= {("study table", "--to"): ".csv"}
 PLACES = {
     "below a file": "IN/file/x",

@@ -1,9 +1,10 @@
-"""Means over seeds as pages read them: on which side of a number they lie, how far roles and groups are apart."""
+"""Numbers of pages from rows: one arm against another, how far roles and groups are apart, sides of intervals."""
 
 import numpy as np
 import pandas as pd
 
-from linfair.study.tables import ORIGINAL, by_role, finished, over_seeds
+from linfair.names import some
+from linfair.study.tables import ORIGINAL, by_role, check_teachers, finished, over_seeds
 
 SIDES = ("up", "down", "no measurable change")
 
@@ -87,3 +88,86 @@ def disagreement(found: pd.DataFrame) -> pd.DataFrame:
         pairs, tied, disagree = len(both), int((one * two == 0).sum()), int((one * two < 0).sum())
         rows.append([budget, split, pairs, tied, disagree, disagree / (pairs - tied) if pairs > tied else np.nan])
     return pd.DataFrame(rows, columns=["budget", "split", "pairs", "tied", "disagree", "share"])
+
+
+SCALES = {
+    "points": lambda a, b: 100 * (a - b),
+    "relative": lambda a, b: 100 * (a - b) / b.where(b > 0),
+    "ratio": lambda a, b: np.log(a.where(a > 0) / b.where(b > 0)),
+    "difference": lambda a, b: a - b,
+}
+
+
+def paired(
+    table: pd.DataFrame,
+    quantity: str = "accuracy",
+    *,
+    arm: str,
+    against: str = "",
+    scale: str = "points",
+    split: str = "test",
+    pooled: str = "group",
+    beside: str = "",
+) -> pd.DataFrame:
+    """One arm against another in the same seed, budget and group: the way from rows to the numbers of a comparison.
+
+    With a of the arm and b of the other one, 0 (for a ratio 1) without another:
+
+        points 100 (a - b),  relative 100 (a - b) / b,  difference a - b,  ratio log(a / b).
+
+    The original network's value counts at every budget; its own is budget 1 alone. `exp` turns the mean of a ratio into
+    one. Pooled by `group`, `role` (majority and minority) or `all`, accuracies count by images, other quantities are
+    means over groups. Beside the `majority`, the same number of the majority is taken off.
+
+    Returns:
+        Columns budget, seed, group_name, role, n_train, value; without rows that lack either side or a value, and
+        without seeds that diverged.
+    """
+    if scale not in SCALES or pooled not in ("group", "role", "all") or beside not in ("", "majority"):
+        allowed = f"scales {', '.join(SCALES)}, pooling by group, role or all, and beside the majority or nothing"
+        raise ValueError(f"scale={scale!r}, pooled={pooled!r}, beside={beside!r}; allowed are {allowed}")
+    rows = finished(table)
+    rows = rows[rows["split"] == split]
+    for name in filter(None, (arm, against)):
+        if name not in set(rows["arm"]):
+            there = ", ".join(sorted(rows["arm"].unique()))
+            raise ValueError(f"no rows of arm {name!r} on split {split!r}; there are {there or 'none'}")
+    if quantity not in rows:
+        raise ValueError(f"the rows have no column {quantity!r}; they have {some(rows.columns, 20)}")
+    check_teachers(rows := rows[rows["arm"].isin([arm, against])])
+    found = _compared(_pooled(rows, quantity, pooled), arm, against, scale)
+    if beside:
+        majority = _compared(_pooled(rows, quantity, "role"), arm, against, scale).query("role == 'majority'")
+        majority, on = majority.rename(columns={"value": "majority"}), ["budget", "seed"]
+        found = found.merge(majority[[*on, "majority"]], on=on, validate="many_to_one")
+        found = found.assign(value=found["value"] - found.pop("majority"))
+    return found.reset_index(drop=True)
+
+
+def _pooled(rows: pd.DataFrame, quantity: str, pooled: str) -> pd.DataFrame:
+    """A row per arm, budget, seed and group, role or all: `value`, role, n_train; several of one group are refused."""
+    by = ["arm", "budget", "seed", "group_name", "role"]
+    rows = rows[[*by, "n_train", "n", quantity]].dropna(subset=[quantity]).astype({quantity: float})
+    if rows.duplicated(by).any():
+        raise ValueError("several rows of one arm, budget, seed and group: select one data set, network and method")
+    if pooled != "group":
+        rows = rows.assign(role="all") if pooled == "all" else rows
+        rows = rows.assign(group_name=rows["role"])
+    elif len(rows):
+        return rows.rename(columns={quantity: "value"})[[*by, "n_train", "value"]]
+    weight = rows["n"] if quantity == "accuracy" else 1.0
+    rows = rows.assign(weight=weight, weighted=rows[quantity] * weight)
+    sums = rows.groupby(by, as_index=False, sort=False)[["weighted", "weight", "n_train"]].sum()
+    return sums.assign(value=sums["weighted"] / sums["weight"]).drop(columns=["weighted", "weight"])
+
+
+def _compared(values: pd.DataFrame, arm: str, against: str, scale: str) -> pd.DataFrame:
+    found = values[values["arm"] == arm].drop(columns="arm")
+    on = ["seed", "group_name"] if against == "original" else ["budget", "seed", "group_name"]
+    if against:
+        reference = values[values["arm"] == against].rename(columns={"value": "reference"})
+        found = found.merge(reference[[*on, "reference"]], on=on, validate="many_to_one")
+    else:
+        found = found.assign(reference=1.0 if scale == "ratio" else 0.0)
+    found = found.assign(value=SCALES[scale](found["value"], found["reference"])).dropna(subset=["value"])
+    return found[["budget", "seed", "group_name", "role", "n_train", "value"]]

@@ -13,8 +13,9 @@ from linfair.study.arms import ARMS
 from linfair.study.plan import find, plan
 from linfair.study.results import collect, gather
 from linfair.study.runner import run_jobs
-from linfair.study.tables import over_seeds, paired, text
+from linfair.study.tables import over_seeds, text
 from linfair_book import mitigation, predictors, tables
+from linfair_book.averages import paired
 
 AGES = "utkface_age"  # the second data set of the page
 REPAIR = "lagrangian(mu=0.02)"

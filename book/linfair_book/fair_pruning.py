@@ -9,9 +9,9 @@ from linfair.engine.store import ResultStore
 from linfair.study.arms import base_of, canonical
 from linfair.study.cell import run
 from linfair.study.grids import grid
-from linfair.study.tables import by_role, over_seeds, paired
+from linfair.study.tables import by_role, over_seeds
 from linfair_book import tables
-from linfair_book.averages import violations
+from linfair_book.averages import paired, violations
 from linfair_book.tables import geometric
 
 PLAIN = "plain(kd=0.0)"

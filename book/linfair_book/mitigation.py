@@ -14,7 +14,8 @@ import pandas as pd
 
 from linfair.metrics.margin import normalised
 from linfair.study.arms import ARMS
-from linfair.study.tables import check_teachers, finished, over_seeds, paired
+from linfair.study.tables import check_teachers, finished, over_seeds
+from linfair_book.averages import paired
 from linfair_book.tables import geometric
 
 TABLE = Path("book/results/digits_mlp_mitigation.parquet")
@@ -89,7 +90,7 @@ def mitigated(table: pd.DataFrame) -> list[str]:
 
 
 def _values(table: pd.DataFrame, quantity: str, ways: Sequence[str], *, split: str, **how: str) -> pd.DataFrame:
-    """`tables.paired` of several ways; one of which every seed diverged has no rows."""
+    """`averages.paired` of several ways; one of which every seed diverged has no rows."""
     rows = with_ways(table)
     rows = rows[rows["split"] == split].assign(arm=lambda found: found["way"])
     left = set(finished(rows)["arm"])
@@ -103,7 +104,7 @@ def _values(table: pd.DataFrame, quantity: str, ways: Sequence[str], *, split: s
 def changes(table: pd.DataFrame, *, ways: Sequence[str] | None = None, **how: str) -> pd.DataFrame:
     """Every way's change at the same budget and seed; columns way, budget, seed, group_name, role, n_train, value.
 
-    Options are those of `tables.paired`: by default roles `against` plain in points on the balanced test.
+    Options are those of `averages.paired`: by default roles `against` plain in points on the balanced test.
     """
     check_teachers(finished(table))
     how = {"split": "test_balanced", "scale": "points", "pooled": "role", "against": "plain"} | how

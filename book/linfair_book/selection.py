@@ -13,8 +13,8 @@ import pandas as pd
 from linfair.engine.store import ResultStore
 from linfair.study.cell import Cell, grid, run
 from linfair.study.plan import Panel, find
-from linfair.study.tables import by_role, drops, over_seeds, paired
-from linfair_book.averages import disparity
+from linfair.study.tables import by_role, drops, over_seeds
+from linfair_book.averages import disparity, paired
 
 DEEPREDUCE_TABLE = "book/results/digits_resnet18_deepreduce.parquet"
 

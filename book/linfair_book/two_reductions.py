@@ -13,8 +13,9 @@ from linfair.metrics.measure import Original, measure
 from linfair.mitigation import PLAIN
 from linfair.study.cell import Cell, Worker, run
 from linfair.study.grids import grid
-from linfair.study.tables import by_role, over_seeds, paired
+from linfair.study.tables import by_role, over_seeds
 from linfair.training import threads
+from linfair_book.averages import paired
 
 METHODS = {"ReLUs": "snl", "weights": "prune_magnitude"}
 """What is removed, and by which method."""

@@ -7,8 +7,8 @@ interval is a 95 % t interval of its logarithm. A check holds where the whole in
 import numpy as np
 import pandas as pd
 
-from linfair.study.tables import check_teachers, over_seeds, paired, text, units_of
-from linfair_book.averages import SIDES, sides
+from linfair.study.tables import check_teachers, over_seeds, text, units_of
+from linfair_book.averages import SIDES, paired, sides
 from linfair_book.predictors import CHECKS, Predictor, converged
 from linfair_book.tables import geometric
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from linfair_book.averages import disagreement, violations
+from linfair_book.averages import disagreement, paired, violations
 from linfair_book.fair_pruning import before_and_after
 
 from linfair.data import load_data
@@ -24,7 +24,7 @@ from linfair.study.grids import about
 from linfair.study.jobs import cell_id, kind, learn_pace, teacher_id, words
 from linfair.study.plan import plan, read_figure
 from linfair.study.results import KNOWN_BY, collect, gather, merge, missing
-from linfair.study.tables import check_teachers, drops, paired
+from linfair.study.tables import check_teachers, drops
 from linfair.training import cross_entropy, fit, predict, supervised
 
 FAIR = "lagrangian(mu=0.5, kd=0)"

@@ -4,7 +4,7 @@ import math
 
 import pandas as pd
 import pytest
-from linfair_book.averages import convergence, disparity
+from linfair_book.averages import convergence, disparity, paired
 from scipy import stats
 
 from linfair.study.tables import (
@@ -13,7 +13,6 @@ from linfair.study.tables import (
     finished,
     over_seeds,
     overall,
-    paired,
     side_by_side,
     text,
 )

@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from linfair.plots.style import GREY, budget_axis, drawn, line_with_interval
-from linfair.study.tables import paired
+from linfair_book.averages import paired
 from linfair_book.figures.shared import ROLES, dots_with_intervals, finished
 from linfair_book.selection import disparities, levels, names_in
 

@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from linfair.study.tables import paired
-from linfair_book.averages import violations
+from linfair_book.averages import paired, violations
 from linfair_book.judging import rows as tidy
 from linfair_book.judging.rules import LOW, VIOLATIONS, Check, Value
 from linfair_book.judging.statistics import Estimate, mean, signs, spreads

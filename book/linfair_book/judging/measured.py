@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from linfair.engine.store import Tables
-from linfair.study.tables import SCALES, by_role, overall
+from linfair.study.tables import by_role, overall
+from linfair_book.averages import SCALES
 from linfair_book.judging import cells
 from linfair_book.judging import rows as tidy
 from linfair_book.judging.rules import Check, Measure

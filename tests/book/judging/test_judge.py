@@ -8,13 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from linfair_book import claims
+from linfair_book.averages import paired
 from linfair_book.judging.judge import AGREEMENT, Judged, Verdict, agreement_of, judge, together
 from linfair_book.judging.rows import RowsError, read
 from linfair_book.judging.rules import RULES, Check, Rule, Rules, RulesError, load
 from made_rows import GROUPS, LOSE, ROOT, WIN, made, verdict_of
 from scipy import stats
-
-from linfair.study.tables import paired
 
 TESTED = (
     *("s1-mitigation", "s5-gradient", "s6-boundary", "s6-gradients", "s7-deepreduce", "s7-predictable"),

@@ -1,7 +1,7 @@
 """`linfair data`: what is found where, a data set's groups, downloads, packs."""
 
-import contextlib
 import json
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -11,15 +11,17 @@ from cyclopts import App
 from linfair.cli.options import DATA, Choices, Json, Seed, output, says, tell
 from linfair.data import DATASETS, DataError, check_name, ensure, load_data, packs, sources
 from linfair.data import describe as facts
-from linfair.data.images import check_skips, files_of
-from linfair.data.named import CIFAR10_NAMES, DIGITS
-from linfair.data.official import LIMITS, SVHN, fields_of, utkface_field
+from linfair.data.images import check_skips
+from linfair.data.named import CLASSES
+from linfair.data.official import SVHN, utkface_field
 from linfair.names import unknown
 from linfair.paths import data_folders
 
 app = App(name="data", help="Find, describe, fetch and pack data sets.")
 
-SOURCES = ("cifar10", "svhn", "utkface")  # whose files are looked for; the others are made, bundled or a user's
+SOURCES = tuple(
+    name for name in sources.SOURCES if name != "folder"
+)  # whose files are looked for; the others are made, bundled or a user's
 Root = Annotated[str | None, says("Look here only; by default in LINFAIR_DATA, then in data in the cache folder.")]
 Target = Annotated[str | None, says("Put it here; by default in LINFAIR_DATA, else in the cache folder.")]
 Fetched = Annotated[str, says(f"{', '.join(SOURCES)}.")]
@@ -33,6 +35,7 @@ def show(*, root: Root = None, as_json: Json = False) -> None:
     """Show which data are found where, their groups and checksums; a broken file is an error at the end."""
     found = {name: state(name, root) for name in SOURCES}
     lines = ["toy      made by linfair: nothing to find", "digits   comes with scikit-learn: nothing to find"]
+    lines += ["digits_s is made of digits: nothing to find"]
     lines += [_status_text(name, one) for name, one in found.items()]
     lines += ["folder   your own images: linfair data describe folder:PATH --label COLUMN --group COLUMN"]
     print(json.dumps(found, indent=2) if as_json else "\n".join(lines))
@@ -46,25 +49,24 @@ def state(name: str, root: str | Path | None = None) -> dict[str, object]:
     place, groups = sources.find(name, root), {}
     known = {"found": place is not None, "path": place and str(place.path), "kind": place and place.kind}
     known |= {"checksum": None, "images": 0, "groups": groups, "looked_in": list(map(str, data_folders(root)))}
-    known |= {"obtain": facts.SHEETS[name].obtain, "problem": None}
+    known |= {"obtain": facts.sheet_of(name).obtain, "problem": None}
     if place is None:
         return known
     try:
         known["checksum"] = sources.checksum_state(place)
-        if place.kind == "files":  # UTKFace's, read without opening an image; `describe` lists names that say nothing
-            rows = []
-            for file in files_of(place.path):
-                with contextlib.suppress(ValueError):
-                    rows.append(fields_of(file.name))
-            fields = {field: np.array([row[field] for row in rows], dtype=np.int64) for field in LIMITS}
+        quick = sources.SOURCES[name].fields
+        if place.kind == "pack":
+            fields = packs.read_fields(place.path, name)
         else:
-            packed = place.kind == "pack"
-            fields = packs.read_fields(place.path, name) if packed else sources.read(name, root).fields
+            fields = quick(place.path) if quick else sources.read(name, root).fields
     except DataError as error:
         return known | {"problem": str(error)}
-    ways = {"class": (fields.get("label"), CIFAR10_NAMES if name == "cifar10" else DIGITS)}
     if name == "utkface":
         ways = {field: utkface_field(fields, field) for field in ("age", "race", "gender")}
+    elif name == "celeba":
+        ways = {field: (fields[field], (f"not {field}", field)) for field in ("Smiling", "Male")}
+    else:
+        ways = {"class": (fields["label"], CLASSES[name])}
     for title, (values, names) in ways.items():
         counts = np.bincount(values[values >= 0], minlength=len(names)).tolist()
         groups[title] = dict(zip(names, counts, strict=True))
@@ -152,11 +154,11 @@ def pack(name: Packed, /, *, out: Pack, root: Root = None, strict: Strict = Fals
 
 
 def _source(name: str, root: str | None) -> tuple[str, str | None]:
-    """Name and folder of a source: `utkface_age` is read from utkface, `folder:PATH` from PATH."""
+    """Name and folder of a source: those of `cifar10s` and `folder:PATH` are cifar10 and PATH."""
     if name.startswith("folder:"):
         ensure(root is None, f"--root {root}: the images of {name} are in that folder; leave --root out")
         return "folder", name.removeprefix("folder:")
-    source = name.partition("_")[0] if name in DATASETS else name
+    source = re.sub(r"_.*|(?<=0)s$", "", name) if name in DATASETS else name
     if source in SOURCES:
         return source, root
     raise DataError(unknown("There is no source", name, [*SOURCES, "folder:PATH"]))

@@ -8,10 +8,10 @@ import inspect
 from collections.abc import Callable
 from functools import partial
 
-from linfair.data.biased import digits_s
+from linfair.data.biased import cifar_s, digits_s
 from linfair.data.bundled import BOUNDARIES, digits, toy
 from linfair.data.core import Collection, DataError, GroupedData, Skipped, Split, ensure, move
-from linfair.data.named import cifar10, folder, svhn, utkface
+from linfair.data.named import celeba, cifar10, folder, svhn, utkface
 from linfair.names import closest, unknown
 
 DATASETS: dict[str, Callable[..., GroupedData]] = {
@@ -19,10 +19,14 @@ DATASETS: dict[str, Callable[..., GroupedData]] = {
     "digits": digits,
     "digits_s": digits_s,
     "cifar10": cifar10,
-    "svhn": svhn,
+    "cifar10s": partial(cifar_s, "cifar10s"),
+    "cifar100s": partial(cifar_s, "cifar100s"),
+    "mnist": partial(svhn, "mnist"),
+    "svhn": partial(svhn, "svhn"),
     "utkface_age": partial(utkface, "utkface_age", label="age"),
     "utkface_race": partial(utkface, "utkface_race", label="race"),
     "utkface_gender": partial(utkface, "utkface_gender", label="gender"),
+    "celeba": celeba,
     "folder": folder,
 }
 EMBEDDED = ("toy", "digits", "digits_s")  #: Whose content the package itself determines; of all others it is the user's
@@ -76,7 +80,7 @@ def input_shape(name: str, **options: object) -> tuple[int, ...]:
     """
     if name in EMBEDDED:
         return load_data(name, **options).input_shape
-    return (3,) + 2 * (int(options.get("size", 32)),)
+    return (1, 28, 28) if name == "mnist" else (3,) + 2 * (int(options.get("size", 32)),)
 
 
 __all__ = ["BOUNDARIES", "DATASETS", "EMBEDDED", "Collection", "DataError", "GroupedData", "Skipped", "Split"]

@@ -30,7 +30,7 @@ KINDS = {  # why a file was skipped, by `Skipped.kind`
 def sheet_of(name: str) -> Sheet:
     """The sheet of a data set by the name that `load_data` takes: `utkface_age`, `folder:PATH`, ..."""
     name = name.partition(":")[0]
-    return SHEETS[name if name in SHEETS else name.partition("_")[0]]
+    return next(SHEETS[one] for one in (name, f"{name}s", name.partition("_")[0]) if one in SHEETS)
 
 
 def count_rows(data: GroupedData) -> pd.DataFrame:

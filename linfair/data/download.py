@@ -12,7 +12,7 @@ import tarfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path, PurePosixPath
 from threading import Thread
 from typing import Any
@@ -152,18 +152,20 @@ def _within(seconds: float, call: Callable[[], Any]) -> Any:
 
 
 def unpack(archive: Path, inner: str, files: Mapping[str, Known]) -> None:
-    """Write the named files of a `.tar.gz`, which lie in the folder `inner` in it, beside the archive."""
+    """Write the named files of a `.tar.gz`, in the folder `inner` there, or the one of a `.gz`, beside the archive."""
+    alone = archive.stem in files
+    files = {archive.stem: files[archive.stem]} if alone else files
     most = sum(known.bytes for known in files.values()) + 2**20
     with gzip.open(archive) as packed:
         content = packed.read(most + 1)
     ensure(len(content) <= most, f"{archive.name} unpacks to more than {most:,} bytes")
-    with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as tar:
-        for one in tar:
+    with nullcontext() if alone else tarfile.open(fileobj=io.BytesIO(content), mode="r:") as tar:
+        for one in tar or ():
             parts, plain = PurePosixPath(one.name).parts, one.isdir() or (one.isreg() and not one.issparse())
             inside = plain and parts[:1] == (inner,) and ".." not in parts
             ensure(inside, f"{archive.name} holds {shown(one.name)!r}, which is no file in {inner}")
         for name, known in files.items():
-            content = tar.extractfile(f"{inner}/{name}").read()
+            content = content if alone else tar.extractfile(f"{inner}/{name}").read()
             right = hashlib.sha256(content).hexdigest() == known.sha256
             ensure(right, f"{name} in {archive.name} does not match its SHA-256")
             (archive.parent / name).write_bytes(content)

@@ -56,7 +56,6 @@ def read_folder(
     `strict` an error. A file that is listed more than once, in any spelling of its path, counts once; with conflicting
     values `conflicts` decides. A link out of the folder is skipped unless `links` may lead anywhere.
     """
-    ensure(1 <= size <= 1024, f"images can be brought to 1..1024 pixels, got size={size}")
     for name, given, allowed in (("conflicts", conflicts, CONFLICTS), ("links", links, LINKS)):
         ensure(given in allowed, f"{name} must be one of {', '.join(allowed)}, got {given!r}")
     inside = None if links == "anywhere" else folder

@@ -5,6 +5,7 @@ import hashlib
 import itertools
 import os
 import warnings
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,18 +33,35 @@ def files_of(folder: str | Path, *, hidden: bool = False) -> list[Path]:
     return [p for p in found if hidden or not any(part.startswith((".", "__")) for part in p.relative_to(folder).parts)]
 
 
+def resized(images: np.ndarray, size: int) -> np.ndarray:
+    """Images (n, 3, height, width) brought to size x size, as `picture` does it."""
+    check_size(size)
+    if images.shape[2:] == (size, size):
+        return images
+    files = map(Image.fromarray, np.ascontiguousarray(images.transpose(0, 2, 3, 1)))
+    small = [np.asarray(file.resize((size, size), Image.Resampling.BILINEAR)) for file in files]
+    return np.stack(small).transpose(0, 3, 1, 2)
+
+
+def check_size(size: int) -> None:
+    """Refuse a side that images cannot be brought to."""
+    ensure(1 <= size <= 1024, f"images can be brought to 1..1024 pixels, got size={size}")
+
+
 def check_link(path: Path, inside: Path | None) -> None:
     """Refuse a path that a link leads out of a folder."""
-    out = inside and not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(inside))
-    ensure(not out, f"a link leads out of the folder, to {os.path.realpath(path)}; --links anywhere reads it")
+    real = inside and Path(os.path.realpath(path))
+    within = not inside or real.is_relative_to(os.path.realpath(inside))
+    ensure(within, f"a link leads out of the folder, to {real}; --links anywhere reads it")
 
 
-def picture(path: Path, size: int) -> tuple[np.ndarray, bytes, bool]:
+def picture(path: Path | zipfile.Path, size: int) -> tuple[np.ndarray, bytes, bool]:
     """The image as RGB of shape (3, size, size), the SHA-256 of its full-size pixels, and whether EXIF turned it.
 
     Resizing is Pillow's antialiased bilinear filter: what torchvision's `Resize((size, size))` does to a PIL image.
     """
-    why = unfit(path, 2**30)
+    packed = isinstance(path, zipfile.Path)
+    why = (None if path.exists() else "does not exist") if packed else unfit(path, 2**30)
     ensure(
         why is None,
         f"the file {why}"
@@ -51,8 +69,9 @@ def picture(path: Path, size: int) -> tuple[np.ndarray, bytes, bool]:
         else "there is no such file" + ", or its name is not UTF-8" * ("\ufffd" in path.name),
     )
     try:
-        ensure(path.stat().st_size, "the file is empty")
-        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=FORMATS) as file:
+        ensure(packed or path.stat().st_size, "the file is empty")
+        opened = path.open("rb") if packed else path
+        with warnings.catch_warnings(action="ignore"), Image.open(opened, formats=FORMATS) as file:
             width, height = file.size
             large = f"it has {width}x{height} pixels, and at most {PIXELS:,} are decoded; make it smaller"
             ensure(width * height <= PIXELS, large)
@@ -76,11 +95,14 @@ def picture(path: Path, size: int) -> tuple[np.ndarray, bytes, bool]:
     return np.asarray(small).transpose(2, 0, 1), digest, turned
 
 
-def pictures(files: Sequence[tuple[str, Path]], size: int, *, what: str, inside: Path | None = None) -> tuple:
+def pictures(
+    files: Sequence[tuple[str, Path | zipfile.Path]], size: int, *, what: str, inside: Path | None = None
+) -> tuple:
     """Read files (name and path): images, their digests and positions, what was skipped, how many were turned.
 
     A link that leads out of the folder `inside` is skipped.
     """
+    check_size(size)
     read, kept, skipped = [], [], []
     bar = tqdm(files, desc=what, unit="image", disable=len(files) <= MANY, leave=False)
     for number, (name, path) in enumerate(bar):

@@ -1,11 +1,12 @@
-"""CIFAR-10, SVHN and UTKFace as their publishers give them: batches pickled by Python 2, MATLAB files, images.
+"""CIFAR, SVHN, MNIST and UTKFace as their publishers give them: pickled batches, MATLAB and IDX files, images.
 
-A pickle can run any code when it is loaded, so CIFAR-10's batches never are: their steps are read one by one, and only
+A pickle can run any code when it is loaded, so CIFAR's batches never are: their steps are read one by one, and only
 those that such a batch is made of are known. UTKFace's labels are in the names of its files,
 `[age]_[gender]_[race]_[date].jpg.chip.jpg`.
 
 Sources: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009. Y. Netzer et al., "Reading Digits
-in Natural Images with Unsupervised Feature Learning", NIPS workshop, 2011. Z. Zhang, Y. Song, H. Qi, "Age
+in Natural Images with Unsupervised Feature Learning", NIPS workshop, 2011. Y. LeCun, L. Bottou, Y. Bengio, P. Haffner,
+"Gradient-Based Learning Applied to Document Recognition", Proc. IEEE, 1998. Z. Zhang, Y. Song, H. Qi, "Age
 Progression/Regression by Conditional Adversarial Autoencoder", CVPR 2017.
 """
 
@@ -14,7 +15,9 @@ import pickletools
 import re
 import tomllib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +25,7 @@ import pandas as pd
 
 from linfair.data.core import Collection, DataError, Skipped, ensure
 from linfair.data.images import SUFFIXES, check_skips, content_digest, files_of, pictures
+from linfair.data.torchvision import torchvision
 from linfair.names import hint
 
 
@@ -43,7 +47,7 @@ class Release:
     files: dict[str, Known]  # in order
     urls: dict[str, Known]  # what to download: these files, or an archive of them
     images: int  # of the whole release; with fewer, results are results on a subset
-    read_file: Callable[[Path], tuple[np.ndarray, np.ndarray]]  # images (n, 3, 32, 32) and labels
+    read_file: Callable[[Path], tuple[np.ndarray, np.ndarray]]  # images (n, channels, height, width) and labels
 
     def read(self, folder: str | Path, *, strict: bool = True) -> Collection:
         """Read the official files, which do not say what belongs together; no file is ever skipped."""
@@ -51,7 +55,8 @@ class Release:
         missing = [name for name in self.files if not (folder / name).is_file()]
         again = f"run `linfair data fetch {self.name}`, or copy the files again"
         ensure(not missing, f"{folder}: {', '.join(missing)} missing; {again}")
-        images, labels = zip(*(self.read_file(folder / name) for name in self.files), strict=True)
+        parts = [name for name in self.files if "labels" not in name]  # these are read with their images
+        images, labels = zip(*(self.read_file(folder / name) for name in parts), strict=True)
         images, fields, n = np.concatenate(images), {"label": np.concatenate(labels)}, sum(map(len, labels))
         found = f"{n:,} images" if n == self.images else f"{n:,} of {self.images:,} images"
         return Collection(
@@ -59,8 +64,8 @@ class Release:
             images,
             fields,
             same=np.arange(n),
-            official=np.repeat([int(name.startswith("test")) for name in self.files], list(map(len, labels))),
-            origin=f"official {'batches' if self.folder else 'files'}, {found}",
+            official=np.repeat([int(name.startswith(("test", "t10k"))) for name in parts], list(map(len, labels))),
+            origin=f"official {'batches' if 'batches' in self.folder else 'files'}, {found}",
             sha256=content_digest(images, fields),
         )
 
@@ -76,7 +81,7 @@ def unpickle(content: bytes) -> object:
     stack, marks, memo = [], [], {}
     try:
         for number, (step, value, _) in enumerate(pickletools.genops(content)):
-            ensure(number < 200_000 and len(marks) < 100, "the pickle is longer or deeper than a CIFAR batch")
+            ensure(number < 300_000 and len(marks) < 100, "the pickle is longer or deeper than a CIFAR batch")
             if step.name in _STEPS:
                 taken, make = _STEPS[step.name]
                 start = len(stack) - taken if taken >= 0 else marks.pop() + 1 + taken
@@ -147,16 +152,16 @@ _STEPS |= {"APPEND": (2, _extended), "APPENDS": (-2, _extended), "SETITEM": (3, 
 _STEPS |= {"GLOBAL": (0, _named), "STACK_GLOBAL": (2, _named), "REDUCE": (2, _made), "BUILD": (2, _made)}
 
 
-def _batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """One of CIFAR-10's batches."""
+def _batch(path: Path, name: str, key: str, classes: int, mib: int) -> tuple[np.ndarray, np.ndarray]:
+    """One of CIFAR's batches, which has so many MiB."""
     try:
-        ensure(path.stat().st_size < 2**26, "over 64 MiB, and a batch has 30")
+        ensure(path.stat().st_size < (2 * mib + 4) * 2**20, f"over {2 * mib + 4} MiB, and a batch has {mib}")
         batch = unpickle(path.read_bytes())
     except (DataError, OSError) as error:
-        raise DataError(f"{path}: {error}; run `linfair data fetch cifar10`, or copy the batches again") from error
+        raise DataError(f"{path}: {error}; run `linfair data fetch {name}`, or copy the batches again") from error
     ensure(isinstance(batch, dict), f"{path}: a batch is a dict, this is a {type(batch).__name__}")
     batch = {key.decode("latin1") if isinstance(key, bytes) else key: value for key, value in batch.items()}
-    images, labels = batch.get("data"), batch.get("labels")
+    images, labels = batch.get("data"), batch.get(key)
     array, many = isinstance(images, np.ndarray), isinstance(labels, list)
     given = f"{images.dtype} of shape {images.shape}" if array else type(images).__name__
     right = array and images.dtype == np.uint8 and images.shape[1:] == (3072,)
@@ -164,9 +169,9 @@ def _batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
     given = f"{len(labels)} of them" if many else type(labels).__name__
     right = many and len(labels) == len(images)
     ensure(right, f"{path}: {len(images)} images need a list of as many labels, got {given}")
-    wrong = [label for label in labels if type(label) is not int or not 0 <= label <= 9]
+    wrong = [label for label in labels if type(label) is not int or not 0 <= label < classes]
     found = "".join(repr(one) if type(one) in (int, str, bytes) else type(one).__name__ for one in wrong[:1])
-    ensure(not wrong, f"{path}: labels are integers 0..9, found {found[:40]}")
+    ensure(not wrong, f"{path}: labels are integers 0..{classes - 1}, found {found[:40]}")
     return images.reshape(-1, 3, 32, 32), np.array(labels, dtype=np.int64)
 
 
@@ -194,17 +199,39 @@ def _mat(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return np.ascontiguousarray(images.transpose(3, 2, 0, 1)), label[:, 0].astype(np.int64) % 10
 
 
+def _idx(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The training or the test half of MNIST, through torchvision's readers, which download nothing."""
+    readers, labels = torchvision().datasets.mnist, path.with_name(path.name.replace("images-idx3", "labels-idx1"))
+    try:
+        large = [file.name for file in (path, labels) if file.stat().st_size > 2**26]
+        ensure(not large, f"{', '.join(large)} has over 64 MiB, and a half of MNIST at most 45")
+        images, label = readers.read_image_file(path).numpy(), readers.read_label_file(labels).numpy()
+        right = images.shape == (len(label), 28, 28) and len(label) and label.max() <= 9
+        given = f"{len(label)} labels up to {label.max(initial=0)} for images of shape {images.shape}"
+        ensure(right, f"{given}; there must be n labels up to 9 for (n, 28, 28)")
+    except Exception as error:  # torchvision fails in many ways on damaged files
+        why = f"damaged, cut short, or not MNIST's ({type(error).__name__}: {str(error)[:100]})"
+        raise DataError(f"{path}: {why}; run `linfair data fetch mnist`, or copy the files again") from error
+    return images[:, None], label
+
+
 _OFFERED = tomllib.loads(Path(__file__).with_name("releases.toml").read_text(encoding="utf-8"))
-_KNOWN = {
-    (name, kind): {file: Known(**known) for file, known in files.items()}
-    for name, kinds in _OFFERED.items()
-    for kind, files in kinds.items()
-}
-_MATS = {url.rpartition("/")[2]: known for url, known in _KNOWN["svhn", "urls"].items()}
-CIFAR10 = Release(
-    "cifar10", "cifar-10-batches-py", _KNOWN["cifar10", "files"], _KNOWN["cifar10", "urls"], 60_000, read_file=_batch
-)
-SVHN = Release("svhn", "", _MATS, _KNOWN["svhn", "urls"], images=99_289, read_file=_mat)
+LISTS = {name: tuple(words.split()) for name, words in _OFFERED.pop("lists").items()}  #: Of classes, of attributes
+
+
+def _release(name: str, folder: str, images: int, read_file: Callable) -> Release:
+    offered = {kind: {file: Known(**one) for file, one in files.items()} for kind, files in _OFFERED[name].items()}
+    urls = offered["urls"]
+    files = offered.get("files", {url.rpartition("/")[2]: known for url, known in urls.items()})
+    return Release(name, folder, files, urls, images, read_file)
+
+
+_TEN = {"name": "cifar10", "key": "labels", "classes": 10, "mib": 30}
+_HUNDRED = {"name": "cifar100", "key": "fine_labels", "classes": 100, "mib": 148}
+CIFAR10 = _release("cifar10", "cifar-10-batches-py", 60_000, partial(_batch, **_TEN))
+CIFAR100 = _release("cifar100", "cifar-100-python", 60_000, partial(_batch, **_HUNDRED))
+SVHN = _release("svhn", "", 99_289, _mat)
+MNIST = _release("mnist", "MNIST/raw", 70_000, _idx)
 LIMITS = {"age": 116, "gender": 1, "race": 4}  #: Largest value of each field; the smallest is 0
 NAMES = {
     "race": ("White", "Black", "Asian", "Indian", "Others"),
@@ -274,6 +301,15 @@ def read_utkface(folder: str | Path, *, strict: bool = False) -> Collection:
         skipped=tuple(skipped),
         notes={"rotated": rotated} if rotated else {},
     )
+
+
+def utkface_fields(folder: Path) -> dict[str, np.ndarray]:
+    """Age, gender and race of the original files, out of their names; names that say nothing are left out."""
+    rows = []
+    for file in files_of(folder):
+        with suppress(ValueError):
+            rows.append(fields_of(file.name))
+    return {field: np.array([row[field] for row in rows], dtype=np.int64) for field in LIMITS}
 
 
 def holds_faces(folder: Path) -> bool:

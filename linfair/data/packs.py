@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from linfair.data.core import Collection, DataError, Skipped, digest, ensure, shown
 from linfair.data.images import MANY
-from linfair.data.official import SVHN
+from linfair.data.official import LISTS, SVHN
 from linfair.names import checked, some
 from linfair.paths import unfit, whole
 
@@ -32,9 +32,13 @@ KNOWN = {  # SHA-256 and bytes of known packs; a `.sha256` file beside a pack ta
     "utkface32.npz": ("e3341e577421030bf32c4439b600476f530d2e9f32b2558e3f6daeebf1eea7bd", 39_773_379),
     "svhn10k.npz": ("3e8311c19eed04f0a278828797e1d5d5fbba4385a2e0dd122f12662beb2905da", 12_185_202),
 }
+SIDES = dict.fromkeys(("cifar10", "cifar100", "svhn", "utkface"), 32) | {"mnist": 28}  #: Of a pack's images; else any
 FIELDS = {  # arrays that a pack must have, their smallest and largest value (-1: not known)
     "cifar10": {"label": (0, 9), "split": (0, 1)},
+    "cifar100": {"label": (0, 99), "split": (0, 1)},
+    "mnist": {"label": (0, 9), "split": (0, 1)},
     "svhn": {"label": (0, 9), "split": (0, 1)},
+    "celeba": dict.fromkeys(LISTS["celeba"], (0, 1)) | {"split": (0, 2)},
     "utkface": {"age": (0, 116), "gender": (-1, 1), "race": (-1, 4), "group": (None, None)},
 }
 _NOTES = [(name, int) for name in ("rotated", "copies", "copies_differ")] + [("lookalikes", Sequence[str])]
@@ -51,9 +55,10 @@ def read_pack(path: str | Path, name: str) -> Collection:
     origin = f"pack {path.name}, {n:,} images"
     if name == "svhn" and n < SVHN.images:
         origin = f"SVHN subset, {n:,} of {SVHN.images:,} images (pack {path.name})"
+    images = _decode(path, arrays["blob"], arrays["offsets"], SIDES.get(name))
     return Collection(
         name,
-        _decode(path, arrays["blob"], arrays["offsets"], 32 if name in FIELDS else None),
+        images[:, :1] if name == "mnist" else images,
         {key.removeprefix("field_"): value for key, value in arrays.items() if _is_field(key)},
         same=arrays.get("group", np.arange(n)),
         official=None if name == "utkface" else arrays.get("split"),
@@ -80,7 +85,7 @@ def checksum_state(path: Path, found: str | None = None) -> str:
 
 
 def write_pack(collection: Collection, path: str | Path) -> Path:
-    """Write RGB images as a pack that reads back bit for bit, with its checksum beside it, whole or not at all."""
+    """Write images as a pack that reads back bit for bit, with its checksum beside it, whole or not at all."""
     path = Path(path)
     ensure(path.suffix == ".npz", f"a pack's name ends in .npz, got {path.name}")
     arrays = _arrays(collection)
@@ -97,10 +102,11 @@ def write_pack(collection: Collection, path: str | Path) -> Path:
 
 def _arrays(collection: Collection) -> dict[str, np.ndarray]:
     """The arrays of the pack that holds a collection."""
-    channels = collection.images.shape[1]
-    ensure(channels == 3, f"{collection.origin}: a pack holds RGB images, these have {channels} channels")
+    images, channels = collection.images, collection.images.shape[1]
+    images = np.repeat(images, 3, axis=1) if collection.name == "mnist" else images
+    ensure(images.shape[1] == 3, f"{collection.origin}: a pack holds RGB images, these have {channels} channels")
     files, few = [], len(collection) <= MANY
-    for image in tqdm(collection.images, desc=f"packing {collection.name}", unit="image", disable=few, leave=False):
+    for image in tqdm(images, desc=f"packing {collection.name}", unit="image", disable=few, leave=False):
         encoded = io.BytesIO()
         Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0))).save(encoded, format="WEBP", lossless=True)
         files.append(encoded.getvalue())

@@ -15,13 +15,15 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
+import numpy as np
+
 from linfair import paths
-from linfair.data import packs
+from linfair.data import celeba, packs
 from linfair.data.core import Collection, DataError, digest, ensure
 from linfair.data.describe import SHEETS
 from linfair.data.folder import NEEDED, TABLE, check_named, has_folders, read_folder
 from linfair.data.images import files_of
-from linfair.data.official import CIFAR10, SVHN, Release, holds_faces, read_utkface
+from linfair.data.official import CIFAR10, CIFAR100, MNIST, SVHN, Release, holds_faces, read_utkface, utkface_fields
 from linfair.names import unknown
 
 
@@ -35,6 +37,9 @@ class Source:
     places: tuple[str, ...]  # folders, below the one that is looked in, which may hold its own files
     holds: Callable[[Path], bool]  # whether a folder holds them
     read: Callable[..., Collection]
+    fields: Callable[[Path], dict[str, np.ndarray]] | None = (
+        None  # what is known of each image, where none need be opened
+    )
     release: Release | None = None  # where it may be downloaded
 
 
@@ -42,14 +47,29 @@ def _released(release: Release, kind: str, packs: tuple[str, ...], files: str, *
     def holds(folder: Path) -> bool:
         return any((folder / file).is_file() for file in release.files)
 
-    return Source(kind, packs, files, places, holds, release.read, release)
+    return Source(kind, packs, files, places, holds, release.read, release=release)
 
 
 FACES = ("UTKFace", "utkface", "")
 SOURCES = {
     "cifar10": _released(CIFAR10, "batches", ("cifar10.npz",), f"{CIFAR10.folder}/", CIFAR10.folder, ""),
+    "cifar100": _released(
+        CIFAR100, "pickles", ("cifar100.npz",), f"{CIFAR100.folder}/", CIFAR100.folder, "cifar100", ""
+    ),
+    "mnist": _released(MNIST, "idx", ("mnist.npz",), f"{MNIST.folder}/", MNIST.folder, "mnist", ""),
     "svhn": _released(SVHN, "mat", ("svhn.npz", "svhn10k.npz"), " and ".join(SVHN.files), "", "svhn", "SVHN"),
-    "utkface": Source("files", ("utkface.npz", "utkface32.npz"), "UTKFace/", FACES, holds_faces, read_utkface),
+    "utkface": Source(
+        "files", ("utkface.npz", "utkface32.npz"), "UTKFace/", FACES, holds_faces, read_utkface, utkface_fields
+    ),
+    "celeba": Source(
+        "celeba",
+        ("celeba.npz",),
+        ", ".join(celeba.FILES),
+        ("celeba", "CelebA", ""),
+        lambda path: (path / celeba.ATTRIBUTES).is_file(),
+        celeba.read_celeba,
+        celeba.read_attributes,
+    ),
     "folder": Source("folder", ("folder.npz",), TABLE, ("",), lambda path: os.path.lexists(path / TABLE), read_folder),
 }
 
@@ -106,14 +126,15 @@ def checksum_state(found: Found) -> str:
 
 
 def fetch(name: str, folder: str | Path, **bounds: float) -> Found:
-    """Download `cifar10` or `svhn`, unless it is there and whole; of one that breaks off only what arrived is kept.
+    """Download a data set, unless it is there and whole; of one that breaks off only what arrived is kept.
 
     `bounds` are of `download.get`.
     """
     folder = Path(folder).expanduser()
-    ensure(name != "utkface", SHEETS["utkface"].by_hand.format(folder=folder))
+    ensure(not hasattr(SHEETS.get(name), "by_hand"), getattr(SHEETS.get(name), "by_hand", "").format(folder=folder))
     release = SOURCES[name].release if name in SOURCES else None
-    ensure(release, f"{name!r} cannot be fetched; cifar10 and svhn can, utkface says how to obtain it")
+    offered = [one for one, source in SOURCES.items() if source.release]
+    ensure(release, f"{name!r} cannot be fetched; {', '.join(offered)} can, utkface and celeba say how to obtain them")
     found = find(name, folder)
     if found is not None and checksum_state(found) == "checksum ok":
         return found
@@ -130,7 +151,7 @@ def fetch(name: str, folder: str | Path, **bounds: float) -> Found:
                 if path.name not in release.files:
                     download.unpack(path, release.folder, release.files)
             release.read(work)
-            target.mkdir(exist_ok=True)
+            target.mkdir(parents=True, exist_ok=True)
             for file in release.files:
                 (work / file).replace(target / file)
     except (OSError, ValueError, EOFError, KeyError, tarfile.TarError, zlib.error) as error:
@@ -149,14 +170,15 @@ def _read(name: str, found: Found, stamp: str, strict: bool, options: tuple[tupl
     if found.kind != "pack":
         return SOURCES[name].read(found.path, strict=strict, **dict(options))
     collection = packs.read_pack(found.path, name)
-    if name != "folder":
-        return collection
     asked = {"columns": ("label",), "size": 32} | dict(options)
     columns, size = asked["columns"] or tuple(collection.names), asked["size"]
-    check_named(str(found.path), columns, tuple(collection.names))
+    if name == "folder":
+        check_named(str(found.path), columns, tuple(collection.names))
     height, width = collection.images.shape[2:]
     is_that = f"holds images of {width}x{height} pixels, size={size} was asked for"
-    ensure(height == width == size, f"{found.path} {is_that}")
+    ensure(name not in ("folder", "celeba") or height == width == size, f"{found.path} {is_that}")
+    if name != "folder":
+        return collection
     fields, names = ({column: values[column] for column in columns} for values in (collection.fields, collection.names))
     return replace(collection, fields=fields, names=names)
 
@@ -168,7 +190,7 @@ def _stamp(name: str, found: Found) -> str:
     elif release := SOURCES[name].release:
         files = [found.path / file for file in release.files]
     else:
-        files = [found.path / TABLE, *files_of(found.path, hidden=True)]
+        files = [*(found.path / one for one in (TABLE, *celeba.FILES)), *files_of(found.path, hidden=True)]
     there = [(file, file.stat()) for file in files if file.exists()]
     state = [f"{file}\0{about.st_size}\0{about.st_mtime_ns}\n" for file, about in there]
     return hashlib.sha256(os.fsencode("".join(state))).hexdigest()

@@ -1,15 +1,20 @@
 """Data with a synthetic bias against closed forms: counts of every cell, disjoint splits, both domains tested."""
 
 from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from sklearn.datasets import load_digits
 
-from linfair.data import DataError, GroupedData, load_data
+from linfair.data import DataError, GroupedData, input_shape, load_data
+from linfair.data.biased import in_grey
+from linfair.data.named import CIFAR10_NAMES
 
 skews = st.floats(0.5, 1, exclude_max=True)
 
@@ -71,6 +76,68 @@ def test_skews_of_one_seed_train_on_the_same_images() -> None:
         for skew in (0.5, 0.95)
     ]
     assert red[0] == red[1]
+
+
+def test_grey_is_pillows_mode_l_to_the_bit() -> None:
+    """Oracle: Pillow, image by image; sides that differ, so that no axis can be taken for another."""
+    images = np.random.default_rng(0).integers(0, 256, (50, 3, 5, 7), dtype=np.uint8)
+    for image, grey in zip(images, in_grey(images), strict=True):
+        level = np.asarray(Image.fromarray(image.transpose(1, 2, 0)).convert("L"))
+        assert (grey == level).all()
+
+
+@pytest.mark.parametrize(
+    ("skew", "images", "size"), [(0.5, None, 32), (0.95, 200, 32), (0.99, 400, 16), (0.8, None, 48)]
+)
+def test_cifar10s_has_the_classes_of_wang_et_al_and_the_counts_of_the_skew(
+    skew: float, images: int | None, size: int, tmp_path: Path, write_batches: Callable
+) -> None:
+    """500 generated training images, 50 a class; a tenth validates; 10 a class in each domain are tested."""
+    x, labels = write_batches(tmp_path, each=100)
+    options = {"skew": skew, "size": size} | ({"images": images} if images else {})
+    data = load_data("cifar10s", seed=2, root=tmp_path, **options)
+    each = (images or 500) // 10
+    assert (cells(data, "train") == expected(each - each // 10, skew, 10)).all()
+    assert (cells(data, "val") == expected(each // 10, skew, 10)).all()
+    assert (cells(data, "test") == 10).all()
+    colour = {name for name, domain in zip(data.label_names, data.aligned, strict=True) if domain == 0}
+    assert colour == {"automobile", "cat", "dog", "horse", "truck"} and data.label_names == CIFAR10_NAMES
+    assert data.provenance["options"] == {"skew": skew, "size": size, "validation": 0.1} | options
+    assert data.input_shape == input_shape("cifar10s", size=size) == (3, size, size)
+
+    rows = [Image.fromarray(one.transpose(1, 2, 0)).resize((size, size), Image.Resampling.BILINEAR) for one in x]
+    known = {np.asarray(row).tobytes(): (0, n) for n, row in enumerate(rows)}
+    known |= {np.asarray(row.convert("L").convert("RGB")).tobytes(): (1, n) for n, row in enumerate(rows)}
+    seen = {}
+    for name, part in data.splits.items():
+        found = [known[image.tobytes()] for image in part.x.permute(0, 2, 3, 1).contiguous().numpy()]
+        assert [domain for domain, _ in found] == part.a.tolist()
+        assert [int(labels[n]) for _, n in found] == part.y.tolist()
+        seen[name] = [n for _, n in found]
+    assert sorted(seen["test"]) == sorted(2 * [*range(500, 600)])
+    assert seen["test"][:100] == seen["test"][100:]
+    assert len({*seen["train"], *seen["val"]}) == len(seen["train"]) + len(seen["val"])
+    assert max(seen["train"] + seen["val"]) < 500
+
+
+def test_cifar100s_alternates_along_the_fine_classes(tmp_path: Path, write_hundred: Callable) -> None:
+    """1,000 generated training images, 10 a class, one of them validates (a class's own domain gets it)."""
+    write_hundred(tmp_path)
+    data = load_data("cifar100s", root=tmp_path, skew=0.8)
+    assert (cells(data, "train") == expected(9, 0.8, 100)).all() and (cells(data, "test") == 2).all()
+    assert data.aligned == (1, 0) * 50
+    assert (data.label_names[0], data.label_names[1], data.label_names[-1]) == ("apple", "aquarium_fish", "worm")
+
+
+@pytest.mark.parametrize("images", [0, -10, 30, 201, 1000])
+def test_a_part_that_cannot_be_shared_out_is_refused_with_what_can(
+    images: int, tmp_path: Path, write_batches: Callable
+) -> None:
+    write_batches(tmp_path, each=100)
+    with pytest.raises(DataError, match=f"a multiple of 10 from 40 to 500, got {images}"):
+        load_data("cifar10s", root=tmp_path, images=images)
+    with pytest.raises(DataError, match="got size=0"):
+        load_data("cifar10s", root=tmp_path, size=0)
 
 
 def test_data_without_a_synthetic_bias_are_not_aligned() -> None:

@@ -239,7 +239,7 @@ def test_to_another_device_keeps_everything_else() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: load_data("mnist"), "no data set 'mnist'; (there are toy, digits|did you)"),
+        (lambda: load_data("imagenet"), "no data set 'imagenet'; (there are toy, digits|did you)"),
         (lambda: digits(minority_fraction=0), "0 < minority_fraction"),
         (lambda: digits(minority_fraction=0.9, majority_fraction=0.5), "got 0.9, 0.5"),
         (lambda: digits(majority_fraction=1.1), "got 0.1, 1.1"),

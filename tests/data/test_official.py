@@ -1,4 +1,4 @@
-"""The official files of CIFAR-10 and SVHN: generated ones read right, malicious and damaged ones refused."""
+"""The official files of CIFAR, MNIST and SVHN: generated ones read right, malicious and damaged ones refused."""
 
 import os
 import pickle
@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
+from linfair.data import load_data
 from linfair.data.core import DataError
-from linfair.data.official import CIFAR10, SVHN, unpickle
+from linfair.data.official import CIFAR10, CIFAR100, MNIST, SVHN, unpickle
 from linfair.data.torchvision import torchvision
 
 Writer = Callable[..., tuple[np.ndarray, np.ndarray]]
@@ -200,6 +201,107 @@ def test_content_that_is_no_batch_is_refused(
 def test_names_out_of_a_damaged_pickle_stay_on_one_line() -> None:
     with pytest.raises(DataError, match=r"the pickle asks for num\\ny\.nd\\x0carray, which"):
         unpickle(b"\x80\x04\x8c\x05num\ny\x94\x8c\x08nd\x0carray\x94\x93.")
+
+
+# CIFAR-100
+
+
+def test_the_hundred_fine_classes_are_read_by_the_same_reader(tmp_path: Path, write_hundred: Writer) -> None:
+    """Oracle: the arrays the files were written from; the coarse labels, 0..19, are not taken for fine ones."""
+    images, labels = write_hundred(tmp_path, train=300, test=100)
+    read = CIFAR100.read(tmp_path / CIFAR100.folder)
+    np.testing.assert_array_equal(read.images, images, strict=True)
+    np.testing.assert_array_equal(read.fields["label"], labels, strict=True)
+    assert read.official.tolist() == [0] * 300 + [1] * 100
+
+
+def test_a_file_of_fifty_thousand_images_is_read_whole() -> None:
+    """As many steps as the release's `train` has: a name, its place and two labels for each image."""
+    names = [f"image_s_{number:06}.png".encode() for number in range(50_000)]
+    batch = {b"filenames": names, b"fine_labels": [99] * 50_000, b"coarse_labels": [19] * 50_000}
+    assert unpickle(pickle.dumps(batch | {b"data": np.zeros((2, 3072), np.uint8)}, 3))[b"filenames"] == names
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({b"fine_labels": [0, 1, 100]}, r"labels are integers 0\.\.99, found 100"),
+        ({b"labels": [0, 1, 2], b"fine_labels": None}, "got NoneType"),
+        ({b"data": Attack(os.system, "touch broken-into")}, "the pickle asks for posix.system"),
+    ],
+)
+def test_a_file_that_is_not_cifar_100s_is_refused(
+    change: dict, message: str, tmp_path: Path, write_hundred: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_hundred(tmp_path)
+    batch = {b"data": np.zeros((3, 3072), np.uint8), b"fine_labels": [0, 1, 2]} | change
+    (tmp_path / CIFAR100.folder / "test").write_bytes(pickle.dumps(batch, 2))
+    with pytest.raises(DataError, match=f"test: .*{message}"):
+        CIFAR100.read(tmp_path / CIFAR100.folder)
+    assert not (tmp_path / "broken-into").exists()
+    (tmp_path / CIFAR100.folder / "test").write_bytes(b"no pickle")
+    with pytest.raises(DataError, match="linfair data fetch cifar100"):
+        CIFAR100.read(tmp_path / CIFAR100.folder)
+
+
+# MNIST
+
+
+def test_mnist_is_read_as_torchvision_reads_it(tmp_path: Path, write_idx: Writer) -> None:
+    """Oracles: the arrays the files were written from, and torchvision's own data set, which downloads nothing."""
+    images, labels = write_idx(tmp_path / MNIST.folder, train=31, test=12)
+    read = MNIST.read(tmp_path / MNIST.folder)
+    np.testing.assert_array_equal(read.images, images, strict=True)
+    np.testing.assert_array_equal(read.fields["label"], labels)
+    assert read.official.tolist() == [0] * 31 + [1] * 12
+    assert read.origin == "official files, 43 of 70,000 images"
+    for train, number in ((True, 0), (False, 1)):
+        theirs = torchvision().datasets.MNIST(tmp_path, train=train, download=False)
+        np.testing.assert_array_equal(theirs.data.numpy(), read.images[read.official == number, 0])
+        np.testing.assert_array_equal(theirs.targets.numpy(), read.fields["label"][read.official == number])
+
+
+def test_mnist_keeps_its_split_and_its_one_channel(tmp_path: Path, write_idx: Writer) -> None:
+    """20 of 200 generated training images validate, 2 a digit; no image is in two splits."""
+    images, labels = write_idx(tmp_path / "mnist")
+    data = load_data("mnist", root=tmp_path, seed=3)
+    assert data.provenance["counts"] == {"train": [18] * 10, "val": [2] * 10, "test": [4] * 10}
+    assert data.input_shape == (1, 28, 28) and data.group_names == data.label_names == tuple("0123456789")
+    known = {image.tobytes(): number for number, image in enumerate(images)}
+    found = {name: [known[x.numpy().tobytes()] for x in part.x] for name, part in data.splits.items()}
+    assert sorted(found["train"] + found["val"]) == list(range(200)) and sorted(found["test"]) == list(range(200, 240))
+    for name, part in data.splits.items():
+        assert part.y.tolist() == part.a.tolist() == labels[found[name]].tolist()
+    assert load_data("mnist", root=tmp_path, seed=4).content != data.content
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("train-images-idx3-ubyte", b""),
+        ("train-images-idx3-ubyte", b"\0\0\x08\x03\0\0\0\x02\0\0\0\x1c\0\0\0\x1c" + bytes(1000)),
+        ("train-images-idx3-ubyte", b"\x1f\x8b packed"),
+        ("t10k-labels-idx1-ubyte", b"\0\0\x08\x01\0\0\0\x02ab"),
+        ("t10k-labels-idx1-ubyte", b"\0\0\x08\x01\0\0\0\x28" + b"\x0a" * 40),
+        ("t10k-labels-idx1-ubyte", b"\0\0\x08\x01\0\0\0\0"),
+    ],
+)
+def test_a_damaged_file_of_mnist_is_named_with_what_to_do(
+    name: str, content: bytes, tmp_path: Path, write_idx: Writer
+) -> None:
+    write_idx(tmp_path)
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=f"{name[:5]}.*linfair data fetch mnist") as caught:
+        MNIST.read(tmp_path)
+    assert "\n" not in str(caught.value)
+    (tmp_path / name).unlink()
+    with pytest.raises(DataError, match=f"{name} missing; run `linfair data fetch mnist`"):
+        MNIST.read(tmp_path)
+    (tmp_path / name).touch()
+    os.truncate(tmp_path / name, 2**26 + 1)
+    with pytest.raises(DataError, match="over 64 MiB"):
+        MNIST.read(tmp_path)
 
 
 # SVHN

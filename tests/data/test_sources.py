@@ -1,5 +1,6 @@
 """Where data are looked for, what is read, and downloads from a server on this machine, whole and interrupted."""
 
+import gzip
 import hashlib
 import http.server
 import tarfile
@@ -13,7 +14,7 @@ import pytest
 
 from linfair.data import download, sources
 from linfair.data.core import DataError
-from linfair.data.official import CIFAR10, SVHN, Known
+from linfair.data.official import CIFAR10, CIFAR100, MNIST, SVHN, Known
 from linfair.data.packs import write_pack
 from linfair.data.sources import Found, checksum_state, fetch, find, read
 
@@ -54,7 +55,7 @@ def test_every_kind_is_found_and_packs_come_before_files(
     assert find("svhn", tmp_path / "svhn10k.npz") == Found(tmp_path / "svhn10k.npz", "pack")
 
 
-@pytest.mark.parametrize("name", ["cifar10", "svhn", "utkface"])
+@pytest.mark.parametrize("name", [name for name in sources.SOURCES if name != "folder"])
 def test_nothing_found_says_where_it_looked_and_what_to_do(name: str, tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         read(name, tmp_path / "nothing")
@@ -66,24 +67,31 @@ def test_nothing_found_says_where_it_looked_and_what_to_do(name: str, tmp_path: 
 
 
 def test_unknown_sources_are_refused() -> None:
-    with pytest.raises(DataError, match="no source 'mnist'; there are cifar10, svhn, utkface, folder"):
-        read("mnist")
+    with pytest.raises(DataError, match="no source 'emnist'; .*mnist"):
+        read("emnist")
     with pytest.raises(DataError, match="no labels.csv in .*a folder needs a table"):
         read("folder")
 
 
 def test_a_pack_made_of_any_source_reads_as_the_source(
-    tmp_path: Path, write_batches: Writer, write_mats: Writer, write_image: Callable
+    tmp_path: Path,
+    write_batches: Writer,
+    write_hundred: Writer,
+    write_mats: Writer,
+    write_idx: Writer,
+    write_celeba: Writer,
+    write_image: Callable,
 ) -> None:
-    write_batches(tmp_path / "in")
-    write_mats(tmp_path / "in")
+    for write in (write_batches, write_hundred, write_mats, write_idx, write_celeba):
+        write(tmp_path / "in")
     for number, race in enumerate((0, 1, 1)):
         write_image(tmp_path / "in" / "UTKFace" / f"26_1_{race}_2017011617452512{number}.jpg", race)
     write_image(tmp_path / "in" / "UTKFace" / "39_1_20170116174525125.jpg", 5)
     (tmp_path / "in" / "labels.csv").write_text("file,label,group\n" + "".join(f"{i}.png,{i},g\n" for i in range(3)))
     for i in range(2):
         write_image(tmp_path / "in" / f"{i}.png", i)
-    for name, options in (("cifar10", {}), ("svhn", {}), ("utkface", {}), ("folder", {"columns": ("label", "group")})):
+    given = {"folder": {"columns": ("label", "group")}, "celeba": {"size": 20}}
+    for name, options in {name: given.get(name, {}) for name in sources.SOURCES}.items():
         source = read(name, tmp_path / "in", **options)
         path = write_pack(source, tmp_path / "out" / f"{name}.npz")
         packed = read(name, path.parent, **options)
@@ -98,8 +106,9 @@ def test_a_pack_made_of_any_source_reads_as_the_source(
         assert checksum_state(find(name, path.parent)) == "checksum ok"
     with pytest.raises(DataError, match="no column labels; there are label, group .did you mean label"):
         read("folder", tmp_path / "out", columns=("labels",))
-    with pytest.raises(DataError, match="images of 32x32 pixels, size=64 was asked for"):
-        read("folder", tmp_path / "out", size=64)
+    for name, side in (("folder", 32), ("celeba", 20)):
+        with pytest.raises(DataError, match=f"images of {side}x{side} pixels, size=64 was asked for"):
+            read(name, tmp_path / "out", size=64)
 
 
 def test_a_source_is_read_once_until_its_files_change(tmp_path: Path, write_mats: Writer) -> None:
@@ -163,14 +172,25 @@ def served(tmp_path: Path) -> Iterator[tuple[Path, str, dict[str, int]]]:
 
 @pytest.fixture
 def offered(
-    served: tuple[Path, str, dict[str, int]], monkeypatch: pytest.MonkeyPatch, write_batches: Writer, write_mats: Writer
+    served: tuple[Path, str, dict[str, int]],
+    monkeypatch: pytest.MonkeyPatch,
+    write_batches: Writer,
+    write_hundred: Writer,
+    write_mats: Writer,
+    write_idx: Writer,
 ) -> dict[str, np.ndarray]:
-    """The addresses of CIFAR-10 and SVHN lead to small files in the true formats, with their checksums."""
+    """The addresses of the releases lead to small files in the true formats, with their checksums."""
     folder, address, _ = served
-    images = {"cifar10": write_batches(folder)[0], "svhn": write_mats(folder)[0]}
-    with tarfile.open(folder / "cifar-10-python.tar.gz", mode="w:gz") as tar:
-        tar.add(folder / CIFAR10.folder, CIFAR10.folder)
-    for release, served_files in ((CIFAR10, ["cifar-10-python.tar.gz"]), (SVHN, list(SVHN.files))):
+    images = {"cifar10": write_batches(folder)[0], "cifar100": write_hundred(folder)[0], "svhn": write_mats(folder)[0]}
+    images["mnist"] = write_idx(folder / MNIST.folder)[0]
+    archives = [(CIFAR10, "cifar-10-python.tar.gz"), (CIFAR100, "cifar-100-python.tar.gz")]
+    for release, name in archives:
+        with tarfile.open(folder / name, mode="w:gz") as tar:
+            tar.add(folder / release.folder, release.folder)
+    for name in MNIST.files:
+        (folder / f"{name}.gz").write_bytes(gzip.compress((folder / MNIST.folder / name).read_bytes()))
+    offers = [*((release, [name]) for release, name in archives), (SVHN, list(SVHN.files))]
+    for release, served_files in (*offers, (MNIST, [f"{name}.gz" for name in MNIST.files])):
         own = {name: known(folder / release.folder / name) for name in release.files}
         offer(monkeypatch, release.name, {f"{address}/{name}": known(folder / name) for name in served_files}, own)
     return images
@@ -188,7 +208,7 @@ def offer(monkeypatch: pytest.MonkeyPatch, name: str, urls: dict[str, Known], fi
     monkeypatch.setitem(sources.SOURCES, name, replace(source, release=release))
 
 
-@pytest.mark.parametrize("name", ["cifar10", "svhn"])
+@pytest.mark.parametrize("name", ["cifar10", "cifar100", "mnist", "svhn"])
 def test_what_is_fetched_is_found_read_and_not_fetched_again(
     name: str, tmp_path: Path, offered: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -203,7 +223,10 @@ def test_what_is_fetched_is_found_read_and_not_fetched_again(
     assert fetch(name, target) == found
 
 
-@pytest.mark.parametrize(("name", "file"), [("cifar10", "cifar-10-python.tar.gz"), ("svhn", "test_32x32.mat")])
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [("cifar10", "cifar-10-python.tar.gz"), ("svhn", "test_32x32.mat"), ("mnist", "t10k-images-idx3-ubyte.gz")],
+)
 def test_an_interrupted_download_leaves_nothing_and_can_be_repeated(
     name: str, file: str, tmp_path: Path, offered: dict[str, np.ndarray], served: tuple
 ) -> None:
@@ -297,5 +320,7 @@ def test_an_archive_with_the_right_checksum_and_unreadable_content_is_not_kept(
 def test_what_may_not_be_downloaded_is_explained_with_its_terms(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"non-commercial research only.*publishers' project page.*as UTKFace/ into"):
         fetch("utkface", tmp_path)
-    with pytest.raises(DataError, match="'digits' cannot be fetched; cifar10 and svhn can"):
+    with pytest.raises(DataError, match="non-commercial research only.*list_attr_celeba.txt.*side by side into"):
+        fetch("celeba", tmp_path)
+    with pytest.raises(DataError, match="'digits' cannot be fetched; cifar10, cifar100, mnist, svhn can"):
         fetch("digits", tmp_path)

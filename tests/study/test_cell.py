@@ -366,7 +366,7 @@ def test_wrong_requests_quote_what_was_given(tmp_path: Path, monkeypatch: pytest
         (lambda: panel(device="cuda"), "device 'cuda' .* use device='cpu'"),
         (lambda: panel(budgets=(0.2, 0.5)), r"descending order, got \[0\.2, 0\.5\]"),
         (lambda: compute(store, arms=("plain", "mitigated")), r"\['mitigated'\]; there are original, plain, control"),
-        (lambda: run([replace(panel()[0], data="mnist")], store=store, progress=False), "no data set 'mnist'"),
+        (lambda: run([replace(panel()[0], data="imagenet")], store=store, progress=False), "no data set 'imagenet'"),
         (lambda: run([replace(panel()[0], network="vgg")], store=store, progress=False), "no network 'vgg'"),
         (lambda: run(panel(profile="tiny"), store=store, progress=False), "no profile 'tiny'; did you mean 'thin'"),
     ]

@@ -85,7 +85,9 @@ def test_shares_do_not_depend_on_the_width(width: int | None) -> None:
 
 @pytest.mark.parametrize("data", DATASETS)
 def test_the_shape_of_an_input_is_known_without_the_images(data: str) -> None:
-    expected = {"toy": (2,), "digits": (1, 12, 12), "digits_s": (3, 12, 12)}.get(data, (3, 32, 32))
+    expected = {"toy": (2,), "digits": (1, 12, 12), "digits_s": (3, 12, 12), "mnist": (1, 28, 28)}.get(
+        data, (3, 32, 32)
+    )
     assert input_shape(data) == expected
     if data in EMBEDDED:
         assert load_data(data).input_shape == expected

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from linfair.ensemble import Ensemble, member_of
+from linfair.ledger import STEPS, UNDESCRIBED, after
 from linfair.linearizers.record import LinearizedModel, record
 from linfair.mitigation import Plain, resolve
 from linfair.resume import weights_of, with_weights
@@ -70,7 +71,8 @@ def finetune(
         progress: Show a progress bar.
 
     Returns:
-        A record with the fine-tuned network, the rows of its fine-tuning and the mitigation's options.
+        A record with the fine-tuned network, the rows of its fine-tuning and the mitigation's options; it ends a
+        privacy guarantee.
 
     Raises:
         ValueError: If there is no such mitigation.
@@ -86,7 +88,8 @@ def finetune(
     rows = objective.logged(history)
     diverged = tuple(rows[-1].get("diverged", [None] * len(linearized.masks)))
     about = {"mitigation": None if options == Plain() else options, "finetuning": rows, "diverged": diverged}
-    return replace(linearized, model=model, **about)
+    left = after(after(linearized.guarantee, getattr(options, "privacy", UNDESCRIBED)), STEPS["fine-tuning"])
+    return replace(linearized, model=model, guarantee=left, **about)
 
 
 def control(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from linfair.ensemble import Ensemble
+from linfair.ledger import Guarantee
 from linfair.masks import RELUS, WORDS, Mask, Reduction
 
 TOLERANCE = 0.05  #: Share of a budget by which a count may differ from it before tables say that it was missed
@@ -34,6 +35,7 @@ class LinearizedModel:
     steps: tuple[int, ...] | None = None  #: `epochs` as a count of steps; None where masks are taken at an epoch's end
     configurations: tuple[str, ...] | None = None  #: Which layers each member keeps, where whole layers are removed
     reduction: Reduction = RELUS  #: What was removed
+    guarantee: Guarantee | None = None  #: Of privacy, with what ended it; None if the original never had one
 
     @property
     def kept(self) -> tuple[int, ...]:

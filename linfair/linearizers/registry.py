@@ -8,6 +8,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from linfair.ensemble import Ensemble
 from linfair.functional import check_scores
+from linfair.ledger import STEPS, UNDESCRIBED, Guarantee, Step, after
 from linfair.linearizers import oneshot
 from linfair.linearizers.deepreduce import DeepReDuce, deepreduce
 from linfair.linearizers.finetuning import FINETUNE, finetune, starting, under
@@ -29,6 +30,12 @@ class Linearizer:
     options: type  #: Dataclass of its options; its defaults are the method's own settings
     run: Callable[..., list[LinearizedModel]]  #: Called like `snl`: one record per budget, before fine-tuning
     reduction: Reduction = RELUS
+    privacy: Step = UNDESCRIBED  #: What it does to a privacy guarantee; a method that does not say ends it
+
+    def does(self, options: object) -> Step:
+        """What the method does to a privacy guarantee with these options."""
+        again = self.privacy.keeps and getattr(options, "reestimate", False)
+        return STEPS["batch-norm re-estimation"] if again else self.privacy
 
     def settings(self, profile: str, network: str = "") -> object:
         """The options of the method for a network under a profile: its own settings, but for what `profiles` changes.
@@ -60,6 +67,7 @@ LINEARIZERS = {
         "Cho et al., Selective Network Linearization for Efficient Private Inference, ICML 2022",
         SNL,
         snl,
+        privacy=STEPS["SNL"],
     ),
     "deepreduce": Linearizer(
         "deepreduce",
@@ -67,15 +75,17 @@ LINEARIZERS = {
         "Jha et al., DeepReDuce: ReLU Reduction for Fast Private Inference, ICML 2021",
         DeepReDuce,
         deepreduce,
+        privacy=STEPS["DeepReDuce"],
     ),
 }
-for _name, _summary in {
-    "random": "keeps units drawn at random over the network",
-    "uniform": "keeps the same random share of every site",
-    "negative_part": "keeps the units with the largest mean of max(-x, 0), which linearizing would change",
-    "snip": "keeps the units with the largest |dL/dalpha|, after Lee et al., SNIP, ICLR 2019",
-}.items():
-    LINEARIZERS[_name] = Linearizer(_name, _summary, "one-shot control", OneShot, getattr(oneshot, _name))
+for _name, _summary, _step in (
+    ("random", "keeps units drawn at random over the network", "random mask"),
+    ("uniform", "keeps the same random share of every site", "random mask"),
+    ("negative_part", "keeps the units with the largest mean of max(-x, 0), which linearizing changes", "negative_part"),
+    ("snip", "keeps the units with the largest |dL/dalpha|, after Lee et al., SNIP, ICLR 2019", "SNIP"),
+):
+    _run = getattr(oneshot, _name)
+    LINEARIZERS[_name] = Linearizer(_name, _summary, "one-shot control", OneShot, _run, privacy=STEPS[_step])
 
 ALIASES = {"magnitude": "negative_part"}  #: Names that methods had before, as in older rows and commands
 
@@ -124,6 +134,7 @@ def linearize(
     profile: str = "paper",
     options: object | None = None,
     finetuning: Schedule | None = None,
+    guarantee: Guarantee | None = None,
     progress: bool = True,
 ) -> list[LinearizedModel]:
     """Linearize a trained network to ReLU budgets, and fine-tune.
@@ -138,6 +149,7 @@ def linearize(
             data on a CPU, or another of `FINETUNE`.
         options: The method's options; None is those of the profile.
         finetuning: Schedule of the fine-tuning (CE + KD, T = 4), if the method has any; None is the profile's.
+        guarantee: The teacher's privacy guarantee, if it has one; the records have what is left of it.
         progress: Show progress bars.
 
     Returns:
@@ -152,18 +164,19 @@ def linearize(
     if options is not None and not isinstance(options, one.options):
         raise ValueError(f"{method} takes options of {one.options.__name__}, got {type(options).__name__}")
     convolutional = any(isinstance(module, _ConvNd) for module in teacher.modules())
-    tuned = under(FINETUNE, profile, "" if convolutional else "mlp")
-    if not tuned:
+    schedule = under(FINETUNE, profile, "" if convolutional else "mlp")
+    if not schedule:
         raise ValueError(unknown("no profile", profile, [name for name in FINETUNE if "," not in name]))
     options = options or one.settings(profile, "" if convolutional else "mlp")
     networks, sets = (teacher.networks(), data) if isinstance(teacher, Ensemble) else ([teacher], [data])
     for network, own in zip(networks, sets, strict=False):
         check_scores(network, own.input_shape)
     records, how = [], {"seeds": range(len(networks)) if seeds is None else seeds, "progress": progress}
-    for before in one.run(teacher, data, budgets, options=options, **how):
-        after = before
+    left = after(guarantee, one.does(options))
+    for found in one.run(teacher, data, budgets, options=options, **how):
+        tuned = before = replace(found, guarantee=left)
         if one.finetunes(options):
-            after = finetune(before, teacher, data, schedule=finetuning or tuned, **how)
-        accuracy = [tuple(correctness(it.model, data, "val").mean(dim=1).tolist()) for it in (before, after)]
-        records.append(replace(after, accuracy_before=accuracy[0], accuracy_after=accuracy[1]))
+            tuned = finetune(before, teacher, data, schedule=finetuning or schedule, **how)
+        accuracy = [tuple(correctness(it.model, data, "val").mean(dim=1).tolist()) for it in (before, tuned)]
+        records.append(replace(tuned, accuracy_before=accuracy[0], accuracy_after=accuracy[1]))
     return records

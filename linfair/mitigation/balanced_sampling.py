@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from linfair.ledger import STEPS
 from linfair.mitigation.objective import MitigatedObjective, MitigationOptions
 from linfair.training import evenly
 
@@ -48,4 +49,5 @@ class BalancedSampling(MitigationOptions):
     name = "balanced_sampling"
     summary = "draws every group equally often"
     source = "a standard baseline (resampling)"
+    privacy = STEPS["balanced sampling"]
     objective = Balanced

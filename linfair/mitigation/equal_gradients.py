@@ -26,6 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from linfair import ledger
 from linfair.mitigation.objective import MitigationOptions, Multiplied
 from linfair.training import AT_ONCE, Batch, Data
 
@@ -163,6 +164,7 @@ class EqualGradients(MitigationOptions):
     name = "equal_gradients"
     summary = "constrains each group's gradient norm and top Hessian eigenvalue to those of all inputs"
     source = "Tran et al., NeurIPS 2022, Eq. 7"
+    privacy = ledger.STEPS["group multipliers"]
     objective = EqualGradientsObjective
     mu: float = 0.001
     eigenvalues: bool = True

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from linfair.ledger import STEPS
 from linfair.mitigation.objective import MitigationOptions, Multiplied
 from linfair.training import Batch, Data, correctness, cross_entropy
 
@@ -65,6 +66,7 @@ class ExcessDrop(MitigationOptions):
     name = "excess_drop"
     summary = "constrains each group's drop of accuracy against the dense network, one-sided"
     source = "Hashemizadeh et al., Balancing Act, arXiv 2310.20673, carried over from pruning"
+    privacy = STEPS["group multipliers"]
     objective = ExcessDropObjective
     taught = True
     mu: float = 0.1

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from linfair.ledger import STEPS
 from linfair.mitigation.objective import MitigatedObjective, MitigationOptions
 from linfair.training import Batch, Failure
 
@@ -51,6 +52,7 @@ class GroupDRO(MitigationOptions):
     name = "group_dro"
     summary = "weighs groups by exponentiated gradients on their losses"
     source = "Sagawa et al., Distributionally Robust Neural Networks for Group Shifts, ICLR 2020"
+    privacy = STEPS["group multipliers"]
     objective = GroupDROObjective
     step: float = 0.01
     clip: float | None = None

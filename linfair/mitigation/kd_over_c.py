@@ -6,6 +6,7 @@ CE + KD / C, with C the number of classes, without any term about groups: a cont
 
 from dataclasses import dataclass
 
+from linfair.ledger import STEPS
 from linfair.mitigation.objective import MitigationOptions
 
 
@@ -16,4 +17,5 @@ class KDOverC(MitigationOptions):
     name = "kd_over_c"
     summary = "weighs KD by 1 / classes and knows no groups: what the released mitigation trains"
     source = "code released with Das et al., ICML 2024; a control"
+    privacy = STEPS["fine-tuning"]
     kd_over_classes = True

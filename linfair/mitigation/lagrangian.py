@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from linfair.ledger import STEPS
 from linfair.mitigation.objective import MitigationOptions, Multiplied
 from linfair.training import Batch
 
@@ -75,6 +76,7 @@ class Lagrangian(MitigationOptions):
     name = "lagrangian"
     summary = "adds a multiplier per group times the distance of the group's loss from the mean loss"
     source = "Das et al., ICML 2024, Algorithm 1"
+    privacy = STEPS["group multipliers"]
     objective = LagrangianObjective
     mu: float = 0.001
     groups: tuple[int, ...] | None = None

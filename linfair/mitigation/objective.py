@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from linfair.data import GroupedData
+from linfair.ledger import STEPS, UNDESCRIBED
 from linfair.schedule import Clipped, Gradient
 from linfair.training import Batch, Batches, Data, Distill, Failure, Source, predict
 
@@ -183,6 +184,8 @@ class MitigationOptions:
     objective = MitigatedObjective
     taught = False
     """Whether it compares with the original network beyond KD, and so cannot train that one."""
+    privacy = UNDESCRIBED
+    """What it does to a privacy guarantee, one of `linfair.ledger.STEPS`."""
 
     kd: float = field(default=1.0, kw_only=True)
 
@@ -210,3 +213,4 @@ class Plain(MitigationOptions):
     name = PLAIN
     summary = "CE + KD, no mitigation"
     source = "Das et al., ICML 2024 (the baseline)"
+    privacy = STEPS["fine-tuning"]

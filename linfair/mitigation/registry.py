@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from linfair.ledger import UNDESCRIBED, Step
 from linfair.mitigation.balanced_sampling import BalancedSampling
 from linfair.mitigation.equal_gradients import EqualGradients
 from linfair.mitigation.excess_drop import ExcessDrop
@@ -19,10 +20,11 @@ class Mitigation(NamedTuple):
     summary: str
     source: str
     options: type
+    privacy: Step = UNDESCRIBED  # what it does to a privacy guarantee; one that does not say ends it
 
 
 _OWN = (Plain, Lagrangian, KDOverC, ExcessDrop, BalancedSampling, GroupDRO, EqualGradients)
-MITIGATIONS = {one.name: Mitigation(one.name, one.summary, one.source, one) for one in _OWN}
+MITIGATIONS = {one.name: Mitigation(one.name, one.summary, one.source, one, one.privacy) for one in _OWN}
 
 
 def check_name(name: str) -> None:

@@ -39,6 +39,7 @@ _ENDS = {
     "balanced sampling": "draws training images by their groups, at other rates than the accountant counted",
     "batch-norm re-estimation": "takes means and deviations of training images without noise",
     "normalisation by training images": "takes their mean and deviation without noise",
+    "a mask of another network": "may show what that network knows of training images",
     "choice among networks": "has seen several, each of which spent a guarantee of its own",
     "an undescribed step": "may read training images",
 }
@@ -94,6 +95,17 @@ class Guarantee:
             return f"no privacy guarantee: that of {budget} was ended by {self.ended}, which {STEPS[self.ended].why}"
         how = f"noise {self.noise:.4g}, clip {self.clip:g}, rate {self.rate:.4g}, {self.steps:,} steps"
         return f"privacy guarantee holds: {budget} for each {self.unit} ({how}, {self.accountant} accountant)"
+
+
+def masked_by(guarantee: Guarantee | None, step: str, *, same: bool) -> Guarantee | None:
+    """What a mask leaves of a network's guarantee, made by a step, from the `same` network or another one.
+
+    A random mask knows of no network. One that was chosen by weights is computed from them, and private as they are.
+    """
+    done = STEPS.get(step, UNDESCRIBED)
+    if done.keeps and not same and step != "random mask":
+        done = STEPS["a mask of another network"]
+    return after(guarantee, done)
 
 
 def after(guarantee: Guarantee | None, step: Step) -> Guarantee | None:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from linfair import gates
 from linfair.ensemble import Ensemble
 from linfair.gates import GateError
+from linfair.ledger import STEPS
 from linfair.names import some
 from linfair.paths import unfit, whole
 from linfair.tensors import TEXT, check_kinds, kinds, parsed, read, refusing, typed
@@ -34,6 +35,8 @@ class Mask:
     units: dict[str, Tensor]
     structure: str
     kind: str = "relu"  #: What a unit is: a `relu` or a `weight`
+    step: str = ""  #: The step of `linfair.ledger.STEPS` that chose the units; empty where it is not known
+    teacher: str = ""  #: Digest of the weights of the network that it was chosen for
 
     @property
     def per_site(self) -> dict[str, int]:
@@ -66,7 +69,7 @@ class Mask:
         """Write the mask; the file appears whole or not at all."""
         shapes = json.dumps({site: list(unit.shape) for site, unit in self.units.items()})
         header = {"format": FORMAT, "structure": self.structure, "kept": str(self.kept), "sites": shapes}
-        header |= {"kind": self.kind}
+        header |= {"kind": self.kind, "step": self.step, "teacher": self.teacher}
         with whole(path) as part:
             save_file({site: unit.cpu().contiguous() for site, unit in self.units.items()}, part, metadata=header)
         return Path(path)
@@ -88,7 +91,9 @@ class Mask:
                 raise ValueError(f"is no mask: its format is {notes.get('format')!r}, not {FORMAT!r}")
             sites = typed({**notes, "sites": parsed(notes.get("sites", "null"))}, _FIELDS, needed=4)["sites"]
             check_kinds(kinds(units), {site: f"bool {tuple(shape)}" for site, shape in sites.items()}, "its header's")
-            mask = cls(units, notes["structure"], notes.get("kind", "relu"))
+            mask = cls(
+                units, notes["structure"], notes.get("kind", "relu"), notes.get("step", ""), notes.get("teacher", "")
+            )
             if notes["kept"] != str(mask.kept):
                 raise ValueError(f"has kept = {notes['kept']} in its header, and keeps {mask.kept} units")
         return mask
@@ -100,6 +105,8 @@ _FIELDS = {
     "kept": (r'"\d{1,18}"', "a whole number"),
     "sites": (rf"\{{({TEXT}: \[(\d{{1,8}}(, )?){{0,8}}\](, )?)+\}}", "names of sites, each with its shape"),
     "kind": (f'"({"|".join(WORDS)})"', " or ".join(WORDS)),
+    "step": (f'"({"|".join(STEPS)})?"', f"one of {', '.join(STEPS)}"),
+    "teacher": ('"[0-9a-f]{0,64}"', "hexadecimal digits"),
 }
 
 

@@ -20,6 +20,7 @@ from linfair.checkpoints import CheckpointError, Header, load_network
 from linfair.data import GroupedData
 from linfair.device import device_name
 from linfair.engine.store import weights_digest
+from linfair.ledger import UNDESCRIBED, Guarantee, after, masked_by
 from linfair.masks import REDUCED, WORDS, Mask, masks_of
 from linfair.metrics import Disparity, ParameterDistance, closeness_of, parameter_distance
 from linfair.metrics.margin import normalised
@@ -39,6 +40,7 @@ class Pair:
     data: GroupedData  #: The split that the original was trained on
     header: Header  #: How the original was built
     beside: Path | None = None  #: A file of fine-tuned weights that lies beside the mask and was not asked for
+    guarantee: Guarantee | None = None  #: What is left for `linearized` of the original's guarantee of privacy
 
 
 @dataclass(frozen=True)
@@ -86,12 +88,16 @@ def read_pair(
         raise gates.GateError(f"{mask} does not fit {teacher}: {error}") from error
     near = Path(str(mask).replace(".mask.safetensors", ".weights.safetensors"))
     beside = near if weights is None and near != Path(mask) and near.exists() else None
+    left = masked_by(header.guarantee, units.step, same=units.teacher == weights_digest(original))
     if weights is not None:
-        linearized = _with_weights(weights, header, units, mask)
-    return Pair(original, linearized.to(device).eval(), dataset, header, beside)
+        linearized, own = _with_weights(weights, header, units, mask)
+        left = own or after(header.guarantee, UNDESCRIBED)
+    return Pair(original, linearized.to(device).eval(), dataset, header, beside, left)
 
 
-def _with_weights(path: str | Path, teacher: Header, mask: Mask, mask_path: str | Path) -> nn.Module:
+def _with_weights(
+    path: str | Path, teacher: Header, mask: Mask, mask_path: str | Path
+) -> tuple[nn.Module, Guarantee | None]:
     model, header = load_network(path)
     if header.reduced != REDUCED[mask.kind]:
         kind, wanted = header.reduced or "original", REDUCED[mask.kind]
@@ -100,7 +106,7 @@ def _with_weights(path: str | Path, teacher: Header, mask: Mask, mask_path: str 
             f"{path} holds the weights of the {kind} network, {mask_path} is of a {wanted} one; {advice}"
         )
     both = {name: (getattr(header, name), getattr(teacher, name)) for name in vars(teacher)}
-    names = ("network", "width", "data", "data_options", "seed")
+    names = ("network", "width", "data", "data_options", "seed", "norm", "standardised", "rule")
     other = [f"{name} {both[name][0]!r}, not {both[name][1]!r}" for name in names if both[name][0] != both[name][1]]
     if other:
         raise CheckpointError(f"{path} was not made from this teacher: it has {'; '.join(other)}")
@@ -113,7 +119,7 @@ def _with_weights(path: str | Path, teacher: Header, mask: Mask, mask_path: str 
     if not same:
         found = f"{count} {WORDS[mask.kind]}, others than the {mask.kept} of {mask_path}"
         raise CheckpointError(f"{path} keeps {found}: give the mask and the weights of one budget")
-    return model
+    return model, header.guarantee
 
 
 def provenance(original: nn.Module, data: GroupedData) -> dict[str, str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from linfair.audit.shown import accuracies
-from linfair.checkpoints import Header, save_network
+from linfair.checkpoints import Header, load_network, save_network
 from linfair.engine.store import ResultStore
 from linfair.linearizers.record import kept_share, share
 from linfair.paths import save_table
@@ -37,14 +37,19 @@ def linearize_to(
     teacher = worker.teacher.model  # it is written below, and only rows of this very network belong beside it
     arms = ("original", "plain", *["control"] * with_control)
     table = pd.concat([worker.table(arm, announce) for arm in arms], ignore_index=True)
-    header = Header(cell.network, worker.recipe.width or 0, data.input_shape, data.classes, cell.data, cell.seeds[0])
-    header = replace(header, data_options=cell.data_options, init=worker.recipe.init, content=data.content)
+    if cell.teacher:
+        header = replace(load_network(cell.teacher)[1], content=data.content)
+    else:
+        about = data.input_shape, data.classes, cell.data, cell.seeds[0]
+        header = Header(cell.network, worker.recipe.width or 0, *about)
+        header = replace(header, data_options=cell.data_options, init=worker.recipe.init, content=data.content)
+    made = {"step": worker.linearizer.does(worker.options).name, "teacher": worker.teacher.digest}
     announce(f"wrote {save_network(folder / 'teacher.safetensors', teacher, header)}")
     for one in worker.students("plain"):
         stem = f"{cell.method}-{one.budget:g}"
-        announce(f"wrote {one.mask.save(folder / f'{stem}.mask.safetensors')}")
+        announce(f"wrote {replace(one.mask, **made).save(folder / f'{stem}.mask.safetensors')}")
         weights = folder / f"{stem}.weights.safetensors"
-        announce(f"wrote {save_network(weights, one.model, header)}")
+        announce(f"wrote {save_network(weights, one.model, replace(header, guarantee=one.guarantee))}")
     save_table(table, folder / "groups.parquet")
     announce(f"wrote {folder / 'groups.parquet'}")
     return table

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 import torch
@@ -13,6 +13,7 @@ from linfair.audit.network import behaviour
 from linfair.audit.shown import accuracies, change_of_worst, change_text, number, pooled
 from linfair.engine.stages import Stages
 from linfair.engine.store import ResultStore
+from linfair.ledger import Guarantee
 from linfair.linearizers.record import record
 from linfair.metrics import wilson
 from linfair.metrics.measure import DIAGNOSTICS, Original, measure
@@ -41,6 +42,7 @@ class Mitigated:
     #: `diverged`, `p`, `seconds_finetune`, provenance; test splits of `plain` and the chosen arm only
     table: pd.DataFrame = field(repr=False)
     warnings: tuple[str, ...] = ()  #: What people should know before they believe it
+    guarantee: Guarantee | None = None  #: What is left of a guarantee of privacy for the chosen network
 
 
 def arm_list(arms: Sequence[str] = DEFAULT_ARMS, mu: Sequence[float] = ()) -> list[str]:
@@ -98,8 +100,10 @@ def mitigate(
     reduction, students = removed(pair.linearized, pair.original), {}
     total, (kept,) = reduction.total(pair.linearized), reduction.kept(pair.linearized)
     masked = record("mask", kept / total, kept, [pair.linearized], [0], [], single=True, reduction=reduction)
+    masked = replace(masked, guarantee=pair.guarantee)
     with threads(stages.threads):
-        teacher = stages.given(pair.original, computes=behaviour(pair.original, data))
+        how = {"computes": behaviour(pair.original, data), "guarantee": header.guarantee}
+        teacher = stages.given(pair.original, **how)
         for arm in arms:
             one = students[arm] = stages.student(teacher, masked, schedule or planned, mitigation_of(arm))
             announce(f"{one.name}: {arm} of {header.network} on {header.data}: {'read' if one.read else 'computed'}")
@@ -125,7 +129,8 @@ def mitigate(
     table = table.assign(chosen=table["arm"] == choice.chosen, **about, profile=profile)
     lost = {arm: one.said for arm, one in students.items() if one.said}
     warnings = tuple(_warning(one) for one in judged if len(one.groups) > 1 or one.n < FEW)
-    return Mitigated(choice, tuple(judged), lost, models[choice.chosen], table, warnings)
+    left = students[choice.chosen].record.guarantee
+    return Mitigated(choice, tuple(judged), lost, models[choice.chosen], table, warnings, left)
 
 
 def _warning(one: Judged) -> str:

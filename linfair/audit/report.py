@@ -4,6 +4,7 @@
 """
 
 import re
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -16,7 +17,9 @@ from linfair.audit.run import Audit
 from linfair.audit.shown import change_text, interval, number
 from linfair.checkpoints import save_network
 from linfair.cost import DELPHI
+from linfair.engine.store import weights_digest
 from linfair.linearizers.record import share
+from linfair.linearizers.registry import find
 from linfair.mitigation import PLAIN
 from linfair.mitigation.choose import NOISE
 from linfair.paths import save_table, whole
@@ -30,14 +33,15 @@ def write_report(audit: Audit, folder: str | Path, *, command: str = "") -> Path
     """
     folder, reduction = Path(folder), audit.plan.reduction
     folder.mkdir(parents=True, exist_ok=True)
-    files = []
+    files, made = [], {"step": find(audit.plan.method).privacy.name, "teacher": weights_digest(audit.subject.model)}
     for (arm, budget), model in audit.networks.items():
         if arm == "control":
             continue
         stem = f"{audit.plan.method if arm == PLAIN else 'repaired'}-{budget:g}"
         files += [f"{stem}.mask.safetensors", f"{stem}.weights.safetensors"]
-        reduction.masks(model)[0].save(folder / files[-2])
-        save_network(folder / files[-1], model, audit.subject.header)
+        replace(reduction.masks(model)[0], **made).save(folder / files[-2])
+        header = replace(audit.subject.header, guarantee=audit.guarantees.get((arm, budget)))
+        save_network(folder / files[-1], model, header)
     found = {"groups": audit.groups, "cost": audit.cost}
     for name, rows in (found | ({"arms": audit.mitigated.table} if audit.mitigated else {})).items():
         files.append(f"{name}.parquet")

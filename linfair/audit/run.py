@@ -6,7 +6,7 @@ set without its test split. Every finished stage lies in the result store: inter
 
 import platform
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 
 import pandas as pd
@@ -21,6 +21,7 @@ from linfair.audit.repair import DEFAULT_ARMS, Mitigated, arm_list, mitigate
 from linfair.cost import count_macs, private_inference_cost
 from linfair.engine.stages import Stages, machine
 from linfair.engine.store import ResultStore, key, weights_digest
+from linfair.ledger import Guarantee
 from linfair.linearizers.record import check_budgets, share
 from linfair.linearizers.registry import find
 from linfair.masks import RELUS, Reduction
@@ -103,6 +104,8 @@ class Audit:
     seconds: float  #: Of this run, stages read from the store included
     trained_seconds: float  #: Of all training, when it was done
     facts: dict[str, str]  #: Versions, device, digests
+    #: What is left of the original's guarantee of privacy for each of the networks
+    guarantees: dict[tuple[str, float], Guarantee | None] = field(default_factory=dict)
 
 
 def recipe_for(subject: Subject, plan: Plan) -> tuple[Schedule, object]:
@@ -164,27 +167,28 @@ def audit(
     schedule, options = recipe_for(subject, plan)
     header, computes = subject.header, behaviour(subject.model, blind)
     stages = Stages(blind, [header.seed], store, count=threads_of(header.network), progress=progress)
-    teacher = stages.given(subject.model, computes=computes)
+    teacher = stages.given(subject.model, computes=computes, guarantee=header.guarantee)
     with threads(stages.threads):
         announce(f"{plan.method}: masks at {', '.join(map(share, budgets))}")
         paths = {PLAIN: stages.path(teacher, plan.method, budgets, options)}
         if plan.control:
             announce("100 % control")
             paths["control"] = stages.control(teacher, paths[PLAIN])
-        found, networks, spent = None, {}, sum(one.seconds for one in paths.values())
+        found, networks, guarantees, spent = None, {}, {}, sum(one.seconds for one in paths.values())
         for arm, masked in [(arm, one) for arm, path in paths.items() for one in path.records]:
             student = stages.student(teacher, masked, schedule)
             announce(f"{student.name}: {arm} at {share(masked.budget)}: {'read' if student.read else 'computed'}")
             networks[arm, masked.budget] = student.record.model
+            guarantees[arm, masked.budget] = student.record.guarantee
             spent += student.seconds
         if plan.mitigate:
             masked = next(one for one in paths[PLAIN].records if one.budget == named)
             how = {"profile": plan.profile, "schedule": schedule, "store": store, "progress": progress}
-            pair = Pair(subject.model, masked.model, blind, header)
+            pair = Pair(subject.model, masked.model, blind, header, guarantee=masked.guarantee)
             found = mitigate(pair, arms=plan.arms, announce=announce, **limits, **how)
             trained = found.table[found.table["arm"] != PLAIN].drop_duplicates("arm")
             spent += float(trained["seconds_finetune"].sum())
-            networks[found.choice.chosen, named] = found.model
+            networks[found.choice.chosen, named], guarantees[found.choice.chosen, named] = found.model, found.guarantee
         split = "test_balanced" if "test_balanced" in subject.data.splits else "test"
         announce(f"{split}: looked at now, for the first time")
         tables = []
@@ -199,8 +203,8 @@ def audit(
     groups = groups.assign(profile=plan.profile, rank=groups["arm"].map(ranks).fillna(2))
     groups = groups.sort_values(["rank", "budget", "group"], ascending=[True, False, True], kind="stable")
     groups, costs = groups.drop(columns="rank").reset_index(drop=True), _costs(subject, networks, plan)
-    seconds, about = perf_counter() - start, _facts(subject, networks)
-    return Audit(groups, costs, found, subject, plan, split, networks, seconds, spent, about)
+    seconds, about = perf_counter() - start, _facts(subject, networks, guarantees)
+    return Audit(groups, costs, found, subject, plan, split, networks, seconds, spent, about, guarantees)
 
 
 def _tested(
@@ -237,11 +241,18 @@ def _costs(subject: Subject, networks: dict[tuple[str, float], nn.Module], plan:
     return pd.DataFrame(rows)
 
 
-def _facts(subject: Subject, networks: dict[tuple[str, float], nn.Module]) -> dict[str, str]:
+def _facts(
+    subject: Subject,
+    networks: dict[tuple[str, float], nn.Module],
+    guarantees: dict[tuple[str, float], Guarantee | None],
+) -> dict[str, str]:
     data, made = subject.data, provenance(subject.model, subject.data)
     facts = {f"SHA-256 of {name}": digest for name, digest in subject.files.items()}
     facts["digest of the original's weights"] = made["teacher"]
     facts |= {f"digest of {arm}, {share(budget)}": weights_digest(one) for (arm, budget), one in networks.items()}
+    promised = {"the original": subject.header.guarantee}
+    promised |= {f"{arm}, {share(budget)}": one for (arm, budget), one in guarantees.items()}
+    facts |= {f"privacy of {whose}": one.text() for whose, one in promised.items() if one is not None}
     facts["data"] = str(data.provenance.get("source", data.name))
     facts["SHA-256 of the split data"] = str(data.provenance.get("sha256"))
     facts["images"] = ", ".join(f"{name} {len(part):,}" for name, part in data.splits.items())

@@ -5,7 +5,7 @@ import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
@@ -21,13 +21,14 @@ from linfair.cli import options
 from linfair.cli.options import Arms, Budgets, Choices, Device, Training, commas, numbers, ranged, says, tell
 from linfair.data import check_name, load_data
 from linfair.data.describe import notes
+from linfair.ledger import Guarantee
 from linfair.linearizers import LINEARIZERS
 from linfair.linearizers.configurations import stage_units
 from linfair.linearizers.record import check_budgets, kept_share
 from linfair.linearizers.registry import Linearizer, find
 from linfair.masks import RELUS, WORDS
 from linfair.mitigation.choose import FEW, NOISE
-from linfair.mitigation.registry import MITIGATIONS, Mitigation
+from linfair.mitigation.registry import MITIGATIONS, PLAIN, Mitigation
 from linfair.models import INITS, NETWORKS, build, threads_of
 from linfair.paths import save_table
 from linfair.pruners import PRUNERS
@@ -211,7 +212,7 @@ def diagnose(
     head = f"{_about(pair, kept, total, kept / total)}, {whose}"
     if pair.beside:
         head += f"\nFine-tuned weights lie beside the mask; to diagnose those: --weights {pair.beside}"
-    print(head, file=sys.stderr if as_json else sys.stdout)
+    print("\n".join([head, *_promised(pair.guarantee)]), file=sys.stderr if as_json else sys.stdout)
     if out:
         tell(f"wrote {save_table(found.table, out)}")
     known = {"teacher": files.teacher, "mask": files.mask, "weights": files.weights, "kept": kept, "total": total}
@@ -221,6 +222,11 @@ def diagnose(
 def _about(pair: audits.Pair, kept: int, total: int, budget: float) -> str:
     left = kept_share(kept, total, budget, WORDS[removed(pair.linearized, pair.original).kind])
     return f"{pair.header.network} on {pair.header.data}, seed {pair.header.seed}: {left}"
+
+
+def _promised(guarantee: Guarantee | None) -> list[str]:
+    """A line on a network's guarantee of privacy, if it ever had one."""
+    return [guarantee.text()] if guarantee else []
 
 
 def mitigate(
@@ -248,8 +254,10 @@ def mitigate(
     found = audits.mitigate(pair, arms=arms, mu=mu, profile=profile, announce=tell, **limits)
     row = found.table.iloc[0]
     about = _about(pair, row["kept"], removed(found.model, pair.original).total(found.model), row["budget"])
-    print(f"{about}; fine-tuned in profile {profile}\n{audits.mitigated_text(found)}")
-    weights = save_network(folder / "chosen.weights.safetensors", found.model, pair.header)
+    print("\n".join([f"{about}; fine-tuned in profile {profile}", *_promised(found.guarantee)]))
+    print(audits.mitigated_text(found))
+    header = replace(pair.header, guarantee=found.guarantee)
+    weights = save_network(folder / "chosen.weights.safetensors", found.model, header)
     table = save_table(found.table, folder / "report.parquet")
     print(f"\nwrote {weights} ({found.choice.chosen}) and {table}")
 
@@ -320,5 +328,6 @@ def audit(
     options.cache()
     found = audits.audit(subject, plan, announce=tell)
     page = audits.write_report(found, folder, command=shlex.join(["linfair", *words]))
-    print("\n".join([*audits.answer(found), audits.words(found, "besides")]))
+    left = found.guarantees[PLAIN, plan.named]
+    print("\n".join([*audits.answer(found), audits.words(found, "besides"), *_promised(left)]))
     print(f"\nwrote {page}, and beside it the tables, masks and weights; one seed, see its section on limits")

@@ -27,7 +27,9 @@ from torch import Tensor, nn
 from linfair.data import GroupedData
 from linfair.engine.store import ResultStore, key, weights_digest
 from linfair.ensemble import Ensemble
+from linfair.ledger import STEPS, Guarantee, after
 from linfair.linearizers import control, finetune
+from linfair.linearizers.finetuning import tuned_guarantee
 from linfair.linearizers.record import LinearizedModel, budget_units
 from linfair.linearizers.registry import find
 from linfair.mitigation import PLAIN, Plain, resolve
@@ -47,6 +49,7 @@ class Teacher:
     computes: str = ""  #: Digest of what it computes (`linfair.audit`), for a network whose code is a user's
     loss: tuple[float, ...] = (math.nan,)  #: Last training loss of each member; nan where it was not trained here
     seconds: float = 0.0
+    guarantee: Guarantee | None = None  #: Of privacy; what follows hands on what is left of it
 
 
 @dataclass(frozen=True)
@@ -124,9 +127,9 @@ class Stages:
         where = machine(device, self.threads) | {"device": device}
         return key(where | {"stage": stage, "content": self.content, "seeds": self.seeds} | settings)
 
-    def given(self, model: nn.Module, *, computes: str = "") -> Teacher:
+    def given(self, model: nn.Module, *, computes: str = "", guarantee: Guarantee | None = None) -> Teacher:
         """A teacher that was trained elsewhere."""
-        return Teacher(model.eval(), weights_digest(model), computes)
+        return Teacher(model.eval(), weights_digest(model), computes, guarantee=guarantee)
 
     def untrained(self, network: str, *, width: int | None = None, init: str = "torch") -> nn.Module:
         """A network (an ensemble for several seeds) as it is before training."""
@@ -186,7 +189,9 @@ class Stages:
         name = self.path_name(teacher.digest, method, budgets, options, computes=teacher.computes)
         how = {"seeds": self.seeds, "options": options, "progress": self.progress}
         run = partial(linearizer.run, teacher.model, self.data, budgets, **how)
-        return self._path(teacher, Path(method, options, [], name), budgets, run)
+        found = self._path(teacher, Path(method, options, [], name), budgets, run)
+        left = after(teacher.guarantee, linearizer.does(options))
+        return replace(found, records=[replace(one, guarantee=left) for one in found.records])
 
     def control(self, teacher: Teacher, path: Path) -> Path:
         """The 100 % control of a path: its training, with every unit kept."""
@@ -197,7 +202,9 @@ class Stages:
 
         budgets, wanted = [one.budget for one in path.records], replace(path, name=key({"control": path.name}))
         found = self._path(teacher, wanted, budgets, run)
-        return replace(found, method="control", records=[replace(one, method="control") for one in found.records])
+        left = [after(teacher.guarantee, STEPS["retraining" if any(one.epochs) else "export"]) for one in found.records]
+        records = [replace(one, method="control", guarantee=g) for one, g in zip(found.records, left, strict=True)]
+        return replace(found, method="control", records=records)
 
     def _path(self, teacher: Teacher, path: Path, budgets: Sequence[float], run: Callable) -> Path:
         reduction = find(path.method).reduces(path.options)
@@ -228,6 +235,9 @@ class Stages:
         """A record fine-tuned, plainly or under a mitigation, under which a single network that diverges says so."""
         options = resolve(mitigation)
         plain = options.name == PLAIN
+        left = one.guarantee
+        if options.kd and not (teacher.guarantee and teacher.guarantee.holds):
+            left = after(left, STEPS["distillation from a non-private teacher"])
         about = {"mitigation": [type(options).__qualname__, mitigation_settings(options)], "finetune": asdict(schedule)}
         about |= {"teacher": teacher.digest, "computes": teacher.computes, "start": weights_digest(one.model)}
         name = self._name("student", **about)
@@ -249,7 +259,8 @@ class Stages:
             notes = {"diverged": tuned.diverged, "finetuning": tuned.finetuning, "said": said}
             return Student(tuned, name, said=said), tuned.model.state_dict(), notes
 
-        return self._stage("finetune", name, read, train, keep=self.keep)
+        found = self._stage("finetune", name, read, train, keep=self.keep)
+        return replace(found, record=replace(found.record, guarantee=tuned_guarantee(left, options)))
 
 
 def machine(device: str, count: int) -> dict[str, object]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from linfair.ensemble import Ensemble, member_of
-from linfair.ledger import STEPS, UNDESCRIBED, after
+from linfair.ledger import STEPS, UNDESCRIBED, Guarantee, after
 from linfair.linearizers.record import LinearizedModel, record
 from linfair.mitigation import Plain, resolve
 from linfair.resume import weights_of, with_weights
@@ -88,8 +88,12 @@ def finetune(
     rows = objective.logged(history)
     diverged = tuple(rows[-1].get("diverged", [None] * len(linearized.masks)))
     about = {"mitigation": None if options == Plain() else options, "finetuning": rows, "diverged": diverged}
-    left = after(after(linearized.guarantee, getattr(options, "privacy", UNDESCRIBED)), STEPS["fine-tuning"])
-    return replace(linearized, model=model, guarantee=left, **about)
+    return replace(linearized, model=model, guarantee=tuned_guarantee(linearized.guarantee, options), **about)
+
+
+def tuned_guarantee(guarantee: Guarantee | None, mitigation: object) -> Guarantee | None:
+    """What fine-tuning under a mitigation leaves of a privacy guarantee."""
+    return after(after(guarantee, getattr(mitigation, "privacy", UNDESCRIBED)), STEPS["fine-tuning"])
 
 
 def control(

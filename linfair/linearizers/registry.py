@@ -81,7 +81,11 @@ LINEARIZERS = {
 for _name, _summary, _step in (
     ("random", "keeps units drawn at random over the network", "random mask"),
     ("uniform", "keeps the same random share of every site", "random mask"),
-    ("negative_part", "keeps the units with the largest mean of max(-x, 0), which linearizing changes", "negative_part"),
+    (
+        "negative_part",
+        "keeps the units with the largest mean of max(-x, 0), which linearizing changes",
+        "negative_part",
+    ),
     ("snip", "keeps the units with the largest |dL/dalpha|, after Lee et al., SNIP, ICLR 2019", "SNIP"),
 ):
     _run = getattr(oneshot, _name)

@@ -7,6 +7,7 @@
 import inspect
 from collections.abc import Callable
 from functools import partial
+from typing import get_type_hints
 
 from linfair.data.biased import cifar_s, digits_s
 from linfair.data.bundled import BOUNDARIES, digits, toy
@@ -29,6 +30,24 @@ DATASETS: dict[str, Callable[..., GroupedData]] = {
     "celeba": celeba,
     "folder": folder,
 }
+
+
+def scaled(read: Callable[..., GroupedData]) -> Callable[..., GroupedData]:
+    """A data set with the option `scale`: normalised by its training images' `own` mean, or see `GroupedData.fixed`."""
+
+    def load(*, scale: str = "own", **options: object) -> GroupedData:
+        ensure(scale in ("own", "fixed"), f"scale = {scale!r} is not allowed; it is own or fixed")
+        return read(**options) if scale == "own" else read(**options).fixed()
+
+    added = inspect.Parameter("scale", inspect.Parameter.KEYWORD_ONLY, default="own")
+    load.__signature__ = inspect.signature(read).replace(
+        parameters=[*inspect.signature(read).parameters.values(), added]
+    )
+    load.__annotations__ = get_type_hints(getattr(read, "func", read)) | {"scale": str}
+    return load
+
+
+DATASETS = {name: scaled(read) for name, read in DATASETS.items()}
 EMBEDDED = ("toy", "digits", "digits_s")  #: Whose content the package itself determines; of all others it is the user's
 
 
@@ -39,16 +58,15 @@ def check_name(name: str) -> None:
         raise DataError(unknown("There is no data set", name, known))
 
 
-def load_data(name: str, *, seed: int = 0, scale: str = "own", **options: object) -> GroupedData:
+def load_data(name: str, *, seed: int = 0, **options: object) -> GroupedData:
     """Load a data set by name.
 
     Args:
         name: One of `DATASETS`; `folder:PATH` is `folder` with `root=PATH`.
         seed: Decides the sample and the split, for teacher and students alike.
-        scale: How images are normalised: by the training images' `own` mean and deviation, or by a `fixed` one, 0.5 and
-            0.25, that no image decides, as a privacy guarantee needs.
         **options: Options of that data set: those of its function in `linfair.data.named`, `linfair.data.bundled` or
-            `linfair.data.biased`, for example `fractions`, `group`, `merge`, `root`, `skew`.
+            `linfair.data.biased`, for example `fractions`, `group`, `merge`, `root`, `skew`; and
+            `scale`, with which `fixed` normalises as a privacy guarantee needs, see `GroupedData.fixed`.
 
     Returns:
         The data set in its splits, on the CPU; `provenance["sha256"]` identifies its content.
@@ -65,11 +83,9 @@ def load_data(name: str, *, seed: int = 0, scale: str = "own", **options: object
     options = {"root": place} | options if colon else options
     known = inspect.signature(DATASETS[name]).parameters
     wrong = [option for option in options if option not in known]
-    allowed = ", ".join([*(option for option in known if option != "seed"), "scale"])
+    allowed = ", ".join(option for option in known if option != "seed")
     ensure(not wrong, f"{name} has no option {', '.join(map(repr, wrong))}; there are {allowed}")
-    ensure(scale in ("own", "fixed"), f"{name}: scale = {scale!r} is not allowed; it is own or fixed")
-    found = DATASETS[name](seed=seed, **options)
-    return found if scale == "own" else found.fixed()
+    return DATASETS[name](seed=seed, **options)
 
 
 def input_shape(name: str, **options: object) -> tuple[int, ...]:

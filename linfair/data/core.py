@@ -149,7 +149,7 @@ class GroupedData:
         return (self.mean, self.std) == (self.fixed().mean, self.fixed().std)
 
     def fixed(self) -> "GroupedData":
-        """The same data set, its images normalised by a mean of 0.5 and a deviation of 0.25, whatever they are."""
+        """The same data set, its images normalised by a mean of 0.5 and a deviation of 0.25: no image decides these."""
         return replace(self, mean=(0.5,) * len(self.mean), std=(0.25,) * len(self.std))
 
     def to(self, device: str | torch.device) -> "GroupedData":

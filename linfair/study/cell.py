@@ -224,7 +224,7 @@ class Worker:
         if cell.teacher:
             model, header = load_network(cell.teacher)
             header.check_data(self.sets[0], cell.teacher)
-            return self.stages.given(model.to(cell.device))
+            return self.stages.given(model.to(cell.device), guarantee=header.guarantee)
         try:
             fair = mitigation_of(cell.base_mitigation) if cell.base_mitigation else None
             return self.base.teacher(cell.network, plan.base, width=plan.width, init=plan.init, mitigation=fair)

@@ -270,7 +270,7 @@ def test_repairs_end_a_guarantee(folder: Path, tmp_path: Path) -> None:
 
 
 def test_commands_print_what_is_left(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, bare: None
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     """`diagnose`, `mitigate` and `audit`, a line each; nothing for a network that never had a guarantee."""
     monkeypatch.chdir(tmp_path)

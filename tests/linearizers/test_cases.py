@@ -43,9 +43,9 @@ ON = {
     "snl": ("two mlps", "resnet18"),
     "snl, exact": ("mlp", "vgg19"),
     "deepreduce": ("two mlps", "wrn22_8", "resnet50"),
-    "random": ("mlp", "resnet34", "vgg19_imagenet"),
+    "random": ("mlp", "resnet34", "vgg19_imagenet", "wrn16_4"),
     "uniform": ("two mlps", "wrn22_8", "cnn"),
-    "negative_part": ("resnet34", "vgg19", "cnn"),
+    "negative_part": ("resnet34", "vgg19", "cnn", "wrn16_4"),
     "snip": ("two mlps", "resnet18", "resnet50", "vgg19_imagenet"),
 }
 CASES = [(network, method) for method, networks in ON.items() for network in networks]

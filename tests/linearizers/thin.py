@@ -6,6 +6,7 @@ WIDTHS = {
     "resnet34": 2,
     "resnet50": 1,
     "wrn22_8": 1,
+    "wrn16_4": 1,
     "vgg19": 2,
     "vgg19_imagenet": 1,
     "cnn": 3,

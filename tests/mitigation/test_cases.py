@@ -20,7 +20,7 @@ from linfair.models import NETWORKS, build
 from linfair.schedule import Clipped
 from linfair.training import Schedule, fit
 
-CASES = [(list(WIDTHS)[(at + step) % 8], name) for at, name in enumerate(MITIGATIONS) for step in (0, 2, 5)]
+CASES = [(list(WIDTHS)[(at + step) % len(WIDTHS)], name) for at, name in enumerate(MITIGATIONS) for step in (0, 2, 5)]
 ONE = Schedule(epochs=1, batch_size=32, optimizer="adamw", lr=1e-3)
 STRONG = {
     "lagrangian": Lagrangian(mu=0.5, clip=5.0),

@@ -21,7 +21,7 @@ ON = {
     "prune_magnitude": ("two mlps", "resnet18", "resnet34"),
     "prune_layerwise": ("mlp", "vgg19", "resnet50"),
     "prune_random": ("two mlps", "wrn22_8", "vgg19_imagenet"),
-    "prune_snip": ("mlp", "resnet18", "cnn"),
+    "prune_snip": ("mlp", "resnet18", "cnn", "wrn16_4"),
     "prune_iterative": ("two mlps", "resnet18"),
 }
 CASES = [(network, method) for method, networks in ON.items() for network in networks]

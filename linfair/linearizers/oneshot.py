@@ -87,21 +87,24 @@ def batches(data: GroupedData, batch_size: int) -> Iterator[Batch]:
     return (source.take(part.unsqueeze(0)) for part in torch.arange(source.n, device=source.y.device).split(batch_size))
 
 
-def top_units(scores: Scores, count: int) -> Scores:
+def top_units(scores: Scores, count: int, *, as_torch: bool = False) -> Scores:
     """The `count` units with the largest scores over all sites, as boolean tensors.
+
+    Of equal scores, those stay that `topk` finds; `as_torch` those that `torch.nn.utils.prune` keeps, which looks for
+    the smallest.
 
     >>> best = top_units({"a": torch.tensor([3.0, 1.0]), "b": torch.tensor([2.0])}, 2)
     >>> {site: unit.tolist() for site, unit in best.items()}
     {'a': [True, False], 'b': [True]}
     """
     flat = torch.cat([score.flatten().cpu() for score in scores.values()])
-    chosen = torch.zeros(len(flat), dtype=torch.bool)
-    chosen[flat.topk(count).indices] = True
+    chosen = torch.full((len(flat),), as_torch)
+    chosen[flat.topk(len(flat) - count if as_torch else count, largest=not as_torch).indices] = not as_torch
     parts = chosen.split([score.numel() for score in scores.values()])
     return {site: part.view(score.shape) for (site, score), part in zip(scores.items(), parts, strict=True)}
 
 
-def even_units(scores: Scores, count: int) -> Scores:
+def even_units(scores: Scores, count: int, **ties: bool) -> Scores:
     """The same share of every site, by score within the site; largest remainders make the total `count`.
 
     >>> even = even_units({"a": torch.arange(4.0), "b": torch.arange(2.0)}, 3)
@@ -113,7 +116,7 @@ def even_units(scores: Scores, count: int) -> Scores:
     counts = {site: int(share) for site, share in shares.items()}
     for site in sorted(shares, key=lambda site: counts[site] - shares[site])[: count - sum(counts.values())]:
         counts[site] += 1
-    return {site: top_units({site: score}, counts[site])[site] for site, score in scores.items()}
+    return {site: top_units({site: score}, counts[site], **ties)[site] for site, score in scores.items()}
 
 
 def one_shot(

@@ -148,7 +148,7 @@ class _Path:
             left_out = {
                 site: score.cpu().masked_fill(~masks[member].units[site], -math.inf) for site, score in scores.items()
             }
-            masks[member] = replace(masks[member], units=top_units(left_out, count))
+            masks[member] = replace(masks[member], units=top_units(left_out, count, as_torch=True))
         self.options.reduction.apply(self.model, masks)
         self.done += 1
         if share in self.budgets:

@@ -8,6 +8,7 @@ ICLR 2019, Eq. 4, here on the trained network).
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 from torch import nn
 from torch.optim.swa_utils import update_bn
@@ -70,7 +71,7 @@ def snip_scores(network: nn.Module, data: GroupedData, seed: int, options: Pruni
     return scores
 
 
-prune_magnitude = one_shot("prune_magnitude", magnitude_scores, top_units, Pruning)
-prune_layerwise = one_shot("prune_layerwise", magnitude_scores, even_units, Pruning)
+prune_magnitude = one_shot("prune_magnitude", magnitude_scores, partial(top_units, as_torch=True), Pruning)
+prune_layerwise = one_shot("prune_layerwise", magnitude_scores, partial(even_units, as_torch=True), Pruning)
 prune_random = one_shot("prune_random", random_scores, top_units, Pruning)
 prune_snip = one_shot("prune_snip", snip_scores, top_units, Pruning)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from thin import WIDTHS
 from torch import nn
+from torch.nn.utils import prune
 
 from linfair import weights
 from linfair.data import GroupedData, Split, load_data
@@ -91,6 +92,26 @@ def test_magnitude_keeps_the_largest_and_random_depends_on_the_seed() -> None:
         find("prune_random").run(model, data, [0.3], seeds=[s], progress=False)[0] for s in (0, 0, 1)
     )
     assert first.mask.jaccard(again.mask) == 1 > first.mask.jaccard(other.mask)
+
+
+@pytest.mark.parametrize("method", ["prune_magnitude", "prune_layerwise", "prune_iterative"])
+def test_of_equal_weights_those_stay_that_torchs_own_pruning_keeps(method: str) -> None:
+    """Weights on a coarse grid, so that many are equal where the cut falls; the first round trains nothing."""
+    model, data, _ = taught("cnn")
+    layers = {path: one for path, one in model.named_modules() if isinstance(one, nn.Conv2d | nn.Linear)}
+    for one in layers.values():
+        one.weight.data = (20 * one.weight.data).round() / 20
+    records = find(method).run(model, data, [0.8], seeds=[0], progress=False)
+    theirs = copy.deepcopy(model)
+    layers = [theirs.get_submodule(path) for path in layers]
+    mask = records[0].mask
+    if method == "prune_layerwise":
+        for path, one in zip(mask.units, layers, strict=True):
+            prune.l1_unstructured(one, "weight", amount=one.weight.numel() - mask.per_site[path])
+    else:
+        cut = {"pruning_method": prune.L1Unstructured, "amount": mask.total - mask.kept}
+        prune.global_unstructured([(one, "weight") for one in layers], **cut)
+    assert all(torch.equal(unit, one.weight_mask.bool()) for unit, one in zip(mask.units.values(), layers, strict=True))
 
 
 def test_snip_scores_are_the_loss_lost_to_first_order() -> None:

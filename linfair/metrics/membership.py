@@ -236,6 +236,20 @@ def leave_one_out(kind: str, shadows: ArrayLike, members: ArrayLike, **options: 
     return np.stack([attack(kind, seen[k], seen[others[k]], inside[others[k]], **options) for k in range(len(seen))])
 
 
+def by_point(scores: ArrayLike, members: ArrayLike) -> NDArray[np.float64]:
+    """How exposed each point is, from scores and memberships (targets, n): its mean score as a member less as none.
+
+    The points where this is largest are those that Carlini et al. (arXiv 2206.10469) remove as outliers; nan where a
+    point is on one side only.
+
+    >>> by_point([[3.0, 1.0], [1.0, 1.0]], [[True, False], [False, True]]).tolist()
+    [2.0, 0.0]
+    """
+    s, inside = np.asarray(scores, float), np.asarray(members, bool)
+    means = [np.where(side, s, 0).sum(0) / np.where(side.any(0), side.sum(0), np.nan) for side in (inside, ~inside)]
+    return means[0] - means[1]
+
+
 def exposure(
     scores: ArrayLike,
     members: ArrayLike,

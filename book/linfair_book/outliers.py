@@ -1,0 +1,103 @@
+"""Outliers: take the most exposed training images away, train anew, and see what that costs and whom it exposes.
+
+Removing what is most exposed is said to lower accuracy and raise bias (Hassanpour et al., arXiv 2412.11951), and to
+expose the next layer (the *onion effect*: Carlini et al., NeurIPS 2022, arXiv 2206.10469). Both are compared with the
+removal of as many random images. Images are ranked by one set of shadow networks and measured by another: ranked and
+measured by the same, the most exposed would fall, and the next rise, by chance alone.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from linfair.data import GroupedData, Split
+from linfair.metrics.bias import mean_bias
+from linfair.metrics.membership import by_point, exposure, leave_one_out, shadows
+from linfair.training import predict
+
+Train = Callable[[list[GroupedData], list[int]], nn.Module]
+
+
+def without(data: GroupedData, gone: np.ndarray) -> GroupedData:
+    """A data set without some of its training images, `gone` bool (n,); images are scaled as before."""
+    part, kept = data.splits["train"], torch.from_numpy(~gone).to(data.splits["train"].y.device)
+    return replace(data, splits=data.splits | {"train": Split(part.x[kept], part.y[kept], part.a[kept])})
+
+
+def removal(
+    data: GroupedData,
+    train: Train,
+    *,
+    share: float = 0.1,
+    count: int = 16,
+    repeats: int = 4,
+    kind: str = "lira_online",
+    seed: int = 0,
+    at_once: int = 64,
+) -> pd.DataFrame:
+    """What becomes of a network without its most exposed training images, or without as many random ones.
+
+    Args:
+        data: Its training split is the pool; accuracy and mean bias (two groups only, else nan) are those on `test`.
+        train: Data sets and seeds -> the trained ensemble, or for one data set a network.
+        share: Of the training images, how many are removed.
+        count: Shadows of each set.
+        repeats: Networks trained on all that is left, whose accuracies are averaged.
+        kind: The attack.
+        seed: Decides the shadows, the random images and the networks.
+        at_once: Networks that are trained in one call.
+
+    Returns:
+        Rows with `seed`, `removed` (`nothing`, `exposed`, `random`), `who`, `n` (test images, or images attacked),
+        `n_train`, `accuracy`, `mean_bias`, `auc`, `low`, `high`, `tpr_1`. `who` is `all`, what was trained on; `rest`,
+        whatever is not among the most exposed, the same images under `nothing` and `exposed`; or `next`, of these as
+        many again, which were ranked next.
+    """
+    pool = len(data.splits["train"])
+    gone = max(1, round(share * pool))
+    order = np.argsort(-_points(train, data, count, kind, 3 * seed, at_once), kind="stable")
+    place = np.argsort(order)  # 0 is the most exposed image
+    chance = np.random.default_rng(seed).permutation(pool) < gone
+    rows = []
+    for removed, lost in {"nothing": np.zeros(pool, bool), "exposed": place < gone, "random": chance}.items():
+        left, kept = without(data, lost), place[~lost]
+        scores, inside, part = _attacked(train, left, count, kind, 3 * seed + 1, at_once)
+        about = {"seed": seed, "removed": removed, "n_train": len(kept)}
+        whose = {"all": np.ones(len(kept), bool), "rest": kept >= gone, "next": (kept >= gone) & (kept < 2 * gone)}
+        for who, these in whose.items():
+            cells = (part.y * len(data.group_names) + part.a).cpu().numpy()[these]
+            found = exposure(scores[:, these], inside[:, these], labels=cells).loc[0]
+            row = about | {"who": who, "n": int(these.sum())} | found[["auc", "low", "high"]].to_dict()
+            row["tpr_1"] = found["tpr_0.01"]
+            rows.append(row | (_useful(train, left, repeats, 3 * seed + 2, at_once) if who == "all" else {}))
+    return pd.DataFrame(rows)
+
+
+def _attacked(train: Train, data: GroupedData, count: int, kind: str, seed: int, at_once: int) -> tuple:
+    seen, inside = shadows(train, data, count, seed=seed, at_once=at_once)
+    return leave_one_out(kind, seen, inside), inside, data.splits["train"]
+
+
+def _points(train: Train, data: GroupedData, count: int, kind: str, seed: int, at_once: int) -> np.ndarray:
+    scores, inside, _ = _attacked(train, data, count, kind, seed, at_once)
+    return by_point(scores, inside)
+
+
+def _useful(train: Train, data: GroupedData, repeats: int, seed: int, at_once: int) -> dict[str, float]:
+    """Mean accuracy and mean bias on the test images of networks trained on all there is."""
+    part, seeds = data.splits["test"], [(1000 * (seed + 1) + k) % 2**32 for k in range(repeats)]
+    found = [one for start in range(0, repeats, at_once) for one in _answers(train, data, seeds[start:][:at_once])]
+    biases = [mean_bias(one, part.a, data.classes, draws=1).bias for one in found if len(data.group_names) == 2]
+    accuracy = np.mean([(one == part.y).float().mean().item() for one in found])
+    return {"n": len(part), "accuracy": float(accuracy), "mean_bias": float(np.mean(biases)) if biases else np.nan}
+
+
+def _answers(train: Train, data: GroupedData, seeds: list[int]) -> Iterator[torch.Tensor]:
+    """What each network says about the test images."""
+    only, several = replace(data, splits={"train": data.splits["train"]}), len(seeds) > 1
+    logits = predict(train([only] * len(seeds), seeds), [data] * len(seeds) if several else data, "test")
+    yield from logits.view(len(seeds), *logits.shape[-2:]).argmax(dim=-1)

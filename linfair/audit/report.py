@@ -86,7 +86,9 @@ def html(audit: Audit, *, command: str = "", files: list[str] | None = None) -> 
     plots.style()
     plan, header, known = audit.plan, audit.subject.header, findings.facts(audit)
     asked = {"network": header.network, "data": header.data, "seed": header.seed, **dict(header.data_options)}
-    asked |= {"method": plan.method, "budgets": ", ".join(map(share, plan.budgets)), "profile": plan.profile}
+    given = ", ".join(f"{name}={value}" for name, value in plan.given)
+    asked["method"] = plan.method + f"({given})" * bool(given)
+    asked |= {"budgets": ", ".join(map(share, plan.budgets)), "profile": plan.profile}
     arms = ", ".join(plan.arms) if plan.mitigate else "not tried"
     asked |= {"explained and repaired": share(plan.named), "arms": arms}
     asked |= {"points a repair may cost": f"{plan.max_accuracy_loss:g}", "significance": f"{plan.significance:g}"}

@@ -39,6 +39,7 @@ class Plan:
     Attributes:
         method: How the ReLUs to keep are chosen, one of `linfair.linearizers.LINEARIZERS`, or the weights, one of
             `PRUNERS`.
+        given: Its options that differ from the profile's, as (name, value) pairs.
         budgets: Shares of ReLUs or weights kept, below 1, descending.
         repair_at: The budget that is explained by eigenvalues and repaired; None is the smallest.
         mitigate: Try repairs.
@@ -54,6 +55,7 @@ class Plan:
     """
 
     method: str = "snl"
+    given: tuple[tuple[str, object], ...] = ()
     budgets: tuple[float, ...] = (0.5, 0.2, 0.05)
     repair_at: float | None = None
     mitigate: bool = True
@@ -70,7 +72,8 @@ class Plan:
     @property
     def reduction(self) -> Reduction:
         """What is removed."""
-        return find(self.method).reduction
+        method = find(self.method)
+        return method.reduces(method.options(**dict(self.given)))
 
     @property
     def kind(self) -> str:
@@ -114,7 +117,7 @@ def recipe_for(subject: Subject, plan: Plan) -> tuple[Schedule, object]:
     The short recipes' SGD rates are for linfair's own networks; others get AdamW at 1e-3, which needs less luck.
     """
     found, careful = recipe(subject.header.network, plan.profile), {"optimizer": "adamw", "lr": 1e-3}
-    options, tuning = found.method(plan.method), found.finetune
+    options, tuning = replace(found.method(plan.method), **dict(plan.given)), found.finetune
     if not subject.own and plan.profile != "paper":
         tuning = replace(tuning, **careful)
         if getattr(getattr(options, "schedule", None), "optimizer", "") == "sgd":

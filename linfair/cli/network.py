@@ -25,7 +25,7 @@ from linfair.ledger import Guarantee
 from linfair.linearizers import LINEARIZERS
 from linfair.linearizers.configurations import stage_units
 from linfair.linearizers.record import check_budgets, kept_share
-from linfair.linearizers.registry import Linearizer, find
+from linfair.linearizers.registry import Linearizer, of_kind
 from linfair.masks import RELUS, WORDS
 from linfair.mitigation.choose import FEW, NOISE
 from linfair.mitigation.registry import MITIGATIONS, PLAIN, Mitigation
@@ -128,7 +128,7 @@ def linearize(
     out: Annotated[str | None, says(f"{TO} linearized/DATA-NETWORK-METHOD-SEED.")] = None,
 ) -> None:
     """Linearize a network and measure every group."""
-    _reduce(trained, find(method), budgets, out, "linearized")
+    _reduce(trained, of_kind("relu", method), budgets, out, "linearized")
 
 
 def reduce(
@@ -159,15 +159,17 @@ def _reduce(run: Trained, method: Linearizer, budgets: Sequence[float], out: str
     def total() -> int:
         of, wide = load_data(data, seed=seed, **given), width or recipe(network, run.profile).width
         model = build(network, of.input_shape, of.classes, width=wide)
-        return method.reduction.total(method.reduction.install(model, of.input_shape))
+        reduction = method.reduces(method.settings(run.profile, network))
+        return reduction.total(reduction.install(model, of.input_shape))
 
     check_budgets(budgets, ends=False, total=total)
     how = {"profile": run.profile, "device": run.device, "width": width, "teacher": run.teacher, "init": run.init}
-    (cell,) = grid(data, network, method=name, budgets=budgets, seeds=[seed], data_options=given, **how)
+    how |= {"method": name, "options": dict(method.given), "data_options": given}
+    (cell,) = grid(data, network, budgets=budgets, seeds=[seed], **how)
     if data.startswith("folder"):
         tell(*(f"data: {line}" for line in notes(load_data(data, seed=seed, **given).provenance).values()))
     if run.profile != "paper":
-        chosen = recipe(network, run.profile).method(name)
+        chosen = replace(recipe(network, run.profile).method(name), **dict(method.given))
         tell(f"Options of {name} in profile {run.profile} (not the paper's): {chosen}")
     table = audits.linearize_to(folder, cell, with_control=run.control, announce=tell)
     for split in [one for one in ("test", "test_balanced") if one in set(table["split"])]:
@@ -268,6 +270,7 @@ class Asked(Plan):  # noqa: D101 - the plan's own words, with what may be typed
     __doc__ = Plan.__doc__
     kind: options.Kind = "relu"
     method: options.Named = None
+    given: Annotated[tuple[tuple[str, object], ...], Parameter(parse=False)] = ()
     budgets: Budgets = Plan.budgets
     repair_at: Annotated[float | None, options.Significance()] = None
     arms: Arms = Plan.arms
@@ -315,8 +318,9 @@ def audit(
         why = f"missing: {missing}" if missing else "--network goes with --teacher"
         yours = "name your own network with --model FILE:FUNCTION --weights FILE.safetensors --data NAME"
         raise AuditError(f"{yours}, or one of linfair's with --teacher FILE ({why})")
-    method = options.chosen(asked.kind, asked.method).name
-    plan = Plan(**{name: value for name, value in vars(asked).items() if name != "kind"} | {"method": method})
+    method = options.chosen(asked.kind, asked.method)
+    known = vars(asked) | {"method": method.name, "given": method.given}
+    plan = Plan(**{name: value for name, value in known.items() if name != "kind"})
     folder = options.output("--out", out)
     if network.teacher:
         subject = audits.read_own(network.teacher, network=network.network, data=network.data, device=device)

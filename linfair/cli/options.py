@@ -119,15 +119,21 @@ def chosen(kind: str, method: str | None) -> Linearizer:
         raise ValueError(f"--method {method} of --kind {kind}: {error}") from None
 
 
+def checked_method(text: str) -> str:
+    """A linearizer as it is typed, if there is one."""
+    of_kind("relu", text)
+    return text
+
+
 DATA = f"folder:PATH, or {', '.join(DATASETS)}"
 SHARES = "Shares kept, below 1, descending."
 REPAIRS = f"Which repairs, options in brackets, lagrangian(mu=0.005); of {', '.join(MITIGATIONS)}."
-METHODS = f"How the ReLUs to keep are chosen, one of {', '.join(LINEARIZERS)}."
-EITHER = f"{METHODS[:-1]}; or the weights: {', '.join(PRUNERS)}, also without prune_."
+METHODS = f"How the ReLUs to keep are chosen, options in brackets, snl(exact=True); of {', '.join(LINEARIZERS)}."
+EITHER = f"{METHODS[:-1]}; or the weights, magnitude(everything=True): {', '.join(PRUNERS)}, also without prune_."
 Budgets = Annotated[tuple[float, ...], commas(shares, SHARES)]
 Arms = Annotated[tuple[str, ...], commas(split_arms, REPAIRS)]
 Device = Annotated[Literal["cpu", "cuda"], says("Where to compute.")]
-Method = Annotated[str, says(METHODS, converter=lambda _, tokens: of_kind("relu", tokens[-1].value).name)]
+Method = Annotated[str, says(METHODS, converter=lambda _, tokens: checked_method(tokens[-1].value))]
 Kind = Annotated[Literal[*WORDS], says("What is removed, ReLUs or weights.")]
 Named = Annotated[str | None, says(EITHER)]
 Training = Annotated[Literal[*PROFILES], says("How long to train.")]

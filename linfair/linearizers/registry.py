@@ -16,7 +16,7 @@ from linfair.linearizers.oneshot import OneShot
 from linfair.linearizers.record import LinearizedModel
 from linfair.linearizers.snl import SNL, snl
 from linfair.masks import RELUS, Reduction
-from linfair.names import unknown
+from linfair.names import call, checked, unknown
 from linfair.training import Data, Schedule, correctness
 
 
@@ -31,6 +31,7 @@ class Linearizer:
     run: Callable[..., list[LinearizedModel]]  #: Called like `snl`: one record per budget, before fine-tuning
     reduction: Reduction = RELUS
     privacy: Step = UNDESCRIBED  #: What it does to a privacy guarantee; a method that does not say ends it
+    given: tuple[tuple[str, object], ...] = ()  #: Options that were typed behind its name
 
     def does(self, options: object) -> Step:
         """What the method does to a privacy guarantee with these options."""
@@ -43,7 +44,8 @@ class Linearizer:
         >>> LINEARIZERS["snl"].settings("small", "mlp").lasso, LINEARIZERS["snl"].settings("paper").lasso
         (0.001, 1e-05)
         """
-        return self.options(**under(getattr(self.options, "profiles", {}), profile, network) or {})
+        found = under(getattr(self.options, "profiles", {}), profile, network) or {}
+        return self.options(**found | dict(self.given))
 
     def phase(self, options: object, teacher: nn.Module, data: Data, seeds: Sequence[int]) -> dict[str, object]:
         """Schedule, objective and start of the method's own training, as `control` takes them."""
@@ -110,15 +112,19 @@ def find(method: str) -> Linearizer:
 def of_kind(kind: str, method: str | None = None) -> Linearizer:
     """The method of that name that removes units of that kind; without a name `snl`, or magnitude pruning.
 
-    >>> of_kind("weight", "snip").name, of_kind("relu", "snip").name
-    ('prune_snip', 'snip')
+    >>> of_kind("weight", "snip").name, of_kind("relu", "snip").name, of_kind("weight", "snip(everything=True)").given
+    ('prune_snip', 'snip', (('everything', True),))
     """
     method = method or {"relu": "snl", "weight": "magnitude"}[kind]
+    method, given = call(method) if "(" in method else (method, {})
     known = {name.removeprefix("prune_"): one for name, one in methods().items() if one.reduction.kind == kind}
     name = ALIASES.get(method, method) if kind == "relu" else method.removeprefix("prune_")
     if name not in known:
         raise ValueError(unknown(f"no {'linearizer' if kind == 'relu' else 'pruner'}", method, known))
-    return known[name]
+    one = known[name]
+    given = checked(given, one.options, name)
+    one.options(**given)  # the method's own checks
+    return replace(one, given=tuple(sorted(given.items())))
 
 
 def methods() -> dict[str, Linearizer]:

@@ -226,3 +226,52 @@ def test_a_teacher_file_is_used_instead_of_training_and_no_control_leaves_the_ar
     given, used = (load_network(path)[0].state_dict() for path in (file, folder / "teacher.safetensors"))
     assert all(torch.equal(value, used[name]) for name, value in given.items())
     assert {Mask.load(path).kept for path in folder.glob("*.mask.safetensors")} == {64, 26}
+
+
+# Weights
+
+
+def test_a_network_is_pruned_diagnosed_repaired_and_audited(
+    finished: tuple[Path, str, str], here: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """An MLP 144-64-64-10 has 13,952 weights and 138 biases; the option in brackets prunes both."""
+    file = str(finished[0] / "out" / "teacher.safetensors")
+    rest = ["--teacher", file, "--profile", "smoke"]
+    how = ["--method", "magnitude(everything=True)", "--keep", "0.5", "--no-control", "--out", "pruned"]
+    assert main.main(["reduce", *rest, *how]) == 0
+    printed = capsys.readouterr().out
+    assert "\n  50 % of the weights left (7,045 of 14,090)\n" in printed and "Nonlinearities" not in printed
+    stem = "pruned/prune_magnitude-0.5"
+    mask, (pruned, header) = Mask.load(f"{stem}.mask.safetensors"), load_network(f"{stem}.weights.safetensors")
+    assert (mask.kind, mask.kept, header.pruned, header.reduced) == ("weight", 7045, 7045, "pruned")
+    assert all((value[~mask.units[name]] == 0).all() for name, value in pruned.named_parameters())
+    pair = ["--teacher", file, "--mask", f"{stem}.mask.safetensors", "--weights", f"{stem}.weights.safetensors"]
+    assert main.main(["diagnose", *pair, "--no-curvature"]) == 0
+    printed = capsys.readouterr().out
+    assert "7,045 of 14,090" in printed and "|g| pruned" in printed and "with alpha" not in printed
+    assert main.main(["mitigate", *pair, "--profile", "smoke", "--arms", "balanced_sampling"]) == 0
+    assert "50 % of the weights left" in capsys.readouterr().out
+    how = ["--kind", "weight", "--method", "magnitude(reestimate=True)", "--budgets", "0.5", "--no-curvature"]
+    assert main.main(["audit", *rest, *how, "--no-mitigate", "--out", "report"]) == 0
+    assert "With 50 % of the weights left (6,976 of 13,952)" in capsys.readouterr().out
+    assert "prune_magnitude(reestimate=True)" in Path("report/index.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("command", "method", "words"),
+    [
+        ("reduce", "magnitude(everythin=True)", ["everythin", "'everything'"]),
+        ("reduce", "magnitude(everything=1)", ["everything = 1", "true or false"]),
+        ("reduce", "prune_iterative(rate=2.0)", ["rate = 2.0", "below 1"]),
+        ("reduce", "magnitude(", ["'magnitude('", "name(option=value)"]),
+        ("audit", "snl(exct=True)", ["exct", "'exact'"]),
+        ("linearize", "snl(pace=2)", ["pace", "2.0"]),
+    ],
+)
+def test_wrong_options_of_a_method_are_refused(
+    command: str, method: str, words: list[str], finished: tuple[Path, str, str], capsys: pytest.CaptureFixture
+) -> None:
+    teacher = ["--teacher", str(finished[0] / "out" / "teacher.safetensors")]
+    assert main.main([command, "--method", method, *teacher]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and all(word in err for word in words)

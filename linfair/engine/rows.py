@@ -20,7 +20,7 @@ _WORDS = {
 }
 _NAMES = {
     "text": "data network method options arm profile teacher device torch linfair code split group_name role init "
-    "precision configuration multipliers selection start what estimator order base",
+    "precision configuration multipliers selection start what estimator order base rule guarantee",
     "truth": "diverged top_eigenvalue_converged absolute_eigenvalue_converged",
     "count": "seed group n n_train width kept total budget_units mask_epochs mask_steps times upsampled_group "
     "student_epochs",
@@ -28,7 +28,8 @@ _NAMES = {
     "seconds": "seconds seconds_base seconds_path seconds_finetune seconds_measure peak_memory",
     "number": "risk risk_low risk_high excess excess_low excess_high margin margin_low margin_high churn churn_low "
     "churn_high gradient_norm gradient_norm_alpha top_eigenvalue top_eigenvalue_residual absolute_eigenvalue "
-    "absolute_eigenvalue_residual distance relative_distance multiplier base_loss original drop relative_drop",
+    "absolute_eigenvalue_residual distance relative_distance multiplier base_loss original drop relative_drop "
+    "epsilon delta",
 }
 COLUMNS = {name: kind for kind, names in _NAMES.items() for name in names.split()}  #: The kind of each column
 KNOWN = ("data", "network", "method", "arm", "profile", "seed", "budget", "split", "group", "group_name", "role")

@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from linfair import rules
 from linfair.data import GroupedData
 from linfair.engine.store import ResultStore, key, weights_digest
 from linfair.ensemble import Ensemble
@@ -35,7 +36,7 @@ from linfair.linearizers.registry import find
 from linfair.mitigation import PLAIN, Plain, resolve
 from linfair.models import build
 from linfair.resume import Unfit, resumable, under, weights_of
-from linfair.training import Data, Distill, Schedule, TrainingDiverged, fit, supervised, threads
+from linfair.training import Data, Distill, Schedule, TrainingDiverged, supervised, threads
 
 _TOLD = ("epochs", "steps", "configurations", "finetuning", "diverged")
 
@@ -131,9 +132,9 @@ class Stages:
         """A teacher that was trained elsewhere."""
         return Teacher(model.eval(), weights_digest(model), computes, guarantee=guarantee)
 
-    def untrained(self, network: str, *, width: int | None = None, init: str = "torch") -> nn.Module:
-        """A network (an ensemble for several seeds) as it is before training."""
-        first, how = self.sets[0], {"width": width, "init": init}
+    def untrained(self, network: str, **how: object) -> nn.Module:
+        """A network (an ensemble for several seeds) as it is before training; options are those of `models.build`."""
+        first = self.sets[0]
         networks = [build(network, first.input_shape, first.classes, seed=seed, **how) for seed in self.seeds]
         return (Ensemble(networks) if len(networks) > 1 else networks[0]).to(first.splits["train"].y.device)
 
@@ -144,22 +145,33 @@ class Stages:
         *,
         width: int | None = None,
         init: str = "torch",
+        norm: str = "batch",
+        standardised: bool = False,
         mitigation: object | None = None,
+        rule: str | object | None = None,
     ) -> Teacher:
         """The trained teacher of that architecture, one of `linfair.models.NETWORKS`.
 
-        A mitigation's objective takes the place of cross entropy, without distillation: it has no teacher itself.
+        A mitigation's objective takes the place of cross entropy, without distillation: it has no teacher itself. A
+        `rule` (`linfair.rules`) computes the gradients in place of backpropagation.
         """
         how, fair = {"width": width, "init": init}, {}
+        how |= {"norm": norm} if norm != "batch" else {}
+        how |= {"standardised": True} if standardised else {}
         if mitigation is not None:
             fair = {"mitigation": [type(mitigation).__qualname__, mitigation_settings(mitigation)]}
+        if rule is not None:
+            chosen = rules.resolve(rule)
+            fair["rule"] = [chosen.name, asdict(chosen)]
         name = self._name("teacher", network=network, base=asdict(schedule), **how, **fair)
 
         def read(tensors: dict, notes: dict) -> Teacher:
             model = _filled(self.untrained(network, **how), tensors)
             if weights_digest(model) != notes["digest"]:
                 raise ValueError("does not hold the weights that its notes name")
-            return Teacher(model.eval(), notes["digest"], "", _listed(notes["loss"], len(self.seeds), float))
+            loss, given = _listed(notes["loss"], len(self.seeds), float), notes.get("guarantee")
+            guarantee = Guarantee(**given) if given else None
+            return Teacher(model.eval(), notes["digest"], loss=loss, guarantee=guarantee)
 
         def train() -> tuple[Teacher, dict, dict]:
             model = self.untrained(network, **how)
@@ -169,9 +181,11 @@ class Stages:
                 start = copy.deepcopy(model)
                 objective = mitigation.start(model, start, self.data, distill=Distill(start, self.data, kd=0.0))
                 hooks = objective.hooks
-            history = fit(model, self.data, objective, schedule, **hooks, **options)
-            found = Teacher(model.eval(), weights_digest(model), "", tuple(history[-1]["loss"]))
-            return found, model.state_dict(), {"loss": found.loss, "digest": found.digest}
+            options |= hooks | {"objective": objective, "rule": rule}
+            history, guarantee = rules.train(model, self.data, schedule, **options)
+            found = Teacher(model.eval(), weights_digest(model), loss=tuple(history[-1]["loss"]), guarantee=guarantee)
+            notes = {"loss": found.loss, "digest": found.digest}
+            return found, model.state_dict(), notes | ({"guarantee": asdict(guarantee)} if guarantee else {})
 
         return self._stage("base", name, read, train)
 

@@ -47,7 +47,7 @@ def code_hash() -> str:
     names += [*(f"metrics/{name}" for name in measured), "engine/stages", "study/arms", "study/cell", "study/grids"]
     files = [
         path
-        for name in ("data", "linearizers", "mitigation", "pruners")
+        for name in ("data", "linearizers", "mitigation", "pruners", "rules")
         for path in sorted((package / name).glob("*.py"))
     ]
     files = [path for path in files if path.stem not in ("choose", "describe", "torchvision")]

@@ -124,7 +124,7 @@ class PrivateGradient:
             total += (values.view(-1, members) * here).sum(dim=0)
             flat = {name: one.reshape(len(here), members, -1) for name, one in gradients.items()}
             norms = torch.stack([torch.linalg.vector_norm(one, dim=2) for one in flat.values()])
-            scale = self.scale(torch.linalg.vector_norm(norms, dim=0)) * here
+            scale = self.scale(torch.linalg.vector_norm(norms, dim=0), here) * here
             for name, one in flat.items():
                 sums[name] += torch.einsum("bm,bmp->mp", scale.to(one.dtype), one)
         self._noisy(sums)
@@ -137,8 +137,8 @@ class PrivateGradient:
         images = (batch.index.view(members, -1) >= 0).sum(dim=1) // times
         return (total / images.clamp(min=1)).view(batch.y.shape[:-1])
 
-    def scale(self, norms: Tensor) -> Tensor:
-        """What each image's gradient is multiplied by, from its norm, (images, members) each."""
+    def scale(self, norms: Tensor, here: Tensor) -> Tensor:
+        """What each image's gradient is multiplied by, from its norm and whether it is one, (images, members) each."""
         return (self.clip / (norms + 1e-6)).clamp(max=1.0)
 
     def _ascended(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:

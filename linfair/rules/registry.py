@@ -7,6 +7,7 @@ from torch import nn
 
 from linfair.ledger import Guarantee
 from linfair.names import call, checked, unknown
+from linfair.rules.adaptive import DPGlobalAdapt
 from linfair.rules.options import SGD, Clipped, RuleOptions
 from linfair.rules.private import DPSAT, DPSGD
 from linfair.rules.sharpness import ASAM, SAM
@@ -23,7 +24,10 @@ class Rule(NamedTuple):
     options: type
 
 
-RULES = {one.name: Rule(one.name, one.summary, one.source, one) for one in (SGD, Clipped, SAM, ASAM, DPSGD, DPSAT)}
+RULES = {
+    one.name: Rule(one.name, one.summary, one.source, one)
+    for one in (SGD, Clipped, SAM, ASAM, DPSGD, DPSAT, DPGlobalAdapt)
+}
 
 
 def resolve(rule: str | object | None) -> RuleOptions:

@@ -17,6 +17,7 @@ import pandas as pd
 import torch
 
 import linfair
+from linfair import rules
 from linfair.checkpoints import load_network
 from linfair.data import EMBEDDED, GroupedData
 from linfair.device import device_name, peak_memory, watch_memory
@@ -24,6 +25,7 @@ from linfair.engine.rows import lacking
 from linfair.engine.stages import Path as MaskPath
 from linfair.engine.stages import Stages, Teacher, machine, mitigation_settings, settings_of
 from linfair.engine.store import ResultStore, code_hash, key
+from linfair.ledger import Guarantee
 from linfair.linearizers.record import LinearizedModel
 from linfair.linearizers.registry import find
 from linfair.metrics.measure import Original, measure
@@ -124,8 +126,10 @@ class Worker:
             settings |= {"base_data_options": cell.base_data_options, "base_content": _content(self.setting.base)}
         settings |= {name: getattr(cell, name) for name in asked} | {"arm": arm, "curved": self._curved(arm)}
         settings |= {"base": asdict(plan.base), "width": plan.width, "init": plan.init}
-        if cell.base_mitigation:
-            settings |= {"base_mitigation": cell.base_mitigation}
+        later = ("base_mitigation", "norm", "standardised")
+        settings |= {name: one for name, one in cell.known_by.items() if name in later}
+        if cell.base_rule:
+            settings |= {"base": asdict(plan.private), "base_rule": asdict(rules.resolve(cell.base_rule))}
         settings["content"] = None if cell.data in EMBEDDED else _content(self.sets)
         settings["teacher"] = sha256(Path(cell.teacher).read_bytes()).hexdigest() if cell.teacher else None
         if arm != "original":
@@ -227,7 +231,9 @@ class Worker:
             return self.stages.given(model.to(cell.device), guarantee=header.guarantee)
         try:
             fair = mitigation_of(cell.base_mitigation) if cell.base_mitigation else None
-            return self.base.teacher(cell.network, plan.base, width=plan.width, init=plan.init, mitigation=fair)
+            how = {"width": plan.width, "init": plan.init, "norm": cell.norm, "standardised": cell.standardised}
+            how |= {"mitigation": fair, "rule": cell.base_rule or None}
+            return self.base.teacher(cell.network, plan.private if cell.base_rule else plan.base, **how)
         except Exception as error:
             self._failed = error
             raise
@@ -284,6 +290,16 @@ class Worker:
         whose = self.cell.curvature or self.recipe.curvature
         return ("train",) if whose in ("all", arm) else ()
 
+    def _private(self, guarantee: Guarantee | None) -> dict[str, object]:
+        """What rows say of the rule that trained the original network, and of a network's guarantee of privacy."""
+        if not self.cell.base_rule:
+            return {}
+        options, said = rules.resolve(self.cell.base_rule), {"epsilon": math.inf, "delta": 0.0, "guarantee": ""}
+        if guarantee is not None:
+            epsilon = guarantee.epsilon if options.noise is not None else options.epsilon
+            said = {"epsilon": epsilon, "delta": guarantee.delta, "guarantee": guarantee.ended or "holds"}
+        return {"rule": options.name} | said
+
     def rows(self, arm: str) -> pd.DataFrame:
         """Compute an arm: a row per (budget, seed, split, group), see `measure`, with provenance."""
         cell, teacher = self.cell, self.teacher
@@ -305,16 +321,18 @@ class Worker:
         if arm == "original":
             nothing = {"configuration": "", "mask_steps": 0, "diverged": False, "multipliers": ""}
             table = measured(teacher.model, 1.0, total, [total] * len(cell.seeds), [0] * len(cell.seeds))
+            nothing |= self._private(teacher.guarantee)
             table, own = table.assign(multiplier=math.nan, **nothing), teacher.seconds
         else:
-            frames = [
-                with_fate(measured(one.model, one.budget, one.budget_units, one.kept, one.epochs), one, cell.seeds)
-                for one in self.students(arm)
-            ]
+            frames = []
+            for one in self.students(arm):
+                frame = measured(one.model, one.budget, one.budget_units, one.kept, one.epochs)
+                frame = frame.assign(**self._private(one.guarantee))
+                frames.append(with_fate(frame, one, cell.seeds))
             table, own, said["options"] = pd.concat(frames, ignore_index=True), 0.0, pairs(cell.options)
         provenance = {"data": cell.data_words(self.sets), "network": cell.network, "width": self.recipe.width or 0}
         provenance |= {"init": self.recipe.init, "total": total} | said
-        provenance |= {"base": cell.base_mitigation} if cell.base_mitigation else {}
+        provenance |= {"base": cell.based} if cell.based else {}
         provenance |= {"profile": cell.profile, "precision": self.recipe.base.precision, "teacher": teacher.digest}
         provenance |= {"device": device_name(cell.device), "torch": torch.__version__, "linfair": linfair.__version__}
         provenance |= {"code": code_hash(), "seconds": time.perf_counter() - start + own}

@@ -1,7 +1,7 @@
 """Cells: the units of a study. Everything that shares trained teachers is one cell; `grid` makes those of a panel."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 
 from linfair.checkpoints import CheckpointError, load_network
 from linfair.data import DATASETS, DataError, GroupedData, input_shape, load_data
@@ -9,8 +9,9 @@ from linfair.device import check_device
 from linfair.linearizers.configurations import fixed_list
 from linfair.linearizers.record import check_budgets
 from linfair.linearizers.registry import find
-from linfair.models import INITS
+from linfair.models import INITS, NORMS
 from linfair.names import checked
+from linfair.rules import canonical
 from linfair.study.arms import base_of
 from linfair.study.recipes import CURVATURE, Recipe, in_every_stage, recipe
 
@@ -35,17 +36,29 @@ class Cell:
     base_data_options: tuple[tuple[str, object], ...] = ()  #: For the original network's training split alone
     precision: str | None = None  #: Of every training, `float32` or `bf16`; None is the recipe's
     base_mitigation: str = ""  #: Arm whose objective, without KD, trains the original network; empty is cross entropy
+    base_rule: str = ""  #: Rule (`linfair.rules`) that trains it, on the recipe's `private` schedule; empty is `base`
+    norm: str = "batch"  #: What the network normalises by, one of `linfair.models.NORMS`
+    standardised: bool = False  #: Whether its convolutions standardise their weights
 
     @property
     def known_by(self) -> dict[str, object]:
-        """What names of files of this cell are made of; those from before there was a `base_mitigation` stay."""
-        return {name: value for name, value in asdict(self).items() if name != "base_mitigation" or value}
+        """What names of files of this cell are made of; those from before there were `_LATER` fields stay."""
+        return {name: value for name, value in asdict(self).items() if value != _LATER.get(name, ...)}
+
+    @property
+    def based(self) -> str:
+        """What is special about the original network, in words, as in the rows' column `base`; empty if nothing is."""
+        said = self.base_mitigation, self.base_rule, "group norm" * (self.norm == "group")
+        return ", ".join(filter(None, (*said, "standardised weights" * self.standardised)))
 
     def data_words(self, sets: Sequence[GroupedData] = ()) -> str:
         """The data set in words, as in the rows' column `data`; the sets tell whether it is a part: `svhn subset`."""
         chosen = pairs((*self.data_options, *((f"base {name}", value) for name, value in self.base_data_options)))
         subset = any(one.provenance.get("subset") for one in sets)
         return f"{self.data}{' subset' * subset}" + (f" ({chosen})" if chosen else "")
+
+
+_LATER = {one.name: one.default for one in fields(Cell)[-4:]}
 
 
 def asked_for(text: str) -> str:
@@ -75,18 +88,21 @@ def grid(
     """
     sets = {"data_options": data_options or {}, "base_data_options": base_data_options or {}}
     if data in DATASETS:
-        sets = {name: checked(one, DATASETS[data], data) for name, one in sets.items()}
+        sets = {name: set_options(data, one) for name, one in sets.items()}
     named = {"options": method_options(method, options or {})} | sets
     check_device(how.get("device", "cpu"))
-    for name, known in (("init", INITS), ("curvature", CURVATURE)):
+    for name, known in (("init", INITS), ("curvature", CURVATURE), ("norm", NORMS)):
         if (value := how.get(name)) not in (None, *known):
             raise ValueError(f"no {name}={value!r}; there are {', '.join(known)}")
     named = {name: tuple(sorted(one.items())) for name, one in named.items()}
-    if (fair := base_of(how.pop("base_mitigation", ""))) and how.get("teacher"):
-        raise ValueError(
-            f"the network of {how['teacher']} is trained already: base_mitigation={fair!r} cannot train it"
-        )
-    named["base_mitigation"] = fair
+    fair, rule = base_of(how.pop("base_mitigation", "")), rule_of(how.pop("base_rule", ""))
+    given = {name: one for name, one in (("base_mitigation", fair), ("base_rule", rule)) if one}
+    if given and (how.get("teacher") or len(given) > 1):
+        asked = " and ".join(f"{name}={one!r}" for name, one in given.items())
+        if how.get("teacher"):
+            raise ValueError(f"the network of {how['teacher']} is trained already: {asked} cannot train it")
+        raise ValueError(f"{asked} cannot train one network: leave one of them out")
+    named |= {"base_mitigation": fair, "base_rule": rule}
     cell = Cell(data, network, find(method).name, (), (), **named, **how)
     if budgets is None:
         if not (kept := kept_by_list(cell, width_of(cell) or None)):
@@ -94,6 +110,19 @@ def grid(
         budgets = [count / total for _, count, total in kept]
     cell = replace(cell, budgets=check_budgets(budgets))
     return [replace(cell, seeds=one) for one in seed_lists(network, seeds)]
+
+
+def set_options(data: str, given: Mapping[str, object]) -> dict[str, object]:
+    """Options of a data set, frozen and checked; `scale` is one of every data set's, see `load_data`."""
+    own = {name: value for name, value in given.items() if name != "scale"}
+    if (scale := given.get("scale", "own")) not in ("own", "fixed"):
+        raise ValueError(f"{data}: scale = {scale!r} is not allowed; it is own or fixed")
+    return checked(own, DATASETS[data], data) | ({"scale": scale} if "scale" in given else {})
+
+
+def rule_of(rule: str) -> str:
+    """A rule as rows write it, with the options that differ from its own; empty where there is none."""
+    return canonical(rule) if rule else ""
 
 
 def seed_lists(network: str, seeds: Sequence[int]) -> list[tuple[int, ...]]:
@@ -138,7 +167,8 @@ def built_as(cell: Cell, plan: Recipe) -> Recipe:
             f"{cell.teacher} holds a {header.reduced} network; a teacher has all its ReLUs and weights"
         )
     asked = vars(replace(cell, width=cell.width or header.width, init=cell.init or header.init))
-    found = {name: getattr(header, name) for name in ("network", "data", "width", "data_options", "init")}
+    same = ("network", "data", "width", "data_options", "init", "norm", "standardised")
+    found = {name: getattr(header, name) for name in same}
     found |= {"seeds": (header.seed,)}
     if other := [f"{name} {one}, not {asked[name]}" for name, one in found.items() if one != asked[name]]:
         raise CheckpointError(f"{cell.teacher} is the teacher of another cell: it has {'; '.join(other)}")
@@ -149,7 +179,7 @@ def about(cell: Cell) -> dict[str, object]:
     """What the rows of a cell say of it, but for its arms; so does the file of a failure."""
     found = {name: getattr(cell, name) for name in ("network", "method", "profile", "seeds", "device")}
     found |= {"data": cell.data_words(), "options": pairs(cell.options), "width": width_of(cell)}
-    return found | {"base": cell.base_mitigation}
+    return found | {"base": cell.based}
 
 
 def pairs(options: tuple[tuple[str, object], ...]) -> str:

@@ -90,14 +90,14 @@ def path_needed(job: Job, others: Iterable[Job]) -> bool:
 
 def kind(stage: str, cell: Cell) -> tuple[str | int, ...]:
     """What a cell's stage is called in a `Pace`."""
-    how = cell.base_mitigation if stage == "base" else cell.method
+    how = cell.based if stage == "base" else cell.method
     return stage, cell.data_words(), cell.network, width_of(cell), how, cell.profile
 
 
 def words(cell: Cell) -> str:
     """A cell in words."""
     seeds = f"seed {cell.seeds[0]}" if len(cell.seeds) == 1 else f"seeds {cell.seeds[0]}-{cell.seeds[-1]}"
-    fair = f", original under {cell.base_mitigation}" if cell.base_mitigation else ""
+    fair = f", original under {cell.based}" if cell.based else ""
     return f"{cell.method}, {cell.network} on {cell.data_words()}{fair}, {seeds}"
 
 

@@ -17,11 +17,11 @@ from linfair.data import DATASETS, EMBEDDED, input_shape
 from linfair.linearizers.configurations import stand_in_list
 from linfair.linearizers.record import check_budgets
 from linfair.linearizers.registry import ALIASES, methods
-from linfair.models import NETWORKS
-from linfair.names import checked, closest, unknown
+from linfair.models import NETWORKS, NORMS
+from linfair.names import closest, unknown
 from linfair.paths import unfit
 from linfair.study.arms import base_of, canonical
-from linfair.study.grids import Cell, kept_by_list, method_options, seed_lists, width_of
+from linfair.study.grids import Cell, kept_by_list, method_options, rule_of, seed_lists, set_options, width_of
 from linfair.study.recipes import CURVATURE, PROFILES
 
 FIGURES = Path(__file__).parent / "figures"
@@ -85,7 +85,7 @@ class Source:
                     raise self.error(f"{key} = {got} is not known; {hint}allowed are {', '.join(kind)}", *at, key)
                 continue
             outer, inner = get_origin(kind) or kind, (*get_args(kind), object)[0]
-            if not isinstance(value, outer) or isinstance(value, bool):
+            if not isinstance(value, outer) or isinstance(value, bool) > (outer is bool):
                 raise self.error(f"{key} must be a {outer.__name__}, got {got}", *at, key)
             if outer is list and not all(isinstance(one, inner) and not isinstance(one, bool) for one in value):
                 words = {str: "text", dict: "tables"}.get(inner, "numbers")
@@ -125,7 +125,7 @@ class Panel(Cell):
         """The panel in words."""
         words = [f"{name} {value}" for name, value in self.data_options]
         words += [f"base {name} {value}" for name, value in self.base_data_options]
-        words += [f"base {self.base_mitigation}"] if self.base_mitigation else []
+        words += [f"base {self.based}"] if self.based else []
         size = f" of width {self.width}" if self.width else ""
         words += [f"{self.network}{size}", self.method]
         words += [f"{len(one)} {name}" if isinstance(one, tuple) else f"{name} {one}" for name, one in self.options]
@@ -168,7 +168,8 @@ class Profile:
         panel = replace(panel, profile=self.name)
         if stands_in := bool(self.data and panel.data not in EMBEDDED):  # bundled data are everywhere
             network = self.networks.get(panel.network, panel.network)
-            changed = {"data": self.data, "network": network, "data_options": (), "base_data_options": ()}
+            kept = tuple(one for one in panel.data_options if one[0] == "scale")  # which every data set has
+            changed = {"data": self.data, "network": network, "data_options": kept, "base_data_options": ()}
             changed |= {"width": None, "curvature": None, "budgets": panel.budgets and (self.budgets or panel.budgets)}
             if configurations := dict(panel.options).get("configurations"):
                 listed = stand_in_list(network, input_shape(self.data), configurations)
@@ -206,6 +207,7 @@ _FIGURE = {"figure": str, "title": str, "shows": str, "split": SPLITS, "quantity
 _FIGURE |= {"claims": list[str], "panel": list[dict]}
 _OPTIONAL = {"budgets": list[int | float], "options": dict, "data_options": dict, "base_data_options": dict}
 _OPTIONAL |= {"seeds": int, "width": int, "curvature": CURVATURE, "base_mitigation": str}
+_OPTIONAL |= {"base_rule": str, "norm": NORMS, "standardised": bool}
 _PROFILE = {"about": str, "seeds": int, "data": DATASETS, "networks": dict, "budgets": list[int | float]}
 _QUEUE = {"first_seeds": int, "profiles": list[str], "entry": list[dict]}
 
@@ -229,14 +231,16 @@ def _panel(source: Source, index: int, values: Mapping[str, object]) -> Panel:
     data, network, method = (values[name] for name in ("data", "network", "method"))
     name = f"panel {index + 1} ({data}, {network}, {method}): "
     checks = {"options": lambda given: method_options(method, given)}
-    checks |= dict.fromkeys(("data_options", "base_data_options"), lambda given: checked(given, DATASETS[data], data))
+    checks |= dict.fromkeys(("data_options", "base_data_options"), lambda given: set_options(data, given))
     chosen = {
         key: tuple(sorted(source.called(check, values.get(key, {}), *at, key, f"{name}{key}: ").items()))
         for key, check in checks.items()
     }
     chosen |= {key: values.get(key) for key in ("width", "curvature")} | {"most": values.get("seeds", 0)}
-    fair = values.get("base_mitigation", "")
-    chosen["base_mitigation"] = source.called(base_of, fair, *at, "base_mitigation", f"{name}base_mitigation: ")
+    for key, check in (("base_mitigation", base_of), ("base_rule", rule_of)):
+        chosen[key] = source.called(check, values.get(key, ""), *at, key, f"{name}{key}: ")
+    chosen["norm"] = values.get("norm", "batch")
+    chosen["standardised"] = values.get("standardised", False)
     panel = Panel(data, network, method, (), (), arms=arms, **chosen)
     fixed = source.called(kept_by_list, panel, *at, "options", f"{name}options: configurations: ")
     if "budgets" in values:

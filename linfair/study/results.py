@@ -182,7 +182,7 @@ def _by_panel(
         if panel.data_words() not in set(part["data"]):  # the whole data set, or else a part of it; never both
             panel = panel.of_subset
         part = part[(part["data"] == panel.data_words()) & (part["width"] == width_of(panel))]
-        part = part[part["base"] == panel.base_mitigation]
+        part = part[part["base"] == panel.based]
         part = part[part["method"].isin(("original", panel.method)) & part["arm"].isin(panel.arms)]
         asked = part["budget"].isin(panel.budgets) & (part["options"] == pairs(panel.options))
         part, others = one_teacher(part[(part["arm"] == "original") | asked])

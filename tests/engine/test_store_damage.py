@@ -147,7 +147,7 @@ def test_a_place_where_nothing_can_be_kept_is_said_before_anything_is_trained(
     shutil.rmtree(store.folder)
     store.folder.mkdir()
     (store.folder / "checkpoints").write_text("mine")
-    monkeypatch.setattr("linfair.engine.stages.fit", lambda *_, **__: pytest.fail("it was trained"))
+    monkeypatch.setattr("linfair.engine.stages.rules.train", lambda *_, **__: pytest.fail("it was trained"))
     with pytest.raises(OSError, match="checkpoints"):
         compute(store)
 

@@ -36,7 +36,7 @@ def panels(name: str) -> set[tuple[str, str, str]]:
     return {(panel.data, panel.network, panel.method) for panel in figures()[name].panels}
 
 
-PAGES = ("cpu", "faces", "pruning", "pruning_thin", "repair", "selection")
+PAGES = ("cpu", "faces", "private_digits", "pruning", "pruning_thin", "repair", "selection")
 """A queue, and what notebooks show on bundled data or through a thin network: they serve no claim."""
 
 

@@ -72,13 +72,9 @@ def read_pair(
     device: str = "cpu",
     **asked: str | None,
 ) -> Pair:
-    """Read what `linfair linearize` wrote, and the data it was made on, and check that they belong together.
+    """Read what `linfair linearize` wrote and its data, and check that they belong together.
 
-    `weights` are the linearized network's after fine-tuning; None puts the mask on the teacher's own. Another `data`,
-    `label` or `group` than the teacher's is refused.
-
-    Raises:
-        ValueError: For a file that is missing, damaged, linearized where it should not be, or of another run.
+    Without `weights` the mask is put on the teacher's own. Another `data`, `label` or `group` than its own is refused.
     """
     original, dataset, header = load_teacher(teacher, device, **asked)
     units = Mask.load(mask)
@@ -140,15 +136,10 @@ def diagnose(
     curvature: bool = True,
     batch_size: int = 512,
 ) -> Diagnosis:
-    """Measure a linearized network and its original on every group of a split.
+    """Measure a linearized network and its original, on one device, on every group of a split.
 
-    The networks and their data are on one device. The seed is written into the rows; `estimator` (`exact` or
-    `per_batch`) is that of gradient norms and eigenvalues, and `batch_size` defines `per_batch`. The eigenvalues are by
-    far the most expensive part: `curvature=False` leaves them out.
-
-    Raises:
-        ValueError: For an unknown split or estimator, a group without inputs, networks that differ in more than gates,
-            or outputs that are not finite.
+    `estimator` (`exact` or `per_batch`, which `batch_size` defines) is that of gradient norms and eigenvalues; these
+    are by far the most expensive part, which `curvature=False` leaves out. A group without inputs is refused.
     """
     if split not in data.splits:
         raise ValueError(f"{data.name} has no split {split!r}; there are {', '.join(data.splits)}")

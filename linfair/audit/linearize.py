@@ -25,11 +25,9 @@ def linearize_to(
     progress: bool = True,
     announce: Callable[[str], None] = lambda line: None,
 ) -> pd.DataFrame:
-    """Train (or load) a teacher, linearize it to every budget, measure every group, write everything down.
+    """Train (or load) a teacher, linearize it to every budget, measure every group; returns the rows of all arms.
 
-    Writes `teacher.safetensors`, `METHOD-BUDGET.mask.safetensors` and `METHOD-BUDGET.weights.safetensors` (gates and
-    fine-tuned weights) for each budget, and `groups.parquet`, the rows of all arms, which it returns. Finished stages
-    are kept in the store: interrupted, the same call goes on where it was. The cell has one seed.
+    It writes them, the teacher, and each budget's mask and fine-tuned weights. Interrupted, the same call goes on.
     """
     worker = Worker(cell, store or ResultStore.default(), progress, keep=True)
     data, folder = worker.sets[0], Path(folder)  # refused data leave nothing behind

@@ -88,13 +88,9 @@ def read_user(
 ) -> Subject:
     """A user's own network, its weights (a state dict, as safetensors) and its data, a name or `folder:PATH`.
 
-    `model` is `FILE:FUNCTION`, a Python file and a function in it that returns the network; it is called without
-    arguments, or with `(input_shape, classes)` if it takes them. The seed decides the split, where the data have none.
-    `mean` and `std` are those of each channel on the scale [0, 1] with which the network was trained, by default the
-    training images' own. `options` are the data set's: `label`, `group`, `size`, ...
-
-    Raises:
-        ValueError: For a file, function, network, weights or data that do not fit each other; says which and why.
+    `model` is `FILE:FUNCTION`; the function returns the network, and may take `(input_shape, classes)`. `mean` and
+    `std` are those of each channel on [0, 1] with which it was trained, by default the training images' own. `options`
+    are the data set's. A ValueError says what does not fit.
     """
     place, colon, function = model.rpartition(":")
     file = Path(place)
@@ -129,10 +125,7 @@ _imported: set[str] = set()
 
 @contextmanager
 def _importable(folder: Path) -> Iterator[None]:
-    """Let a file import its neighbours as they are now, not as an earlier call in this process has imported them.
-
-    What the file sets for the whole process (generator, gradients, number format, device, folder) is set back.
-    """
+    """Let a file import its neighbours as they are now; what it sets for the whole process is set back."""
     for name in _imported:
         sys.modules.pop(name, None)
     importlib.invalidate_caches()
@@ -295,12 +288,10 @@ def _try(network: nn.Module, x: Tensor, data: GroupedData, name: str) -> None:
 
 
 def behaviour(model: nn.Module, data: GroupedData) -> str:
-    """SHA-256 (16 hex digits) of a network's outputs on fixed inputs, and of one step of training.
+    """SHA-256 (16 hex digits) of what a network computes on fixed inputs, and in one step of training, on the CPU.
 
-    The inputs are validation images, one of them alone, and noise at two scales. In evaluation mode the outputs count,
-    in training mode (dropout drawn from a fixed seed) the outputs, the gradients of every parameter and the buffers
-    afterwards. Computed on the CPU; another processor or number of threads rounds differently and gives another digest.
-    The network stays as it is.
+    The inputs are validation images, one of them alone, and noise at two scales; dropout draws from a fixed seed.
+    Another processor or number of threads gives another digest.
     """
     network, content = copy.deepcopy(model).cpu(), hashlib.sha256()
     x = data.normalise(data.splits["val"].x[:64].cpu()).float()

@@ -82,15 +82,9 @@ def mitigate(
 ) -> Mitigated:
     """Fine-tune a masked network under every arm, choose on validation data, report `plain` and the choice on test.
 
-    Every arm starts from the same masked network and sees the same schedule (the profile's unless another is given) and
-    seed. `arms` are mitigations, such as `lagrangian(mu=0.005)`, beside `plain`; `mu` are steps at which `lagrangian`
-    arms without their own are tried. The two limits are those of `linfair.mitigation.choose`. Groups with fewer than
-    `min_images` validation images are judged together. Finished arms stay in the store (the user's cache by default):
-    interrupted, the same call goes on with the others. `announce` is told of each arm whether it was read.
-
-    Raises:
-        ValueError: For an unknown arm or profile, limits outside their range, or a group without images in a split.
-        TrainingDiverged: If plain fine-tuning does; an arm that does is left out.
+    All start from the same network, with one schedule (the profile's unless another is given) and seed; `mu` are steps
+    at which `lagrangian` arms without their own are tried, the limits those of `linfair.mitigation.choose`. Groups with
+    fewer than `min_images` validation images are judged together. An arm that diverges is left out, but for `plain`.
     """
     data, header = pair.data, pair.header
     arms, planned = arm_list(arms, mu), recipe(header.network, profile).finetune

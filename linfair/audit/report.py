@@ -26,10 +26,9 @@ from linfair.paths import save_table, whole
 
 
 def write_report(audit: Audit, folder: str | Path, *, command: str = "") -> Path:
-    """Write the report, its tables, and the mask and weights of every network into a folder, made if missing.
+    """Write the page, `index.html`, its tables and every network's mask and weights into a folder; returns the page.
 
-    The page is `index.html`; beside it lie `groups.parquet`, `cost.parquet`, with repairs `arms.parquet`, and for each
-    network `ARM-BUDGET.mask.safetensors` and `ARM-BUDGET.weights.safetensors`. `command` is what repeats it, as typed.
+    `command` is what repeats it, as typed.
     """
     folder, reduction = Path(folder), audit.plan.reduction
     folder.mkdir(parents=True, exist_ok=True)

@@ -112,10 +112,7 @@ class Audit:
 
 
 def recipe_for(subject: Subject, plan: Plan) -> tuple[Schedule, object]:
-    """How students of a network are fine-tuned, and the method's options.
-
-    The short recipes' SGD rates are for linfair's own networks; others get AdamW at 1e-3, which needs less luck.
-    """
+    """How students are fine-tuned, and the method's options; a user's network gets AdamW, which needs less luck."""
     found, careful = recipe(subject.header.network, plan.profile), {"optimizer": "adamw", "lr": 1e-3}
     options, tuning = replace(found.method(plan.method), **dict(plan.given)), found.finetune
     if not subject.own and plan.profile != "paper":

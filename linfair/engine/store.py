@@ -145,8 +145,7 @@ def room(path: Path) -> Iterator[None]:
 class Tables:
     """Result tables in a folder, or at any fsspec address (`s3://...`, `memory://...`): one Parquet file a name.
 
-    A damaged file is named and counts as missing. One whose name is an arm's, made by `key`, is set aside; without a
-    digest (as older versions of linfair, and other tools, write) it is damaged, too. Under any other name it is read.
+    One whose name is an arm's, made by `key`, must have a digest; a user's file under another name is read without.
     """
 
     def __init__(self, place: str | Path) -> None:
@@ -180,10 +179,7 @@ class Tables:
         return None
 
     def results(self, *, said: bool = True) -> Iterator[tuple[str, pd.DataFrame]]:
-        """Every table of a study's rows, by name, its columns those of `COLUMNS`; others are passed over.
-
-        Others that are not linfair's are `said`.
-        """
+        """Every table of a study's rows, by name, its columns those of `COLUMNS`; others are passed over, `said`."""
         for name in self.names():
             rows, marked, problem = self._load(name, strict=_by_key(name))
             if problem and _by_key(name):

@@ -65,11 +65,9 @@ class Equivalence:
 def equivalent(
     table: pd.DataFrame, first: str, second: str, *, column: str = "profile", margin: float = MARGIN
 ) -> Equivalence:
-    """Compare the accuracies of every group, paired over seeds.
+    """Compare the accuracies of every group, paired over seeds; `first` and `second` are values of the column.
 
-    `first` and `second` are values of the column that tells the rows apart: `fast` and `paper`. A group, arm or budget
-    that only one of them has is a row with n = 0: nothing is shown about it. A seed that diverged makes no pair. The
-    margin, in points of accuracy, is chosen before the rows are seen.
+    What only one of them has is a row with n = 0: nothing is shown about it. A seed that diverged makes no pair.
     """
     if first == second:
         raise ValueError(f"{first!r} is to be compared with itself; name two values of the column {column!r}")

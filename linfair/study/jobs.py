@@ -123,10 +123,8 @@ def compute(
 ) -> None:
     """Compute what is missing of a job; whatever goes wrong is told, not raised, but for `Broken` after a CUDA error.
 
-    An arm that fails leaves the others to be computed, unless what they share failed. The students of networks that are
-    trained one by one are kept until their arm is finished, so that a long arm resumes within. No stage is started that
-    will not end before the deadline, as far as its `pace` is known; tables of the names in `done` exist elsewhere. If
-    the job is the `last` that needs its mask path, that checkpoint is removed when all arms are there.
+    No stage is started that will not end before the deadline, as far as its `pace` is known; tables named in `done`
+    exist elsewhere. After the `last` job that needs its mask path, that checkpoint is removed.
     """
     cell, arms, worker, complete, pace = job.cell, list(job.arms), None, True, pace or {}
 
@@ -272,10 +270,7 @@ class Report:
 
 @contextmanager
 def held(folder: str | Path, name: str) -> Iterator[None]:
-    """Claim a piece of work while the block runs, or raise `Claimed`: a locked file names its owner until that ends.
-
-    What is no lock is set aside. A `Stuck` says that a lock's owner has stopped.
-    """
+    """Claim work while the block runs; `Claimed` and `Stuck` say who has it. What is no lock is set aside."""
     import fcntl  # not on every system; only runners need it
 
     path, here = Path(folder) / f"{name}.lock", socket.gethostname()

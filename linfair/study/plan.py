@@ -324,8 +324,7 @@ def plan(
 ) -> list[Job]:
     """The jobs of figures under a profile, in the queue's order; an arm that several want is in the first job only.
 
-    `seeds` says how many, from 0; `only` takes some panels, by their `data`, `network` or `method`. Width and precision
-    are those of `Cell`. None is the panel's, the profile's or the recipe's.
+    `seeds` says how many, from 0; `only` takes some panels, by their `data`, `network` or `method`.
     """
     chosen, queue, only = find_profile(profile), read_queue(FIGURES / "queue.toml", figures()), dict(only or {})
     for name, value in only.items():

@@ -152,11 +152,7 @@ def status(figure: Figure, profile: str, found: Found, *, seeds: int | None = No
 
 
 def gather(figure: Figure, profile: str, found: Found, *, seeds: int | None = None) -> pd.DataFrame:
-    """The rows of a figure, `figure` and `panel` in front, in an order that does not depend on files.
-
-    Where a seed has results of several teachers those of one are taken (`linfair.study.tables.one_teacher`), and an
-    `OtherTeacher` warning says so.
-    """
+    """The rows of a figure, `figure` and `panel` in front, of one teacher a seed, in an order of their own."""
     parts, keys, up = [], ["rank", "seed", "budget", "split", "group"], [True, True, False, True, True]
     for panel, part in _by_panel(figure, profile, found.rows[found.rows["profile"] == profile], seeds):
         part = part.drop_duplicates(["method", "arm", "budget", "seed", "split", "group"])

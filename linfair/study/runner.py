@@ -42,8 +42,7 @@ def run_jobs(
 ) -> Report:
     """Compute what is missing of a study in worker processes, to which several GPUs are given in turn.
 
-    No stage is started that would not end within the `minutes`, as far as the results so far tell. On a CPU the results
-    depend on the threads of a process. Checkpoints go to the cache; `keep` is for those of mask paths that no missing
+    No stage is started that would not end within the `minutes`. `keep` is for checkpoints of mask paths that no missing
     arm needs any more. Raises `StudyFailed` if cells failed; the others are done.
     """
     if workers < 1 or threads < 1 or (minutes is not None and not minutes > 0):
@@ -184,10 +183,7 @@ class _Pool:
 
 
 def work(connection: Connection, store: ResultStore, threads: int, gpu: int | None = None) -> None:
-    """A worker process: compute the jobs that come, one by one, until the runner ends.
-
-    Events go back; then None says that a job is done, a text who else has it, and `Broken` that this process ends.
-    """
+    """A worker process: events go back, then None for a job that is done, who else has it, or `Broken` if it ends."""
 
     def end_with_the_runner() -> None:  # even if that was killed
         multiprocessing.parent_process().join()

@@ -4,7 +4,7 @@ import matplotlib as mpl
 import pandas as pd
 import pytest
 import torch
-from linfair_book.figures.cost import cost_against_accuracy, cost_and_accuracy
+from linfair_book.figures.cost import cost_against_accuracy, cost_and_accuracy, cost_table
 from torch import nn
 
 from linfair import cost, gates, masks, plots
@@ -69,7 +69,7 @@ def test_macs_of_a_convolution_and_a_linear_layer_by_hand():
 
 def test_linear_seconds_of_other_networks_grow_with_their_macs_and_relu_seconds_do_not():
     """Oracle: DESIGN's ratios of work, ResNet34 2.1 times and WRN-22-8 4.4 times ResNet18's, and known unit counts."""
-    table = cost.cost_table(budgets=(1.0, 0.02)).set_index(["network", "budget"])
+    table = cost_table(budgets=(1.0, 0.02)).set_index(["network", "budget"])
     units = {"resnet18": 491_520, "resnet34": 901_120, "wrn22_8": 1_359_872, "vgg19": 303_104}
     for network, count in units.items():
         assert table.loc[(network, 1.0), "kept"] == count
@@ -114,7 +114,7 @@ def test_refusals_say_what_was_given_and_what_is_allowed(kept, options, words):
 
 def test_a_share_that_is_none_is_refused():
     with pytest.raises(ValueError, match=r"budgets = \[20\] are not allowed"):
-        cost.cost_table(budgets=(1.0, 20))
+        cost_table(budgets=(1.0, 20))
 
 
 # --- beside accuracy -----------------------------------------------------------------------------------------
@@ -176,7 +176,7 @@ def test_the_figures_show_the_tables(rows):
     forward = top._functions[0]
     assert [forward(s) for s in line["online_seconds"]] == pytest.approx(list(line["online_bytes"] / 1e6))
 
-    prices = cost.cost_table(["vgg19"], rtt=0.05)
+    prices = cost_table(["vgg19"], rtt=0.05)
     ax = plots.cost_parts(prices).axes[0]
     ends = [bar.get_x() + bar.get_width() for bar in ax.containers[-1]]
     assert ends == pytest.approx(sorted(prices["online_seconds"]))

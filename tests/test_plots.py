@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 from contrast import PAGES, contrast
 from linfair_book import figures, toy
+from linfair_book.figures.shared import drawn, line_with_interval
 from PIL import Image
 
 from linfair import plots
-from linfair.plots.style import drawn, line_with_interval
 
 pytestmark = pytest.mark.usefixtures("house_style")
 
@@ -103,7 +103,7 @@ def test_labels_stand_at_the_line_ends_and_keep_apart_where_lines_meet(study):
 
 def test_a_control_is_dashed_grey():
     _, ax = plt.subplots()
-    plots.line_with_interval(ax, [0, 1], [1, 2], [0, 1], [2, 3], role="control")
+    line_with_interval(ax, [0, 1], [1, 2], [0, 1], [2, 3], role="control")
     line = ax.containers[0][0]
     assert line.get_linestyle() == "--" and line.get_color() == plots.GREY
 

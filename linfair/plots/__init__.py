@@ -1,17 +1,7 @@
 """Figures in one house style, readable on light and dark pages: call `style()` once.
 
-Functions draw the rows of `linfair.run` and return a figure; `evidence_of` says in one line what it rests on.
+`cost_parts` draws what an answer costs; `evidence_of` says in one line what the rows of `linfair.run` rest on.
 """
 
 from linfair.plots.cost import cost_parts
-from linfair.plots.style import (
-    COLORS,
-    GREY,
-    MARKERS,
-    STYLE,
-    budget_axis,
-    evidence,
-    evidence_of,
-    line_with_interval,
-    style,
-)
+from linfair.plots.style import COLORS, GREY, MARKERS, STYLE, evidence, evidence_of, style

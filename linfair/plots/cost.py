@@ -18,7 +18,7 @@ PARTS = {
 def cost_parts(table: pd.DataFrame) -> Figure:
     """Where the seconds of one answer go, a bar per budget, as stacked parts; the total at its end.
 
-    `table` is `linfair.cost.cost_table` of one network; several are refused with a ValueError.
+    `table` has the costs of one network; several are refused with a ValueError.
     """
     if table["network"].nunique() != 1:
         raise ValueError(f"cost_parts draws one network, got {', '.join(table['network'].unique())}: select one")

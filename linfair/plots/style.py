@@ -6,13 +6,10 @@ data colour at least 3, the WCAG minimum for graphics. Colours have fixed meanin
 too: majority blue with circles, minority vermillion with squares, control grey and dashed.
 """
 
-from collections.abc import Sequence
 from importlib.metadata import version
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 
 GREY = "#797979"
 COLORS = {"majority": "#0072B2", "minority": "#D55E00", "control": GREY, "all": "#009E73", "other": "#CC79A7"}
@@ -63,34 +60,3 @@ def evidence_of(table: pd.DataFrame, *, split: str) -> str:
     about = {name: ", ".join(sorted(table[name].unique())) for name in ("device", "torch", "linfair")}
     n = f"{' to '.join(map(str, sorted({sizes.min(), sizes.max()})))} distinct test images a seed"
     return evidence(seeds=part["seed"].nunique(), n=n, seconds=arms["seconds"].sum(), **about)
-
-
-Numbers = Sequence[float]
-
-
-def line_with_interval(
-    ax: Axes, x: Numbers, mean: Numbers, low: Numbers, high: Numbers, *, role: str, label: str | None = None
-) -> None:
-    """Draw a mean over seeds, its interval as a band and bars, in the role's colour and marker; a control is dashed."""
-    mean, low, high = (np.asarray(values, dtype=float) for values in (mean, low, high))
-    look = {"color": COLORS[role], "marker": MARKERS[role], "linestyle": "--" if role == "control" else "-"}
-    ax.fill_between(x, low, high, color=COLORS[role], alpha=0.18, linewidth=0)
-    ax.errorbar(x, mean, yerr=[mean - low, high - mean], elinewidth=1.2, capsize=2.5, label=label, **look)
-
-
-FEW = 5
-"""Means over fewer seeds are drawn as points: their t intervals rest on a spread that is hardly known."""
-
-
-def drawn(means: pd.DataFrame) -> pd.DataFrame:
-    """The means as a figure draws them: without `low` and `high` where they rest on fewer than `FEW` seeds."""
-    enough = means["n_seeds"] >= FEW
-    return means.assign(low=means["low"].where(enough), high=means["high"].where(enough))
-
-
-def budget_axis(ax: Axes, budgets: Sequence[float], units: str = "ReLUs") -> list[int]:
-    """Label the x axis with budgets, evenly spaced, all units on the left; returns the positions."""
-    positions = list(range(len(budgets)))
-    ax.set_xticks(positions, [f"{100 * budget:g}" for budget in budgets])
-    ax.set_xlabel(f"{units} kept (%)")
-    return positions

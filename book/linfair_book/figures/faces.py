@@ -7,15 +7,15 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from linfair.plots.style import (
-    COLORS,
-    GREY,
-    MARKERS,
+from linfair.plots.style import COLORS, GREY, MARKERS
+from linfair_book.figures.shared import (
     budget_axis,
+    dots_with_intervals,
     drawn,
+    finished,
     line_with_interval,
+    only_words,
 )
-from linfair_book.figures.shared import dots_with_intervals, finished, only_words
 
 LOOKS = {"majority": "majority", "minority": "minority", "control": "100 % control"}
 

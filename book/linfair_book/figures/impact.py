@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from linfair.plots.style import COLORS, MARKERS, budget_axis, drawn, line_with_interval
+from linfair.plots.style import COLORS, MARKERS
 from linfair.study.tables import by_role, drops, over_seeds, overall, units_of
-from linfair_book.figures.shared import ROLES
+from linfair_book.figures.shared import ROLES, budget_axis, drawn, line_with_interval
 
 
 def role_accuracy_bars(table: pd.DataFrame, *, split: str = "test_balanced") -> Figure:

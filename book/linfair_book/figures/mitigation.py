@@ -7,10 +7,18 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from linfair.plots.style import COLORS, GREY, budget_axis, drawn, line_with_interval
+from linfair.plots.style import COLORS, GREY
 from linfair.study.tables import over_seeds
 from linfair_book import mitigation
-from linfair_book.figures.shared import ROLES, dots_with_intervals, finished, plain_log
+from linfair_book.figures.shared import (
+    ROLES,
+    budget_axis,
+    dots_with_intervals,
+    drawn,
+    finished,
+    line_with_interval,
+    plain_log,
+)
 from linfair_book.tables import geometric
 
 STEPS = (*mitigation.MUS, mitigation.BEYOND)

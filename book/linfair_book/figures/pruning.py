@@ -4,8 +4,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from linfair.plots.style import budget_axis, drawn, line_with_interval
-from linfair_book.figures.shared import finished
+from linfair_book.figures.shared import budget_axis, drawn, finished, line_with_interval
 
 ROLES = ("control", "other", "majority", "all", "minority")
 

@@ -5,9 +5,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from linfair.plots.style import GREY, budget_axis, drawn, line_with_interval
+from linfair.plots.style import GREY
 from linfair_book.averages import paired
-from linfair_book.figures.shared import ROLES, dots_with_intervals, finished
+from linfair_book.figures.shared import ROLES, budget_axis, dots_with_intervals, drawn, finished, line_with_interval
 from linfair_book.selection import disparities, levels, names_in
 
 

@@ -1,8 +1,9 @@
-"""What the figures of pages share: the two roles, dots, how a figure ends, a logarithmic axis with plain numbers."""
+"""What the figures of pages share: roles, lines and dots with intervals, axes, and how a figure ends."""
 
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -11,6 +12,9 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from linfair.plots.style import COLORS, GREY, MARKERS
 
 ROLES = ("majority", "minority")
+FEW = 5
+"""Means over fewer seeds are drawn as points: their t intervals rest on a spread that is hardly known."""
+Numbers = Sequence[float]
 
 
 def finished(
@@ -47,3 +51,27 @@ def only_words(text: str) -> Figure:
     ax.text(0.5, 0.5, text, ha="center", va="center", color=GREY)
     plt.close(figure)
     return figure
+
+
+def line_with_interval(
+    ax: Axes, x: Numbers, mean: Numbers, low: Numbers, high: Numbers, *, role: str, label: str | None = None
+) -> None:
+    """Draw a mean over seeds, its interval as a band and bars, in the role's colour and marker; a control is dashed."""
+    mean, low, high = (np.asarray(values, dtype=float) for values in (mean, low, high))
+    look = {"color": COLORS[role], "marker": MARKERS[role], "linestyle": "--" if role == "control" else "-"}
+    ax.fill_between(x, low, high, color=COLORS[role], alpha=0.18, linewidth=0)
+    ax.errorbar(x, mean, yerr=[mean - low, high - mean], elinewidth=1.2, capsize=2.5, label=label, **look)
+
+
+def drawn(means: pd.DataFrame) -> pd.DataFrame:
+    """The means as a figure draws them: without `low` and `high` where they rest on fewer than `FEW` seeds."""
+    enough = means["n_seeds"] >= FEW
+    return means.assign(low=means["low"].where(enough), high=means["high"].where(enough))
+
+
+def budget_axis(ax: Axes, budgets: Sequence[float], units: str = "ReLUs") -> list[int]:
+    """Label the x axis with budgets, evenly spaced, all units on the left; returns the positions."""
+    positions = list(range(len(budgets)))
+    ax.set_xticks(positions, [f"{100 * budget:g}" for budget in budgets])
+    ax.set_xlabel(f"{units} kept (%)")
+    return positions

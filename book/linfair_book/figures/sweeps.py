@@ -6,8 +6,8 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from linfair.plots.style import GREY, budget_axis, line_with_interval
-from linfair_book.figures.shared import ROLES, finished
+from linfair.plots.style import GREY
+from linfair_book.figures.shared import ROLES, budget_axis, finished, line_with_interval
 
 
 def sweep_lines(means: pd.DataFrame, *, label: str, note: str = "") -> Figure:

@@ -8,10 +8,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 from torch import nn
 
-from linfair.plots.style import COLORS, GREY, MARKERS, budget_axis, line_with_interval
+from linfair.plots.style import COLORS, GREY, MARKERS
 from linfair.theory.approximation import FUNCTIONS, approximate
 from linfair.theory.pieces import pieces
-from linfair_book.figures.shared import finished
+from linfair_book.figures.shared import budget_axis, finished, line_with_interval
 
 LINES = [(COLORS[role], MARKERS[role]) for role in ("majority", "minority", "all", "other")]
 LINES += [("#56811F", "v"), ("#9467BD", "P")]  # colour and marker of things that are no groups, in their order

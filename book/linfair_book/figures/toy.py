@@ -8,8 +8,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from linfair.plots.style import COLORS, GREY, MARKERS, budget_axis, line_with_interval
-from linfair_book.figures.shared import finished
+from linfair.plots.style import COLORS, GREY, MARKERS
+from linfair_book.figures.shared import budget_axis, finished, line_with_interval
 from linfair_book.toy import ToyStudy
 
 

@@ -10,10 +10,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from linfair.metrics.margin import normalised
-from linfair.plots.style import COLORS, GREY, MARKERS, budget_axis, drawn, line_with_interval
+from linfair.plots.style import COLORS, GREY, MARKERS
 from linfair.study.tables import over_seeds, units_of
 from linfair_book.estimator_bias import inflation
-from linfair_book.figures.shared import ROLES, finished, only_words, plain_log
+from linfair_book.figures.shared import ROLES, budget_axis, drawn, finished, line_with_interval, only_words, plain_log
 from linfair_book.predictors import PREDICTORS, STATISTICS, converged
 from linfair_book.tables import geometric
 

@@ -1,5 +1,7 @@
 """Numbers of pages from rows: one arm against another, how far roles and groups are apart, sides of intervals."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -171,3 +173,23 @@ def _compared(values: pd.DataFrame, arm: str, against: str, scale: str) -> pd.Da
         found = found.assign(reference=1.0 if scale == "ratio" else 0.0)
     found = found.assign(value=SCALES[scale](found["value"], found["reference"])).dropna(subset=["value"])
     return found[["budget", "seed", "group_name", "role", "n_train", "value"]]
+
+
+def role_accuracy(table: pd.DataFrame, by: list[str], *, split: str) -> pd.DataFrame:
+    """Accuracy in % of both roles on a split, mean over seeds."""
+    rows = by_role(table[table["split"] == split])
+    return over_seeds(rows.assign(value=100 * rows["accuracy"]), "value", by)
+
+
+def gains(table: pd.DataFrame, *, against: str, arms: Sequence[str] = (), **how: str) -> pd.DataFrame:
+    """Points that arms (by default all repairs) gain against another one, by role, mean over seeds; as `paired`."""
+    arms = arms or [arm for arm in table["arm"].unique() if arm not in ("original", "control", against)]
+    each = [paired(table, arm=arm, against=against, pooled="role", **how).assign(arm=arm) for arm in arms]
+    return over_seeds(pd.concat(each), "value", ["arm", "budget", "group_name"])
+
+
+def alike(rows: pd.DataFrame, one: str, other: str) -> pd.DataFrame:
+    """Spearman's correlation of two columns over the groups of a seed, mean over seeds by budget."""
+    each = rows.dropna(subset=[one, other]).groupby(["budget", "seed"], sort=False)[[one, other]]
+    ranks = each.apply(lambda part: part.corr("spearman").iloc[0, 1])
+    return over_seeds(ranks.rename("value").reset_index(), "value", ["budget"])

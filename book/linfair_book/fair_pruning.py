@@ -9,9 +9,9 @@ from linfair.engine.store import ResultStore
 from linfair.study.arms import base_of, canonical
 from linfair.study.cell import run
 from linfair.study.grids import grid
-from linfair.study.tables import by_role, over_seeds
+from linfair.study.tables import over_seeds
 from linfair_book import tables
-from linfair_book.averages import paired, violations
+from linfair_book.averages import role_accuracy, violations
 from linfair_book.tables import geometric
 
 PLAIN = "plain(kd=0.0)"
@@ -58,23 +58,19 @@ def relaxed(step: float) -> str:
 def compute(
     seeds: Sequence[int],
     *,
+    step: float,
     data: str = "digits",
     network: str = "mlp",
-    budgets: Sequence[float],
-    step: float,
-    profile: str = "small",
-    device: str = "cpu",
     store: ResultStore | None = None,
     progress: bool = True,
+    **how: object,
 ) -> pd.DataFrame:
-    """Every repair after pruning, and the relaxed one of the original network: rows of `study.run`."""
-    how = {"method": "prune_magnitude", "budgets": budgets, "seeds": seeds, "profile": profile, "device": device}
+    """Every repair after pruning, and the relaxed one of the original network: rows of `study.run`; as `grid`."""
+    how |= {"method": "prune_magnitude", "seeds": seeds, "curvature": "none"}
     arms, parts = ("original", PLAIN, relaxed(step)), []
     for base, more in (("", (FULL, "balanced_sampling(kd=0.0)")), (BASE, ())):
-        cells = grid(data, network, curvature="none", base_mitigation=base, **how)
-        parts.append(
-            run(cells, arms=(*arms, *more), store=store, progress=progress).assign(base=base_of(base) if base else "")
-        )
+        cells = grid(data, network, base_mitigation=base, **how)
+        parts.append(run(cells, arms=(*arms, *more), store=store, progress=progress).assign(base=base_of(base)))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -87,8 +83,7 @@ def committed(step: float) -> pd.DataFrame:
 
 def levels(times: pd.DataFrame, *, split: str) -> pd.DataFrame:
     """Accuracy in % of both roles under each of `TIMES`, mean over seeds."""
-    rows = by_role(times[times["split"] == split])
-    means = over_seeds(rows.assign(value=100 * rows["accuracy"]), "value", ["arm", "budget", "group_name"])
+    means = role_accuracy(times, ["arm", "budget", "group_name"], split=split)
     return means.sort_values("arm", key=lambda arms: arms.map(TIMES.index), kind="stable", ignore_index=True)
 
 
@@ -102,22 +97,11 @@ def changes(times: pd.DataFrame, *, split: str) -> pd.DataFrame:
     return over_seeds(pd.concat(parts), "value", ["of", "arm", "budget"])
 
 
-def repairs(table: pd.DataFrame, *, split: str) -> pd.DataFrame:
-    """What each repair after pruning gains against plain retraining, in points, by role."""
-    parts = []
-    for arm in [one for one in table["arm"].unique() if one not in ("original", PLAIN)]:
-        gain = paired(table, arm=arm, against=PLAIN, split=split, pooled="role")
-        parts.append(over_seeds(gain, "value", ["budget", "group_name"]).assign(arm=arm))
-    return pd.concat(parts, ignore_index=True)
-
-
 def seconds(table: pd.DataFrame) -> pd.DataFrame:
     """Seconds of retraining by arm, and how many times those of plain retraining."""
     spent = table[table["arm"] != "original"].drop_duplicates(["arm", "seconds_finetune"])
     found = spent.groupby("arm", sort=False)["seconds_finetune"].sum()
-    return pd.DataFrame(
-        {"arm": found.index, "seconds": found.to_numpy(), "times plain": (found / found[PLAIN]).to_numpy()}
-    )
+    return pd.DataFrame({"seconds": found, "times plain": found / found[PLAIN]}).reset_index()
 
 
 def balance(table: pd.DataFrame) -> pd.DataFrame:

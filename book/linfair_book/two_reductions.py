@@ -1,10 +1,10 @@
 """ReLUs or weights: the same original networks lose the same share of either, and of both in either order."""
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import permutations
 
 import pandas as pd
-from scipy import stats
 from torch import nn
 
 from linfair.engine.store import ResultStore
@@ -15,7 +15,7 @@ from linfair.study.cell import Cell, Worker, run
 from linfair.study.grids import grid
 from linfair.study.tables import by_role, over_seeds
 from linfair.training import threads
-from linfair_book.averages import paired
+from linfair_book.averages import alike, gains, paired
 
 METHODS = {"ReLUs": "snl", "weights": "prune_magnitude"}
 """What is removed, and by which method."""
@@ -25,40 +25,30 @@ REPAIRS = ("lagrangian(clip=5.0, mu=0.005)", "balanced_sampling")
 def compute(
     seeds: Sequence[int],
     *,
-    data: str = "digits",
-    network: str = "mlp",
-    budgets: Sequence[float] = (0.5, 0.3, 0.1),
     repairs: Sequence[str] = REPAIRS,
-    profile: str = "small",
-    device: str = "cpu",
     store: ResultStore | None = None,
     progress: bool = True,
+    **how: object,
 ) -> pd.DataFrame:
     """Both reductions of the same original networks with control and repairs: rows of `study.run` with `removed`."""
-    parts = []
-    for removed, method in METHODS.items():
-        cells = _cells(method, data, network, budgets, seeds, profile, device)
-        rows = run(cells, arms=("original", PLAIN, "control", *repairs), store=store, progress=progress)
-        parts.append(rows.assign(removed=removed))
+    arms, run_ = ("original", PLAIN, "control", *repairs), partial(run, store=store, progress=progress)
+    parts = [run_(_cells(method, seeds, **how), arms=arms).assign(removed=what) for what, method in METHODS.items()]
     return pd.concat(parts, ignore_index=True)
 
 
 def in_sequence(
     seeds: Sequence[int],
     *,
-    data: str = "digits",
-    network: str = "mlp",
     share: float = 0.4,
-    profile: str = "small",
-    device: str = "cpu",
     store: ResultStore | None = None,
     progress: bool = True,
+    **how: object,
 ) -> pd.DataFrame:
     """One reduction, fine-tuned, then the other of what it left, fine-tuned: each alone and both orders.
 
     The network in the middle is the teacher of the second step. Rows as of `linfair.measure` with `removed`.
     """
-    cells = [_cells(method, data, network, [share], seeds, profile, device) for method in METHODS.values()]
+    cells = [_cells(method, seeds, budgets=[share], **how) for method in METHODS.values()]
     frames = []
 
     def add(model: nn.Module, budget: float, **about: str) -> None:
@@ -85,50 +75,34 @@ def _again(one: Worker, two: Worker, first: LinearizedModel) -> LinearizedModel:
     return one.stages.student(middle, path.records[0], two.recipe.finetune).record
 
 
-def _cells(
-    method: str, data: str, network: str, budgets: Sequence[float], seeds: Sequence[int], profile: str, device: str
-) -> list[Cell]:
+def _cells(method: str, seeds: Sequence[int], data: str = "digits", network: str = "mlp", **how: object) -> list[Cell]:
     options = {"exact": True, "check_every": 1} if method == "snl" else {}
-    how = {"profile": profile, "device": device, "curvature": "none"}
-    return grid(data, network, method=method, budgets=budgets, seeds=seeds, options=options, **how)
+    return grid(data, network, method=method, seeds=seeds, options=options, curvature="none", **how)
 
 
-def losses(table: pd.DataFrame, *, split: str = "test", pooled: str = "role") -> pd.DataFrame:
-    """Points of accuracy that each reduction takes beyond its control, mean over seeds."""
-    parts = []
-    for removed, rows in table.groupby("removed", sort=False):
-        lost = paired(rows, arm="control", against=PLAIN, split=split, pooled=pooled)
-        parts.append(over_seeds(lost, "value", ["budget", "group_name"]).assign(removed=removed))
+def losses(table: pd.DataFrame, *, split: str = "test") -> pd.DataFrame:
+    """Points of accuracy that each reduction takes beyond its control, by role, mean over seeds."""
+    return _of_each(table, against=PLAIN, arms=["control"], split=split)
+
+
+def repaired(table: pd.DataFrame, *, split: str = "test") -> pd.DataFrame:
+    """What each repair changes against plain fine-tuning, in points, by role, mean over seeds."""
+    return _of_each(table, against=PLAIN, split=split)
+
+
+def _of_each(table: pd.DataFrame, **how: object) -> pd.DataFrame:
+    parts = [gains(rows, **how).assign(removed=removed) for removed, rows in table.groupby("removed", sort=False)]
     return pd.concat(parts, ignore_index=True)
 
 
 def same_groups(table: pd.DataFrame, *, split: str = "test") -> pd.DataFrame:
     """Spearman's correlation, over the groups of a seed, of what they lose by ReLUs and by weights, mean over seeds."""
-    lost = [
-        paired(rows, arm="control", against=PLAIN, split=split).assign(removed=removed)
+    each = {
+        removed: paired(rows, arm="control", against=PLAIN, split=split)
         for removed, rows in table.groupby("removed", sort=False)
-    ]
-    wide = pd.concat(lost).pivot_table(index=["budget", "seed", "group_name"], columns="removed", values="value")
-    each = wide.groupby(["budget", "seed"], sort=False).apply(
-        lambda part: stats.spearmanr(part["ReLUs"], part["weights"]).statistic
-    )
-    return over_seeds(each.rename("value").reset_index(), "value", ["budget"])
-
-
-def repaired(table: pd.DataFrame, *, split: str = "test") -> pd.DataFrame:
-    """What each repair changes against plain fine-tuning, in points, by role, mean over seeds."""
-    parts = []
-    for removed, rows in table.groupby("removed", sort=False):
-        for arm in [one for one in rows["arm"].unique() if one not in ("original", PLAIN, "control")]:
-            gain = paired(rows, arm=arm, against=PLAIN, split=split, pooled="role")
-            parts.append(over_seeds(gain, "value", ["budget", "group_name"]).assign(removed=removed, arm=arm))
-    return pd.concat(parts, ignore_index=True)
-
-
-def levels(table: pd.DataFrame, *, split: str = "test") -> pd.DataFrame:
-    """Accuracy in % of both roles by what was removed, mean over seeds."""
-    rows = by_role(table[table["split"] == split])
-    return over_seeds(rows.assign(value=100 * rows["accuracy"]), "value", ["removed", "role"])
+    }
+    lost = {removed: rows.set_index(["budget", "seed", "group_name"])["value"] for removed, rows in each.items()}
+    return alike(pd.DataFrame(lost).reset_index(), *METHODS)
 
 
 def order_effect(table: pd.DataFrame, *, split: str = "test") -> pd.DataFrame:
@@ -137,6 +111,5 @@ def order_effect(table: pd.DataFrame, *, split: str = "test") -> pd.DataFrame:
     wide = 100 * rows.pivot_table(index=["role", "seed"], columns="removed", values="accuracy")
     one, two = (f"{first}, then {then}" for first, then in (("weights", "ReLUs"), ("ReLUs", "weights")))
     share = float(table.loc[table["removed"] == one, "budget"].iloc[0])
-    return over_seeds(
-        (wide[one] - wide[two]).rename("value").reset_index().assign(budget=share), "value", ["role", "budget"]
-    )
+    effect = (wide[one] - wide[two]).rename("value").reset_index().assign(budget=share)
+    return over_seeds(effect, "value", ["role", "budget"])

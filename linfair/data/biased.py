@@ -19,7 +19,7 @@ from PIL import Image
 
 from linfair.data.bundled import DIGITS_PER_CLASS, UCI, handwritten
 from linfair.data.core import Collection, GroupedData, ensure
-from linfair.data.images import content_digest, resized
+from linfair.data.images import check_size, content_digest, small
 from linfair.data.named import CLASSES, VALIDATION, Root, grouped
 from linfair.data.sources import read
 from linfair.data.splits import part, thin
@@ -47,7 +47,7 @@ def digits_s(*, seed: int = 0, skew: float = 0.95, shift: int = 2) -> GroupedDat
     orange = np.concatenate([images, images // 2, 0 * images], axis=1)
     about = {"same": np.arange(len(label)), "official": official, "origin": UCI}
     source = Collection("digits_s", orange, {"label": label}, **about, sha256=content_digest(orange, {"label": label}))
-    data = _biased(source, lambda x: (x, x[:, :1].repeat(3, axis=1)), seed, {"skew": skew}, 1 / 6)
+    data = _biased(source, lambda x: x[:, :1].repeat(3, axis=1), seed, {"skew": skew}, 1 / 6)
     data.provenance["options"]["shift"] = shift
     return replace(data, shift=shift)
 
@@ -70,12 +70,8 @@ def cifar_s(
     """
     source, options = read(name.removesuffix("s"), root), {"skew": skew, "size": size, "validation": validation}
     options |= {} if images is None else {"images": images}
-
-    def both(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        x = resized(x, size)
-        return x, in_grey(x)
-
-    return _biased(replace(source, name=name), both, seed, options, validation)
+    check_size(size)
+    return _biased(replace(source, name=name), in_grey, seed, options, validation)
 
 
 def in_grey(images: np.ndarray) -> np.ndarray:
@@ -87,13 +83,9 @@ def in_grey(images: np.ndarray) -> np.ndarray:
 
 
 def _biased(
-    source: Collection,
-    both: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
-    seed: int,
-    options: dict,
-    validation: float,
+    source: Collection, grey: Callable[[np.ndarray], np.ndarray], seed: int, options: dict, validation: float
 ) -> GroupedData:
-    """A collection in colour and the same in grey, as `both` gives them, and which of these images are in a split."""
+    """A collection in colour and then the same in grey, and which of these images are in a split."""
     skew, label, names = options["skew"], source.fields["label"], CLASSES[source.name]
     ensure(0.5 <= skew < 1, f"skew is the share of a class in its own domain, at least 0.5 and below 1, got {skew}")
     rng, train, aligned = np.random.default_rng([seed, 1911]), source.official == 0, 1 - np.arange(len(names)) % 2
@@ -114,7 +106,10 @@ def _biased(
             domain[mine[:most]], domain[mine[most:]] = aligned[number], 1 - aligned[number]
         parts[split] = np.concatenate([domain == 0, domain == 1])
     parts["test"] = np.tile(~train, 2)
-    source = replace(source, images=np.concatenate(both(source.images[used])), same=np.tile(same, 2))
+    x = source.images[used]
+    if size := options.get("size"):
+        x = np.stack([small(Image.fromarray(one), size) for one in x.transpose(0, 2, 3, 1)])
+    source = replace(source, images=np.concatenate([x, grey(x)]), same=np.tile(same, 2))
     groups, labels = Groups(np.repeat([0, 1], n), DOMAINS), (np.tile(label, 2), names)
     data = grouped(source.name, source, labels, seed, options, groups=groups, parts=parts)
     return replace(data, aligned=tuple(aligned.tolist()))

@@ -72,9 +72,9 @@ def read_folder(
     rows, paths, duplicates = _once(rows, _spellings(folder, rows["file"]), asked, conflicts, skipped)
     files = [(file, folder / path) for file, path in zip(rows["file"], paths, strict=True)]
     found_as = [[file, path] for file, path in zip(rows["file"], paths, strict=True) if _plain(file) != path]
-    images, digests, kept, unread, rotated = pictures(files, size, what=f"reading {folder.name}", inside=inside)
+    images, same, kept, unread, rotated = pictures(files, size, what=f"reading {folder.name}", inside=inside)
     skipped += unread
-    rows, official, same = rows.iloc[kept], None, pd.factorize(pd.Series(digests, dtype=object))[0]
+    rows, official = rows.iloc[kept], None
     if "split" in table and len(rows):
         words = rows["split"].map(_split_name)
         odd, allowed = rows["split"][words.isna()].tolist(), "; ".join(" or ".join(names) for names in SPLITS.values())

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
@@ -33,14 +34,10 @@ def files_of(folder: str | Path, *, hidden: bool = False) -> list[Path]:
     return [p for p in found if hidden or not any(part.startswith((".", "__")) for part in p.relative_to(folder).parts)]
 
 
-def resized(images: np.ndarray, size: int) -> np.ndarray:
-    """Images (n, 3, height, width) brought to size x size, as `picture` does it."""
-    check_size(size)
-    if images.shape[2:] == (size, size):
-        return images
-    files = map(Image.fromarray, np.ascontiguousarray(images.transpose(0, 2, 3, 1)))
-    small = [np.asarray(file.resize((size, size), Image.Resampling.BILINEAR)) for file in files]
-    return np.stack(small).transpose(0, 3, 1, 2)
+def small(image: Image.Image, size: int) -> np.ndarray:
+    """An RGB image as (3, size, size), by Pillow's antialiased bilinear filter, as torchvision's `Resize` does it."""
+    same = image.size == (size, size)
+    return np.asarray(image if same else image.resize((size, size), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
 
 
 def check_size(size: int) -> None:
@@ -56,10 +53,7 @@ def check_link(path: Path, inside: Path | None) -> None:
 
 
 def picture(path: Path | zipfile.Path, size: int) -> tuple[np.ndarray, bytes, bool]:
-    """The image as RGB of shape (3, size, size), the SHA-256 of its full-size pixels, and whether EXIF turned it.
-
-    Resizing is Pillow's antialiased bilinear filter: what torchvision's `Resize((size, size))` does to a PIL image.
-    """
+    """The image as RGB of shape (3, size, size), the SHA-256 of its full-size pixels, and whether EXIF turned it."""
     packed = isinstance(path, zipfile.Path)
     why = (None if path.exists() else "does not exist") if packed else unfit(path, 2**30)
     ensure(
@@ -91,16 +85,15 @@ def picture(path: Path | zipfile.Path, size: int) -> tuple[np.ndarray, bytes, bo
         raise DataError(f"no readable image ({shown(text)})") from error
     pixels = np.asarray(full)
     digest = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).digest()
-    small = full if full.size == (size, size) else full.resize((size, size), Image.Resampling.BILINEAR)
-    return np.asarray(small).transpose(2, 0, 1), digest, turned
+    return small(full, size), digest, turned
 
 
 def pictures(
     files: Sequence[tuple[str, Path | zipfile.Path]], size: int, *, what: str, inside: Path | None = None
 ) -> tuple:
-    """Read files (name and path): images, their digests and positions, what was skipped, how many were turned.
+    """Read files (name and path): images, their numbers and positions, what was skipped, how many were turned.
 
-    A link that leads out of the folder `inside` is skipped.
+    Images that are identical at full size have one number. A link that leads out of the folder `inside` is skipped.
     """
     check_size(size)
     read, kept, skipped = [], [], []
@@ -114,7 +107,8 @@ def pictures(
             skipped.append(Skipped(name, str(error), "unreadable"))
     images, digests, turned = zip(*read, strict=True) if read else ((), (), ())
     stacked = np.stack(images) if images else np.empty((0, 3, size, size), np.uint8)
-    return stacked, digests, np.array(kept, dtype=np.int64), skipped, sum(turned)
+    same = pd.factorize(pd.Series(digests, dtype=object))[0]
+    return stacked, same, np.array(kept, dtype=np.int64), skipped, sum(turned)
 
 
 def content_digest(images: np.ndarray, fields: dict[str, np.ndarray]) -> str:

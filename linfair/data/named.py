@@ -115,25 +115,17 @@ def utkface(
 
 
 def celeba(
-    *,
-    seed: int = 0,
-    root: Root = None,
-    label: str = "Smiling",
-    group: str = "Male",
-    size: int = 32,
-    test: float = 0.2,
-    validation: float = VALIDATION,
+    *, seed: int = 0, root: Root = None, label: str = "Smiling", group: str = "Male", size: int = 32
 ) -> GroupedData:
     """CelebA in its official split: an attribute is the label, another one the group, by default Smiling and Male.
 
     Which attribute the third paper predicts is not in its abstract; the choice is ours. Images of 178x218 pixels are
-    resized to size x size. `test` and `validation` are for a part of the set that lacks these splits.
+    resized to size x size.
     """
     source, options = read("celeba", root, size=size), {"label": label, "group": group, "size": size}
     for name in (label, group):
         ensure(name in source.fields, f"celeba has no attribute {name!r}; {hint(name, list(source.fields))}")
     (labels, (a, names)) = ((source.fields[one], (f"not {one}", one)) for one in (label, group))
-    options |= {"test": test, "validation": validation}
     return grouped("celeba", source, labels, seed, options, groups=Groups(a, names))
 
 
@@ -194,10 +186,10 @@ def grouped(
         rng = np.random.default_rng([seed, {"utkface": 12, "folder": 13, "celeba": 15}[source.name]])
         usable, parts, drawn = (y >= 0) & (a >= 0), {"train": None, "val": None}, {}
         left = usable & (official == 0)
-        for split, number, share in (("test", 1, options["test"]), ("val", 2, options["validation"])):
+        for split, number, share in (("test", 1, "test"), ("val", 2, "validation")):
             parts[split] = usable & (official == number)
             if not parts[split].any():
-                parts[split], alone = joint_part(y, a, source.same, share, rng, among=left)
+                parts[split], alone = joint_part(y, a, source.same, options.get(share, VALIDATION), rng, among=left)
                 drawn[split] = [groups.names[one] for one in alone]
                 left = left & ~parts[split]
         parts["train"] = left

@@ -21,7 +21,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from linfair.data.core import Collection, DataError, Skipped, ensure
 from linfair.data.images import SUFFIXES, check_skips, content_digest, files_of, pictures
@@ -275,12 +274,12 @@ def read_utkface(folder: str | Path, *, strict: bool = False) -> Collection:
             wanted.append((name, path))
         except ValueError as error:
             skipped.append(Skipped(name, str(error)))
-    images, digests, read, unread, rotated = pictures(wanted, 32, what="reading UTKFace")
+    images, same, read, unread, rotated = pictures(wanted, 32, what="reading UTKFace")
     skipped += unread
-    rows: dict[tuple[str, bytes], int] = {}
-    for row, (number, digest) in enumerate(zip(read, digests, strict=True)):
+    rows: dict[tuple[str, int], int] = {}
+    for row, (number, picture) in enumerate(zip(read, same, strict=True)):
         name, path = wanted[number]
-        if rows.setdefault((path.name, digest), row) != row:
+        if rows.setdefault((path.name, picture), row) != row:
             skipped.append(Skipped(name, "the same file is in another subfolder"))
             continue
         lacking = [field for field, value in values[number].items() if value < 0]
@@ -294,7 +293,7 @@ def read_utkface(folder: str | Path, *, strict: bool = False) -> Collection:
         "utkface",
         images,
         fields,
-        same=pd.factorize(pd.Series([digest for _, digest in rows], dtype=object))[0],
+        same=same[kept],
         official=None,
         origin=f"original files, {len(images):,} images",
         sha256=content_digest(images, fields),

@@ -32,45 +32,36 @@ class Source:
     """How a data set lies on disk: as a pack, or as its publishers' or its owner's files."""
 
     kind: str  # what its own files are called in reports
-    packs: tuple[str, ...]
     files: str  # what its own files are called, in words
     places: tuple[str, ...]  # folders, below the one that is looked in, which may hold its own files
     holds: Callable[[Path], bool]  # whether a folder holds them
     read: Callable[..., Collection]
-    fields: Callable[[Path], dict[str, np.ndarray]] | None = (
-        None  # what is known of each image, where none need be opened
-    )
+    fields: Callable[[Path], dict[str, np.ndarray]] | None = None  # reads what is known of images, opening none
+    packs: tuple[str, ...] = ()  # names of packs, beside NAME.npz
     release: Release | None = None  # where it may be downloaded
 
 
-def _released(release: Release, kind: str, packs: tuple[str, ...], files: str, *places: str) -> Source:
+def _released(release: Release, kind: str, *packs: str) -> Source:
     def holds(folder: Path) -> bool:
         return any((folder / file).is_file() for file in release.files)
 
-    return Source(kind, packs, files, places, holds, release.read, release=release)
+    files, places = f"{release.folder}/", (release.folder, release.name, release.name.upper(), "")
+    files = files if release.folder else " and ".join(release.files)
+    return Source(kind, files, places, holds, release.read, packs=packs, release=release)
 
 
 FACES = ("UTKFace", "utkface", "")
+CELEBA = ("celeba", "CelebA", "")
 SOURCES = {
-    "cifar10": _released(CIFAR10, "batches", ("cifar10.npz",), f"{CIFAR10.folder}/", CIFAR10.folder, ""),
-    "cifar100": _released(
-        CIFAR100, "pickles", ("cifar100.npz",), f"{CIFAR100.folder}/", CIFAR100.folder, "cifar100", ""
-    ),
-    "mnist": _released(MNIST, "idx", ("mnist.npz",), f"{MNIST.folder}/", MNIST.folder, "mnist", ""),
-    "svhn": _released(SVHN, "mat", ("svhn.npz", "svhn10k.npz"), " and ".join(SVHN.files), "", "svhn", "SVHN"),
-    "utkface": Source(
-        "files", ("utkface.npz", "utkface32.npz"), "UTKFace/", FACES, holds_faces, read_utkface, utkface_fields
-    ),
+    "cifar10": _released(CIFAR10, "batches"),
+    "cifar100": _released(CIFAR100, "pickles"),
+    "mnist": _released(MNIST, "idx"),
+    "svhn": _released(SVHN, "mat", "svhn10k.npz"),
+    "utkface": Source("files", "UTKFace/", FACES, holds_faces, read_utkface, utkface_fields, ("utkface32.npz",)),
     "celeba": Source(
-        "celeba",
-        ("celeba.npz",),
-        ", ".join(celeba.FILES),
-        ("celeba", "CelebA", ""),
-        lambda path: (path / celeba.ATTRIBUTES).is_file(),
-        celeba.read_celeba,
-        celeba.read_attributes,
+        "celeba", ", ".join(celeba.FILES), CELEBA, celeba.holds, celeba.read_celeba, celeba.read_attributes
     ),
-    "folder": Source("folder", ("folder.npz",), TABLE, ("",), lambda path: os.path.lexists(path / TABLE), read_folder),
+    "folder": Source("folder", TABLE, ("",), lambda path: os.path.lexists(path / TABLE), read_folder),
 }
 
 
@@ -90,7 +81,8 @@ def find(name: str, root: str | Path | None = None) -> Found | None:
         if place.suffix == ".npz" and os.path.lexists(place) and not place.is_dir():
             return Found(place, "pack")
         own = (Found(place / one, source.kind) for one in source.places if source.holds(place / one))
-        packed = (Found(place / file, "pack") for file in source.packs if (place / file).is_file())
+        packs = (f"{name}.npz", *source.packs)
+        packed = (Found(place / file, "pack") for file in packs if (place / file).is_file())
         # of a user's folder the files themselves are newer than a pack of them
         found = next(chain(own, packed) if name == "folder" else chain(packed, own), None)
         if found or (name == "folder" and root is not None and has_folders(place)):
@@ -106,7 +98,8 @@ def read(name: str, root: str | Path | None = None, *, strict: bool | None = Non
     found = find(name, root)
     where = ", ".join(f"{one}{'' if one.exists() else ' (no such folder)'}" for one in paths.data_folders(root))
     ensure(found or name != "folder", f"no {TABLE} in {where}; {NEEDED}")
-    missing = f"{name} not found in {where} (looked for {', '.join((*SOURCES[name].packs, SOURCES[name].files))})"
+    names = f"{name}.npz", *SOURCES[name].packs, SOURCES[name].files
+    missing = f"{name} not found in {where} (looked for {', '.join(names)})"
     advice = f"run `linfair data fetch {name}`, or name the folder that has it in LINFAIR_DATA"
     ensure(found, f"{missing}; {advice}; `linfair data status` shows what is where")
     strict = os.environ.get("LINFAIR_STRICT", "") not in ("", "0") if strict is None else strict
@@ -131,7 +124,8 @@ def fetch(name: str, folder: str | Path, **bounds: float) -> Found:
     `bounds` are of `download.get`.
     """
     folder = Path(folder).expanduser()
-    ensure(not hasattr(SHEETS.get(name), "by_hand"), getattr(SHEETS.get(name), "by_hand", "").format(folder=folder))
+    by_hand = getattr(SHEETS.get(name), "by_hand", "")
+    ensure(not by_hand, by_hand.format(folder=folder))
     release = SOURCES[name].release if name in SOURCES else None
     offered = [one for one, source in SOURCES.items() if source.release]
     ensure(release, f"{name!r} cannot be fetched; {', '.join(offered)} can, utkface and celeba say how to obtain them")

@@ -77,14 +77,9 @@ def reached(widths: Sequence[Sequence[int]]) -> pd.DataFrame:
 def counts_of_random_networks(
     widths: Sequence[Sequence[int]], *, shares: Sequence[float] = (1.0, 0.75, 0.5, 0.25, 0.0), seeds: Sequence[int]
 ) -> pd.DataFrame:
-    """Pieces on R of `random_network`s as more and more of their ReLUs are replaced by the identity.
+    """Pieces on R of `random_network`s as more and more of their ReLUs become the identity, nested by share.
 
-    Each seed's random order of units decides which are replaced, so that the masks of one seed are nested.
-
-    Returns:
-        A row for each of `widths` (hidden layers), seed and share of ReLUs kept: `widths` (as `8-8`), `seed`, `share`,
-        `kept`, `pieces`, `bound_kept`, `bound` (as printed, for all units), `printed_with_kept` (the printed formula
-        with kept counts put for the widths), `pieces_full` (of the same network with all ReLUs).
+    `printed_with_kept` puts kept counts into the printed bound, `pieces_full` are those with all ReLUs.
     """
     rows = []
     for layers, seed in product(widths, seeds):

@@ -60,11 +60,7 @@ def fit_rate(n: Sequence[float], errors: Sequence[float]) -> Rate:
 
 
 def rate_table(n: Sequence[int], *, functions: Sequence[str] = tuple(FUNCTIONS)) -> pd.DataFrame:
-    """Error against the number of segments, a row for each function (keys of `FUNCTIONS`) and n.
-
-    Columns `function`, `name`, `n`, `error`, `scaled` (n^2 error), its `limit`, `even` (error with equally spaced
-    knots), `spread` (see `Approximation`).
-    """
+    """Error by function and n segments, `scaled` by n^2 beside its `limit`, and `even`, with equally spaced knots."""
     rows = []
     for key, count in product(functions, n):
         function, best = FUNCTIONS[key], approximate(FUNCTIONS[key], count)
@@ -74,11 +70,7 @@ def rate_table(n: Sequence[int], *, functions: Sequence[str] = tuple(FUNCTIONS))
 
 
 def rates(table: pd.DataFrame) -> pd.DataFrame:
-    """Fitted exponents of `rate_table`, with free and with equally spaced knots, a row per function.
-
-    Columns `function`, `name`, `order`, `residual` (see `Rate`), `last_order` (from the two largest n alone),
-    `even_order`, `points` (n of the fit), `scaled` (n^2 E_n at the largest n), `largest` (n^2 E_n) and `limit`.
-    """
+    """Fitted exponents of `rate_table` by function: of all n, of the two largest alone, of equally spaced knots."""
     rows = []
     for key, part in table.sort_values("n", kind="stable").groupby("function", sort=False):
         free, even = (fit_rate(part["n"], part[column]) for column in ("error", "even"))
@@ -92,13 +84,7 @@ def rates(table: pd.DataFrame) -> pd.DataFrame:
 def optimality_shares(table: pd.DataFrame, *, by: Sequence[str] = ("split", "group")) -> pd.DataFrame:
     """How often R(a) >= 0 over seeds: `n` seeds, `count`, `share` with its Wilson interval `low`, `high`, mean excess.
 
-    Args:
-        table: Columns `seed`, `excess` and those of `by`; a study's table has them. Rows without an excess are left
-            out. Drop the original and the control first: their R(a) is 0, or the effect of training alone.
-        by: Columns that say what is one group: add `budget`, `arm` or `method` where the table holds several.
-
-    Raises:
-        ValueError: If a column is missing, a seed appears twice in a combination, or nothing is left to count.
+    Drop the original and the control first: their R(a) is 0, or the effect of training alone.
 
     >>> table = pd.DataFrame({"seed": [0, 1], "split": "test", "group": 0, "excess": [0.5, -0.1]})
     >>> optimality_shares(table)[["n", "count", "share"]].values.tolist()
@@ -124,14 +110,9 @@ def violations(
 ) -> pd.DataFrame:
     """How many random networks 2-3-3-1 break each reading of Prop. 4.5, by dense Hessians in float64.
 
-    Weights, biases and inputs (as many for each network) are standard normal, labels fair coins, all in one group;
-    `bend` is the activation, and so many `steps` of gradient descent, of rate 1/2, train the networks.
-
-    Returns:
-        A row for each of `READINGS`, and for `printed sum` (main text, without 1/|S|): `reading`, `n` networks,
-        `violations`, `share` with its Wilson interval `low`, `high`, `worst`, the largest eigenvalue / right side
-        (inf where a right side is not positive), the median `looseness`, right side / eigenvalue, and
-        `input_violations`, how many of the networks * inputs break Eq. 13, the statement for one input.
+    All inputs are one group, labels fair coins; so many `steps` of gradient descent, of rate 1/2, train the networks.
+    A row for each of `READINGS`, and for `printed sum` (main text, without 1/|S|); `worst` is the largest eigenvalue /
+    right side, `looseness` the median of its inverse, `input_violations` counts inputs that break Eq. 13.
     """
     outputs, theta, x, y = random_networks(networks, inputs, seed=seed, bend=bend)
     y = y.double()
@@ -266,14 +247,10 @@ def against_rest(data: GroupedData, group: int) -> GroupedData:
 
 
 def stationarity_table(*, seed: int = 0, sizes: tuple[int, int, int] = (400, 100, 50)) -> pd.DataFrame:
-    """Gradient ratios where A.1 applies and where one of its assumptions does not.
+    """Gradient ratios where A.1 applies and where one of its assumptions does not, of two or all three groups.
 
-    Two groups are the first two of the descending `sizes`, three are all; the classifier is a logistic regression but
-    for the last two rows, networks with two hidden units (with many of them a minimum may lie at infinity).
-
-    Returns:
-        A row each: `variant`, `setting` (decay or steps, else nan), `applies` (whether A.1's assumptions hold, a total
-        gradient within `STATIONARY` among them), the fields of `GradientRatio`, `ratio`, `predicted`, `holds`.
+    The classifier is a logistic regression but for the last two rows, networks with two hidden units (with many of them
+    a minimum may lie at infinity). `setting` is the decay or the steps.
     """
     if len(sizes) != 3 or not sizes[0] > sizes[1] > sizes[2] > 0:
         raise ValueError(f"sizes are three numbers of inputs in descending order, got {sizes}")

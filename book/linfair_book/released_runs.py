@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import nn
+from torch.optim.swa_utils import update_bn
 
 from linfair.data import GroupedData, Split, load_data
 from linfair.metrics import group_gradient_norms, parameter_distance, top_eigenvalues
@@ -245,21 +246,11 @@ def deepreduce_objectives(lab: Lab) -> pd.DataFrame:
     return pd.concat(parts)
 
 
-@torch.no_grad()
 def update_statistics(model: nn.Module, data: GroupedData, *, batch_size: int = 128) -> nn.Module:
     """A copy whose batch normalization has the plain averages over batches of the training images, not shifted."""
-    model = copy.deepcopy(model)
-    layers = [one for one in model.modules() if isinstance(one, nn.modules.batchnorm._BatchNorm)]
-    momenta = [layer.momentum for layer in layers]
-    for layer in layers:
-        layer.reset_running_stats()
-        layer.momentum = None
-    model.train()
-    source = Source(data, "train")
-    for index, _ in source.epoch(["statistics"], batch_size, augment=False):
-        model(source.take(index).x)
-    for layer, momentum in zip(layers, momenta, strict=True):
-        layer.momentum = momentum
+    model, source = copy.deepcopy(model), Source(data, "train")
+    batches = source.epoch(["statistics"], batch_size, augment=False)
+    update_bn((source.take(index).x for index, _ in batches), model)
     return model.eval()
 
 

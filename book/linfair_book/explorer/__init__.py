@@ -4,24 +4,7 @@
 static form of the same module (`StaticExplorer`, also a page of its own). `controls()` trains from sliders.
 """
 
-from linfair_book.explorer.grid import GRIDS, BoundaryGrid, Grid, restore, train_grid
+from linfair_book.explorer.grid import GRIDS, BoundaryGrid, Grid, train_grid
 from linfair_book.explorer.host import StaticExplorer, is_live
 from linfair_book.explorer.results import result_tables, results_state
 from linfair_book.explorer.widgets import BoundaryExplorer, ResultsExplorer, controls, show_boundary, show_results
-
-__all__ = [
-    "GRIDS",
-    "BoundaryExplorer",
-    "BoundaryGrid",
-    "Grid",
-    "ResultsExplorer",
-    "StaticExplorer",
-    "controls",
-    "is_live",
-    "restore",
-    "result_tables",
-    "results_state",
-    "show_boundary",
-    "show_results",
-    "train_grid",
-]

@@ -16,7 +16,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
@@ -155,21 +154,6 @@ def check_setting(axes: Mapping[str, Sequence], setting: Mapping[str, float]) ->
                 f"no network with {axis} = {setting[axis]}; there are {known}. Train others with train_grid"
             )
     return {axis: setting[axis] for axis in AXES}
-
-
-def restore(state: Mapping, **setting: float) -> nn.Module:
-    """One network out of an exported state, as torch runs it: the inverse of `BoundaryGrid.state`."""
-    checked = check_setting(state["axes"], setting)
-    width, index = int(checked["width"]), 0
-    for axis in AXES[1:]:
-        index = index * len(state["axes"][axis]) + state["axes"][axis].index(checked[axis])
-    network = gates.install(toy.network(0, width=width), (2,))
-    for kept, kind, targets in (("weights", "<f4", _parameters(network)), ("masks", "u1", _alphas(network))):
-        sizes = [target.numel() for target in targets]
-        values = np.frombuffer(base64.b64decode(state[kept][str(width)]), dtype=kind).reshape(-1, sum(sizes))[index]
-        for target, value in zip(targets, torch.from_numpy(values.astype(np.float32)).split(sizes), strict=True):
-            target.data.copy_(value.view_as(target))
-    return network.eval()
 
 
 def _parameters(network: nn.Module) -> list[Tensor]:

@@ -12,18 +12,3 @@ from linfair_book.figures.why import (
     margin_bars,
     upsampling_lines,
 )
-
-__all__ = [
-    "bias_curves",
-    "correlation_chart",
-    "distance_and_accuracy",
-    "eigenvalue_bars",
-    "gradient_norm_bars",
-    "lines",
-    "margin_bars",
-    "selection_accuracy",
-    "selection_disparity",
-    "toy_accuracy",
-    "toy_boundaries",
-    "upsampling_lines",
-]

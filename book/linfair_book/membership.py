@@ -20,7 +20,10 @@ from linfair.engine.store import ResultStore, code_hash
 from linfair.metrics.bias import mean_bias
 from linfair.metrics.membership import confidence, exposure, halves, leave_one_out
 from linfair.study.recipes import recipe
+from linfair.study.tables import over_seeds, text
 from linfair.training import predict
+from linfair_book import tables
+from linfair_book.private_training import spoken
 
 ATTACKS = ("loss", "lira_offline", "lira_online", "rmia")
 OPTIONS = {"scale": "fixed", "shift": 0}
@@ -206,3 +209,37 @@ def under(rule: str = "sgd", network: str = "mlp", profile: str = "small", **opt
         return stages.teacher(network, recipe(network, profile).private, rule=rule).model
 
     return train
+
+
+def committed() -> pd.DataFrame:
+    """The rows of `rows` that come with the book, spoken."""
+    return spoken(tables.committed("digits_membership"))
+
+
+def shown(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """Rows of attacks for reading: `AUC` with its interval, `found (%)` the share of members at 1 % false alarms."""
+    spans = {
+        "AUC": (("auc", "low", "high"), 1, 3),
+        "found (%)": (("tpr_0.01", "tpr_0.01_low", "tpr_0.01_high"), 100, 1),
+    }
+    found = table.copy()
+    for name, (ends, scale, digits) in spans.items():
+        if set(ends) <= set(table):
+            values = (scale * table[list(ends)]).round(digits).to_numpy()
+            found[name] = [f"{one:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]" for one, low, high in values]
+    return found[list(columns)]
+
+
+def over(table: pd.DataFrame, column: str = "auc", *, kind: str = "lira_online") -> pd.DataFrame:
+    """Means over seeds of one attack, a line for each rule, its guarantee and the number of shadows."""
+    index = ["trained", "guarantee", "shadows", "n_seeds"]
+    means = over_seeds(table[table["attack"] == kind], column, ["trained", "guarantee", "shadows", "who"])
+    wide = text(means, digits=3).pivot(index=index, columns="who", values="mean [95 % interval]")
+    return wide.reindex(means[index].drop_duplicates()).rename_axis(columns=None).reset_index()
+
+
+def by_skew(table: pd.DataFrame) -> pd.DataFrame:
+    """AUC by who the non-members are, a column for each skew."""
+    wide = shown(table.reset_index(drop=True), ["who", "skew", "AUC"]).pivot(index="who", columns="skew", values="AUC")
+    wide = wide.loc[list(table["who"].unique())].rename(columns=lambda skew: f"skew {skew:g}")
+    return wide.rename_axis(columns=None).rename_axis("non-members").reset_index()

@@ -4,8 +4,8 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from linfair.plots.style import COLORS, GREY, drawn
-from linfair_book.figures.shared import ROLES, dots_with_intervals, finished
+from linfair.plots.style import COLORS, GREY
+from linfair_book.figures.shared import ROLES, dots_with_intervals, drawn, finished
 
 
 def rules(means: pd.DataFrame, *, panel: str = "images", title: str = "minority: {} a class") -> Figure:

@@ -61,16 +61,30 @@ def noise_for(epsilon: float, delta: float, rate: float, steps: int, accountant:
     """The noise with which so many steps spend at most epsilon, and at least 99 % of it; arguments as for `spent`.
 
     Raises:
-        ValueError: If no noise makes epsilon that small: `rdp` stays above about 0.1 at a delta of 1e-5.
+        ValueError: If epsilon is too small for the accountant, which stays above some number whatever the noise, or too
+            large for `prv`.
+        ImportError: If Opacus is not installed.
     """
-    how = {"target_epsilon": epsilon, "target_delta": delta, "sample_rate": rate, "steps": steps}
     utils = _opacus(accountant)
-    if accountant == "prv" and epsilon > LARGEST:
-        raise ValueError(f"epsilon is {epsilon:g}, and prv takes minutes above {LARGEST}: use rdp")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return utils.get_noise_multiplier(**how, accountant=accountant, epsilon_tolerance=0.005 * epsilon)
-    except ValueError:
-        text = f"no noise makes {steps} steps ({epsilon:g}, {delta:g})-private by the accountant {accountant!r}"
-        raise ValueError(f"{text}: ask for a larger epsilon") from None
+    least, most = _reach(delta, accountant)
+    if not least <= epsilon <= most:
+        text = f"the accountant {accountant!r} reaches epsilon from {least:.2g} to {most:.2g} at a delta of {delta:g}"
+        raise ValueError(f"{text}, got {epsilon:g}: ask for one of these" + " or use rdp" * (accountant == "prv"))
+    how = {"target_epsilon": epsilon, "target_delta": delta, "sample_rate": rate, "steps": steps}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return utils.get_noise_multiplier(**how, accountant=accountant, epsilon_tolerance=0.005 * epsilon)
+
+
+def _reach(delta: float, accountant: str) -> tuple[float, float]:
+    """The epsilons for which noise can be found in reasonable time."""
+    if accountant == "prv":
+        return 0.02, LARGEST
+    from opacus.accountants import RDPAccountant
+    from opacus.accountants.analysis import rdp
+
+    orders = RDPAccountant.DEFAULT_ALPHAS
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        least, _ = rdp.get_privacy_spent(orders=orders, rdp=[0.0] * len(orders), delta=delta)
+    return 1.1 * float(least), 1e4

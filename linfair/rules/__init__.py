@@ -9,6 +9,3 @@ from linfair.rules.options import SGD, Clipped, RuleOptions, Started
 from linfair.rules.private import DPSAT, DPSGD
 from linfair.rules.registry import RULES, Rule, canonical, resolve, train
 from linfair.rules.sharpness import ASAM, SAM
-
-__all__ = ["ACCOUNTANTS", "ASAM", "DPSAT", "DPSGD", "RULES", "SAM", "SGD", "Clipped", "Rule", "RuleOptions", "Started"]
-__all__ += ["DPGlobalAdapt", "canonical", "noise_for", "resolve", "spent", "train"]

@@ -8,29 +8,18 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from linfair.plots.style import COLORS, GREY, MARKERS
-from linfair_book.figures.shared import (
-    budget_axis,
-    dots_with_intervals,
-    drawn,
-    finished,
-    line_with_interval,
-    only_words,
-)
+from linfair_book.figures.shared import budget_lines, dots_with_intervals, drawn, finished, only_words
 
 LOOKS = {"majority": "majority", "minority": "minority", "control": "100 % control"}
 
 
 def drop_panels(means: pd.DataFrame, groups: pd.DataFrame) -> Figure:
     """Accuracy drop of each group against the budget, linearized and in the control (`faces.group_drops`, `sizes`)."""
-    budgets = sorted(means["budget"].unique(), reverse=True)
     lines = -(-len(groups) // 3)
     figure, axes = plt.subplots(lines, 3, figsize=(5.4, 2.1 * lines + 0.6), sharey=True, squeeze=False)
     for ax, group in zip(axes.flat, groups.itertuples(), strict=False):
-        positions = budget_axis(ax, budgets)
-        for of, role in (("control", "control"), ("plain", group.role)):
-            rows = drawn(means[(means["group_name"] == group.group_name) & (means["of"] == of)])
-            rows = rows.set_index("budget").loc[budgets]
-            line_with_interval(ax, positions, rows["mean"], rows["low"], rows["high"], role=role)
+        own = means[means["group_name"] == group.group_name]
+        budget_lines(ax, own, "of", {"control": "control", "plain": group.role})
         ax.axhline(0, color=GREY, linewidth=0.8)
         ax.set_title(f"{group.group_name}\n{group.n_train:,.0f} images", fontsize=10)
     for ax in axes.flat[len(groups) :]:

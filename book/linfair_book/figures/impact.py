@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 
 from linfair.plots.style import COLORS, MARKERS
 from linfair.study.tables import by_role, drops, over_seeds, overall, units_of
-from linfair_book.figures.shared import ROLES, budget_axis, drawn, line_with_interval
+from linfair_book.averages import role_accuracy
+from linfair_book.figures.shared import CONTROL, ROLES, budget_axis, budget_lines, drawn, line_with_interval
 
 
 def role_accuracy_bars(table: pd.DataFrame, *, split: str = "test_balanced") -> Figure:
@@ -17,8 +18,7 @@ def role_accuracy_bars(table: pd.DataFrame, *, split: str = "test_balanced") -> 
 
     A short dashed line across each bar is the 100 % control's accuracy at that budget.
     """
-    part = by_role(table[table["split"] == split])
-    means = drawn(over_seeds(part.assign(value=100 * part["accuracy"]), "value", ["arm", "budget", "group_name"]))
+    means = drawn(role_accuracy(table, ["arm", "budget", "group_name"], split=split))
     budgets = sorted(means["budget"].unique(), reverse=True)
     figure, ax = plt.subplots(figsize=(5.4, 3.4))
     positions, width = np.array(budget_axis(ax, budgets, units_of(table))), 0.38
@@ -73,15 +73,9 @@ def overall_accuracy(table: pd.DataFrame, *, splits: Sequence[str] = ("test", "t
     figure, axes = plt.subplots(1, len(splits), figsize=(5.4, 3.0), sharey=True, squeeze=False)
     for ax, split in zip(axes[0], splits, strict=True):
         part = overall(table[table["split"] == split])
-        means = drawn(over_seeds(part.assign(value=100 * part["accuracy"]), "value", ["arm", "budget"]))
-        budgets = sorted(means["budget"].unique(), reverse=True)
-        positions = dict(zip(budgets, budget_axis(ax, budgets, units_of(table)), strict=True))
-        control = means["arm"] == "control"
-        for rows, role, label in ((means[~control], "all", "linearized"), (means[control], "control", "100 % control")):
-            rows = rows.sort_values("budget", ascending=False)
-            if len(rows):
-                x = rows["budget"].map(positions)
-                line_with_interval(ax, x, rows["mean"], rows["low"], rows["high"], role=role, label=label)
+        means = over_seeds(part.assign(value=100 * part["accuracy"]), "value", ["arm", "budget"])
+        means["arm"] = means["arm"].map(CONTROL).fillna("linearized")
+        budget_lines(ax, means, "arm", {"linearized": "all", "100 % control": "control"}, units=units_of(table))
         ax.set_title({"test": "imbalanced test", "test_balanced": "balanced test"}.get(split, split))
     axes[0, 0].set_ylabel("accuracy (%)")
     axes[0, -1].legend(loc="lower left")

@@ -12,7 +12,7 @@ from linfair.study.tables import over_seeds
 from linfair_book import mitigation
 from linfair_book.figures.shared import (
     ROLES,
-    budget_axis,
+    budget_lines,
     dots_with_intervals,
     drawn,
     finished,
@@ -85,13 +85,11 @@ def with_and_without(
             values["value"] = np.log(values["value"])
         if column == "accuracy":
             values["value"] *= 100
-        means = drawn((geometric if log else over_seeds)(values, "value", ["way", "budget", "role"]))
-        budgets = sorted(means["budget"].unique(), reverse=True)
+        means = (geometric if log else over_seeds)(values, "value", ["way", "budget", "role"])
         for ax, way in zip(line, ways, strict=True):
-            positions = budget_axis(ax, budgets)
-            for role in ROLES:
-                rows = means[(means["way"] == way) & (means["role"] == role)].set_index("budget").reindex(budgets)
-                line_with_interval(ax, positions, rows["mean"], rows["low"], rows["high"], role=role, label=role)
+            budget_lines(
+                ax, means[means["way"] == way], "role", dict(zip(ROLES, ROLES, strict=True)), budgets=means["budget"]
+            )
             if log:
                 plain_log(ax)
             if ax not in axes[-1]:

@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from linfair_book.figures.shared import budget_axis, drawn, finished, line_with_interval
+from linfair_book.figures.shared import budget_lines, finished
 
 ROLES = ("control", "other", "majority", "all", "minority")
 
@@ -12,14 +12,10 @@ ROLES = ("control", "other", "majority", "all", "minority")
 def lines(means: pd.DataFrame, *, panel: str, line: str, ylabel: str, units: str = "weights") -> Figure:
     """Means over seeds of `over_seeds` with their intervals: a panel for each value of a column, a line for another."""
     panels, names = list(means[panel].unique()), list(means[line].unique())
-    budgets = sorted(means["budget"].unique(), reverse=True)
     looks = dict(zip(names, ("majority", "minority") if len(names) == 2 else ROLES, strict=False))
     figure, axes = plt.subplots(len(panels), 1, figsize=(5.4, 0.8 + 2.3 * len(panels)), sharex=True, squeeze=False)
     for ax, part in zip(axes.flat, panels, strict=True):
-        positions = budget_axis(ax, budgets, units)
-        for name in names:
-            rows = drawn(means[(means[panel] == part) & (means[line] == name)]).set_index("budget").reindex(budgets)
-            line_with_interval(ax, positions, rows["mean"], rows["low"], rows["high"], role=looks[name], label=name)
+        budget_lines(ax, means[means[panel] == part], line, looks, units=units, budgets=means["budget"])
         ax.set(title=part, ylabel=ylabel)
     for ax in axes.flat[:-1]:
         ax.set_xlabel("")

@@ -1,6 +1,6 @@
 """What the figures of pages share: roles, lines and dots with intervals, axes, and how a figure ends."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -12,6 +12,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from linfair.plots.style import COLORS, GREY, MARKERS
 
 ROLES = ("majority", "minority")
+CONTROL = {"control": "100 % control"}
 FEW = 5
 """Means over fewer seeds are drawn as points: their t intervals rest on a spread that is hardly known."""
 Numbers = Sequence[float]
@@ -75,3 +76,21 @@ def budget_axis(ax: Axes, budgets: Sequence[float], units: str = "ReLUs") -> lis
     ax.set_xticks(positions, [f"{100 * budget:g}" for budget in budgets])
     ax.set_xlabel(f"{units} kept (%)")
     return positions
+
+
+def budget_lines(
+    ax: Axes,
+    means: pd.DataFrame,
+    column: str,
+    looks: Mapping[str, str],
+    *,
+    units: str = "ReLUs",
+    budgets: Iterable[float] | None = None,
+) -> None:
+    """Means over seeds against the budget, in a role's look for each value of a column that is there."""
+    budgets = sorted(set(means["budget"] if budgets is None else budgets), reverse=True)
+    positions = budget_axis(ax, budgets, units)
+    for name, role in looks.items():
+        if (means[column] == name).any():
+            rows = drawn(means[means[column] == name]).set_index("budget").reindex(budgets)
+            line_with_interval(ax, positions, rows["mean"], rows["low"], rows["high"], role=role, label=name)

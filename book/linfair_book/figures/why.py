@@ -13,7 +13,16 @@ from linfair.metrics.margin import normalised
 from linfair.plots.style import COLORS, GREY, MARKERS
 from linfair.study.tables import over_seeds, units_of
 from linfair_book.estimator_bias import inflation
-from linfair_book.figures.shared import ROLES, budget_axis, drawn, finished, line_with_interval, only_words, plain_log
+from linfair_book.figures.shared import (
+    CONTROL,
+    ROLES,
+    budget_lines,
+    drawn,
+    finished,
+    line_with_interval,
+    only_words,
+    plain_log,
+)
 from linfair_book.predictors import PREDICTORS, STATISTICS, converged
 from linfair_book.tables import geometric
 
@@ -131,14 +140,8 @@ def distance_and_accuracy(table: pd.DataFrame, rows: pd.DataFrame) -> Figure:
     )
     ax = axes["distance"]
     part = table[table["arm"] != "original"].drop_duplicates(["arm", "budget", "seed"])
-    means = drawn(over_seeds(part, "relative_distance", ["arm", "budget"]))
-    budgets = sorted(means["budget"].unique(), reverse=True)
-    positions = budget_axis(ax, budgets, units_of(table))
-    for arm, role, label in (("plain", "all", "plain"), ("control", "control", "100 % control")):
-        shown = means[means["arm"] == arm].set_index("budget")
-        if len(shown):
-            shown = shown.loc[budgets]
-            line_with_interval(ax, positions, shown["mean"], shown["low"], shown["high"], role=role, label=label)
+    means = over_seeds(part.replace({"arm": CONTROL}), "relative_distance", ["arm", "budget"])
+    budget_lines(ax, means, "arm", {"plain": "all", "100 % control": "control"}, units=units_of(table))
     ax.set_ylabel("distance /\noriginal's norm")
     ax.legend(loc="upper left")
     ax.set_ylim(0, 1.3 * ax.get_ylim()[1])

@@ -47,10 +47,7 @@ def estimator_bias(
     tol: float = 1e-2,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """The released estimators of one network at several batch sizes, beside the exact values, of each group.
-
-    `batches` are those that hold the group; `ratio` is value / exact, nan where the exact value is not above 0.
-    """
+    """The released estimators of one network at several batch sizes, beside the exact values, of each group."""
     if unknown := sorted(set(quantities) - set(QUANTITIES)):
         raise ValueError(f"no quantities {unknown}; there are {', '.join(QUANTITIES)}")
     if not batch_sizes or min(batch_sizes) < 1:
@@ -122,11 +119,7 @@ def gaps(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def smallest_batches(table: pd.DataFrame) -> pd.DataFrame:
-    """For reading, a line for each quantity and order at the smallest batch size, with 95 % intervals.
-
-    How many times too large the estimate is for each role, minority over majority exactly and as estimated, and by how
-    much that gap is distorted: it `shrinks` or `widens` where the whole interval lies below or above 1.
-    """
+    """For reading, a line for each quantity and order at the smallest batch size, with 95 % intervals."""
     small = table[table["batch_size"] == table.groupby("quantity")["batch_size"].transform("min")]
     by = ["quantity", "order", "batch_size"]
     ratios = inflation(small).assign(column=lambda rows: "too large for the " + rows["role"]).drop(columns="role")

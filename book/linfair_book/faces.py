@@ -53,10 +53,7 @@ def repairs_in(table: pd.DataFrame) -> dict[str, str]:
 
 
 def sizes(table: pd.DataFrame, *, split: str = "test") -> pd.DataFrame:
-    """Training images (`n_train`) and images of a split (`n`) of each group, mean over seeds, the largest group first.
-
-    A group that changes its role from seed to seed, as digits do, is a ValueError: roles are compared then.
-    """
+    """Training images (`n_train`) and images of a split (`n`) of each group, mean over seeds, the largest first."""
     part = table[(table["split"] == split) & (table["arm"] == "original")]
     roles = part.groupby("group_name")["role"].nunique()
     if changing := sorted(roles.index[roles > 1]):

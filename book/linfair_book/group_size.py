@@ -69,11 +69,7 @@ def _as_many_steps(schedule: Schedule, before: int, after: int) -> Schedule:
 def run_upsampling(
     cells: Sequence[Cell], *, times: Sequence[int] = TIMES, store: ResultStore | None = None, progress: bool = True
 ) -> pd.DataFrame:
-    """Rows as of `study.run`, originals and plain, trained with one minority group of each seed repeated.
-
-    `what` is `upsampled` for that group, `other minority` for groups that are as rare and stay so, `majority`. Repeated
-    images count in `n_train`.
-    """
+    """Rows as of `study.run`, originals and plain, trained with one minority group of each seed repeated."""
     if 1 not in times:
         raise ValueError(f"times = {list(times)} has no 1, and there is nothing to compare with; add it")
     store, tables = store or ResultStore.default(), []

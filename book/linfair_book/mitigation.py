@@ -157,10 +157,7 @@ def in_and_out(table: pd.DataFrame, *, budget: float = HEADLINE) -> pd.DataFrame
 
 
 def diagnosed(table: pd.DataFrame, column: str, *, split: str, ways: Sequence[str]) -> pd.DataFrame:
-    """A key of `QUANTITIES` for each role's mean group, one number a seed; the original is budget 1 of every way.
-
-    `relative_margin` divides by the largest groups' margin in the same network (Fig. 14).
-    """
+    """A key of `QUANTITIES` for each role's mean group, one number a seed; the original is budget 1 of every way."""
     rows = finished(table)
     rows = rows[rows["split"] == split]
     if column == "relative_margin":

@@ -40,12 +40,7 @@ def find(name: str, folder: str | Path | None = None) -> Notebook:
 
 
 def run(notebook: Notebook, values: Mapping[str, Any], *, out: str | Path | None = None, progress: bool = True) -> Path:
-    """Execute one notebook with papermill in its own folder, and return the executed one, in the folder `out`.
-
-    Values are checked before the kernel starts. While it runs, the output grows under a name of its own
-    (`NAME.running-PID.ipynb`); `NAME.ipynb` appears only when it is complete. If a cell fails, the NotebookError names
-    what is kept as `NAME.failed.ipynb`.
-    """
+    """Execute one notebook with papermill in its own folder, and return the executed one, in the folder `out`."""
     import papermill
     from jupyter_client.kernelspec import NoSuchKernel
     from nbclient.exceptions import DeadKernelError

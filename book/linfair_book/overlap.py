@@ -20,11 +20,7 @@ MASK_SEED_STEP = 1_000_000_007  # between two mask seeds of one teacher: far fro
 def mask_overlap(
     cells: Sequence[Cell], *, n_masks: int = 3, store: ResultStore | None = None, progress: bool = True
 ) -> pd.DataFrame:
-    """How alike the `n_masks` masks are that one method finds on the same teacher with other mask seeds.
-
-    The first mask is the study's own; the others follow from seeds that differ by multiples of `MASK_SEED_STEP`, which
-    change the order and the shifts of the batches, and nothing else. `jaccard` is the mean over all pairs of masks.
-    """
+    """How alike the `n_masks` masks are that one method finds on the same teacher with other mask seeds."""
     if n_masks < 2:
         raise ValueError(f"overlap is that of at least two masks, got n_masks={n_masks}")
     rows = []

@@ -199,10 +199,7 @@ def collinearity(rows: pd.DataFrame, predictors: Sequence[Predictor] = PREDICTOR
 def ranking(
     rows: pd.DataFrame, *, budget: float, outcome: str = "drop", predictors: Sequence[Predictor] = PREDICTORS
 ) -> tuple[str, pd.DataFrame]:
-    """The predictor that ranks the groups best, with the expected sign, and its lead over each other one within a seed.
-
-    It was picked on the same data, which flatters it. Seeds without a coefficient of every predictor do not count.
-    """
+    """The predictor that ranks the groups best, which flatters it, and its lead over each other one within a seed."""
     found = per_seed(rows[rows["budget"] == budget], outcome=outcome, predictors=predictors)
     wide = found[found["statistic"] == "alone"].pivot(index="seed", columns="predictor", values="value").dropna()
     if wide.empty:
@@ -220,11 +217,7 @@ def ranked(
     outcome: str = "drop",
     predictors: Sequence[Predictor] = PREDICTORS,
 ) -> pd.DataFrame:
-    """For reading, a line for each predictor, at a budget (the smallest by default), with 95 % intervals.
-
-    Its correlation alone, whether that has the sign that the paper expects, the lead of the best one (empty for itself
-    and for what too few seeds have), its correlation given group size, and given all others, with its sign.
-    """
+    """For reading, a line for each predictor, at a budget (the smallest by default), with 95 % intervals."""
     budget = rows["budget"].min() if budget is None else budget
     rows = rows[rows["budget"] == budget]
     kept = _defined(per_seed(rows, outcome=outcome, predictors=predictors), predictors)

@@ -87,11 +87,7 @@ def compute(
     device: str = "cpu",
     **how: object,
 ) -> pd.DataFrame:
-    """Run some switches (by default all): a row per switch, version, quantity, who and seed, with provenance.
-
-    The ResNet18 takes the first `thin_seeds` seeds. `counts` are those of the paper's data sets, for what follows from
-    them alone. Other options are those of `linfair_book.released_lab.Lab`.
-    """
+    """Run some switches (by default all): a row per switch, version, quantity, who and seed, with provenance."""
     names = list(switches() if names is None else names)
     if unknown := sorted(set(names) - set(switches())):
         raise ValueError(f"no switches {unknown}; there are {', '.join(switches())}")

@@ -51,10 +51,7 @@ def run_selections(
 
 
 def with_selections(table: pd.DataFrame) -> pd.DataFrame:
-    """Rows with a column `selection`; those without a control of their own share that of `random`.
-
-    What trains nothing before fine-tuning has one and the same control. Rows of original networks carry `original`.
-    """
+    """Rows with a column `selection`; those without a control of their own share that of `random`."""
     names = table["method"].mask(table["options"].str.contains("rewind=True"), "snl mask")
     table = table.assign(selection=names.mask(table["arm"] == "original", "original"))
     table = table.drop_duplicates(["selection", "arm", "budget", "seed", "split", "group"])

@@ -11,10 +11,7 @@ LINES = 12  # epochs of a path that the table shows, beside those in which a mas
 
 
 def path_rows(cell: Cell, *, store: ResultStore | None = None, progress: bool = True) -> pd.DataFrame:
-    """What a cell's SNL path counts at the end of each epoch: `kept`, its `share` of all units in %, and `masks`.
-
-    `masks` are the budgets in % whose masks were taken in the epoch, each with its step and count.
-    """
+    """What a cell's SNL path counts at the end of each epoch: `kept`, its `share` of all units in %, and `masks`."""
     records, rows = Worker(cell, store or ResultStore.default(), progress).path.records, []
     for member, seed in enumerate(cell.seeds):
         total = records[0].masks[member].total

@@ -72,8 +72,6 @@ class ImageCost:
 def image_cost(model: nn.Module, input_shape: tuple[int, ...]) -> ImageCost:
     """Count one image's operations and elements by running it, forward and backward; the network stays as it is.
 
-    The first layer's gradient with respect to the image is not needed, nor counted.
-
     >>> image_cost(nn.Linear(3, 2), (3,))
     ImageCost(forward_macs=6, training_macs=12, forward_elements=5, training_elements=13, weights=8)
     """
@@ -164,11 +162,7 @@ def cell_floors(
     stages: int = 4,
     options: Mapping[str, object] | None = None,
 ) -> dict[str, Work]:
-    """What the stages of one cell take: base training, the method's own, its control, fine-tuning of every arm.
-
-    `epochs` are those of the method's path where they are known. Without fine-tuning every mitigated arm trains the
-    method's networks anew.
-    """
+    """What the stages of one cell take: base training, the method's own, its control, fine-tuning of every arm."""
     options = replace(plan.method(method), **(options or {}))
     networks, expected = options.own_training(budgets, stages) if hasattr(options, "own_training") else (0, 0)
     control = Work()
@@ -196,10 +190,7 @@ def _stages(
 def grid_floors(
     profile: str, images: Mapping[str, int], machine: Machine = H200, *, seeds: int | None = None
 ) -> pd.DataFrame:
-    """The least all figures of a study take, on training images of each data set, by data set, network and method.
-
-    `arms` are without the original networks', `hours` is the floor. Teachers that cells share are counted once.
-    """
+    """The least all figures of a study take, on training images of each data set, by data set, network and method."""
     lines, taught = [], set()
     figures = [one for one in find("all") if not one.name.startswith("pruning")]  # the first paper's
     for job in plan(figures, profile, seeds=seeds):

@@ -35,10 +35,7 @@ def compute(
     store: ResultStore | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Both starts with their controls, from one original network in each seed: rows of `study.run` on the test splits.
-
-    `start` and `student_epochs` say what differs. This is no TOML grid, as a schedule cannot be an option there.
-    """
+    """Both starts with their controls, from one original network a seed: rows of `study.run` on the test splits."""
     own, parts = recipe("resnet18", profile).method("deepreduce").schedule, []
     for count in epochs:
         for start in STARTS:
@@ -55,10 +52,7 @@ def compute(
 
 
 def differences(table: pd.DataFrame, *, split: str = "test_balanced") -> pd.DataFrame:
-    """Accuracy (%) of both roles from either start, and fresh minus teacher within a seed (points), over seeds.
-
-    A control has no configuration: it keeps every ReLU, and one serves all budgets.
-    """
+    """Accuracy (%) of both roles from either start, and fresh minus teacher within a seed (points), over seeds."""
     part = table[(table["split"] == split) & (table["arm"] != "original")]
     part = part[(part["arm"] == "plain") | (part["budget"] == part["budget"].max())]
     pooled = by_role(part.drop(columns=["budget", "budget_units", "kept"]))

@@ -96,11 +96,7 @@ def _pairs_of_labels(labels: torch.Tensor, count: int, generator: torch.Generato
 
 
 def loss_shares(table: pd.DataFrame, *, splits: Sequence[str] = ("train", "test")) -> pd.DataFrame:
-    """How often R(a) >= 0, as Prop. 4.3 says of every group, from a study's rows of one linearized arm.
-
-    For `majority` and `minority` the mean over seeds of the share of groups with R(a) >= 0, with a 95 % t interval; for
-    `all` the share of seeds in which no group gains, with a Wilson interval.
-    """
+    """How often R(a) >= 0, as Prop. 4.3 says of every group, from a study's rows of one linearized arm."""
     part = table[table["split"].isin(splits)].assign(loses=lambda rows: (rows["excess"] >= 0).astype(float))
     shares = part.groupby(["split", "budget", "role", "seed"], as_index=False)["loses"].mean()
     roles = over_seeds(shares, "loses", ["split", "budget", "role"]).rename(columns={"role": "who", "n_seeds": "n"})
@@ -140,10 +136,7 @@ def bound_table(networks: Sequence[Trained], budgets: Sequence[float], *, split:
 
 
 def bound_summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Theorem 4.4 by reading and budget, from `bound_table`: how many rows are violated (R(a) above the right side).
-
-    Medians are those of looseness, bound / R(a) over the losing (R(a) > 0), and of |remainder| / |R(a)|.
-    """
+    """Theorem 4.4 by reading and budget, from `bound_table`: how many rows are violated (R(a) above the right side)."""
     by = ["variant", "budget"]
     losing = table["excess"] > 0
     rows = table[[*by, "seed"]].assign(

@@ -83,12 +83,8 @@ class ToyStudy:
 
 
 def network(seed: int, *, width: int = 16) -> nn.Module:
-    """The untrained MLP 2-width-width-2 of one seed, its hidden weights drawn as He et al. (2015) do for ReLUs.
-
-    U(-sqrt(6 / inputs), sqrt(6 / inputs)) is sqrt(6) times torch's default for linear layers, with which about one
-    network in ten misses whole waves of the sine even with all its ReLUs, and these few decide the mean.
-    """
-    mlp = models.build("mlp", (2,), 2, width=width, seed=seed)
+    """The untrained MLP 2-width-width-2 of one seed, its hidden weights drawn as He et al. (2015) do for ReLUs."""
+    mlp = models.build("mlp", (2,), 2, width=width, seed=seed)  # with torch's own start one in ten misses whole waves
     *hidden, _ = (layer for layer in mlp if isinstance(layer, nn.Linear))
     with torch.no_grad():
         for layer in hidden:
@@ -145,11 +141,7 @@ def train(
     progress: bool = True,
     **toy: object,
 ) -> ToyStudy:
-    """Train one network for each seed and budget (1.0 is added), and measure both groups; options of the data `toy`.
-
-    Rows hold, for each seed, budget, split (`test` at the training's shares) and group (both and `all`): `kept` of
-    `units` ReLUs, `n` test points, `accuracy` in [0, 1] with its Wilson interval, and provenance.
-    """
+    """Train one network for each seed and budget (1.0 is added), and measure both groups; options of the data `toy`."""
     seeds = distinct(seeds)
     budgets = tuple(sorted({1.0, *map(float, budgets)}, reverse=True))
     cells = [(seed, budget) for seed in seeds for budget in budgets]
@@ -182,10 +174,7 @@ def _rows(ensemble: Ensemble, cells: list[tuple[int, float]], sets: dict[int, Gr
 
 
 def summarise(rows: pd.DataFrame) -> pd.DataFrame:
-    """Accuracy (%) by split, group and budget, mean over seeds with 95 % t interval, and the paired `change` (points).
-
-    The change is that from 100 % of the ReLUs; `worse` counts the seeds whose accuracy is below theirs at 100 %.
-    """
+    """Accuracy (%) by split, group and budget, mean over seeds with 95 % t interval, and paired `change` (points)."""
     rows = rows.assign(accuracy=100 * rows["accuracy"]).sort_values("seed", kind="stable")
     own = ["seed", "split", "group"]
     full = rows[rows["budget"] == 1.0].set_index(own)["accuracy"].rename("full")

@@ -43,10 +43,7 @@ def _ratios(logs: pd.DataFrame, by: list[str]) -> pd.DataFrame:
 
 
 def ratio_checks(table: pd.DataFrame, column: str, *, split: str, higher: bool = True) -> pd.DataFrame:
-    """For reading, a line for each budget: minority over majority, whether it is higher (or lower) as claimed.
-
-    Beside it each role over its own original network, with the side of 1 on which the whole interval lies.
-    """
+    """For reading, a line for each budget: minority over majority, whether it is higher (or lower) as claimed."""
     found = _checked(role_ratios(table, column, split=split), higher)
     columns = {"minority over majority": found["shown"], "higher" if higher else "lower": found["check"]}
     for role, part in against_original(table, column, split=split).groupby("role"):
@@ -73,10 +70,7 @@ def has_eigenvalues(table: pd.DataFrame) -> bool:
 
 
 def eigenvalue_checks(table: pd.DataFrame) -> pd.DataFrame:
-    """Fig. 4 for reading: minority over majority in the original network, and how many pairs are in that order.
-
-    A pair is one minority and one majority group of one network. Only searches that converged count.
-    """
+    """Fig. 4 for reading: minority over majority in the original network, and how many pairs are in that order."""
     part = table[(table["arm"] == "original") & (table["split"] == "train")]
     part = part.assign(top_eigenvalue=converged(part)).dropna(subset=["top_eigenvalue"])
     ratio = role_ratios(part, "top_eigenvalue", split="train")
@@ -94,10 +88,7 @@ def eigenvalue_checks(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def distance_checks(table: pd.DataFrame) -> pd.DataFrame:
-    """Fig. 8, left, for reading: the distance at each budget over the original's norm, its growth, the control's share.
-
-    The growth is a difference within a seed to the next larger budget; the share is the control's distance over it.
-    """
+    """Fig. 8, left, for reading: the distance over the original's norm by budget, its growth, the control's share."""
     part = table[table["arm"] != "original"].drop_duplicates(["arm", "budget", "seed"])
     wide = part.pivot(index="seed", columns=["arm", "budget"], values="relative_distance").astype(float)
     plain = wide["plain"].sort_index(axis=1, ascending=False)

@@ -21,10 +21,7 @@ _NEEDED = [*_PANEL, "seed", "group", "group_name", "role", "n", "n_train", "accu
 
 
 def result_tables(folder: str | Path) -> dict[str, pd.DataFrame]:
-    """The tables of a folder that can be explored, by file name: a study's columns, one original network a seed.
-
-    A table of an intervention (other training data, other labels) has several; its own notebook shows it.
-    """
+    """The tables of a folder that can be explored, by file name: a study's columns, one original network a seed."""
     tables = {}
     for name, table in Tables(folder).results(said=False):
         originals = table[table["arm"] == "original"].groupby(["data", "network", "profile", "seed"])["teacher"]
@@ -34,13 +31,7 @@ def result_tables(folder: str | Path) -> dict[str, pd.DataFrame]:
 
 
 def results_state(tables: Mapping[str, pd.DataFrame], *, splits: Sequence[str] = ("test_balanced", "test")) -> dict:
-    """What `results.js` reads: `cells` (a choice with its bars and the number of its `evidence`), `names` and `colors`.
-
-    Methods that differ in `selection` or `options` are kept apart; where two tables answer the same choice differently,
-    the later one's method carries its name. A bar is a list: name, role, seeds, test images a seed, mean accuracy with
-    the ends of its interval, accuracy of the original network, drop with the ends of its interval; None for an end that
-    one seed cannot give.
-    """
+    """What `results.js` reads: `cells`, a choice with its bars and the number of its `evidence`, `names`, `colors`."""
     found: dict[tuple, dict] = {}
     for name, table in tables.items():
         for cell in _cells(table, splits):

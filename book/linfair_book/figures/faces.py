@@ -37,10 +37,7 @@ def drop_panels(means: pd.DataFrame, groups: pd.DataFrame) -> Figure:
 
 
 def change_panels(means: pd.DataFrame, groups: pd.DataFrame, names: Mapping[str, str]) -> Figure:
-    """Change of each group against plain (`faces.group_changes`, `sizes`), a row of plots a way, a plot a budget.
-
-    `names` says how ways are written; a line of text is drawn where no seed of any way is left.
-    """
+    """Change of each group against plain (`faces.group_changes`, `sizes`), a row of plots a way, a plot a budget."""
     if means.empty or not names:
         return only_words("no repair is left to compare")
     budgets = sorted(means["budget"].unique(), reverse=True)

@@ -14,10 +14,7 @@ from linfair_book.figures.shared import CONTROL, ROLES, budget_axis, budget_line
 
 
 def role_accuracy_bars(table: pd.DataFrame, *, split: str = "test_balanced") -> Figure:
-    """Accuracy of majority and minority at every budget as bars, mean and 95 % t interval over seeds (Fig. 1).
-
-    A short dashed line across each bar is the 100 % control's accuracy at that budget.
-    """
+    """Accuracy of majority and minority at every budget as bars, mean and 95 % t interval over seeds (Fig. 1)."""
     means = drawn(role_accuracy(table, ["arm", "budget", "group_name"], split=split))
     budgets = sorted(means["budget"].unique(), reverse=True)
     figure, ax = plt.subplots(figsize=(5.4, 3.4))
@@ -40,10 +37,7 @@ def role_accuracy_bars(table: pd.DataFrame, *, split: str = "test_balanced") -> 
 
 
 def relative_drop_lines(table: pd.DataFrame, *, split: str = "test_balanced") -> Figure:
-    """Relative accuracy drop of majority and minority against the budget, with each one's control (Fig. 6).
-
-    The denominator is the original network's accuracy, as in the paper.
-    """
+    """Relative accuracy drop of majority and minority against the budget, with each one's control (Fig. 6)."""
     part = drops(by_role(table[table["split"] == split]))
     means = drawn(over_seeds(part, "relative_drop", ["arm", "budget", "group_name"]))
     budgets = sorted((b for b in means["budget"].unique() if b < 1), reverse=True)
@@ -66,10 +60,7 @@ def relative_drop_lines(table: pd.DataFrame, *, split: str = "test_balanced") ->
 
 
 def overall_accuracy(table: pd.DataFrame, *, splits: Sequence[str] = ("test", "test_balanced")) -> Figure:
-    """Accuracy of all test images together against the budget, a panel per test set (Fig. 5).
-
-    On the imbalanced test the majority hides what the balanced one shows.
-    """
+    """Accuracy of all test images together against the budget, a panel per test set (Fig. 5)."""
     figure, axes = plt.subplots(1, len(splits), figsize=(5.4, 3.0), sharey=True, squeeze=False)
     for ax, split in zip(axes[0], splits, strict=True):
         part = overall(table[table["split"] == split])

@@ -71,11 +71,7 @@ def with_and_without(
     *,
     ways: tuple[str, str] = ("plain", "lagrangian"),
 ) -> Figure:
-    """Quantities of each role's mean group against the budget, without and with a mitigation (Figs. 13 and 14).
-
-    `columns` are keys of `mitigation.QUANTITIES` with their splits, a line of panels each. The first point is the
-    original network. Means of gradient norms are geometric.
-    """
+    """Quantities of each role's mean group against the budget, without and with a mitigation (Figs. 13 and 14)."""
     size = 5.4, 0.8 + 2.2 * len(columns)
     figure, axes = plt.subplots(len(columns), 2, figsize=size, sharex=True, sharey="row", squeeze=False)
     for line, (column, split) in zip(axes, columns, strict=True):

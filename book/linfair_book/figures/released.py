@@ -12,11 +12,7 @@ from linfair_book.figures.shared import ROLES, dots_with_intervals, finished
 
 
 def switch_chart(table: pd.DataFrame) -> Figure:
-    """Accuracy under the released version minus that under the reference, a line per switch, majority and minority.
-
-    Means over seeds of differences within a seed, with 95 % t intervals. Switches without two networks to compare are
-    left out.
-    """
+    """Accuracy under the released version minus that under the reference, a line per switch, majority and minority."""
     found = released.effects(table).set_index(["switch", "version", "quantity", "who"])
     switches = [
         one

@@ -12,11 +12,7 @@ from linfair_book.selection import disparities, levels, names_in
 
 
 def selection_accuracy(table: pd.DataFrame, *, split: str = "test_balanced") -> Figure:
-    """Accuracy of minority and majority for every selection, a panel per budget, mean and 95 % t interval over seeds.
-
-    Dotted grey lines mark where the two stood in the original network. What is left between a pair of points is the gap
-    between the groups.
-    """
+    """Accuracy of both roles for every selection, a panel per budget, mean and 95 % t interval over seeds."""
     original = paired(table, arm="original", split=split, pooled="role").groupby("role")["value"].mean()
     means = drawn(levels(table, split=split))
     budgets = sorted(means["budget"].unique(), reverse=True)
@@ -48,11 +44,7 @@ def selection_accuracy(table: pd.DataFrame, *, split: str = "test_balanced") -> 
 
 
 def selection_disparity(table: pd.DataFrame, *, split: str = "test_balanced") -> Figure:
-    """Minority minus majority relative drop against the budget, a line per selection, less its 100 % control.
-
-    Down a line only the count changes; from line to line, at one budget, only the selection does. `snl mask` and
-    `random` stand out, the others are thin; intervals are 95 % t intervals over seeds.
-    """
+    """Minority minus majority relative drop against the budget, a line per selection, less its 100 % control."""
     found = drawn(disparities(table, split=split))
     found = found[found["of"] == "plain minus control"]
     budgets = sorted(found["budget"].unique(), reverse=True)

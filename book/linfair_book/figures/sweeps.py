@@ -11,10 +11,7 @@ from linfair_book.figures.shared import ROLES, budget_axis, finished, line_with_
 
 
 def sweep_lines(means: pd.DataFrame, *, label: str, note: str = "") -> Figure:
-    """Means of each role at each budget (`sweeps.by_role`), arm by arm; the original's are 100 % in every arm.
-
-    `label` and `note` stand above. A panel of which only the original networks are there has one plot, `original`.
-    """
+    """Means of each role at each budget (`sweeps.by_role`), arm by arm; the original's are 100 % in every arm."""
     panels = list(dict.fromkeys(means["panel"]))
     arms = {panel: _arms(means[means["panel"] == panel]) for panel in panels}
     columns = max(map(len, arms.values()))

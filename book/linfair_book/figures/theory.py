@@ -74,10 +74,7 @@ def two_units(networks: Sequence[nn.Module], titles: Sequence[str], *, reach: fl
 
 
 def piece_counts(table: pd.DataFrame) -> Figure:
-    """Pieces of random networks (`counts_of_random_networks`) against the share of ReLUs kept, by architecture.
-
-    The band goes from the fewest to the most pieces over seeds; the product of (1 + kept) is a mean over masks.
-    """
+    """Pieces of random networks (`counts_of_random_networks`) against the share of ReLUs kept, by architecture."""
     names = table["widths"].unique()
     figure, axes = plt.subplots(1, len(names), figsize=(5.4, 3.4), sharey=True, sharex=True, squeeze=False)
     for ax, name in zip(axes[0], names, strict=True):

@@ -14,10 +14,7 @@ from linfair_book.toy import ToyStudy
 
 
 def toy_boundaries(study: ToyStudy, seed: int, budgets: Sequence[float], *, resolution: int = 240) -> Figure:
-    """The networks of one seed at several budgets: training points, true boundary, learned boundary.
-
-    The ground is coloured by what the network predicts; titles give the accuracy of both groups on the balanced test.
-    """
+    """The networks of one seed at several budgets: training points, true boundary, learned boundary."""
     roles = ("majority", "minority")
     figure, axes = plt.subplots(1, len(budgets), figsize=(5.0, 3.3), sharex=True, sharey=True, squeeze=False)
     train = study.data[seed].splits["train"]
@@ -41,10 +38,7 @@ def toy_boundaries(study: ToyStudy, seed: int, budgets: Sequence[float], *, reso
 def toy_accuracy(
     summary: pd.DataFrame, *, split: str = "test_balanced", names: tuple[str, str] = ("majority", "minority")
 ) -> Figure:
-    """Accuracy of majority and minority against the ReLU budget (`toy.summarise`), mean and 95 % t interval over seeds.
-
-    A dashed grey line marks where the minority stood with all ReLUs.
-    """
+    """Accuracy of both groups against the ReLU budget (`toy.summarise`), mean and 95 % t interval over seeds."""
     figure, ax = plt.subplots()
     chosen = summary[summary["split"] == split]
     budgets = sorted(chosen["budget"].unique(), reverse=True)

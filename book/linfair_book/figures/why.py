@@ -34,10 +34,7 @@ def gradient_norm_bars(table: pd.DataFrame, *, split: str = "train") -> Figure:
 
 
 def margin_bars(table: pd.DataFrame, *, split: str = "test_balanced") -> Figure:
-    """Margin of each group over that of the largest group of the same network, group sizes on top (Fig. 14, left).
-
-    The paper says "normalized" and not how.
-    """
+    """Margin of each group over that of the largest group of the same network, group sizes on top (Fig. 14, left)."""
     rows = table[(table["split"] == split) & (table["arm"] != "control")].copy()
     for _, part in rows.groupby(["budget", "seed"]):
         rows.loc[part.index, "margin"] = normalised(part["margin"].tolist(), part["n_train"].tolist())
@@ -47,11 +44,7 @@ def margin_bars(table: pd.DataFrame, *, split: str = "test_balanced") -> Figure:
 
 
 def eigenvalue_bars(table: pd.DataFrame) -> Figure:
-    """Top Hessian eigenvalue of each group's training risk in the original network, group sizes on top (Fig. 4).
-
-    Small points are single groups of single seeds; searches that did not converge are left out, and so are eigenvalues
-    that are not above 0, which a logarithmic axis cannot show.
-    """
+    """Top Hessian eigenvalue of each group's training risk in the original network, group sizes on top (Fig. 4)."""
     rows = table[(table["arm"] == "original") & (table["split"] == "train")]
     rows = rows.assign(top_eigenvalue=converged(rows)).query("top_eigenvalue > 0")
     if rows.empty:
@@ -85,10 +78,7 @@ def _ends(means: pd.DataFrame) -> np.ndarray:
 def _by_group_and_budget(
     rows: pd.DataFrame, value: str, label: str, *, log: bool = False, points: bool = False
 ) -> Figure:
-    """Means over seeds with 95 % t intervals, a column per group and within it a position per budget.
-
-    On a logarithmic axis means over seeds are geometric and the interval is that of the logarithm.
-    """
+    """Means over seeds with 95 % t intervals, a column per group and within it a position per budget."""
     rows = _columns(rows)
     per_seed = rows.groupby(["column", "budget", "seed"], sort=False, as_index=False)[value].mean()
     if log:
@@ -130,11 +120,7 @@ def _by_group_and_budget(
 
 
 def distance_and_accuracy(table: pd.DataFrame, rows: pd.DataFrame) -> Figure:
-    """The three panels of Fig. 8: parameter distance against the budget; accuracy against gradient norm and margin.
-
-    Top: distance between linearized and original weights over the original's norm, with the 100 % control, which moved
-    by training alone. Bottom, from `predictors.group_rows`: a point per group and seed at the lowest budget.
-    """
+    """The three panels of Fig. 8: parameter distance against the budget; accuracy against gradient norm and margin."""
     figure, axes = plt.subplot_mosaic(
         [["distance", "distance"], ["gradient", "margin"]], figsize=(5.4, 5.6), height_ratios=[1, 1.2]
     )
@@ -160,11 +146,7 @@ def distance_and_accuracy(table: pd.DataFrame, rows: pd.DataFrame) -> Figure:
 
 
 def bias_curves(table: pd.DataFrame) -> Figure:
-    """How many times too large the released estimators are, against the batch size, a panel per quantity.
-
-    From `estimator_bias.run_bias`; geometric means over groups and seeds, solid for shuffled data, dotted for stored
-    order. 1 is exact.
-    """
+    """How many times too large the released estimators are, against the batch size, a panel per quantity."""
     found = inflation(table)
     quantities, sizes = list(found["quantity"].unique()), sorted(found["batch_size"].unique())
     figure, axes = plt.subplots(1, len(quantities), figsize=(5.4, 3.4), squeeze=False)
@@ -187,10 +169,7 @@ def bias_curves(table: pd.DataFrame) -> Figure:
 
 
 def correlation_chart(found: pd.DataFrame) -> Figure:
-    """Rank correlations of a loss with each predictor, from `predictors.correlations`, a panel per budget.
-
-    Grey bars mark the side of zero on which the paper expects each predictor.
-    """
+    """Rank correlations of a loss with each predictor, from `predictors.correlations`, a panel per budget."""
     shown = [one for one in PREDICTORS if one.name in set(found["predictor"])]
     names, budgets = [one.name for one in shown], sorted(found["budget"].unique(), reverse=True)
     columns = min(3, len(budgets))
@@ -221,11 +200,7 @@ def correlation_chart(found: pd.DataFrame) -> Figure:
 
 
 def upsampling_lines(found: pd.DataFrame) -> Figure:
-    """What happens to a minority group whose training images are repeated, beside the groups that are not.
-
-    From `group_size.effects`; panels: the gradient norm in the original network, the accuracy drop at each budget. The
-    intervals say how much seeds differ; differences within a seed are tighter and stand in the table.
-    """
+    """What happens to a minority group whose training images are repeated, beside the groups that are not."""
     levels, times = found[found["of"] == "level"], sorted(found["times"].unique())
     budgets = sorted(levels.loc[levels["quantity"] == "drop", "budget"].unique(), reverse=True)
     panels = [("gradient_norm", 1.0, "gradient norm,\noriginal network")]

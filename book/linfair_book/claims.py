@@ -90,7 +90,7 @@ class Page:
         seconds: float | None = None,
         device: str | None = None,
     ) -> None:
-        """Record one number under a key that the page uses once; an exact one has no interval, `of` is what n counts."""
+        """Record one number under a key that the page uses once; an exact one has no interval, `of` says what n is."""
         if any(row["key"] == f"{self.name}#{key}" for row in self.rows):
             raise ClaimsError(f"{self.name} notes {key!r} twice; name the second one differently")
         number = {"key": f"{self.name}#{key}", "value": float(value), "low": float(low), "high": float(high)}

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from linfair.data import GroupedData
+from linfair.ensemble import Ensemble
 from linfair.ledger import STEPS, Guarantee, after
 from linfair.rules.accounting import noise_for, spent
 from linfair.rules.options import Repeated, RuleOptions, Started, require
@@ -98,19 +99,25 @@ class PrivateGradient:
 
     def __call__(self, model: nn.Module, loss: Loss, batch: Batch) -> Tensor:
         """Compute the gradients of a batch; returns its loss: no clipping, no noise, at the weights themselves."""
-        axis, members, times = batch.y.ndim - 1, len(self.seeds), self.multiplicity
-        weights = {name: one.detach() for name, one in model.named_parameters() if one.requires_grad}
+        many, members, times = isinstance(model, Ensemble), len(self.seeds), self.multiplicity
+        network, axis = model.network if many else model, int(many)
+        named, places = dict(network.named_parameters()), _places(network)
+        held = named | dict(network.named_buffers())
+        weights = {name: one.detach() for name, one in named.items() if one.requires_grad}
+        rest = {name: one.detach() for name, one in held.items() if name not in weights}
         ascended = self._ascended(weights)
         shape = (batch.y.shape[axis] // times, times)
         fields = [one.unflatten(axis, shape) for one in (batch.x, batch.y, batch.a, batch.index)]
 
-        def of_one(given: dict[str, Tensor], *fields: Tensor) -> tuple[Tensor, Tensor]:
+        def of_one(given: dict[str, Tensor], rest: dict[str, Tensor], *fields: Tensor) -> tuple[Tensor, Tensor]:
             own = Batch(*fields, augmented=batch.augmented)
-            values = loss(own, lambda x: functional_call(model, given, (x,)))
-            return values.sum(), values
+            values = {place: (rest | given)[name] for place, name in places.items()}
+            value = loss(own, lambda x: functional_call(network, values, (x,), tie_weights=False))
+            return value, value
 
         def each(function: Callable, given: dict[str, Tensor], some: Sequence[Tensor]) -> tuple:
-            return vmap(function, (None, *[axis] * 4), randomness="different")(given, *some)
+            images = vmap(function, (None, None, *[0] * 4), randomness="different")
+            return (vmap(images, randomness="different") if many else images)(given, rest, *some)
 
         sums = {name: one.new_zeros(members, one.numel() // members) for name, one in weights.items()}
         total = batch.x.new_zeros(members)
@@ -120,17 +127,16 @@ class PrivateGradient:
             if ascended is not weights:
                 with torch.no_grad():
                     values = each(of_one, weights, some)[1]
-            here = (some[3].select(-1, 0) >= 0).view(members, -1).T  # (images, members); others fill up
-            total += (values.view(-1, members) * here).sum(dim=0)
-            flat = {name: one.reshape(len(here), members, -1) for name, one in gradients.items()}
+            here = (some[3].select(-1, 0) >= 0).view(members, -1)  # others fill up
+            total += (values.view(members, -1) * here).sum(dim=1)
+            flat = {name: one.reshape(*here.shape, -1) for name, one in gradients.items()}
             norms = torch.stack([torch.linalg.vector_norm(one, dim=2) for one in flat.values()])
-            scale = self.scale(torch.linalg.vector_norm(norms, dim=0), here) * here
+            scale = self.scale(torch.linalg.vector_norm(norms, dim=0).T, here.T).T * here
             for name, one in flat.items():
-                sums[name] += torch.einsum("bm,bmp->mp", scale.to(one.dtype), one)
+                sums[name] += torch.bmm(scale.to(one.dtype)[:, None], one)[:, 0]
         self._noisy(sums)
-        for name, one in model.named_parameters():
-            if name in sums:
-                one.grad = sums[name].view_as(one) / self.size
+        for name, one in sums.items():
+            named[name].grad = one.view_as(named[name]) / self.size
         if self.rho:
             self.released = {name: one / self.size for name, one in sums.items()}
         self.steps += 1
@@ -249,6 +255,17 @@ class DPSAT(DPSGD):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.rho >= 0, f"rho is the length of a step, 0 or more, got {self.rho}")
+
+
+def _places(network: nn.Module) -> dict[str, str]:
+    """Where each parameter and buffer lies, under one path of its module -> the name it goes by.
+
+    Torch's own ties swap the tensors of a module that has two names twice, and leave the wrong ones in the network.
+    """
+    names = {id(one): name for name, one in (*network.named_buffers(), *network.named_parameters())}
+    modules = [(path, one._parameters | one._buffers) for path, one in network.named_modules()]
+    held = [(f"{path}.{name}".lstrip("."), one) for path, own in modules for name, one in own.items()]
+    return {place: names[id(one)] for place, one in held if one is not None}
 
 
 def _images(data: Data) -> int:

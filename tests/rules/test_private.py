@@ -52,10 +52,10 @@ def test_clipped_gradients_are_those_of_opacus(name: str, width: int, images: Gr
     torch.testing.assert_close(flat(model), flat(theirs), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["plain", "gated", "pruned", "frozen"])
+@pytest.mark.parametrize("kind", ["plain", "gated", "pruned", "frozen", "shared", "tied"])
 @pytest.mark.parametrize("physical", [1, 16, 256])
 def test_clipped_gradients_are_those_of_images_one_by_one(kind: str, physical: int, toy: GroupedData) -> None:
-    """With gates that are trained, switched weights and frozen layers, in pieces of any size."""
+    """With gates that are trained, switched weights, frozen layers and those used twice, in pieces of any size."""
     model = mlp(toy)
     if kind == "gated":
         model = gates.install(model, toy.input_shape).double()
@@ -68,12 +68,18 @@ def test_clipped_gradients_are_those_of_images_one_by_one(kind: str, physical: i
             switch.kept.copy_(torch.arange(switch.kept.numel()).view_as(switch.kept) % 3 > 0)
     if kind == "frozen":
         next(model.parameters()).requires_grad_(False)
+    if kind in ("shared", "tied"):
+        again = nn.Linear(8, 8).double() if kind == "tied" else model[3]
+        model = nn.Sequential(*list(model)[:5], again, nn.ReLU(), model[5])
+        again.weight = model[3].weight
+    own = list(model.parameters())
     batch = batch_of(toy, torch.arange(30))
     every = image_gradients(model, batch.x[:, None], batch.y)
     clip = torch.stack([one.norm() for one in every]).median().item()
     rule(DPSGD(noise=0, clip=clip, physical=physical), model, toy)(model, loss_on(model), batch)
     expected = sum(shortened(one, clip) for one in every) / 40
     torch.testing.assert_close(flat(model), expected, rtol=1e-9, atol=1e-12)
+    assert all(one is other for one, other in zip(own, model.parameters(), strict=True))
 
 
 def test_an_image_is_clipped_once_whatever_its_shifts(toy: GroupedData) -> None:

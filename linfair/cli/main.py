@@ -31,6 +31,7 @@ COMMANDS = {
     "network:linearizers": "Show the methods that choose which ReLUs stay, and their options.",
     "network:mitigations": "Show the ways of fine-tuning, plain and mitigated, and their options.",
     "network:pruners": "Show the methods that choose which weights stay, and their options.",
+    "train:train": "Train an original network, also privately, and measure every group.",
     "network:linearize": "Linearize a network and measure every group.",
     "network:reduce": "Remove ReLUs or weights of a network and measure every group.",
     "network:diagnose": "Show why groups lose: every diagnostic.",

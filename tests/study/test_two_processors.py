@@ -28,16 +28,16 @@ def first(one_thread: None, light: None, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture
 def other_roundings(monkeypatch: pytest.MonkeyPatch) -> None:
-    fit = stages.fit
+    train = stages.rules.train
 
     def rounded(model: torch.nn.Module, *args: object, **options: object) -> object:
-        history = fit(model, *args, **options)
+        found = train(model, *args, **options)
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.mul_(1 + 2**-20)
-        return history
+        return found
 
-    monkeypatch.setattr(stages, "fit", rounded)
+    monkeypatch.setattr(stages.rules, "train", rounded)
 
 
 def test_an_arm_added_on_another_processor_is_not_mixed_with_what_was_there(

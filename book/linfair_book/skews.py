@@ -1,0 +1,195 @@
+"""Rules of gradients on data with a synthetic bias, skew by skew: utility, mean bias and exposure of the same networks.
+
+`python -m linfair_book.skews digits_s` adds what is missing of the table `digits_s_private` in `book/results`, and with
+`digits_s_outliers` of the removal of outliers. A rule's networks are the members of one ensemble, each trained on a
+random half of one pool, drawn for itself; each is attacked once, by its loss or by LiRA with the others as its shadows.
+So members and non-members come from one distribution, and a seed is one network everywhere: under every rule member k
+has the same images, the same start, and the same test.
+"""
+
+import math
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+import linfair
+from linfair import rules
+from linfair.data import GroupedData, Split, load_data
+from linfair.device import device_name
+from linfair.engine.store import code_hash
+from linfair.ensemble import Ensemble
+from linfair.ledger import Guarantee
+from linfair.metrics import membership
+from linfair.metrics.bias import aligned_accuracy, mean_bias
+from linfair.metrics.score import harmonic, parts_of
+from linfair.models import build
+from linfair.paths import save_table
+from linfair.schedule import Schedule
+from linfair.study.recipes import recipe
+from linfair.training import predict, threads
+from linfair_book.build import repository
+from linfair_book.outliers import removal
+from linfair_book.tables import RESULTS
+
+KEYS = ["rule", "epsilon", "skew", "technique"]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What a table holds: data, network, members, and which rules at which skews, in the order of computing."""
+
+    data: str
+    network: str
+    profile: str = "small"
+    width: int | None = None
+    norm: str = "batch"
+    members: int = 10
+    attack: str = "lira_online"
+    rules: Sequence[str] = ("sgd", "sam", "dp_sgd", "dp_sat", "clipped", "asam")
+    skews: Sequence[float] = (0.5, 0.95, 0.75, 0.9, 0.99)
+    options: Mapping[str, object] = field(default_factory=dict)
+    schedule: Schedule | None = None  #: None is the recipe's for every rule
+
+
+SWEEPS = {
+    "digits_s": Sweep(
+        "digits_s", "mlp", width=32, options={"shift": 0}, schedule=Schedule(epochs=40, batch_size=64, lr=0.02)
+    ),
+    "cifar10s": Sweep(
+        "cifar10s",
+        "cnn",
+        norm="group",
+        members=3,
+        attack="loss",
+        rules=("sgd", "sam", "dp_sgd", "dp_sat"),
+        options={"images": 4000, "size": 16},
+        schedule=Schedule(epochs=10, batch_size=128, lr=0.05),
+    ),
+}
+
+
+def rows(sweep: Sweep, rule: str, skew: float, *, seed: int = 0) -> pd.DataFrame:
+    """A row for each member and each of all, aligned and conflicting images, see `book/rules.toml`."""
+    start, options = time.perf_counter(), rules.resolve(rule)
+    data = load_data(sweep.data, seed=seed, scale="fixed", skew=skew, **sweep.options)
+    pool, test = data.splits["train"], data.splits["test"]
+    inside = np.concatenate([membership.halves(len(pool), 1, seed=1000 * (seed + 1) + k) for k in range(sweep.members)])
+    parts = [torch.from_numpy(one) for one in inside]
+    sets = [replace(data, splits={"train": Split(pool.x[one], pool.y[one], pool.a[one])}) for one in parts]
+    seeds = [1000 * (seed + 1) + k for k in range(sweep.members)]
+    model, guarantee = trained(sweep, sets, seeds, rule)
+    with threads(1):
+        every = [data] * sweep.members
+        confidence = membership.confidence(predict(model, every, "train"), pool.y).numpy()
+        predictions = predict(model, every, "test").argmax(dim=-1)
+    conflicting = (torch.tensor(data.aligned)[pool.y] != pool.a).long().numpy()
+    found = []
+    for k, predicted in enumerate(predictions):
+        others = np.arange(sweep.members) != k
+        seen = inside[others].any(axis=0) & ~inside[others].all(axis=0)  # LiRA needs a shadow on either side
+        shadows = () if sweep.attack == "loss" else (confidence[others][:, seen], inside[others][:, seen])
+        scores = membership.attack(sweep.attack, confidence[k][seen], *shadows, variance="global")
+        cells = {"groups": conflicting[seen], "labels": pool.y.numpy()[seen], "draws": 2}
+        exposed = membership.exposure(scores, inside[k][seen], group_names=("aligned", "conflicting"), **cells)
+        exposed = exposed.set_index("who")
+        found += [one | {"seed": k} for one in _of_one(data, predicted, test, exposed)]
+    budget = {"epsilon": math.inf, "delta": 0.0, "guarantee": ""}
+    if guarantee is not None:
+        budget = {"epsilon": options.epsilon, "delta": guarantee.delta, "guarantee": guarantee.ended or "holds"}
+    said = {"data": sweep.data, "network": sweep.network, "width": sweep.width or 0, "profile": sweep.profile}
+    said |= {"rule": options.name} | budget | {"skew": skew, "attack": sweep.attack, "shadows": sweep.members - 1}
+    n_train = int(inside[0].sum())
+    said |= {"n_train": n_train} | _where(len(test) / 2 / n_train)
+    return pd.DataFrame(found).assign(**said, seconds=(time.perf_counter() - start))
+
+
+def trained(
+    sweep: Sweep, sets: Sequence[GroupedData], seeds: Sequence[int], rule: str = "sgd"
+) -> tuple[nn.Module, Guarantee | None]:
+    """Networks of a sweep, one for each data set and seed, and what a private rule guarantees."""
+    how = {"width": sweep.width, "norm": sweep.norm}
+    first, schedule = sets[0], sweep.schedule or recipe(sweep.network, sweep.profile).private
+    alone = [build(sweep.network, first.input_shape, first.classes, seed=seed, **how) for seed in seeds]
+    model, data = (Ensemble(alone), sets) if len(seeds) > 1 else (alone[0], first)
+    with threads(1):
+        return model, rules.train(model, data, schedule, rule=rule, seeds=seeds, progress=False)[1]
+
+
+def removed(sweep: Sweep, seed: int, *, skew: float = 0.95, rule: str = "sgd") -> pd.DataFrame:
+    """Rows of `outliers.removal` on a sweep's data, one seed: its training split is the pool."""
+    start = time.perf_counter()
+    data = load_data(sweep.data, seed=seed, scale="fixed", skew=skew, **sweep.options)
+    found = removal(data, lambda sets, seeds: trained(sweep, sets, seeds, rule)[0], seed=seed)
+    said = {"data": sweep.data, "network": sweep.network, "width": sweep.width or 0, "profile": sweep.profile}
+    said |= {"rule": rule, "epsilon": math.inf, "delta": 0.0, "skew": skew, "attack": "lira_online", "shadows": 16}
+    return found.assign(
+        **said, **_where(len(data.splits["test"]) / 2 / found["n_train"]), seconds=time.perf_counter() - start
+    )
+
+
+def _where(shared: float | pd.Series) -> dict[str, object]:
+    """What rows say of the machine, and of the data that seeds share, n_test / n_train."""
+    said = {"shared": shared, "device": device_name("cpu"), "precision": "float32", "torch": torch.__version__}
+    return said | {"linfair": linfair.__version__, "code": code_hash()}
+
+
+def _of_one(data: GroupedData, predicted: torch.Tensor, test: Split, exposed: pd.DataFrame) -> list[dict[str, object]]:
+    """The rows of one network."""
+    right = (predicted == test.y).float()
+    accuracy = {
+        who: (one.accuracy, one.n) for who, one in aligned_accuracy(right, test.y, test.a, data.aligned).items()
+    }
+    accuracy["all"] = float(right.mean()), len(right)
+    bias = mean_bias(predicted, test.a, data.classes, draws=2).bias
+    lines = []
+    for who, (share, n) in accuracy.items():
+        one = {
+            "who": who,
+            "accuracy": share,
+            "n": n,
+            "auc": exposed.loc[who, "auc"],
+            "tpr_1": exposed.loc[who, "tpr_0.01"],
+        }
+        if who == "all":
+            one |= {"mean_bias": bias, "score": harmonic(parts_of(share, one["auc"], bias))}
+        lines.append(one)
+    return lines
+
+
+def compute(name: str, into: Path) -> pd.DataFrame:
+    """What is missing of a sweep's table, a combination of rule and skew at a time; what is there stays."""
+    sweep, table = SWEEPS[name], pd.read_parquet(into) if into.is_file() else pd.DataFrame()
+    done = set(zip(table["rule"], table["skew"], strict=True)) if len(table) else set()
+    for skew in sweep.skews:
+        for rule in sweep.rules:
+            if (rules.resolve(rule).name, skew) not in done:
+                found = rows(sweep, rule, skew)
+                table = pd.concat([table, found], ignore_index=True)
+                save_table(table, into)
+                print(f"{name}, {rule}, skew {skew}: {found['seconds'].iloc[0]:.0f} s", flush=True)
+    return table
+
+
+def compute_outliers(name: str, into: Path, seeds: Sequence[int] = range(10)) -> pd.DataFrame:
+    """The seeds that are missing of a table of outliers."""
+    table = pd.read_parquet(into) if into.is_file() else pd.DataFrame(columns=["seed"])
+    for seed in sorted(set(seeds) - set(table["seed"])):
+        table = pd.concat([table, removed(SWEEPS[name], seed)], ignore_index=True)
+        save_table(table, into)
+    return table
+
+
+if __name__ == "__main__":
+    results = repository() / RESULTS
+    for named in sys.argv[1:] or SWEEPS:
+        if named.endswith("_outliers"):
+            compute_outliers(named.removesuffix("_outliers"), results / f"{named}.parquet")
+        else:
+            compute(named, results / f"{named}_private.parquet")

@@ -87,7 +87,7 @@ def seed_of(key: str) -> int:
 
 
 def _padded(values: Tensor, sizes: Sequence[int], wanted: Sequence[int], fill: int) -> Tensor:
-    """Batches (..., n), one after another, of these sizes, made as long as is wanted."""
+    """Batches (..., n) one after another, of these sizes, each made as long as is wanted."""
     parts = zip(values.split(sizes, dim=-1), wanted, strict=True)
     return torch.cat([F.pad(one, (0, more - one.shape[-1]), value=fill) for one, more in parts], dim=-1)
 
@@ -122,13 +122,9 @@ class Source:
         batch_size: int | None,
         augment: bool,
         batches: Batches = shuffled,
-        *,
         pads: bool = False,
     ) -> list:
-        """Positions (and shifts) of one epoch's batches, drawn for each member from its own key.
-
-        Where members differ in a batch's size, -1 fills up the shorter ones if `pads`.
-        """
+        """Positions (and shifts) of one epoch's batches, drawn for each member by its key; -1 `pads` shorter ones."""
         orders, shifts, plans, reach = [], [], [], self.sets[0].shift
         for member, key in enumerate(keys):
             generator = torch.Generator().manual_seed(seed_of(key))
@@ -293,8 +289,7 @@ def fit(
 
     def plan(epoch: int) -> list[tuple[Tensor, Tensor | None]]:
         keys = [f"{seed}/{stage}/{epoch}" for seed in seeds]
-        pads = getattr(gradient, "pads", False)
-        return source.epoch(keys, schedule.batch_size, schedule.augment, batches, pads=pads)
+        return source.epoch(keys, schedule.batch_size, schedule.augment, batches, getattr(gradient, "pads", False))
 
     def loss_of(batch: Batch, network: Callable[..., Tensor] = run) -> Tensor:
         with autocast():

@@ -5,7 +5,6 @@
 
 from linfair.rules.accounting import ACCOUNTANTS, noise_for, spent
 from linfair.rules.adaptive import DPGlobalAdapt
-from linfair.rules.options import SGD, Clipped, RuleOptions, Started
+from linfair.rules.options import ASAM, SAM, SGD, Clipped, RuleOptions, Started
 from linfair.rules.private import DPSAT, DPSGD
 from linfair.rules.registry import RULES, Rule, canonical, resolve, train
-from linfair.rules.sharpness import ASAM, SAM

@@ -7,6 +7,7 @@ networks: P(net in S) <= e^epsilon P(net' in S) + delta. `rdp` is the bound by R
 tighter. Both hold for Poisson batches: of shuffled ones the same numbers say too little.
 """
 
+import math
 import warnings
 from functools import cache
 from types import ModuleType
@@ -66,7 +67,11 @@ def noise_for(epsilon: float, delta: float, rate: float, steps: int, accountant:
         ImportError: If Opacus is not installed.
     """
     utils = _opacus(accountant)
-    least, most = _reach(delta, accountant)
+    order = max(
+        utils.create_accountant(mechanism="rdp").DEFAULT_ALPHAS
+    )  # at it, rdp stays above this without any loss:
+    least = 1.1 * (math.log1p(-1 / order) - math.log(delta * order) / (order - 1)) if accountant == "rdp" else 0.02
+    most = LARGEST if accountant == "prv" else 1e4
     if not least <= epsilon <= most:
         text = f"the accountant {accountant!r} reaches epsilon from {least:.2g} to {most:.2g} at a delta of {delta:g}"
         raise ValueError(f"{text}, got {epsilon:g}: ask for one of these" + " or use rdp" * (accountant == "prv"))
@@ -74,17 +79,3 @@ def noise_for(epsilon: float, delta: float, rate: float, steps: int, accountant:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return utils.get_noise_multiplier(**how, accountant=accountant, epsilon_tolerance=0.005 * epsilon)
-
-
-def _reach(delta: float, accountant: str) -> tuple[float, float]:
-    """The epsilons for which noise can be found in reasonable time."""
-    if accountant == "prv":
-        return 0.02, LARGEST
-    from opacus.accountants import RDPAccountant
-    from opacus.accountants.analysis import rdp
-
-    orders = RDPAccountant.DEFAULT_ALPHAS
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        least, _ = rdp.get_privacy_spent(orders=orders, rdp=[0.0] * len(orders), delta=delta)
-    return 1.1 * float(least), 1e4

@@ -19,15 +19,13 @@ authors' released code, but that it divides b by the size of the batch drawn, wh
 it counts both releases as if each drew a batch of its own.
 """
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from linfair.ledger import Guarantee
-from linfair.rules.options import require
 from linfair.rules.private import DPSGD, PrivateGradient
 from linfair.schedule import Schedule
 from linfair.training import Data, seed_of
@@ -38,24 +36,21 @@ class AdaptedGradient(PrivateGradient):
     """The rule of one training: `bound` is Z of each member, `above` the images of this step that lie over it."""
 
     bound: Tensor
-    rate: float
-    threshold: float
-    count_noise: float
     above: Tensor | float = 0.0
 
     def scale(self, norms: Tensor, here: Tensor) -> Tensor:
         """What each image's gradient is multiplied by; counts the large ones."""
         self.bound = self.bound.to(norms)
-        self.above = self.above + ((norms > self.threshold * self.bound) & here).sum(dim=0)
-        return self.clip / torch.maximum(norms, self.bound)
+        self.above = self.above + ((norms > self.options.threshold * self.bound) & here).sum(dim=0)
+        return self.options.clip / torch.maximum(norms, self.bound)
 
     def _noisy(self, sums: dict[str, Tensor]) -> None:
         """Add noise to the sums and to the count, and move the bound by that count."""
         super()._noisy(sums)
         drawn = [torch.Generator().manual_seed(seed_of(f"{one}/{self.stage}/{self.steps}/count")) for one in self.seeds]
         noise = torch.cat([torch.randn(1, generator=one) for one in drawn]).to(self.bound)
-        share = (self.above + self.count_noise * noise) / self.size
-        self.bound, self.above = self.bound * (share - self.rate).exp(), 0.0
+        share = (self.above + (self.options.count_noise if self.noise else 0.0) * noise) / self.size
+        self.bound, self.above = self.bound * (share - self.options.rate).exp(), 0.0
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, object]]:
         """What `linfair.resume` keeps."""
@@ -85,12 +80,6 @@ class DPGlobalAdapt(DPSGD):
     threshold: float = 1.0
     count_noise: float = 10.0
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("bound", "rate", "threshold", "count_noise"):
-            value = getattr(self, name)
-            require(0 < value < math.inf, f"{name} must be above 0 and finite, got {value}")
-
     def guarantee(self, n: int, schedule: Schedule) -> Guarantee | None:
         """What a training on n images guarantees; its noise is that of both releases together."""
         if not self.noise:
@@ -100,10 +89,11 @@ class DPGlobalAdapt(DPSGD):
     def gradient(self, data: Data, schedule: Schedule, seeds: Sequence[int], stage: str) -> AdaptedGradient:
         """The rule itself."""
         plain = super().gradient(data, schedule, seeds, stage)
-        own, together = {one.name: getattr(plain, one.name) for one in fields(plain)}, plain.noise
-        if together:
+        together, noise = plain.noise, 0.0
+        if together >= self.count_noise:
             text = f"count_noise must be above {together:.3g}, the noise of a whole step, got {self.count_noise}"
-            require(self.count_noise > together, text)
-            own["noise"] = (together**-2 - self.count_noise**-2) ** -0.5
-        own |= {"count_noise": self.count_noise if together else 0.0, "bound": torch.full((len(seeds),), self.bound)}
-        return AdaptedGradient(**own, rate=self.rate, threshold=self.threshold)
+            raise ValueError(text)
+        if together:
+            noise = (together**-2 - self.count_noise**-2) ** -0.5
+        bound = torch.full((len(seeds),), self.bound)
+        return AdaptedGradient(options=self, noise=noise, size=plain.size, seeds=plain.seeds, stage=stage, bound=bound)

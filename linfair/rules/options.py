@@ -1,27 +1,47 @@
-"""The form all rules have: options, and what they start for one training."""
+"""The form all rules have, and those that look at a batch as a whole.
+
+With g the gradient of a batch at the weights w, SAM (Foret et al., ICLR 2021) and ASAM (Kwon et al., ICML 2021) take
+
+    grad L(w + e),    e = rho T^2 g / |T g|,    T = 1 (SAM) or |w| + eta (ASAM), entry by entry,
+
+over all trained parameters; ASAM's released code has T = 1 for biases. A step costs two.
+"""
 
 from collections.abc import Callable, Sequence
-from dataclasses import KW_ONLY, dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from linfair.data import GroupedData
-from linfair.ledger import Guarantee
+from linfair.ledger import STEPS, Guarantee, after
 from linfair.schedule import Clipped as ClippedGradient
-from linfair.schedule import Gradient, Schedule
+from linfair.schedule import Gradient, Loss, Schedule, plain
 from linfair.training import Batches, Data, shuffled
+
+_COUNT = (lambda value: value >= 1, "1 or more")
+_POSITIVE = (lambda value: 0 < value < float("inf"), "above 0")
+_NOT_NEGATIVE = (lambda value: value is None or value >= 0, "0 or more")
+RANGES = {
+    "average": (lambda value: 0 <= value < 1, "a decay in [0, 1), 0 for no average"),
+    "delta": (lambda value: 0 < value < 1, "between 0 and 1"),
+    "epsilon": (lambda value: value > 0, "above 0"),
+    **dict.fromkeys(("multiplicity", "physical"), _COUNT),
+    **dict.fromkeys(("bound", "clip", "count_noise", "max_norm", "rate", "threshold"), _POSITIVE),
+    **dict.fromkeys(("eta", "noise", "rho"), _NOT_NEGATIVE),
+}
+"""What each option may be, and how that is said."""
 
 
 @dataclass(frozen=True)
 class Started:
     """A rule of one training: what `fit` takes, and what is left to do after it."""
 
-    gradient: Gradient | None = None
-    batches: Batches | None = None
-    hooks: dict[str, object] = field(default_factory=dict)  #: `after_step` and `parts` of `fit`, where there are any
-    guarantee: Guarantee | None = None  #: Of the network when it is trained
-    finish: Callable[[], None] = lambda: None  #: To be called after `fit`: averaged weights become the network's
+    gradient: Gradient | None
+    batches: Batches | None
+    hooks: dict[str, object]  #: More that `fit` takes: `parts`, and `after_step` where there is an average
+    guarantee: Guarantee | None  #: Of the network when it is trained
+    finish: Callable[[], None]  #: To be called after `fit`: averaged weights become the network's
 
 
 @dataclass(frozen=True)
@@ -29,14 +49,11 @@ class Repeated:
     """A plan's batches with each image several times in a row, so that each gets as many shifts of its own."""
 
     times: int
-    plan: Batches = shuffled
+    plan: Batches = field(default=shuffled, repr=False)
 
     def __call__(self, groups: Tensor, batch_size: int | None, generator: torch.Generator) -> Sequence[Tensor]:
         """The batches of one epoch."""
         return [one.repeat_interleave(self.times) for one in self.plan(groups, batch_size, generator)]
-
-    def __repr__(self) -> str:
-        return f"Repeated({self.times}, {getattr(self.plan, '__qualname__', self.plan)})"
 
 
 class Average:
@@ -54,14 +71,13 @@ class Average:
 
     def after_step(self, steps: int) -> None:
         """Take the weights in, after so many steps."""
-        now, decay = self._now(), min(self.decay, steps / (9 + steps))
-        torch._foreach_lerp_(list(self.values.values()), [now[name] for name in self.values], 1 - decay)
+        weight = 1 - min(self.decay, steps / (9 + steps))
+        torch._foreach_lerp_(list(self.values.values()), list(self._now().values()), weight)
 
     def finish(self) -> None:
         """Put the average into the network; where it is not finite, a member of an ensemble diverged and stays."""
-        with torch.no_grad():
-            for name, now in self._now().items():
-                now.copy_(torch.where(self.values[name].isfinite(), self.values[name], now))
+        for name, now in self._now().items():
+            now.copy_(torch.where(self.values[name].isfinite(), self.values[name], now))
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, object]]:
         """What `linfair.resume` keeps."""
@@ -72,36 +88,33 @@ class Average:
         self.values = {name: tensors[name].to(one.device) for name, one in self.values.items()}
 
 
-def require(ok: bool, text: str) -> None:
-    """Refuse an option with a ValueError."""
-    if not ok:
-        raise ValueError(text)
-
-
 @dataclass(frozen=True)
 class RuleOptions:
-    """What all rules have.
+    """What all rules have; one whose options are called as a `Gradient` needs nothing else.
 
     Attributes:
         average: Decay of the exponential moving average of the weights that becomes the network at the end; 0 is none.
         multiplicity: Random shifts of each image whose gradients are averaged in a step (before an image is clipped).
     """
 
+    plan = staticmethod(shuffled)
     _: KW_ONLY
     average: float = 0.0
     multiplicity: int = 1
 
     def __post_init__(self) -> None:
-        require(0 <= self.average < 1, f"average is a decay in [0, 1), 0 for no average, got {self.average}")
-        require(self.multiplicity >= 1, f"multiplicity counts shifts of an image, 1 or more, got {self.multiplicity}")
+        for name, value in vars(self).items():
+            fits, words = RANGES.get(name, (lambda value: True, ""))
+            if not fits(value):
+                raise ValueError(f"{self.name}: {name} must be {words}, got {value}")
 
     def gradient(self, data: Data, schedule: Schedule, seeds: Sequence[int], stage: str) -> Gradient | None:
-        """The rule itself; None is backpropagation."""
-        return None
+        """The rule of one training; None is backpropagation."""
+        return self if callable(self) else None
 
-    def batches(self) -> Batches | None:
-        """The batches it needs; None is every image once."""
-        return None if self.multiplicity == 1 else Repeated(self.multiplicity)
+    def guarantee(self, n: int, schedule: Schedule) -> Guarantee | None:
+        """What a training on n images guarantees."""
+        return None
 
     def start(
         self,
@@ -121,14 +134,16 @@ class RuleOptions:
         if self.multiplicity > 1 and not (schedule.augment and sets[0].shift):
             text = f"multiplicity={self.multiplicity} averages over random shifts of an image, and there are none here"
             raise ValueError(f"{text}: use data with shift > 0 and a schedule with augment=True, or multiplicity=1")
-        seeds = range(len(sets)) if seeds is None else seeds
-        gradient = self.gradient(data, schedule, seeds, stage)
-        started = Started(gradient, self.batches(), {"parts": (gradient,) if hasattr(gradient, "state") else ()})
-        if not self.average:
-            return started
-        average = Average(model, self.average)
-        hooks = {"after_step": average.after_step, "parts": (*started.hooks["parts"], average)}
-        return replace(started, hooks=hooks, finish=average.finish)
+        guarantee = self.guarantee(len(sets[0].splits["train"]), schedule)
+        if not all(one.fixed_scale for one in sets):
+            guarantee = after(guarantee, STEPS["normalisation by training images"])
+        gradient = self.gradient(data, schedule, range(len(sets)) if seeds is None else seeds, stage)
+        batches = Repeated(self.multiplicity, self.plan) if self.multiplicity > 1 else self.plan
+        hooks, finish = {"parts": (gradient,) if hasattr(gradient, "state") else ()}, lambda: None
+        if self.average:
+            average = Average(model, self.average)
+            hooks, finish = {"after_step": average.after_step, "parts": (*hooks["parts"], average)}, average.finish
+        return Started(gradient, None if batches is shuffled else batches, hooks, guarantee, finish)
 
 
 @dataclass(frozen=True)
@@ -141,7 +156,7 @@ class SGD(RuleOptions):
 
 
 @dataclass(frozen=True)
-class Clipped(RuleOptions):
+class Clipped(RuleOptions, ClippedGradient):
     """Backpropagation, a batch's gradient shortened to a norm of at most `max_norm`; not private."""
 
     name = "clipped"
@@ -149,10 +164,51 @@ class Clipped(RuleOptions):
     source = "Pascanu et al., ICML 2013"
     max_norm: float = 1.0
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self.max_norm > 0, f"max_norm must be above 0, got {self.max_norm}")
 
-    def gradient(self, data: Data, schedule: Schedule, seeds: Sequence[int], stage: str) -> Gradient:
-        """The rule itself."""
-        return ClippedGradient(self.max_norm)
+@dataclass(frozen=True)
+class SAM(RuleOptions):
+    """Sharpness-aware minimisation: the gradient where the loss is largest within `rho`, to first order."""
+
+    name = "sam"
+    summary = "takes the gradient after a step uphill"
+    source = "Foret et al., ICLR 2021"
+    rho: float = 0.05
+
+    def __call__(self, model: nn.Module, loss: Loss, batch: object) -> Tensor:
+        """Compute the gradients of a batch, each member's by its own step; returns the loss before the step.
+
+        The running moments of batch norm are those before it, too.
+        """
+        values, members = plain(model, loss, batch), getattr(model, "members", None) or 1
+        weights = [one for one in model.parameters() if one.grad is not None]
+        kept = [(one, one.detach().clone()) for one in (*weights, *model.buffers())]
+        with torch.no_grad():
+            scales = [self.scale(one) for one in weights]
+            up = [(scale * one.grad).reshape(members, -1) for scale, one in zip(scales, weights, strict=True)]
+            norm = torch.linalg.vector_norm(torch.stack([one.norm(dim=1) for one in up]), dim=0, keepdim=True).T
+            for one, scale, way in zip(weights, scales, up, strict=True):
+                one.add_(scale * (way * (self.rho / (norm + 1e-12))).view_as(one))
+        plain(model, loss, batch)
+        with torch.no_grad():
+            for one, before in kept:
+                one.copy_(before)
+        return values
+
+    def scale(self, weight: Tensor) -> Tensor | float:
+        """T of a weight."""
+        return 1.0
+
+
+@dataclass(frozen=True)
+class ASAM(SAM):
+    """Adaptive sharpness-aware minimisation: steps in proportion to the weights' sizes, to which `eta` is added."""
+
+    name = "asam"
+    summary = "takes the gradient after a step uphill, in proportion to the weights"
+    source = "Kwon et al., ICML 2021"
+    rho: float = 0.5
+    eta: float = 0.01
+
+    def scale(self, weight: Tensor) -> Tensor:
+        """T of a weight."""
+        return weight.abs() + self.eta

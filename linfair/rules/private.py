@@ -17,7 +17,7 @@ not private. What is measured is what such a training does, not what may be publ
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -25,27 +25,23 @@ from torch.func import functional_call, grad, vmap
 
 from linfair.data import GroupedData
 from linfair.ensemble import Ensemble
-from linfair.ledger import STEPS, Guarantee, after
+from linfair.ledger import Guarantee
 from linfair.rules.accounting import noise_for, spent
-from linfair.rules.options import Repeated, RuleOptions, Started, require
+from linfair.rules.options import RuleOptions
 from linfair.schedule import Loss, Schedule
 from linfair.training import Batch, Batches, Data, seed_of, supervised
 
 
-@dataclass(frozen=True)
-class Poisson:
+def poisson(groups: Tensor, batch_size: int | None, generator: torch.Generator) -> Sequence[Tensor]:
     """Batches that hold each image with the same probability, all independent: round(n / batch size) of them.
 
-    >>> parts = Poisson()(torch.zeros(1000), 100, torch.Generator().manual_seed(0))
+    >>> parts = poisson(torch.zeros(1000), 100, torch.Generator().manual_seed(0))
     >>> len(parts), 60 < len(parts[0]) < 140
     (10, True)
     """
-
-    def __call__(self, groups: Tensor, batch_size: int | None, generator: torch.Generator) -> Sequence[Tensor]:
-        """The batches of one epoch."""
-        rate, steps = sampling(len(groups), batch_size)
-        draws = (torch.rand(len(groups), generator=generator, dtype=torch.float64) for _ in range(steps))
-        return [(one < rate).nonzero().flatten() for one in draws]
+    rate, steps = sampling(len(groups), batch_size)
+    draws = (torch.rand(len(groups), generator=generator, dtype=torch.float64) for _ in range(steps))
+    return [(one < rate).nonzero().flatten() for one in draws]
 
 
 def sampling(n: int, batch_size: int | None) -> tuple[float, int]:
@@ -60,46 +56,42 @@ def sampling(n: int, batch_size: int | None) -> tuple[float, int]:
 
 @dataclass(eq=False)
 class PrivateGradient:
-    """The rule of one training. `noise` is that over `clip`, `size` the expected batch."""
+    """The rule of one training: `noise` is that over the options' `clip`, `size` the expected batch."""
 
     pads = True
-    name: str
-    clip: float
+    options: "DPSGD"
     noise: float
     size: float
-    rho: float
-    multiplicity: int
-    physical: int
-    seeds: tuple[int, ...]
+    seeds: Sequence[int]
     stage: str
-    batches: Batches
     steps: int = field(default=0, repr=False)  # done so far
     released: dict[str, Tensor] = field(default_factory=dict, repr=False)  # the last g, where DP-SAT needs it
 
     def check(self, model: nn.Module, objective: object, schedule: Schedule, batches: Batches) -> None:
         """Refuse what would not be private, or cannot be trained so."""
+        rule, plan = self.options.name, getattr(batches, "plan", batches)
         for name, module in model.named_modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm) or getattr(module, "track_running_stats", False):
                 raise ValueError(
-                    f"{self.name} needs a gradient of each image on its own, and {name or type(model).__name__} "
+                    f"{rule} needs a gradient of each image on its own, and {name or type(model).__name__} "
                     f"({type(module).__name__}) mixes the images of a batch, or keeps their moments unprotected; "
                     'build the network with norm="group"'
                 )
         if objective is not supervised:
             said = getattr(objective, "__name__", type(objective).__name__)
             raise ValueError(
-                f"{self.name} bounds what each image adds through its own cross entropy; {said} may mix the images of "
+                f"{rule} bounds what each image adds through its own cross entropy; {said} may mix the images of "
                 "a batch or ask a teacher: train on cross entropy, or with a rule that is not private"
             )
         if schedule.compile or schedule.precision != "float32":
             given = f"compile={schedule.compile}, precision={schedule.precision!r}"
-            raise ValueError(f"{self.name} needs compile=False and precision='float32', got {given}")
-        if batches != self.batches:
-            raise ValueError(f"{self.name} counts epsilon for batches of {self.batches}, so it takes no others")
+            raise ValueError(f"{rule} needs compile=False and precision='float32', got {given}")
+        if plan is not poisson or getattr(batches, "times", 1) != self.options.multiplicity:
+            raise ValueError(f"{rule} counts epsilon for the Poisson batches that `start` gives, so it takes no others")
 
     def __call__(self, model: nn.Module, loss: Loss, batch: Batch) -> Tensor:
         """Compute the gradients of a batch; returns its loss: no clipping, no noise, at the weights themselves."""
-        many, members, times = isinstance(model, Ensemble), len(self.seeds), self.multiplicity
+        many, members, times = isinstance(model, Ensemble), len(self.seeds), self.options.multiplicity
         network, axis = model.network if many else model, int(many)
         named, places = dict(network.named_parameters()), _places(network)
         held = named | dict(network.named_buffers())
@@ -121,7 +113,7 @@ class PrivateGradient:
 
         sums = {name: one.new_zeros(members, one.numel() // members) for name, one in weights.items()}
         total = batch.x.new_zeros(members)
-        at_once = max(1, self.physical // times)
+        at_once = max(1, self.options.physical // times)
         for some in zip(*(one.split(at_once, dim=axis) for one in fields), strict=True) if shape[0] else ():
             gradients, values = each(grad(of_one, has_aux=True), ascended, some)
             if ascended is not weights:
@@ -137,7 +129,7 @@ class PrivateGradient:
         self._noisy(sums)
         for name, one in sums.items():
             named[name].grad = one.view_as(named[name]) / self.size
-        if self.rho:
+        if self.options.rho:
             self.released = {name: one / self.size for name, one in sums.items()}
         self.steps += 1
         images = (batch.index.view(members, -1) >= 0).sum(dim=1) // times
@@ -145,14 +137,14 @@ class PrivateGradient:
 
     def scale(self, norms: Tensor, here: Tensor) -> Tensor:
         """What each image's gradient is multiplied by, from its norm and whether it is one, (images, members) each."""
-        return (self.clip / (norms + 1e-6)).clamp(max=1.0)
+        return (self.options.clip / (norms + 1e-6)).clamp(max=1.0)
 
     def _ascended(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         """The weights, moved by rho along what was released last; nothing is changed in place."""
         if not self.released:
             return weights
         norms = torch.stack([torch.linalg.vector_norm(one, dim=1) for one in self.released.values()])
-        length = self.rho / (torch.linalg.vector_norm(norms, dim=0) + 1e-12)
+        length = self.options.rho / (torch.linalg.vector_norm(norms, dim=0) + 1e-12)
         return {name: one + (length[:, None] * self.released[name]).view_as(one) for name, one in weights.items()}
 
     def _noisy(self, sums: dict[str, Tensor]) -> None:
@@ -164,7 +156,7 @@ class PrivateGradient:
             generator = torch.Generator().manual_seed(seed_of(f"{seed}/{self.stage}/{self.steps}/noise"))
             drawn.append(torch.randn(sum(sizes), generator=generator))
         for one, noise in zip(sums.values(), torch.stack(drawn).split(sizes, dim=1), strict=True):
-            one += self.noise * self.clip * noise.to(one)
+            one += self.noise * self.options.clip * noise.to(one)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, object]]:
         """What `linfair.resume` keeps."""
@@ -195,48 +187,27 @@ class DPSGD(RuleOptions):
     clip: float = 1.0
     noise: float | None = None
     physical: int = 256
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self.epsilon > 0, f"epsilon must be above 0, got {self.epsilon}")
-        require(0 < self.delta < 1, f"delta must be between 0 and 1, got {self.delta}")
-        require(self.clip > 0, f"clip must be above 0, got {self.clip}")
-        require(self.noise is None or self.noise >= 0, f"noise must be 0 or more, got {self.noise}")
-        require(self.physical >= 1, f"physical counts images, 1 or more, got {self.physical}")
-
-    def batches(self) -> Batches:
-        """Poisson batches."""
-        return Poisson() if self.multiplicity == 1 else Repeated(self.multiplicity, Poisson())
+    plan = staticmethod(poisson)
+    rho = 0.0
 
     def guarantee(self, n: int, schedule: Schedule) -> Guarantee | None:
         """What a training on n images guarantees; None without noise."""
-        rate, steps = sampling(n, schedule.batch_size)
-        steps *= schedule.epochs
-        noise = self.noise
-        if noise is None:
-            noise = noise_for(self.epsilon, self.delta, rate, steps) if self.epsilon < math.inf else 0.0
+        if self.delta >= 1 / n:
+            raise ValueError(f"{self.name}: delta must be below 1 / {n} for {n} images, got {self.delta:g}")
+        rate, each = sampling(n, schedule.batch_size)
+        steps, noise = each * schedule.epochs, self.noise
+        if noise is None and self.epsilon < math.inf:
+            noise = noise_for(self.epsilon, self.delta, rate, steps)
         if not noise:
             return None
         epsilon = spent(noise, self.delta, rate, steps)
         return Guarantee(epsilon, self.delta, "rdp", noise=noise, clip=self.clip, rate=rate, steps=steps)
 
     def gradient(self, data: Data, schedule: Schedule, seeds: Sequence[int], stage: str) -> PrivateGradient:
-        """The rule itself."""
-        n = _images(data)
-        given = self.guarantee(n, schedule)
-        how = {"multiplicity": self.multiplicity, "physical": self.physical, "batches": self.batches()}
-        how |= {"noise": 0.0 if given is None else given.noise, "size": sampling(n, schedule.batch_size)[0] * n}
-        return PrivateGradient(
-            self.name, self.clip, rho=getattr(self, "rho", 0.0), seeds=tuple(seeds), stage=stage, **how
-        )
-
-    def start(self, model: nn.Module, data: Data, schedule: Schedule, **how: object) -> Started:
-        """The rule of one training, and what it guarantees."""
-        sets = [data] if isinstance(data, GroupedData) else data
-        guarantee = self.guarantee(_images(data), schedule)
-        if not all(one.fixed_scale for one in sets):
-            guarantee = after(guarantee, STEPS["normalisation by training images"])
-        return replace(super().start(model, data, schedule, **how), guarantee=guarantee)
+        """The rule of one training."""
+        n = len((data if isinstance(data, GroupedData) else data[0]).splits["train"])
+        noise = getattr(self.guarantee(n, schedule), "noise", 0.0)
+        return PrivateGradient(self, noise, sampling(n, schedule.batch_size)[0] * n, tuple(seeds), stage)
 
 
 @dataclass(frozen=True)
@@ -252,10 +223,6 @@ class DPSAT(DPSGD):
     source = "Park et al., ICML 2023"
     rho: float = 0.05
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self.rho >= 0, f"rho is the length of a step, 0 or more, got {self.rho}")
-
 
 def _places(network: nn.Module) -> dict[str, str]:
     """Where each parameter and buffer lies, under one path of its module -> the name it goes by.
@@ -266,7 +233,3 @@ def _places(network: nn.Module) -> dict[str, str]:
     modules = [(path, one._parameters | one._buffers) for path, one in network.named_modules()]
     held = [(f"{path}.{name}".lstrip("."), one) for path, own in modules for name, one in own.items()]
     return {place: names[id(one)] for place, one in held if one is not None}
-
-
-def _images(data: Data) -> int:
-    return len((data if isinstance(data, GroupedData) else data[0]).splits["train"])

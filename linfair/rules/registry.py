@@ -8,9 +8,8 @@ from torch import nn
 from linfair.ledger import Guarantee
 from linfair.names import call, checked, unknown
 from linfair.rules.adaptive import DPGlobalAdapt
-from linfair.rules.options import SGD, Clipped, RuleOptions
+from linfair.rules.options import ASAM, SAM, SGD, Clipped, RuleOptions
 from linfair.rules.private import DPSAT, DPSGD
-from linfair.rules.sharpness import ASAM, SAM
 from linfair.schedule import SMALL, Schedule
 from linfair.training import Data, fit
 
@@ -24,10 +23,8 @@ class Rule(NamedTuple):
     options: type
 
 
-RULES = {
-    one.name: Rule(one.name, one.summary, one.source, one)
-    for one in (SGD, Clipped, SAM, ASAM, DPSGD, DPSAT, DPGlobalAdapt)
-}
+_OWN = (SGD, Clipped, SAM, ASAM, DPSGD, DPSAT, DPGlobalAdapt)
+RULES = {one.name: Rule(one.name, one.summary, one.source, one) for one in _OWN}
 
 
 def resolve(rule: str | object | None) -> RuleOptions:
@@ -73,15 +70,9 @@ def train(
     seeds: Sequence[int] | None = None,
     **options: object,
 ) -> tuple[list[dict[str, object]], Guarantee | None]:
-    """Train a network, or every member of an ensemble, in place under a rule.
+    """Train a network, or every member of an ensemble, in place under a rule: a name, `dp_sgd(epsilon=3)`, or options.
 
-    Args:
-        model: A network, or an `Ensemble`.
-        data: A data set, or one for each member.
-        schedule: How; a private rule draws Poisson batches of `batch_size` images on average.
-        rule: A name, a name with options as `dp_sgd(epsilon=3)`, or options as `DPSGD(epsilon=3)`.
-        seeds: One for each member.
-        options: More of `linfair.training.fit`.
+    Others are arguments of `linfair.training.fit`; a private rule draws Poisson batches of `batch_size` on average.
 
     Returns:
         The rows of `fit`, and the guarantee of a private training (for an ensemble, that of each member), else None.
@@ -96,9 +87,8 @@ def train(
             if options.get(name) is not None:
                 raise ValueError(f"rule {rule.name} has {name} of its own: leave yours out, or take another rule")
             options[name] = own
-    hooks = dict(started.hooks)
-    if "after_step" in hooks and (given := options.get("after_step")) is not None:
-        own = hooks["after_step"]
+    hooks, given = dict(started.hooks), options.get("after_step")
+    if given is not None and (own := hooks.get("after_step")) is not None:
         hooks["after_step"] = lambda steps: (own(steps), given(steps))
     hooks["parts"] = (*(options.get("parts") or ()), *hooks["parts"])
     history = fit(model, data, schedule=schedule, seeds=seeds, **options | hooks)

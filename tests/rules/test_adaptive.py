@@ -67,7 +67,7 @@ def test_epsilon_counts_the_gradients_and_the_counts() -> None:
     made = rule.gradient(DATA[0], SCHEDULE, (0,), "base")
     assert given.epsilon == plain.epsilon <= 3.0  # the same budget, so the gradients get more noise
     assert made.noise > plain.noise
-    assert made.noise**-2 + made.count_noise**-2 == pytest.approx(given.noise**-2)
+    assert made.noise**-2 + made.options.count_noise**-2 == pytest.approx(given.noise**-2)
     accounting = pytest.importorskip("dp_accounting")
     accountant = accounting.rdp.RdpAccountant()
     both = accounting.PoissonSampledDpEvent(given.rate, accounting.GaussianDpEvent(given.noise))

@@ -23,7 +23,7 @@ from linfair.mitigation import resolve
 from linfair.models import build
 from linfair.resume import resumable
 from linfair.rules import DPSAT, DPSGD, SGD, train
-from linfair.rules.private import Poisson
+from linfair.rules.private import poisson
 from linfair.training import Batch, Distill, Schedule, Source, fit, supervised
 
 SURE = 1e-9
@@ -91,7 +91,7 @@ def test_an_image_is_clipped_once_whatever_its_shifts(toy: GroupedData) -> None:
     every = image_gradients(model, shifts, batch.y[::3])
     clip = torch.stack([one.norm() for one in every]).median().item()
     gradient = rule(DPSGD(noise=0, clip=clip, physical=7), model, toy)
-    gradient.multiplicity = 3  # start() asks for data with shifts
+    gradient.options = replace(gradient.options, multiplicity=3)  # start() asks for data with shifts
     gradient(model, loss_on(model), replace(batch, x=moved))
     torch.testing.assert_close(flat(model), sum(shortened(one, clip) for one in every) / 40, rtol=1e-9, atol=1e-12)
 
@@ -158,7 +158,7 @@ def test_the_same_seed_stage_and_step_draw_the_same_noise_and_others_draw_other(
 
 
 def one_epoch(data: GroupedData, batch_size: int, key: str = "3/base/0") -> list[Tensor]:
-    return [index[0] for index, _ in Source(data, "train").epoch([key], batch_size, True, Poisson())]
+    return [index[0] for index, _ in Source(data, "train").epoch([key], batch_size, True, poisson)]
 
 
 def test_each_image_is_in_each_batch_by_a_coin_of_its_own(toy: GroupedData) -> None:
@@ -310,6 +310,8 @@ def test_a_guarantee_says_how_it_was_reached(images: GroupedData) -> None:
     assert guarantee.rate == (n // 4) / n
     assert fitted(mlp(images), images, DPSGD(epsilon=math.inf), schedule)[1] is None
     assert fitted(mlp(images), images, DPSGD(noise=0.0), schedule)[1] is None
+    with pytest.raises(ValueError, match=f"delta must be below 1 / {n}.*0.01"):
+        fitted(mlp(images), images, DPSGD(delta=0.01), schedule)
     own = load_data("digits", seed=3)
     assert not fitted(mlp(own), own, DPSGD(epsilon=3), schedule)[1].holds, "normalised by the training images"
 

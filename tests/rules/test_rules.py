@@ -17,7 +17,7 @@ from linfair.mitigation import resolve as mitigation
 from linfair.models import build
 from linfair.rules import ASAM, DPSAT, DPSGD, RULES, SAM, SGD, Clipped, canonical, resolve, train
 from linfair.rules.options import Repeated
-from linfair.rules.private import Poisson
+from linfair.rules.private import poisson
 from linfair.training import Schedule, Source, fit, shuffled
 
 STEP = Schedule(epochs=2, batch_size=40, lr=0.3, momentum=0.9)
@@ -152,7 +152,7 @@ def test_an_image_counts_by_the_mean_over_its_shifts(rule: str, images: GroupedD
     parts = {name: Split(images.normalise(one.x).double(), one.y, one.a) for name, one in images.splits.items()}
     data, schedule = replace(images, splits=parts), replace(STEP, epochs=1, batch_size=None)
     model = mlp(data)
-    plan = Poisson() if rule.startswith("dp") else shuffled
+    plan = poisson if rule.startswith("dp") else shuffled
     ((index, shifts),) = Source(data, "train").epoch(["3/base/0"], None, True, Repeated(3, plan))
     batch = Source(data, "train").take(index, shifts)
     every = image_gradients(model, batch.x.unflatten(0, (-1, 3)), batch.y[::3])

@@ -5,7 +5,7 @@ Each proposition's own section says what is counted; `linfair_book.theory` has t
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise, product
 from typing import NamedTuple
 
@@ -13,21 +13,25 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from scipy import stats
 from scipy.optimize import minimize
 from torch import Tensor, nn
 from torch.func import grad, jacrev, vmap
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from linfair.data import GroupedData, Split
+from linfair.gates import sites
 from linfair.metrics.accuracy import wilson
 from linfair.metrics.curvature import hessian_product
 from linfair.metrics.gradients import ParameterRisk, flat, unflat
 from linfair.names import some
 from linfair.theory.approximation import FUNCTIONS, ConvexFunction, approximate, line_error
+from linfair.theory.bound import BoundRow, Expansion, common_risks, expand
 from linfair.theory.hessian import READINGS, Bend, terms_of, within
 from linfair.theory.logit_curvature import dense_curvature
 from linfair.theory.stationarity import gradient_ratio
 
+STEPS = (1.0, 0.3, 0.1, 0.03, 0.01)  #: Parts of the way from the original to the linearized or pruned network
 STATIONARY = 1e-6  #: Up to this share of the smaller group's gradient norm, that of the whole risk counts as 0
 SETTLED = 1e-10  #: Gradient norm at which `settle` stops
 
@@ -278,3 +282,52 @@ def stationarity_table(*, seed: int = 0, sizes: tuple[int, int, int] = (400, 100
         derived = {name: getattr(found, name) for name in ("ratio", "predicted", "holds")}
         rows.append({"variant": variant, "setting": setting, "applies": applies} | vars(found) | derived)
     return pd.DataFrame(rows)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step(Expansion):
+    """The expansion of one group's excess at a part of the way from the original to the reduced network."""
+
+    group: int
+    n: int  #: Inputs of the group
+    t: float  #: Part of the way
+
+
+def remainders(
+    model: nn.Module, original: nn.Module, data: GroupedData, split: str = "train", *, steps: Sequence[float] = STEPS
+) -> list[Step]:
+    """The expansion at parts t (`steps`) of the way to the reduced network, a row for each group and t, in float64.
+
+    Arguments and errors are those of `excess_bound`; alphas are among the parameters. A remainder of O(|d|^3) falls
+    with t^3; where units switch on the way, the gradient jumps and it does not.
+    """
+    before, after = common_risks([original, model], data, split, alpha=bool(sites(model)), dtype=torch.float64)
+    start, end = flat(before.parameters), flat(after.parameters)
+    rows = []
+    for group in before.check_groups(None):
+        (index,) = before.positions(group, "exact")
+        gradient, product, risk = before.gradient(index), hessian_product(before, index), before.value(index)
+        for t in steps:
+            with torch.no_grad():  # `after` becomes the network on the way; its buffers are all folded
+                vector_to_parameters(start + t * (end - start), after.parameters)
+            found = expand(after.value(index) - risk, gradient, product, t * (end - start))
+            rows.append(Step(**vars(found), group=group, n=len(index), t=t))
+    return rows
+
+
+def ranking(rows: Sequence[BoundRow], term: str = "bound") -> float:
+    """Spearman's rank correlation of R(a) with an attribute `term` of `excess_bound`'s rows; nan if one is constant.
+
+    A bound that is far from tight may still tell who loses most; it may also hold and tell nothing.
+
+    Raises:
+        ValueError: For fewer than two groups or an unknown term.
+    """
+    if len(rows) < 2:
+        raise ValueError(f"an order needs two groups at least, got {len(rows)}")
+    if not hasattr(rows[0], term):
+        raise ValueError(f"a row has no {term!r}; take bound, first, second, gradient_norm or eigenvalue")
+    excess, values = [row.excess for row in rows], [float(getattr(row, term)) for row in rows]
+    if len(set(excess)) == 1 or len(set(values)) == 1 or not all(map(math.isfinite, excess + values)):
+        return math.nan
+    return float(stats.spearmanr(values, excess).statistic)

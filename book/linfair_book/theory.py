@@ -22,13 +22,13 @@ from linfair.masks import apply_mask
 from linfair.metrics.measure import networks_of
 from linfair.study.cell import Cell, Worker
 from linfair.study.tables import over_seeds
-from linfair.theory.bound import excess_bound, ranking
+from linfair.theory.bound import excess_bound
 from linfair.theory.hessian import READINGS, hessian_bound
 from linfair.theory.optimality import Counterexample
 from linfair.training import threads
 from linfair_book.checks import check
 from linfair_book.piecewise import counts_on_lines
-from linfair_book.propositions import optimality_shares
+from linfair_book.propositions import optimality_shares, ranking
 
 Checks = list[dict[str, object]]
 

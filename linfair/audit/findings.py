@@ -134,10 +134,10 @@ def facts(audit: Audit) -> dict[str, object]:
         "check": lambda name, at=budget: asked[name, at],
         "left": lambda at=budget: left(audit, at),
         "network": lambda at: rows_of(audit, PLAIN, at),
-        "kept": kept_share(*_kept(audit, budget), budget, WORDS[plan.kind]),
-        "units": WORDS[plan.kind],
-        "unit": WORDS[plan.kind][:-1],
-        "reduced": REDUCED[plan.kind],
+        "kept": kept_share(*_kept(audit, budget), budget, WORDS[plan.reduction.kind]),
+        "units": WORDS[plan.reduction.kind],
+        "unit": WORDS[plan.reduction.kind][:-1],
+        "reduced": REDUCED[plan.reduction.kind],
         "before": before,
         "rows": rows,
         "repaired": repaired,
@@ -210,7 +210,7 @@ def repair_table(audit: Audit) -> pd.DataFrame:
 
 def cost_table(audit: Audit) -> pd.DataFrame:
     """Seconds and bytes of one private answer at every budget; what pruning keeps, which takes no ReLU away."""
-    units = WORDS[audit.plan.kind]
+    units = WORDS[audit.plan.reduction.kind]
     return pd.DataFrame(
         {
             units: share(row.budget),

@@ -76,11 +76,6 @@ class Plan:
         return method.reduces(method.options(**dict(self.given)))
 
     @property
-    def kind(self) -> str:
-        """What is removed in a word, `relu` or `weight`."""
-        return self.reduction.kind
-
-    @property
     def named(self) -> float:
         """The budget that is explained and repaired."""
         if self.repair_at not in (None, *self.budgets):

@@ -7,7 +7,7 @@ how each could fail.
 """
 
 from linfair.theory.approximation import approximate
-from linfair.theory.bound import excess_bound, ranking, remainders
+from linfair.theory.bound import excess_bound
 from linfair.theory.folding import fold_batch_norm
 from linfair.theory.hessian import hessian_bound
 from linfair.theory.optimality import counterexample

@@ -16,9 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from scipy import stats
 from torch import Tensor, nn
-from torch.nn.utils import vector_to_parameters
 
 from linfair.data import GroupedData
 from linfair.gates import install, sites
@@ -27,8 +25,6 @@ from linfair.metrics.gradients import ParameterRisk, flat
 from linfair.names import some
 from linfair.theory.folding import fold_batch_norm
 from linfair.weights import plain
-
-STEPS = (1.0, 0.3, 0.1, 0.03, 0.01)  #: Parts of the way from the original to the linearized or pruned network
 
 
 @dataclass(frozen=True)
@@ -81,15 +77,6 @@ class BoundRow(Expansion):
         return self.bound / self.excess if self.excess > 0 else math.nan
 
 
-@dataclass(frozen=True, kw_only=True)
-class Step(Expansion):
-    """The expansion of one group's excess at a part of the way from the original to the reduced network."""
-
-    group: int
-    n: int  #: Inputs of the group
-    t: float  #: Part of the way
-
-
 def expand(excess: float, gradient: Tensor, product: Callable[[Tensor], Tensor], step: Tensor) -> Expansion:
     """Taylor's expansion of a measured excess to second order, from g, v -> H v (both at theta) and the step d."""
     linear = float(step @ gradient)
@@ -130,7 +117,7 @@ def excess_bounds(
             without gates, or as `linfair.metrics.gradients.ParameterRisk`.
     """
     options = {"alpha": alpha, "batch_size": batch_size, "dtype": torch.float64}
-    before, *after = _risks([original, *models], data, split, **options)
+    before, *after = common_risks([original, *models], data, split, **options)
     steps = [flat(one.parameters) - flat(before.parameters) for one in after]
     rows = [[] for _ in after]
     for top, far in top_eigenvalue_pairs(before.model, data, split, tol=tol, **options):
@@ -145,47 +132,9 @@ def excess_bounds(
     return rows
 
 
-def remainders(
-    model: nn.Module, original: nn.Module, data: GroupedData, split: str = "train", *, steps: Sequence[float] = STEPS
-) -> list[Step]:
-    """The expansion at parts t (`steps`) of the way to the reduced network, a row for each group and t, in float64.
-
-    Arguments and errors are those of `excess_bound`; alphas are among the parameters. A remainder of O(|d|^3) falls
-    with t^3; where units switch on the way, the gradient jumps and it does not.
-    """
-    before, after = _risks([original, model], data, split, alpha=bool(sites(model)), dtype=torch.float64)
-    start, end = flat(before.parameters), flat(after.parameters)
-    rows = []
-    for group in before.check_groups(None):
-        (index,) = before.positions(group, "exact")
-        gradient, product, risk = before.gradient(index), hessian_product(before, index), before.value(index)
-        for t in steps:
-            with torch.no_grad():  # `after` becomes the network on the way; its buffers are all folded
-                vector_to_parameters(start + t * (end - start), after.parameters)
-            found = expand(after.value(index) - risk, gradient, product, t * (end - start))
-            rows.append(Step(**vars(found), group=group, n=len(index), t=t))
-    return rows
-
-
-def ranking(rows: Sequence[BoundRow], term: str = "bound") -> float:
-    """Spearman's rank correlation of R(a) with an attribute `term` of `excess_bound`'s rows; nan if one is constant.
-
-    A bound that is far from tight may still tell who loses most; it may also hold and tell nothing.
-
-    Raises:
-        ValueError: For fewer than two groups or an unknown term.
-    """
-    if len(rows) < 2:
-        raise ValueError(f"an order needs two groups at least, got {len(rows)}")
-    if not hasattr(rows[0], term):
-        raise ValueError(f"a row has no {term!r}; take bound, first, second, gradient_norm or eigenvalue")
-    excess, values = [row.excess for row in rows], [float(getattr(row, term)) for row in rows]
-    if len(set(excess)) == 1 or len(set(values)) == 1 or not all(map(math.isfinite, excess + values)):
-        return math.nan
-    return float(stats.spearmanr(values, excess).statistic)
-
-
-def _risks(networks: Sequence[nn.Module], data: GroupedData, split: str, **options: object) -> list[ParameterRisk]:
+def common_risks(
+    networks: Sequence[nn.Module], data: GroupedData, split: str, **options: object
+) -> list[ParameterRisk]:
     """Risks of the original and of networks made from it, batch norm folded, as functions of the same parameters."""
     original, *models = map(plain, networks)
     if any(map(sites, models)) and not sites(original):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from linfair_book.propositions import ranking, remainders
 from of_networks import excess_of
 from scipy import stats
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from torch.func import functional_call
 from linfair.data import GroupedData, Split
 from linfair.gates import binarise, install, set_alphas, sites
 from linfair.models import build
-from linfair.theory.bound import BoundRow, excess_bound, expand, ranking, remainders
+from linfair.theory.bound import BoundRow, excess_bound, expand
 from linfair.theory.folding import Affine, fold_batch_norm
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from linfair_book import verdicts
-from linfair_book.propositions import random_networks
+from linfair_book.propositions import random_networks, remainders
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -19,7 +19,7 @@ from linfair.metrics import group_gradient_norms
 from linfair.models import build
 from linfair.pruners import prune_magnitude
 from linfair.theory import pruning
-from linfair.theory.bound import excess_bound, excess_bounds, remainders
+from linfair.theory.bound import excess_bound, excess_bounds
 
 
 @pytest.fixture(scope="module")

@@ -142,7 +142,7 @@ def _two_sides(sides: Mapping[str, pd.DataFrame], **labels: str) -> Figure:
 
 
 def remainder_orders(steps: pd.DataFrame) -> Figure:
-    """Size of the remainder (`linfair.theory.bound.Step`) against the step, by group, beside orders 1 and 3."""
+    """Size of the remainder (`linfair_book.propositions.Step`) against the step, by group, beside orders 1 and 3."""
     figure, ax = plt.subplots(figsize=(5.0, 3.4))
     for _, part in steps.groupby("group"):
         ax.loglog(part["t"], part["remainder"].abs(), color=COLORS["majority"], marker="o", markersize=3, linewidth=1)

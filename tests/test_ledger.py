@@ -203,7 +203,14 @@ def folder(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     header = replace(header, norm="group", rule=rule, guarantee=guarantee)
     path = save_network(folder / "own.safetensors", network, header)
     for method in ("prune_magnitude", "snl", "random"):
-        how = {"method": method, "budgets": (0.5,), "seeds": (3,), "profile": "smoke", "teacher": str(path)}
+        how = {
+            "method": method,
+            "budgets": (0.5,),
+            "seeds": (3,),
+            "profile": "smoke",
+            "teacher": str(path),
+            "norm": "group",
+        }
         (cell,) = grid("digits", "mlp", data_options=dict(options), width=8, **how)
         store = ResultStore(folder / "store")
         linearize_to(folder / method, cell, with_control=False, store=store, progress=False)

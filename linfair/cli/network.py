@@ -145,10 +145,10 @@ def reduce(
 
 def _reduce(run: Trained, method: Linearizer, budgets: Sequence[float], out: str | None, called: str) -> None:
     given, name = run.given(), method.name
-    network, data, width, seed = run.network, run.data, run.width, run.seed
+    network, data, width, seed, built = run.network, run.data, run.width, run.seed, {}
     if run.teacher:
         asked = {"network": network, "data": data, "width": width, "seed": seed}
-        network, data, width, seed, given = _of_teacher(run.teacher, asked, given)
+        network, data, width, seed, given, built = _of_teacher(run.teacher, asked, given)
     network, data, seed = network or "mlp", data or "digits", seed or 0
     check_name(data)
     kind, colon, place = data.partition(":")
@@ -164,7 +164,7 @@ def _reduce(run: Trained, method: Linearizer, budgets: Sequence[float], out: str
 
     check_budgets(budgets, ends=False, total=total)
     how = {"profile": run.profile, "device": run.device, "width": width, "teacher": run.teacher, "init": run.init}
-    how |= {"method": name, "options": dict(method.given), "data_options": given}
+    how |= {"method": name, "options": dict(method.given), "data_options": given} | built
     (cell,) = grid(data, network, budgets=budgets, seeds=[seed], **how)
     if data.startswith("folder"):
         tell(*(f"data: {line}" for line in notes(load_data(data, seed=seed, **given).provenance).values()))
@@ -182,7 +182,7 @@ def _reduce(run: Trained, method: Linearizer, budgets: Sequence[float], out: str
 
 
 def _of_teacher(teacher: str, asked: dict[str, object], given: dict[str, object]) -> tuple:
-    """Network, data, width, seed and data options that a teacher was trained with, unless something else was asked."""
+    """Network, data, width, seed, data options and norms of a teacher, unless something else was asked."""
     header = load_network(teacher)[1]
     trained = dict(header.data_options)
     for name, value in (asked | given).items():
@@ -190,7 +190,8 @@ def _of_teacher(teacher: str, asked: dict[str, object], given: dict[str, object]
         how = f"was trained with {trained or 'no options of the data'}" if name in given else f"has {name} {found}"
         if value not in (None, found):
             raise ValueError(f"{option} {value}, but {teacher} {how}; leave {option} out")
-    return header.network, header.data, header.width or None, header.seed, trained
+    built = {"norm": header.norm, "standardised": header.standardised}
+    return header.network, header.data, header.width or None, header.seed, trained, built
 
 
 def diagnose(

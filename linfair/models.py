@@ -28,24 +28,25 @@ class MLP(nn.Sequential):
     ) -> None:
         features, hidden = [torch.Size(input_shape).numel(), *[width] * depth], []
         for a, b in zip(features, features[1:], strict=False):
-            hidden += [nn.Linear(a, b), *[group_norm(b)] * grouped, nn.ReLU()]
+            hidden += [nn.Linear(a, b), *[group_norm(b, 4)] * grouped, nn.ReLU()]
         super().__init__(nn.Flatten(), *hidden, nn.Linear(features[-1], classes))
 
 
-def groups(channels: int) -> int:
-    """Groups of a group norm: as many as divide the channels, at most 16 (De et al. 2022), of two channels or more.
+def groups(channels: int, least: int = 2) -> int:
+    """Groups of a group norm: as many as divide the channels, at most 16 (De et al. 2022), of `least` channels or more.
 
-    A group of one channel would be instance norm, which takes from every channel its mean over the image.
+    A group of one channel would be instance norm, which takes from every channel its mean over the image. Units without
+    an image, as those of an MLP, need four: of two, whatever they are, a norm makes 1 and -1.
 
-    >>> [groups(channels) for channels in (8, 16, 64, 6, 7, 1)]
-    [4, 8, 16, 3, 1, 1]
+    >>> [groups(channels) for channels in (8, 16, 64, 6, 7, 1)], groups(32, 4)
+    ([4, 8, 16, 3, 1, 1], 8)
     """
-    return max(count for count in range(1, 17) if count == 1 or (channels % count == 0 and channels >= 2 * count))
+    return max(count for count in range(1, 17) if count == 1 or (channels % count == 0 and channels >= least * count))
 
 
-def group_norm(channels: int) -> nn.GroupNorm:
+def group_norm(channels: int, least: int = 2) -> nn.GroupNorm:
     """Group norm with `groups` groups (Wu and He, ECCV 2018)."""
-    return nn.GroupNorm(groups(channels), channels)
+    return nn.GroupNorm(groups(channels, least), channels)
 
 
 class StandardisedConv2d(nn.Conv2d):

@@ -266,6 +266,8 @@ def test_a_group_of_a_group_norm_has_two_channels_or_more() -> None:
         assert channels % groups(channels) == 0 and channels // groups(channels) >= 2 and groups(channels) <= 16
     assert [groups(channels) for channels in (8, 16, 24, 64, 512)] == [4, 8, 12, 16, 16]
     assert group_norm(8).num_groups == 4
+    norms = [one.num_groups for one in build("mlp", (2,), 2, width=32, norm="group") if isinstance(one, nn.GroupNorm)]
+    assert norms == [8, 8]  # of two units a norm would make 1 and -1, whatever they are
 
 
 @pytest.mark.parametrize("name", NETWORKS)

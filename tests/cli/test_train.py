@@ -102,7 +102,7 @@ def test_a_trained_teacher_is_read_again_and_taken_by_the_other_commands(here: P
         (("--delta", "0.002"), ("delta = 0.002", "500", "below 0.002")),
         (("--delta", "0.5"), ("delta = 0.5", "500", "below 0.002")),
         (("--clip", "0"), ("clip", "above 0")),
-        (("--epsilon", "1e-6"), ("no noise", "1e-06", "larger epsilon")),
+        (("--epsilon", "1e-6"), ("epsilon", "1e-06", "accountant")),
         (("--rule", "dpsgd"), ("dpsgd", "dp_sgd")),
         (("--rule", "dp-sgd("), ("dp", "epsilon=3")),
         (("--rule", "sgd", "--epsilon", "3"), ("--epsilon 3", "sgd", "leave --epsilon out")),

@@ -128,14 +128,14 @@ def paired(
     if scale not in SCALES or pooled not in ("group", "role", "all") or beside not in ("", "majority"):
         allowed = f"scales {', '.join(SCALES)}, pooling by group, role or all, and beside the majority or nothing"
         raise ValueError(f"scale={scale!r}, pooled={pooled!r}, beside={beside!r}; allowed are {allowed}")
-    rows = finished(table)
-    rows = rows[rows["split"] == split]
+    used = {*ORIGINAL, "teacher", "diverged", "arm", "budget", "group_name", "role", "n_train", "n", quantity}
+    rows = finished(table.loc[table["split"] == split, table.columns.intersection(used)])
     for name in filter(None, (arm, against)):
         if name not in set(rows["arm"]):
             there = ", ".join(sorted(rows["arm"].unique()))
             raise ValueError(f"no rows of arm {name!r} on split {split!r}; there are {there or 'none'}")
     if quantity not in rows:
-        raise ValueError(f"the rows have no column {quantity!r}; they have {some(rows.columns, 20)}")
+        raise ValueError(f"the rows have no column {quantity!r}; they have {some(table.columns, 20)}")
     check_teachers(rows := rows[rows["arm"].isin([arm, against])])
     found = _compared(_pooled(rows, quantity, pooled), arm, against, scale)
     if beside:

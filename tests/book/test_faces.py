@@ -122,6 +122,7 @@ def test_the_grid_is_fig_6s_on_resnet18_and_snl_with_repairs() -> None:
         assert {job.arms for job in jobs} == {("original", "plain", "control", *repairs)}
 
 
+@pytest.mark.usefixtures("forked")
 def test_the_book_says_which_rows_it_has_and_a_run_without_data_which_it_lacks(tmp_path: Path, monkeypatch) -> None:
     with pytest.raises(ValueError, match="'utkface_rice_thin'.*utkface_race_thin, utkface_age_thin"):
         faces.committed("utkface_rice")

@@ -104,14 +104,14 @@ def paired(
     table: pd.DataFrame,
     quantity: str = "accuracy",
     *,
-    arm: str,
+    arm: str | Sequence[str],
     against: str = "",
     scale: str = "points",
     split: str = "test",
     pooled: str = "group",
     beside: str = "",
 ) -> pd.DataFrame:
-    """One arm against another in the same seed, budget and group: the way from rows to the numbers of a comparison.
+    """One or more arms against another in the same seed, budget and group: from rows to the numbers of a comparison.
 
     With a of the arm and b of the other one, 0 (for a ratio 1) without another:
 
@@ -122,28 +122,29 @@ def paired(
     means over groups. Beside the `majority`, the same number of the majority is taken off.
 
     Returns:
-        Columns budget, seed, group_name, role, n_train, value; without rows that lack either side or a value, and
-        without seeds that diverged.
+        Columns budget, seed, group_name, role, n_train, value, for several arms with `arm` first; without rows that
+        lack either side or a value, and without seeds that diverged.
     """
+    arms = [arm] if isinstance(arm, str) else list(arm)
     if scale not in SCALES or pooled not in ("group", "role", "all") or beside not in ("", "majority"):
         allowed = f"scales {', '.join(SCALES)}, pooling by group, role or all, and beside the majority or nothing"
         raise ValueError(f"scale={scale!r}, pooled={pooled!r}, beside={beside!r}; allowed are {allowed}")
     used = {*ORIGINAL, "teacher", "diverged", "arm", "budget", "group_name", "role", "n_train", "n", quantity}
     rows = finished(table.loc[table["split"] == split, table.columns.intersection(used)])
-    for name in filter(None, (arm, against)):
+    for name in filter(None, (*arms, against)):
         if name not in set(rows["arm"]):
             there = ", ".join(sorted(rows["arm"].unique()))
             raise ValueError(f"no rows of arm {name!r} on split {split!r}; there are {there or 'none'}")
     if quantity not in rows:
         raise ValueError(f"the rows have no column {quantity!r}; they have {some(table.columns, 20)}")
-    check_teachers(rows := rows[rows["arm"].isin([arm, against])])
-    found = _compared(_pooled(rows, quantity, pooled), arm, against, scale)
+    check_teachers(rows := rows[rows["arm"].isin([*arms, against])])
+    found = _compared(_pooled(rows, quantity, pooled), arms, against, scale)
     if beside:
-        majority = _compared(_pooled(rows, quantity, "role"), arm, against, scale).query("role == 'majority'")
-        majority, on = majority.rename(columns={"value": "majority"}), ["budget", "seed"]
+        majority = _compared(_pooled(rows, quantity, "role"), arms, against, scale).query("role == 'majority'")
+        majority, on = majority.rename(columns={"value": "majority"}), ["arm", "budget", "seed"]
         found = found.merge(majority[[*on, "majority"]], on=on, validate="many_to_one")
         found = found.assign(value=found["value"] - found.pop("majority"))
-    return found.reset_index(drop=True)
+    return found.drop(columns=["arm"] * isinstance(arm, str)).reset_index(drop=True)
 
 
 def _pooled(rows: pd.DataFrame, quantity: str, pooled: str) -> pd.DataFrame:
@@ -163,8 +164,9 @@ def _pooled(rows: pd.DataFrame, quantity: str, pooled: str) -> pd.DataFrame:
     return sums.assign(value=sums["weighted"] / sums["weight"]).drop(columns=["weighted", "weight"])
 
 
-def _compared(values: pd.DataFrame, arm: str, against: str, scale: str) -> pd.DataFrame:
-    found = values[values["arm"] == arm].drop(columns="arm")
+def _compared(values: pd.DataFrame, arms: list[str], against: str, scale: str) -> pd.DataFrame:
+    found = values[values["arm"].isin(arms)]
+    found = found.sort_values("arm", key=lambda names: names.map(arms.index), kind="stable")
     on = ["seed", "group_name"] if against == "original" else ["budget", "seed", "group_name"]
     if against:
         reference = values[values["arm"] == against].rename(columns={"value": "reference"})
@@ -172,7 +174,7 @@ def _compared(values: pd.DataFrame, arm: str, against: str, scale: str) -> pd.Da
     else:
         found = found.assign(reference=1.0 if scale == "ratio" else 0.0)
     found = found.assign(value=SCALES[scale](found["value"], found["reference"])).dropna(subset=["value"])
-    return found[["budget", "seed", "group_name", "role", "n_train", "value"]]
+    return found[["arm", "budget", "seed", "group_name", "role", "n_train", "value"]]
 
 
 def role_accuracy(table: pd.DataFrame, by: list[str], *, split: str) -> pd.DataFrame:
@@ -184,8 +186,8 @@ def role_accuracy(table: pd.DataFrame, by: list[str], *, split: str) -> pd.DataF
 def gains(table: pd.DataFrame, *, against: str, arms: Sequence[str] = (), **how: str) -> pd.DataFrame:
     """Points that arms (by default all repairs) gain against another one, by role, mean over seeds; as `paired`."""
     arms = arms or [arm for arm in table["arm"].unique() if arm not in ("original", "control", against)]
-    each = [paired(table, arm=arm, against=against, pooled="role", **how).assign(arm=arm) for arm in arms]
-    return over_seeds(pd.concat(each), "value", ["arm", "budget", "group_name"])
+    each = paired(table, arm=arms, against=against, pooled="role", **how)
+    return over_seeds(each, "value", ["arm", "budget", "group_name"])
 
 
 def alike(rows: pd.DataFrame, one: str, other: str) -> pd.DataFrame:

@@ -91,14 +91,15 @@ def mitigated(table: pd.DataFrame) -> list[str]:
 
 def _values(table: pd.DataFrame, quantity: str, ways: Sequence[str], *, split: str, **how: str) -> pd.DataFrame:
     """`averages.paired` of several ways; one of which every seed diverged has no rows."""
-    rows = with_ways(table)
-    rows = rows[rows["split"] == split].assign(arm=lambda found: found["way"])
+    rows = with_ways(table[table["split"] == split])
+    rows = rows.assign(arm=rows["way"])
     left = set(finished(rows)["arm"])
     against = how.get("against", "")
     there = [way for way in ways if way in left and (against in left or against not in set(rows["arm"]))]
-    parts = [paired(rows, quantity, arm=way, split=split, **how).assign(way=way) for way in there]
     columns = ["way", "budget", "seed", "group_name", "role", "n_train", "value"]
-    return pd.concat(parts)[columns] if parts else pd.DataFrame(columns=columns).astype({"value": float})
+    if not there:
+        return pd.DataFrame(columns=columns).astype({"value": float})
+    return paired(rows, quantity, arm=there, split=split, **how).rename(columns={"arm": "way"})
 
 
 def changes(table: pd.DataFrame, *, ways: Sequence[str] | None = None, **how: str) -> pd.DataFrame:

@@ -78,15 +78,19 @@ def of_mu(mu: float) -> str:
 
 def with_ways(table: pd.DataFrame) -> pd.DataFrame:
     """The rows with a column `way`, those of an original network that several panels share once."""
-    pairs = table[["arm", "options"]].drop_duplicates()
-    names = pairs.assign(way=[way_of(arm, options) for arm, options in pairs.itertuples(index=False)])
-    rows = table.merge(names, on=["arm", "options"], how="left", validate="many_to_one")
+    names = _ways(table)
+    rows = table.assign(way=[names[pair] for pair in zip(table["arm"], table["options"], strict=True)])
     return rows.drop_duplicates(["way", "budget", "seed", "split", "group"])
+
+
+def _ways(table: pd.DataFrame) -> dict[tuple[str, str], str]:
+    pairs = table[["arm", "options"]].drop_duplicates().itertuples(index=False, name=None)
+    return {pair: way_of(*pair) for pair in pairs}
 
 
 def mitigated(table: pd.DataFrame) -> list[str]:
     """The ways of a table that mitigate, in its order."""
-    return [way for way in with_ways(table)["way"].unique() if way not in ARMS]
+    return [way for way in dict.fromkeys(_ways(table).values()) if way not in ARMS]
 
 
 def _values(table: pd.DataFrame, quantity: str, ways: Sequence[str], *, split: str, **how: str) -> pd.DataFrame:

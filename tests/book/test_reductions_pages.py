@@ -89,7 +89,7 @@ def test_the_committed_rows_have_every_arm_of_the_page() -> None:
 
 def test_the_rows_of_the_page_can_be_computed(tmp_path, one_thread) -> None:
     """Two seeds, short: every arm of both original networks, paired by seed; the committed rows have the same arms."""
-    how = {"width": 8, "profile": "smoke", "store": ResultStore(tmp_path), "progress": False}
+    how = {"profile": "smoke", "store": ResultStore(tmp_path), "progress": False}
     found = fair_pruning.compute([0, 1], budgets=[0.5], step=0.005, **how)
     assert set(found.query("base == ''")["arm"]) == set(fair_pruning.committed(0.005).query("base == ''")["arm"])
     assert set(found["base"]) == {"", "lagrangian(kd=0.0)"} == set(fair_pruning.committed(0.005)["base"])

@@ -1,4 +1,4 @@
-"""Notebook 17: who is exposed. Shadow networks of one pool, attacks on them, and what moves the exposure."""
+"""Notebooks 17 and 18: shadow networks of one pool, attacks on them, and what moves the exposure."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -16,92 +16,102 @@ from linfair import rules
 from linfair.data import GroupedData, Split, load_data
 from linfair.device import device_name
 from linfair.engine.stages import Stages, Teacher
-from linfair.engine.store import ResultStore, code_hash
-from linfair.metrics.bias import mean_bias
+from linfair.engine.store import code_hash
 from linfair.metrics.membership import confidence, exposure, halves, leave_one_out
 from linfair.study.recipes import recipe
-from linfair.study.tables import over_seeds, text
 from linfair.training import predict
-from linfair_book import tables
-from linfair_book.private_training import spoken
 
 ATTACKS = ("loss", "lira_offline", "lira_online", "rmia")
 OPTIONS = {"scale": "fixed", "shift": 0}
 
 
+def pooled(name: str, seed: int, **options: object) -> GroupedData:
+    """A data set whose `train` is a pool, its training and validation images, which are drawn alike.
+
+    Its `test` is the data's, balanced where there is one, and its `val` the natural test; neither is in the pool.
+    """
+    data = load_data(name, seed=seed, **OPTIONS | options)
+    parts, test = [data.splits[split] for split in ("train", "val")], data.splits["test"]
+    pool = Split(*(torch.cat([getattr(one, field) for one in parts]) for field in "xya"))
+    return replace(data, splits={"train": pool, "test": data.splits.get("test_balanced", test), "val": test})
+
+
+def drawn(n: int, count: int, *, seed: int = 0) -> NDArray[np.bool_]:
+    """Random halves of n points, each drawn for itself, (count, n), all again until each point is twice in and out.
+
+    Halves that hold each point equally often would tell the target's own half by the others', and put an attack that
+    finds nothing below 0.5. For fewer than 12 that is what is left.
+    """
+    for start in range(0, 10**6 if count >= 12 else 0, count):
+        inside = np.concatenate([halves(n, 1, seed=10**6 * (seed + 1) + start + k) for k in range(count)])
+        if ((inside.sum(0) >= 2) & ((~inside).sum(0) >= 2)).all():
+            return inside
+    return halves(n, count, seed=seed)
+
+
 @dataclass(frozen=True)
 class Shadows:
-    """Networks trained under one rule on random halves of one pool, and which points each has seen."""
+    """Networks trained under one rule on random halves of one pool, and which points (networks, points) each has."""
 
-    pool: GroupedData  #: See `pooled`
+    pool: GroupedData
     stages: Stages
     teacher: Teacher
-    inside: NDArray[np.bool_]  #: (networks, points)
-    rule: str
-    network: str
-    profile: str
-    seed: int
+    inside: NDArray[np.bool_]
+    known_by: dict[str, object]  #: What every row says of them
 
     def confidences(self, model: nn.Module | None = None, split: str = "train") -> NDArray[np.float64]:
         """How confident each network is of the points of a split, (networks, points)."""
         logits = predict(model or self.teacher.model, [self.pool] * len(self.inside), split)
         return confidence(logits, self.pool.splits[split].y).numpy()
 
-    @property
-    def known_by(self) -> dict[str, object]:
-        """What every row says of them."""
-        options, given = rules.resolve(self.rule), self.teacher.guarantee
-        epsilon = math.inf if given is None else options.epsilon if options.noise is None else given.epsilon
-        words = f"{self.pool.name} ({', '.join(f'{name}={value}' for name, value in OPTIONS.items())})"
-        about = {"data": words, "network": self.network, "width": 0, "profile": self.profile}
-        about |= {"seed": self.seed, "rule": options.name, "epsilon": epsilon, "delta": given.delta if given else 0.0}
-        about |= {"guarantee": "" if given is None else given.ended or "holds", "shadows": len(self.inside)}
-        about |= {"n_train": int(self.inside[0].sum()), "device": device_name("cpu"), "precision": "float32"}
-        about |= {"torch": torch.__version__, "linfair": linfair.__version__, "code": code_hash()}
-        return about | {"seconds": self.teacher.seconds}
+
+def under(rule: str = "sgd", network: str = "mlp", profile: str = "small", **options: object) -> Callable:
+    """Data sets and seeds -> networks trained under a rule, as one ensemble; options are those of `Stages`."""
+
+    def train(sets: Sequence[GroupedData], seeds: Sequence[int]) -> nn.Module:
+        stages = Stages(sets, seeds, count=1, **options)
+        return stages.teacher(network, recipe(network, profile).private, rule=rule).model
+
+    return train
 
 
-def pooled(name: str, seed: int, **options: object) -> GroupedData:
-    """Training and validation images of a data set, which are drawn alike, as one pool.
-
-    Its `test` is the data's, balanced where there is one, and its `val` the natural test; neither is in the pool.
-    """
-    data = load_data(name, seed=seed, **OPTIONS | options)
-    parts = [data.splits[split] for split in ("train", "val")]
-    pool = Split(*(torch.cat([getattr(one, field) for one in parts]) for field in "xya"))
-    test = data.splits["test"]
-    return replace(data, splits={"train": pool, "test": data.splits.get("test_balanced", test), "val": test})
+def prepared(pool: GroupedData, count: int, seed: int, **options: object) -> tuple[Stages, NDArray[np.bool_]]:
+    """Halves of a pool as the data sets of an ensemble."""
+    part, inside = pool.splits["train"], drawn(len(pool.splits["train"]), count, seed=seed)
+    sets = [replace(pool, splits={"train": Split(part.x[one], part.y[one], part.a[one])}) for one in inside]
+    return Stages(sets, [1000 * (seed + 1) + k for k in range(count)], count=1, **options), inside
 
 
 def train(
     pool: GroupedData,
-    *,
     rule: str = "sgd",
+    *,
     count: int = 16,
     seed: int = 0,
     network: str = "mlp",
     profile: str = "small",
-    keep: NDArray[np.bool_] | None = None,
-    store: ResultStore | None = None,
-    progress: bool = True,
+    **options: object,
 ) -> Shadows:
-    """Train shadow networks as one ensemble on halves of the pool, without the points that are not to be kept."""
-    part, keep = pool.splits["train"], np.ones(len(pool.splits["train"]), bool) if keep is None else keep
-    inside = np.zeros((count, len(part)), bool)
-    inside[:, keep] = halves(int(keep.sum()), count, seed=seed)
-    sets = [replace(pool, splits={"train": Split(part.x[one], part.y[one], part.a[one])}) for one in inside]
-    stages = Stages(sets, [1000 * (seed + 1) + k for k in range(count)], store, count=1, progress=progress)
+    """Train shadow networks as one ensemble on halves of the pool; options are those of `Stages`."""
+    stages, inside = prepared(pool, count, seed, **options)
     teacher = stages.teacher(network, recipe(network, profile).private, rule=rule)
-    return Shadows(pool, stages, teacher, inside, rules.canonical(rule), network, profile, seed)
+    chosen, given = rules.resolve(rule), teacher.guarantee
+    about = {"data": f"{pool.name} (scale=fixed, shift=0)", "network": network, "width": 0, "profile": profile}
+    about |= {"seed": seed, "rule": chosen.name, "shadows": count, "epsilon": math.inf, "delta": 0.0, "guarantee": ""}
+    if given is not None:
+        epsilon = chosen.epsilon if chosen.noise is None else given.epsilon
+        about |= {"epsilon": epsilon, "delta": given.delta, "guarantee": given.ended or "holds"}
+    about |= {"n_train": int(inside[0].sum()), "device": device_name("cpu"), "precision": "float32"}
+    about |= {"torch": torch.__version__, "linfair": linfair.__version__, "code": code_hash()}
+    return Shadows(pool, stages, teacher, inside, about | {"seconds": teacher.seconds})
 
 
 def sides(pool: GroupedData, split: str = "train") -> tuple[NDArray, NDArray, tuple[str, ...]]:
-    """Of each point of a split: on which of two sides it is, its cell, and what the sides are called.
+    """Of each point: on which side it is, its cell, and what the sides are called.
 
     Aligned and conflicting for data with a synthetic bias, majority and minority for others.
     """
-    part = pool.splits[split]
-    y, a = part.y.numpy(), part.a.numpy()
+    y, a = pool.splits[split].y.numpy(), pool.splits[split].a.numpy()
     cells = y * len(pool.group_names) + a
     if pool.aligned is not None:
         return (np.array(pool.aligned)[y] != a).astype(int), cells, ("aligned", "conflicting")
@@ -109,57 +119,64 @@ def sides(pool: GroupedData, split: str = "train") -> tuple[NDArray, NDArray, tu
 
 
 def exposed(
-    found: Shadows,
-    kinds: Iterable[str] = ATTACKS,
-    *,
-    model: nn.Module | None = None,
-    naive: bool = False,
-    draws: int = 200,
+    found: Shadows, kinds: Iterable[str] = ATTACKS, *, model: nn.Module | None = None, **how: object
 ) -> pd.DataFrame:
     """Rows of `exposure`, each network the target once and the others its shadows: all, and both sides within class."""
-    seen, (side, cells, names), frames = found.confidences(model), sides(found.pool), []
-    for kind in kinds:
-        scores = leave_one_out(kind, seen, found.inside)
-        table = exposure(scores, found.inside, side, cells, group_names=names, naive=naive, draws=draws)
-        frames.append(table.assign(attack=kind, **found.known_by))
-    table = pd.concat(frames, ignore_index=True)
+    seen, (side, cells, names), inside = found.confidences(model), sides(found.pool), found.inside
+    frames = [
+        exposure(leave_one_out(kind, seen, inside), inside, side, cells, group_names=names, **how).assign(attack=kind)
+        for kind in kinds
+    ]
+    table = pd.concat(frames, ignore_index=True).assign(**found.known_by)
     return table.assign(n=table["members"] + table["non_members"], tpr_1=table["tpr_0.01"])
 
 
-def utility(found: Shadows, model: nn.Module | None = None) -> pd.DataFrame:
-    """Accuracy and mean bias of the networks on the data's own test, means over the networks: all, and both sides."""
-    test, pool = found.pool.splits["test"], found.pool
-    said = predict(model or found.teacher.model, [pool] * len(found.inside), "test").argmax(-1)
-    side, _, names = sides(pool, "test")
-    right = (said == test.y).double().numpy()
-    lines = [{"who": "all", "accuracy": right.mean()}]
-    lines += [{"who": name, "accuracy": right[:, side == number].mean()} for number, name in enumerate(names)]
-    if pool.aligned is not None:
-        lines[0]["mean_bias"] = np.mean([mean_bias(one, test.a, pool.classes, draws=1).bias for one in said])
-    return pd.DataFrame(lines).assign(**found.known_by)
+def correct(found: Shadows, model: nn.Module | None = None) -> NDArray[np.float64]:
+    """Whether each network is right, (networks, test points)."""
+    said = predict(model or found.teacher.model, [found.pool] * len(found.inside), "test").argmax(-1)
+    return (said == found.pool.splits["test"].y).double().numpy()
+
+
+def of_sides(found: Shadows, right: NDArray[np.float64]) -> dict[str, float]:
+    """Accuracy on all test points and on both sides, mean over the networks."""
+    side, _, names = sides(found.pool, "test")
+    return {"all": right.mean()} | {name: right[:, side == number].mean() for number, name in enumerate(names)}
+
+
+def rows(
+    seeds: Iterable[int], rule: str, *, name: str = "digits", kinds: Iterable[str] = ("lira_online",), **how: object
+) -> pd.DataFrame:
+    """A number a line, as claims are judged by: accuracy and exposure under a rule, all and both sides.
+
+    `shared` is 1: as many points are told apart as were trained on.
+    """
+    parts = []
+    for seed in seeds:
+        found = train(pooled(name, seed), rule, seed=seed, **how)
+        table, accuracy = exposed(found, kinds), of_sides(found, correct(found))
+        table = table[table["who"].isin(accuracy)]
+        parts.append(table.assign(accuracy=table["who"].map(accuracy), shared=1.0))
+    return pd.concat(parts, ignore_index=True)
 
 
 def memorization(
     pool: GroupedData, *, count: int = 16, seed: int = 0, network: str = "mlp", profile: str = "small"
 ) -> pd.DataFrame:
     """One run of shadow networks looked at after every epoch: AUC of two attacks, and the loss on the natural test."""
-    inside, part, lines = halves(len(pool.splits["train"]), count, seed=seed), pool.splits["train"], []
-    sets = [replace(pool, splits={"train": Split(part.x[one], part.y[one], part.a[one])}) for one in inside]
-    seeds = [1000 * (seed + 1) + k for k in range(count)]
-    model = Stages(sets, seeds).untrained(network)
+    stages, inside = prepared(pool, count, seed)
+    model, y, lines = stages.untrained(network), pool.splits["val"].y.repeat(count), []
 
     def look(epoch: int) -> bool:
-        logits = predict(model, [pool] * count, "val")
-        loss = F.cross_entropy(logits.flatten(0, 1), pool.splits["val"].y.repeat(count)).item()
-        seen = confidence(predict(model, [pool] * count, "train"), part.y).numpy()
+        loss = F.cross_entropy(predict(model, [pool] * count, "val").flatten(0, 1), y).item()
+        seen = confidence(predict(model, [pool] * count, "train"), pool.splits["train"].y).numpy()
         for kind in ("loss", "lira_online"):
-            row = exposure(leave_one_out(kind, seen, inside), inside, draws=2).iloc[0]
-            about = {"epoch": epoch + 1, "test_loss": loss, "attack": kind}
-            lines.append(about | {name: row[name] for name in ("auc", "low", "high")})
+            row = exposure(leave_one_out(kind, seen, inside), inside, draws=2).loc[0, ["auc", "low", "high"]].to_dict()
+            lines.append({"epoch": epoch + 1, "test_loss": loss, "attack": kind, "seed": seed} | row)
         return False
 
-    rules.train(model, sets, recipe(network, profile).private, seeds=seeds, after_epoch=look, progress=False)
-    return pd.DataFrame(lines).assign(seed=seed)
+    schedule = recipe(network, profile).private
+    rules.train(model, stages.sets, schedule, seeds=stages.seeds, after_epoch=look, progress=False)
+    return pd.DataFrame(lines)
 
 
 def looks(epochs: pd.DataFrame) -> pd.DataFrame:
@@ -173,73 +190,26 @@ def looks(epochs: pd.DataFrame) -> pd.DataFrame:
 
 
 def confounded(found: Shadows) -> pd.DataFrame:
-    """AUC of the loss attack on skewed data, three ways of choosing non-members.
+    """The loss attack on skewed data against three kinds of non-members.
 
-    `test of both domains` takes every test image, half of which are in the domain that members of their class hardly
-    have: it recognises the domain. `drawn like members` takes the pool's points that a network has not seen, `within
-    cells` compares in each class and domain on its own.
+    `test of both domains` are all test images, half of which are in the domain that members of their class hardly have:
+    the attack recognises the domain. `drawn like members` are the pool's points that a network has not seen, and
+    `within cells` compares in each class and domain on its own.
     """
-    seen, test = found.confidences(), found.confidences(split="test")
-    both = [np.concatenate([one[member], other]) for one, other, member in zip(seen, test, found.inside, strict=True)]
-    labels = [np.arange(len(one)) < member.sum() for one, member in zip(both, found.inside, strict=True)]
-    naive = exposure(np.stack(both), np.stack(labels), draws=2).assign(who="test of both domains")
-    fair = exposed(found, ["loss"], draws=2)
-    fair = fair.replace({"who": {"all": "drawn like members"}})
-    return pd.concat([naive.assign(**found.known_by), fair], ignore_index=True)
-
-
-def rows(
-    seeds: Iterable[int], rule: str, *, name: str = "digits", kinds: Iterable[str] = ("lira_online",), **how: object
-) -> pd.DataFrame:
-    """A number a line, as the claims are judged by: accuracy and exposure under a rule, all and both sides."""
-    parts = []
-    for seed in seeds:
-        found = train(pooled(name, seed), rule=rule, seed=seed, **how)
-        table = exposed(found, kinds)
-        table = table[table["who"] != "all, within cells"]
-        parts.append(table.merge(utility(found)[["who", "accuracy"]], on="who"))
-    return pd.concat(parts, ignore_index=True).assign(shared=1.0)  # as many points are told apart as were trained on
-
-
-def under(rule: str = "sgd", network: str = "mlp", profile: str = "small", **options: object) -> Callable:
-    """Data sets and seeds -> networks trained under a rule, as one ensemble; options are those of `Stages`."""
-
-    def train(sets: Sequence[GroupedData], seeds: Sequence[int]) -> nn.Module:
-        stages = Stages(sets, seeds, count=1, **options)
-        return stages.teacher(network, recipe(network, profile).private, rule=rule).model
-
-    return train
-
-
-def committed() -> pd.DataFrame:
-    """The rows of `rows` that come with the book, spoken."""
-    return spoken(tables.committed("digits_membership"))
+    pairs = zip(found.confidences(), found.confidences(split="test"), found.inside, strict=True)
+    scores = np.stack([np.concatenate([one[member], other]) for one, other, member in pairs])
+    members = np.arange(scores.shape[1]) < found.inside.sum(1)[:, None]
+    naive = exposure(scores, members, draws=2).assign(who="test of both domains")
+    fair = exposed(found, ["loss"], draws=2).replace({"who": {"all": "drawn like members"}})
+    return pd.concat([naive, fair], ignore_index=True)
 
 
 def shown(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     """Rows of attacks for reading: `AUC` with its interval, `found (%)` the share of members at 1 % false alarms."""
-    spans = {
-        "AUC": (("auc", "low", "high"), 1, 3),
-        "found (%)": (("tpr_0.01", "tpr_0.01_low", "tpr_0.01_high"), 100, 1),
-    }
-    found = table.copy()
-    for name, (ends, scale, digits) in spans.items():
-        if set(ends) <= set(table):
-            values = (scale * table[list(ends)]).round(digits).to_numpy()
-            found[name] = [f"{one:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]" for one, low, high in values]
-    return found[list(columns)]
-
-
-def over(table: pd.DataFrame, column: str = "auc", *, kind: str = "lira_online") -> pd.DataFrame:
-    """Means over seeds of one attack, a line for each rule, its guarantee and the number of shadows."""
-    index = ["trained", "guarantee", "shadows", "n_seeds"]
-    means = over_seeds(table[table["attack"] == kind], column, ["trained", "guarantee", "shadows", "who"])
-    wide = text(means, digits=3).pivot(index=index, columns="who", values="mean [95 % interval]")
-    return wide.reindex(means[index].drop_duplicates()).rename_axis(columns=None).reset_index()
-
-
-def by_skew(table: pd.DataFrame) -> pd.DataFrame:
-    """AUC by who the non-members are, a column for each skew."""
-    wide = shown(table.reset_index(drop=True), ["who", "skew", "AUC"]).pivot(index="who", columns="skew", values="AUC")
-    wide = wide.loc[list(table["who"].unique())].rename(columns=lambda skew: f"skew {skew:g}")
-    return wide.rename_axis(columns=None).rename_axis("non-members").reset_index()
+    spans = {"AUC": ("auc", "low", "high"), "found (%)": ("tpr_0.01", "tpr_0.01_low", "tpr_0.01_high")}
+    made = {}
+    for name in set(columns) & set(spans):
+        scale, digits = (100, 1) if "%" in name else (1, 3)
+        values = scale * table[list(spans[name])].to_numpy()
+        made[name] = [f"{one:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]" for one, low, high in values]
+    return table.assign(**made)[list(columns)]

@@ -1,12 +1,15 @@
 """What notebooks 16 to 18 compute: means of made-up rows by hand, and small runs of every function that trains."""
 
+import copy
 import math
 
+import numpy as np
 import pandas as pd
 import pytest
-from linfair_book import private_training
+from linfair_book import membership, private_training
 
 from linfair.engine.store import ResultStore
+from linfair.metrics.membership import exposure, leave_one_out
 
 GROUPS = ("majority", "majority", "minority", "minority")
 
@@ -40,43 +43,106 @@ def every_rule() -> pd.DataFrame:
 
 
 def test_every_rule_stands_beside_its_guarantee_in_the_order_of_the_page() -> None:
-    table = private_training.named(every_rule())
-    found = table.drop_duplicates(["images", "trained", "guarantee"])[["images", "trained", "guarantee"]]
-    assert found.to_numpy().tolist() == [
-        [10, "SGD", "no guarantee"],
-        [10, "DP-SGD, no noise", "no guarantee"],
-        [10, "DP-SGD", "(8, 1e-5)"],
-        [10, "DP-SAT", "(8, 1e-5)"],
-        [90, "SGD", "no guarantee"],
+    table = private_training.accuracies(every_rule(), split="test")
+    assert table.drop_duplicates(["images", "trained"])[["images", "trained"]].to_numpy().tolist() == [
+        [10, "SGD, no guarantee"],
+        [10, "DP-SGD, no noise, no guarantee"],
+        [10, "DP-SGD, (8, 1e-5)"],
+        [10, "DP-SAT, (8, 1e-5)"],
+        [90, "SGD, no guarantee"],
     ]
 
 
 def test_a_guarantee_that_ended_is_not_printed() -> None:
-    made = rows("sgd", (1.0, 1.0)) + rows("dp_sgd", (1.0, 1.0), epsilon=8.0, guarantee="retraining")
-    assert set(private_training.named(pd.DataFrame(made))["guarantee"]) == {"no guarantee"}
+    made = pd.DataFrame(rows("dp_sgd", (1.0, 1.0), epsilon=8.0, guarantee="retraining"))
+    assert set(private_training.spoken(made)["trained"]) == {"DP-SGD, no guarantee"}
 
 
 def test_the_minority_are_the_same_classes_where_they_have_as_many_images() -> None:
-    levels = private_training.levels(private_training.named(every_rule()), split="test")
-    even = levels[levels["images"] == 90].set_index("group_name")["mean"]
+    means = private_training.means(private_training.accuracies(every_rule(), split="test"))
+    even = means[means["images"] == 90].set_index("group_name")["mean"]
     assert even.to_dict() == pytest.approx({"majority": 100, "minority": 90, "all": 95})
 
 
-def test_changes_are_paired_over_seeds_with_sgd_or_with_the_same_guarantee() -> None:
-    table = private_training.named(every_rule())
-    lost = private_training.changes(table, split="test").set_index(["trained", "group_name"])
-    assert lost.loc[("DP-SGD", "majority"), ["mean", "low", "high"]].tolist() == pytest.approx([-10, -10, -10])
-    assert lost.loc[("DP-SGD", "minority"), "mean"] == pytest.approx(-70)
+def test_gains_are_paired_over_seeds_with_sgd_or_with_the_same_guarantee() -> None:
+    table = private_training.accuracies(every_rule(), split="test")
+    found = private_training.gains(table).set_index(["trained", "group_name"])
+    lost = found.loc[("DP-SGD, (8, 1e-5)", "majority"), ["mean", "low", "high"]]
+    assert lost.tolist() == pytest.approx([-10, -10, -10])
+    assert found.loc[("DP-SGD, (8, 1e-5)", "minority"), "mean"] == pytest.approx(-70)
+    assert private_training.PLAIN not in found.index
     noisy = table[table["guarantee"] != private_training.NOTHING]
-    gained = private_training.changes(noisy, split="test", against="DP-SGD").set_index("group_name")["mean"]
-    assert gained.to_dict() == pytest.approx({"majority": 0, "minority": 10, "all": 5})
-    shown = private_training.wide(private_training.levels(noisy, split="test"))
-    assert shown["trained"].tolist() == ["DP-SGD", "DP-SAT"] and (shown["guarantee"] == "(8, 1e-5)").all()
+    gained = private_training.gains(noisy, over="DP-SGD")
+    assert set(gained["trained"]) == {"DP-SAT, (8, 1e-5)"}
+    assert gained.set_index("group_name")["mean"].to_dict() == pytest.approx({"majority": 0, "minority": 10, "all": 5})
 
 
 def test_the_rows_of_notebook_16_can_be_computed(tmp_path, one_thread) -> None:
-    """Two seeds, two epochs: both data sets, a rule without and one with a guarantee."""
-    how = {"epsilons": [8.0], "profile": "smoke", "rules": ("sgd", "dp_sgd(epsilon=8.0)")}
-    table = private_training.compute([0, 1], store=ResultStore(tmp_path), progress=False, **how)
-    levels = private_training.levels(private_training.named(table), split="test_balanced")
-    assert len(levels) == 2 * 2 * 3 and set(levels["guarantee"]) == {"no guarantee", "(8, 1e-5)"}
+    """Two seeds: both data sets, a rule without and one with a guarantee."""
+    how = {"profile": "smoke", "store": ResultStore(tmp_path), "progress": False}
+    table = private_training.compute([0, 1], ("sgd", "dp_sgd(epsilon=8.0)"), **how)
+    means = private_training.means(private_training.accuracies(table, split="test_balanced"))
+    assert len(means) == 2 * 2 * 3 and set(means["trained"]) == {private_training.PLAIN, "DP-SGD, (8, 1e-5)"}
+
+
+def test_halves_drawn_each_for_itself_do_not_tell_the_targets_own() -> None:
+    """Noise in place of confidences: every attack finds nothing, whoever is the target."""
+    inside = membership.drawn(600, 16, seed=3)
+    assert (inside.sum(1) == 300).all() and inside.sum(0).min() >= 2 and (~inside).sum(0).min() >= 2
+    assert len(set(inside.sum(0))) > 4
+    noise = np.random.default_rng(0).normal(size=inside.shape)
+    for kind in membership.ATTACKS:
+        row = exposure(leave_one_out(kind, noise, inside), inside, draws=2).loc[0]
+        assert row["low"] < 0.5 < row["high"]
+
+
+@pytest.fixture(scope="module")
+def shadows(tmp_path_factory: pytest.TempPathFactory) -> membership.Shadows:
+    """Four networks on skewed digits, two epochs."""
+    pool, store = membership.pooled("digits_s", 0), ResultStore(tmp_path_factory.mktemp("store"))
+    return membership.train(pool, count=4, profile="smoke", store=store, progress=False)
+
+
+def test_a_pool_has_nothing_of_the_test_and_each_network_half_of_it(shadows: membership.Shadows) -> None:
+    pool = shadows.pool.splits
+    assert len(pool["train"]) == 1200 and (shadows.inside.sum(1) == 600).all()
+    seen = {one.numpy().tobytes() for one in pool["train"].x}
+    assert not seen & {one.numpy().tobytes() for one in pool["test"].x}
+
+
+def test_conflicting_images_are_those_in_the_other_domain_than_their_class(shadows: membership.Shadows) -> None:
+    side, _, names = membership.sides(shadows.pool)
+    assert names == ("aligned", "conflicting") and side.mean() == pytest.approx(0.05)
+    assert membership.sides(shadows.pool, "test")[0].mean() == 0.5
+
+
+def test_rows_of_attacks_say_their_rule_and_accuracy_of_all_is_that_of_both_sides(shadows: membership.Shadows) -> None:
+    table = membership.exposed(shadows, ["loss"], draws=2)
+    assert set(table["who"]) == {"all", "all, within cells", "aligned", "conflicting"}
+    assert (table["rule"] == "sgd").all() and (table["shadows"] == 4).all() and (table["n"] > 0).all()
+    found = membership.of_sides(shadows, membership.correct(shadows))
+    assert found["all"] == pytest.approx((found["aligned"] + found["conflicting"]) / 2)
+
+
+def test_non_members_of_another_distribution_are_told_apart_by_it(shadows: membership.Shadows) -> None:
+    """A made-up network that is surer of aligned images and knows no member."""
+    side, _, _ = membership.sides(shadows.pool)
+    sure = {"train": 1.0 - side, "test": 1.0 - membership.sides(shadows.pool, "test")[0]}
+    knows_colour = copy.copy(shadows)
+    object.__setattr__(knows_colour, "confidences", lambda model=None, split="train": np.tile(sure[split], (4, 1)))
+    found = membership.confounded(knows_colour).set_index("who")["auc"]
+    assert found["test of both domains"] == pytest.approx(0.725, abs=0.02)  # 0.95 aligned against 0.5
+    assert found["drawn like members"] == pytest.approx(0.5, abs=0.02) and found["all, within cells"] == 0.5
+
+
+def test_the_look_before_is_one_epoch_before_the_least_test_loss() -> None:
+    losses = {1: 3.0, 2: 1.0, 3: 2.0}
+    epochs = pd.DataFrame([{"epoch": e, "test_loss": loss, "seed": 0, "auc": e / 10} for e, loss in losses.items()])
+    found = membership.looks(pd.concat([epochs, epochs[:1].assign(seed=1)])).set_index(["seed", "at"])["epoch"]
+    assert found[0].to_dict() == {"before": 1, "least": 2, "last": 3}
+    assert found[1].to_dict() == {"before": 1, "least": 1, "last": 1}
+
+
+def test_every_epoch_is_looked_at(one_thread) -> None:
+    epochs = membership.memorization(membership.pooled("digits", 0), count=4, profile="smoke")
+    assert epochs.groupby("attack")["epoch"].apply(list).to_dict() == {"loss": [1, 2], "lira_online": [1, 2]}

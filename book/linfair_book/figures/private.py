@@ -1,46 +1,47 @@
-"""Figures of notebooks 16 to 18: rules with their guarantees, exposure over epochs, three prices in one picture."""
+"""Figures of notebooks 16 to 18: dots in panels that share their lines, and exposure over epochs."""
+
+from collections.abc import Mapping
 
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
 from linfair.plots.style import COLORS, GREY
-from linfair_book.figures.shared import ROLES, dots_with_intervals, drawn, finished
+from linfair_book.figures.shared import dots_with_intervals, drawn, finished
 
 
-def rules(means: pd.DataFrame, *, panel: str = "images", title: str = "minority: {} a class") -> Figure:
-    """Accuracy of majority and minority, a line for each rule and its guarantee, a panel for each value of a column."""
-    means, panels = drawn(means), list(means[panel].unique())
-    names = list(dict.fromkeys(zip(means["trained"], means["guarantee"], strict=True)))
-    size = (2.4 + 2.1 * len(panels), 1.1 + 0.34 * len(names))
+def dots(
+    means: pd.DataFrame,
+    *,
+    panel: str,
+    line: str,
+    by: str,
+    roles: Mapping[str, str],
+    across: str = "",
+    xlim: tuple[float, float] | None = None,
+    chance: float | None = None,
+) -> Figure:
+    """Means with intervals: a panel for each value of a column, a line for each of another, a look for each of `roles`.
+
+    `roles` says which values of the column `by` are drawn, in the look of the role of that name, and what they are
+    called. A dashed line is at `chance`.
+    """
+    means = drawn(means) if "n_seeds" in means else means
+    panels, names = list(means[panel].unique()), list(means[line].unique())
+    size = (2.6 + (2.1 if len(panels) < 3 else 1.75) * len(panels), 1.2 + 0.32 * len(names))
     figure, axes = plt.subplots(1, len(panels), figsize=size, sharey=True, squeeze=False)
     for ax, part in zip(axes.flat, panels, strict=True):
-        rows = means[means[panel] == part].set_index(["trained", "guarantee"])
-        for shift, role in zip((-0.12, 0.12), ROLES, strict=True):
-            mine = rows[rows["group_name"] == role].reindex(names)
-            dots_with_intervals(ax, mine, [place + shift for place in range(len(names))], role)
-        ax.set(title=title.format(part), xlim=(-4, 104))
+        for number, (role, label) in enumerate(roles.items()):
+            rows = means[(means[panel] == part) & (means[by] == role)]
+            shift = 0.24 * (number - (len(roles) - 1) / 2) * (rows[line].nunique() == len(names))
+            dots_with_intervals(ax, rows, [names.index(name) + shift for name in rows[line]], role, label=label)
+        if chance is not None:
+            ax.axvline(chance, color=GREY, linestyle="--", linewidth=1)
+        ax.set(title=part, xlim=xlim)
         ax.grid(visible=True, axis="x")
-    axes[0, 0].set_yticks(range(len(names)), [f"{name}, {given}" for name, given in names])
+    axes[0, 0].set_yticks(range(len(names)), names)
     axes[0, 0].invert_yaxis()
-    return finished(figure, axes[0, 0], across="accuracy (%)")
-
-
-def exposed(table: pd.DataFrame) -> Figure:
-    """Area under the curve of every attack on all, majority and minority, a panel for each rule; chance is dashed."""
-    panels, attacks = list(table["trained"].unique()), list(table["attack"].unique())
-    figure, axes = plt.subplots(1, len(panels), figsize=(1.6 + 2.4 * len(panels), 3.0), sharey=True, squeeze=False)
-    for ax, part in zip(axes.flat, panels, strict=True):
-        for shift, who in zip((-0.18, 0, 0.18), ("all", *ROLES), strict=True):
-            rows = table[(table["trained"] == part) & (table["who"] == who)].set_index("attack").loc[attacks]
-            places = [place + shift for place in range(len(attacks))]
-            dots_with_intervals(ax, rows.assign(mean=rows["auc"]), places, who)
-        ax.axvline(0.5, color=GREY, linestyle="--", linewidth=1)
-        ax.set(title=part, xlim=(0.45, 1.0))
-        ax.grid(visible=True, axis="x")
-    axes[0, 0].set_yticks(range(len(attacks)), [name.replace("_", " ") for name in attacks])
-    axes[0, 0].invert_yaxis()
-    return finished(figure, axes[0, 0], across="area under the curve", ncols=3)
+    return finished(figure, axes[0, 0], across=across, ncols=len(roles))
 
 
 def memorization(epochs: pd.DataFrame) -> Figure:

@@ -1,6 +1,7 @@
 """Commands on privacy: `expose` attacks a network."""
 
 import json
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from linfair import audit as audits
@@ -38,7 +39,7 @@ def expose(
     out = options.output("--out", out, ".parquet") if out else None
     if mask:
         pair = audits.read_pair(teacher, mask, weights=weights, device=device, data=data)
-        model, of, header = pair.linearized, pair.data, pair.header
+        model, of, header = pair.linearized, pair.data, replace(pair.header, guarantee=pair.guarantee)
     else:
         model, of, header = load_teacher(teacher, device, data=data)
     options.cache()

@@ -43,14 +43,17 @@ class Asked(Choices):
     clip: Annotated[float | None, ranged(float, 0, 1e6, "Largest gradient norm of an image.", above=True)] = None
     epochs: Annotated[int | None, ranged(int, 1, 10**6, "By default the profile's.")] = None
     batch_size: Annotated[int | None, ranged(int, 1, 10**7, "On average, under a private rule.")] = None
-    lr: Annotated[float | None, ranged(float, 0, 1e4, "Learning rate; by default the profile's.", above=True)] = None
+    lr: Annotated[float | None, ranged(float, 0, 10, "Learning rate; by default the profile's.", above=True)] = None
     profile: Training = "small"
     device: Device = "cpu"
 
     def ruled(self) -> RuleOptions:
         """The options of the rule, those that have an option of the command among them."""
         name, bracket, rest = self.rule.partition("(")
-        found = resolve(name.strip().replace("-", "_") + bracket + rest)
+        try:
+            found = resolve(name.strip().replace("-", "_") + bracket + rest)
+        except ValueError as error:
+            raise ValueError(f"--rule {self.rule}: {error}") from None
         given = {one: getattr(self, one) for one in ("epsilon", "delta", "clip") if getattr(self, one) is not None}
         if wrong := [one for one in given if one not in {field.name for field in fields(found)}]:
             text = f"--{wrong[0]} {given[wrong[0]]:g}: the rule {found.name} has no {wrong[0]}"

@@ -18,6 +18,7 @@ RIGHT = {
     "linearizers": [],
     "mitigations": [],
     "pruners": [],
+    "train": [*IMAGES[:-2], "--epochs", "1"],
     "linearize": IMAGES,
     "reduce": IMAGES,
     "diagnose": NET,

@@ -46,6 +46,15 @@ SOME = {  # of options that say more than their type
         "text": "''",
     },
     "--merge": {"one": "a", "plus": "+", "pluses": "a++b", "twice": "a+a", "unknown": "dim+dark", "equals": "="},
+    "--rule": {
+        "unknown": "dpsgd",
+        "open": "dp_sgd(epsilon=3",
+        "code": "dp_sgd(epsilon=c())",
+        "nan": "dp_sgd(epsilon=nan)",
+    }
+    | {"zero": "dp_sgd(epsilon=0)", "keyword": "sgd(epsilon=1)", "deep": "dp_sgd(epsilon=" + "(" * 3000},
+    "--epsilon": {"zero": "0", "tiny": "1e-9"},
+    "--delta": {"zero": "0", "one": "1", "all": "0.5"},
     "--method": {"unknown": "snll", "list": "snl,random", "options": "snl(x=1)"},
     "--split": {"unknown": "tset", "several": "train,val"},
     "--repair-at": {"other": "0.3", "count": "20"},

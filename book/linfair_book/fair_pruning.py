@@ -12,7 +12,7 @@ from linfair.study.grids import grid
 from linfair.study.tables import over_seeds
 from linfair_book import tables
 from linfair_book.averages import role_accuracy, violations
-from linfair_book.tables import geometric
+from linfair_book.why import role_ratios
 
 PLAIN = "plain(kd=0.0)"
 BASE = "lagrangian"
@@ -106,12 +106,9 @@ def seconds(table: pd.DataFrame) -> pd.DataFrame:
 
 def balance(table: pd.DataFrame) -> pd.DataFrame:
     """Minority over majority of gradient norm, margin and accuracy in both original networks, geometric means."""
-    rows, parts = table[(table["arm"] == "original")], []
+    rows, parts = table[table["arm"] == "original"], []
     for name, split in (("gradient_norm", "train"), ("margin", "test"), ("accuracy", "test")):
-        part = rows[rows["split"] == split].drop_duplicates(["base", "seed", "group"])
-        wide = part.pivot_table(index=["base", "seed"], columns="role", values=name)
-        logs = np.log(wide["minority"] / wide["majority"]).rename("value").reset_index()
-        parts.append(geometric(logs, "value", ["base"]).assign(quantity=name.replace("_", " ")))
+        parts.append(role_ratios(rows, name, split=split, by="base").assign(quantity=name.replace("_", " ")))
     found = pd.concat(parts).replace({"base": {"": "cross entropy"}}).rename(columns={"base": "trained on"})
     return found[["quantity", "trained on", "n_seeds", "mean", "low", "high"]]
 

@@ -5,7 +5,6 @@ statements. Tables are tidy, a row per seed, budget and what is counted. The las
 `linfair_book.checks`.
 """
 
-import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
@@ -17,8 +16,6 @@ from torch import nn
 
 from linfair.data import GroupedData
 from linfair.engine.store import ResultStore
-from linfair.gates import install
-from linfair.masks import apply_mask
 from linfair.metrics.measure import networks_of
 from linfair.study.cell import Cell, Worker
 from linfair.study.tables import over_seeds
@@ -26,6 +23,7 @@ from linfair.theory.bound import excess_bound
 from linfair.theory.hessian import READINGS, hessian_bound
 from linfair.theory.optimality import Counterexample
 from linfair.training import threads
+from linfair.weights import masked as under
 from linfair_book.checks import check
 from linfair_book.piecewise import counts_on_lines
 from linfair_book.propositions import optimality_shares, ranking
@@ -62,12 +60,10 @@ def trained(
     tuned = {one.budget: networks_of(one.model) for one in students}
     found = []
     for number, seed in enumerate(cell.seeds[:networks]):
-        masked = {}
-        for one in students:
-            gated = install(copy.deepcopy(originals[number]), worker.sets[number].input_shape)
-            masked[one.budget] = apply_mask(gated, one.masks[number]).eval()
+        whole, data = originals[number], worker.sets[number]
+        masked = {one.budget: under(whole, data.input_shape, one.masks[number]).eval() for one in students}
         linearized = {budget: members[number].eval() for budget, members in tuned.items()}
-        found.append(Trained(seed, worker.sets[number], originals[number].eval(), linearized, masked))
+        found.append(Trained(seed, data, whole.eval(), linearized, masked))
     return found
 
 

@@ -21,14 +21,14 @@ OWN = (
 """What Fig. 8 sets accuracy against, both of the linearized network; signs are those of accuracy, not of its loss."""
 
 
-def role_ratios(table: pd.DataFrame, column: str, *, split: str) -> pd.DataFrame:
+def role_ratios(table: pd.DataFrame, column: str, *, split: str, by: str = "budget") -> pd.DataFrame:
     """A positive quantity of the mean minority group over that of the mean majority group, at every budget."""
     check_teachers(table)
     part = table[(table["split"] == split) & (table["arm"] != "control")].dropna(subset=[column])
-    wide = part.astype({column: float}).pivot_table(index=["budget", "seed"], columns="role", values=column)
+    wide = part.astype({column: float}).pivot_table(index=[by, "seed"], columns="role", values=column)
     wide = wide.reindex(columns=["minority", "majority"])
     wide = wide.where(wide > 0)
-    return _ratios(np.log(wide["minority"] / wide["majority"]).reset_index(name="value"), ["budget"])
+    return _ratios(np.log(wide["minority"] / wide["majority"]).reset_index(name="value"), [by])
 
 
 def against_original(table: pd.DataFrame, column: str, *, split: str) -> pd.DataFrame:

@@ -87,6 +87,13 @@ def call(text: str) -> tuple[str, dict[str, object]]:
         raise ValueError(f"{text!r} is neither a name nor name(option=value)") from None
 
 
+def written(name: str, options: object) -> str:
+    """The one way to write `call`: the options of a dataclass in their own order, those at their default left out."""
+    own = vars(type(options)())
+    changed = [f"{key}={value!r}" for key, value in vars(options).items() if value != own[key]]
+    return f"{name}({', '.join(changed)})" if changed else name
+
+
 def checked(given: Mapping[str, object], kind: Callable[..., object], what: str) -> dict[str, object]:
     """Freeze options and check each against the parameter that takes it, of a dataclass or an annotated function.
 

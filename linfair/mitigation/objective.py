@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from linfair.data import GroupedData
 from linfair.ledger import STEPS, UNDESCRIBED
-from linfair.schedule import Clipped, Gradient
+from linfair.rules.options import Clipped
+from linfair.schedule import Gradient
 from linfair.training import Batch, Batches, Data, Distill, Failure, Source, predict
 
 

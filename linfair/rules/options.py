@@ -15,20 +15,20 @@ from torch import Tensor, nn
 
 from linfair.data import GroupedData
 from linfair.ledger import STEPS, Guarantee, after
-from linfair.schedule import Clipped as ClippedGradient
 from linfair.schedule import Gradient, Loss, Schedule, plain
 from linfair.training import Batches, Data, shuffled
 
 _COUNT = (lambda value: value >= 1, "1 or more")
-_POSITIVE = (lambda value: 0 < value < float("inf"), "above 0")
-_NOT_NEGATIVE = (lambda value: value is None or value >= 0, "0 or more")
+_POSITIVE = (lambda value: 0 < value < float("inf"), "above 0 and finite")
+_NOT_NEGATIVE = (lambda value: 0 <= value < float("inf"), "0 or more and finite")
 RANGES = {
     "average": (lambda value: 0 <= value < 1, "a decay in [0, 1), 0 for no average"),
     "delta": (lambda value: 0 < value < 1, "between 0 and 1"),
-    "epsilon": (lambda value: value > 0, "above 0"),
     **dict.fromkeys(("multiplicity", "physical"), _COUNT),
-    **dict.fromkeys(("bound", "clip", "count_noise", "max_norm", "rate", "threshold"), _POSITIVE),
-    **dict.fromkeys(("eta", "noise", "rho"), _NOT_NEGATIVE),
+    "count_noise": (lambda value: 1e-3 < value < float("inf"), "above 0.001 and finite"),
+    "noise": (lambda value: not value or 1e-3 < value < float("inf"), "0 (no guarantee), or above 0.001 and finite"),
+    **dict.fromkeys(("bound", "clip", "epsilon", "max_norm", "rate", "threshold"), _POSITIVE),
+    **dict.fromkeys(("eta", "rho"), _NOT_NEGATIVE),
 }
 """What each option may be, and how that is said."""
 
@@ -156,13 +156,31 @@ class SGD(RuleOptions):
 
 
 @dataclass(frozen=True)
-class Clipped(RuleOptions, ClippedGradient):
-    """Backpropagation, a batch's gradient shortened to a norm of at most `max_norm`; not private."""
+class Clipped(RuleOptions):
+    """Backpropagation, then each member's gradient g over all parameters becomes g * min(1, max_norm / (|g| + 1e-6)).
+
+    >>> layer = nn.Linear(2, 1, bias=False)
+    >>> toward = lambda batch: (layer.weight * batch).sum()
+    >>> _ = Clipped(1.0)(layer, toward, layer.weight.new_tensor([3.0, 4.0]))
+    >>> layer.weight.grad.norm().round(decimals=5).item()
+    1.0
+    """
 
     name = "clipped"
-    summary = "bounds the norm of the batch's gradient"
+    summary = "bounds the norm of the batch's gradient; not private"
     source = "Pascanu et al., ICML 2013"
     max_norm: float = 1.0
+
+    def __call__(self, model: nn.Module, loss: Loss, batch: object) -> Tensor:
+        """Compute the gradients of a batch; returns its loss."""
+        values = plain(model, loss, batch)
+        members = getattr(model, "members", None) or 1
+        gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+        square = sum(gradient.reshape(members, -1).pow(2).sum(dim=1) for gradient in gradients)
+        scale = (self.max_norm / (square.sqrt() + 1e-6)).clamp(max=1.0)
+        for gradient in gradients:
+            gradient.mul_(scale[0] if members == 1 else scale.view(-1, *[1] * (gradient.ndim - 1)))
+        return values
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ arithmetic and random numbers in float32. The loss in the history is the batch's
 not private. What is measured is what such a training does, not what may be published.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -143,9 +142,10 @@ class PrivateGradient:
         """The weights, moved by rho along what was released last; nothing is changed in place."""
         if not self.released:
             return weights
-        norms = torch.stack([torch.linalg.vector_norm(one, dim=1) for one in self.released.values()])
+        way = {name: self.released[name].to(one) for name, one in weights.items()}
+        norms = torch.stack([torch.linalg.vector_norm(one, dim=1) for one in way.values()])
         length = self.options.rho / (torch.linalg.vector_norm(norms, dim=0) + 1e-12)
-        return {name: one + (length[:, None] * self.released[name]).view_as(one) for name, one in weights.items()}
+        return {name: one + (length[:, None] * way[name]).view_as(one) for name, one in weights.items()}
 
     def _noisy(self, sums: dict[str, Tensor]) -> None:
         """Add each member's noise of this step, drawn on the CPU."""
@@ -196,7 +196,7 @@ class DPSGD(RuleOptions):
             raise ValueError(f"{self.name}: delta must be below 1 / {n} for {n} images, got {self.delta:g}")
         rate, each = sampling(n, schedule.batch_size)
         steps, noise = each * schedule.epochs, self.noise
-        if noise is None and self.epsilon < math.inf:
+        if noise is None:
             noise = noise_for(self.epsilon, self.delta, rate, steps)
         if not noise:
             return None

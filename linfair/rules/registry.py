@@ -6,7 +6,7 @@ from typing import NamedTuple
 from torch import nn
 
 from linfair.ledger import Guarantee
-from linfair.names import call, checked, unknown
+from linfair.names import call, checked, unknown, written
 from linfair.rules.adaptive import DPGlobalAdapt
 from linfair.rules.options import ASAM, SAM, SGD, Clipped, RuleOptions
 from linfair.rules.private import DPSAT, DPSGD
@@ -56,9 +56,7 @@ def canonical(rule: str | object | None) -> str:
     ('dp_sgd', 'dp_sgd(epsilon=3.0, clip=0.1)', 'sgd')
     """
     options = resolve(rule)
-    own = vars(type(options)())
-    changed = [f"{name}={value!r}" for name, value in vars(options).items() if value != own[name]]
-    return f"{options.name}({', '.join(changed)})" if changed else options.name
+    return written(options.name, options)
 
 
 def train(

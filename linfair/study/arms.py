@@ -13,8 +13,8 @@ import pandas as pd
 
 from linfair.linearizers.record import LinearizedModel
 from linfair.metrics.measure import DIAGNOSTICS
-from linfair.mitigation import MITIGATIONS, PLAIN, check_name, resolve
-from linfair.names import call, checked
+from linfair.mitigation import MITIGATIONS, PLAIN, check_name
+from linfair.names import call, checked, written
 
 ARMS = ("original", PLAIN, "control")
 """The network before linearization, a method with plain fine-tuning, and its 100 % control."""
@@ -57,13 +57,6 @@ def canonical(arm: str) -> str:
 def word(arm: str) -> str:
     """An arm without its options."""
     return arm.partition("(")[0].strip()
-
-
-def written(name: str, options: object) -> str:
-    """An arm of that name with the options that differ from the mitigation's own."""
-    own = vars(resolve(options.name))
-    changed = [f"{name}={value!r}" for name, value in vars(options).items() if value != own[name]]
-    return f"{name}({', '.join(changed)})" if changed else name
 
 
 def base_of(arm: str) -> str:

@@ -18,7 +18,8 @@ from linfair.data import Split, load_data
 from linfair.linearizers.registry import find
 from linfair.mitigation import EqualGradients, Lagrangian, Plain
 from linfair.models import NETWORKS, build
-from linfair.schedule import Clipped, plain
+from linfair.rules import Clipped
+from linfair.schedule import plain
 from linfair.training import Schedule, Source, fit
 
 ARMS = {

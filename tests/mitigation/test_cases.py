@@ -17,7 +17,7 @@ from linfair.linearizers import SNL, LinearizedModel, finetune, snl
 from linfair.linearizers.registry import LINEARIZERS
 from linfair.mitigation import MITIGATIONS, BalancedSampling, EqualGradients, ExcessDrop, GroupDRO, Lagrangian
 from linfair.models import NETWORKS, build
-from linfair.schedule import Clipped
+from linfair.rules import Clipped
 from linfair.training import Schedule, fit
 
 CASES = [(list(WIDTHS)[(at + step) % len(WIDTHS)], name) for at, name in enumerate(MITIGATIONS) for step in (0, 2, 5)]

@@ -13,7 +13,7 @@ from linfair.linearizers import SNL, LinearizedModel, finetune, snl
 from linfair.linearizers.registry import LINEARIZERS
 from linfair.mitigation import ExcessDrop, GroupDRO, Lagrangian
 from linfair.models import build
-from linfair.schedule import Clipped
+from linfair.rules import Clipped
 from linfair.training import Schedule, TrainingDiverged, fit, supervised
 
 SEED = 3

@@ -308,7 +308,8 @@ def test_a_guarantee_says_how_it_was_reached(images: GroupedData) -> None:
     assert guarantee.holds
     assert (guarantee.delta, guarantee.clip, guarantee.steps) == (1e-4, 0.7, 12)
     assert guarantee.rate == (n // 4) / n
-    assert fitted(mlp(images), images, DPSGD(epsilon=math.inf), schedule)[1] is None
+    with pytest.raises(ValueError, match="epsilon must be above 0 and finite, got inf"):
+        DPSGD(epsilon=math.inf)
     assert fitted(mlp(images), images, DPSGD(noise=0.0), schedule)[1] is None
     with pytest.raises(ValueError, match=f"delta must be below 1 / {n}.*0.01"):
         fitted(mlp(images), images, DPSGD(delta=0.01), schedule)

@@ -193,6 +193,7 @@ def test_rules_are_written_in_one_way(name: str) -> None:
         ("dp_sgd(epsilon='3')", "number"),
         ("dp_sgd(delta=1)", "between 0 and 1"),
         ("dp_sgd(noise=-1)", "-1"),
+        ("dp_sgd(noise=1e-200)", "0.001.*1e-200"),
         ("dp_sgd(clip=0)", "above 0"),
         ("dp_sgd(physical=0)", "1 or more"),
         ("dp_sgd(multiplicity=0)", "1 or more"),

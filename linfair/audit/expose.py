@@ -4,6 +4,7 @@ Shadow networks are trained as the attacked network was, on random parts of a po
 others of their distribution. See `linfair.metrics.membership` for the attacks.
 """
 
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -26,7 +27,6 @@ from linfair.training import predict
 ALIKE = 8  #: From so many shadows on each of them is attacked too
 SHARED = {"mlp": 64, "cnn": 64}  #: Shadows of a network that train as one ensemble; of others each alone
 LIMIT = 2**28  #: Bytes of images of one such ensemble
-WHO = {"members": "members", "others": "non_members"}
 NO_PROMISE = (
     "A low number says that this attack fails, not that others do: what is measured is never a guarantee of privacy."
 )
@@ -110,13 +110,14 @@ def expose(
     attack(kind, np.zeros(n), None if inside is None else np.zeros(inside.shape), inside)  # refuses too few
     seen = None
     if inside is not None:
-        schedule, how = recipe(header.network, profile).base, {"width": header.width or None, "init": header.init}
+        found, how = recipe(header.network, profile), {"width": header.width or None, "init": header.init}
+        how |= {"norm": header.norm, "standardised": header.standardised, "rule": header.rule or None}
         at_once = min(SHARED.get(header.network, 1), max(1, LIMIT // (part.x.nbytes + 1)))
 
         def train(sets: Sequence[GroupedData], seeds: Sequence[int]) -> nn.Module:
             announce(f"shadows {seeds[0]} to {seeds[-1]}: {size:,} images each")
             stages = Stages(sets, seeds, store, count=threads_of(header.network), progress=progress)
-            return stages.teacher(header.network, schedule, **how).model
+            return stages.teacher(header.network, found.private if header.rule else found.base, **how).model
 
         seen, inside = shadows(train, pool, count, size=size, seed=seed, at_once=at_once)
     target = confidence(predict(model, pool, "train"), part.y).numpy()
@@ -146,24 +147,33 @@ def _rows(scores: np.ndarray, members: np.ndarray, pool: GroupedData, roles: Seq
     return table
 
 
+def shown(found: Exposed, of: str = "this network") -> pd.DataFrame:
+    """The rows of one kind of target as text; `*` marks too few members, `+` too few non-members for a rate."""
+    rows = found.table[found.table["of"] == of].rename(columns={"low": "auc_low", "high": "auc_high"})
+    few = rows["smallest"].lt(FEW).map({True: " *", False: ""})
+    columns = {"who": rows["who"] + few, "AUC": intervals(rows, "auc", digits=3)}
+    for rate in RATES:
+        coarse = rows["note"].str.contains(f"FPR {rate:g} ").map({True: " +", False: ""})
+        columns[f"TPR at {100 * rate:g} %"] = (
+            pd.Series(intervals(rows, f"tpr_{rate:g}", scale=100), rows.index) + coarse
+        )
+    counts = {"members": "members", "others": "non_members"}
+    return pd.DataFrame(columns | {name: rows[column].map("{:.0f}".format) for name, column in counts.items()})
+
+
+MARKS = (
+    "TPR: members found, in %, at a rate of false alarms. Groups are compared with non-members of their own classes. "
+    f"Intervals are over images, the networks held fixed. Rows with * have fewer than {FEW} members in a cell and are "
+    "no findings; + says that there are too few non-members for the rate, so that no false alarm at all is allowed."
+)
+
+
 def exposed_text(found: Exposed, *, most: int = 10) -> str:
     """What an attack found, for a terminal."""
     lines = [f"Membership inference by {found.attack}, {found.shadows} shadow networks; {found.guarantee}"]
-    for of, rows in found.table.groupby("of", sort=False):
-        ends = rows.rename(columns={"low": "auc_low", "high": "auc_high"})
-        few = rows["smallest"].lt(FEW).map({True: " *", False: ""})
-        columns = {"who": rows["who"] + few, "AUC": intervals(ends, "auc", digits=3)}
-        for rate in RATES:
-            coarse = rows["note"].str.contains(f"FPR {rate:g} ").map({True: " +", False: ""})
-            columns[f"TPR at {100 * rate:g} %"] = pd.Series(intervals(rows, f"tpr_{rate:g}", scale=100), rows.index)
-            columns[f"TPR at {100 * rate:g} %"] += coarse
-        columns |= {name: rows[of].map("{:.0f}".format) for name, of in WHO.items()}
-        lines += [f"\n{of[0].upper()}{of[1:]}", pd.DataFrame(columns).to_string(index=False)]
-    lines += [
-        "\nTPR: members found, in %, at a rate of false alarms. Groups are compared with non-members of their own",
-        "classes. Intervals are over images, the networks held fixed.",
-        f"* no finding, fewer than {FEW} members in a cell; + without false alarms: too few non-members for this rate",
-    ]
+    for of in found.table["of"].unique():
+        lines += [f"\n{of[0].upper()}{of[1:]}", shown(found, of).to_string(index=False)]
+    lines += ["", *textwrap.wrap(MARKS, 120)]
     if most:
         lines += [f"\nThe {most} most exposed training images", found.points.head(most).to_string(index=False)]
     if 0 < found.sizes[1] < found.sizes[0]:

@@ -13,6 +13,7 @@ import pandas as pd
 
 from linfair import plots
 from linfair.audit import figures, findings, repair
+from linfair.audit.expose import MARKS, NO_PROMISE, shown
 from linfair.audit.run import Audit
 from linfair.audit.shown import change_text, interval, number
 from linfair.checkpoints import save_network
@@ -42,6 +43,9 @@ def write_report(audit: Audit, folder: str | Path, *, command: str = "") -> Path
         header = replace(audit.subject.header, guarantee=audit.guarantees.get((arm, budget)))
         save_network(folder / files[-1], model, header)
     found = {"groups": audit.groups, "cost": audit.cost}
+    if audit.exposed:
+        tables = [one.table.assign(network=name) for name, one in audit.exposed.items()]
+        found["exposure"] = pd.concat(tables, ignore_index=True)
     for name, rows in (found | ({"arms": audit.mitigated.table} if audit.mitigated else {})).items():
         files.append(f"{name}.parquet")
         save_table(rows, folder / files[-1])
@@ -59,6 +63,7 @@ def _template(name: str, *, escape: bool) -> jinja2.Template:
     found.filters["points"] = lambda value: f"{value:g} point{'s' * (value != 1)}"
     found.globals |= {"interval": interval, "number": number, "overall": findings.overall, "findings": findings}
     found.globals |= {"noise": NOISE, "delphi": DELPHI, "figures": figures, "plots": plots, "repairs": repair}
+    found.globals |= {"shown": shown, "marks": MARKS, "no_promise": NO_PROMISE}
     found.globals |= {"change_text": lambda one: change_text(one.value, one.low, one.high)}
     return found.get_template(name)
 

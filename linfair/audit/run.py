@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from linfair import gates
 from linfair.audit.diagnose import Pair, diagnose, provenance
+from linfair.audit.expose import Exposed, expose
 from linfair.audit.network import AuditError, Subject, behaviour
 from linfair.audit.repair import DEFAULT_ARMS, Mitigated, arm_list, mitigate
 from linfair.cost import count_macs, private_inference_cost
@@ -50,6 +51,7 @@ class Plan:
         curvature: Compute top Hessian eigenvalues.
         bandwidth: Bits a second between client and server.
         rtt: Round trip time in seconds.
+        exposure: Attack the original and the explained network by membership inference (linfair's networks only).
         profile: Epochs and rates, see `linfair.study.recipes`.
         lr: Learning rate of fine-tuning; None is the recipe's.
     """
@@ -66,6 +68,7 @@ class Plan:
     curvature: bool = True
     bandwidth: float = 1e8
     rtt: float = 0.05
+    exposure: bool = False
     profile: str = "small"
     lr: float | None = None
 
@@ -104,6 +107,7 @@ class Audit:
     facts: dict[str, str]  #: Versions, device, digests
     #: What is left of the original's guarantee of privacy for each of the networks
     guarantees: dict[tuple[str, float], Guarantee | None] = field(default_factory=dict)
+    exposed: dict[str, Exposed] = field(default_factory=dict)  #: By network in words; empty unless it was asked for
 
 
 def recipe_for(subject: Subject, plan: Plan) -> tuple[Schedule, object]:
@@ -158,6 +162,8 @@ def audit(
     arm_list(plan.arms)
     private_inference_cost(1, layers=1, bandwidth=plan.bandwidth, rtt=plan.rtt)
     check_groups(subject.data)
+    if plan.exposure and not subject.own:
+        raise AuditError("--exposure trains shadow networks as linfair trained the network: it needs --teacher FILE")
     blind = replace(subject.data, splits={name: subject.data.splits[name] for name in ("train", "val")})
     schedule, options = recipe_for(subject, plan)
     header, computes = subject.header, behaviour(subject.model, blind)
@@ -193,13 +199,20 @@ def audit(
             table = _tested(subject, networks[arm, budget].eval(), split, computes, store, curvature=curvature)
             tables += [table[table["arm"] == "original"]] * (not tables)
             tables.append(table[table["arm"] != "original"].assign(arm=arm, budget=budget))
+        both = {"the original": (subject.model, header.guarantee)}
+        both[share(named)] = networks[PLAIN, named], guarantees[PLAIN, named]
+        how = {"profile": plan.profile, "store": store, "progress": progress, "announce": announce}
+        exposed = {
+            name: expose(model, subject.data, replace(header, guarantee=left), **how)
+            for name, (model, left) in (both.items() if plan.exposure else ())
+        }
     ranks = {"original": 0, PLAIN: 1, "control": 3}
     groups = pd.concat(tables, ignore_index=True).assign(data=header.data, network=header.network, method=plan.method)
     groups = groups.assign(profile=plan.profile, rank=groups["arm"].map(ranks).fillna(2))
     groups = groups.sort_values(["rank", "budget", "group"], ascending=[True, False, True], kind="stable")
     groups, costs = groups.drop(columns="rank").reset_index(drop=True), _costs(subject, networks, plan)
     seconds, about = perf_counter() - start, _facts(subject, networks, guarantees)
-    return Audit(groups, costs, found, subject, plan, split, networks, seconds, spent, about, guarantees)
+    return Audit(groups, costs, found, subject, plan, split, networks, seconds, spent, about, guarantees, exposed)
 
 
 def _tested(

@@ -1,9 +1,11 @@
 """Oracles: a network that remembers all against one that learned nothing, shares that must be kept."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -13,8 +15,13 @@ from linfair.audit.expose import pool_of
 from linfair.checkpoints import Header, save_network
 from linfair.cli.main import main
 from linfair.data import GroupedData, load_data
+from linfair.engine.stages import Stages, Teacher
 from linfair.engine.store import ResultStore
+from linfair.ensemble import Ensemble
+from linfair.ledger import Guarantee
 from linfair.models import build
+from linfair.schedule import Schedule
+from linfair.study.recipes import recipe
 
 QUICK = {"profile": "smoke", "count": 8, "progress": False}
 
@@ -126,3 +133,41 @@ def test_the_command(digits: GroupedData, teacher: nn.Module, tmp_path: Path, ca
     assert out.is_file() and (tmp_path / "exposure-points.parquet").is_file()
     assert main([*words, "--weights", "w.safetensors"]) == 2
     assert "--mask" in capsys.readouterr().err
+
+
+def test_an_audit_attacks_the_original_and_the_explained_network_on_request(
+    digits: GroupedData, teacher: nn.Module, tmp_path: Path
+) -> None:
+    save_network(tmp_path / "teacher.safetensors", teacher, header_of(digits))
+    subject, store = audit.read_own(tmp_path / "teacher.safetensors"), ResultStore(tmp_path / "store")
+    light = {"budgets": (0.3,), "mitigate": False, "control": False, "curvature": False, "profile": "smoke"}
+    plan = audit.Plan(method="random", exposure=True, **light)
+    found = audit.audit(subject, plan, store=store, progress=False)
+    assert list(found.exposed) == ["the original", "30 %"]
+    page = audit.write_report(found, tmp_path / "report").read_text()
+    assert page.count("Exposure of the") == 6 and "never a guarantee" in page  # caption, region and table of each
+    rows = pd.read_parquet(tmp_path / "report/exposure.parquet")
+    assert set(rows["network"]) == set(found.exposed)
+    with pytest.raises(audit.AuditError, match="--teacher"):
+        audit.audit(replace(subject, own=False), plan, store=store)
+
+
+def test_shadows_are_trained_under_the_rule_of_the_network(
+    digits: GroupedData, teacher: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Oracle: what the engine is asked for."""
+    asked = []
+
+    def training(self: Stages, network: str, schedule: Schedule, **how: object) -> Teacher:
+        asked.append((network, schedule, how))
+        return Teacher(Ensemble([teacher] * len(self.seeds)), "")
+
+    monkeypatch.setattr(Stages, "teacher", training)
+    guarantee = Guarantee(3.0, 1e-5, "rdp", 2.0, 1.0, 0.25, 160)
+    header = replace(header_of(digits), rule="dp_sgd(epsilon=3.0)", guarantee=guarantee, norm="group")
+    found = audit.expose(teacher, digits, header, **QUICK)
+    ((network, schedule, how),) = asked
+    assert (network, how["rule"], how["norm"], how["width"]) == ("mlp", "dp_sgd(epsilon=3.0)", "group", 16)
+    assert schedule == recipe("mlp", "smoke").private
+    assert found.guarantee == guarantee.text() and "holds" in audit.exposed_text(found)
+    assert found.table["auc"][0] == 0.5  # shadows that do not depend on their images

@@ -50,14 +50,15 @@ def test_confidence_takes_an_ensemble_and_refuses_what_has_none() -> None:
 def test_lira_is_the_ratio_of_two_gaussians() -> None:
     """Oracle: scipy's densities, with variances of each point and with pooled ones."""
     draw = np.random.default_rng(0)
-    seen, inside, target = draw.normal(size=(8, 5)), halves(5, 8), draw.normal(size=5)
+    seen, inside, target = draw.normal(size=(8, 6)), halves(6, 8), draw.normal(size=6)
     means, spreads, pooled = {}, {}, {}
     for side, mask in (("in", inside), ("out", ~inside)):
-        own = [seen[mask[:, i], i] for i in range(5)]
+        own = [seen[mask[:, i], i] for i in range(6)]
         means[side], spreads[side] = (np.array([f(one) for one in own]) for f in (np.mean, lambda v: v.std(ddof=1)))
         pooled[side] = np.sqrt(sum(((v - v.mean()) ** 2).sum() for v in own) / sum(len(v) - 1 for v in own))
     for variance, s in (("point", spreads), ("global", pooled), ("auto", pooled)):
-        ratio = norm(means["in"], s["in"]).logpdf(target) - norm(means["out"], s["out"]).logpdf(target)
+        wide = {side: s[side] * math.sqrt(1 + 1 / 4) for side in s}  # for the error of a mean of four
+        ratio = norm(means["in"], wide["in"]).logpdf(target) - norm(means["out"], wide["out"]).logpdf(target)
         assert attack("lira_online", target, seen, inside, variance=variance) == pytest.approx(ratio)
         tail = -norm(means["out"], s["out"]).logsf(target)
         found = attack("lira_offline", target, seen, inside, variance=variance)
@@ -120,6 +121,16 @@ def test_memberships_of_other_networks_say_nothing(kind: str) -> None:
     wrong = halves(80, 16, seed=5)
     row = exposure(leave_one_out(kind, seen, wrong), wrong).loc[0]
     assert row["low"] <= 0.5 <= row["high"]
+
+
+@pytest.mark.parametrize("kind", ["lira_online", "lira_offline", "rmia"])
+@pytest.mark.parametrize("count", [4, 8])
+def test_noise_is_no_exposure_with_few_shadows_either(kind: str, count: int) -> None:
+    """A member of one of K networks is in one less of the others: that alone must not tell it."""
+    inside = halves(2000, count)
+    seen = np.random.default_rng(count).normal(size=inside.shape)
+    row = exposure(leave_one_out(kind, seen, inside), inside, draws=1).loc[0]
+    assert abs(row["auc"] - 0.5) < 3 * (row["high"] - row["low"]) / 4
 
 
 def test_what_cannot_be_attacked_is_refused() -> None:

@@ -138,7 +138,7 @@ def cases() -> Iterator[Case]:
     made += [(f"notes, {name}", changed(FILE, NAME, notes=change), ()) for name, change in NOTES.items()]
     for one in fields(Header):
         for name, value in VALUES.get(one.name, OTHER.items()):
-            if (one.name, name) not in {("content", "text"), ("gated", "yes")}:
+            if (one.name, name) not in {("content", "text"), ("gated", "yes"), ("standardised", "yes")}:
                 said = (
                     (one.name,)
                     if name in OTHER

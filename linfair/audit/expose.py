@@ -104,9 +104,8 @@ def expose(
     """
     (pool, members), trained = pool_of(data, seed=seed), len(data.splits["train"])
     part, n = pool.splits["train"], len(members)
-    size, inside = min(trained, 3 * n // 4), None
-    if kind != "loss":
-        inside = halves(n, count, size=size, seed=seed)
+    size = min(trained, 3 * n // 4)
+    inside = None if kind == "loss" else halves(n, count, size=size, seed=seed)
     attack(kind, np.zeros(n), None if inside is None else np.zeros(inside.shape), inside)  # refuses too few
     seen = None
     if inside is not None:
@@ -130,9 +129,8 @@ def expose(
     names = {"label": (part.y, pool.label_names), "group": (part.a, pool.group_names)}
     points = {"index": order} | {name: [called[i] for i in of[order].tolist()] for name, (of, called) in names.items()}
     guarantee = header.guarantee.text() if header.guarantee else "no privacy guarantee: trained without a private rule"
-    sizes = trained, size if inside is not None else 0
-    points = pd.DataFrame(points | {"score": scores[order]})
-    return Exposed(pd.concat(tables, ignore_index=True), points, kind, 0 if seen is None else count, sizes, guarantee)
+    points, own = pd.DataFrame(points | {"score": scores[order]}), (0, 0) if seen is None else (count, size)
+    return Exposed(pd.concat(tables, ignore_index=True), points, kind, own[0], (trained, own[1]), guarantee)
 
 
 def _rows(scores: np.ndarray, members: np.ndarray, pool: GroupedData, roles: Sequence[str]) -> pd.DataFrame:

@@ -43,14 +43,8 @@ RATES = (0.001, 0.01)  #: False positive rates at which the true positive rate i
 def confidence(logits: Tensor, y: Tensor) -> Tensor:
     """Logit-scaled confidence log(p_y / (1 - p_y)) of each input, exact where p_y rounds to 0 or 1.
 
-    With logits h it is h_y - log sum_{j != y} exp(h_j). The cross entropy is log(1 + exp(-c)).
-
-    Args:
-        logits: Class scores, shape (..., n, classes), classes >= 2.
-        y: Labels, int64, shape (n,) or (..., n).
-
-    Returns:
-        Confidences, float64 on the CPU, shape (..., n).
+    With logits h (..., n, classes >= 2) and labels y (n,) or (..., n) it is h_y - log sum_{j != y} exp(h_j), float64 on
+    the CPU, (..., n). The cross entropy is log(1 + exp(-c)).
 
     Raises:
         ValueError: For one class, logits that are not finite, or labels that do not fit.
@@ -154,7 +148,7 @@ def attack(
                        the shadows' mean (Zarifzadeh et al., ICML 2024); the population is the pool itself.
 
     The squares of `lira_online` are divided by 1 + 1 / (shadows behind the mean), which is ours and 1 for many: the
-    others of K shadows hold a member of one of them once less than a non-member, and with 8 the AUC of noise were .48.
+    others of K shadows hold a member of one of them once less than a non-member, and with 8 noise had an AUC of .48.
     Where RMIA has shadows on one side of a point only, the other is filled in by its authors' p_in = offline p_out +
     (1 - offline); that it is also solved for p_out, at 0 or more, is ours.
 
@@ -166,10 +160,10 @@ def attack(
         variance: Of LiRA: `point`, each point its own; `global`, the pooled within-point variance, one in, one out; or
             `auto`, `point` where every point has `MANY` shadows in and out (one side for `lira_offline`).
         gamma: Of RMIA.
-        offline: Of RMIA, its `a` in [0, 1].
+        offline: Of RMIA, its `a`, above 0 and at most 1.
 
     Returns:
-        Scores, shape (n,).
+        Scores (n,).
 
     Raises:
         ValueError: For an unknown kind or option, shapes that do not fit, or too few shadows.
@@ -288,8 +282,8 @@ def exposure(
         naive: Add each group's members against its non-members of all classes and targets, as `GROUP, naive`. Where
             classes or targets differ in their share of members, this recognises class or target, not members.
         level: Of the intervals.
-        draws: Bootstrap draws of a true positive rate.
-        seed: Of the bootstrap.
+        draws: Of the bootstrap, by `seed`.
+        seed: See `draws`.
 
     Returns:
         A row each with `who`; `auc`, `low`, `high`; `tpr_0.001` and `tpr_0.01` with `_low` and `_high`; `targets`,
@@ -304,12 +298,13 @@ def exposure(
     0.75
     """
     s, inside = np.atleast_2d(np.asarray(scores, float)), np.atleast_2d(np.asarray(members, bool))
-    if s.shape != inside.shape or s.ndim != 2 or not np.isfinite(s).all():
-        raise ValueError(f"need finite scores and members of one shape, (n,) or (targets, n), got {s.shape}")
-    n = s.shape[1]
+    n = s.shape[-1]
     kinds = [np.zeros(n, int) if one is None else np.asarray(one) for one in (labels, groups)]
-    if any(one.shape != (n,) for one in kinds):
-        raise ValueError(f"{n} points need labels and groups of shape ({n},), got {kinds[0].shape}, {kinds[1].shape}")
+    if s.shape != inside.shape or s.ndim != 2 or not np.isfinite(s).all() or any(one.shape != (n,) for one in kinds):
+        found = ", ".join(str(one.shape) for one in (s, inside, *kinds))
+        raise ValueError(
+            f"need finite scores and members (n,) or (targets, n), labels and groups (n,); got shapes {found}"
+        )
     cells, everywhere = np.unique(np.stack(kinds), axis=1, return_inverse=True)[1].reshape(-1), np.ones(n, bool)
     rows = [("all", everywhere, np.zeros(n, int), True)]
     if labels is not None or groups is not None:

@@ -145,7 +145,7 @@ def test_an_audit_attacks_the_original_and_the_explained_network_on_request(
     found = audit.audit(subject, plan, store=store, progress=False)
     assert list(found.exposed) == ["the original", "30 %"]
     page = audit.write_report(found, tmp_path / "report").read_text()
-    assert page.count("Exposure of the") == 6 and "never a guarantee" in page  # caption, region and table of each
+    assert page.count("Exposure of the") == 9 and "never a guarantee" in page  # caption, region and table of each
     rows = pd.read_parquet(tmp_path / "report/exposure.parquet")
     assert set(rows["network"]) == set(found.exposed)
     with pytest.raises(audit.AuditError, match="--teacher"):

@@ -66,8 +66,9 @@ def evaluate(check: Check, context: Context) -> list[dict[str, object]]:
         if (table := context.tables.get(name)) is None or value.quantity not in table:
             continue
         found, free = differences(value, table)
+        several = {key for key in free if found[key].nunique() > 1} | {"rule", "epsilon", "skew"}
         for at, part in found.groupby(free, sort=False, dropna=False) if free else [((), found)]:
-            told = dict(zip(free, at, strict=True))
+            told = {key: one for key, one in zip(free, at, strict=True) if key in several}
             who = str(told.pop("who", dict(value.where | value.arm).get("who", "all")))
             line = {"arm": told.pop("rule", _words(value.arm)), "against": _words(value.against)}
             line |= {"group": who, "budget": _words(told)}

@@ -12,8 +12,7 @@ from linfair.cli.options import DATA, Choices, Json, Seed, output, says, tell
 from linfair.data import DATASETS, DataError, check_name, ensure, load_data, packs, sources
 from linfair.data import describe as facts
 from linfair.data.images import check_skips
-from linfair.data.named import CLASSES
-from linfair.data.official import SVHN, utkface_field
+from linfair.data.official import CLASSES, SVHN, utkface_field
 from linfair.names import unknown
 from linfair.paths import data_folders
 

@@ -20,7 +20,8 @@ from PIL import Image
 from linfair.data.bundled import DIGITS_PER_CLASS, UCI, handwritten
 from linfair.data.core import Collection, GroupedData, ensure
 from linfair.data.images import check_size, content_digest, small
-from linfair.data.named import CLASSES, VALIDATION, Root, grouped
+from linfair.data.named import VALIDATION, Root, grouped
+from linfair.data.official import CLASSES
 from linfair.data.sources import read
 from linfair.data.splits import part, thin
 from linfair.data.values import Groups
@@ -86,7 +87,7 @@ def _biased(
     source: Collection, grey: Callable[[np.ndarray], np.ndarray], seed: int, options: dict, validation: float
 ) -> GroupedData:
     """A collection in colour and then the same in grey, and which of these images are in a split."""
-    skew, label, names = options["skew"], source.fields["label"], CLASSES[source.name]
+    skew, label, names = options["skew"], source.fields["label"], CLASSES[source.name.replace("0s", "0")]
     ensure(0.5 <= skew < 1, f"skew is the share of a class in its own domain, at least 0.5 and below 1, got {skew}")
     rng, train, aligned = np.random.default_rng([seed, 1911]), source.official == 0, 1 - np.arange(len(names)) % 2
     if (images := options.get("images")) is not None:

@@ -13,20 +13,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from linfair.data.celeba import FACES
 from linfair.data.core import Collection, DataError, GroupedData, Split, ensure, provenance_of, upsample
-from linfair.data.official import CIFAR10, CIFAR100, LISTS, MNIST, SVHN, utkface_field
+from linfair.data.official import CELEBRITIES, CIFAR10, CIFAR100, CLASSES, MNIST, SVHN, utkface_field
 from linfair.data.sources import read
 from linfair.data.splits import joint_part, part, thin
 from linfair.data.values import Groups, cleaned, columns_of, intersect, regroup
 from linfair.names import hint, some, unknown
 
-CIFAR10_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-DIGITS = tuple(str(digit) for digit in range(10))
-CLASSES = {"cifar10": CIFAR10_NAMES, "cifar100": LISTS["cifar100"], "svhn": DIGITS, "mnist": DIGITS, "digits_s": DIGITS}
-CLASSES |= {f"{name}s": CLASSES[name] for name in ("cifar10", "cifar100")}
-FULL = {one.name: one.images for one in (CIFAR10, SVHN, MNIST)}
-FULL |= {f"{one.name}s": 2 * one.images for one in (CIFAR10, CIFAR100)} | {"celeba": FACES}
+FULL = {one.name: one.images for one in (CIFAR10, SVHN, MNIST)} | {"celeba": CELEBRITIES}
+FULL |= {f"{one.name}s": 2 * one.images for one in (CIFAR10, CIFAR100)}
 """With fewer images, results are those on a subset."""
 VALIDATION = 0.1  #: Share of the training images held out for validation
 PAPERS = (0.9,) * 5 + (0.1,) * 5  #: The fraction that each class of CIFAR-10 keeps in the paper
@@ -51,8 +46,8 @@ def cifar10(
     val = part(label, source.same, validation, rng, among=kept)
     parts = {"train": kept & ~val, "val": val, "test": thin(label, fractions, rng, among=test), "test_balanced": test}
     options = {"fractions": tuple(fractions), "validation": validation}
-    groups = Groups(label, CIFAR10_NAMES)
-    return grouped("cifar10", source, (label, CIFAR10_NAMES), seed, options, groups=groups, parts=parts)
+    classes = label, CLASSES["cifar10"]
+    return grouped("cifar10", source, classes, seed, options, groups=Groups(*classes), parts=parts)
 
 
 def svhn(
@@ -78,7 +73,8 @@ def svhn(
         train = thin(label, fractions, np.random.default_rng([seed, 14]), among=train)
         options |= {"fractions": tuple(fractions)}
     parts = {"train": train, "val": val, "test": source.official == 1}
-    return grouped(name, source, (label, DIGITS), seed, options, groups=Groups(label, DIGITS), parts=parts)
+    classes = label, CLASSES[name]
+    return grouped(name, source, classes, seed, options, groups=Groups(*classes), parts=parts)
 
 
 def utkface(

@@ -1,19 +1,23 @@
-"""CIFAR, SVHN, MNIST and UTKFace as their publishers give them: pickled batches, MATLAB and IDX files, images.
+"""CIFAR, SVHN, MNIST, UTKFace, CelebA as their publishers give them: pickles, MATLAB and IDX files, images, lists.
 
 A pickle can run any code when it is loaded, so CIFAR's batches never are: their steps are read one by one, and only
 those that such a batch is made of are known. UTKFace's labels are in the names of its files,
-`[age]_[gender]_[race]_[date].jpg.chip.jpg`.
+`[age]_[gender]_[race]_[date].jpg.chip.jpg`. CelebA's published files lie side by side: `img_align_celeba` (a folder, or
+the zip file as it is), `list_attr_celeba.txt` (how many images, the attributes, then a line with 1 or -1 of each for
+every image) and `list_eval_partition.txt` (0, 1 or 2 for every image: training, validation, test).
 
 Sources: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009. Y. Netzer et al., "Reading Digits
 in Natural Images with Unsupervised Feature Learning", NIPS workshop, 2011. Y. LeCun, L. Bottou, Y. Bengio, P. Haffner,
 "Gradient-Based Learning Applied to Document Recognition", Proc. IEEE, 1998. Z. Zhang, Y. Song, H. Qi, "Age
-Progression/Regression by Conditional Adversarial Autoencoder", CVPR 2017.
+Progression/Regression by Conditional Adversarial Autoencoder", CVPR 2017. Z. Liu, P. Luo, X. Wang, X. Tang, "Deep
+Learning Face Attributes in the Wild", ICCV 2015.
 """
 
 import math
 import pickletools
 import re
 import tomllib
+import zipfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,10 +26,11 @@ from pathlib import Path
 
 import numpy as np
 
-from linfair.data.core import Collection, DataError, Skipped, ensure
+from linfair.data.core import Collection, DataError, Skipped, ensure, shown
 from linfair.data.images import SUFFIXES, check_skips, content_digest, files_of, pictures
 from linfair.data.torchvision import torchvision
 from linfair.names import hint
+from linfair.paths import unfit
 
 
 @dataclass(frozen=True)
@@ -151,7 +156,7 @@ _STEPS |= {"APPEND": (2, _extended), "APPENDS": (-2, _extended), "SETITEM": (3, 
 _STEPS |= {"GLOBAL": (0, _named), "STACK_GLOBAL": (2, _named), "REDUCE": (2, _made), "BUILD": (2, _made)}
 
 
-def _batch(path: Path, name: str, key: str, classes: int, mib: int) -> tuple[np.ndarray, np.ndarray]:
+def _batch(name: str, key: str, classes: int, mib: int, path: Path) -> tuple[np.ndarray, np.ndarray]:
     """One of CIFAR's batches, which has so many MiB."""
     try:
         ensure(path.stat().st_size < (2 * mib + 4) * 2**20, f"over {2 * mib + 4} MiB, and a batch has {mib}")
@@ -214,31 +219,25 @@ def _idx(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return images[:, None], label
 
 
-_OFFERED = tomllib.loads(Path(__file__).with_name("releases.toml").read_text(encoding="utf-8"))
-LISTS = {name: tuple(words.split()) for name, words in _OFFERED.pop("lists").items()}  #: Of classes, of attributes
+OFFERED = tomllib.loads(Path(__file__).with_name("releases.toml").read_text(encoding="utf-8"))
+CLASSES = {
+    name: tuple(words.split()) for name, words in OFFERED["names"].items()
+}  #: By source; CelebA's attributes too
 
 
 def _release(name: str, folder: str, images: int, read_file: Callable) -> Release:
-    offered = {kind: {file: Known(**one) for file, one in files.items()} for kind, files in _OFFERED[name].items()}
+    offered = {kind: {file: Known(**one) for file, one in files.items()} for kind, files in OFFERED[name].items()}
     urls = offered["urls"]
     files = offered.get("files", {url.rpartition("/")[2]: known for url, known in urls.items()})
     return Release(name, folder, files, urls, images, read_file)
 
 
-_TEN = {"name": "cifar10", "key": "labels", "classes": 10, "mib": 30}
-_HUNDRED = {"name": "cifar100", "key": "fine_labels", "classes": 100, "mib": 148}
-CIFAR10 = _release("cifar10", "cifar-10-batches-py", 60_000, partial(_batch, **_TEN))
-CIFAR100 = _release("cifar100", "cifar-100-python", 60_000, partial(_batch, **_HUNDRED))
+CIFAR10 = _release("cifar10", "cifar-10-batches-py", 60_000, partial(_batch, "cifar10", "labels", 10, 30))
+CIFAR100 = _release("cifar100", "cifar-100-python", 60_000, partial(_batch, "cifar100", "fine_labels", 100, 148))
 SVHN = _release("svhn", "", 99_289, _mat)
 MNIST = _release("mnist", "MNIST/raw", 70_000, _idx)
 LIMITS = {"age": 116, "gender": 1, "race": 4}  #: Largest value of each field; the smallest is 0
-NAMES = {
-    "race": ("White", "Black", "Asian", "Indian", "Others"),
-    "gender": ("male", "female"),
-    "age": ("2-12", "13-17", "18-64", "65+"),
-    "age5": ("0-1", "2-12", "13-17", "18-64", "65+"),
-    "age9": ("0-10", "11-15", "16-20", "21-25", "26-30", "31-40", "41-50", "51-60", "61+"),
-}
+NAMES = {name: tuple(words) for name, words in OFFERED["utkface"].items()}
 AGE_EDGES = (2, 13, 18, 65)  #: First year of each of the paper's age groups; ages 0 and 1 are dropped
 AGE9_EDGES = (11, 16, 21, 26, 31, 41, 51, 61)  #: Of nine bins (Tran et al., 2022), whose edges are not printed: ours
 
@@ -333,3 +332,57 @@ def utkface_field(fields: Mapping[str, np.ndarray], name: str) -> tuple[np.ndarr
     if name.startswith("age"):
         return np.searchsorted(AGE_EDGES, fields["age"], side="right") - (name == "age"), NAMES[name]
     return fields[name], NAMES[name]
+
+
+IMAGES, ATTRIBUTES, PARTITION = "img_align_celeba", "list_attr_celeba.txt", "list_eval_partition.txt"
+CELEBA = (ATTRIBUTES, PARTITION, f"{IMAGES}.zip")
+CELEBRITIES = 202_599  #: Images of the whole set
+
+
+def read_celeba(folder: str | Path, *, size: int = 32, strict: bool = False) -> Collection:
+    """Read the files at size x size: a field of 0 or 1 for each attribute, and the official split.
+
+    An image that cannot be read is skipped and listed, or with `strict` an error.
+    """
+    folder = Path(folder)
+    fields, parts = read_attributes(folder), _lines(folder / PARTITION, 1, {"0": 0, "1": 2, "2": 1})
+    names = fields.pop("file").tolist()
+    apart = sorted(parts.keys() ^ set(names))
+    ensure(not apart, f"{folder}: {apart[:1]} is in one of {ATTRIBUTES} and {PARTITION} only; copy both files again")
+    place = folder / IMAGES
+    try:
+        place = place if place.is_dir() else zipfile.Path(folder / f"{IMAGES}.zip", f"{IMAGES}/")
+    except (OSError, zipfile.BadZipFile) as error:
+        why = f"no folder {IMAGES}, and no readable {IMAGES}.zip ({type(error).__name__}); copy one of them again"
+        raise DataError(f"{folder}: {why}") from error
+    files = [(name, place / name) for name in names]
+    images, same, kept, skipped, _ = pictures(files, size, what="reading CelebA")
+    check_skips(f"CelebA in {folder}", [(one.name, one.why) for one in skipped], len(kept), strict=strict)
+    fields = {name: values[kept] for name, values in fields.items()}
+    official = np.array([parts[names[number]][0] for number in kept], dtype=np.int64)
+    origin, sha256 = f"official files, {len(kept):,} of {CELEBRITIES:,} images", content_digest(images, fields)
+    return Collection("celeba", images, fields, same, official, origin, sha256, tuple(skipped))
+
+
+def read_attributes(folder: Path) -> dict[str, np.ndarray]:
+    """The attributes, 0 or 1, shape (n,), and the names of the images in `file`; no image is opened."""
+    rows = _lines(folder / ATTRIBUTES, len(CLASSES["celeba"]), {"-1": 0, "1": 1})
+    values = np.array(list(rows.values()), dtype=np.int64)
+    return {"file": np.array(list(rows))} | {name: values[:, i].copy() for i, name in enumerate(CLASSES["celeba"])}
+
+
+def _lines(path: Path, cells: int, allowed: Mapping[str, int]) -> dict[str, list[int]]:
+    """What the cells of a list stand for, by image; the list of attributes begins with their number and names."""
+    again, why = "copy the published file again", unfit(path, 2**26)
+    ensure(why is None, f"{path} {why}; {again}")
+    lines, found = path.read_text(encoding="ascii", errors="replace").splitlines(), {}
+    heads = [str(len(lines) - 2), " ".join(CLASSES["celeba"])] if cells > 1 else []
+    for number, line in enumerate(lines):
+        head, (name, *given) = number < len(heads), line.split() or [""]
+        wanted = heads[number] if head else f"a new name such as 000001.jpg and {cells} of {', '.join(allowed)}"
+        right = re.fullmatch(r"\d{6}\.jpg", name, re.ASCII) and name not in found and len(given) == cells
+        right = line.split() == wanted.split() if head else right and allowed.keys() >= set(given)
+        ensure(right, f"{path}, line {number + 1}: {shown(line, 60)!r} must be {wanted[:60]}; {again}")
+        found |= {} if head else {name: [allowed[cell] for cell in given]}
+    ensure(found, f"{path} lists no image; {again}")
+    return found

@@ -23,24 +23,13 @@ from tqdm import tqdm
 
 from linfair.data.core import Collection, DataError, Skipped, digest, ensure, shown
 from linfair.data.images import MANY
-from linfair.data.official import LISTS, SVHN
+from linfair.data.official import CLASSES, OFFERED, SVHN
 from linfair.names import checked, some
 from linfair.paths import unfit, whole
 
-KNOWN = {  # SHA-256 and bytes of known packs; a `.sha256` file beside a pack takes their place
-    "cifar10.npz": ("6d9158d142739ae326b20b5fd6ef260b038989fb0c66a27bc97fb0eac534a95b", 106_674_462),
-    "utkface32.npz": ("e3341e577421030bf32c4439b600476f530d2e9f32b2558e3f6daeebf1eea7bd", 39_773_379),
-    "svhn10k.npz": ("3e8311c19eed04f0a278828797e1d5d5fbba4385a2e0dd122f12662beb2905da", 12_185_202),
-}
+KNOWN = {name: (one["sha256"], one["bytes"]) for name, one in OFFERED["packs"].items()}  #: SHA-256 and bytes
 SIDES = dict.fromkeys(("cifar10", "cifar100", "svhn", "utkface"), 32) | {"mnist": 28}  #: Of a pack's images; else any
-FIELDS = {  # arrays that a pack must have, their smallest and largest value (-1: not known)
-    "cifar10": {"label": (0, 9), "split": (0, 1)},
-    "cifar100": {"label": (0, 99), "split": (0, 1)},
-    "mnist": {"label": (0, 9), "split": (0, 1)},
-    "svhn": {"label": (0, 9), "split": (0, 1)},
-    "celeba": dict.fromkeys(LISTS["celeba"], (0, 1)) | {"split": (0, 2)},
-    "utkface": {"age": (0, 116), "gender": (-1, 1), "race": (-1, 4), "group": (None, None)},
-}
+FIELDS = OFFERED["fields"] | {"celeba": dict.fromkeys(CLASSES["celeba"], (0, 1)) | OFFERED["fields"]["celeba"]}
 _NOTES = [(name, int) for name in ("rotated", "copies", "copies_differ")] + [("lookalikes", Sequence[str])]
 _NOTES += [(name, Sequence[Sequence[str]]) for name in ("duplicates", "found_as")]  #: What `notes` may say
 _OTHER = ("blob", "offsets", "skipped", "notes", "origin")
@@ -185,7 +174,7 @@ def _check_arrays(path: Path, name: str, arrays: dict[str, np.ndarray]) -> None:
         if _is_field(key, _OTHER):
             right = values.dtype.kind in "iu" and values.shape == (n,)
             ensure(right, f"{what} be integers of shape ({n},), one for each image, {given}")
-            low, high = ranges.get(key, (None, None))
+            low, high = ranges.get(key) or (None, None)
             inside = low is None or (low <= values.min() and values.max() <= high)
             ensure(inside, f"{what} lie in {low}..{high}, found {values.min()}..{values.max()}")
         elif key not in ("blob", "offsets"):

@@ -18,12 +18,12 @@ from pathlib import Path
 import numpy as np
 
 from linfair import paths
-from linfair.data import celeba, packs
+from linfair.data import official, packs
 from linfair.data.core import Collection, DataError, digest, ensure
 from linfair.data.describe import SHEETS
 from linfair.data.folder import NEEDED, TABLE, check_named, has_folders, read_folder
 from linfair.data.images import files_of
-from linfair.data.official import CIFAR10, CIFAR100, MNIST, SVHN, Release, holds_faces, read_utkface, utkface_fields
+from linfair.data.official import CIFAR10, CIFAR100, MNIST, SVHN, Release
 from linfair.names import unknown
 
 
@@ -41,27 +41,27 @@ class Source:
     release: Release | None = None  # where it may be downloaded
 
 
+def _has(*files: str) -> Callable[[Path], bool]:
+    return lambda folder: any((folder / file).is_file() for file in files)
+
+
 def _released(release: Release, kind: str, *packs: str) -> Source:
-    def holds(folder: Path) -> bool:
-        return any((folder / file).is_file() for file in release.files)
-
-    files, places = f"{release.folder}/", (release.folder, release.name, release.name.upper(), "")
-    files = files if release.folder else " and ".join(release.files)
-    return Source(kind, files, places, holds, release.read, packs=packs, release=release)
+    files = f"{release.folder}/" if release.folder else " and ".join(release.files)
+    places = (release.folder, release.name, release.name.upper(), "")
+    return Source(kind, files, places, _has(*release.files), release.read, packs=packs, release=release)
 
 
-FACES = ("UTKFace", "utkface", "")
-CELEBA = ("celeba", "CelebA", "")
+FACES, CELEBRITIES = ("UTKFace", "utkface", ""), ("celeba", "CelebA", "")
+_lists, _table = _has(official.ATTRIBUTES), lambda folder: os.path.lexists(folder / TABLE)
+_utkface, _celeba = (official.read_utkface, official.utkface_fields), (official.read_celeba, official.read_attributes)
 SOURCES = {
     "cifar10": _released(CIFAR10, "batches"),
     "cifar100": _released(CIFAR100, "pickles"),
     "mnist": _released(MNIST, "idx"),
     "svhn": _released(SVHN, "mat", "svhn10k.npz"),
-    "utkface": Source("files", "UTKFace/", FACES, holds_faces, read_utkface, utkface_fields, ("utkface32.npz",)),
-    "celeba": Source(
-        "celeba", ", ".join(celeba.FILES), CELEBA, celeba.holds, celeba.read_celeba, celeba.read_attributes
-    ),
-    "folder": Source("folder", TABLE, ("",), lambda path: os.path.lexists(path / TABLE), read_folder),
+    "utkface": Source("files", "UTKFace/", FACES, official.holds_faces, *_utkface, ("utkface32.npz",)),
+    "celeba": Source("celeba", ", ".join(official.CELEBA), CELEBRITIES, _lists, *_celeba),
+    "folder": Source("folder", TABLE, ("",), _table, read_folder),
 }
 
 
@@ -184,7 +184,7 @@ def _stamp(name: str, found: Found) -> str:
     elif release := SOURCES[name].release:
         files = [found.path / file for file in release.files]
     else:
-        files = [*(found.path / one for one in (TABLE, *celeba.FILES)), *files_of(found.path, hidden=True)]
+        files = [*(found.path / one for one in (TABLE, *official.CELEBA)), *files_of(found.path, hidden=True)]
     there = [(file, file.stat()) for file in files if file.exists()]
     state = [f"{file}\0{about.st_size}\0{about.st_mtime_ns}\n" for file, about in there]
     return hashlib.sha256(os.fsencode("".join(state))).hexdigest()

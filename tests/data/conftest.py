@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from linfair.data.official import LISTS
+from linfair.data.official import CLASSES
 
 BATCHES = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
 
@@ -104,7 +104,7 @@ def write_celeba(write_image: Callable) -> Callable[..., tuple[np.ndarray, np.nd
         lines = [
             f"{name} {' '.join('-1' if not v else ' 1' for v in row)}" for name, row in zip(names, values, strict=True)
         ]
-        heads = [str(n), " ".join(LISTS["celeba"]) + " "]
+        heads = [str(n), " ".join(CLASSES["celeba"]) + " "]
         (root / "list_attr_celeba.txt").write_text("\n".join([*heads, *lines]) + "\n")
         lines = [f"{name} {part}" for name, part in zip(names, parts, strict=True)]
         (root / "list_eval_partition.txt").write_text("\n".join(lines) + "\n")

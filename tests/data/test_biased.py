@@ -14,7 +14,6 @@ from sklearn.datasets import load_digits
 
 from linfair.data import DataError, GroupedData, input_shape, load_data
 from linfair.data.biased import in_grey
-from linfair.data.named import CIFAR10_NAMES
 
 skews = st.floats(0.5, 1, exclude_max=True)
 
@@ -101,7 +100,7 @@ def test_cifar10s_has_the_classes_of_wang_et_al_and_the_counts_of_the_skew(
     assert (cells(data, "val") == expected(each // 10, skew, 10)).all()
     assert (cells(data, "test") == 10).all()
     colour = {name for name, domain in zip(data.label_names, data.aligned, strict=True) if domain == 0}
-    assert colour == {"automobile", "cat", "dog", "horse", "truck"} and data.label_names == CIFAR10_NAMES
+    assert colour == {"automobile", "cat", "dog", "horse", "truck"} and len(set(data.label_names)) == 10
     assert data.provenance["options"] == {"skew": skew, "size": size, "validation": 0.1} | options
     assert data.input_shape == input_shape("cifar10s", size=size) == (3, size, size)
 

@@ -10,8 +10,7 @@ import torch
 from PIL import Image
 
 from linfair.data import DataError, input_shape, load_data
-from linfair.data.celeba import read_attributes, read_celeba
-from linfair.data.official import LISTS
+from linfair.data.official import CLASSES, read_attributes, read_celeba
 from linfair.data.sources import find, read
 
 Writer = Callable[..., tuple[np.ndarray, np.ndarray]]
@@ -29,7 +28,7 @@ def test_images_attributes_and_partition_are_read_as_published(
         write_celeba(tmp_path / "celeba", n=20, zipped=True)
     found = read("celeba", tmp_path, size=24)
     np.testing.assert_array_equal(np.stack(list(found.fields.values()), axis=1), values)
-    assert list(found.fields) == list(LISTS["celeba"]) and len(found.fields) == 40
+    assert list(found.fields) == list(CLASSES["celeba"]) and len(found.fields) == 40
     assert [{0: 0, 2: 1, 1: 2}[number] for number in found.official.tolist()] == parts.tolist()
     (tmp_path / "one").mkdir()
     for image, name in zip(found.images, sorted(kept), strict=True):

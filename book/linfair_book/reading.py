@@ -1,7 +1,13 @@
-"""Tables of means for a page: the side of every interval in words, and the check that a repair does no harm."""
+"""Tables for a page: sides of intervals in words, whether a repair does no harm, audits of several seeds."""
+
+from collections.abc import Sequence
 
 import pandas as pd
 
+from linfair.audit import Audit
+from linfair.audit.findings import overall, row_of, rows_of
+from linfair.audit.shown import gap_of, interval, number
+from linfair.mitigation import PLAIN
 from linfair.study.tables import text
 from linfair_book.averages import SIDES, sides
 from linfair_book.mitigation import label
@@ -40,3 +46,18 @@ def without_harm(means: pd.DataFrame) -> pd.DataFrame:
     lines["check"] = lines["check"].mask(holds, "holds").mask(harm, "does not hold")
     order = found.drop_duplicates(["way", "budget"])[["way", "budget", "seeds"]]
     return order.join(lines, on=["way", "budget"]).rename(columns={"check": "helps without harm"})
+
+
+def across_seeds(audits: Sequence[Audit]) -> pd.DataFrame:
+    """Several audits of networks trained alike from other seeds, at each one's explained budget: a line each."""
+    lines = []
+    for audit in audits:
+        rows = rows_of(audit, PLAIN, audit.plan.named)
+        gap = gap_of(rows)
+        worst = row_of(rows, gap.worst)
+        line = {"seed": str(audit.subject.header.seed), "pays most": f"{worst['group_name']} ({worst['role']})"}
+        line["its drop"] = interval(worst["drop"], worst["drop_low"], worst["drop_high"])
+        line["gap between groups"] = interval(gap.gap, gap.low, gap.high)
+        line["overall drop"] = number(overall(rows_of(audit, "original", 1.0)) - overall(rows))
+        lines.append(line)
+    return pd.DataFrame(lines)

@@ -6,7 +6,7 @@ attacks it.
 """
 
 import sys
-from types import ModuleType
+import types
 
 from linfair.audit.diagnose import Diagnosis, Pair, diagnose, diagnosis_text, read_pair
 from linfair.audit.expose import Exposed, expose, exposed_text
@@ -16,12 +16,8 @@ from linfair.audit.repair import Mitigated, mitigate, mitigated_text
 from linfair.audit.report import answer, caveats, html, words, write_report
 from linfair.audit.run import Audit, Plan, audit
 
-__all__ = ["Audit", "AuditError", "Diagnosis", "Exposed", "Mitigated", "Pair", "Plan", "Subject", "answer", "audit"]
-__all__ += ["caveats", "diagnose", "diagnosis_text", "expose", "exposed_text", "group_table", "html", "linearize_to"]
-__all__ += ["mitigate", "mitigated_text", "read_own", "read_pair", "read_user", "words", "write_report"]
 
-
-class _Callable(ModuleType):
+class _Callable(types.ModuleType):
     def __call__(self, *args: object, **options: object) -> Audit:
         return audit(*args, **options)
 

@@ -4,7 +4,7 @@ What a check means is written in `words.html`, by its name and outcome, for the 
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import pandas as pd
@@ -232,18 +232,3 @@ def shown_checks(checks: pd.DataFrame) -> pd.DataFrame:
     ]
     columns = {"check": checks["name"], "kept": checks["budget"].map(share), "outcome": checks["outcome"]}
     return pd.DataFrame(columns | {"points": values, "group": checks["group"]})
-
-
-def across_seeds(audits: Sequence[Audit]) -> pd.DataFrame:
-    """Several audits of networks trained alike from other seeds, at each one's explained budget: a line each."""
-    lines = []
-    for audit in audits:
-        rows = rows_of(audit, PLAIN, audit.plan.named)
-        gap = gap_of(rows)
-        worst = row_of(rows, gap.worst)
-        line = {"seed": str(audit.subject.header.seed), "pays most": f"{worst['group_name']} ({worst['role']})"}
-        line["its drop"] = interval(worst["drop"], worst["drop_low"], worst["drop_high"])
-        line["gap between groups"] = interval(gap.gap, gap.low, gap.high)
-        line["overall drop"] = number(overall(rows_of(audit, "original", 1.0)) - overall(rows))
-        lines.append(line)
-    return pd.DataFrame(lines)

@@ -2,5 +2,3 @@
 
 from linfair.engine.stages import Stages, Student, Teacher
 from linfair.engine.store import ResultStore, Tables
-
-__all__ = ["ResultStore", "Stages", "Student", "Tables", "Teacher"]

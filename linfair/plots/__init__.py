@@ -3,5 +3,4 @@
 `cost_parts` draws what an answer costs; `evidence_of` says in one line what the rows of `linfair.run` rest on.
 """
 
-from linfair.plots.cost import cost_parts
-from linfair.plots.style import COLORS, GREY, MARKERS, STYLE, evidence, evidence_of, style
+from linfair.plots.style import COLORS, GREY, MARKERS, STYLE, cost_parts, evidence, evidence_of, style

@@ -10,6 +10,7 @@ from importlib.metadata import version
 
 import matplotlib.pyplot as plt
 import pandas as pd
+from matplotlib.figure import Figure
 
 GREY = "#797979"
 COLORS = {"majority": "#0072B2", "minority": "#D55E00", "control": GREY, "all": "#009E73", "other": "#CC79A7"}
@@ -60,3 +61,35 @@ def evidence_of(table: pd.DataFrame, *, split: str) -> str:
     about = {name: ", ".join(sorted(table[name].unique())) for name in ("device", "torch", "linfair")}
     n = f"{' to '.join(map(str, sorted({sizes.min(), sizes.max()})))} distinct test images a seed"
     return evidence(seeds=part["seed"].nunique(), n=n, seconds=arms["seconds"].sum(), **about)
+
+
+PARTS = {
+    "linear_seconds": ("linear layers", GREY),
+    "relu_seconds": ("ReLUs, computing", COLORS["majority"]),
+    "transfer_seconds": ("ReLUs, sending", COLORS["other"]),
+    "waiting_seconds": ("round trips", COLORS["all"]),
+}
+"""The parts of the online seconds: column of `linfair.cost.Cost` -> name and colour."""
+
+
+def cost_parts(table: pd.DataFrame) -> Figure:
+    """Where the seconds of one answer go, a bar per budget, as stacked parts; the total at its end.
+
+    `table` has the costs of one network; several are refused with a ValueError.
+    """
+    if table["network"].nunique() != 1:
+        raise ValueError(f"cost_parts draws one network, got {', '.join(table['network'].unique())}: select one")
+    table = table.sort_values("budget")
+    figure, ax = plt.subplots(figsize=(5.4, 3.2))
+    start, y = 0 * table["online_seconds"].to_numpy(), range(len(table))
+    for column, (label, color) in PARTS.items():
+        ax.barh(y, table[column], left=start, color=color, label=label)
+        start = start + table[column].to_numpy()
+    for position, total in zip(y, start, strict=True):
+        ax.annotate(f"{total:.3g}", (total, position), xytext=(5, 0), textcoords="offset points", va="center")
+    ax.set_yticks(list(y), [f"{100 * budget:g}" for budget in table["budget"]])
+    ax.set(xlabel="seconds per answer", ylabel="ReLUs kept (%)", xlim=(0, 1.13 * start.max()))
+    ax.grid(False)
+    figure.legend(loc="outside upper center", ncols=2)
+    plt.close(figure)
+    return figure

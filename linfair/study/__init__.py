@@ -6,5 +6,3 @@
 from linfair.engine.store import ResultStore
 from linfair.study.cell import ARMS, Cell, grid, run
 from linfair.study.recipes import PROFILES, Recipe, recipe
-
-__all__ = ["ARMS", "PROFILES", "Cell", "Recipe", "ResultStore", "grid", "recipe", "run"]

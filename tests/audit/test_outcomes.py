@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+from linfair_book.reading import across_seeds
 from made_audits import UNITS, made
 from test_audit import Page
 
@@ -263,7 +264,7 @@ def test_the_control_says_what_training_alone_did() -> None:
 
 
 def test_several_seeds_are_a_line_each_whatever_they_found() -> None:
-    table = findings.across_seeds([made(**options) for options in OUTCOMES.values()])
+    table = across_seeds([made(**options) for options in OUTCOMES.values()])
     assert len(table) == len(OUTCOMES) and not table.isna().any().any()
 
 

@@ -86,7 +86,7 @@ def test_every_method_and_mitigation_is_described_and_a_new_one_ends_a_guarantee
 
 # Steps through the functions that take them
 
-KEPT = {"random", "uniform", "prune_magnitude", "prune_layerwise", "prune_random"}
+KEPT = ("random", "uniform", "prune_magnitude", "prune_layerwise", "prune_random")
 QUICK = Schedule(epochs=1, optimizer="adamw", lr=1e-3)
 OPTIONS = {
     "snl": SNL(lasso=1.0, growth=2.0, warmup=0, schedule=replace(QUICK, epochs=40, alpha_lr=0.5)),

@@ -36,19 +36,6 @@ def pooled(name: str, seed: int, **options: object) -> GroupedData:
     return replace(data, splits={"train": pool, "test": data.splits.get("test_balanced", test), "val": test})
 
 
-def drawn(n: int, count: int, *, seed: int = 0) -> NDArray[np.bool_]:
-    """Random halves of n points, each drawn for itself, (count, n), all again until each point is twice in and out.
-
-    Halves that hold each point equally often would tell the target's own half by the others', and put an attack that
-    finds nothing below 0.5. For fewer than 12 that is what is left.
-    """
-    for start in range(0, 10**6 if count >= 12 else 0, count):
-        inside = np.concatenate([halves(n, 1, seed=10**6 * (seed + 1) + start + k) for k in range(count)])
-        if ((inside.sum(0) >= 2) & ((~inside).sum(0) >= 2)).all():
-            return inside
-    return halves(n, count, seed=seed)
-
-
 @dataclass(frozen=True)
 class Shadows:
     """Networks trained under one rule on random halves of one pool, and which points (networks, points) each has."""
@@ -77,7 +64,7 @@ def under(rule: str = "sgd", network: str = "mlp", profile: str = "small", **opt
 
 def prepared(pool: GroupedData, count: int, seed: int, **options: object) -> tuple[Stages, NDArray[np.bool_]]:
     """Halves of a pool as the data sets of an ensemble."""
-    part, inside = pool.splits["train"], drawn(len(pool.splits["train"]), count, seed=seed)
+    part, inside = pool.splits["train"], halves(len(pool.splits["train"]), count, seed=seed)
     sets = [replace(pool, splits={"train": Split(part.x[one], part.y[one], part.a[one])}) for one in inside]
     return Stages(sets, [1000 * (seed + 1) + k for k in range(count)], count=1, **options), inside
 

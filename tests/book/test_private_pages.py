@@ -6,10 +6,9 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from linfair_book import membership, private_training
+from linfair_book import membership, private_training, three_prices
 
 from linfair.engine.store import ResultStore
-from linfair.metrics.membership import exposure, leave_one_out
 
 GROUPS = ("majority", "majority", "minority", "minority")
 
@@ -85,17 +84,6 @@ def test_the_rows_of_notebook_16_can_be_computed(tmp_path, one_thread) -> None:
     assert len(means) == 2 * 2 * 3 and set(means["trained"]) == {private_training.PLAIN, "DP-SGD, (8, 1e-5)"}
 
 
-def test_halves_drawn_each_for_itself_do_not_tell_the_targets_own() -> None:
-    """Noise in place of confidences: every attack finds nothing, whoever is the target."""
-    inside = membership.drawn(600, 16, seed=3)
-    assert (inside.sum(1) == 300).all() and inside.sum(0).min() >= 2 and (~inside).sum(0).min() >= 2
-    assert len(set(inside.sum(0))) > 4
-    noise = np.random.default_rng(0).normal(size=inside.shape)
-    for kind in membership.ATTACKS:
-        row = exposure(leave_one_out(kind, noise, inside), inside, draws=2).loc[0]
-        assert row["low"] < 0.5 < row["high"]
-
-
 @pytest.fixture(scope="module")
 def shadows(tmp_path_factory: pytest.TempPathFactory) -> membership.Shadows:
     """Four networks on skewed digits, two epochs."""
@@ -146,3 +134,49 @@ def test_the_look_before_is_one_epoch_before_the_least_test_loss() -> None:
 def test_every_epoch_is_looked_at(one_thread) -> None:
     epochs = membership.memorization(membership.pooled("digits", 0), count=4, profile="smoke")
     assert epochs.groupby("attack")["epoch"].apply(list).to_dict() == {"loss": [1, 2], "lira_online": [1, 2]}
+
+
+def made_smaller(losses: dict[str, float], *, share: float = 0.9) -> pd.DataFrame:
+    """Networks of two rules and two seeds, whole and pruned: a rule's loss in the majority, twice that in the other."""
+    made = []
+    for seed in (0, 1):
+        for rule, loss in losses.items():
+            private = rule == "dp_sgd"
+            about = {"seed": seed, "rule": rule, "epsilon": 8.0 if private else math.inf, "delta": 1e-5 * private}
+            for change, times in (("whole", 0), ("30 % of weights", 1)):
+                right = {"majority": share - times * loss, "minority": share - 2 * times * loss}
+                right["all"] = sum(right.values()) / 2
+                about |= {"change": change, "worst": 0.5, "auc": 0.6 - 0.1 * private, "kb": 2.0}
+                about["guarantee"] = "holds" if private else ""
+                made += [about | {"who": who, "accuracy": one} for who, one in right.items()]
+    return pd.DataFrame(made)
+
+
+def test_what_a_change_takes_is_paired_with_what_it_takes_from_sgd() -> None:
+    found = three_prices.lost(made_smaller({"sgd": 0.1, "dp_sgd": 0.3}), "30 % of weights")
+    means = found.set_index(["of", "trained", "who"])["mean"].sort_index()
+    assert means["lost", private_training.PLAIN].to_dict() == pytest.approx({"all": 15, "majority": 10, "minority": 20})
+    more = means["more than SGD", "DP-SGD, (8, 1e-5)"]
+    assert more.to_dict() == pytest.approx({"all": 30, "majority": 20, "minority": 40})
+
+
+def test_prices_are_named_by_rule_guarantee_and_change_and_scores_by_ours() -> None:
+    table = made_smaller({"sgd": 0.1, "dp_sgd": 0.3})
+    found = three_prices.prices(table).set_index(["network", "of"])["mean"]
+    assert found["DP-SGD, (8, 1e-5): 30 % of weights", "accuracy (%)"] == pytest.approx(45)
+    assert found["SGD, no guarantee: whole", "exposure (AUC)"] == pytest.approx(0.6)
+    scores = three_prices.scores(table).set_index("network")
+    assert scores.loc["DP-SGD, (8, 1e-5): whole", "score"] == pytest.approx(3 / (1 / 0.9 + 1 + 1))
+    plain = scores.loc["SGD, no guarantee: 30 % of weights", "score"]
+    assert plain == pytest.approx(3 / (1 / 0.75 + 1 / 0.8 + 1 / 0.9))
+    assert (scores["best"] <= scores["worst"]).all()
+
+
+def test_masks_that_read_no_image_keep_a_guarantee_and_retraining_ends_it(tmp_path, one_thread) -> None:
+    how = {"count": 4, "profile": "smoke", "store": ResultStore(tmp_path), "progress": False}
+    table = three_prices.rows([0], ["dp_sgd"], **how)
+    ended = table.drop_duplicates("change").set_index("change")["guarantee"]
+    assert (ended[["whole", "30 % of weights", "20 % of ReLUs", "both"]] == "holds").all()
+    assert ended["30 % of weights, retrained"] == "fine-tuning" and ended["20 % of ReLUs by SNL, retrained"] == "SNL"
+    kept = table.drop_duplicates("change").set_index("change")["relus"]
+    assert kept["whole"] == kept["30 % of weights"] == 128 and kept["20 % of ReLUs"] == kept["both"] == 26

@@ -28,12 +28,13 @@ def dots(
     """
     means = drawn(means) if "n_seeds" in means else means
     panels, names = list(means[panel].unique()), list(means[line].unique())
+    together = means[means[by].isin(roles)].groupby([panel, line])[by].nunique().max() > 1
     size = (2.6 + (2.1 if len(panels) < 3 else 1.75) * len(panels), 1.2 + 0.32 * len(names))
     figure, axes = plt.subplots(1, len(panels), figsize=size, sharey=True, squeeze=False)
     for ax, part in zip(axes.flat, panels, strict=True):
         for number, (role, label) in enumerate(roles.items()):
             rows = means[(means[panel] == part) & (means[by] == role)]
-            shift = 0.24 * (number - (len(roles) - 1) / 2) * (rows[line].nunique() == len(names))
+            shift = 0.24 * (number - (len(roles) - 1) / 2) * together
             dots_with_intervals(ax, rows, [names.index(name) + shift for name in rows[line]], role, label=label)
         if chance is not None:
             ax.axvline(chance, color=GREY, linestyle="--", linewidth=1)

@@ -1,0 +1,120 @@
+"""Notebook 18: linearized, pruned, private, and combinations: accuracy, exposure and cost of the same networks."""
+
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from torch import nn
+
+from linfair.cost import count_macs, private_inference_cost
+from linfair.gates import install
+from linfair.ledger import Guarantee
+from linfair.masks import Mask, masks_of
+from linfair.metrics.score import sensitivity
+from linfair.paths import save_table
+from linfair.study.recipes import recipe
+from linfair.study.tables import over_seeds
+from linfair_book import tables
+from linfair_book.membership import Shadows, correct, exposed, of_sides, pooled, train
+from linfair_book.private_training import PLAIN, spoken
+
+RULES = ("sgd", "dp_sgd(noise=0.0)", "dp_sgd")
+SHARE = 0.5  #: Of the images of a minority class that are kept
+WEIGHTS, UNITS = ("prune_magnitude", 0.3), ("random", 0.2)
+CHANGES = {
+    "whole": (),
+    "30 % of weights": (WEIGHTS,),
+    "20 % of ReLUs": (UNITS,),
+    "both": (WEIGHTS, UNITS),
+    "30 % of weights, retrained": (WEIGHTS, "retrained"),
+    "20 % of ReLUs by SNL, retrained": (("snl", 0.2), "retrained"),
+}
+"""What is done to the trained networks, in this order: a method at a share that is kept, or retraining."""
+VALUES = {"accuracy (%)": 100, "worst class (%)": 100, "exposure (AUC)": 1, "sent (kB)": 1}
+"""What the picture shows, and times what."""
+
+
+def rows(seeds: Sequence[int], rules: Sequence[str] = RULES, *, profile: str = "small", **how: object) -> pd.DataFrame:
+    """A row for each seed, rule, change and who: means over networks trained on halves of one pool.
+
+    The shadows of an attack are changed as their target is. Options are those of `membership.train`.
+    """
+    parts = []
+    for seed in seeds:
+        pool = pooled("digits", seed, minority_fraction=SHARE)
+        for rule in rules:
+            found = train(pool, rule, seed=seed, profile=profile, **how)
+            parts += [_measured(found, *_changed(found, steps)).assign(change=name) for name, steps in CHANGES.items()]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _changed(found: Shadows, steps: Sequence[object]) -> tuple[nn.Module, Guarantee | None, Mask]:
+    """The networks after some steps, what is left of their guarantee, and the ReLUs that the first of them keeps."""
+    teacher, stages, one = found.teacher, found.stages, None
+    plan = recipe(found.known_by["network"], found.known_by["profile"])
+    mask = masks_of(install(teacher.model.member(0), found.pool.input_shape))[0]
+    for step in steps:
+        if step == "retrained":
+            one = stages.student(found.teacher, one, plan.finetune).record
+        else:
+            one = stages.path(teacher, step[0], [step[1]], plan.method(step[0])).records[0]
+            mask = one.masks[0] if one.reduction.kind == "relu" else mask
+        teacher = stages.given(one.model, guarantee=one.guarantee)
+    return teacher.model, teacher.guarantee, mask
+
+
+def _measured(found: Shadows, model: nn.Module, guarantee: Guarantee | None, mask: Mask) -> pd.DataFrame:
+    """What networks made of `found` reach on the balanced test, how exposed their members are, what an answer costs."""
+    right, y = correct(found, model), found.pool.splits["test"].y.numpy()
+    table, accuracy = exposed(found, ["lira_online"], model=model, draws=2), of_sides(found, right)
+    table, worst = table[table["who"].isin(accuracy)], np.min([right[:, y == label].mean(1) for label in set(y)], 0)
+    macs = count_macs(found.teacher.model.member(0), found.pool.input_shape)
+    cost = private_inference_cost(mask, macs=macs, bandwidth=1e8, rtt=0.05)
+    about = {"guarantee": "" if guarantee is None else guarantee.ended or "holds", "worst": worst.mean()}
+    about |= {"relus": mask.kept, "kb": cost.online_bytes / 1e3, "online_seconds": cost.online_seconds, "shared": 1.0}
+    return table.assign(accuracy=table["who"].map(accuracy), **about).drop(columns=["note", "finding", "seconds"])
+
+
+def prices(table: pd.DataFrame) -> pd.DataFrame:
+    """Means over seeds of each of `VALUES`, by network: its rule, what is left of its guarantee, its change."""
+    rows = spoken(table[table["who"] == "all"])
+    rows["network"] = rows["trained"] + ": " + rows["change"]
+    values = zip(VALUES.items(), ("accuracy", "worst", "auc", "kb"), strict=True)
+    parts = [rows.assign(of=of, value=times * rows[name]) for (of, times), name in values]
+    return over_seeds(pd.concat(parts), "value", ["network", "guarantee", "of"])
+
+
+def lost(table: pd.DataFrame, change: str) -> pd.DataFrame:
+    """Points of accuracy that a change takes, and how many more than from networks of SGD, paired over seeds."""
+    on = ["rule", "epsilon", "who", "seed"]
+    after = table[table["change"] == change].rename(columns={"accuracy": "after"})[[*on, "after"]]
+    taken = spoken(table[table["change"] == "whole"]).merge(after, on=on, validate="one_to_one")
+    taken = taken.assign(of="lost", value=100 * (taken["accuracy"] - taken["after"]))
+    plain = taken[taken["trained"] == PLAIN].rename(columns={"value": "plain"})[["who", "seed", "plain"]]
+    more = taken[taken["trained"] != PLAIN].merge(plain, on=["who", "seed"], validate="many_to_one")
+    more = more.assign(of="more than SGD", value=more["value"] - more["plain"])
+    return over_seeds(pd.concat([taken, more]), "value", ["trained", "of", "who"])
+
+
+def scores(table: pd.DataFrame) -> pd.DataFrame:
+    """The harmonic score of each network, and between which ranks what counts as worst moves it; all of it is ours.
+
+    Its bias is the majority's accuracy less the minority's.
+    """
+    rows = spoken(table)
+    wide = rows.pivot_table(index=["trained", "change"], columns="who", values=["accuracy", "auc"], sort=False)
+    gap = (wide["accuracy", "majority"] - wide["accuracy", "minority"]).clip(lower=0)
+    three = zip(wide["accuracy", "all"], wide["auc", "all"], gap, strict=True)
+    networks = dict(zip(map(": ".join, wide.index), three, strict=True))
+    found = sensitivity(networks, advantages=(0.25, 0.5, 1.0), biases=(0.25, 0.5, 1.0)).groupby("network", sort=False)
+    ranks = found.agg(score=("score", "last"), best=("rank", "min"), worst=("rank", "max"))
+    return ranks.sort_values("score", ascending=False, kind="stable").reset_index()
+
+
+if __name__ == "__main__":
+    place = tables.place("digits_three_prices")
+    for number in range(int(sys.argv[1])):
+        old = [pd.read_parquet(place)] if place.is_file() else []
+        if not old or number not in set(old[0]["seed"]):
+            print(number, save_table(pd.concat([*old, rows([number], progress=False)], ignore_index=True), place))

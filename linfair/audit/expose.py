@@ -86,21 +86,9 @@ def expose(
 ) -> Exposed:
     """Attack a network of linfair by membership inference, over all its training images and by group within class.
 
-    Args:
-        model: The network, which may have lost ReLUs or weights; its shadows keep theirs.
-        data: What it was trained on, split.
-        header: How its original was built and trained.
-        kind: One of `linfair.metrics.membership.ATTACKS`.
-        count: Number of shadows.
-        profile: How shadows are trained, see `linfair.study.recipes`: as the network was, or the attack is weaker.
-        seed: Decides the parts and the shadows' own seeds.
-        store: Where trained shadows are kept; the user's cache by default.
-        progress: Show progress bars.
-        announce: Told what is computed.
-
-    Raises:
-        ValueError: For too few shadows, before any is trained.
-        TrainingDiverged: If a shadow does.
+    The network may have lost ReLUs or weights; its `count` shadows keep theirs, and are trained as the header says on
+    other parts of the pool, which `seed` decides. `kind` is one of `linfair.metrics.membership.ATTACKS`. A profile
+    under which the network was not trained makes a weaker attack. Too few shadows are refused before any is trained.
     """
     (pool, members), trained = pool_of(data, seed=seed), len(data.splits["train"])
     part, n = pool.splits["train"], len(members)

@@ -45,17 +45,13 @@ def mean_bias(
     divided by their domain's inputs where one domain has more of them than the other.
 
     Args:
-        predictions: Predicted classes, int64, shape (n,).
-        domain: 0 or 1, shape (n,).
+        predictions: Predicted classes, int64 (n,).
+        domain: 0 or 1, int64 (n,); both are there, else a ValueError says so.
         classes: Number of classes.
-        image: Which image an input shows, int64, shape (n,), so that both its domains are drawn together; None is
-            each its own.
-        draws: Bootstrap draws of the interval, over images with the network held fixed.
+        image: Which image an input shows, int64 (n,): both its domains are drawn together. None is each its own.
+        draws: Of the bootstrap, by `seed`, over images with the network held fixed.
         level: Of the interval.
-        seed: Of the draws.
-
-    Raises:
-        ValueError: For shapes, predictions or domains that do not fit, or a domain without inputs.
+        seed: See `draws`.
 
     >>> found = mean_bias(torch.tensor([0, 0, 0, 0, 1]), torch.tensor([0, 0, 0, 1, 1]), 3, draws=2)
     >>> round(found.bias, 3), found.left_out  # of rates 1 and 1/2, then 0 and 1/2: (2/3 + 1) / 2 - 1/2
@@ -85,13 +81,9 @@ def mean_bias(
 
 
 def aligned_accuracy(correct: Tensor, y: Tensor, domain: Tensor, aligned: Sequence[int]) -> dict[str, GroupAccuracy]:
-    """Accuracy with its Wilson interval on `aligned` and on `conflicting` inputs.
+    """Accuracy with its Wilson interval on `aligned` and on `conflicting` inputs, from `correct` (n,) as for a group's.
 
-    Args:
-        correct: 1 where the prediction is right, else 0, or the share of views, shape (n,).
-        y: Labels, int64, shape (n,).
-        domain: Domains, int64, shape (n,).
-        aligned: The domain that each class is tied to (`GroupedData.aligned`).
+    `aligned` is the domain that each class is tied to (`GroupedData.aligned`), y (n,) and `domain` (n,) are int64.
 
     >>> y, domain = torch.tensor([0, 0, 1]), torch.tensor([0, 1, 1])
     >>> rows = aligned_accuracy(torch.tensor([1.0, 0.0, 1.0]), y, domain, (0, 1))

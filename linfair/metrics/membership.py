@@ -360,7 +360,7 @@ def _stratified(score: NDArray, member: NDArray, strata: NDArray) -> tuple[float
         areas[k] = above[sides[0]].mean() if weight[k] else 0
     own = np.where(member, m[strata], n[strata])
     influence = np.where(member, above - areas[strata], 1 - above - areas[strata])
-    return float(share @ areas), share, influence * share[strata] / np.sqrt(np.maximum(own * (own - 1), 1))
+    return round(float(share @ areas), 12), share, influence * share[strata] / np.sqrt(np.maximum(own * (own - 1), 1))
 
 
 def _true_positives(

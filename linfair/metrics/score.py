@@ -21,14 +21,9 @@ WORST = {"advantage": 1.0, "bias": 0.5}
 
 
 def harmonic(parts: Mapping[str, float], weights: Mapping[str, float] | None = None) -> float:
-    """Weighted harmonic mean of parts in [0, 1], sum w / sum (w / part): 0 if a part is 0, at most the largest part.
+    """Weighted harmonic mean of any parts in [0, 1], by name: sum w / sum (w / part), 0 if a part is 0.
 
-    Args:
-        parts: Any parts, by name.
-        weights: Of each part, above 0; None is 1 each.
-
-    Raises:
-        ValueError: Without parts, for a part outside [0, 1], or weights that are not above 0 or not those of the parts.
+    Weights, one for each part and 1 by default, are above 0; what makes no mean raises a ValueError.
 
     >>> round(harmonic({"utility": 1.0, "privacy": 0.5, "fairness": 0.25}), 6)  # 3 / (1 + 2 + 4)
     0.428571
@@ -46,13 +41,9 @@ def harmonic(parts: Mapping[str, float], weights: Mapping[str, float] | None = N
 
 
 def parts_of(accuracy: float, auc: float, bias: float, *, worst: Mapping[str, float] = WORST) -> dict[str, float]:
-    """The three parts of the score, each in [0, 1].
+    """The three parts of the score, each in [0, 1], from accuracy, the attack's AUC and the mean bias (or another gap).
 
-    Args:
-        accuracy: In [0, 1].
-        auc: Of the attack, in [0, 1]; below 1/2 it has no advantage.
-        bias: Mean bias, or another gap >= 0.
-        worst: The `advantage` and the `bias` that count as worst; from there on the part is 0.
+    An AUC below 1/2 has no advantage. From the `worst` advantage and bias on a part is 0.
 
     >>> parts_of(0.9, 0.6, 0.1)
     {'utility': 0.9, 'privacy': 0.8, 'fairness': 0.8}
@@ -73,15 +64,9 @@ def sensitivity(
 ) -> pd.DataFrame:
     """How the score and the order of networks hang on what counts as worst.
 
-    Args:
-        networks: Accuracy, AUC and bias of each, by name.
-        advantages: Values of the worst advantage.
-        biases: Values of the worst bias.
-        weights: Of the parts `utility`, `privacy` and `fairness`.
-
-    Returns:
-        A row for each combination and network: `network`, `advantage`, `bias`, `score`, `rank` (1 is best), and
-        `always`, whether the network has this rank under every combination.
+    `networks` have accuracy, AUC and bias each; `advantages` and `biases` are values of the worst. Returns a row
+    for each combination and network: `network`, `advantage`, `bias`, `score`, `rank` (1 is best), and `always`, whether
+    the network has this rank under every combination.
 
     >>> rows = sensitivity({"a": (0.95, 0.6, 0.05), "b": (0.8, 0.5, 0.1)}, advantages=[0.25, 1.0], biases=[0.5])
     >>> rows["rank"].tolist(), bool(rows["always"].any())  # a is better only where its advantage counts for little

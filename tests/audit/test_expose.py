@@ -171,3 +171,17 @@ def test_shadows_are_trained_under_the_rule_of_the_network(
     assert schedule == recipe("mlp", "smoke").private
     assert found.guarantee == guarantee.text() and "holds" in audit.exposed_text(found)
     assert found.table["auc"][0] == 0.5  # shadows that do not depend on their images
+
+
+def test_convolutional_networks_are_trained_one_by_one(
+    digits: GroupedData, teacher: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = []
+
+    def training(self: Stages, *_: object, **__: object) -> Teacher:
+        alone.append(self.seeds)
+        return Teacher(teacher, "")
+
+    monkeypatch.setattr(Stages, "teacher", training)
+    audit.expose(teacher, digits, replace(header_of(digits), network="resnet18"), seed=1, **QUICK)
+    assert alone == [(2000 + k,) for k in range(8)]

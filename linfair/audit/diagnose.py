@@ -180,7 +180,7 @@ def diagnosis_text(diagnosis: Diagnosis) -> str:
 
     both = (("original", original, ""), (last, student, " "))
     accuracy = {"n_train": original["n_train"]} | {arm: intervals(rows, "accuracy", scale=100) for arm, rows, _ in both}
-    accuracy |= {"drop": intervals(student, "drop"), "relative": each(student, "relative_drop", ".1f") + " %"}
+    accuracy |= {"drop": intervals(student, "drop"), "relative": each(student, "relative_drop", "z.1f") + " %"}
     accuracy["churn"] = intervals(student, "churn", scale=100)
     loss = {"risk": change("risk"), "R(a)": intervals(student, "excess", digits=3), "margin": change("margin")}
     loss["of largest group's"] = each(student, "margin_normalised", ".2f")

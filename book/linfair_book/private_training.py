@@ -23,9 +23,10 @@ EVEN = {"minority_fraction": 0.9, **FEW}
 
 
 def rules_at(epsilons: Sequence[float]) -> list[str]:
-    """The rules of the page, private ones at each epsilon, one without noise."""
-    private = [f"{name}(epsilon={epsilon!r})" for name in PRIVATE for epsilon in sorted(map(float, epsilons))]
-    return ["sgd", "clipped", "sam", "asam", "dp_sgd(noise=0.0)", *private]
+    """The rules of the page: private ones at each epsilon, one without noise, the repair at the largest epsilon."""
+    private = [f"{name}(epsilon={float(epsilon)!r})" for name in ("dp_sgd", "dp_sat") for epsilon in epsilons]
+    repair = f"dp_global_adapt(epsilon={float(max(epsilons))!r})"
+    return ["sgd", "clipped", "sam", "asam", "dp_sgd(noise=0.0)", *private, repair]
 
 
 def compute(

@@ -139,7 +139,7 @@ def shown(found: Exposed, of: str = "this network") -> pd.DataFrame:
     few = rows["smallest"].lt(FEW).map({True: " *", False: ""})
     columns = {"who": rows["who"] + few, "AUC": intervals(rows, "auc", digits=3)}
     for rate in RATES:
-        coarse = rows["note"].str.contains(f"FPR {rate:g} ").map({True: " +", False: ""})
+        coarse = rows["note"].str.contains(f"rate {rate:g} ").map({True: " +", False: ""})
         columns[f"TPR at {100 * rate:g} %"] = (
             pd.Series(intervals(rows, f"tpr_{rate:g}", scale=100), rows.index) + coarse
         )

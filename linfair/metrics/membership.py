@@ -337,7 +337,7 @@ def _row(s: NDArray, inside: NDArray, cells: NDArray, by_target: bool, *, level:
         notes.append("no cell has members and non-members")
     found |= _true_positives(score, member, strata, share, point, level=level, draws=draws, seed=seed)
     others = int((counted & ~member).sum())
-    notes += [f"FPR {rate:g} is 0 of {others} non-members" for rate in RATES if 0 < others < 1 / rate]
+    notes += [f"rate {rate:g} is 0 of {others} non-members" for rate in RATES if 0 < others < 1 / rate]
     found |= {"targets": targets, "members": inside.sum() / targets, "non_members": (~inside).sum() / targets}
     finding = bool(found["low"] > 0.5) and smallest >= FEW
     return found | {"smallest": smallest, "note": "; ".join(notes), "finding": finding}

@@ -28,14 +28,7 @@ TIMES = ("No mitigation", "Fair Bf", "Fair Aft", "Fair Both")
 
 
 def before_and_after(table: pd.DataFrame, mitigation: str, *, base: str = "", plain: str = "plain") -> pd.DataFrame:
-    """Rows of the arm `plain` and of a mitigation, each from two original networks of a seed, arms named as `TIMES`.
-
-    One was trained on cross entropy, the other under `base`, which is the mitigation without KD if it is not given. An
-    original network under one seed is paired with the other of that seed, see `paired`.
-
-    Raises:
-        ValueError: If one of the four has no rows; says which.
-    """
+    """Rows of the arm `plain` and of a mitigation, each from two original networks of a seed, arms named as `TIMES`."""
     fair, found = base_of(base or mitigation), []
     arms = {plain: TIMES[:2], canonical(mitigation): TIMES[2:]}
     wanted = {(one, arm): names[one != ""] for arm, names in arms.items() for one in ("", fair)}

@@ -107,10 +107,7 @@ def _values(table: pd.DataFrame, quantity: str, ways: Sequence[str], *, split: s
 
 
 def changes(table: pd.DataFrame, *, ways: Sequence[str] | None = None, **how: str) -> pd.DataFrame:
-    """Every way's change at the same budget and seed; columns way, budget, seed, group_name, role, n_train, value.
-
-    Options are those of `averages.paired`: by default roles `against` plain in points on the balanced test.
-    """
+    """Every way's change at the same budget and seed; columns way, budget, seed, group_name, role, n_train, value."""
     check_teachers(finished(table))
     how = {"split": "test_balanced", "scale": "points", "pooled": "role", "against": "plain"} | how
     ways = [way for way in mitigated(table) if way != how["against"] and (ways is None or way in ways)]

@@ -175,10 +175,7 @@ class Notebook:
         return values
 
     def check(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Every parameter's value: the given one or the default, at most what the profile allows.
-
-        An unknown name, a value that is not allowed, or `cuda` without a usable GPU is a ParameterError.
-        """
+        """Every parameter's value: the given one or the default, at most what the profile allows."""
         given = {name: self[name].check(value) for name, value in values.items()}
         settings = {p.name: given.get(p.name, p.default) for p in self.parameters}
         for p in self.parameters:

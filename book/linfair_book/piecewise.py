@@ -77,10 +77,7 @@ def reached(widths: Sequence[Sequence[int]]) -> pd.DataFrame:
 def counts_of_random_networks(
     widths: Sequence[Sequence[int]], *, shares: Sequence[float] = (1.0, 0.75, 0.5, 0.25, 0.0), seeds: Sequence[int]
 ) -> pd.DataFrame:
-    """Pieces on R of `random_network`s as more and more of their ReLUs become the identity, nested by share.
-
-    `printed_with_kept` puts kept counts into the printed bound, `pieces_full` are those with all ReLUs.
-    """
+    """Pieces on R of `random_network`s as more and more of their ReLUs become the identity, nested by share."""
     rows = []
     for layers, seed in product(widths, seeds):
         gated = gates.install(random_network(layers, seed=seed), (1,))

@@ -171,10 +171,7 @@ def hessian_of(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 def overlapping(sizes: Sequence[int], *, seed: int = 0) -> GroupedData:
-    """Groups of normal points of the plane whose two labels overlap, so that the risk has a minimum.
-
-    Centre, w_a and c_a of P(y = 1) = sigmoid(w_a . x + c_a) are each group's own.
-    """
+    """Groups of normal points of the plane whose two labels overlap, so that the risk has a minimum."""
     rng, x, y = np.random.default_rng([seed, 41]), [], []
     for size in sizes:
         points = rng.normal(rng.normal(0, 0.7, 2), 1.0, (size, 2))
@@ -316,13 +313,7 @@ def remainders(
 
 
 def ranking(rows: Sequence[BoundRow], term: str = "bound") -> float:
-    """Spearman's rank correlation of R(a) with an attribute `term` of `excess_bound`'s rows; nan if one is constant.
-
-    A bound that is far from tight may still tell who loses most; it may also hold and tell nothing.
-
-    Raises:
-        ValueError: For fewer than two groups or an unknown term.
-    """
+    """Spearman's rank correlation of R(a) with an attribute `term` of `excess_bound`'s rows; nan if one is constant."""
     if len(rows) < 2:
         raise ValueError(f"an order needs two groups at least, got {len(rows)}")
     if not hasattr(rows[0], term):

@@ -232,10 +232,7 @@ def diagnostics(lab: Lab) -> pd.DataFrame:
 
 
 def deepreduce_objectives(lab: Lab) -> pd.DataFrame:
-    """DeepReDuce trained on its authors' objective, on the released one, and on that with the released rate.
-
-    Cross entropy + KD are 0.1 + 0.9 at T = 4, and as released 0.5 + 0.5 at T = 1 with a hundredth of the learning rate.
-    """
+    """DeepReDuce trained on its authors' objective, on the released one, and on that with the released rate."""
     own = replace(lab.recipe.method("deepreduce"), configurations=(CULLED,), temperature=4.0, kd_weight=0.9)
     released = replace(own, temperature=1.0, kd_weight=0.5)
     slow = replace(released, schedule=replace(own.schedule, lr=own.schedule.lr / 100))

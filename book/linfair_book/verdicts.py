@@ -47,10 +47,7 @@ def pruned(model: nn.Module, share: float, *, seed: int | None = None) -> nn.Mod
 
 @torch.no_grad()
 def switched(model: nn.Module, original: nn.Module, x: Tensor) -> Tensor:
-    """How many `nn.ReLU` inputs have another sign in a pruned network, for each input x, (n, ...) -> (n,).
-
-    The loss meets at least as many kinks on the straight way from the original network.
-    """
+    """How many `nn.ReLU` inputs have another sign in a pruned network, for each input x, (n, ...) -> (n,)."""
     signs = [x.new_zeros(len(x), 0)]
     for network in map(weights.plain, (original, model)):
         for module in network.modules():
@@ -114,11 +111,7 @@ def small_networks(seeds: Sequence[int] = range(10)) -> list[Net]:
 
 
 def bound_table(nets: Sequence[Net]) -> pd.DataFrame:
-    """Both sides of Theorem 1, a row for each network, mask (magnitude at `SHARES` and 60 %, random at 50 %) and group.
-
-    Columns `bend`, `seed`, `criterion`, `share` (pruned), `group`, `excess` (R(a)), `bound` (without the remainder),
-    `gradient_norm`, `eigenvalue`, `distance`, and `switched`, the sum over the group's inputs, and `gained` accuracy.
-    """
+    """Both sides of Theorem 1 by network, mask (magnitude at `SHARES` and 60 %, random at 50 %) and group."""
     names = "bend seed criterion share group excess bound gradient_norm eigenvalue distance switched gained"
     rows = []
     for bend, seed, original, data in nets:
@@ -180,10 +173,7 @@ def corollary_1(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def proposition_1(seeds: Sequence[int] = range(6)) -> pd.DataFrame:
-    """Proposition 1 in all pairs of groups: the closed form, and the settled logistic regressions of data by each seed.
-
-    Another column `total` is the largest |grad J|, 0 at a stationary point of the risk without weight decay.
-    """
+    """Proposition 1 in all pairs of groups: the closed form, and settled logistic regressions; `total` is |grad J|."""
     of, norms = partial(_sides, "A-P1", "Proposition 1"), quadratic_groups((3, 2, 1), (0, 3, 1))[1]
     rows = [of("three groups, closed form", *zip(*combinations(norms, 2), strict=True)) | {"total": 0.0}]
     for sizes, decay in [(sizes, decay) for sizes in ((60, 20), (60, 40, 30, 20)) for decay in (0.0, 0.01)]:

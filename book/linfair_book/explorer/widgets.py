@@ -43,8 +43,6 @@ class _Explorer(anywidget.AnyWidget):
 class BoundaryExplorer(_Explorer):
     """The toy's decision boundary with sliders for budget, imbalance, wiggle, width and seed, from a grid of networks.
 
-    The networks run in the browser, on the weights of the grid. `choice` is what the sliders say; set it to move them.
-
     >>> from linfair_book.explorer import GRIDS, train_grid
     >>> small = train_grid(GRIDS["smoke"], seeds=[0], steps=1, progress=False)
     >>> widget = BoundaryExplorer(small)

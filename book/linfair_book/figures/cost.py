@@ -24,11 +24,7 @@ def cost_table(
     bandwidth: float = 1e9,
     rtt: float = 0.0,
 ) -> pd.DataFrame:
-    """Cost of networks at full width on 3x32x32 images, at shares (0 to 1) of their ReLUs, every layer keeping some.
-
-    A row per network and budget has `network`, `units`, `macs`, `others` (the other nonlinearities of one answer, which
-    the seconds and bytes leave out), `budget`, the fields of `Cost`, `compute_seconds` and `online_seconds`.
-    """
+    """Cost of networks at full width on 3x32x32 images, at shares (0 to 1) of their ReLUs, every layer keeping some."""
     if wrong := [budget for budget in budgets if not 0 <= budget <= 1]:
         raise ValueError(f"budgets = {wrong} are not allowed; give shares from 0 to 1")
     rows, shape = [], (3, 32, 32)
@@ -49,16 +45,7 @@ def cost_table(
 def cost_and_accuracy(
     table: pd.DataFrame, *, bandwidth: float = 1e9, rtt: float = 0.0, split: str = "test_balanced"
 ) -> pd.DataFrame:
-    """Accuracy of a study's networks beside what ResNet18 would cost at the same share of its ReLUs, over such a link.
-
-    The worst group is the lowest of the groups' accuracies, found for each seed and budget anew; the lowest of several
-    noisy numbers lies below the truth, so compare it with its own value at 100 %.
-
-    Returns:
-        A row per selection (the method, where the study names none), budget and accuracy (`of` = all or worst):
-        n_seeds, mean, low, high (per cent), drop, drop_low, drop_high (points, within a seed against 100 %), `share`
-        (of ReLUs kept, mean over seeds), `online_seconds`, `online_bytes`.
-    """
+    """Accuracy of a study's networks beside what ResNet18 would cost at the same share of ReLUs, over such a link."""
     part = table[(table["split"] == split) & table["arm"].isin(["original", "plain"])]
     part = part.assign(selection=part["selection"] if "selection" in part else part["method"])
     frames, by = [], ["selection", "budget", "of"]
@@ -79,11 +66,7 @@ def cost_and_accuracy(
 
 
 def cost_against_accuracy(rows: pd.DataFrame, *, names: Sequence[str] | None = None) -> Figure:
-    """Accuracy of all and of the worst group against the seconds (below) and megabytes (above) of one private answer.
-
-    The numbers at the points of the upper line are the shares of ReLUs kept, in per cent. `rows` are those of
-    `cost_and_accuracy`; `names` are the selections to show, a panel each, all by default.
-    """
+    """Accuracy of all and of the worst group against seconds (below) and megabytes (above) of one private answer."""
     names = list(names or rows["selection"].unique())
     ends = rows.sort_values("online_seconds").iloc[[0, -1]]
     (s0, s1), (b0, b1) = ends["online_seconds"], ends["online_bytes"] / 1e6

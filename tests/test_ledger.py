@@ -292,6 +292,11 @@ def test_commands_print_what_is_left(
     diagnose = ("diagnose", "prune_magnitude", "--no-curvature")
     (line,) = said(*diagnose)
     assert "privacy guarantee holds: epsilon = 3, delta = 1e-05" in line
+    assert "not numbers that are measured" in line
+    (line,) = said("expose", "prune_magnitude", "--attack", "loss")
+    assert "guarantee holds" in line
+    (line,) = said("expose", "snl", "--attack", "loss")
+    assert "ended by SNL" in line
     (line,) = said("diagnose", "snl", "--no-curvature")
     assert "ended by SNL" in line and "holds" not in line
     weights = folder / "prune_magnitude/prune_magnitude-0.5.weights.safetensors"

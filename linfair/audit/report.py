@@ -14,7 +14,7 @@ import pandas as pd
 from linfair import plots
 from linfair.audit import figures, findings, repair
 from linfair.audit.expose import MARKS, NO_PROMISE, shown
-from linfair.audit.run import Audit
+from linfair.audit.run import Audit, recipe_for
 from linfair.audit.shown import change_text, interval, number
 from linfair.checkpoints import save_network
 from linfair.cost import DELPHI
@@ -33,7 +33,8 @@ def write_report(audit: Audit, folder: str | Path, *, command: str = "") -> Path
     """
     folder, reduction = Path(folder), audit.plan.reduction
     folder.mkdir(parents=True, exist_ok=True)
-    files, made = [], {"step": find(audit.plan.method).privacy.name, "teacher": weights_digest(audit.subject.model)}
+    step = find(audit.plan.method).does(recipe_for(audit.subject, audit.plan)[1])
+    files, made = [], {"step": step.name, "teacher": weights_digest(audit.subject.model)}
     for (arm, budget), model in audit.networks.items():
         if arm == "control":
             continue

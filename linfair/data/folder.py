@@ -102,18 +102,10 @@ def read_folder(
         "copies_differ": len(np.unique(np.stack([same, *fields.values()]), axis=1).T) - sets,
         "lookalikes": [text for column in columns for text in lookalikes(column, ordered[column])],
     }
-    return Collection(
-        "folder",
-        images,
-        fields,
-        same=same,
-        official=official,
-        origin=f"folder {folder.name}, {len(rows):,} images",
-        sha256=content_digest(images, fields),
-        skipped=tuple(skipped),
-        names={column: tuple(told_apart(names).values()) for column, names in ordered.items()},
-        notes={name: note for name, note in notes.items() if note},
-    )
+    origin, sha256 = f"folder {folder.name}, {len(rows):,} images", content_digest(images, fields)
+    names = {column: tuple(told_apart(names).values()) for column, names in ordered.items()}
+    notes = {name: note for name, note in notes.items() if note}
+    return Collection("folder", images, fields, same, official, origin, sha256, tuple(skipped), names, notes)
 
 
 def has_folders(folder: Path) -> bool:

@@ -6,11 +6,7 @@ those that such a batch is made of are known. UTKFace's labels are in the names 
 the zip file as it is), `list_attr_celeba.txt` (how many images, the attributes, then a line with 1 or -1 of each for
 every image) and `list_eval_partition.txt` (0, 1 or 2 for every image: training, validation, test).
 
-Sources: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009. Y. Netzer et al., "Reading Digits
-in Natural Images with Unsupervised Feature Learning", NIPS workshop, 2011. Y. LeCun, L. Bottou, Y. Bengio, P. Haffner,
-"Gradient-Based Learning Applied to Document Recognition", Proc. IEEE, 1998. Z. Zhang, Y. Song, H. Qi, "Age
-Progression/Regression by Conditional Adversarial Autoencoder", CVPR 2017. Z. Liu, P. Luo, X. Wang, X. Tang, "Deep
-Learning Face Attributes in the Wild", ICCV 2015.
+Who published what, and where: `sheets.toml`.
 """
 
 import math
@@ -63,15 +59,9 @@ class Release:
         images, labels = zip(*(self.read_file(folder / name) for name in parts), strict=True)
         images, fields, n = np.concatenate(images), {"label": np.concatenate(labels)}, sum(map(len, labels))
         found = f"{n:,} images" if n == self.images else f"{n:,} of {self.images:,} images"
-        return Collection(
-            self.name,
-            images,
-            fields,
-            same=np.arange(n),
-            official=np.repeat([int(name.startswith(("test", "t10k"))) for name in parts], list(map(len, labels))),
-            origin=f"official {'batches' if 'batches' in self.folder else 'files'}, {found}",
-            sha256=content_digest(images, fields),
-        )
+        origin = f"official {'batches' if 'batches' in self.folder else 'files'}, {found}"
+        official = np.repeat([int(name.startswith(("test", "t10k"))) for name in parts], list(map(len, labels)))
+        return Collection(self.name, images, fields, np.arange(n), official, origin, content_digest(images, fields))
 
 
 class _Name(str):
@@ -288,17 +278,9 @@ def read_utkface(folder: str | Path, *, strict: bool = False) -> Collection:
     kept = list(rows.values())
     images = images if len(kept) == len(images) else images[kept]
     fields = {field: np.array([values[number][field] for number in read[kept]], dtype=np.int64) for field in LIMITS}
-    return Collection(
-        "utkface",
-        images,
-        fields,
-        same=same[kept],
-        official=None,
-        origin=f"original files, {len(images):,} images",
-        sha256=content_digest(images, fields),
-        skipped=tuple(skipped),
-        notes={"rotated": rotated} if rotated else {},
-    )
+    about = {"same": same[kept], "official": None, "origin": f"original files, {len(images):,} images"}
+    about |= {"skipped": tuple(skipped), "notes": {"rotated": rotated} if rotated else {}}
+    return Collection("utkface", images, fields, sha256=content_digest(images, fields), **about)
 
 
 def utkface_fields(folder: Path) -> dict[str, np.ndarray]:
@@ -327,11 +309,10 @@ def utkface_field(fields: Mapping[str, np.ndarray], name: str) -> tuple[np.ndarr
         return joined, tuple(f"{a}, {b}" for a in names for b in more)
     problem = f"utkface has no label or group {name!r} (two are joined as racexgender)"
     ensure(name in NAMES, f"{problem}; {hint(name, NAMES)}")
-    if name == "age9":
-        return np.searchsorted(AGE9_EDGES, fields["age"], side="right"), NAMES[name]
-    if name.startswith("age"):
-        return np.searchsorted(AGE_EDGES, fields["age"], side="right") - (name == "age"), NAMES[name]
-    return fields[name], NAMES[name]
+    if not name.startswith("age"):
+        return fields[name], NAMES[name]
+    edges = AGE9_EDGES if name == "age9" else AGE_EDGES
+    return np.searchsorted(edges, fields["age"], side="right") - (name == "age"), NAMES[name]
 
 
 IMAGES, ATTRIBUTES, PARTITION = "img_align_celeba", "list_attr_celeba.txt", "list_eval_partition.txt"

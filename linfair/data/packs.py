@@ -45,18 +45,13 @@ def read_pack(path: str | Path, name: str) -> Collection:
     if name == "svhn" and n < SVHN.images:
         origin = f"SVHN subset, {n:,} of {SVHN.images:,} images (pack {path.name})"
     images = _decode(path, arrays["blob"], arrays["offsets"], SIDES.get(name))
-    return Collection(
-        name,
-        images[:, :1] if name == "mnist" else images,
-        {key.removeprefix("field_"): value for key, value in arrays.items() if _is_field(key)},
-        same=arrays.get("group", np.arange(n)),
-        official=None if name == "utkface" else arrays.get("split"),
-        origin=str(arrays.get("origin", origin)),
-        sha256=sha256,
-        skipped=tuple(Skipped(*map(str, one)) for one in arrays.get("skipped", ())),
-        names={key[6:]: tuple(map(str, value)) for key, value in arrays.items() if key.startswith("names_")},
-        notes=json.loads(str(arrays.get("notes", "{}"))),
-    )
+    images = images[:, :1] if name == "mnist" else images
+    fields = {key.removeprefix("field_"): value for key, value in arrays.items() if _is_field(key)}
+    same, official = arrays.get("group", np.arange(n)), None if name == "utkface" else arrays.get("split")
+    skipped = tuple(Skipped(*map(str, one)) for one in arrays.get("skipped", ()))
+    names = {key[6:]: tuple(map(str, value)) for key, value in arrays.items() if key.startswith("names_")}
+    origin, notes = str(arrays.get("origin", origin)), json.loads(str(arrays.get("notes", "{}")))
+    return Collection(name, images, fields, same, official, origin, sha256, skipped, names, notes)
 
 
 def read_fields(path: Path, name: str) -> dict[str, np.ndarray]:

@@ -73,7 +73,8 @@ def train(
     Others are arguments of `linfair.training.fit`; a private rule draws Poisson batches of `batch_size` on average.
 
     Returns:
-        The rows of `fit`, and the guarantee of a private training (for an ensemble, that of each member), else None.
+        The rows of `fit`, and the guarantee of a private training (for an ensemble, that of each member), else None. It
+        counts this training alone: the weights at its start must be those of `build`, not learned from the same images.
 
     Raises:
         ValueError: For an unknown rule or option, or a network or objective that the rule cannot train.

@@ -53,9 +53,9 @@ class StandardisedConv2d(nn.Conv2d):
     """A convolution whose weights are standardised for each output channel (Qiao et al., arXiv 1903.10520, Eq. 5).
 
     w becomes v / sqrt(|v|^2 + 1e-5) with v = w - mean(w), over the weights of the channel that are not 0; weights of 0,
-    which pruning leaves behind, stay 0. Qiao et al. divide by the standard deviation, which is larger by the square
-    root of the weights' number, as here in the code of Brock et al. (2021) and De et al. (2022): a norm takes off the
-    factor, and without it layers multiply what they get.
+    which pruning leaves behind, stay 0. Qiao et al. divide by the standard deviation, |v| over the root of the number
+    of weights; |v| itself is what the code of Brock et al. (2021) and De et al. (2022) divides by. A norm behind the
+    layer takes off the factor; without one, layers would multiply what they get.
     """
 
     def forward(self, input: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Notebooks 17 and 18: shadow networks of one pool, attacks on them, and what moves the exposure."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -50,16 +50,6 @@ class Shadows:
         """How confident each network is of the points of a split, (networks, points)."""
         logits = predict(model or self.teacher.model, [self.pool] * len(self.inside), split)
         return confidence(logits, self.pool.splits[split].y).numpy()
-
-
-def under(rule: str = "sgd", network: str = "mlp", profile: str = "small", **options: object) -> Callable:
-    """Data sets and seeds -> networks trained under a rule, as one ensemble; options are those of `Stages`."""
-
-    def train(sets: Sequence[GroupedData], seeds: Sequence[int]) -> nn.Module:
-        stages = Stages(sets, seeds, count=1, **options)
-        return stages.teacher(network, recipe(network, profile).private, rule=rule).model
-
-    return train
 
 
 def prepared(pool: GroupedData, count: int, seed: int, **options: object) -> tuple[Stages, NDArray[np.bool_]]:

@@ -86,11 +86,14 @@ def prices(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def lost(table: pd.DataFrame, change: str) -> pd.DataFrame:
-    """Points of accuracy that a change takes, and how many more than from networks of SGD, paired over seeds."""
+    """Points of accuracy that a change takes, from whom more, and how many more than from networks of SGD, paired."""
     on = ["rule", "epsilon", "who", "seed"]
     after = table[table["change"] == change].rename(columns={"accuracy": "after"})[[*on, "after"]]
     taken = spoken(table[table["change"] == "whole"]).merge(after, on=on, validate="one_to_one")
-    taken = taken.assign(of="lost", value=100 * (taken["accuracy"] - taken["after"]))
+    taken = taken.assign(of="points lost", value=100 * (taken["accuracy"] - taken["after"]))
+    wide = taken.pivot(index=["trained", "of", "seed"], columns="who", values="value")
+    gap = (wide["minority"] - wide["majority"]).rename("value").reset_index()
+    taken = pd.concat([taken, gap.assign(who="minority less majority")])
     plain = taken[taken["trained"] == PLAIN].rename(columns={"value": "plain"})[["who", "seed", "plain"]]
     more = taken[taken["trained"] != PLAIN].merge(plain, on=["who", "seed"], validate="many_to_one")
     more = more.assign(of="more than SGD", value=more["value"] - more["plain"])

@@ -29,7 +29,11 @@ def dots(
     means = drawn(means) if "n_seeds" in means else means
     panels, names = list(means[panel].unique()), list(means[line].unique())
     together = means[means[by].isin(roles)].groupby([panel, line])[by].nunique().max() > 1
-    size = (2.6 + (2.1 if len(panels) < 3 else 1.75) * len(panels), 1.2 + 0.32 * len(names))
+    labels = [name.replace(": ", ":\n") for name in names]
+    size = (
+        2.4 + (2.1 if len(panels) < 3 else 1.3) * len(panels),
+        1.2 + (0.45 if labels != names else 0.32) * len(names),
+    )
     figure, axes = plt.subplots(1, len(panels), figsize=size, sharey=True, squeeze=False)
     for ax, part in zip(axes.flat, panels, strict=True):
         for number, (role, label) in enumerate(roles.items()):
@@ -40,7 +44,7 @@ def dots(
             ax.axvline(chance, color=GREY, linestyle="--", linewidth=1)
         ax.set(title=part, xlim=xlim)
         ax.grid(visible=True, axis="x")
-    axes[0, 0].set_yticks(range(len(names)), names)
+    axes[0, 0].set_yticks(range(len(names)), labels)
     axes[0, 0].invert_yaxis()
     return finished(figure, axes[0, 0], across=across, ncols=len(roles))
 

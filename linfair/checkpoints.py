@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from linfair import gates, weights
+from linfair import gates, rules, weights
 from linfair.data import GroupedData
 from linfair.ledger import Guarantee
 from linfair.models import INITS, NETWORKS, NORMS, build
@@ -130,7 +130,9 @@ def load_network(path: str | Path) -> tuple[nn.Module, Header]:
         fields = typed(parsed(notes.get("header", "null")), _FIELDS, needed=6)
         shape, options = tuple(fields["input_shape"]), tuple(map(tuple, fields.get("data_options", ())))
         if guarantee := fields.get("guarantee"):
-            guarantee = Guarantee(**typed(guarantee, _GUARANTEE, needed=len(_GUARANTEE)))
+            guarantee = Guarantee(**typed(guarantee, _GUARANTEE, needed=len(_GUARANTEE), what="guarantee"))
+        if fields.get("rule"):
+            rules.resolve(fields["rule"])
         fields |= {"input_shape": shape, "data_options": options, "guarantee": guarantee}
         header = Header(**fields)
         width = header.width or NETWORKS[header.network][2]

@@ -91,16 +91,18 @@ def parsed(content: str | bytes) -> dict[str, object]:
     return found
 
 
-def typed(given: dict[str, object], fields: Mapping[str, tuple[str, str]], *, needed: int) -> dict[str, object]:
+def typed(
+    given: dict[str, object], fields: Mapping[str, tuple[str, str]], *, needed: int, what: str = "header"
+) -> dict[str, object]:
     """The fields of a header, of which the first so many are needed, each written as a pattern has it, and in words."""
     for name, value in given.items():
         if name not in fields:
-            raise ValueError(unknown("has a header with the unknown field", name, fields))
+            raise ValueError(unknown(f"has a {what} with the unknown field", name, fields))
         pattern, words = fields[name]
         if not re.fullmatch(pattern, written := json.dumps(value, ensure_ascii=False), re.ASCII):
-            raise ValueError(f"has {name} = {written[:80]} in its header; {name} takes {words}")
+            raise ValueError(f"has {name} = {written[:80]} in its {what}; {name} takes {words}")
     if missing := [name for name in list(fields)[:needed] if name not in given]:
-        raise ValueError(f"has a header without {some(missing)}")
+        raise ValueError(f"has a {what} without {some(missing)}")
     return given
 
 

@@ -192,7 +192,7 @@ def grid_floors(
 ) -> pd.DataFrame:
     """The least all figures of a study take, on training images of each data set, by data set, network and method."""
     lines, taught = [], set()
-    figures = [one for one in find("all") if not one.name.startswith("pruning")]  # the first paper's
+    figures = [one for one in find("all") if not one.name.startswith(("pruning", "private"))]  # the first paper's
     for job in plan(figures, profile, seeds=seeds):
         cell, teacher = job.cell, teacher_id(job.cell)
         how = {"method": cell.method, "arms": tuple(job.arms)}

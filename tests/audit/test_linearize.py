@@ -14,19 +14,19 @@ from linfair import gates, training
 from linfair.audit.linearize import group_table, linearize_to
 from linfair.checkpoints import CheckpointError, Header, load_network, save_network
 from linfair.data import GroupedData, load_data
-from linfair.engine import stages
 from linfair.engine.store import weights_digest
 from linfair.gates import install
 from linfair.linearizers.record import budget_units
 from linfair.masks import Mask, apply_mask, masks_of
 from linfair.models import build
+from linfair.rules import registry
 from linfair.study import ResultStore, grid
 from linfair.study.cell import TIMING, Cell
 
 SEED = 4
 BUDGETS = (0.5, 0.1)
 UNITS = 2 * 16
-TRAINERS = [stages] + [importlib.import_module(f"linfair.linearizers.{name}") for name in ("snl", "finetuning")]
+TRAINERS = [registry] + [importlib.import_module(f"linfair.linearizers.{name}") for name in ("snl", "finetuning")]
 """Modules that call `fit`: base training, mask paths, controls and fine-tunings."""
 STEMS = [f"snl-{budget:g}" for budget in BUDGETS]
 
@@ -244,7 +244,7 @@ def test_a_teachers_file_is_used_instead_of_training(
 ) -> None:
     """Its digest is in every row, its weights are written out again, and base training would raise."""
     path, model = own_teacher
-    monkeypatch.setattr(stages, "fit", None)
+    monkeypatch.setattr(registry, "fit", None)
     store = ResultStore(tmp_path / "store")
     one = cell(width=None, teacher=str(path))
     table = linearize_to(tmp_path / "out", one, store=store, with_control=False, progress=False)

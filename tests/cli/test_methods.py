@@ -18,6 +18,7 @@ from linfair.linearizers import LINEARIZERS
 from linfair.masks import Mask, apply_mask, masks_of
 from linfair.mitigation.registry import MITIGATIONS
 from linfair.models import NETWORKS, build
+from linfair.rules import registry
 
 UNITS = {"resnet18": "491,520", "resnet34": "901,120", "wrn22_8": "1,359,872", "vgg19": "303,104", "mlp": "128"} | {
     "resnet50": "2,875,392",
@@ -196,7 +197,7 @@ def test_a_run_names_and_counts_the_nonlinearities_that_stay(
 def test_the_same_run_again_computes_nothing(finished: tuple[Path, str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     here, before, _ = finished
     monkeypatch.setenv("LINFAIR_CACHE", str(here / "cache"))
-    monkeypatch.setattr(stages, "fit", None)
+    monkeypatch.setattr(registry, "fit", None)
     monkeypatch.setattr(stages, "finetune", None)
     monkeypatch.setattr(stages, "control", None)
     again = io.StringIO()
@@ -209,7 +210,7 @@ def test_a_teacher_file_is_used_instead_of_training_and_no_control_leaves_the_ar
     finished: tuple[Path, str, str], here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     """Network, data and seed come from the file; an empty cache, and base training is not called."""
-    monkeypatch.setattr(stages, "fit", None)
+    monkeypatch.setattr(registry, "fit", None)
     file = finished[0] / "out" / "teacher.safetensors"
     assert smoke("--teacher", str(file), "--method", "random", "--no-control") == 0
     folder = here / "linearized" / "digits-mlp-random-3"

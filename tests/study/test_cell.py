@@ -18,6 +18,7 @@ from linfair.ensemble import Ensemble
 from linfair.linearizers.snl import _Path
 from linfair.metrics import wilson
 from linfair.models import build
+from linfair.rules import registry
 from linfair.study import ARMS, ResultStore, cell, grid, recipe, run
 from linfair.study.cell import Worker
 from linfair.training import fit, predict, supervised
@@ -93,7 +94,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Counter:
 
         monkeypatch.setattr(owner, name, call)
 
-    counted(stages, "fit", "teacher")
+    counted(registry, "fit", "teacher")
     counted(_Path, "__init__", "path")
     counted(stages, "control", "control")
     counted(stages, "finetune", "finetune")

@@ -49,9 +49,8 @@ VALUES = {
     "init": [*OTHER.items(), ("colour", ESCAPE)],
     "content": [*OTHER.items(), ("other", "0" * 64)],
 }
-UNSEEN = {f"header, {name}, missing" for name in ("gated", "data_options", "init", "content", "pruned")} | {
-    "bytes, middle zeroed"
-}
+OPTIONAL = ("gated", "data_options", "init", "content", "pruned", "norm", "standardised", "rule", "guarantee")
+UNSEEN = {f"header, {name}, missing" for name in OPTIONAL} | {"header, guarantee, null", "bytes, middle zeroed"}
 """What is optional, and what still is a network."""
 DEEP = "[" * 100_000
 NOTES: dict[str, Callable[[dict], dict]] = {

@@ -106,12 +106,15 @@ class Source:
         self.n = self.y.shape[1]
 
     def take(self, index: Tensor, shifts: Tensor | None = None) -> Batch:
-        """The inputs at positions index (members, b), moved by shifts (2, members, b) if given."""
+        """The inputs at positions index (members, b), moved by shifts (2 or 3, members, b); the third says mirrored."""
         member = torch.arange(len(self.sets), device=index.device).view(-1, 1)
         x = self.x[member, index]
         if shifts is not None:
-            down, right = shifts.flatten(1)
-            x = move(x.flatten(0, 1), down, right, self.sets[0].shift).view_as(x)
+            down, right, *mirrored = shifts.flatten(1)
+            moved = move(x.flatten(0, 1), down, right, self.sets[0].reach)
+            for one in mirrored:
+                moved = torch.where(one.view(-1, 1, 1, 1) > 0, moved.flip(-1), moved)
+            x = moved.view_as(x)
         x = torch.stack([one.normalise(part) for one, part in zip(self.sets, x, strict=True)])
         fields = x, self.y[member, index], self.a[member, index], index
         return Batch(*(value[0] if self.single else value for value in fields), augmented=shifts is not None)
@@ -125,7 +128,7 @@ class Source:
         pads: bool = False,
     ) -> list:
         """Positions (and shifts) of one epoch's batches, drawn for each member by its key; -1 `pads` shorter ones."""
-        orders, shifts, plans, reach = [], [], [], self.sets[0].shift
+        orders, shifts, plans, reach = [], [], [], self.sets[0].reach
         for member, key in enumerate(keys):
             generator = torch.Generator().manual_seed(seed_of(key))
             parts = tuple(batches(self.a[member].cpu(), batch_size, generator))
@@ -133,6 +136,9 @@ class Source:
             plans.append(tuple(map(len, parts)))
             if augment and reach:
                 shifts.append(torch.randint(-reach, reach + 1, (2, len(orders[-1])), generator=generator))
+            if shifts and self.sets[0].crop:
+                mirrored = torch.randint(0, 2, (1, len(orders[-1])), generator=generator)
+                shifts[-1] = torch.cat([shifts[-1], mirrored])
         sizes = tuple(map(max, *plans)) if len(plans) > 1 else plans[0]
         if len(set(plans)) > 1:
             if not pads:

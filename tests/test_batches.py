@@ -11,11 +11,11 @@ from linfair.data import GroupedData, Split, load_data
 from linfair.training import Source
 
 
-def blank(n: int, shift: int = 0) -> GroupedData:
+def blank(n: int, **reach: int) -> GroupedData:
     """Images that hold their own number in every pixel."""
     x = torch.arange(n).view(n, 1, 1, 1).expand(n, 1, 3, 3).to(torch.uint8)
     y = torch.arange(n) % 2
-    return GroupedData("blank", {"train": Split(x, y, y)}, ("0", "1"), ("0", "1"), (0.0,), (1.0,), shift=shift)
+    return GroupedData("blank", {"train": Split(x, y, y)}, ("0", "1"), ("0", "1"), (0.0,), (1.0,), **reach)
 
 
 @given(n=st.integers(1, 200), batch_size=st.one_of(st.none(), st.integers(1, 250)), members=st.integers(1, 3))
@@ -42,6 +42,28 @@ def test_shifts_are_uniform_over_the_grid() -> None:
     assert shifts.shape == (2, 1, 40_000)
     cell = 5 * (shifts[0] + 2) + shifts[1] + 2
     assert chisquare(np.bincount(cell.flatten().numpy(), minlength=25)).pvalue > 1e-4
+
+
+def test_crops_mirror_half_of_the_images_and_tests_see_none_of_it() -> None:
+    """Binomial of 40,000 draws at p above 1e-4; the shifts are those without mirroring, and there is one view."""
+    from scipy.stats import binomtest
+
+    data = blank(40_000, crop=2)
+    draws = torch.cat([moved for _, moved in Source(data, "train").epoch(["0"], 128, augment=True)], dim=2)
+    assert draws.shape == (3, 1, 40_000) and set(draws[2].unique().tolist()) == {0, 1}
+    assert binomtest(int(draws[2].sum()), 40_000).pvalue > 1e-4
+    plain = torch.cat([moved for _, moved in Source(blank(40_000, shift=2), "train").epoch(["0"], 128, True)], dim=2)
+    assert torch.equal(draws[:2], plain)
+    assert data.views == ((0, 0),) and data.reach == 2
+
+
+def test_a_crop_moves_and_then_mirrors(digits: GroupedData) -> None:
+    """Against the same shifts without mirroring, flipped by numpy."""
+    index, shifts = torch.tensor([[7, 0, 123]]), torch.tensor([[[1, -2, 0]], [[0, 2, -1]], [[1, 0, 1]]])
+    source = Source(digits, "train")
+    moved = source.take(index, shifts[:2]).x.numpy()
+    moved[[0, 2]] = np.flip(moved[[0, 2]], axis=-1)
+    assert torch.equal(source.take(index, shifts).x, torch.from_numpy(moved.copy()))
 
 
 def test_a_members_batches_do_not_depend_on_the_others() -> None:

@@ -101,6 +101,8 @@ class GroupedData:
     std: tuple[float, ...] = ()  #: Their standard deviation, in the same form
     #: Images are moved by up to this many pixels each way: at random in training, on a fixed grid for `views`
     shift: int = 0
+    #: Training images alone are moved by up to this many pixels each way at random, and mirrored half of the time
+    crop: int = 0
     #: Where a synthetic bias ties labels to groups: of each label the group that most of its training images are in
     aligned: tuple[int, ...] | None = None
     #: What decides the content: `source`, `seed`, `options`, `counts` of each split, `sha256` of all inputs, labels and
@@ -127,6 +129,11 @@ class GroupedData:
         """`majority` for groups with at least the mean group's training count, else `minority`."""
         counts = self.counts
         return ["majority" if count * len(counts) >= sum(counts) else "minority" for count in counts]
+
+    @property
+    def reach(self) -> int:
+        """The most pixels that a training image is moved each way."""
+        return max(self.shift, self.crop)
 
     @property
     def views(self) -> tuple[tuple[int, int], ...]:

@@ -8,6 +8,7 @@ group of several, `a+b`, or `a+b;c+d`; groups with fewer images than `min_images
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,12 +32,18 @@ Parts = dict[str, np.ndarray]
 
 
 def cifar10(
-    *, seed: int = 0, root: Root = None, fractions: Sequence[float] = PAPERS, validation: float = VALIDATION
+    *,
+    seed: int = 0,
+    root: Root = None,
+    fractions: Sequence[float] = PAPERS,
+    validation: float = VALIDATION,
+    crop: int = 0,
 ) -> GroupedData:
     """CIFAR-10 made imbalanced: classes 0-4 keep 90 %, classes 5-9 keep 10 %, of the training and the test images.
 
     Before validation is taken 22,500 + 2,500 images are left to train on; `test` has 4,500 + 500, `test_balanced` the
-    official 10,000. Group and label coincide. `fractions` are what each class keeps.
+    official 10,000. Group and label coincide. `fractions` are what each class keeps. With a
+    `crop` training images are moved by up to so many pixels each way and mirrored half of the time.
     """
     source = read("cifar10", root)
     label, train, test = source.fields["label"], source.official == 0, source.official == 1
@@ -45,9 +52,11 @@ def cifar10(
     kept = thin(label, fractions, rng, among=train)
     val = part(label, source.same, validation, rng, among=kept)
     parts = {"train": kept & ~val, "val": val, "test": thin(label, fractions, rng, among=test), "test_balanced": test}
-    options = {"fractions": tuple(fractions), "validation": validation}
+    ensure(0 <= crop < 32, f"cifar10 takes a crop of 0 to 31 pixels, got {crop}")
+    options = {"fractions": tuple(fractions), "validation": validation} | ({"crop": crop} if crop else {})
     classes = label, CLASSES["cifar10"]
-    return grouped("cifar10", source, classes, seed, options, groups=Groups(*classes), parts=parts)
+    data = grouped("cifar10", source, classes, seed, options, groups=Groups(*classes), parts=parts)
+    return replace(data, crop=crop)
 
 
 def svhn(

@@ -115,7 +115,7 @@ class Stages:
         """SHA-256 of what is learned from and chosen on: images, labels and groups of each set's `train` and `val`."""
         found = []
         for one in self.sets:
-            digest = hashlib.sha256(repr((one.mean, one.std, one.shift)).encode())
+            digest = hashlib.sha256(repr((one.mean, one.std, one.shift, *[one.crop] * bool(one.crop))).encode())
             for part in (one.splits[name] for name in ("train", "val") if name in one.splits):
                 for field in (part.x, part.y, part.a):
                     digest.update(field.cpu().contiguous().numpy().tobytes())

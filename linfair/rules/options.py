@@ -131,9 +131,11 @@ class RuleOptions:
             ValueError: If images are to be shifted several times, and the data or the schedule have no shifts.
         """
         sets = [data] if isinstance(data, GroupedData) else list(data)
-        if self.multiplicity > 1 and not (schedule.augment and sets[0].shift):
+        if self.multiplicity > 1 and not (schedule.augment and sets[0].reach):
             text = f"multiplicity={self.multiplicity} averages over random shifts of an image, and there are none here"
-            raise ValueError(f"{text}: use data with shift > 0 and a schedule with augment=True, or multiplicity=1")
+            raise ValueError(
+                f"{text}: use data with a shift or crop above 0 and a schedule with augment=True, or multiplicity=1"
+            )
         guarantee = self.guarantee(len(sets[0].splits["train"]), schedule)
         if not all(one.fixed_scale for one in sets):
             guarantee = after(guarantee, STEPS["normalisation by training images"])

@@ -170,7 +170,7 @@ def test_shifts_are_refused_where_there_are_none(images: GroupedData) -> None:
     fixed = load_data("digits", seed=3, shift=0)
     for data, schedule in ((fixed, STEP), (images, replace(STEP, augment=False))):
         for rule in ("sgd(multiplicity=2)", "dp_sgd(multiplicity=2)"):
-            with pytest.raises(ValueError, match="multiplicity=2.*shift > 0.*multiplicity=1"):
+            with pytest.raises(ValueError, match="multiplicity=2.*shift or crop above 0.*multiplicity=1"):
                 fitted(mlp(data), data, rule, schedule)
 
 

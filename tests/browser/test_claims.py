@@ -16,8 +16,9 @@ def test_the_filter_shows_the_claims_of_one_verdict_without_a_script(browser: Br
     parts = [
         re.findall(r'<li[^>]*class="claim"[^>]*data-verdict="([^"]*)"', part) for part in re.split("<fieldset", source)
     ]
-    ours, pruning = parts[1:]
-    assert min(len(ours), len(pruning)) > 50
+    ours, *others = parts[1:]
+    more = sum(map(len, others))  # claims of the other papers, which have filters of their own
+    assert len(others) == 2 and len(ours) > 50 and min(map(len, others)) > 10
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto((site / "book/claims.html").as_uri())
@@ -26,11 +27,11 @@ def test_the_filter_shows_the_claims_of_one_verdict_without_a_script(browser: Br
         page.set_viewport_size({"width": width, "height": 900})
         for verdict in AGREEMENT:
             page.check(f"#linearization-{verdict.replace(' ', '-')}")
-            expect(cards).to_have_count(ours.count(verdict) + len(pruning))
+            expect(cards).to_have_count(ours.count(verdict) + more)
             for heading in page.locator("article h3:visible").all():
                 assert heading.locator("xpath=..").locator("li.claim:visible").count(), heading.inner_text()
         page.check("#linearization-all")
-        expect(cards).to_have_count(len(ours) + len(pruning))
+        expect(cards).to_have_count(len(ours) + more)
     context.close()
 
 

@@ -8,11 +8,10 @@ Run: python tests/benchmarks/bench_full.py [--network mlp] [--width 32] [--group
 
 import argparse
 import copy
-import time
-from collections.abc import Callable
 from dataclasses import replace
 
 import torch
+from bench_private import fastest
 
 from linfair.data import Split, load_data
 from linfair.linearizers.registry import find
@@ -29,18 +28,6 @@ ARMS = {
     "full, Eq. 7": EqualGradients(kd=0.0, clip=5.0),
 }
 RELAXED = "relaxed, Eq. 8"
-
-
-def fastest(runs: dict[str, Callable[[], object]], turns: int) -> dict[str, float]:
-    """Fastest of several interleaved turns of each, in seconds; the first turn warms up."""
-    best = dict.fromkeys(runs, float("inf"))
-    for turn in range(turns + 1):
-        for name, run in runs.items():
-            start = time.perf_counter()
-            run()
-            if turn:
-                best[name] = min(best[name], time.perf_counter() - start)
-    return best
 
 
 def main() -> None:

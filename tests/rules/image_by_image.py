@@ -6,7 +6,8 @@ from torch import Tensor, nn
 
 from linfair.data import GroupedData
 from linfair.models import build
-from linfair.training import Batch, supervised
+from linfair.rules import train
+from linfair.training import Batch, Schedule, supervised
 
 
 def mlp(data: GroupedData, seed: int = 0, width: int = 8) -> nn.Module:
@@ -46,3 +47,15 @@ def shortened(gradient: Tensor, clip: float) -> Tensor:
 def flat(model: nn.Module) -> Tensor:
     """The gradients that lie in a network."""
     return torch.cat([one.grad.flatten() for one in weights_of(model).values()])
+
+
+STEP = Schedule(epochs=1, batch_size=40, lr=0.5, momentum=0.0)
+
+
+def fitted(model: nn.Module, data, options, schedule: Schedule = STEP, **how: object):
+    seeds = how.pop("seeds", [3])
+    return train(model, data, schedule, rule=options, seeds=seeds, progress=False, **how)
+
+
+def same(one: nn.Module, other: nn.Module) -> bool:
+    return all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())

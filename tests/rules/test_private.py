@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from image_by_image import batch_of, flat, image_gradients, loss_on, mlp, shortened
+from image_by_image import STEP, batch_of, fitted, flat, image_gradients, loss_on, mlp, same, shortened
 from opacus.grad_sample import GradSampleModule
 from opacus.optimizers import DPOptimizer
 from scipy import stats
@@ -19,16 +19,14 @@ from linfair import gates, weights
 from linfair.data import GroupedData, Split, load_data
 from linfair.engine.store import ResultStore
 from linfair.ensemble import Ensemble
-from linfair.mitigation import resolve
 from linfair.models import build
 from linfair.resume import resumable
-from linfair.rules import DPSAT, DPSGD, SGD, train
+from linfair.rules import DPSAT, DPSGD, SGD
 from linfair.rules.private import poisson
-from linfair.training import Batch, Distill, Schedule, Source, fit, supervised
+from linfair.training import Batch, Source, supervised
 
 SURE = 1e-9
 """Probability below which chance is no explanation; seeds are fixed besides."""
-STEP = Schedule(epochs=1, batch_size=40, lr=0.5, momentum=0.0)
 
 
 def rule(options: DPSGD, model: nn.Module, data: GroupedData | list, seeds: Sequence[int] = (3,), size: int = 40):
@@ -182,11 +180,6 @@ def test_each_image_is_in_each_batch_by_a_coin_of_its_own(toy: GroupedData) -> N
         assert not torch.equal(one_epoch(toy, 50, other)[0], batches[0])
 
 
-def fitted(model: nn.Module, data, options, schedule: Schedule = STEP, **how: object):
-    seeds = how.pop("seeds", [3])
-    return train(model, data, schedule, rule=options, seeds=seeds, progress=False, **how)
-
-
 def test_members_of_an_ensemble_are_trained_as_each_alone(toy: GroupedData) -> None:
     """Batches of different sizes, noise of their own; the losses too."""
     other = replace(
@@ -259,10 +252,6 @@ def test_weights_do_not_move_without_a_learning_rate(members: int, toy: GroupedD
     assert all(not torch.equal(one, before[name]) for name, one in model.state_dict().items())
 
 
-def same(one: nn.Module, other: nn.Module) -> bool:
-    return all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())
-
-
 def test_dp_sat_without_a_step_is_dp_sgd(images: GroupedData) -> None:
     """Bit for bit."""
     models = [mlp(images) for _ in range(3)]
@@ -315,56 +304,6 @@ def test_a_guarantee_says_how_it_was_reached(images: GroupedData) -> None:
         fitted(mlp(images), images, DPSGD(delta=0.01), schedule)
     own = load_data("digits", seed=3)
     assert not fitted(mlp(own), own, DPSGD(epsilon=3), schedule)[1].holds, "normalised by the training images"
-
-
-def convolutional(norm: nn.Module) -> nn.Module:
-    return nn.Sequential(nn.Conv2d(1, 4, 3), norm, nn.ReLU(), nn.Flatten(), nn.LazyLinear(10))
-
-
-@pytest.mark.parametrize("mode", ["train", "eval"])
-@pytest.mark.parametrize(
-    "norm",
-    [nn.BatchNorm2d(4), nn.BatchNorm2d(4, track_running_stats=False), nn.InstanceNorm2d(4, track_running_stats=True)],
-)
-def test_batch_norm_is_refused_by_name_in_any_mode(norm: nn.Module, mode: str, images: GroupedData) -> None:
-    model = convolutional(copy.deepcopy(norm))
-    getattr(model, mode)()
-    with pytest.raises(ValueError, match='dp_sgd.* 1 .*Norm2d.*norm="group"'):
-        fitted(model, images, DPSGD(noise=1.0))
-
-
-@pytest.mark.parametrize(
-    ("how", "said"),
-    [
-        ({"objective": "lagrangian"}, "cross entropy"),
-        ({"objective": "distill"}, "teacher"),
-        ({"schedule": replace(STEP, precision="bf16")}, "bf16"),
-        ({"schedule": replace(STEP, compile=True)}, "compile"),
-        ({"batches": lambda groups, size, generator: [torch.arange(5)]}, "batches of its own"),
-        ({"gradient": lambda model, loss, batch: None}, "gradient of its own"),
-    ],
-)
-def test_what_would_not_be_private_is_refused_before_anything_is_trained(
-    how: dict[str, object], said: str, images: GroupedData
-) -> None:
-    model, given = mlp(images), dict(how)
-    if given.get("objective") == "lagrangian":
-        given["objective"] = resolve("lagrangian").start(model, mlp(images), images)
-    if given.get("objective") == "distill":
-        given["objective"] = Distill(mlp(images), images)
-    schedule = given.pop("schedule", STEP)
-    before = {name: one.clone() for name, one in model.state_dict().items()}
-    with pytest.raises(ValueError, match=f"dp_sgd.*{said}"):
-        fitted(model, images, DPSGD(noise=1.0), schedule, **given)
-    assert all(torch.equal(one, before[name]) for name, one in model.state_dict().items())
-
-
-def test_other_batches_in_fit_itself_are_refused(images: GroupedData) -> None:
-    """A rule that was started with Poisson batches, handed to `fit` without them."""
-    model = mlp(images)
-    started = DPSGD(noise=1.0).start(model, images, STEP, seeds=[3])
-    with pytest.raises(ValueError, match="no others"):
-        fit(model, images, schedule=STEP, seeds=[3], gradient=started.gradient, progress=False)
 
 
 def test_dropout_is_drawn_for_each_image(images: GroupedData) -> None:

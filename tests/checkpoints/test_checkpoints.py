@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from network_files import HEADER, MLP, SHAPE, refused, trained, written
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
@@ -16,26 +17,12 @@ from linfair import checkpoints, gates
 from linfair.checkpoints import FORMAT, CheckpointError, Header, load_network, save_network
 from linfair.data import GroupedData
 from linfair.gates import GateError
-from linfair.ledger import STEPS, Guarantee, after
 from linfair.masks import Mask, masks_of
 from linfair.models import NETWORKS, build
-
-SHAPE = (1, 12, 12)
-MLP = Header("mlp", 8, SHAPE, 10, "digits", 3)
 
 
 def bits(model: nn.Module) -> dict[str, bytes]:
     return {name: value.numpy().tobytes() for name, value in model.state_dict().items()}
-
-
-def trained(header: Header) -> nn.Module:
-    """The header's network with other weights, statistics and (where it has gates) alphas than a fresh one."""
-    model = replace(header, seed=header.seed + 1).build()
-    torch.manual_seed(0)
-    model(torch.randn(8, *SHAPE))
-    if header.gated:
-        gates.set_alphas(model, lambda _, alpha: torch.randint(0, 2, alpha.shape).float())
-    return model.eval()
 
 
 @pytest.mark.parametrize("gated", [False, True], ids=["plain", "gated"])
@@ -64,50 +51,6 @@ def test_norm_and_standardised_weights_come_back(name: str, gated: bool, tmp_pat
     assert found == header and bits(loaded) == bits(model)
     x = torch.randn(4, *SHAPE)
     assert torch.equal(loaded.eval()(x), model(x))
-
-
-PRIVATE = Guarantee(8.0, 1e-5, "rdp", 2.2, 1.0, 0.25, 160)
-
-
-@pytest.mark.parametrize("guarantee", [None, PRIVATE, after(PRIVATE, STEPS["SNL"])], ids=["never", "holds", "ended"])
-def test_a_guarantee_comes_back_with_the_rule(guarantee: Guarantee | None, tmp_path: Path) -> None:
-    header = replace(MLP, rule="dp_sgd(epsilon=8.0, average=1e-05)", guarantee=guarantee)
-    assert load_network(save_network(tmp_path / "network.safetensors", trained(header), header))[1] == header
-
-
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        *[("epsilon", one) for one in (-1, -1.0, 0, 0.0, "8", None, True, [8], 10**400)],
-        *[("delta", one) for one in (-1e-5, 0.0, 1, 1.0, 2.0, None)],
-        *[("noise", one) for one in (0.0, -1.0, None)],
-        *[("clip", one) for one in (0.0, -1.0, "1")],
-        *[("rate", one) for one in (0.0, 1.5, -0.1)],
-        *[("steps", one) for one in (0, -1, 1.5, True, "160", 10**30)],
-        *[("accountant", one) for one in ("", "none", None, 1)],
-        *[("unit", one) for one in ("", "group", None)],
-        *[("ended", one) for one in (None, True, "magic", "snl", "averaging", "export", "x" * 200, "a\x1b[31m")],
-        ("colour", "red"),
-    ],
-    ids=lambda one: str(one)[:20],
-)
-def test_a_guarantee_that_makes_no_sense_is_refused(field: str, value: object, tmp_path: Path) -> None:
-    """Field and value are named, and nothing is taken for private."""
-    path = written(tmp_path / "n.safetensors", notes=None, guarantee=asdict(PRIVATE) | {field: value})
-    message = refused(path)
-    assert str(path) in message and field in message and len(message) < 900 and message.isprintable()
-
-
-@pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999", "-0.0", "1e-999"])
-def test_a_guarantee_of_no_number_is_refused(number: str, tmp_path: Path) -> None:
-    header = json.dumps(HEADER | {"guarantee": asdict(PRIVATE)}).replace("8.0", number)
-    refused(written(tmp_path / "n.safetensors", notes={"format": FORMAT, "header": header}))
-
-
-def test_a_guarantee_without_one_of_its_numbers_is_refused(tmp_path: Path) -> None:
-    for name in asdict(PRIVATE):
-        given = {key: value for key, value in asdict(PRIVATE).items() if key != name}
-        assert name in refused(written(tmp_path / "n.safetensors", notes=None, guarantee=given))
 
 
 def test_a_file_from_before_there_was_group_norm_loads(tmp_path: Path) -> None:
@@ -174,20 +117,6 @@ def test_saving_moves_and_changes_nothing(tmp_path: Path, teacher: nn.Module, di
 # Bad files
 
 
-def written(path: Path, *, notes: dict[str, str] | None, **changes: object) -> Path:
-    """A network file with another header."""
-    header = asdict(MLP) | changes
-    metadata = {"format": FORMAT, "header": json.dumps(header)} if notes is None else notes
-    save_file(MLP.build().state_dict(), path, metadata=metadata)
-    return path
-
-
-def refused(path: Path) -> str:
-    with pytest.raises(CheckpointError) as caught:
-        load_network(path)
-    return str(caught.value)
-
-
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "none.safetensors"
     assert f"no network at {path}" in refused(path)
@@ -247,7 +176,6 @@ def test_weights_of_another_network_are_refused(changes: dict[str, object], tmp_
     assert len(message) < 1000 and "\n" not in message
 
 
-HEADER = asdict(MLP) | {"input_shape": list(SHAPE)}
 WRONG = {
     "network": [None, 1, ["mlp"], {}, "resnet19", "MLP", "mlp\n"],
     "width": [None, True, "8", 8.0, -1, 10**9, 10**100, [8], {}],

@@ -58,12 +58,16 @@ class StandardisedConv2d(nn.Conv2d):
     layer takes off the factor; without one, layers would multiply what they get.
     """
 
-    def forward(self, input: Tensor) -> Tensor:
-        """Convolve with the standardised weights."""
+    def standardised(self) -> Tensor:
+        """The weights that it convolves with."""
         axes, there = (1, 2, 3), self.weight != 0
         mean = self.weight.sum(axes, keepdim=True) / there.sum(axes, keepdim=True).clamp(min=1)
         v = there * (self.weight - mean)
-        return self._conv_forward(input, v * (v.square().sum(axes, keepdim=True) + 1e-5).rsqrt(), self.bias)
+        return v * (v.square().sum(axes, keepdim=True) + 1e-5).rsqrt()
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Convolve with the standardised weights."""
+        return self._conv_forward(input, self.standardised(), self.bias)
 
 
 def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:

@@ -86,7 +86,8 @@ def _layers_before(network: nn.Module) -> dict[str, str]:
         if not isinstance(norm, _NORMS) or source not in calls or len(source.users) > 1:
             continue
         layer = modules[source.target]
-        fits = isinstance(layer, _CONVOLUTIONS) or (isinstance(layer, nn.Linear) and isinstance(norm, nn.BatchNorm1d))
+        kind = type(layer)  # a subclass may use its weights in another way
+        fits = kind in _CONVOLUTIONS or (kind is nn.Linear and isinstance(norm, nn.BatchNorm1d))
         if fits and called.count(source.target) == 1 == called.count(node.target):
             found[node.target] = source.target
     return found

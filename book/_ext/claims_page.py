@@ -251,6 +251,22 @@ def table(found: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
+def figures() -> str:
+    """The claims of the first paper's figures of data: both axes, which rows decide, and how their lines come out."""
+    listed, _, verdicts = claims.read(repository())
+    words = ("holds", "does not", "cannot tell")
+    lines = [f"| claim | agreement | setting | decided by | {' | '.join(words)} |", "|---|---|---|---|--:|--:|--:|"]
+    for claim in listed:
+        found = re.search(r"Fig\. (\d+)", claim.where)
+        if claim.paper == "linearization" and found and found[1] not in ("2", "10"):
+            one = verdicts[claim.id]
+            counts = [sum(judged.cells["outcome"].eq(word).sum() for judged in one.deciding) for word in words]
+            decided = "; ".join(f"{name(judged)}, {judged.seeds} seeds: {judged.agreement}" for judged in one.deciding)
+            link = f"<a href='#claim-{claim.id}'>{claim.id}</a>"
+            lines.append(f"| {' | '.join([link, one.agreement, one.setting, decided, *map(str, counts)])} |")
+    return "\n".join(lines)
+
+
 def page() -> str:
     """Everything below the page's introduction: for each paper both axes, filter, a section for each part."""
     listed, evidence, verdicts = claims.read(repository())

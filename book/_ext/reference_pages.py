@@ -231,6 +231,7 @@ GENERATORS: dict[str, Callable[[], str]] = {
     "api": api_index,
     "claims": claims_page.page,
     "claims in one sentence": claims_page.summary,
+    "claims of figures": claims_page.figures,
     **{f"api {page}": partial(api, page) for page in (*API, "tools")},
     **{f"speed {part}": partial(lambda part: speed.made(repository())[part], part) for part in speed.PARTS},
 }

@@ -4,7 +4,7 @@ A drop is A_original - A_linearized in points; what the control loses is trainin
 linearization costs. Values are taken within a seed. The rows are those of the figure `faces` in profile `thin`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -25,6 +25,9 @@ where a hundred with the released 0.001 do."""
 REPAIRS = {REPAIR: "Algorithm 1", "kd_over_c": "KD / C", "balanced_sampling": "balanced"}
 """The repairs of notebook 12, as figures write them; the book's rows have the first."""
 
+WIDE = {"width 8": ("race_thin", 8), "width 16": ("race_cpu", 16), "full width": ("race_cpu", 64)}
+"""ResNet18 by race, as figures write it -> the table with its rows, and its width."""
+
 KNOWN = tuple(one for one in predictors.PREDICTORS if one.name != "top eigenvalue")
 """What is known of every group in the original network. Of the eigenvalue few seeds have rows."""
 
@@ -40,6 +43,30 @@ def compute(data: str, out: str | Path, *, seeds: int, device: str = "cpu", **ho
 def committed(data: str) -> pd.DataFrame:
     """The rows of one data set that come with the book."""
     return tables.committed(f"{data}_thin")
+
+
+def by_width(seeds: int) -> dict[str, pd.DataFrame]:
+    """The committed rows of each network of `WIDE`, of seeds below a number."""
+    found = {name: (tables.committed(f"utkface_{table}"), width) for name, (table, width) in WIDE.items()}
+    return {name: rows[(rows["width"] == width) & (rows["seed"] < seeds)] for name, (rows, width) in found.items()}
+
+
+def beyond_control(networks: Mapping[str, pd.DataFrame], budgets: Sequence[float]) -> pd.DataFrame:
+    """Drop of each group beyond the control's in points, by network (`way`), at some budgets."""
+    found = []
+    for name, rows in networks.items():
+        lost = group_drops(rows)
+        lost = lost[(lost["of"] == "minus control") & lost["budget"].isin(budgets)].drop(columns="of")
+        found.append(lost.assign(way=name))
+    return pd.concat(found, ignore_index=True)
+
+
+def ten_classes(table: pd.DataFrame, *, split: str = "test_balanced") -> pd.DataFrame:
+    """Of data with ten classes: drop beyond the control's by role and budget in points, the largest budget first."""
+    split = split if split in set(table["split"]) else "test"
+    each = paired(table, arm="plain", against="control", split=split, pooled="role")
+    means = over_seeds(each.assign(drop=-each["value"]), "drop", ["group_name", "budget"])
+    return means.sort_values("budget", ascending=False, kind="stable", ignore_index=True)
 
 
 def unrepaired(table: pd.DataFrame) -> pd.DataFrame:

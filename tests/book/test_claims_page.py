@@ -1,6 +1,7 @@
 """The page "Reproduced vs paper": every claim and number of the committed tables is on it, once, with both axes."""
 
 import importlib
+import re
 import sys
 from pathlib import Path
 
@@ -122,6 +123,18 @@ def test_counts_are_those_of_the_rules(soup: BeautifulSoup, table, verdicts, mad
                 assert n == 0 or f"{n} {setting}" in said
     with capsys.disabled():
         print(f"\n{made.summary()}")
+
+
+def test_every_figure_of_data_has_a_sentence_and_its_claims_a_line(made, table, verdicts) -> None:
+    """Oracle: the paper's figures without that in the plane and that of pieces; the verdicts."""
+    wanted = [1, *range(3, 10), *range(11, 16)]
+    text = (ROOT / "book/claims.md").read_text()
+    assert [int(number) for number in re.findall(r"^- \*\*Fig\. (\d+)\*\*", text, re.MULTILINE)] == wanted
+    lines = {line.split("|")[1].strip(): line for line in made.figures().splitlines()[2:]}
+    ours = [one for one in table if one.paper == "linearization" and re.search(r"Fig\. (?!2\b|10\b)", one.where)]
+    assert len(lines) == len(ours)
+    for claim, line in zip(ours, lines.values(), strict=True):
+        assert f"#claim-{claim.id}'" in line and f"| {verdicts[claim.id].agreement} |" in line
 
 
 def test_check_counts_every_claim_on_both_axes(table, verdicts, capsys):

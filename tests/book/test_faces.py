@@ -52,6 +52,22 @@ def test_groups_are_described_with_what_the_original_can() -> None:
     assert found.loc["small", "original's accuracy (%)"] == "90.0 [90.0, 90.0]"
 
 
+def test_networks_of_several_widths_stand_beside_each_other_net_of_the_control() -> None:
+    """`LOST` of plain less that of the control, half of it at 40 %; by role the minorities count by images."""
+    found = faces.beyond_control({"a": rows(), "b": rows(2)}, [0.4]).set_index(["way", "group_name"])
+    for name in ("a", "b"):
+        means = found.loc[name, "mean"]
+        assert means.to_dict() == pytest.approx({"large": 0.0, "middle": 2.5, "small": 9.0})
+    roles = faces.ten_classes(rows()).set_index(["budget", "group_name"])["mean"]
+    assert roles[0.02, "minority"] == pytest.approx((75 * 5 + 25 * 18) / 100)
+
+
+def test_the_committed_rows_of_wider_networks_are_of_one_width_each() -> None:
+    found = faces.by_width(1)
+    assert [set(one["width"]) for one in found.values()] == [{8}, {16}, {64}]
+    assert all(set(one["seed"]) == {0} for one in found.values())
+
+
 def test_groups_that_change_their_role_have_no_line_of_their_own() -> None:
     table = rows()
     table.loc[(table["seed"] == 1) & (table["group"] == 1), "role"] = "majority"

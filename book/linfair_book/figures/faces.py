@@ -36,7 +36,12 @@ def drop_panels(means: pd.DataFrame, groups: pd.DataFrame) -> Figure:
     return finished(figure)
 
 
-def change_panels(means: pd.DataFrame, groups: pd.DataFrame, names: Mapping[str, str]) -> Figure:
+def change_panels(
+    means: pd.DataFrame,
+    groups: pd.DataFrame,
+    names: Mapping[str, str],
+    across: str = "change against plain (points), positive: gain",
+) -> Figure:
     """Change of each group against plain (`faces.group_changes`, `sizes`), a row of plots a way, a plot a budget."""
     if means.empty or not names:
         return only_words("no repair is left to compare")
@@ -55,4 +60,4 @@ def change_panels(means: pd.DataFrame, groups: pd.DataFrame, names: Mapping[str,
         line[0].set_ylabel(names[way], fontsize=10)
     for ax, budget in zip(axes[0], budgets, strict=True):
         ax.set_title(f"{100 * budget:g} % ReLUs", fontsize=10)
-    return finished(figure, across="change against plain (points), positive: gain")
+    return finished(figure, across=across)

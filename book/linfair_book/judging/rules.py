@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal, get_args, get_origin
 
+from linfair.study.grids import asked_for
+
 RULES = Path("book/rules.toml")
 VIOLATIONS = ("accuracy_violation", "excess_violation")
 QUANTITIES = ("accuracy", "gradient_norm", "margin", "top_eigenvalue", "relative_distance", "risk", "excess")
@@ -135,8 +137,9 @@ class Rules:
         full = int(row["width"]) in (0, self.full_width.get(str(row["network"])))
         for setting in self.settings:
             stands_in = setting.get("networks")
+            data = row["data"] if setting.get("width") == "full" else asked_for(str(row["data"]))  # full: no part of it
             if (
-                row["data"] in setting["data"]
+                data in setting["data"]
                 and (setting.get("width") != "full" or full)
                 and row["profile"] in setting.get("profiles", self.judging["profiles"])
                 and (stands_in is None or row["network"] in stands_in.get(row["method"], ()))
@@ -149,6 +152,7 @@ class Rules:
         setting = self.setting_of(row)
         stands_in = any("networks" in one and one["name"] == setting for one in self.settings)
         columns = ("method",) if stands_in else ("data", "network", "method")
+        row = {**row, "data": asked_for(str(row["data"]))}
         return setting in rule.settings and any(all(row[c] in one[c] for c in columns) for one in rule.rows)
 
 

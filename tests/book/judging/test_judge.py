@@ -78,6 +78,16 @@ def test_the_closest_setting_with_enough_seeds_decides_whatever_it_says(rules: R
         assert len(found.deciding) + len(found.beside) == len(tables)
 
 
+def test_a_part_of_a_data_set_is_thin_and_never_the_papers(rules: Rules, tmp_path: Path) -> None:
+    """The rules name SVHN and mean the tenth of it too; of CIFAR-10 a part at full width is not the paper's data."""
+    for data in ("svhn", "cifar10"):
+        rows = made(LOSE, data=f"{data} subset", width=64)
+        rows = pd.concat([rows, rows[rows["split"] == "test"].assign(split="test_balanced")])
+        (folder := tmp_path / data).mkdir()
+        found = verdict_of("fig-11", rules, rows, folder=folder)
+        assert found.setting == "thin" and [one.names["data"] for one in found.deciding] == [f"{data} subset"]
+
+
 def test_of_widths_the_one_with_the_most_seeds_decides(rules: Rules, tmp_path: Path) -> None:
     found = verdict_of("s1-unequal", rules, made(WIN, width=8), made(LOSE, width=16, seeds=7), folder=tmp_path)
     assert found.agreement == "yes" and [one.names["width"] for one in found.beside] == [8]

@@ -69,8 +69,8 @@ SWEEPS = {
         members=3,
         attack="loss",
         rules=("sgd", "sam", "dp_sgd", "dp_sat"),
-        options={"images": 4000, "size": 16},
-        schedule=Schedule(epochs=10, batch_size=128, lr=0.05),
+        options={"images": 6000, "size": 16},
+        schedule=Schedule(epochs=12, batch_size=256, lr=0.1),
     ),
 }
 

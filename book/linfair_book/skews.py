@@ -50,6 +50,7 @@ class Sweep:
     profile: str = "small"
     width: int | None = None
     norm: str = "batch"
+    standardised: bool = False
     members: int = 10
     attack: str = "lira_online"
     rules: Sequence[str] = ("sgd", "sam", "dp_sgd", "dp_sat", "clipped", "asam")
@@ -75,7 +76,7 @@ SWEEPS = {
 }
 
 
-def rows(sweep: Sweep, rule: str, skew: float, *, seed: int = 0) -> pd.DataFrame:
+def rows(sweep: Sweep, rule: str | rules.RuleOptions, skew: float, *, seed: int = 0) -> pd.DataFrame:
     """A row for each member and each of all, aligned and conflicting images, see `book/rules.toml`."""
     start, options = time.perf_counter(), rules.resolve(rule)
     data = load_data(sweep.data, seed=seed, scale="fixed", skew=skew, **sweep.options)
@@ -94,6 +95,7 @@ def rows(sweep: Sweep, rule: str, skew: float, *, seed: int = 0) -> pd.DataFrame
     for k, predicted in enumerate(predictions):
         others = np.arange(sweep.members) != k
         seen = inside[others].any(axis=0) & ~inside[others].all(axis=0)  # LiRA needs a shadow on either side
+        seen |= sweep.attack == "loss"
         shadows = () if sweep.attack == "loss" else (confidence[others][:, seen], inside[others][:, seen])
         scores = membership.attack(sweep.attack, confidence[k][seen], *shadows, variance="global")
         cells = {"groups": conflicting[seen], "labels": pool.y.numpy()[seen], "draws": 2}
@@ -111,10 +113,10 @@ def rows(sweep: Sweep, rule: str, skew: float, *, seed: int = 0) -> pd.DataFrame
 
 
 def trained(
-    sweep: Sweep, sets: Sequence[GroupedData], seeds: Sequence[int], rule: str = "sgd"
+    sweep: Sweep, sets: Sequence[GroupedData], seeds: Sequence[int], rule: str | rules.RuleOptions = "sgd"
 ) -> tuple[nn.Module, Guarantee | None]:
     """Networks of a sweep, one for each data set and seed, and what a private rule guarantees."""
-    how = {"width": sweep.width, "norm": sweep.norm}
+    how = {"width": sweep.width, "norm": sweep.norm, "standardised": sweep.standardised}
     first, schedule = sets[0], sweep.schedule or recipe(sweep.network, sweep.profile).private
     alone = [build(sweep.network, first.input_shape, first.classes, seed=seed, **how) for seed in seeds]
     model, data = (Ensemble(alone), sets) if len(seeds) > 1 else (alone[0], first)

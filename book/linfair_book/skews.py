@@ -101,15 +101,20 @@ def rows(sweep: Sweep, rule: str | rules.RuleOptions, skew: float, *, seed: int 
         cells = {"groups": conflicting[seen], "labels": pool.y.numpy()[seen], "draws": 2}
         exposed = membership.exposure(scores, inside[k][seen], group_names=("aligned", "conflicting"), **cells)
         exposed = exposed.set_index("who")
-        found += [one | {"seed": k} for one in _of_one(data, predicted, test, exposed)]
-    budget = {"epsilon": math.inf, "delta": 0.0, "guarantee": ""}
-    if guarantee is not None:
-        budget = {"epsilon": options.epsilon, "delta": guarantee.delta, "guarantee": guarantee.ended or "holds"}
-    said = {"data": sweep.data, "network": sweep.network, "width": sweep.width or 0, "profile": sweep.profile}
-    said |= {"rule": options.name} | budget | {"skew": skew, "attack": sweep.attack, "shadows": sweep.members - 1}
+        found += [one | {"seed": k} for one in _of_one(data, predicted, exposed)]
+    said = about(sweep, options, guarantee) | {"skew": skew, "attack": sweep.attack, "shadows": sweep.members - 1}
     n_train = int(inside[0].sum())
-    said |= {"n_train": n_train} | _where(len(test) / 2 / n_train)
+    said |= {"n_train": n_train} | where(len(test) / 2 / n_train)
     return pd.DataFrame(found).assign(**said, seconds=(time.perf_counter() - start))
+
+
+def about(sweep: Sweep, options: rules.RuleOptions, guarantee: Guarantee | None) -> dict[str, object]:
+    """What rows say of a sweep, a rule and its guarantee."""
+    said = {"data": sweep.data, "network": sweep.network, "width": sweep.width or 0, "profile": sweep.profile}
+    said |= {"rule": options.name, "epsilon": math.inf, "delta": 0.0, "guarantee": ""}
+    if guarantee is not None:
+        said |= {"epsilon": options.epsilon, "delta": guarantee.delta, "guarantee": guarantee.ended or "holds"}
+    return said
 
 
 def trained(
@@ -132,36 +137,33 @@ def removed(sweep: Sweep, seed: int, *, skew: float = 0.95, rule: str = "sgd") -
     said = {"data": sweep.data, "network": sweep.network, "width": sweep.width or 0, "profile": sweep.profile}
     said |= {"rule": rule, "epsilon": math.inf, "delta": 0.0, "skew": skew, "attack": "lira_online", "shadows": 16}
     return found.assign(
-        **said, **_where(len(data.splits["test"]) / 2 / found["n_train"]), seconds=time.perf_counter() - start
+        **said, **where(len(data.splits["test"]) / 2 / found["n_train"]), seconds=time.perf_counter() - start
     )
 
 
-def _where(shared: float | pd.Series) -> dict[str, object]:
+def where(shared: float | pd.Series) -> dict[str, object]:
     """What rows say of the machine, and of the data that seeds share, n_test / n_train."""
     said = {"shared": shared, "device": device_name("cpu"), "precision": "float32", "torch": torch.__version__}
     return said | {"linfair": linfair.__version__, "code": code_hash()}
 
 
-def _of_one(data: GroupedData, predicted: torch.Tensor, test: Split, exposed: pd.DataFrame) -> list[dict[str, object]]:
-    """The rows of one network."""
+def useful(data: GroupedData, predicted: torch.Tensor) -> list[dict[str, object]]:
+    """Accuracy of one network on all, aligned and conflicting test images, and the mean bias of its predictions."""
+    test = data.splits["test"]
     right = (predicted == test.y).float()
-    accuracy = {
-        who: (one.accuracy, one.n) for who, one in aligned_accuracy(right, test.y, test.a, data.aligned).items()
-    }
-    accuracy["all"] = float(right.mean()), len(right)
+    found = aligned_accuracy(right, test.y, test.a, data.aligned)
+    lines = [{"who": who, "accuracy": one.accuracy, "n": one.n} for who, one in found.items()]
     bias = mean_bias(predicted, test.a, data.classes, draws=2).bias
-    lines = []
-    for who, (share, n) in accuracy.items():
-        one = {
-            "who": who,
-            "accuracy": share,
-            "n": n,
-            "auc": exposed.loc[who, "auc"],
-            "tpr_1": exposed.loc[who, "tpr_0.01"],
-        }
-        if who == "all":
-            one |= {"mean_bias": bias, "score": harmonic(parts_of(share, one["auc"], bias))}
-        lines.append(one)
+    return [*lines, {"who": "all", "accuracy": float(right.mean()), "n": len(right), "mean_bias": bias}]
+
+
+def _of_one(data: GroupedData, predicted: torch.Tensor, exposed: pd.DataFrame) -> list[dict[str, object]]:
+    """The rows of one network."""
+    lines = useful(data, predicted)
+    for one in lines:
+        one |= {"auc": exposed.loc[one["who"], "auc"], "tpr_1": exposed.loc[one["who"], "tpr_0.01"]}
+        if one["who"] == "all":
+            one["score"] = harmonic(parts_of(one["accuracy"], one["auc"], one["mean_bias"]))
     return lines
 
 

@@ -1,27 +1,47 @@
-"""What a ReLU costs in private inference: seconds and bytes of one answer, from how many ReLUs are kept and where.
+"""What one private answer costs: bytes, rounds and seconds, from what a network computes and which ReLUs are kept.
 
-The protocol is Delphi's (Mishra et al., USENIX Security 2020; the paper's Sec. 2): linear layers on secret shares, each
-ReLU a garbled circuit that the server garbles beforehand (*offline*) and the client evaluates (*online*). With r ReLUs
-left in l layers, a link of B bits a second and a round trip time T, one answer takes
+**Measured protocols** (`predicted`): SEMI2K, Cheetah and ABY3 as the engine SPU computes them. An answer is a list of
+`operations`: products of matrices (a convolution is one of patches and kernels) and nonlinearities. Each has a law that
+was fitted to measured operations alone (`prices.toml`, by `linfair_book.spu_cost`):
+
+    bytes = sum of price * amount,    rounds = so many for each call,    seconds = sum of price * amount.
+
+An amount is the scalars computed, those that SEMI2K sends masked, the ciphertexts that Cheetah sends, the products or
+the calls. Over a link of B bits a second and a round trip time T, an answer takes
+
+    seconds = computing + 8 bytes / B + rounds * T.
+
+Sharing the inputs and weights and revealing the answer are not in it, nor is the correlated randomness that SEMI2K
+takes as given, nor Cheetah's first comparison on a connection (`Prediction.setup`).
+
+**Delphi** (`private_inference_cost`; Mishra et al., USENIX Security 2020; the paper's Sec. 2) has published constants:
+linear layers on secret shares, each ReLU a garbled circuit that the server garbles beforehand (*offline*) and the
+client evaluates (*online*). With r ReLUs left in l layers, one answer takes
 
     online seconds = 0.43 m + 21.8e-6 r + 8 * 1193 r / B + (l + 1) T,    online bytes = 1193 r,
 
 where m = (multiply-accumulates of the network) / (those of ResNet18 on 32x32 images). The constants were measured for
-ResNet18 on CIFAR on one thread; r, l and the bytes are counts and carry over to any network. That the linear layers'
-seconds grow with m is an assumption: for another network, read them as an order of magnitude. A layer without any ReLU
-saves its round trip; one round trip, question and answer, is always there. The linear layers' own bytes are not in the
-source and not in here. Nor are nonlinearities other than ReLUs, which `linfair.gates.nonlinearities` counts: for a
-network that has any, seconds and bytes are lower bounds.
+ResNet18 on CIFAR on one thread; that the linear layers' seconds grow with m is an assumption, their bytes are not in
+the source, and other nonlinearities than ReLUs are left out.
 """
 
 import copy
+import math
+import tomllib
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from linfair.inference.export import as_computed
 from linfair.masks import Mask
+from linfair.nonlinear import counted, is_relu, name_of
 
 RESNET18_UNITS, RESNET18_LAYERS = 491_520, 16
 """ReLUs of ResNet18 on 32x32 images, and layers of them, without one behind the stem."""
@@ -53,11 +73,18 @@ DELPHI = ReluCost(
     source="measured by the public artifact of an ASPLOS study, ResNet18 on CIFAR, one thread",
     note="the time of garbling is not in it, so the offline seconds are a lower bound",
 )
-_HERE = "measured here with SPU 0.9.5, two parties on one machine"
-SEMI2K = ReluCost("semi2k", 144, _HERE, note="correlated randomness is taken as given: what makes it is left out")
-CHEETAH = ReluCost("cheetah", 98.5, f"{_HERE}, bytes of one more ReLU", note="seconds were not stable enough to keep")
-PROTOCOLS = {one.name: one for one in (DELPHI, SEMI2K, CHEETAH)}
-"""Protocols by name; seconds are known for `delphi` only, for the others bytes."""
+PRICES: dict[str, dict] = tomllib.loads(resources.files("linfair").joinpath("prices.toml").read_text()) | {
+    "delphi": {
+        "answer": {"parties": 2, "rounds": 1, "setup": [0, 0]},
+        "ReLU": {"bytes": {"scalars": DELPHI.online_bytes}, "rounds": 1, "seconds": {"scalars": DELPHI.online_seconds}},
+        **{
+            kind: {"bytes": {}, "rounds": 0, "seconds": {"products": DELPHI.linear_seconds / RESNET18_MACS}}
+            for kind in ("linear", "convolution", "multiplication", "AvgPool", "truncation")
+        },
+    }
+}
+"""Protocol -> kind of operation -> its law."""
+PROTOCOLS = tuple(PRICES)
 
 
 @dataclass(frozen=True)
@@ -116,10 +143,7 @@ def private_inference_cost(
     >>> round(private_inference_cost(9_830, bandwidth=1e8, rtt=0.05).online_seconds, 2)
     2.43
     """
-    if not bandwidth > 0:
-        raise ValueError(f"bandwidth = {bandwidth} is not allowed; give bits a second above 0, such as 1e8")
-    if not rtt >= 0:
-        raise ValueError(f"rtt = {rtt} is not allowed; give seconds, 0 or more, such as 0.05")
+    _check_link(bandwidth, rtt)
     if isinstance(kept, Mask):
         if layers is not None or units is not None:
             raise ValueError("a mask knows its layers and units: leave out layers= and units=")
@@ -169,3 +193,198 @@ def count_macs(model: nn.Module, input_shape: tuple[int, ...]) -> int:
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         copied(torch.zeros(1, *input_shape, device=like.device, dtype=like.dtype))
     return counter.get_total_flops() // 2
+
+
+def _check_link(bandwidth: float, rtt: float) -> None:
+    if not bandwidth > 0:
+        raise ValueError(f"bandwidth = {bandwidth} is not allowed; give bits a second above 0, such as 1e8")
+    if not rtt >= 0:
+        raise ValueError(f"rtt = {rtt} is not allowed; give seconds, 0 or more, such as 0.05")
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One call of an operation, for one input."""
+
+    kind: str  # linear, convolution, ReLU, AvgPool, multiplication, truncation, or a kind of `gates.nonlinearities`
+    scalars: int  # computed
+    comparisons: int = 0
+    levels: int = 1  # of comparisons that wait for each other
+    shape: tuple[int, int, int] | None = None  # (m, k, n) of a product (m, k) by (k, n)
+
+    @property
+    def amounts(self) -> dict[str, int]:
+        """What its price hangs on."""
+        m, k, n = self.shape or (0, 0, 0)
+        found = {"calls": 1, "scalars": self.scalars, "comparisons": self.comparisons}
+        made = ciphertexts(m, k, n) if m else (0, 0, 0, 0)
+        found |= {"masked": m * k + k * n, "products": m * k * n}
+        return found | dict(zip(("sent", "packed", "alone", "unpacked"), made, strict=True))
+
+
+@lru_cache(4096)
+def ciphertexts(m: int, k: int, n: int, degree: int = 8192) -> tuple[int, int, int, int]:
+    """Ciphertexts of one of Cheetah's products (m, k) by (k, n): sent, packed, alone and before packing.
+
+    A block of (a, b) by (b, c) values fits one polynomial, a b c <= degree, with b a power of two, and b answers are
+    packed into one; with one answer alone, b is any number. The engine takes the blocks that cost least: 1000 for each
+    ciphertext, 1 for each rotation of the packing, 0.1 for each product of blocks.
+    """
+    least, best = math.inf, (0, 0, 0, 0)
+    for a in range(1, min(degree, m) + 1):
+        for b in (2**i for i in range(min(k, degree // a).bit_length())):
+            rows, inner, columns = -(-m // a), -(-k // b), -(-n // min(n, degree // (a * b)))
+            sent, answered = min(rows, columns) * inner, -(-rows * columns // b)
+            cost = 1000 * (sent + answered) + -(-m * n // degree) * b + rows * inner * columns / 10
+            if cost <= least:
+                least, best = cost, (sent, answered, 0, rows * columns) if rows * columns > 1 else (0, 0, 1, 1)
+    return (-(-k // (degree // (m * n))), 0, 1, 1) if best[2] else best
+
+
+def product(
+    inputs: int, outputs: int, size: Sequence[int], kernel: Sequence[int], places: Sequence[int]
+) -> tuple[int, int, int]:
+    """The product (m, k, n) that a convolution is: of patches and kernels, of whole images where those are smaller."""
+    m, window, pixels = math.prod(places), math.prod(kernel), math.prod(size)
+    return (m, inputs * window, outputs) if window <= pixels else (1, inputs * pixels, outputs * m)
+
+
+class _Calls(TorchDispatchMode):
+    """The operations of a forward pass, in their order."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.found: list[Operation] = []
+        self.public = {buffer.data_ptr() for buffer in network.buffers()}  # masks
+
+    def __torch_dispatch__(
+        self, function: object, types: object, args: tuple = (), kwargs: dict | None = None
+    ) -> object:
+        out = function(*args, **(kwargs or {}))
+        name, add = name_of(function), self.found.append
+        tensors = [one for one in args if isinstance(one, Tensor) and one.is_floating_point() and one.ndim]
+        if is_relu(name, args):
+            add(Operation("ReLU", out.numel(), out.numel()))
+        elif name == "convolution":
+            (_, channels, *places), weight, groups = out.shape, args[1], args[8]
+            shape = product(args[0].shape[1] // groups, channels // groups, args[0].shape[2:], weight.shape[2:], places)
+            for _ in range(groups):
+                add(Operation("convolution", math.prod(places) * channels // groups, shape=shape))
+        elif name in ("mm", "bmm", "addmm", "baddbmm"):
+            (*_, m, k), n = tensors[-2].shape, out.shape[-1]
+            for _ in range(out.numel() // (m * n)):
+                add(Operation("linear", m * n, shape=(m, k, n)))
+        elif name in ("mean", "avg_pool2d", "_adaptive_avg_pool2d"):
+            add(Operation("AvgPool", out.numel()))
+        elif name in ("mul", "div", "addcmul") and tensors:  # by a number or a mask only the result is rescaled
+            secret = [one for one in tensors if one.data_ptr() not in self.public]
+            add(Operation("multiplication" if len(secret) > 1 else "truncation", out.numel()))
+        elif (what := counted(name, args, out)) and what[1]:
+            kind, units, comparisons = what
+            depth = math.ceil(math.log2(comparisons / units + 1)) if "Pool" in kind or kind in ("Max", "Min") else 1
+            add(Operation(kind, units, comparisons, depth))
+        return out
+
+
+def operations(network: nn.Module, input_shape: tuple[int, ...], *, execution: str = "gather") -> tuple[Operation, ...]:
+    """What an engine computes for one input, in evaluation mode, batch norms folded.
+
+    >>> network = nn.Sequential(nn.Linear(3, 2), nn.ReLU(), nn.Linear(2, 1))
+    >>> [(one.kind, one.scalars, one.shape) for one in operations(network, (3,))]
+    [('linear', 2, (1, 3, 2)), ('ReLU', 2, None), ('linear', 1, (1, 2, 1))]
+    """
+    plain = as_computed(copy.deepcopy(network).cpu().float().eval(), execution)[0]
+    with torch.no_grad(), _Calls(plain) as calls:
+        plain(torch.zeros(1, *input_shape))
+    return tuple(calls.found)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The cost of one private answer under one protocol: of each kind of operation and in all."""
+
+    protocol: str
+    parties: int
+    parts: dict[str, tuple[float, float, float]]  # kind -> bytes of all parties, rounds, seconds of computing
+    left_out: tuple[str, ...]  # nonlinearities without a price: with any, the numbers are lower bounds
+    setup: tuple[int, int]  # bytes and rounds of a connection, once
+    transfer_seconds: float  # to send the bytes
+    waiting_seconds: float  # rounds times the round trip time
+
+    @property
+    def bytes(self) -> int:
+        """Sent by all parties while the answer is computed."""
+        return round(sum(sent for sent, _, _ in self.parts.values()))
+
+    @property
+    def rounds(self) -> int:
+        """Messages of the party that sends most; those that wait for an answer are fewer, at times."""
+        return round(sum(rounds for _, rounds, _ in self.parts.values()))
+
+    @property
+    def compute_seconds(self) -> float:
+        """Without the link, one thread for each party."""
+        return sum(seconds for _, _, seconds in self.parts.values())
+
+    @property
+    def seconds(self) -> float:
+        """From the question to the answer: the sum of computing, transfer and waiting."""
+        return self.compute_seconds + self.transfer_seconds + self.waiting_seconds
+
+
+def predicted(
+    network: nn.Module | Iterable[Operation],
+    input_shape: tuple[int, ...] = (),
+    protocol: str = "semi2k",
+    *,
+    execution: str = "gather",
+    bandwidth: float = 1e9,
+    rtt: float = 0.0,
+) -> Prediction:
+    """What one private answer costs under a protocol.
+
+    A nonlinearity that was not measured counts as a ReLU for each of its comparisons, and is left out without any.
+
+    Args:
+        network: A gated, pruned or plain network, or its `operations`.
+        input_shape: Shape of one input, without the batch.
+        protocol: One of `PROTOCOLS`.
+        execution: How a layer is computed of which the mask keeps a part: `linfair.inference.export.EXECUTIONS`.
+        bandwidth: Bits a second between the parties; 1e9 is a fast local network.
+        rtt: Round trip time in seconds.
+
+    Raises:
+        ValueError: For an unknown protocol, a number out of range, or gates between 0 and 1.
+
+    >>> network = nn.Sequential(nn.Linear(64, 10), nn.ReLU())
+    >>> found = predicted(network, (64,), "semi2k")
+    >>> found.bytes == 16 * (64 + 640) + 8 * 10 + 144 * 10, found.rounds
+    (True, 10)
+    """
+    _check_link(bandwidth, rtt)
+    if protocol not in PRICES:
+        raise ValueError(f"protocol = {protocol!r} is not known; there are {', '.join(PRICES)}")
+    if isinstance(network, nn.Module):
+        network = operations(network, input_shape, execution=execution)
+    prices, missing = PRICES[protocol], Counter()
+    parts: dict[str, tuple[float, float, float]] = {"answer": (0, prices["answer"]["rounds"], 0)}
+    for one in network:
+        law, amounts = prices.get(one.kind), one.amounts
+        if law is None and one.comparisons:
+            law, amounts = prices["ReLU"], amounts | {"scalars": one.comparisons}
+        if law is None:
+            missing[one.kind] += one.scalars
+            continue
+        sent, seconds = (sum(price * amounts[of] for of, price in law[what].items()) for what in ("bytes", "seconds"))
+        before = parts.get(one.kind, (0, 0, 0))
+        parts[one.kind] = (before[0] + sent, before[1] + law["rounds"] * one.levels, before[2] + seconds)
+    sent, rounds, _ = (sum(part) for part in zip(*parts.values(), strict=True))
+    return Prediction(
+        protocol=protocol,
+        parties=prices["answer"]["parties"],
+        parts={kind: part for kind, part in parts.items() if any(part)},
+        left_out=tuple(f"{n:,} {kind}" for kind, n in missing.items()),
+        setup=tuple(prices["answer"]["setup"]),
+        transfer_seconds=8 * sent / bandwidth,
+        waiting_seconds=rounds * rtt,
+    )

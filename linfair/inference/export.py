@@ -97,7 +97,7 @@ def to_onnx(
     if isinstance(network, Ensemble):
         raise ExportError("this is an ensemble; export its networks one by one, `ensemble.networks()`")
     name, network = type(network).__name__, copy.deepcopy(network).cpu().float().eval()
-    folded, counts = _folded(network, execution)
+    folded, counts = as_computed(network, execution)
     inputs = torch.randn(5, *input_shape, generator=torch.Generator().manual_seed(0))
     named = {"input_names": ["input"], "output_names": ["logits"], "dynamic_shapes": ({0: torch.export.Dim.DYNAMIC},)}
     try:
@@ -136,7 +136,7 @@ def difference(file: bytes, network: nn.Module, inputs: Tensor) -> float:
     return ((found - expected).abs().max() / expected.abs().max().clamp(min=1)).item()
 
 
-def _folded(network: nn.Module, execution: str) -> tuple[nn.Module, dict[str, str]]:
+def as_computed(network: nn.Module, execution: str) -> tuple[nn.Module, dict[str, str]]:
     """A copy as an engine computes it, and how many ReLUs or weights it keeps."""
     counts = {}
     if weights.switches(network):

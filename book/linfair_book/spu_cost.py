@@ -1,0 +1,100 @@
+"""The laws of `linfair.cost` for a secure engine: fitted to measured operations, held against whole networks.
+
+`python -m linfair_book.spu_cost .venv-mpc/bin/python` measures every operation (`linfair_book.spu_operations`, about
+ten minutes) and writes the rows; without the Python, it fits the laws to the committed rows and writes
+linfair/prices.toml.
+"""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import nnls
+
+import linfair
+from linfair.cost import PRICES, Operation, product
+from linfair_book.tables import committed, place, save
+
+TABLE = "spu_operations"
+PARTIES = {"semi2k": 2, "cheetah": 2, "aby3": 3}
+PRODUCTS = {"semi2k": ["masked", "scalars"], "cheetah": ["sent", "packed", "alone", "scalars"], "aby3": ["scalars"]}
+"""What the bytes of a product hang on; those of other operations hang on scalars or comparisons."""
+
+
+def operation(row: pd.Series) -> Operation:
+    """A measured row as an operation."""
+    n, kind = int(row["elements"]), row["operation"]
+    if kind == "linear":
+        return Operation(kind, n, shape=(int(row["m"]), int(row["k"]), int(row["n"])))
+    if kind == "convolution":
+        channels, side, out, kernel = (int(row[name]) for name in ("channels", "side", "out", "kernel"))
+        return Operation(kind, n, shape=product(channels, out, (side, side), (kernel, kernel), (n // out,)))
+    if kind == "MaxPool":
+        return Operation(kind, n, n * (int(row["window"]) - 1), math.ceil(math.log2(row["window"])))
+    return Operation(kind, n)
+
+
+def solved(operations: list[Operation], names: list[str], values: pd.Series) -> dict[str, float]:
+    """Prices, 0 or more, with the least relative error."""
+    amounts = np.array([[one.amounts[name] for name in names] for one in operations])
+    found, _ = nnls(amounts / values.to_numpy()[:, None], np.ones(len(values)))
+    return {name: float(f"{one:.5g}") for name, one in zip(names, found, strict=True) if one > 1e-9}
+
+
+def fit(rows: pd.DataFrame) -> dict[str, dict]:
+    """Protocol -> kind of operation -> its law, as `linfair.cost.PRICES` has them."""
+    laws: dict[str, dict] = {}
+    many = rows[rows["elements"] > 1]  # Cheetah treats a single comparison in another way
+    for (protocol, kind), part in many.groupby(["protocol", "operation"], sort=False):
+        done = [operation(row) for _, row in part.iterrows()]
+        of, extra = "comparisons" if kind == "MaxPool" else "scalars", [] if protocol == "semi2k" else ["calls"]
+        sent, timed = [of, *extra], [of, "calls"]
+        if kind in ("linear", "convolution"):
+            sent, timed = PRODUCTS[protocol], ["unpacked" if protocol == "cheetah" else "products", "scalars", "calls"]
+        rounds = float(np.median(part["rounds"] / [one.levels for one in done]))
+        law = {"bytes": solved(done, sent, part["bytes"]), "rounds": rounds}
+        laws.setdefault(protocol, {})[kind] = law | {"seconds": solved(done, timed, part["seconds"])}
+    for protocol, law in laws.items():
+        once = rows[(rows["protocol"] == protocol) & rows["operation"].isin(["ReLU", "linear"])]
+        once = once[once["once_bytes"] > 10_000]
+        setup = [int(once["once_bytes"].sum()), int(once["once_rounds"].sum())]
+        law["answer"] = {"parties": PARTIES[protocol], "rounds": 0, "setup": setup}
+    return laws
+
+
+def within(rows: pd.DataFrame, laws: dict[str, dict] = PRICES) -> pd.DataFrame:
+    """The rows with the bytes that the laws say, `predicted`, and the relative `error`."""
+    sent = []
+    for _, row in rows.iterrows():
+        amounts, law = operation(row).amounts, laws[row["protocol"]][row["operation"]]["bytes"]
+        sent.append(sum(price * amounts[of] for of, price in law.items()))
+    return rows.assign(predicted=sent, error=np.array(sent) / rows["bytes"] - 1)
+
+
+def written(laws: dict[str, dict]) -> str:
+    """Laws as TOML."""
+
+    def line(value: object) -> str:
+        if isinstance(value, dict):
+            return "{" + ", ".join(f"{key} = {line(one)}" for key, one in value.items()) + "}"
+        return json.dumps(value)
+
+    lines = [
+        "# What operations cost under SPU: bytes of all parties, rounds of a call, seconds of one thread a party.",
+        "# Fitted to book/results/spu_operations.parquet by `python -m linfair_book.spu_cost`; do not edit.",
+    ]
+    for protocol, kinds in laws.items():
+        lines += ["", f"[{protocol}]", *(f"{json.dumps(kind)} = {line(law)}" for kind, law in kinds.items())]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    if sys.argv[1:]:
+        script = Path(__file__).with_name("spu_operations.py")
+        made = subprocess.run([sys.argv[1], str(script)], check=True, capture_output=True, text=True).stdout
+        save(pd.DataFrame([json.loads(one) for one in made.splitlines()]), place(TABLE))
+    Path(linfair.__file__).with_name("prices.toml").write_text(written(fit(committed(TABLE))))

@@ -4,7 +4,9 @@ import matplotlib as mpl
 import pandas as pd
 import pytest
 import torch
+from linfair_book import spu_cost
 from linfair_book.figures.cost import cost_against_accuracy, cost_and_accuracy, cost_table
+from linfair_book.tables import committed
 from torch import nn
 
 from linfair import cost, gates, masks, plots
@@ -83,9 +85,68 @@ def test_linear_seconds_of_other_networks_grow_with_their_macs_and_relu_seconds_
     assert linear["wrn22_8"] == pytest.approx(4.4, abs=0.05)
 
 
-def test_other_protocols_give_bytes_only():
-    assert [one.online_bytes for one in cost.PROTOCOLS.values()] == [1193, 144, 98.5]
-    assert {one.online_seconds is None for one in (cost.SEMI2K, cost.CHEETAH)} == {True}
+# --- protocols of the engine ---------------------------------------------------------------------------------
+
+
+def test_the_prices_are_those_that_the_committed_rows_give():
+    """Oracle: the fit to book/results/spu_operations.parquet, done anew."""
+    rows = committed(spu_cost.TABLE)
+    laws = spu_cost.fit(rows)
+    assert {name: cost.PRICES[name] for name in laws} == laws
+    products = rows[rows["operation"].isin(["ReLU", "linear", "convolution", "MaxPool"]) & (rows["elements"] > 1)]
+    assert set(products["protocol"]) == set(laws) == {"semi2k", "cheetah", "aby3"}
+    assert spu_cost.within(products)["error"].abs().max() < 0.01
+
+
+def test_bytes_of_two_parties_by_hand():
+    """SEMI2K sends both factors masked, 8 bytes a party, and 8 bytes to truncate an output; a ReLU is 144 bytes.
+
+    The network: 3x3 kernels on 36 places of 9 x 2 values, 4 channels; 144 ReLUs; 36 largest of 4; 36 x 5 weights.
+    """
+    network = nn.Sequential(
+        nn.Conv2d(2, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 5)
+    )
+    found = cost.predicted(network, (2, 6, 6), bandwidth=1e6, rtt=0.1)
+    assert found.parts["convolution"][0] == 16 * (36 * 18 + 18 * 4) + 8 * 144
+    assert found.parts["ReLU"][0] == 144 * 144
+    assert found.parts["MaxPool"][0] == 144 * 36 * 3
+    assert found.parts["linear"][0] == 16 * (36 + 36 * 5) + 8 * 5
+    assert (found.rounds, found.left_out) == (2 + 8 + 2 * 8 + 2, ())  # the largest of four in two steps
+    assert found.waiting_seconds == pytest.approx(0.1 * found.rounds)
+    assert found.transfer_seconds == pytest.approx(8 * found.bytes / 1e6)
+    assert found.seconds == pytest.approx(found.compute_seconds + found.transfer_seconds + found.waiting_seconds)
+
+
+@pytest.mark.parametrize(("execution", "kept", "scaled"), [("gather", 5, 0), ("multiply", 32, 32), ("layer", 32, 0)])
+def test_a_mask_saves_what_its_execution_saves(execution, kept, scaled):
+    """Gathered, 5 of 32 ReLUs are computed; multiplied by a public mask, all are, and 32 results are truncated."""
+    network = gates.install(nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 2), nn.ReLU()), (8,))
+    gates.set_alphas(
+        network, lambda site, alpha: torch.arange(alpha.numel()).view_as(alpha) < (5 if site == "1" else 0)
+    )
+    found = cost.operations(network, (8,), execution=execution)
+    assert [one.scalars for one in found if one.kind == "ReLU"] == [kept]  # the emptied layer has none
+    assert sum(one.scalars for one in found if one.kind == "truncation") == scaled
+
+
+def test_what_has_no_price_is_named_and_comparisons_count_as_relus():
+    network = nn.Sequential(nn.Linear(4, 6), nn.Hardshrink(), nn.GLU(), nn.Linear(3, 2))
+    found = cost.predicted(network, (4,))
+    assert found.parts["Hardshrink"][0] == 144 * 2 * 6
+    assert found.left_out == ("3 GLU",)
+    with pytest.raises(ValueError, match="'gmw' is not known.*semi2k, .*delphi"):
+        cost.predicted(network, (4,), "gmw")
+    with pytest.raises(ValueError, match="rtt = -1 is not allowed"):
+        cost.predicted(network, (4,), rtt=-1)
+
+
+def test_delphi_is_one_of_the_protocols():
+    """Oracle: the closed form of `private_inference_cost`."""
+    network = build("resnet18", (3, 32, 32), 10)
+    found = cost.predicted(network, (3, 32, 32), "delphi", bandwidth=1e8, rtt=0.05)
+    expected = cost.private_inference_cost(cost.RESNET18_UNITS, bandwidth=1e8, rtt=0.05)
+    assert found.seconds == pytest.approx(expected.online_seconds)
+    assert (found.bytes, found.rounds) == (expected.online_bytes, expected.rounds)
 
 
 @pytest.mark.parametrize(

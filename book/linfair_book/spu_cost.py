@@ -29,7 +29,7 @@ def operation(row: pd.Series) -> Operation:
     """A measured row as an operation."""
     n, kind = int(row["elements"]), row["operation"]
     if kind == "linear":
-        return Operation(kind, n, shape=(int(row["m"]), int(row["k"]), int(row["n"])))
+        return Operation(kind, n, shape=tuple(int(row[name]) for name in ("batch", "channels", "out")))
     if kind == "convolution":
         channels, side, out, kernel = (int(row[name]) for name in ("channels", "side", "out", "kernel"))
         return Operation(kind, n, shape=product(channels, out, (side, side), (kernel, kernel), (n // out,)))
@@ -56,7 +56,12 @@ def fit(rows: pd.DataFrame) -> dict[str, dict]:
         if kind in ("linear", "convolution"):
             sent, timed = PRODUCTS[protocol], ["unpacked" if protocol == "cheetah" else "products", "scalars", "calls"]
         rounds = float(np.median(part["rounds"] / [one.levels for one in done]))
-        law = {"bytes": solved(done, sent, part["bytes"]), "rounds": rounds}
+        if kind in ("linear", "convolution"):  # the same bytes
+            all_products = many[(many["protocol"] == protocol) & many["operation"].isin(["linear", "convolution"])]
+            law = {"bytes": solved([operation(row) for _, row in all_products.iterrows()], sent, all_products["bytes"])}
+        else:
+            law = {"bytes": solved(done, sent, part["bytes"])}
+        law["rounds"] = rounds
         laws.setdefault(protocol, {})[kind] = law | {"seconds": solved(done, timed, part["seconds"])}
     for protocol, law in laws.items():
         once = rows[(rows["protocol"] == protocol) & rows["operation"].isin(["ReLU", "linear"])]

@@ -1,13 +1,13 @@
 """What operations cost under a secure engine: bytes, rounds and seconds of SPU, counted by the engine itself.
 
-Run by the Python of `make mpc`, which has SPU but not linfair: `.venv-mpc/bin/python book/linfair_book/spu_operations.py`
-writes a line of JSON for each operation, size and protocol. Two or three processes on 127.0.0.1 compute every operation
-twice in one connection: the second time is the operation alone, the first has what a connection pays once as well.
+Run by the Python of `make mpc`, which has SPU but not linfair, this writes a line of JSON for each operation, size and
+protocol. Two or three processes on 127.0.0.1 compute every operation three times over one connection; the first time
+has what a connection pays once as well. `linfair_book.spu_cost` starts it and reads the lines. With `--only` and
+`--every N --at I` a part is measured.
 """
 
 import argparse
 import json
-import math
 import re
 import socket
 import subprocess
@@ -72,6 +72,7 @@ def operations(protocol: str) -> Iterator[tuple[str, dict[str, int], Callable, l
             yield name, {"elements": n}, function, [(n,)]
     for n in (100, 1_000, 8_000):
         yield "multiplication", {"elements": n}, lambda x, y: x * y, [(n,), (n,)]
+        yield "PReLU", {"elements": n}, lambda x, y: jnp.where(x > 0, x, x * y), [(n,), (n,)]
     for rows, k in ((1, 10), (100, 10), (10, 100), (1000, 10), (400, 20)):
         yield "Softmax", {"elements": rows * k, "rows": rows}, jax.nn.softmax, [(rows, k)]
     for c, side, k in ((4, 8, 2), (16, 16, 2), (64, 16, 2), (16, 32, 2), (16, 24, 3), (16, 16, 4)):
@@ -90,7 +91,7 @@ def operations(protocol: str) -> Iterator[tuple[str, dict[str, int], Callable, l
         (16, 64, 64),
         (64, 64, 64),
     ):
-        sizes = {"m": m, "k": k, "n": n, "elements": m * n}
+        sizes = {"batch": m, "channels": k, "out": n, "elements": m * n}
         yield "linear", sizes, jnp.matmul, [(m, k), (k, n)]
     for c, side, o, k, stride in CONVOLUTIONS:
         out = (side + 2 * (k // 2) - k) // stride + 1
@@ -165,7 +166,8 @@ def party(rank: int, protocol: str, ports: list[int], only: str | None, every: i
         for time in range(3):
             print(f"@@ {index} {time}", flush=True)
             runtime.run(executable)
-        runtime.clear()
+        for name in [*executable.input_names, *executable.output_names]:
+            runtime.del_var(name)
     print("@@ end", flush=True)
 
 

@@ -23,10 +23,12 @@ OFFERED = $(shell $(PY) -m pip index versions torch $(PIP_OPTIONS) 2>/dev/null |
   echo '$(CPU)' > $(VENV)/cpu.txt && echo '-c $(VENV)/cpu.txt')
 TEST = $(PY) -m pytest -n $(WORKERS) --dist loadfile
 RECENT := import sys; sys.exit(sys.version_info < (3, 11))
+ENGINE := .venv-mpc
+FITS := import sys; sys.exit(sys.version_info[:2] not in ((3, 10), (3, 11)))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env book test slow lint lock clean
+.PHONY: help env book test slow lint mpc lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -50,6 +52,8 @@ lint: $(STAMP) ## check the style of code, docstrings and notebooks
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 
+mpc: $(ENGINE)/.installed ## install the engine of private inference into .venv-mpc, for `linfair cost --measure` (Python 3.10 or 3.11)
+
 lock: $(PIP) ## write the tested versions and their hashes anew (needs uv; .ci/lock.py says more)
 	$(PY) .ci/lock.py $(LOCK_OPTIONS)
 
@@ -57,27 +61,38 @@ clean: ## remove what was built and cached (.venv stays)
 	rm -rf _build .pytest_cache .ruff_cache .hypothesis
 	find linfair tests book -type d -name __pycache__ -prune -exec rm -rf {} +
 
-# Candidates are run, not looked up: a name on the PATH may belong to a version that is not installed.
-# Debian's Python comes without ensurepip; its pip then fills the environment from outside.
-$(PIP): requirements-pip.txt
-	@if ! $(PY) -c '$(RECENT)' 2>/dev/null || ! $(PY) -m pip --version >/dev/null 2>&1; then \
+# A folder, what its Python must fit, that in words, and candidates: they are run, not looked up, as a name on the PATH
+# may belong to a version that is not installed. Debian's Python comes without ensurepip; its pip then fills the
+# environment from outside.
+define environment
+	@if ! $(1)/bin/python -c '$(2)' 2>/dev/null || ! $(1)/bin/python -m pip --version >/dev/null 2>&1; then \
 	  found=; \
-	  for candidate in $(CANDIDATES); do \
-	    if "$$candidate" -c '$(RECENT)' >/dev/null 2>&1; then found=$$candidate; break; fi; \
+	  for candidate in $(4); do \
+	    if "$$candidate" -c '$(2)' >/dev/null 2>&1; then found=$$candidate; break; fi; \
 	  done; \
 	  if [ -z "$$found" ]; then \
-	    echo "No Python 3.11 or newer among: $(CANDIDATES). Name one: make $(or $(MAKECMDGOALS),env) PYTHON=/path/to/python3.11" >&2; \
+	    echo "No $(3) among: $(4). Name one: make $(or $(MAKECMDGOALS),env) PYTHON=/path/to/python3.11" >&2; \
 	    exit 2; \
 	  fi; \
-	  echo "Creating $(VENV) with $$("$$found" --version)"; \
+	  echo "Creating $(1) with $$("$$found" --version)"; \
 	  if "$$found" -c 'import ensurepip' 2>/dev/null; then \
-	    "$$found" -m venv "$(VENV)"; \
+	    "$$found" -m venv "$(1)"; \
 	  else \
-	    "$$found" -m venv --without-pip "$(VENV)" && \
-	    "$$found" -m pip --python "$(PY)" install --quiet $(PIP_OPTIONS) --require-hashes -r requirements-pip.txt; \
+	    "$$found" -m venv --without-pip "$(1)" && \
+	    "$$found" -m pip --python "$(1)/bin/python" install --quiet $(PIP_OPTIONS) --require-hashes -r requirements-pip.txt; \
 	  fi || exit 2; \
 	fi
-	$(PY) -m pip install $(PIP_OPTIONS) --require-hashes -r requirements-pip.txt
+	$(1)/bin/python -m pip install $(PIP_OPTIONS) --require-hashes -r requirements-pip.txt
+endef
+
+$(PIP): requirements-pip.txt
+	$(call environment,$(VENV),$(RECENT),Python 3.11 or newer,$(CANDIDATES))
+	@touch $@
+
+$(ENGINE)/.installed: requirements-pip.txt requirements-mpc.txt
+	$(call environment,$(ENGINE),$(FITS),Python 3.10 or 3.11,$(or $(PYTHON),python3.11 python3.10 python3))
+	$(ENGINE)/bin/python -m pip install $(PIP_OPTIONS) --require-hashes -r requirements-mpc.txt
+	$(ENGINE)/bin/python -c 'import jax, onnx, spu'
 	@touch $@
 
 $(STAMP): $(PIP) pyproject.toml requirements.txt requirements-cuda.txt

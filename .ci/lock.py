@@ -14,22 +14,30 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 UV = ["uv", "pip", "compile", "--quiet", "--no-header", "--no-annotate"]
-UV += ["--universal", "--python-version=3.11", "--generate-hashes"]
+UV += ["--universal", "--generate-hashes"]
 WRITTEN = "Written by `make lock`.\n"
+ENGINE = "spu==0.9.5\njax\nnumpy<2\nonnx\n"
 HEADERS = {
     "requirements-pip.txt": f"# pip itself, which installs requirements.txt. {WRITTEN}",
     "requirements.txt": "# The versions that were tested together, with the SHA-256 of every file that holds them. "
     f"{WRITTEN}-c requirements-cuda.txt\n",
     "requirements-cuda.txt": f"# What torch's CUDA builds need: constraints, as a CPU build needs none. {WRITTEN}",
+    "requirements-mpc.txt": f"# The engine of private inference, for `make mpc`: Python 3.10 or 3.11. {WRITTEN}",
 }
 
 
-def compiled(*options: str, wanted: str = "", known: str = "") -> dict[str, str]:
+def compiled(*options: str, wanted: str = "", known: str = "", python: str = "3.11") -> dict[str, str]:
     """What uv resolves, as `entries` gives it; versions in `known` are preferred."""
     with tempfile.NamedTemporaryFile("w+") as file:
         file.write(known)
         file.flush()
-        subprocess.run([*UV, *options, f"--output-file={file.name}"], input=wanted, text=True, cwd=ROOT, check=True)
+        subprocess.run(
+            [*UV, f"--python-version={python}", *options, f"--output-file={file.name}"],
+            input=wanted,
+            text=True,
+            cwd=ROOT,
+            check=True,
+        )
         return entries(Path(file.name).read_text())
 
 
@@ -41,6 +49,10 @@ def entries(text: str) -> dict[str, str]:
 def main() -> None:
     """Resolve, add the CPU builds, and write each part into its file."""
     files = {name: ROOT / name for name in HEADERS}
+    engine = files.pop("requirements-mpc.txt")  # an environment of its own, with older versions
+    known = engine.read_text() if engine.exists() else ""
+    own = compiled("-", *sys.argv[1:], wanted=ENGINE, known=known, python="3.10")
+    engine.write_text(HEADERS[engine.name] + "".join(own.values()))
     before = entries("".join([path.read_text() for path in files.values()]))
     known = "".join(before.values())
     pip = compiled("-", *sys.argv[1:], wanted="pip", known=known)

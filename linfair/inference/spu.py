@@ -34,6 +34,7 @@ FIELD, FRACTION_BITS = 64, 18
 """Bits of the ring that numbers are shared in, and how many of them are behind the point."""
 SERVER, CLIENT = 0, 1
 _PARTY = Path(__file__).with_name("party.py")
+_INSTALL = "run `make mpc` in linfair's repository, or let LINFAIR_MPC name a Python with requirements-mpc.txt"
 _RUN = re.compile(r"SPU execution (\w+) completed.*?execution took ([-+.e\d]+)s")
 _OPERATION = re.compile(
     r" - ([^,\n]+), executed \d+ times, duration ([-+.e\d]+)s, send bytes (\d+) .*?send actions (\d+)"
@@ -69,12 +70,10 @@ def engine() -> str:
         EngineMissing: If there is none; says how to install it.
     """
     named, made = os.environ.get("LINFAIR_MPC"), Path(__file__).parents[2] / ".venv-mpc/bin/python"
-    if not os.access(named or made, os.X_OK):
-        where = f"LINFAIR_MPC names {named}, which cannot be run" if named else f"there is no {made}"
-        raise EngineMissing(
-            f"the engine SPU is not installed ({where}): run `make mpc` in linfair's repository, or let LINFAIR_MPC "
-            "name the Python of an environment that has requirements-mpc.txt"
-        )
+    if named and not os.access(named, os.X_OK):
+        raise EngineMissing(f"LINFAIR_MPC names {named}, which is no Python that can be run; {_INSTALL}")
+    if not named and not (made.parents[1] / ".installed").exists():
+        raise EngineMissing(f"the engine SPU is not installed in {made.parents[1]}; {_INSTALL}")
     return named or str(made)
 
 
@@ -113,7 +112,7 @@ def private_answer(onnx: bytes, inputs: Tensor, protocol: str = "semi2k", *, par
     )
 
 
-def _run(python: str, job: dict[str, object], files: list[Path]) -> list[str]:
+def _run(python: str, job: dict[str, object], files: list[Path], tries: int = 2) -> list[str]:
     """Start the parties, each on its file, wait until all have ended, and return what each printed."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in files]
@@ -139,10 +138,15 @@ def _run(python: str, job: dict[str, object], files: list[Path]) -> list[str]:
             one.wait()
     texts = [log.read_text(errors="replace") for log in logs]
     if failed:
-        said = [line.strip() for line in texts[failed[0]].splitlines() if line.strip() and line[0] not in "[# "]
+        text, rank = texts[failed[0]], failed[0]
+        if "brpc server failed start" in text and tries:  # somebody else took the port meanwhile
+            return _run(python, job, files, tries - 1)
+        if missing := re.search(r"No module named '(\w+)'", text):
+            raise EngineMissing(f"the engine SPU is not installed: {python} has no {missing[1]}; {_INSTALL}")
+        said = [line.strip() for line in text.splitlines() if line.strip() and line[0] not in "[# "]
         start = max([at for at, line in enumerate(said) if re.match(r"\w+Error", line)], default=len(said) - 1)
-        why = " ".join(said[start : start + 2])[:400] or f"it ended with {started[failed[0]].returncode}"
-        raise ValueError(f"the {('server', 'client', 'helper')[failed[0]]} of the private answer failed: {why}")
+        why = " ".join(said[start : start + 2])[:400] or f"it ended with {started[rank].returncode}"
+        raise ValueError(f"the {('server', 'client', 'helper')[rank]} of the private answer failed: {why}")
     return texts
 
 

@@ -2,9 +2,9 @@
 
 A ReLU module that is called several times, and a functional ReLU (`F.relu(x)`), have one gate for each call. Which one
 is meant is told by *where* the call is made: the lines of the user's own forward passes between the call and the
-*owner*, the innermost module that holds all calls and runs once in a pass. A call that is skipped, as by stochastic
-depth, leaves the others' gates where they are. Calls on one line (a loop) are told apart by their order, and a pass
-that makes another number of them is refused. Owner and caller become subclasses, made on the spot, of their classes.
+*owner*, the innermost module that holds all calls and runs once in a pass. Calls on one line (a loop) are told apart by
+their order, and a pass that makes another number of them is refused. Owner and caller become subclasses, made on the
+spot.
 """
 
 import functools
@@ -58,10 +58,8 @@ class SharedGates(nn.Module):
     def forward(self, input: Tensor) -> Tensor:
         """Apply the gate of this call."""
         if not self.inside:
-            raise GateError(
-                f"these gates belong to the calls that {self.owner} makes, and it is not running: call {self.owner}, "
-                "or a module that holds it, not a part of it"
-            )
+            text = f"these gates belong to the calls that {self.owner} makes, and it is not running: call "
+            raise GateError(f"{text}{self.owner}, or a module that holds it, not a part of it")
         number, self.position = self.position, self.position + 1
         if self.learning:
             self.places += (_place(),)

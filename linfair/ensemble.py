@@ -15,10 +15,8 @@ from torch.func import functional_call, vmap
 class Ensemble(nn.Module):
     """Equal networks as one module, (members, n, ...) -> (members, n, classes).
 
-    `network` is a copy of the first, its parameters and buffers stacked along a leading axis of `members`.
-
-    Raises:
-        ValueError: If there are no networks, they differ in structure, or modules of one share a parameter.
+    `network` is a copy of the first, its parameters and buffers stacked along a leading axis of `members`. A ValueError
+    says that there are none, that they differ in structure, or that modules of one share a parameter.
     """
 
     def __init__(self, networks: Sequence[nn.Module]) -> None:

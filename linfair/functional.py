@@ -136,18 +136,15 @@ def survey(network: nn.Module, input_shape: tuple[int, ...], *, skip: Types = ()
             raise
         except Exception as error:  # the user's code can raise anything
             shape = "x".join(map(str, input_shape))
-            raise GateError(
-                f"{type(network).__name__} fails on a batch of {n} inputs of shape {shape} "
-                f"({type(error).__name__}: {error}); it must take any number of inputs, the batch as the first axis"
-            ) from error
+            text = f"{type(network).__name__} fails on a batch of {n} inputs of shape {shape} ({type(error).__name__}: "
+            text += f"{error}); it must take any number of inputs, the batch as the first axis"
+            raise GateError(text) from error
     two, three = passes
     for relu in {**two.calls, **three.calls}:
         one, other = (seen.calls.get(relu, []) for seen in passes)
         if len(one) != len(other):
-            raise GateError(
-                f"{three.names[relu]} is called {len(one)} times on 2 inputs and {len(other)} times on 3: a gate "
-                "belongs to one call on the whole batch, so call it once on all inputs"
-            )
+            text = f"{three.names[relu]} is called {len(one)} times on 2 inputs and {len(other)} times on 3: a gate "
+            raise GateError(f"{text}belongs to one call on the whole batch, so call it once on all inputs")
         three.sites[relu] = [_site(three.names[relu], a, b) for (a, _), (b, _) in zip(one, other, strict=True)]
     units, comparisons = three.units - two.units, three.comparisons - two.comparisons  # what a third input adds
     for kind in dict.fromkeys(kind for _, kind in units):
@@ -167,15 +164,11 @@ def _site(name: str, two: Tensor, three: Tensor) -> tuple[int, ...] | None:
         return None
     if a and b and a[1:] == b[1:] and 3 * a[0] == 2 * b[0]:
         rows = a[0] // 2
-        raise GateError(
-            f"{name} sees {rows} rows for each input ({a[0]} for 2 inputs): they are folded into the batch axis, and a "
-            f"gate for each of the {two.numel() // 2:,} units needs an axis of its own; keep the batch as the first "
-            f"axis, (n, {rows}, ...), as nn.Linear can, or unfold before the ReLU"
-        )
-    raise GateError(
-        f"the input of {name} has shape {a} for 2 inputs and {b} for 3: its first axis must be the batch, so that each "
-        "unit of an input can have a gate"
-    )
+        text = f"{name} sees {rows} rows for each input ({a[0]} for 2 inputs): they are folded into the batch axis, "
+        text += f"and a gate for each of the {two.numel() // 2:,} units needs an axis of its own; keep the batch as "
+        raise GateError(f"{text}the first axis, (n, {rows}, ...), as nn.Linear can, or unfold before the ReLU")
+    text = f"the input of {name} has shape {a} for 2 inputs and {b} for 3: its first axis must be the batch, so that "
+    raise GateError(f"{text}each unit of an input can have a gate")
 
 
 def check_scores(network: nn.Module, input_shape: tuple[int, ...]) -> None:
@@ -189,7 +182,6 @@ def check_scores(network: nn.Module, input_shape: tuple[int, ...]) -> None:
         if bool((rows >= 0).all()) and torch.allclose(sums, torch.ones_like(sums), atol=1e-4):
             step = kind
     if step:
-        raise GateError(
-            f"{type(network).__name__} returns probabilities, not scores: its last step is the {step}, and training "
-            "applies a softmax itself; return what goes into that step, the weights stay as they are"
-        )
+        text = f"{type(network).__name__} returns probabilities, not scores: its last step is the {step}, and training "
+        text += "applies a softmax itself; return what goes into that step, the weights stay as they are"
+        raise GateError(text)

@@ -112,10 +112,8 @@ class ReLUGate(nn.Module):
         """Apply the gate to an input of shape (n, *alpha.shape)."""
         x = input
         if x.shape[1:] != self.alpha.shape:
-            raise GateError(
-                f"this gate holds {tuple(self.alpha.shape)} units, its input is {tuple(x.shape[1:])}: "
-                "install the gates again with an input of that size"
-            )
+            text = f"this gate holds {tuple(self.alpha.shape)} units, its input is {tuple(x.shape[1:])}: install the "
+            raise GateError(f"{text}gates again with an input of that size")
         if x.ndim == 4 and 1 == x.stride(1) < x.shape[1] == x.stride(3):  # channels last: no copy
             out = gate(x.permute(0, 2, 3, 1).flatten(1), self.alpha.permute(1, 2, 0).flatten())
             return out.reshape(x.shape[0], *x.shape[2:], x.shape[1]).permute(0, 3, 1, 2)
@@ -127,20 +125,14 @@ class ReLUGate(nn.Module):
 
 
 def install(model: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
-    """Copy a network and put a gate at every ReLU it computes.
+    """Copy a network and put a gate at every ReLU it computes, every alpha 1: the same function, in training mode too.
 
     The copy is run, in evaluation mode, on 2 and on 3 random inputs: before, to see the sites' shapes, and after, to
     see that it computes the same and no ReLU outside a gate. ReLUs are `nn.ReLU` modules, functions (`F.relu`,
     `x.relu()`) and other spellings: `clamp(min=0)`, `maximum` with zeros, `threshold`, `hardtanh` and `leaky_relu` with
     the numbers that make them one. A ReLU under several names gets a gate for each name, one that a forward pass calls
     several times a gate for each call (`linfair.callsites`). A ReLU on weights alone stays: the server computes it.
-
-    Args:
-        model: Any network with ReLUs; it is left as it is.
-        input_shape: Shape of one input, without the batch.
-
-    Returns:
-        The copy with gates, every alpha 1: the same function, in training mode too.
+    `input_shape` is that of one input, without the batch.
 
     Raises:
         GateError: If the network has gates or no ReLU, is one bare ReLU, or computes one where no gate can be put, on
@@ -151,10 +143,8 @@ def install(model: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
     gated, name = copy.deepcopy(model), type(model).__name__
     found = seen = survey(gated, input_shape, skip=(ReLUGate,))
     if seen.capped:
-        raise GateError(
-            f"{seen.named(seen.capped)} computes a ReLU6, whose upper bend a gate cannot express; replace it by "
-            "nn.ReLU and fine-tune"
-        )
+        text = f"{seen.named(seen.capped)} computes a ReLU6, whose upper bend a gate cannot express; replace it by "
+        raise GateError(f"{text}nn.ReLU and fine-tune")
     if _is_relu(gated, seen):
         raise GateError("this network is one bare nn.ReLU; put it into an nn.Sequential")
     if not seen.calls and not seen.hidden:
@@ -174,10 +164,8 @@ def install(model: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
     if last.hidden:
         raise _hidden(last)
     if not _close(last.output, seen.output):
-        raise GateError(
-            f"{name} with gates would compute something else: the input of an in-place ReLU is used again (write "
-            "x = relu(x) and use that), or a subclass of nn.ReLU is no ReLU"
-        )
+        text = f"{name} with gates would compute something else: the input of an in-place ReLU is used again (write x "
+        raise GateError(f"{text}= relu(x) and use that), or a subclass of nn.ReLU is no ReLU")
     return gated
 
 
@@ -232,10 +220,8 @@ def _check_training(network: nn.Module, found: Watched, input_shape: tuple[int, 
     for relu, shapes in found.sites.items():
         name = found.names[relu]
         if often.get(name, 0) > len(shapes):
-            raise GateError(
-                f"{name} is called {len(shapes)} times in evaluation mode and {often[name]} times in training mode: a "
-                "gate belongs to one call; give the calls of training an nn.ReLU of their own"
-            )
+            text = f"{name} is called {len(shapes)} times in evaluation mode and {often[name]} times in training mode: "
+            raise GateError(f"{text}a gate belongs to one call; give the calls of training an nn.ReLU of their own")
 
 
 def _put_gates(network: nn.Module, found: Watched) -> list[SharedGates]:
@@ -264,7 +250,7 @@ def _put_gates(network: nn.Module, found: Watched) -> list[SharedGates]:
 def nonlinearities(model: nn.Module, input_shape: tuple[int, ...]) -> tuple[Nonlinearity, ...]:
     """Every nonlinearity of a network, gated or not, but its ReLUs: what private inference pays for as well.
 
-    A record a kind, counted for one input, in the order of first use; operators on weights alone are not in it.
+    A record a kind, counted for one input, in the order of first use; those on weights alone are left out.
 
     >>> print(*nonlinearities(nn.Sequential(nn.Conv2d(1, 2, 3), nn.LeakyReLU(), nn.MaxPool2d(2)), (1, 6, 6)), sep="; ")
     32 LeakyReLU in 1; 8 MaxPool outputs (3 comparisons each) in 2

@@ -50,11 +50,7 @@ UNDESCRIBED = STEPS["an undescribed step"]
 
 @dataclass(frozen=True)
 class Guarantee:
-    """What private training promises of each `unit`, by what accountant it was counted, and what ended it.
-
-    Raises:
-        ValueError: For numbers that make no guarantee, or an end that is no step of `STEPS`.
-    """
+    """What private training promises of each `unit`, how it was counted, and what ended it; checked on its numbers."""
 
     epsilon: float
     delta: float
@@ -99,10 +95,7 @@ class Guarantee:
 
 
 def masked_by(guarantee: Guarantee | None, step: str, *, same: bool) -> Guarantee | None:
-    """What a mask leaves of a network's guarantee, made by a step, from the `same` network or another one.
-
-    A random mask knows of no network. One that was chosen by weights is computed from them, and private as they are.
-    """
+    """What a mask leaves of a network's guarantee, made by a step, from the `same` network or another one."""
     done = STEPS.get(step, UNDESCRIBED)
     if done.keeps and not same and step != "random mask":
         done = STEPS["a mask of another network"]

@@ -54,12 +54,7 @@ class Mask:
         return sum(unit.numel() for unit in self.units.values())
 
     def jaccard(self, other: "Mask") -> float:
-        """Shared kept units over units kept in either mask; 1 for equal masks, two empty ones included.
-
-        >>> a, b = (Mask({"s": torch.tensor(bits).bool()}, "") for bits in ([1, 1, 0], [0, 1, 1]))
-        >>> round(a.jaccard(b), 3)
-        0.333
-        """
+        """Shared kept units over units kept in either mask; 1 for equal masks, two empty ones included."""
         _same_sites(self.units, other.units, "the other mask")
         both = sum(int((unit & other.units[site]).sum()) for site, unit in self.units.items())
         either = self.kept + other.kept - both
@@ -76,11 +71,7 @@ class Mask:
 
     @classmethod
     def load(cls, path: str | Path) -> "Mask":
-        """Read a mask.
-
-        Raises:
-            GateError: If the file is missing, truncated or not a mask.
-        """
+        """Read a mask; a GateError says that the file is missing, truncated or not a mask."""
         if unfit(path) == "does not exist":
             there = some(sorted(one.name for one in Path(path).parent.glob("*.mask.safetensors")))
             hint = f"there are {there}" if there else "`linfair linearize` writes one for each budget"
@@ -91,9 +82,8 @@ class Mask:
                 raise ValueError(f"is no mask: its format is {notes.get('format')!r}, not {FORMAT!r}")
             sites = typed({**notes, "sites": parsed(notes.get("sites", "null"))}, _FIELDS, needed=4)["sites"]
             check_kinds(kinds(units), {site: f"bool {tuple(shape)}" for site, shape in sites.items()}, "its header's")
-            mask = cls(
-                units, notes["structure"], notes.get("kind", "relu"), notes.get("step", ""), notes.get("teacher", "")
-            )
+            more = {"kind": notes.get("kind", "relu"), "step": notes.get("step", "")}
+            mask = cls(units, notes["structure"], teacher=notes.get("teacher", ""), **more)
             if notes["kept"] != str(mask.kept):
                 raise ValueError(f"has kept = {notes['kept']} in its header, and keeps {mask.kept} units")
         return mask
@@ -137,8 +127,7 @@ def masks_of(model: nn.Module, *, threshold: float = 1e-2) -> list[Mask]:
 def apply_mask(model: nn.Module, mask: Mask | list[Mask]) -> nn.Module:
     """Set a gated network's alphas to a mask (one per member for an ensemble) and freeze them; returns the network.
 
-    Raises:
-        GateError: If the mask belongs to another network; the message names the sites that differ.
+    A GateError names the sites that differ where the mask belongs to another network.
     """
     masks = [mask] if isinstance(mask, Mask) else list(mask)
     check_fit(masks, masks_of(model))
@@ -154,10 +143,8 @@ def check_fit(masks: list[Mask], present: list[Mask]) -> None:
             raise GateError(f"the mask says which {WORDS[one.kind]} are kept, not which {WORDS[own.kind]}")
         _same_sites(own.units, one.units, "the mask")
         if one.structure != own.structure:
-            raise GateError(
-                f"the mask was made for another network: its sites fit, but the weights' names or shapes differ "
-                f"(structure {one.structure}, this network {own.structure})"
-            )
+            text = "the mask was made for another network: its sites fit, but the weights' names or shapes differ "
+            raise GateError(f"{text}(structure {one.structure}, this network {own.structure})")
 
 
 def _same_sites(ours: dict[str, Tensor], theirs: dict[str, Tensor], what: str) -> None:

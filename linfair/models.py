@@ -1,10 +1,8 @@
-"""Networks for small images and plain features, built from `nn.ReLU` modules, one module per call.
+"""Networks for small images and plain features, of any `width`, built from `nn.ReLU` modules, one module per call.
 
-Every network takes inputs of any size, any number of channels and classes, and a `width`. At 32x32 ResNet18 and 34 hold
-491,520 and 901,120 ReLU units: the stem has no ReLU after it, as in the code released with the paper.
-
-Private training, which clips the gradient of each image, cannot use batch norm: its statistics join the images of a
-batch. Every network takes group norm in its place, and convolutions with standardised weights (De et al. 2022).
+At 32x32 ResNet18 and 34 hold 491,520 and 901,120 ReLU units: the stem has no ReLU after it, as in the code released
+with the paper. Batch norm joins the images of a batch, so private training, which clips the gradient of each, cannot
+use it: every network takes group norm in its place, and convolutions with standardised weights (De et al. 2022).
 """
 
 from collections.abc import Callable, Sequence
@@ -35,8 +33,8 @@ class MLP(nn.Sequential):
 def groups(channels: int, least: int = 2) -> int:
     """Groups of a group norm: as many as divide the channels, at most 16 (De et al. 2022), of `least` channels or more.
 
-    A group of one channel would be instance norm, which takes from every channel its mean over the image. Units without
-    an image, as those of an MLP, need four: of two, whatever they are, a norm makes 1 and -1.
+    A group of one channel would be instance norm. Units without an image, as those of an MLP, need four: of two a norm
+    makes 1 and -1, whatever they are.
 
     >>> [groups(channels) for channels in (8, 16, 64, 6, 7, 1)], groups(32, 4)
     ([4, 8, 16, 3, 1, 1], 8)
@@ -157,13 +155,7 @@ class ResNet(_Staged):
     """
 
     def __init__(
-        self,
-        input_shape: Shape,
-        classes: int,
-        *,
-        block: type = BasicBlock,
-        blocks: Sequence[int] = (2, 2, 2, 2),
-        width: int = 64,
+        self, input_shape: Shape, classes: int, *, block: type = BasicBlock, blocks: Shape = (2,) * 4, width: int = 64
     ) -> None:
         stem, wide = nn.Sequential(_conv(input_shape[0], width), nn.BatchNorm2d(width)), 1 + 3 * (block is Bottleneck)
         stages = _stages(block, blocks, width, wide)
@@ -279,10 +271,7 @@ def build(
         norm: One of `NORMS`; `group` puts a `group_norm` where batch norms are, and for `mlp` and `cnn`, which have no
             norm, between each hidden linear layer or convolution and its ReLU. The drawn weights are the same.
         standardised: Make every convolution a `StandardisedConv2d`, the drawn weights the same; for networks with a
-            norm, which takes off the scale.
-
-    Raises:
-        ValueError: For an unknown name, start or norm, or a size that makes no network.
+            norm, which takes off the scale. A ValueError names what makes no network.
     """
     if name not in NETWORKS:
         raise ValueError(unknown("no network", name, NETWORKS))
@@ -314,10 +303,8 @@ def _changed(network: nn.Module, whose: str, norm: str, standardised: bool) -> n
                 module._modules[name] = group_norm(child.num_features)
             elif isinstance(child, nn.Conv2d) and standardised:
                 if child.weight[0].numel() < 2:
-                    raise ValueError(
-                        f"{whose} has a convolution with one weight a channel, which standardising would "
-                        "make 0; take a larger width, or standardised=False"
-                    )
+                    text = f"{whose} has a convolution with one weight a channel, which standardising would make 0; "
+                    raise ValueError(f"{text}take a larger width, or standardised=False")
                 child.__class__ = StandardisedConv2d
     alone = [one.num_channels for one in network.modules() if isinstance(one, nn.GroupNorm) and one.num_channels < 2]
     if alone:

@@ -97,12 +97,7 @@ def written(name: str, options: object) -> str:
 def checked(given: Mapping[str, object], kind: Callable[..., object], what: str) -> dict[str, object]:
     """Freeze options and check each against the parameter that takes it, of a dataclass or an annotated function.
 
-    Raises:
-        ValueError: For an unknown name, or a value of another type; says what is allowed.
-
-    >>> def method(*, names: tuple[str, ...] | None = None, rate: float = 0.1): ...
-    >>> checked({"names": ["1", "2,3"], "rate": 1}, method, "method")
-    {'names': ('1', '2,3'), 'rate': 1.0}
+    A ValueError for an unknown name, or a value of another type, says what is allowed.
     """
     known = {name: one for name, one in inspect.signature(kind).parameters.items() if name != "seed"}
     hints = typing.get_type_hints(getattr(kind, "func", kind))

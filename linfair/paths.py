@@ -61,11 +61,7 @@ def whole(path: str | Path) -> Iterator[Path]:
 
 
 def unfit(path: str | Path, most: int = 2**40) -> str | None:
-    """Why a user's path is not a regular file of at most so many bytes that may be read; None if it is one.
-
-    >>> unfit("/dev/null"), unfit("/"), unfit("/no/such/file")
-    ('is a device, not a file', 'is a folder, not a file', 'does not exist')
-    """
+    """Why a user's path is not a regular file of at most so many bytes that may be read; None if it is one."""
     try:
         found = os.stat(path)
         if not stat.S_ISREG(found.st_mode):

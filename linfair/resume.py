@@ -62,7 +62,7 @@ STAGE: ContextVar[Stage | None] = ContextVar("stage", default=None)
 def resumable(store: object, *, name: str, every: float = 240.0) -> Iterator[Stage]:
     """Keep the state of every `fit` inside, and remove it when the block ends without an error.
 
-    The stage's name must hold everything that decides the result; `every` are the least seconds between two files.
+    The stage's name must hold everything that decides the result; `every` is the least seconds between two files.
     """
     stage = Stage(store, name, every)
     token = STAGE.set(stage)

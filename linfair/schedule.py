@@ -68,11 +68,7 @@ class Schedule:
         return math.ceil(n / (self.batch_size or n))
 
     def rate(self, epoch: int) -> float:
-        """Factor on the learning rates in an epoch (counted from 0).
-
-        >>> Schedule(epochs=160, decay="step", milestones=(80, 120)).rate(100)
-        0.1
-        """
+        """Factor on the learning rates in an epoch (counted from 0)."""
         if self.decay == "cosine":
             return 0.5 * (1 + math.cos(math.pi * epoch / self.epochs))
         return self.gamma ** sum(epoch >= milestone for milestone in self.milestones) if self.decay == "step" else 1.0

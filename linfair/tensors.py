@@ -38,11 +38,7 @@ def refusing(path: str | Path, kind: type[ValueError]) -> Iterator[None]:
 
 
 def read(path: str | Path, what: str) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """The notes in the header of a safetensors file, and its tensors.
-
-    Raises:
-        ValueError: For what is no such file; says why, `what` is needed, and how a pickle is converted.
-    """
+    """The notes in the header of a safetensors file, and its tensors; a ValueError says why it is none."""
     if why := unfit(path):
         raise ValueError(f"{why}; a {what} is needed")
     with open(path, "rb") as file:

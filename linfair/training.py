@@ -120,12 +120,7 @@ class Source:
         return Batch(*(value[0] if self.single else value for value in fields), augmented=shifts is not None)
 
     def epoch(
-        self,
-        keys: Sequence[str],
-        batch_size: int | None,
-        augment: bool,
-        batches: Batches = shuffled,
-        pads: bool = False,
+        self, keys: list[str], batch_size: int | None, augment: bool, batches: Batches = shuffled, pads: bool = False
     ) -> list:
         """Positions (and shifts) of one epoch's batches, drawn for each member by its key; -1 `pads` shorter ones."""
         orders, shifts, plans, reach = [], [], [], self.sets[0].reach
@@ -164,9 +159,6 @@ def distillation(student: Tensor, teacher: Tensor, temperature: float) -> Tensor
     """Distillation loss of each input, T^2 KL(softmax(teacher / T) || softmax(student / T)) (Hinton et al., 2015).
 
     Logits are (..., n, classes); no gradient flows into the teacher's.
-
-    >>> distillation(torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 2.0]]), 4.0).tolist()
-    [0.0]
     """
     p = F.log_softmax(_wide(teacher.detach()) / temperature, dim=-1)
     q = F.log_softmax(_wide(student) / temperature, dim=-1)
@@ -237,7 +229,7 @@ def fit(
     parts: Sequence[object] | None = None,
     progress: bool = True,
 ) -> list[dict[str, object]]:
-    """Train a network, or every member of an ensemble, in place.
+    """Train a network, or every member of an ensemble, in place; a row per epoch: `epoch`, each member's mean `loss`.
 
     Args:
         model: A network, or an `Ensemble`.
@@ -245,7 +237,7 @@ def fit(
         objective: Network and batch -> loss, one number for each member; cross entropy by default.
         schedule: How; by default as the small networks of this package are trained on bundled data.
         seeds: One for each member: order and shifts; 0, 1, ... by default.
-        stage: Name of the stage, part of what the seeds draw: two arms with the same stage see the same batches.
+        stage: Its name, part of what the seeds draw: two arms with the same stage see the same batches.
         label: Shown in the progress bar and in errors; the stage's name by default.
         after_epoch: Called with the epoch's number after it; training ends early when it returns True.
         after_step: Called after each step with the number of steps done.
@@ -260,9 +252,6 @@ def fit(
             it was stopped: objects as `linfair.resume.Kept` takes them. None keeps nothing.
         progress: Show a progress bar.
 
-    Returns:
-        One row per epoch: `epoch` and `loss`, a list with each member's mean.
-
     Raises:
         TrainingDiverged: If a member's loss is no longer finite or `check` says so; names epoch and seeds.
     """
@@ -274,10 +263,8 @@ def fit(
     if (check_fit := getattr(gradient, "check", None)) is not None:
         check_fit(model, objective, schedule, batches)
     if isinstance(model, Ensemble) == source.single or len(seeds) != members or len(source.sets) != members:
-        raise ValueError(
-            f"{members} networks need as many data sets and seeds, got {len(source.sets)} and {len(seeds)} "
-            "(a plain network takes one data set, an ensemble a list)"
-        )
+        text = f"{members} networks need as many data sets and seeds, got {len(source.sets)} and {len(seeds)} (a plain "
+        raise ValueError(f"{text}network takes one data set, an ensemble a list)")
     last = schedule.channels_last and source.single and schedule.sound_channels_last(device.type)
     if last:
         model.to(memory_format=torch.channels_last)
@@ -373,10 +360,15 @@ def predict(
     return torch.cat(logits, dim=-2)
 
 
+def answers(model: nn.Module, data: Data, split: str) -> tuple[Tensor, Tensor]:
+    """Share of fixed `views` on which each input of a split is predicted right, (members, n), and its logits."""
+    source = Source(data, split)
+    found = {view: predict(model, data, split, view=view) for view in source.sets[0].views}
+    found = {view: logits.view(*source.y.shape, -1) for view, logits in found.items()}
+    right = sum((logits.argmax(dim=-1) == source.y).float() for logits in found.values())
+    return right / len(found), found[0, 0]
+
+
 def correctness(model: nn.Module, data: Data, split: str) -> Tensor:
     """Share of the data set's fixed views, one without shifts, on which each input is predicted right, (members, n)."""
-    source = Source(data, split)
-    views, right = source.sets[0].views, torch.zeros_like(source.y, dtype=torch.float32)
-    for view in views:
-        right += (predict(model, data, split, view=view).argmax(dim=-1).view_as(source.y) == source.y).float()
-    return right / len(views)
+    return answers(model, data, split)[0]

@@ -1,9 +1,8 @@
 """Weight switches: the units of pruning are a network's weights, as those of linearization are its ReLUs.
 
-A switched weight is used as `kept * weight`, with one bit for each of its entries, so that a weight that is not kept
-is 0 whatever an optimizer does, and has no gradient. Sites are called as their parameters, `conv1.weight`, whether the
-network holds gates or not. Switches are `torch.nn.utils.parametrize`'s; other than the network that
-`torch.nn.utils.prune` makes, one with switches can be copied.
+A switched weight is used as `kept * weight`, with one bit for each entry, so that one that is not kept is 0 whatever an
+optimizer does, and has no gradient. Sites are called as their parameters, `conv1.weight`. Switches are
+`torch.nn.utils.parametrize`'s; unlike what `torch.nn.utils.prune` makes, a network with switches can be copied.
 """
 
 import copy
@@ -41,10 +40,8 @@ def install(model: nn.Module, input_shape: tuple[int, ...] = (), *, everything: 
     """Copy a network and put a switch at every weight of its convolutions and linear layers, every one kept.
 
     With `everything` biases, batch norm and all other parameters get switches too, gates excepted. A weight that
-    several layers share is one site, under its first name. `input_shape` is there because every reduction takes it.
-
-    Raises:
-        GateError: If the network has switches, or nothing that could get one.
+    several layers share is one site, under its first name. `input_shape` is there because every reduction takes it. A
+    GateError refuses a network that has switches, or nothing that could get one.
     """
     switched, shared = copy.deepcopy(model), {}
     if switches(switched):
@@ -88,10 +85,7 @@ def masks_of(model: nn.Module) -> list[Mask]:
 def apply_mask(model: nn.Module, mask: Mask | list[Mask]) -> nn.Module:
     """Set a network's weight switches to a mask (one per member for an ensemble); returns the network.
 
-    Weights that are not kept become 0 in the parameters too.
-
-    Raises:
-        GateError: If the mask belongs to another network; the message names the sites that differ.
+    Weights that are not kept become 0 in the parameters too. A GateError names the sites of a mask that does not fit.
     """
     masks = [mask] if isinstance(mask, Mask) else list(mask)
     check_fit(masks, masks_of(model))

@@ -19,8 +19,9 @@ from linfair.schedule import Schedule
 from linfair.study.tables import over_seeds
 from linfair.training import predict, threads
 from linfair_book import tables
+from linfair_book.membership import where
 from linfair_book.private_training import spoken
-from linfair_book.skews import Sweep, about, trained, useful, where
+from linfair_book.skews import Sweep, about, trained, useful
 
 SKEW = 0.75
 SWEEP = Sweep("digits_s", "cnn", width=4, members=5, schedule=Schedule(epochs=20, batch_size=250, lr=0.2))
@@ -55,7 +56,8 @@ def found(rule: str, epsilon: float, technique: str, sweep: Sweep = SWEEP) -> pd
     lines = [one | {"seed": seed} for seed, data, predicted in both for one in useful(data, predicted)]
     n_train, n_test = (len(sets[0].splits[split]) for split in ("train", "test"))
     said = about(sweep, options, guarantee) | {"skew": SKEW, "technique": technique, "n_train": n_train}
-    return pd.DataFrame(lines).assign(**said, **where(n_test / 2 / n_train), seconds=time.perf_counter() - start)
+    said |= {"shared": n_test / 2 / n_train} | where()
+    return pd.DataFrame(lines).assign(**said, seconds=time.perf_counter() - start)
 
 
 def compute(into: Path) -> None:

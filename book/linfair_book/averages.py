@@ -12,20 +12,12 @@ SIDES = ("up", "down", "no measurable change")
 
 
 def sides(means: pd.DataFrame, *, at: float = 0.0) -> pd.DataFrame:
-    """Add a column `side`: on which side of a number the whole interval lies, one of `SIDES`.
-
-    >>> sides(pd.DataFrame({"low": [1.0, -2.0, -1.0], "high": [2.0, -1.0, 1.0]}))["side"].tolist()
-    ['up', 'down', 'no measurable change']
-    """
+    """Add a column `side`: on which side of a number the whole interval lies, one of `SIDES`."""
     return means.assign(side=np.select([means["low"] > at, means["high"] < at], SIDES[:2], SIDES[2]))
 
 
 def disparity(table: pd.DataFrame, *, split: str, column: str = "relative_drop") -> pd.DataFrame:
-    """Minority minus majority drop at each budget, over seeds, and what is left of it once the control's is taken off.
-
-    Takes rows of `drops(by_role(...))` and gives a row per (budget, of) with `of` = `plain`, `control` or `plain minus
-    control`. The difference is taken within a seed, then averaged.
-    """
+    """Minority minus majority drop (of `drops(by_role(...))`) by budget, and what is left without the control's."""
     part = table[(table["split"] == split) & (table["arm"] != "original")]
     if part.duplicated(["budget", "seed", "arm", "group_name"]).any():
         raise ValueError("several methods, networks or data sets are mixed: select one before asking for its disparity")
@@ -51,16 +43,9 @@ def convergence(table: pd.DataFrame) -> pd.DataFrame:
 def violations(table: pd.DataFrame) -> pd.DataFrame:
     """Both fairness violations of every network but the original ones: a row per original network, arm, budget, split.
 
-    With R(a) the excessive loss of group a and A(a) its accuracy (Tran et al., NeurIPS 2022, Eq. 3 and Sec. 6.2)
-
-        excess_violation = max |R(a) - R(a')|,    accuracy_violation = max A(a) - min A(a),    of all groups a, a',
-
-    the first in nats, the second a share; `overall` is the accuracy over all images. Seeds that diverged are left out.
-
-    >>> shared = {"arm": "plain", "budget": 0.5, "split": "test", "seed": 0, "n": 5, "teacher": "x"}
-    >>> groups = [{"accuracy": 0.75, "excess": 0.5}, {"accuracy": 0.5, "excess": -0.25}]
-    >>> violations(pd.DataFrame([shared | one for one in groups]))[["excess_violation", "accuracy_violation"]].values
-    array([[0.75, 0.25]])
+    With R(a) the excessive loss of group a and A(a) its accuracy (Tran et al., NeurIPS 2022, Eq. 3 and Sec. 6.2),
+    `excess_violation` = max |R(a) - R(a')| in nats, `accuracy_violation` = max A(a) - min A(a), `overall` the accuracy
+    over all images. Seeds that diverged are left out.
     """
     rows = finished(table)
     rows = rows[rows["arm"] != "original"]
@@ -75,11 +60,7 @@ def violations(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def disagreement(found: pd.DataFrame) -> pd.DataFrame:
-    """How often the two violations disagree about which of two arms of a seed is fairer, a row per budget and split.
-
-    Takes rows of `violations` and compares every two arms of one seed, budget and split: `pairs` of them, of which
-    `tied` are equally fair by one of the two, and `share` = `disagree` / (`pairs` - `tied`).
-    """
+    """How often `violations` disagree on which of two arms of a seed is fairer; `share` is without ties."""
     if found.duplicated(["seed", "budget", "split", "arm"]).any():
         raise ValueError("several rows of one arm, seed, budget and split: select one data set, network and method")
     rows = []
@@ -117,13 +98,8 @@ def paired(
 
         points 100 (a - b),  relative 100 (a - b) / b,  difference a - b,  ratio log(a / b).
 
-    The original network's value counts at every budget; its own is budget 1 alone. `exp` turns the mean of a ratio into
-    one. Pooled by `group`, `role` (majority and minority) or `all`, accuracies count by images, other quantities are
-    means over groups. Beside the `majority`, the same number of the majority is taken off.
-
-    Returns:
-        Columns budget, seed, group_name, role, n_train, value, for several arms with `arm` first; without rows that
-        lack either side or a value, and without seeds that diverged.
+    The original network counts at every budget (its own is 1). Pooled by `group`, `role` or `all`, accuracies count by
+    images, others are means over groups. Beside the `majority`, its number is taken off. Diverged seeds are left out.
     """
     arms = [arm] if isinstance(arm, str) else list(arm)
     if scale not in SCALES or pooled not in ("group", "role", "all") or beside not in ("", "majority"):

@@ -1,8 +1,4 @@
-"""The book's two helpers around `jupyter-book build`: `prepare` before it, `check` after it.
-
-    python -m linfair_book.build prepare    # MathJax into _build/static; what is stale, out; notebooks, executed
-    jupyter-book build . -W -n --keep-going
-    python -m linfair_book.build check      # every page of _toc.yml was written; prints the file to open
+"""The book's helpers around `jupyter-book build`: `prepare` before it (MathJax, notebooks executed), `check` after it.
 
 MathJax is the one thing that a page would fetch; `book/_ext/offline_pages.py` hands the vendored file to Sphinx.
 jupyter-book's cache does not know the package that notebooks call, and it executes one after another. jupyter-book 2
@@ -70,11 +66,7 @@ def inputs_digest(root: Path) -> str:
 
 
 def start_afresh(root: Path) -> bool:
-    """Remove what an earlier build left and the next one must not trust; whether every notebook will be executed anew.
-
-    Always the site and Sphinx's parsed pages: a page that left `_toc.yml` would stay, and Sphinx warns about a page
-    only when it parses it. The executed notebooks go only if `inputs_digest` has changed since.
-    """
+    """Remove the site, parsed pages and, if the inputs changed, executed notebooks; whether all are executed anew."""
     for folder in (HTML, DOCTREES):
         shutil.rmtree(root / folder, ignore_errors=True)
     digest, record, stale = inputs_digest(root), root / DIGEST, (root / CACHE).is_dir()
@@ -88,10 +80,7 @@ def start_afresh(root: Path) -> bool:
 
 
 def npm_file(package: str, member: str, target: Path, sha256: str, *, timeout: float = 120.0) -> str | None:
-    """Put one file of an npm package of an exact version in place, unless it is there; the reason if it cannot be.
-
-    A file with another SHA-256 is a BookError, whether it is there or comes with the package.
-    """
+    """Put one file of an npm package of an exact version and SHA-256 in place; the reason if it cannot be."""
     if target.is_file():
         return _check(target.read_bytes(), sha256, f"{target} was changed; remove it and build again")
     if (npm := shutil.which("npm")) is None:
@@ -130,11 +119,7 @@ def vendor_mathjax(root: Path, timeout: float = 120.0) -> str | None:
 
 
 def mathjax_source(root: Path) -> str:
-    """What a page loads MathJax from: the vendored file below the site's `_static/` if it is there, else the CDN.
-
-    >>> mathjax_source(Path("/nowhere"))
-    'https://cdn.jsdelivr.net/npm/mathjax@3.2.2/es5/tex-svg-full.js'
-    """
+    """What a page loads MathJax from: the vendored file below the site's `_static/` if it is there, else the CDN."""
     return MATHJAX_FILE if (root / STATIC / MATHJAX_FILE).is_file() else MATHJAX_CDN
 
 
@@ -192,10 +177,7 @@ def _executed(path: Path, timeout: int) -> "tuple[Path, ExecutionResult | str]":
 
 
 def execute(root: Path, *, workers: int = WORKERS) -> None:
-    """Execute the notebooks of `_toc.yml` that jupyter-book's cache lacks, the longest first, one thread each.
-
-    A BookError gives the name and the traceback of every notebook that failed; the others are in the cache.
-    """
+    """Execute the notebooks of `_toc.yml` that the cache lacks, the longest first; a BookError tells what failed."""
     from jupyter_cache import get_cache
     from jupyter_cache.base import CacheBundleIn
     from yaml import safe_load

@@ -11,11 +11,7 @@ OUTCOMES = ("holds", "does not hold", "cannot tell")
 
 
 def outcome(value: float, low: float, high: float, within: tuple[float, float]) -> str:
-    """One of `OUTCOMES`: the whole interval (or an exact value) lies within two bounds, outside of them, or on one.
-
-    >>> [outcome(1.5, low, high, (1, 2)) for low, high in ((1.2, 1.8), (0.5, 1.8), (nan, nan))]
-    ['holds', 'cannot tell', 'holds']
-    """
+    """One of `OUTCOMES`: the whole interval (or an exact value) lies within two bounds, outside of them, or on one."""
     low, high = (value, value) if isnan(low) or isnan(high) else (low, high)
     if within[0] <= low and high <= within[1]:
         return "holds"

@@ -10,21 +10,11 @@ from linfair.data.describe import SHEETS, Paper, as_shown, group_table
 
 
 def markdown(name: str) -> str:
-    """A data set's facts as a page of the book shows them.
-
-    >>> markdown("toy").splitlines()[0]
-    '**What it is.** A point of [-1, 1] x [-1, 1]; the minority lies above a curve, by default y = 0.5 sin(2.5 pi x).'
-    """
+    """A data set's facts as a page of the book shows them."""
     sheet = SHEETS[name]
-    parts = {
-        "What it is": sheet.what,
-        "Published": sheet.publication,
-        "Terms": sheet.terms,
-        "Where to get it": sheet.obtain,
-        "How it is split": sheet.split,
-        "What the labels are not": sheet.labels_are_not,
-        "What is shown": sheet.shown,
-    }
+    parts = {"What it is": sheet.what, "Published": sheet.publication, "Terms": sheet.terms}
+    parts |= {"Where to get it": sheet.obtain, "How it is split": sheet.split}
+    parts |= {"What the labels are not": sheet.labels_are_not, "What is shown": sheet.shown}
     lines = [f"**{title}.** {text}" for title, text in parts.items()]
     return "\n\n".join([*lines, "**Known faults.**", "\n".join(f"- {fault}" for fault in sheet.faults)])
 

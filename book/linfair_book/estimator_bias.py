@@ -1,9 +1,7 @@
 """How far the released estimators are off: per-batch gradient norm and eigenvalue against the batch size.
 
-The released code takes the mean over batches of the norm of a group's mean gradient in the batch, and the maximum over
-batches of the top eigenvalue. Both are biased upward for batches that hold few of the group (`metrics.gradients` and
-`curvature` say why), so they depend on the batch size and on the order of the data: sorted by class, a batch holds many
-inputs of one or two classes; shuffled, it holds the minority once or not at all. Both orders are measured here.
+The released code takes the mean over batches of a group's gradient norm and the maximum of its eigenvalue: both too
+large where batches hold few of the group, so on data in either order, sorted by class or shuffled, both are measured.
 """
 
 from collections.abc import Sequence
@@ -84,19 +82,18 @@ def run_bias(
     **options: object,
 ) -> pd.DataFrame:
     """`estimator_bias` of a study's original networks (of the first `networks` seeds of a cell), stored like an arm."""
-    store, tables = store or ResultStore.default(), []
+    tables = []
     for cell in cells:
         worker = Worker(cell, store, progress)
         name = key({"stage": "bias", "networks": networks, "arm": worker.name("original")} | options)
-        if (table := store.read(name)) is None:
+        if (table := worker.store.read(name)) is None:
             teacher = worker.teacher
             trained = teacher.model.networks() if isinstance(teacher.model, Ensemble) else [teacher.model]
             with threads(worker.stages.threads):
-                parts = [
-                    estimator_bias(network, data, **options).assign(seed=seed, teacher=teacher.digest)
-                    for network, data, seed in list(zip(trained, worker.sets, cell.seeds, strict=True))[:networks]
-                ]
-            store.write(name, table := pd.concat(parts, ignore_index=True))
+                each = list(zip(trained, worker.sets, cell.seeds, strict=True))[:networks]
+                parts = [estimator_bias(network, data, **options).assign(seed=seed) for network, data, seed in each]
+            table = pd.concat(parts, ignore_index=True).assign(teacher=teacher.digest)
+            worker.store.write(name, table)
         tables.append(table.assign(group_name=table["group"].map(dict(enumerate(worker.sets[0].group_names)))))
     return pd.concat(tables, ignore_index=True)
 

@@ -1,8 +1,4 @@
-"""Groups with names of their own: faces keep their group in every seed, so each has a line, not only its role.
-
-A drop is A_original - A_linearized in points; what the control loses is training, so A_control - A_linearized is what
-linearization costs. Values are taken within a seed. The rows are those of the figure `faces` in profile `thin`.
-"""
+"""Groups with names of their own: faces keep their group in every seed, so each has a line, not only its role."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,8 +1,7 @@
 """Does a larger group suffer less? One minority group's training images repeated, everything else the same.
 
-The pruning paper (Tran et al., NeurIPS 2022, App. C.3) watched the gradient norm; here the accuracy drop is watched
-too. The original network is trained on the upsampled data, linearized and fine-tuned on them. Repeated images add
-weight, not information. An epoch has as many batches as at x1 (they grow), so that no network takes more steps.
+Tran et al. (NeurIPS 2022, App. C.3) watched the gradient norm; here the accuracy drop is watched too. An epoch has as
+many batches as at x1 (they grow), so that no network takes more steps.
 """
 
 import argparse
@@ -17,7 +16,6 @@ import pandas as pd
 
 from linfair.data import GroupedData
 from linfair.data.core import upsample
-from linfair.engine.store import ResultStore
 from linfair.study.cell import Cell, Setting, Worker, grid, setting_of
 from linfair.study.tables import drops, over_seeds, text
 from linfair.training import Schedule
@@ -66,16 +64,14 @@ def _as_many_steps(schedule: Schedule, before: int, after: int) -> Schedule:
     return replace(schedule, batch_size=ceil(after / ceil(before / schedule.batch_size)))
 
 
-def run_upsampling(
-    cells: Sequence[Cell], *, times: Sequence[int] = TIMES, store: ResultStore | None = None, progress: bool = True
-) -> pd.DataFrame:
+def run_upsampling(cells: Sequence[Cell], *, times: Sequence[int] = TIMES, **how: object) -> pd.DataFrame:
     """Rows as of `study.run`, originals and plain, trained with one minority group of each seed repeated."""
     if 1 not in times:
         raise ValueError(f"times = {list(times)} has no 1, and there is nothing to compare with; add it")
-    store, tables = store or ResultStore.default(), []
+    tables = []
     for cell, count in product(cells, sorted(times)):
         setting, groups = upsampled(cell, count)
-        found = Worker(cell, store, progress, setting=setting).tables(("original", "plain"))
+        found = Worker(cell, setting=setting, **how).tables(("original", "plain"))
         target = found["seed"].map(dict(zip(cell.seeds, groups, strict=True)))
         tables.append(found.assign(times=count, upsampled_group=target))
     table = pd.concat(tables, ignore_index=True)

@@ -17,6 +17,7 @@ from linfair.data import GroupedData, Split, load_data
 from linfair.device import device_name
 from linfair.engine.stages import Stages, Teacher
 from linfair.engine.store import code_hash
+from linfair.ledger import Guarantee
 from linfair.metrics.membership import confidence, exposure, halves, leave_one_out
 from linfair.study.recipes import recipe
 from linfair.training import predict
@@ -26,10 +27,7 @@ OPTIONS = {"scale": "fixed", "shift": 0}
 
 
 def pooled(name: str, seed: int, **options: object) -> GroupedData:
-    """A data set whose `train` is a pool, its training and validation images, which are drawn alike.
-
-    Its `test` is the data's, balanced where there is one, and its `val` the natural test; neither is in the pool.
-    """
+    """A data set whose `train` is a pool, its training and validation images, and whose `val` is the natural test."""
     data = load_data(name, seed=seed, **OPTIONS | options)
     parts, test = [data.splits[split] for split in ("train", "val")], data.splits["test"]
     pool = Split(*(torch.cat([getattr(one, field) for one in parts]) for field in "xya"))
@@ -72,22 +70,29 @@ def train(
     """Train shadow networks as one ensemble on halves of the pool; options are those of `Stages`."""
     stages, inside = prepared(pool, count, seed, **options)
     teacher = stages.teacher(network, recipe(network, profile).private, rule=rule)
-    chosen, given = rules.resolve(rule), teacher.guarantee
+    chosen = rules.resolve(rule)
     about = {"data": f"{pool.name} (scale=fixed, shift=0)", "network": network, "width": 0, "profile": profile}
-    about |= {"seed": seed, "rule": chosen.name, "shadows": count, "epsilon": math.inf, "delta": 0.0, "guarantee": ""}
-    if given is not None:
-        epsilon = chosen.epsilon if chosen.noise is None else given.epsilon
-        about |= {"epsilon": epsilon, "delta": given.delta, "guarantee": given.ended or "holds"}
-    about |= {"n_train": int(inside[0].sum()), "device": device_name("cpu"), "precision": "float32"}
-    about |= {"torch": torch.__version__, "linfair": linfair.__version__, "code": code_hash()}
-    return Shadows(pool, stages, teacher, inside, about | {"seconds": teacher.seconds})
+    about |= {"seed": seed, "rule": chosen.name, "shadows": count} | promised(chosen, teacher.guarantee)
+    about |= {"n_train": int(inside[0].sum())} | where() | {"seconds": teacher.seconds}
+    return Shadows(pool, stages, teacher, inside, about)
+
+
+def promised(rule: object, given: Guarantee | None) -> dict[str, object]:
+    """What rows say of a guarantee: the epsilon that was asked for, or reached at a noise that was."""
+    if given is None:
+        return {"epsilon": math.inf, "delta": 0.0, "guarantee": ""}
+    epsilon = rule.epsilon if rule.noise is None else given.epsilon
+    return {"epsilon": epsilon, "delta": given.delta, "guarantee": given.ended or "holds"}
+
+
+def where() -> dict[str, object]:
+    """What rows say of the machine and the code."""
+    known = {"device": device_name("cpu"), "precision": "float32", "torch": torch.__version__}
+    return known | {"linfair": linfair.__version__, "code": code_hash()}
 
 
 def sides(pool: GroupedData, split: str = "train") -> tuple[NDArray, NDArray, tuple[str, ...]]:
-    """Of each point: on which side it is, its cell, and what the sides are called.
-
-    Aligned and conflicting for data with a synthetic bias, majority and minority for others.
-    """
+    """Of each point its side (aligned, conflicting; else majority, minority) and cell, and the sides' names."""
     y, a = pool.splits[split].y.numpy(), pool.splits[split].a.numpy()
     cells = y * len(pool.group_names) + a
     if pool.aligned is not None:
@@ -100,10 +105,9 @@ def exposed(
 ) -> pd.DataFrame:
     """Rows of `exposure`, each network the target once and the others its shadows: all, and both sides within class."""
     seen, (side, cells, names), inside = found.confidences(model), sides(found.pool), found.inside
-    frames = [
-        exposure(leave_one_out(kind, seen, inside), inside, side, cells, group_names=names, **how).assign(attack=kind)
-        for kind in kinds
-    ]
+    scores = {kind: leave_one_out(kind, seen, inside) for kind in kinds}
+    how |= {"group_names": names}
+    frames = [exposure(one, inside, side, cells, **how).assign(attack=kind) for kind, one in scores.items()]
     table = pd.concat(frames, ignore_index=True).assign(**found.known_by)
     return table.assign(n=table["members"] + table["non_members"], tpr_1=table["tpr_0.01"])
 
@@ -123,10 +127,7 @@ def of_sides(found: Shadows, right: NDArray[np.float64]) -> dict[str, float]:
 def rows(
     seeds: Iterable[int], rule: str, *, name: str = "digits", kinds: Iterable[str] = ("lira_online",), **how: object
 ) -> pd.DataFrame:
-    """A number a line, as claims are judged by: accuracy and exposure under a rule, all and both sides.
-
-    `shared` is 1: as many points are told apart as were trained on.
-    """
+    """A number a line, as claims are judged by: accuracy and exposure under a rule, all and both sides."""
     parts = []
     for seed in seeds:
         found = train(pooled(name, seed), rule, seed=seed, **how)
@@ -167,12 +168,7 @@ def looks(epochs: pd.DataFrame) -> pd.DataFrame:
 
 
 def confounded(found: Shadows) -> pd.DataFrame:
-    """The loss attack on skewed data against three kinds of non-members.
-
-    `test of both domains` are all test images, half of which are in the domain that members of their class hardly have:
-    the attack recognises the domain. `drawn like members` are the pool's points that a network has not seen, and
-    `within cells` compares in each class and domain on its own.
-    """
+    """The loss attack on skewed data against test images of both domains, points drawn like members, within cells."""
     pairs = zip(found.confidences(), found.confidences(split="test"), found.inside, strict=True)
     scores = np.stack([np.concatenate([one[member], other]) for one, other, member in pairs])
     members = np.arange(scores.shape[1]) < found.inside.sum(1)[:, None]

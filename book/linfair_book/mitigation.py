@@ -1,10 +1,8 @@
 """What mitigations change: every arm against *plain* fine-tuning at the same budget, within a seed (paper, Sec. 6).
 
-The relative change is Fig. 9's, 100 (A_plain - A_mitigated) / A_plain, negative for a gain; points are
-100 (A_mitigated - A_plain), positive for a gain. A *way* is what is compared: a mitigation while fine-tuning (its arm,
-such as `lagrangian(mu=0.005)`), in SNL's mask phase alone (`lagrangian, before`), or in both (`lagrangian, both`). A
-seed that diverged is counted, and left out of that way's means with its plain partner. The rows are those of the figure
-`repair`.
+The relative change is Fig. 9's, 100 (A_plain - A_mitigated) / A_plain, negative for a gain. A *way* is a mitigation
+while fine-tuning (its arm), in SNL's mask phase alone (`lagrangian, before`), or in both (`lagrangian, both`). A seed
+that diverged is counted, and left out of that way's means with its plain partner.
 """
 
 from collections.abc import Sequence
@@ -39,10 +37,8 @@ MEASURES = {"points": "points", "relative": "%, negative is a gain"}  # the two 
 def way_of(arm: str, options: str) -> str:
     """What is compared, from a row's `arm` and `options`.
 
-    >>> way_of("lagrangian(mu=0.005)", ""), way_of("plain", "mitigation=lagrangian")
-    ('lagrangian(mu=0.005)', 'lagrangian, before')
-    >>> way_of("lagrangian", "mitigation=lagrangian")
-    'lagrangian, both'
+    >>> way_of("plain", "mitigation=lagrangian"), way_of("lagrangian", "mitigation=lagrangian")
+    ('lagrangian, before', 'lagrangian, both')
     """
     inside = dict(pair.split("=", 1) for pair in options.split(", ") if pair).get("mitigation")
     if inside is None:
@@ -181,11 +177,7 @@ def ratios(table: pd.DataFrame, column: str, *, split: str, way: str = "lagrangi
 def trade(
     table: pd.DataFrame, *, budget: float = HEADLINE, split: str = "test_balanced", against: str = ""
 ) -> pd.DataFrame:
-    """Accuracy and fairness of every way at one budget (%), or their change `against` one way within a seed (points).
-
-    `of` is `accuracy`, `violation` (largest minus smallest accuracy of a group, as in the pruning paper), `gap`
-    (majority minus minority) or `worst` (the smallest accuracy of a group).
-    """
+    """Accuracy and fairness (`violation`, `gap`, `worst`) of every way at a budget, or their change within a seed."""
     rows = with_ways(finished(table))
     rows = rows[(rows["split"] == split) & ((rows["budget"] == budget) | (rows["way"] == "original"))]
     rows = rows.assign(right=rows["accuracy"] * rows["n"])

@@ -24,10 +24,8 @@ def _files(folder: str | Path | None) -> dict[str, Path]:
     place = named(folder or FOLDER, "--notebooks").absolute()
     found = {path.stem: path for path in sorted(place.glob("*.ipynb"))}
     if not found:
-        raise ParameterError(
-            f"{place} holds no notebooks: they come with the repository, not with an installed package. Clone it and "
-            "run there, or say where they are with --notebooks DIR."
-        )
+        text = f"{place} holds no notebooks: they come with the repository, not with an installed package. Clone it "
+        raise ParameterError(f"{text}and run there, or say where they are with --notebooks DIR.")
     return found
 
 
@@ -58,9 +56,8 @@ def run(notebook: Notebook, values: Mapping[str, Any], *, out: str | Path | None
         failed = running.replace(folder / f"{notebook.name}.failed.ipynb")
         raise NotebookError(f"{notebook.name}: {_what_failed(error)}\n  as far as it came: {failed}") from error
     except NoSuchKernel as error:
-        raise ParameterError(
-            f"{notebook.path} asks for the kernel {error.name!r}, which is not installed here"
-        ) from error
+        text = f"{notebook.path} asks for the kernel {error.name!r}, which is not installed here"
+        raise ParameterError(text) from error
     finally:
         running.unlink(missing_ok=True)
 

@@ -1,9 +1,8 @@
 """Outliers: take the most exposed training images away, train anew, and see what that costs and whom it exposes.
 
-Removing what is most exposed is said to lower accuracy and raise bias (Hassanpour et al., arXiv 2412.11951), and to
-expose the next layer (the *onion effect*: Carlini et al., NeurIPS 2022, arXiv 2206.10469). Both are compared with the
-removal of as many random images. Images are ranked by one set of shadow networks and measured by another: ranked and
-measured by the same, the most exposed would fall, and the next rise, by chance alone.
+Said to lower accuracy and raise bias (Hassanpour et al., arXiv 2412.11951), and to expose the next layer (Carlini et
+al., arXiv 2206.10469). Both are compared with as many random images. One set of shadow networks ranks and another
+measures: by the same, the most exposed would fall, and the next rise, by chance alone.
 """
 
 from collections.abc import Callable, Iterator
@@ -39,27 +38,16 @@ def removal(
     seed: int = 0,
     at_once: int = 64,
 ) -> pd.DataFrame:
-    """What becomes of a network without its most exposed training images, or without as many random ones.
+    """What becomes of a network without a `share` of its training images, the most exposed or as many random ones.
 
-    Args:
-        data: Its training split is the pool; accuracy and mean bias (two groups only, else nan) are those on `test`.
-        train: Data sets and seeds -> the trained ensemble, or for one data set a network.
-        share: Of the training images, how many are removed.
-        count: Shadows of each set.
-        repeats: Networks trained on all that is left, whose accuracies are averaged.
-        kind: The attack.
-        seed: Decides the shadows, the random images and the networks.
-        at_once: Networks that are trained in one call.
-
-    Returns:
-        Rows with `seed`, `removed` (`nothing`, `exposed`, `random`), `who`, `n` (test images, or images attacked),
-        `n_train`, `accuracy`, `mean_bias`, `auc`, `low`, `high`, `tpr_1`. `who` is `all`, what was trained on; `rest`,
-        whatever is not among the most exposed, the same images under `nothing` and `exposed`; or `next`, of these as
-        many again, which were ranked next.
+    Each accuracy is the mean of `repeats` networks; `train` makes networks of data sets and seeds, `at_once` in a call.
+    `who` is `all`, what was trained on; `rest`, whatever is not among the most exposed; or `next`, the next of the
+    ranking.
     """
     pool = len(data.splits["train"])
     gone = max(1, round(share * pool))
-    order = np.argsort(-_points(train, data, count, kind, 3 * seed, at_once), kind="stable")
+    scores, inside, _ = _attacked(train, data, count, kind, 3 * seed, at_once)
+    order = np.argsort(-by_point(scores, inside), kind="stable")
     place = np.argsort(order)  # 0 is the most exposed image
     chance = np.random.default_rng(seed).permutation(pool) < gone
     rows = []
@@ -80,11 +68,6 @@ def removal(
 def _attacked(train: Train, data: GroupedData, count: int, kind: str, seed: int, at_once: int) -> tuple:
     seen, inside = shadows(train, data, count, seed=seed, at_once=at_once)
     return leave_one_out(kind, seen, inside), inside, data.splits["train"]
-
-
-def _points(train: Train, data: GroupedData, count: int, kind: str, seed: int, at_once: int) -> np.ndarray:
-    scores, inside, _ = _attacked(train, data, count, kind, seed, at_once)
-    return by_point(scores, inside)
 
 
 def _useful(train: Train, data: GroupedData, repeats: int, seed: int, at_once: int) -> dict[str, float]:

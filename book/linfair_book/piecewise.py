@@ -13,10 +13,7 @@ from linfair.theory.pieces import layer_counts, on_line, pieces, pieces_bound, p
 
 
 def fig_10(*, linearized: bool = False) -> nn.Sequential:
-    """The example of Fig. 10: x -> relu(x + 1) - 2 relu(x - 1), float64, one hidden layer of two gated units.
-
-    Slopes 0, 1, -1. With the second unit linearized, relu(x + 1) - 2 (x - 1): slopes -2, -1.
-    """
+    """The example of Fig. 10, slopes 0, 1, -1: x -> relu(x + 1) - 2 relu(x - 1), float64, two gated units."""
     gated = gates.install(_hidden([1.0, 1.0], [1.0, -1.0], [1.0, -2.0], 0.0), (1,))
     if linearized:
         gates.set_alphas(gated, lambda _, alpha: alpha.new_tensor([[1.0, 0.0]]))
@@ -34,8 +31,7 @@ def _hidden(weights: list[float], biases: list[float], out: list[float], shift: 
 def zigzag(widths: Sequence[int]) -> nn.Sequential:
     """A network that reaches the product of (1 + width) on R, the most for these widths, which are at least 3.
 
-    A layer of w units computes a zigzag of 1 + w pieces that turns at -1 and 1 in turn: one unit looks to the left,
-    relu(b - x), the others to the right. The next layer bends between -1 and 1, so on each of these pieces.
+    A layer of w units computes a zigzag of 1 + w pieces between -1 and 1, on each of which the next layer bends.
 
     >>> pieces(zigzag([3, 4])).count, pieces_bound_kept([3, 4]), pieces_bound([3, 4])
     (20, 20, 32)
@@ -65,11 +61,7 @@ def _behind(one: nn.Linear, two: nn.Linear, factor: int, shift: int) -> nn.Linea
 
 
 def reached(widths: Sequence[Sequence[int]]) -> pd.DataFrame:
-    """Pieces of `zigzag` beside both bounds: a row for each list of widths.
-
-    >>> reached([(3,), (3, 3)]).values.tolist()
-    [['3', 4, 4, 4], ['3-3', 16, 16, 24]]
-    """
+    """Pieces of `zigzag` beside both bounds: a row for each list of widths."""
     rows = [("-".join(map(str, w)), pieces(zigzag(w)).count, pieces_bound_kept(w), pieces_bound(w)) for w in widths]
     return pd.DataFrame(rows, columns=["widths", "pieces", "bound_kept", "bound"])
 

@@ -1,10 +1,8 @@
 """Which explanation predicts best: rank correlations of what a group loses with what it was like in the original.
 
-Each predictor is taken from the original network (the first three are the paper's, Secs. 4 and 5) and compared over the
-groups of one seed by Spearman's rank correlation rho = corr(rank x, rank y). *Given others* both rankings lose their
-least-squares fit on the rankings of the others first; *R2 lost* is how much of the variance of rank y is no longer
-explained without rank x. Coefficients are averaged over seeds with a t interval: it speaks of repeated experiments with
-these groups, not of other groups. `weakest` says how weak coefficients over few groups are.
+Over the groups of one seed, Spearman's rho = corr(rank x, rank y). *Given others* both rankings lose their fit on the
+rankings of the others first; *R2 lost* is the share of the variance of rank y that only rank x explains. Averages over
+seeds have a t interval, which speaks of repeated experiments with these groups, not of other groups.
 """
 
 import math
@@ -54,11 +52,7 @@ _KEYS = ["data", "network", "profile", "seed", "group"]
 
 
 def partial_spearman(x: Sequence[float], y: Sequence[float], others: Sequence[Sequence[float]] = ()) -> float:
-    """Spearman's rank correlation of x and y over groups, given others; nan where one side has nothing left to vary.
-
-    >>> round(partial_spearman([1, 2, 3, 4], [10, 20, 30, 25]), 6)
-    0.8
-    """
+    """Spearman's rank correlation of x and y over groups, given others; nan where one side has nothing left to vary."""
     ranks = [stats.rankdata(values) for values in (x, y)]
     left = [_residual(rank, others) for rank in ranks]
     norms = [np.linalg.norm(part) for part in left]
@@ -68,13 +62,7 @@ def partial_spearman(x: Sequence[float], y: Sequence[float], others: Sequence[Se
 
 
 def explained(y: Sequence[float], columns: Sequence[Sequence[float]]) -> float:
-    """Share of the variance of rank y that a least-squares fit on the ranks of the columns explains.
-
-    It is nan for constant y. Pure chance explains k / (n - 1) of it on average, with k columns.
-
-    >>> round(explained([1, 2, 3], [[2, 4, 9]]), 6)
-    1.0
-    """
+    """Share of the variance of rank y that the ranks of k columns explain, by chance k / (n - 1)."""
     rank = stats.rankdata(y)
     total = float(((rank - rank.mean()) ** 2).sum())
     return math.nan if total == 0 else 1 - float((_residual(rank, columns) ** 2).sum()) / total
@@ -86,11 +74,7 @@ def _residual(rank: np.ndarray, columns: Sequence[Sequence[float]]) -> np.ndarra
 
 
 def weakest(n_groups: int, *, given: int = 0, level: float = 0.95) -> float:
-    """The smallest |rho| that a single seed can tell from 0, rho = t / sqrt(t^2 + df) with df = n_groups - 2 - given.
-
-    >>> round(weakest(10), 2), round(weakest(10, given=4), 2)
-    (0.63, 0.81)
-    """
+    """The smallest |rho| a seed can tell from 0, rho = t / sqrt(t^2 + df) with df = n_groups - 2 - given."""
     df = n_groups - 2 - given
     if df < 1:
         raise ValueError(f"{n_groups} groups leave no degree of freedom given {given} predictors; need {given + 3}")
@@ -103,9 +87,8 @@ def group_rows(
 ) -> pd.DataFrame:
     """What each group lost beside what it was like in the original network: a row per budget, seed and group.
 
-    Losses and accuracies are those of a split; gradient norm, margin and eigenvalue (nan without a search that
-    converged) those of the training split, `own_...` of the linearized network. The arm `control` shows what training
-    alone does; `net` takes off what the control lost: what is left is what linearization itself costs.
+    Norm, margin and eigenvalue are those of the training split, `own_...` of the linearized network; `net` takes off
+    what the control lost: what is left is what linearization itself costs.
     """
     missing = sorted({"gradient_norm", "margin", "excess", "distance"} - set(table.columns))
     if missing:

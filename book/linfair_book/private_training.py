@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from linfair.engine.store import ResultStore
 from linfair.rules import RULES
 from linfair.study.cell import run
 from linfair.study.grids import grid
@@ -29,19 +28,12 @@ def rules_at(epsilons: Sequence[float]) -> list[str]:
     return ["sgd", "clipped", "sam", "asam", "dp_sgd(noise=0.0)", *private, repair]
 
 
-def compute(
-    seeds: Sequence[int],
-    rules: Sequence[str],
-    *,
-    network: str = "mlp",
-    store: ResultStore | None = None,
-    progress: bool = True,
-    **how: object,
-) -> pd.DataFrame:
+def compute(seeds: Sequence[int], rules: Sequence[str], **how: object) -> pd.DataFrame:
     """Original networks on digits under every rule, with few and with as many images of the minority: study rows."""
-    how = {"method": "prune_magnitude", "budgets": [0.5], "seeds": seeds, "curvature": "none"} | how
-    grids = [grid("digits", network, data_options=one, base_rule=rule, **how) for one in (FEW, EVEN) for rule in rules]
-    return run([cell for cells in grids for cell in cells], arms=("original",), store=store, progress=progress)
+    running = {name: how.pop(name) for name in ("store", "progress") if name in how}
+    how = {"network": "mlp", "method": "prune_magnitude", "budgets": [0.5], "seeds": seeds, "curvature": "none"} | how
+    grids = [grid("digits", data_options=one, base_rule=rule, **how) for one in (FEW, EVEN) for rule in rules]
+    return run([cell for cells in grids for cell in cells], arms=("original",), **running)
 
 
 def spoken(table: pd.DataFrame) -> pd.DataFrame:
@@ -54,10 +46,7 @@ def spoken(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def accuracies(table: pd.DataFrame, *, split: str) -> pd.DataFrame:
-    """Accuracy in % of both roles and of all images, by seed, rule and `images` of a minority class, as on the page.
-
-    The minority of a seed are the same classes whether or not they have fewer images.
-    """
+    """Accuracy in % of both roles and of all images, by seed, rule and `images` of a minority class, as on the page."""
     few = table[~table["data"].str.contains("minority_fraction")].drop_duplicates(["seed", "group"])
     role = few.set_index(["seed", "group"])["role"].loc[pd.MultiIndex.from_frame(table[["seed", "group"]])]
     images, order = table.groupby("data")["n_train"].transform("min"), table["rule"].map(list(NAMES).index)

@@ -1,7 +1,4 @@
-"""The experiments of the theory page: random networks, fitted rates and closed cases, as tables for `linfair.theory`.
-
-Each proposition's own section says what is counted; `linfair_book.theory` has the same on trained networks.
-"""
+"""The experiments of the theory page: random networks, fitted rates and closed cases, as tables."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -86,14 +83,7 @@ def rates(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def optimality_shares(table: pd.DataFrame, *, by: Sequence[str] = ("split", "group")) -> pd.DataFrame:
-    """How often R(a) >= 0 over seeds: `n` seeds, `count`, `share` with its Wilson interval `low`, `high`, mean excess.
-
-    Drop the original and the control first: their R(a) is 0, or the effect of training alone.
-
-    >>> table = pd.DataFrame({"seed": [0, 1], "split": "test", "group": 0, "excess": [0.5, -0.1]})
-    >>> optimality_shares(table)[["n", "count", "share"]].values.tolist()
-    [[2.0, 1.0, 0.5]]
-    """
+    """How often R(a) >= 0 over seeds: `n`, `count`, `share` with its Wilson interval, mean excess."""
     by = list(by)
     if missing := [name for name in [*by, "seed", "excess"] if name not in table]:
         raise ValueError(f"the table has no columns {missing}; it has {some(table.columns, 20)}")
@@ -114,9 +104,8 @@ def violations(
 ) -> pd.DataFrame:
     """How many random networks 2-3-3-1 break each reading of Prop. 4.5, by dense Hessians in float64.
 
-    All inputs are one group, labels fair coins; so many `steps` of gradient descent, of rate 1/2, train the networks.
-    A row for each of `READINGS`, and for `printed sum` (main text, without 1/|S|); `worst` is the largest eigenvalue /
-    right side, `looseness` the median of its inverse, `input_violations` counts inputs that break Eq. 13.
+    All inputs are one group, labels fair coins; `worst` is the largest eigenvalue / right side, `looseness` the median
+    of its inverse, `input_violations` counts inputs that break Eq. 13.
     """
     outputs, theta, x, y = random_networks(networks, inputs, seed=seed, bend=bend)
     y = y.double()
@@ -148,10 +137,7 @@ def violations(
 def random_networks(
     count: int, inputs: int, *, outputs: int = 1, seed: int = 0, bend: Bend = F.relu
 ) -> tuple[Callable[[Tensor, Tensor], Tensor], Tensor, Tensor, Tensor]:
-    """Networks 2-3-3-outputs with standard normal parameters, inputs for each, and labels, all equally likely.
-
-    They are a function of one network's flat parameters and x, the parameters, (count, size), x and y.
-    """
+    """Networks 2-3-3-outputs as a function of flat parameters and x, normal parameters (count, size), x and y."""
     generator = torch.Generator().manual_seed(seed)
     like = dict(enumerate(map(torch.empty, [(3, 2), (3,), (3, 3), (3,), (outputs, 3), (outputs,)])))
     options = {"generator": generator, "dtype": torch.float64}
@@ -248,11 +234,7 @@ def against_rest(data: GroupedData, group: int) -> GroupedData:
 
 
 def stationarity_table(*, seed: int = 0, sizes: tuple[int, int, int] = (400, 100, 50)) -> pd.DataFrame:
-    """Gradient ratios where A.1 applies and where one of its assumptions does not, of two or all three groups.
-
-    The classifier is a logistic regression but for the last two rows, networks with two hidden units (with many of them
-    a minimum may lie at infinity). `setting` is the decay or the steps.
-    """
+    """Gradient ratios where A.1 applies and where an assumption does not; `setting` is the decay or the steps."""
     if len(sizes) != 3 or not sizes[0] > sizes[1] > sizes[2] > 0:
         raise ValueError(f"sizes are three numbers of inputs in descending order, got {sizes}")
     two, three = overlapping(sizes[:2], seed=seed), overlapping(sizes, seed=seed)
@@ -293,11 +275,7 @@ class Step(Expansion):
 def remainders(
     model: nn.Module, original: nn.Module, data: GroupedData, split: str = "train", *, steps: Sequence[float] = STEPS
 ) -> list[Step]:
-    """The expansion at parts t (`steps`) of the way to the reduced network, a row for each group and t, in float64.
-
-    Arguments and errors are those of `excess_bound`; alphas are among the parameters. A remainder of O(|d|^3) falls
-    with t^3; where units switch on the way, the gradient jumps and it does not.
-    """
+    """The expansion at parts t of the way to the reduced network: O(|d|^3) falls with t^3 unless units switch."""
     before, after = common_risks([original, model], data, split, alpha=bool(sites(model)), dtype=torch.float64)
     start, end = flat(before.parameters), flat(after.parameters)
     rows = []

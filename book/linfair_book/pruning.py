@@ -4,19 +4,16 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from linfair.engine.store import ResultStore
 from linfair.metrics.measure import Original, measure
 from linfair.study.cell import Cell, Worker
 from linfair.training import threads
 
 
-def before_retraining(
-    cells: Sequence[Cell], *, store: ResultStore | None = None, progress: bool = True
-) -> pd.DataFrame:
+def before_retraining(cells: Sequence[Cell], **how: object) -> pd.DataFrame:
     """Rows of `linfair.measure` of the pruned networks as they are before retraining, and of the original ones."""
     frames = []
     for cell in cells:
-        worker = Worker(cell, store or ResultStore.default(), progress)
+        worker = Worker(cell, **how)
         original = Original(worker.teacher.model, worker.stages.data)
         networks = {1.0: original.model} | {one.budget: one.model for one in worker.path.records}
         for budget, network in networks.items():

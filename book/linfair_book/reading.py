@@ -17,12 +17,7 @@ NOTHING = pd.DataFrame({"": ["no seed is left to compare"]})
 
 
 def readable(means: pd.DataFrame, *, at: float = 0.0, digits: int = 1) -> pd.DataFrame:
-    """Means over seeds for reading, one a line, with the side of `at` on which the whole interval lies.
-
-    >>> means = pd.DataFrame({"group_name": ["a"], "n_seeds": [5], "mean": [2.0], "low": [1.0], "high": [3.0]})
-    >>> readable(means).astype(str).iloc[0].tolist()
-    ['a', '5', 'up', '2.0 [1.0, 3.0]']
-    """
+    """Means over seeds for reading, one a line, with the side of `at` on which the whole interval lies."""
     means = means[means["n_seeds"] > 0]
     if means.empty:
         return NOTHING

@@ -1,9 +1,7 @@
 """Where the paper and the code released with it disagree: each disagreement a switch, and what it changes.
 
 Two networks, or two measurements of one, differ in one switch alone, from the paper's version, or from this package's
-where the paper is silent. Differences are taken within a seed; quantities in `times` are compared by their ratio. Each
-switch is judged by its *headline*. `book/switches.toml` says what the two versions are, `linfair_book.released_runs`
-has the runs. `python -m linfair_book.released` computes the table of notebook 06.
+where the paper is silent; `book/switches.toml` says what both are. Each is judged by its *headline*, within a seed.
 """
 
 import argparse
@@ -108,11 +106,7 @@ def compute(
 
 
 def effects(table: pd.DataFrame) -> pd.DataFrame:
-    """What each switch changes: every version against the reference, paired within a seed.
-
-    `reference` and `value` are the two means; mean, low, high and `side` are of the difference, a ratio where the unit
-    is `times`. A count has no interval: its side is that of the difference.
-    """
+    """What each switch changes within a seed: versions against the reference, a ratio where the unit is `times`."""
     logs = np.log(table["value"].where(table["value"] > 0))
     rows = table.assign(value=table["value"].mask(table["unit"] == "times", logs))
     first = rows["switch"].map({name: one.reference for name, one in switches().items()})

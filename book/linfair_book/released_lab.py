@@ -1,7 +1,4 @@
-"""A lab: one network on the digits, trained and linearized in one version; another version differs in one field.
-
-What it trains are stages of `linfair.engine.stages`, computed once and read from then on.
-"""
+"""A lab: one network on the digits, trained and linearized in one version; another version differs in one field."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -102,20 +99,12 @@ class Lab:
     def rows(self, version: str, quantity: str, unit: str, values: dict[str, Iterable[float]]) -> pd.DataFrame:
         """A row per (who, seed)."""
         about = {"version": version, "quantity": quantity, "unit": unit}
-        return pd.DataFrame(
-            {**about, "who": who, "seed": seed, "value": float(value)}
-            for who, numbers in values.items()
-            for seed, value in zip(self.seeds, numbers, strict=True)
-        )
+        pairs = [(who, *one) for who, each in values.items() for one in zip(self.seeds, each, strict=True)]
+        return pd.DataFrame({**about, "who": who, "seed": seed, "value": float(value)} for who, seed, value in pairs)
 
 
 def by_role(right: np.ndarray, rare: np.ndarray, chosen: np.ndarray | None = None) -> dict[str, np.ndarray]:
-    """Accuracy in % of majority, minority and all images (or of those `chosen`) of each seed, (seeds,) each.
-
-    >>> found = by_role(np.array([[1.0, 1.0, 0.0, 1.0]]), np.array([[False, False, True, True]]))
-    >>> {who: value.tolist() for who, value in found.items()}
-    {'majority': [100.0], 'minority': [50.0], 'all': [75.0]}
-    """
+    """Accuracy in % of majority, minority and all images (or of those `chosen`) of each seed, (seeds,) each."""
     chosen = np.ones_like(rare) if chosen is None else chosen
     masks = {"majority": chosen & ~rare, "minority": chosen & rare, "all": chosen}
     with np.errstate(invalid="ignore"):

@@ -1,9 +1,4 @@
-"""Runs behind `linfair_book.released`: networks trained the paper's way and the released code's, one switch apart.
-
-On scikit-learn's digits: an MLP whose seeds are one ensemble, and a thin ResNet18, one seed a lab, where a switch needs
-batch normalization or stages. Each function, named as its switch in `book/switches.toml`, returns one number per
-version, group of images and seed.
-"""
+"""Runs behind `linfair_book.released`, each function named as its switch: a number per version, images and seed."""
 
 import copy
 from collections.abc import Sequence
@@ -157,10 +152,8 @@ def leak(lab: Lab) -> pd.DataFrame:
     seen = np.stack([shared(one, other) for one, other in zip(lab.sets, others, strict=True)])
     unseen = np.stack([shared(one, one) for one in lab.sets])
     parts = []
-    for version, one, known in (
-        ("paper", lab, unseen),
-        ("released", replace(lab, taught=replace(lab, data=others).teacher), seen),
-    ):
+    released = replace(lab, taught=replace(lab, data=others).teacher)
+    for version, one, known in (("paper", lab, unseen), ("released", released, seen)):
         pupil = one.tune().model
         right, rare = one.right(pupil)
         parts.append(one.rows(version, "test images the original was trained on", "%", by_role(known * 1.0, rare)))
@@ -258,11 +251,8 @@ def initialisation(lab: Lab) -> pd.DataFrame:
         teacher, tuned, data = one.teacher.model, one.tune().model, one.sets[0]
         norms = np.array([row.norm for row in group_gradient_norms(tuned, data)])
         moved = parameter_distance(tuned, teacher)
-        numbers = {
-            "norm of the original's parameters": moved.original,
-            "distance to the original": moved.distance,
-            "minority's gradient norm": norms[minority_of(data)].mean(),
-        }
+        numbers = {"norm of the original's parameters": moved.original, "distance to the original": moved.distance}
+        numbers["minority's gradient norm"] = norms[minority_of(data)].mean()
         parts += [one.accuracies(version, teacher, quantity=ORIGINAL), one.accuracies(version, tuned)]
         parts += [one.rows(version, name, "times", {"all": [value]}) for name, value in numbers.items()]
     return pd.concat(parts)

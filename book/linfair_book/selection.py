@@ -1,8 +1,7 @@
 """Selection or count: arms that keep exactly equally many ReLUs and differ in which ones (notebook 07).
 
-Every arm starts from the same trained networks, keeps `round(budget * units)` ReLUs and is fine-tuned alike. SNL also
-trains the weights while it selects; `snl mask` puts its mask onto the original weights: against `random` it differs in
-the selection alone, against `snl` in the training alone. The selections are the panels of the figure `selection`.
+SNL also trains the weights while it selects; `snl mask` puts its mask onto the original weights: against `random` it
+differs in the selection alone, against `snl` in the training alone.
 """
 
 from collections.abc import Sequence
@@ -10,11 +9,11 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from linfair.engine.store import ResultStore
-from linfair.study.cell import Cell, grid, run
+from linfair.study.cell import ARMS, Cell, grid
 from linfair.study.plan import Panel, find
 from linfair.study.tables import by_role, drops, over_seeds
 from linfair_book.averages import disparity, paired
+from linfair_book.tables import ran
 
 DEEPREDUCE_TABLE = "book/results/digits_resnet18_deepreduce.parquet"
 
@@ -35,14 +34,10 @@ def cells_of(name: str, data: str, network: str, **how: object) -> list[Cell]:
     return grid(data, network, method=panel.method, options=dict(panel.options), **how)
 
 
-def run_selections(
-    data: str, network: str, *, store: ResultStore | None = None, progress: bool = True, **how: object
-) -> pd.DataFrame:
+def run_selections(data: str, network: str, **how: object) -> pd.DataFrame:
     """The table of all selections, each with its control, options as for `grid`; unequal counts are a ValueError."""
-    tables = [
-        run(cells_of(name, data, network, **how), arms=panel.arms, store=store, progress=progress)
-        for name, panel in panels().items()
-    ]
+    how |= {"data": data, "network": network}
+    tables = [ran(one.arms, method=one.method, options=dict(one.options), **how) for one in panels().values()]
     table = with_selections(pd.concat(tables, ignore_index=True))
     unequal = table[(table["arm"] == "plain") & (table["kept"] != table["budget_units"])]
     if len(unequal):
@@ -119,30 +114,18 @@ def count_effect(table: pd.DataFrame, *, split: str) -> pd.DataFrame:
 
 
 def beside_deepreduce(
-    seeds: Sequence[int],
-    *,
-    budgets: Sequence[float] = (0.4, 0.2, 0.1),
-    profile: str = "small",
-    store: ResultStore | None = None,
-    progress: bool = True,
+    seeds: Sequence[int], *, budgets: Sequence[float] = (0.4, 0.2, 0.1), profile: str = "small"
 ) -> pd.DataFrame:
-    """DeepReDuce on a thin ResNet18, with `snl mask` and `random` at exactly the counts that it reached.
-
-    DeepReDuce removes whole layers, so a budget means its nearest configuration, found for each seed anew. `budget` is
-    the one asked for, `kept` what was reached. `DEEPREDUCE_TABLE` holds these rows for seeds 0, 1, 2.
-    """
-    how, parts = {"store": store, "progress": progress}, []
+    """DeepReDuce on a thin ResNet18, with `snl mask` and `random` at exactly the counts that it reached."""
+    parts = []
     for seed in seeds:
-        shared = {"seeds": [seed], "profile": profile}
-        table = run(grid("digits", "resnet18", method="deepreduce", budgets=budgets, **shared), **how)
+        shared = {"data": "digits", "network": "resnet18", "seeds": [seed], "profile": profile}
+        parts.append(table := ran(ARMS, method="deepreduce", budgets=budgets, **shared))
         total = table.loc[table["arm"] == "original", "kept"].iloc[0]
         reached = table[table["arm"] == "plain"].drop_duplicates("budget").set_index("budget")["kept"]
         shared["budgets"] = sorted(set(reached / total), reverse=True)
-        others = [
-            run(cells_of(name, "digits", "resnet18", **shared), arms=panels()[name].arms[1:], **how)
-            for name in ("snl mask", "random")
-        ]
+        chosen = [panels()[name] for name in ("snl mask", "random")]
+        others = [ran(one.arms[1:], method=one.method, options=dict(one.options), **shared) for one in chosen]
         others = pd.concat(others)
-        parts.append(table)
         parts += [others[others["budget_units"] == kept].assign(budget=asked) for asked, kept in reached.items()]
     return with_selections(pd.concat(parts, ignore_index=True))

@@ -1,10 +1,7 @@
 """Rules of gradients on data with a synthetic bias, skew by skew: utility, mean bias and exposure of the same networks.
 
-`python -m linfair_book.skews digits_s` adds what is missing of the table `digits_s_private` in `book/results`, and with
-`digits_s_outliers` of the removal of outliers. A rule's networks are the members of one ensemble, each trained on a
-random half of one pool, drawn for itself; each is attacked once, by its loss or by LiRA with the others as its shadows.
-So members and non-members come from one distribution, and a seed is one network everywhere: under every rule member k
-has the same images, the same start, and the same test.
+`python -m linfair_book.skews digits_s` adds what is missing of `digits_s_private`, `digits_s_outliers` the removal. A
+seed is one pool; member k of a rule's ensemble has the same random half, start and test under every rule.
 """
 
 import math
@@ -19,24 +16,22 @@ import pandas as pd
 import torch
 from torch import nn
 
-import linfair
 from linfair import rules
 from linfair.data import GroupedData, Split, load_data
-from linfair.device import device_name
-from linfair.engine.store import code_hash
 from linfair.ensemble import Ensemble
 from linfair.ledger import Guarantee
 from linfair.metrics import membership
 from linfair.metrics.bias import aligned_accuracy, mean_bias
-from linfair.metrics.score import harmonic, parts_of
 from linfair.models import build
 from linfair.paths import save_table
 from linfair.schedule import Schedule
 from linfair.study.recipes import recipe
 from linfair.training import predict, threads
 from linfair_book.build import repository
+from linfair_book.membership import promised, where
 from linfair_book.outliers import removal
 from linfair_book.tables import RESULTS
+from linfair_book.three_prices import score
 
 KEYS = ["rule", "epsilon", "skew", "technique"]
 
@@ -59,21 +54,10 @@ class Sweep:
     schedule: Schedule | None = None  #: None is the recipe's for every rule
 
 
-SWEEPS = {
-    "digits_s": Sweep(
-        "digits_s", "mlp", width=32, options={"shift": 0}, schedule=Schedule(epochs=40, batch_size=64, lr=0.02)
-    ),
-    "cifar10s": Sweep(
-        "cifar10s",
-        "cnn",
-        norm="group",
-        members=3,
-        attack="loss",
-        rules=("sgd", "sam", "dp_sgd", "dp_sat"),
-        options={"images": 6000, "size": 16},
-        schedule=Schedule(epochs=12, batch_size=256, lr=0.1),
-    ),
-}
+_MLP = {"width": 32, "options": {"shift": 0}, "schedule": Schedule(epochs=40, batch_size=64, lr=0.02)}
+_CNN = {"norm": "group", "members": 3, "attack": "loss", "rules": ("sgd", "sam", "dp_sgd", "dp_sat")}
+_CNN |= {"options": {"images": 6000, "size": 16}, "schedule": Schedule(epochs=12, batch_size=256, lr=0.1)}
+SWEEPS = {"digits_s": Sweep("digits_s", "mlp", **_MLP), "cifar10s": Sweep("cifar10s", "cnn", **_CNN)}
 
 
 def rows(sweep: Sweep, rule: str | rules.RuleOptions, skew: float, *, seed: int = 0) -> pd.DataFrame:
@@ -104,17 +88,14 @@ def rows(sweep: Sweep, rule: str | rules.RuleOptions, skew: float, *, seed: int 
         found += [one | {"seed": k} for one in _of_one(data, predicted, exposed)]
     said = about(sweep, options, guarantee) | {"skew": skew, "attack": sweep.attack, "shadows": sweep.members - 1}
     n_train = int(inside[0].sum())
-    said |= {"n_train": n_train} | where(len(test) / 2 / n_train)
-    return pd.DataFrame(found).assign(**said, seconds=(time.perf_counter() - start))
+    said |= {"n_train": n_train, "shared": len(test) / 2 / n_train}
+    return pd.DataFrame(found).assign(**said, **where(), seconds=(time.perf_counter() - start))
 
 
 def about(sweep: Sweep, options: rules.RuleOptions, guarantee: Guarantee | None) -> dict[str, object]:
     """What rows say of a sweep, a rule and its guarantee."""
     said = {"data": sweep.data, "network": sweep.network, "width": sweep.width or 0, "profile": sweep.profile}
-    said |= {"rule": options.name, "epsilon": math.inf, "delta": 0.0, "guarantee": ""}
-    if guarantee is not None:
-        said |= {"epsilon": options.epsilon, "delta": guarantee.delta, "guarantee": guarantee.ended or "holds"}
-    return said
+    return said | {"rule": options.name} | promised(options, guarantee)
 
 
 def trained(
@@ -136,15 +117,8 @@ def removed(sweep: Sweep, seed: int, *, skew: float = 0.95, rule: str = "sgd") -
     found = removal(data, lambda sets, seeds: trained(sweep, sets, seeds, rule)[0], seed=seed)
     said = {"data": sweep.data, "network": sweep.network, "width": sweep.width or 0, "profile": sweep.profile}
     said |= {"rule": rule, "epsilon": math.inf, "delta": 0.0, "skew": skew, "attack": "lira_online", "shadows": 16}
-    return found.assign(
-        **said, **where(len(data.splits["test"]) / 2 / found["n_train"]), seconds=time.perf_counter() - start
-    )
-
-
-def where(shared: float | pd.Series) -> dict[str, object]:
-    """What rows say of the machine, and of the data that seeds share, n_test / n_train."""
-    said = {"shared": shared, "device": device_name("cpu"), "precision": "float32", "torch": torch.__version__}
-    return said | {"linfair": linfair.__version__, "code": code_hash()}
+    said["shared"] = len(data.splits["test"]) / 2 / found["n_train"]
+    return found.assign(**said, **where(), seconds=time.perf_counter() - start)
 
 
 def useful(data: GroupedData, predicted: torch.Tensor) -> list[dict[str, object]]:
@@ -163,7 +137,7 @@ def _of_one(data: GroupedData, predicted: torch.Tensor, exposed: pd.DataFrame) -
     for one in lines:
         one |= {"auc": exposed.loc[one["who"], "auc"], "tpr_1": exposed.loc[one["who"], "tpr_0.01"]}
         if one["who"] == "all":
-            one["score"] = harmonic(parts_of(one["accuracy"], one["auc"], one["mean_bias"]))
+            one["score"] = score(one["accuracy"], one["auc"], one["mean_bias"])
     return lines
 
 

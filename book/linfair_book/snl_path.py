@@ -4,15 +4,14 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from linfair.engine.store import ResultStore
 from linfair.study.cell import Cell, Worker
 
 LINES = 12  # epochs of a path that the table shows, beside those in which a mask is taken
 
 
-def path_rows(cell: Cell, *, store: ResultStore | None = None, progress: bool = True) -> pd.DataFrame:
+def path_rows(cell: Cell, **how: object) -> pd.DataFrame:
     """What a cell's SNL path counts at the end of each epoch: `kept`, its `share` of all units in %, and `masks`."""
-    records, rows = Worker(cell, store or ResultStore.default(), progress).path.records, []
+    records, rows = Worker(cell, **how).path.records, []
     for member, seed in enumerate(cell.seeds):
         total = records[0].masks[member].total
         for row in records[0].history:

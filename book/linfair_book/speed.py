@@ -1,9 +1,7 @@
 """The page on speed: the least that training can take, and what was measured; `book/performance.md` says how.
 
 A layer moves in + out forward and out (gradient) + 2 in (saved, gradient) backward. A step moves the weights 8 times in
-float32: forward, backward, gradient, and the optimizer's three reads and two writes (Adam two more).
-`python -m linfair_book.speed` does the arithmetic anew; with `--page` `bench_training.py`, `bench_stages.py` and
-`bench_precision.py` of `tests/benchmarks` measure again.
+float32: forward, backward, gradient, and the optimizer's three reads and two writes (Adam two more). `--page` measures.
 """
 
 import argparse
@@ -70,11 +68,7 @@ class ImageCost:
 
 
 def image_cost(model: nn.Module, input_shape: tuple[int, ...]) -> ImageCost:
-    """Count one image's operations and elements by running it, forward and backward; the network stays as it is.
-
-    >>> image_cost(nn.Linear(3, 2), (3,))
-    ImageCost(forward_macs=6, training_macs=12, forward_elements=5, training_elements=13, weights=8)
-    """
+    """Count one image's operations and elements by running it, forward and backward; the network stays as it is."""
     inputs = outputs = 0
 
     def count(_module: nn.Module, given: tuple[Tensor, ...], result: Tensor) -> None:
@@ -95,22 +89,14 @@ def image_cost(model: nn.Module, input_shape: tuple[int, ...]) -> ImageCost:
             handle.remove()
         model.zero_grad(set_to_none=True)
         model.train(training)
-    return ImageCost(
-        forward_macs=count_macs(model, input_shape),
-        training_macs=counter.get_total_flops() // 2,
-        forward_elements=inputs + outputs,
-        training_elements=3 * inputs + 2 * outputs,
-        weights=sum(parameter.numel() for parameter in model.parameters()),
-    )
+    weights = sum(parameter.numel() for parameter in model.parameters())
+    macs = count_macs(model, input_shape), counter.get_total_flops() // 2
+    return ImageCost(*macs, inputs + outputs, 3 * inputs + 2 * outputs, weights)
 
 
 @cache
 def paper_cost(network: str) -> ImageCost:
-    """The cost of one 32x32 image in a network at full width; counted without memory or computing (meta tensors).
-
-    >>> paper_cost("resnet18").forward_macs
-    555422720
-    """
+    """The cost of one 32x32 image in a network at full width; counted without memory or computing (meta tensors)."""
     with torch.device("meta"):
         return image_cost(build(network, SHAPE, CLASSES), SHAPE)
 
@@ -237,13 +223,9 @@ def arithmetic(root: Path) -> list[Number]:
         cell = cell_floors(paper_cost("resnet18"), recipe("resnet18", profile), images=images["utkface_race"])
         about = "UTKFace race, ResNet18, SNL: original, plain, control, lagrangian, kd_over_c at 5 budgets"
         for stage, work in {**cell, "all": sum(cell.values(), Work())}.items():
-            by_operations, by_bytes = work.seconds(H200)
-            for what, value, unit in (
-                ("operations", work.operations / 1e15, "PFLOP"),
-                ("bytes", work.bytes / 1e12, "TB"),
-                ("by operations", by_operations, "s"),
-                ("by bytes", by_bytes, "s"),
-            ):
+            found = [("operations", work.operations / 1e15, "PFLOP"), ("bytes", work.bytes / 1e12, "TB")]
+            found += zip(("by operations", "by bytes"), work.seconds(H200), ("s", "s"), strict=True)
+            for what, value, unit in found:
                 numbers.append(Number(f"cell/{profile}/{stage}/{what}", value, unit, settings=about, **rest))
         for row in grid_floors(profile, images).itertuples():
             data = f"{row.data} subset" if row.data in subsets else row.data
@@ -295,8 +277,8 @@ def blocks(table: pd.DataFrame) -> dict[str, str]:
 
     kinds = {"operations": (1, "PFLOP")}
     kinds |= {f"by {what}": (0, f"seconds by {what}") for what in ("operations", "bytes")}
-    ceiling, step, ladder, beside = wide("ceiling"), wide("step"), wide("ladder"), wide("ensemble")
-    logits = wide("logits")
+    hours = {"hours": (2, "GPU-hours at least")}
+    ceiling, step, ladder, beside, logits = map(wide, ("ceiling", "step", "ladder", "ensemble", "logits"))
     moves = [
         f"Trained in {name}: measured in bf16, logits within {row.range:.3g} move by {row.moved:.2g} on average and by "
         f"{row.largest:.2g} at most, and {row.decisions:.0f} of {rows.loc[f'logits/{name}/moved', 'n']} decisions "
@@ -318,11 +300,7 @@ def blocks(table: pd.DataFrame) -> dict[str, str]:
         "ensemble": f"One by one {beside.loc['one by one', 'seconds']:.2f} s, side by side "
         f"{beside.loc['ensemble', 'seconds']:.2f} s: {beside.loc['', 'gain']:.1f} times as fast.\n\n"
         + f"*{said('ensemble/gain')}*",
-        "grid": markdown(
-            "data, network, method",
-            of_profiles(wide("grid"), {"hours": (2, "GPU-hours at least")}),
-            "grid/paper/all/hours",
-        ),
+        "grid": markdown("data, network, method", of_profiles(wide("grid"), hours), "grid/paper/all/hours"),
     }
 
 

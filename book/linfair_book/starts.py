@@ -1,9 +1,4 @@
-"""Where DeepReDuce's students start: the original's weights, or fresh ones as in the code released with the paper.
-
-A thin ResNet18 on digits, one of the paper's configurations, DeepReDuce's own training and nothing after it, once as
-short as a trial and once as long as the paper's 200 epochs. `python -m linfair_book.starts` computes the committed
-table, about ten minutes on one core; `--seeds 1` is one seed of it.
-"""
+"""Where DeepReDuce's students start: the original's weights, or fresh ones as in the released code (thin ResNet18)."""
 
 import argparse
 from collections.abc import Sequence
@@ -12,14 +7,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from linfair.engine.store import ResultStore
 from linfair.linearizers.finetuning import STARTS
-from linfair.study.cell import run
-from linfair.study.grids import grid
+from linfair.study.arms import ARMS
 from linfair.study.recipes import recipe
 from linfair.study.tables import by_role, over_seeds, side_by_side
 from linfair_book.build import repository
-from linfair_book.tables import save
+from linfair_book.tables import ran, save
 
 TABLE = Path("book/results/digits_resnet18_starts.parquet")
 CONFIGURATIONS = ("1,4",)
@@ -27,22 +20,16 @@ EPOCHS = (20, 200)
 
 
 def compute(
-    seeds: Sequence[int] = (0, 1, 2),
-    *,
-    epochs: Sequence[int] = EPOCHS,
-    configurations: Sequence[str] = CONFIGURATIONS,
-    profile: str = "small",
-    store: ResultStore | None = None,
-    progress: bool = True,
+    seeds: Sequence[int] = (0, 1, 2), *, epochs: Sequence[int] = EPOCHS, profile: str = "small", **how: object
 ) -> pd.DataFrame:
     """Both starts with their controls, from one original network a seed: rows of `study.run` on the test splits."""
     own, parts = recipe("resnet18", profile).method("deepreduce").schedule, []
     for count in epochs:
         for start in STARTS:
-            options = {"configurations": tuple(configurations), "start": start, "finetuning": False}
+            options = {"configurations": CONFIGURATIONS, "start": start, "finetuning": False}
             options["schedule"] = replace(own, epochs=count)
-            shared = {"method": "deepreduce", "seeds": seeds, "profile": profile, "options": options}
-            rows = run(grid("digits", "resnet18", curvature="none", **shared), store=store, progress=progress)
+            shared = {"data": "digits", "network": "resnet18", "method": "deepreduce", "curvature": "none"}
+            rows = ran(ARMS, seeds=seeds, profile=profile, options=options, **shared, **how)
             parts.append(rows.assign(start=start, student_epochs=count, options=f"start={start}, epochs={count}"))
     table = pd.concat(parts, ignore_index=True).drop(columns=["multiplier", "multipliers"])
     table.loc[table["arm"] == "original", ["start", "student_epochs", "options"]] = ["", 0, ""]

@@ -1,8 +1,4 @@
-"""A figure's grid as notebook 08 shows it: compute what time allows, read what is there, say what is missing.
-
-Figures are drawn by role, the mean over a role's groups within a seed, then over seeds: in the paper's panels of ten
-classes CIFAR-10's five minority classes tie.
-"""
+"""A figure's grid as notebook 08 shows it: compute what time allows, read what is there, say what is missing."""
 
 from pathlib import Path
 
@@ -48,14 +44,7 @@ def read(figure: str, profile: str, out: str | Path, *, seeds: int) -> tuple[pd.
 
 
 def how_complete(how_far: Status, seeds: int) -> str:
-    """What a figure rests on, in one line; an incomplete one says how many of the seeds it has.
-
-    >>> done = Status("fig06", "smoke", 6, 0, 0, (0, 1), ("CPU (x86_64, 1 thread)",))
-    >>> how_complete(done, 2)
-    'complete: 2 seeds, profile smoke, CPU (x86_64, 1 thread)'
-    >>> how_complete(Status("fig06", "fast", 5, 14, 1, (0,), ("H200",)), 10)
-    'incomplete: seeds with every arm: 1 of 10; arms: 5 there, 14 missing, 1 failed; profile fast, H200'
-    """
+    """What a figure rests on, in one line; an incomplete one says how many of the seeds it has."""
     count, on = len(how_far.seeds), ", ".join(how_far.devices) or "nothing computed"
     done, missing, failed = how_far.done, how_far.missing, how_far.failed
     arms = f"seeds with every arm: {count} of {seeds}; arms: {done} there, {missing} missing, {failed} failed"

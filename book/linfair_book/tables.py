@@ -1,18 +1,15 @@
-"""The committed tables, `book/results/NAME.parquet`; `book/tables.toml` says what each holds and what makes it.
-
-`python -m linfair_book.tables` draws the README's figure, `book/figures/accuracy_impact.svg`, from `digits_mlp_snl`;
-with `--compute` it first runs that study again (ten seeds, about two minutes on one core) and replaces the table.
-"""
+"""The committed tables `book/results/NAME.parquet` (see `book/tables.toml`); `python -m` draws README's figure."""
 
 import argparse
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from linfair import plots, study
-from linfair.engine.store import Tables
+from linfair.engine.store import ResultStore, Tables
 from linfair.paths import save_table
 from linfair.study.tables import over_seeds
 from linfair_book.build import repository
@@ -38,6 +35,11 @@ def committed(name: str) -> pd.DataFrame:
     if (rows := Tables(place(name).parent).read(name)) is None:
         raise ValueError(f"the table {name} cannot be used; `git checkout {RESULTS}/{name}.parquet` brings it back")
     return rows
+
+
+def ran(arms: Sequence[str], *, store: ResultStore | None = None, progress: bool = True, **how: object) -> pd.DataFrame:
+    """Rows of `study.run` of one grid of cells; other options are those of `study.grid`."""
+    return study.run(study.grid(**how), arms=arms, store=store, progress=progress)
 
 
 def save(table: pd.DataFrame, path: Path) -> None:

@@ -1,9 +1,4 @@
-"""The propositions on trained networks: tables of what was counted, and the named checks of each statement.
-
-Networks come from a study's cell, so they are those whose accuracies the other pages show; `linfair.theory` holds the
-statements. Tables are tidy, a row per seed, budget and what is counted. The last six functions turn them into rows of
-`linfair_book.checks`.
-"""
+"""The propositions on trained networks (`linfair.theory`): tables of what was counted, and the checks."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +10,6 @@ import torch
 from torch import nn
 
 from linfair.data import GroupedData
-from linfair.engine.store import ResultStore
 from linfair.metrics.measure import networks_of
 from linfair.study.cell import Cell, Worker
 from linfair.study.tables import over_seeds
@@ -50,11 +44,9 @@ class Trained:
     masked: dict[float, nn.Module]
 
 
-def trained(
-    cell: Cell, *, networks: int | None = None, store: ResultStore | None = None, progress: bool = True
-) -> list[Trained]:
+def trained(cell: Cell, *, networks: int | None = None, **how: object) -> list[Trained]:
     """The networks of a cell's first seeds, from the store where they are there, else trained."""
-    worker = Worker(cell, store or ResultStore.default(), progress, keep=True)
+    worker = Worker(cell, keep=True, **how)
     students = list(worker.students("plain"))
     originals = networks_of(worker.teacher.model)
     tuned = {one.budget: networks_of(one.model) for one in students}
@@ -134,31 +126,21 @@ def bound_table(networks: Sequence[Trained], budgets: Sequence[float], *, split:
 def bound_summary(table: pd.DataFrame) -> pd.DataFrame:
     """Theorem 4.4 by reading and budget, from `bound_table`: how many rows are violated (R(a) above the right side)."""
     by = ["variant", "budget"]
-    losing = table["excess"] > 0
-    rows = table[[*by, "seed"]].assign(
-        violated=~table["holds"].astype(bool),
-        losing=losing,
-        looseness=table["looseness"].where(losing),
-        remainder=table["remainder"].abs() / table["excess"].abs(),
-    )
-    return rows.groupby(by, sort=False, as_index=False).agg(
-        seeds=("seed", "nunique"),
-        rows=("seed", "size"),
-        violated=("violated", "sum"),
-        losing=("losing", "sum"),
-        looseness=("looseness", "median"),
-        remainder=("remainder", "median"),
-    )
+    losing, remainder = table["excess"] > 0, table["remainder"].abs() / table["excess"].abs()
+    rows = table[[*by, "seed"]].assign(violated=~table["holds"].astype(bool), losing=losing, remainder=remainder)
+    rows["looseness"] = table["looseness"].where(losing)
+    found = {"seeds": ("seed", "nunique"), "rows": ("seed", "size")}
+    found |= {name: (name, "sum") for name in ("violated", "losing")}
+    found |= {name: (name, "median") for name in ("looseness", "remainder")}
+    return rows.groupby(by, sort=False, as_index=False).agg(**found)
 
 
 def rank_table(table: pd.DataFrame, terms: Sequence[str] = ("bound", "first", "second")) -> pd.DataFrame:
     """Spearman between R(a) and the bound or its terms over groups, mean over seeds, cut at -1 and 1."""
     by = ["variant", "budget"]
-    rows = [
-        (*names, term, seed, ranking(list(group.itertuples()), term))
-        for (*names, seed), group in table.groupby([*by, "seed"], sort=False)
-        for term in terms
-    ]
+    rows = []
+    for (*names, seed), group in table.groupby([*by, "seed"], sort=False):
+        rows += [(*names, term, seed, ranking(list(group.itertuples()), term)) for term in terms]
     known = pd.DataFrame(rows, columns=[*by, "term", "seed", "spearman"]).dropna()
     found = over_seeds(known, "spearman", [*by, "term"])
     return found.assign(low=found["low"].clip(lower=-1), high=found["high"].clip(upper=1))
@@ -221,35 +203,24 @@ def check_losing(shares: pd.DataFrame, example: Counterexample) -> Checks:
     """Prop. 4.3, from `loss_shares` and the closed-form counterexample."""
     every = shares[shares["who"] == "all"]
     ends = every[every["budget"].isin([every["budget"].max(), every["budget"].min()])]
-    rows = [
-        check(
-            f"networks in which no group gains, {row.split}, at {100 * row.budget:g} %",
-            *(100 * row.mean, 100 * row.low, 100 * row.high),
-            **{"n": row.n, "unit": "%", "digits": 0, "within": (100, 100)},
-            key=f"no-group-gains-{row.split}-at-{100 * row.budget:g}",
-        )
-        for row in ends.sort_values("budget", ascending=False, kind="stable").itertuples()
-    ]
+    rows, share = [], {"unit": "%", "digits": 0, "within": (100, 100)}
+    for row in ends.sort_values("budget", ascending=False, kind="stable").itertuples():
+        where, found = f"{row.split}, at {100 * row.budget:g} %", (100 * row.mean, 100 * row.low, 100 * row.high)
+        known = share | {"n": row.n, "key": f"no-group-gains-{row.split}-at-{100 * row.budget:g}"}
+        rows.append(check(f"networks in which no group gains, {where}", *found, **known))
     exact = {"n": 1, "of": "constructions", "unit": "nats", "within": (0, inf)}
-    return [
-        *rows,
-        check("counterexample, R of the whole sample", example.overall, key="counterexample-all", **exact),
-        check("counterexample, R of the minority", min(example.excess), key="counterexample-minority", **exact),
-    ]
+    rows.append(check("counterexample, R of the whole sample", example.overall, key="counterexample-all", **exact))
+    minority = min(example.excess)
+    return [*rows, check("counterexample, R of the minority", minority, key="counterexample-minority", **exact)]
 
 
 def check_excess(summary: pd.DataFrame, ranks: pd.DataFrame) -> Checks:
     """Theorem 4.4, from `bound_summary` and `rank_table`."""
     by = summary.groupby("variant")[["violated", "rows"]].sum()
-    rows = [
-        check(
-            f"right sides below R(a), {name}",
-            by.loc[variant, "violated"],
-            **{"n": int(by.loc[variant, "rows"]), "of": "groups times networks times budgets", "digits": 0},
-            **{"key": f"violated-{variant}".replace(" ", "-"), "within": (0, 0)},
-        )
-        for variant, name in VARIANTS.items()
-    ]
+    rows, every = [], {"of": "groups times networks times budgets", "digits": 0, "within": (0, 0)}
+    for variant, name in VARIANTS.items():
+        known = every | {"n": int(by.loc[variant, "rows"]), "key": f"violated-{variant}".replace(" ", "-")}
+        rows.append(check(f"right sides below R(a), {name}", by.loc[variant, "violated"], **known))
     lowest = summary["budget"].min()
     last = summary[(summary["variant"] == "weights") & (summary["budget"] == lowest)].iloc[0]
     loose = {"n": int(last["losing"]), "of": "groups times networks", "unit": "times", "digits": 0}
@@ -264,15 +235,10 @@ def check_excess(summary: pd.DataFrame, ranks: pd.DataFrame) -> Checks:
 
 def check_hessian(broken: pd.DataFrame, both: pd.DataFrame) -> Checks:
     """Prop. 4.5, from `linfair_book.propositions.violations` and `hessian_table`."""
-    rows = [
-        check(
-            f"random networks that break it, {row.reading}",
-            row.violations,
-            **{"n": row.n, "of": "networks", "digits": 0, "within": (0, 0)},
-            key=f"violations-{row.reading}".replace(" ", "-"),
-        )
-        for row in broken.itertuples()
-    ]
+    rows, random = [], {"of": "networks", "digits": 0, "within": (0, 0)}
+    for row in broken.itertuples():
+        known = random | {"n": row.n, "key": f"violations-{row.reading}".replace(" ", "-")}
+        rows.append(check(f"random networks that break it, {row.reading}", row.violations, **known))
     networks = [part.sort_values("n")["eigenvalue"] for _, part in both.groupby("network")]
     larger = sum(eigenvalues.iloc[0] > eigenvalues.iloc[-1] for eigenvalues in networks)
     found = {"n": len(networks), "of": "networks", "digits": 0, "key": "minority-has-the-larger-eigenvalue"}

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,6 @@ from linfair.cost import count_macs, private_inference_cost
 from linfair.gates import install
 from linfair.ledger import Guarantee
 from linfair.masks import Mask, masks_of
-from linfair.metrics.score import sensitivity
 from linfair.paths import save_table
 from linfair.study.recipes import recipe
 from linfair.study.tables import over_seeds
@@ -36,10 +36,7 @@ VALUES = {"accuracy (%)": 100, "worst class (%)": 100, "exposure (AUC)": 1, "sen
 
 
 def rows(seeds: Sequence[int], rules: Sequence[str] = RULES, *, profile: str = "small", **how: object) -> pd.DataFrame:
-    """A row for each seed, rule, change and who: means over networks trained on halves of one pool.
-
-    The shadows of an attack are changed as their target is. Options are those of `membership.train`.
-    """
+    """A row per seed, rule, change and who, of networks of halves of a pool; shadows are changed as targets are."""
     parts = []
     for seed in seeds:
         pool = pooled("digits", seed, minority_fraction=SHARE)
@@ -100,18 +97,33 @@ def lost(table: pd.DataFrame, change: str) -> pd.DataFrame:
     return over_seeds(pd.concat([taken, more]), "value", ["trained", "of", "who"])
 
 
-def scores(table: pd.DataFrame) -> pd.DataFrame:
-    """The harmonic score of each network, and between which ranks what counts as worst moves it; all of it is ours.
+def score(accuracy: float, auc: float, bias: float, advantage: float = 1.0, most: float = 0.5) -> float:
+    """Harmonic mean of utility, privacy and fairness, each in [0, 1]: ours, after the idea of Hassanpour et al. (2024).
 
-    Its bias is the majority's accuracy less the minority's.
+    Accuracy, 1 - max(0, 2 AUC - 1) / advantage, and 1 - bias / most. What counts as worst moves the order of networks.
+
+    >>> round(score(0.9, 0.6, 0.1), 6)  # 3 / (1 / 0.9 + 1 / 0.8 + 1 / 0.8)
+    0.830769
     """
+    lost = max(0.0, 2 * auc - 1) / advantage, bias / most
+    parts = [accuracy, *(round(max(0.0, 1 - one), 12) for one in lost)]
+    return 3 / sum(1 / part for part in parts) if min(parts) > 0 else 0.0
+
+
+def scores(table: pd.DataFrame) -> pd.DataFrame:
+    """Harmonic score of each network and the ranks that what counts as worst gives it; bias majority less minority."""
     rows = spoken(table)
     wide = rows.pivot_table(index=["trained", "change"], columns="who", values=["accuracy", "auc"], sort=False)
     gap = (wide["accuracy", "majority"] - wide["accuracy", "minority"]).clip(lower=0)
     three = zip(wide["accuracy", "all"], wide["auc", "all"], gap, strict=True)
     networks = dict(zip(map(": ".join, wide.index), three, strict=True))
-    found = sensitivity(networks, advantages=(0.25, 0.5, 1.0), biases=(0.25, 0.5, 1.0)).groupby("network", sort=False)
-    ranks = found.agg(score=("score", "last"), best=("rank", "min"), worst=("rank", "max"))
+    each = product(product((0.25, 0.5, 1.0), repeat=2), networks.items())
+    found = pd.DataFrame([(name, *most, score(*values, *most)) for most, (name, values) in each])
+    found = found.set_axis(["network", "advantage", "bias", "score"], axis=1)
+    found["rank"] = found.groupby(["advantage", "bias"])["score"].rank(ascending=False, method="min").astype(int)
+    ranks = found.groupby("network", sort=False).agg(
+        score=("score", "last"), best=("rank", "min"), worst=("rank", "max")
+    )
     return ranks.sort_values("score", ascending=False, kind="stable").reset_index()
 
 

@@ -1,8 +1,7 @@
 """The toy study of the paper's Fig. 2: what a decision boundary loses with its ReLUs, and who pays.
 
-Points of a square belong to a majority below a curve and a minority above it. For every seed and budget an MLP is
-trained *from scratch*, as in the paper, on the same points from the same initial weights, with round(budget * width)
-random units of each hidden layer as ReLUs, the others the identity. All train as one ensemble.
+As in the paper, for every seed and budget an MLP is trained *from scratch* on the same points from the same initial
+weights, with round(budget * width) random units of each hidden layer as ReLUs. All train as one ensemble.
 """
 
 import time
@@ -31,10 +30,8 @@ BUDGETS = (1.0, 0.75, 0.5, 0.25, 0.1, 0.0)
 LEARNING_RATE = 0.03
 SPLITS = ("test_balanced", "test")
 GROUPS = ("majority", "minority")
-PAPER = {
-    **{(1.0, "all"): 99.3, (1.0, "majority"): 100.0, (1.0, "minority"): 93.0},
-    **{(0.5, "all"): 99.0, (0.5, "minority"): 88.0},
-}
+PAPER = {(1.0, "all"): 99.3, (1.0, "majority"): 100.0, (1.0, "minority"): 93.0}
+PAPER |= {(0.5, "all"): 99.0, (0.5, "minority"): 88.0}
 """The paper's accuracies of one run, in per cent, by ReLU budget and group (Sec. 4, text on Fig. 2)."""
 
 
@@ -93,12 +90,7 @@ def network(seed: int, *, width: int = 16) -> nn.Module:
 
 
 def linearized(mlp: nn.Module, budget: float, *, seed: int) -> nn.Module:
-    """A copy with frozen gates of which round(budget * width) random ones in each layer are ReLUs, nested by budget.
-
-    >>> half = linearized(network(0), 0.5, seed=0)
-    >>> [int(gate.alpha.sum()) for gate in gates.sites(half).values()]
-    [8, 8]
-    """
+    """A copy with frozen gates of which round(budget * width) random ones in each layer are ReLUs, nested by budget."""
     if not 0 <= budget <= 1:
         raise ValueError(f"a ReLU budget is a share from 0 to 1, got {budget}")
     gated = gates.install(mlp, (2,))
@@ -151,10 +143,9 @@ def train(
     how = {"width": width, "steps": steps, "device": device, "stage": "toy", "progress": progress}
     ensemble, losses = fitted(cells, of_cells, **how)
     seconds = time.perf_counter() - start
-    rows = pd.DataFrame(_rows(ensemble, cells, sets)).assign(
-        boundary=sets[seeds[0]].provenance["options"]["boundary"],
-        **{"device": device, "torch": torch.__version__, "linfair": version("linfair"), "seconds": seconds},
-    )
+    about = {"boundary": sets[seeds[0]].provenance["options"]["boundary"], "device": device}
+    about |= {"torch": torch.__version__, "linfair": version("linfair"), "seconds": seconds}
+    rows = pd.DataFrame(_rows(ensemble, cells, sets)).assign(**about)
     networks = dict(zip(cells, ensemble.networks(), strict=True))
     return ToyStudy(budgets, seeds, sets, networks, dict(zip(cells, losses, strict=True)), rows, seconds)
 
@@ -202,16 +193,9 @@ def table(summary: pd.DataFrame, budgets: Sequence[float] | None = None) -> pd.D
     rows = rows.sort_values("budget", ascending=False, kind="stable", ignore_index=True)
     level = text(rows[["accuracy", "low", "high"]].set_axis(["mean", "low", "high"], axis=1))
     moved = text(rows[["change", "change_low", "change_high"]].set_axis(["mean", "low", "high"], axis=1))
-    return pd.DataFrame(
-        {
-            "ReLUs kept (%)": (100 * rows["budget"]).map("{:g}".format),
-            "group": rows["group"],
-            "accuracy (%)": level.iloc[:, 0],
-            "change (points)": moved.iloc[:, 0],
-            "side": rows["side"],
-            f"seeds worse, of {rows['seeds'].max()}": rows["worse"],
-        }
-    )
+    found = {"ReLUs kept (%)": (100 * rows["budget"]).map("{:g}".format), "group": rows["group"]}
+    found |= {"accuracy (%)": level.iloc[:, 0], "change (points)": moved.iloc[:, 0], "side": rows["side"]}
+    return pd.DataFrame(found | {f"seeds worse, of {rows['seeds'].max()}": rows["worse"]})
 
 
 def against_paper(rows: pd.DataFrame) -> pd.DataFrame:

@@ -1,8 +1,7 @@
 """Verdicts on the statements of the pruning paper (`linfair.theory.pruning`), each with a count of violations.
 
-A statement's function returns a row for each reading: `claim`, `statement`, `reading`, `cells`, `violated` (left side
-above the right one by more than rounding), `holds` (none violated), and for two sides `looseness` and `looseness_90`,
-median and 90th percentile of right / |left|.
+A statement's function returns a row per reading; `violated` counts left sides above the right one by more than
+rounding, `looseness` and `looseness_90` are median and 90th percentile of right / |left|.
 """
 
 import re
@@ -61,9 +60,7 @@ def switched(model: nn.Module, original: nn.Module, x: Tensor) -> Tensor:
 def quadratic_groups(sizes: Sequence[int], centres: Sequence[int]) -> tuple[Fraction, list[Fraction]]:
     """Minimiser t* of the risk of groups J_a(t) = (t - c_a)^2 / 2 and their gradient norms |t* - c_a|, exactly.
 
-    The smallest of three groups can have the smallest gradient:
-
-    >>> quadratic_groups((3, 2, 1), (0, 3, 1))
+    >>> quadratic_groups((3, 2, 1), (0, 3, 1))  # the smallest of three groups has the smallest gradient
     (Fraction(7, 6), [Fraction(7, 6), Fraction(11, 6), Fraction(1, 6)])
     """
     best = Fraction(sum(n * c for n, c in zip(sizes, centres, strict=True)), sum(sizes))
@@ -71,18 +68,11 @@ def quadratic_groups(sizes: Sequence[int], centres: Sequence[int]) -> tuple[Frac
 
 
 def softmax_sides(count: int, inputs: int, *, classes: int = 3) -> dict[str, tuple[Tensor, Tensor]]:
-    """Both sides of Theorem 2 for more classes, for each input of random ReLU networks 2-3-3-classes, in float64.
+    """H_x and the right side of Theorem 2 for more classes, for each input of random ReLU networks, in float64.
 
-    With logits h, p = softmax(h) and J = grad h, the Hessian of one input's loss is
-
-        H_x = J' (diag p - p p') J + sum_z (p_z - y_z) grad^2 h_z.
-
-    The right side is sum_z |p_z - y_z| |grad^2 h_z|, with spectral norms, and one of
-
-        class by class   sum_z p_z (1 - p_z) |grad h_z|^2, which ignores what two classes share;
-        trace            tr(diag p - p p') |J|^2 = sum_z p_z (1 - p_z) |J|^2: proved.
-
-    For each reading it returns H_x, shape (count, inputs, size, size), and the right side, (count, inputs).
+    With logits h, p = softmax(h) and J = grad h, H_x = J' (diag p - p p') J + sum_z (p_z - y_z) grad^2 h_z. The right
+    side is sum_z |p_z - y_z| |grad^2 h_z|, with spectral norms, and `class by class` sum_z p_z (1 - p_z) |grad h_z|^2,
+    which ignores what two classes share, or `trace` sum_z p_z (1 - p_z) |J|^2: proved.
     """
     logits, theta, x, y = random_networks(count, inputs, outputs=classes)
 
@@ -120,9 +110,8 @@ def bound_table(nets: Sequence[Net]) -> pd.DataFrame:
         masks["random", 0.5] = pruned(original, 0.5, seed=seed)
         for key, found in zip(masks, excess_bounds(list(masks.values()), original, data), strict=True):
             kinks = switched(masks[key], original, part.x)
-            gained = sum(
-                sign * (net(part.x).argmax(1) == part.y).double() for sign, net in ((1, masks[key]), (-1, original))
-            )
+            after, before = ((net(part.x).argmax(1) == part.y).double() for net in (masks[key], original))
+            gained = after - before
             for row in found:
                 values = [getattr(row, name) for name in names.split()[5:-2]]
                 more = kinks[part.a == row.group].sum().item(), gained[part.a == row.group].mean().item()
@@ -225,10 +214,7 @@ def theorem_2(count: int = 48, *, inputs: int = 28) -> pd.DataFrame:
 
 
 def proposition_3() -> pd.DataFrame:
-    """Proposition 3: f (1 - f) = 1/4 - (f - 1/2)^2 in exact fractions; no sigmoid attains the minimum.
-
-    For f = sigmoid(h), f (1 - f) = 1 / (2 + 2 cosh h) > 0, evaluated without the rounding of f to 1.
-    """
+    """Proposition 3 in exact fractions; no sigmoid attains it: f (1 - f) = 1 / (2 + 2 cosh h) > 0, unrounded."""
     f, h = [Fraction(i, 1000) for i in range(1001)], np.linspace(-700, 700, 1401)
     rows = [("f (1 - f) <= 1/4", [one * (1 - one) for one in f], [Fraction(1, 4)] * len(f))]
     rows += [("f (1 - f) >= 0", [0] * len(f), [one * (1 - one) for one in f])]

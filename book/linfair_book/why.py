@@ -1,7 +1,7 @@
 """What the paper says of Figs. 3, 4, 8 and 14, checked on a study's rows: ratios within a seed, and tables of checks.
 
-Every comparison is a ratio of two means over groups within one seed, averaged over seeds as a geometric mean; the
-interval is a 95 % t interval of its logarithm. A check holds where the whole interval lies on the claimed side of 1.
+Ratios of two means over groups within one seed are averaged over seeds as geometric means; a check holds where the
+whole interval lies on the claimed side of 1.
 """
 
 import numpy as np
@@ -14,10 +14,7 @@ from linfair_book.tables import geometric
 
 UP, DOWN, _ = SIDES
 
-OWN = (
-    Predictor("gradient norm", "own_gradient_norm", -1),
-    Predictor("margin", "own_margin", 1),
-)
+OWN = (Predictor("gradient norm", "own_gradient_norm", -1), Predictor("margin", "own_margin", 1))
 """What Fig. 8 sets accuracy against, both of the linearized network; signs are those of accuracy, not of its loss."""
 
 

@@ -65,17 +65,9 @@ class Diagnosis:
 
 
 def read_pair(
-    teacher: str | Path,
-    mask: str | Path,
-    *,
-    weights: str | Path | None = None,
-    device: str = "cpu",
-    **asked: str | None,
+    teacher: str | Path, mask: str | Path, *, weights: str | Path | None = None, device: str = "cpu", **asked: object
 ) -> Pair:
-    """Read what `linfair linearize` wrote and its data, and check that they belong together.
-
-    Without `weights` the mask is put on the teacher's own. Another `data`, `label` or `group` than its own is refused.
-    """
+    """Read what `linfair linearize` wrote and its data, and check that they belong together."""
     original, dataset, header = load_teacher(teacher, device, **asked)
     units = Mask.load(mask)
     try:
@@ -98,9 +90,8 @@ def _with_weights(
     if header.reduced != REDUCED[mask.kind]:
         kind, wanted = header.reduced or "original", REDUCED[mask.kind]
         advice = "give METHOD-BUDGET.weights.safetensors"
-        raise CheckpointError(
-            f"{path} holds the weights of the {kind} network, {mask_path} is of a {wanted} one; {advice}"
-        )
+        text = f"{path} holds the weights of the {kind} network, {mask_path} is of a {wanted} one; {advice}"
+        raise CheckpointError(text)
     both = {name: (getattr(header, name), getattr(teacher, name)) for name in vars(teacher)}
     names = ("network", "width", "data", "data_options", "seed", "norm", "standardised", "rule")
     other = [f"{name} {both[name][0]!r}, not {both[name][1]!r}" for name in names if both[name][0] != both[name][1]]
@@ -212,6 +203,5 @@ def diagnosis_text(diagnosis: Diagnosis) -> str:
         lines.append(f"  {title} {value}{unit} [{', '.join(ends)}]; worst {worst}, best {best}")
     share = f"{100 * moved.relative:.3g} % of the original's norm ({moved.n:,} weights)"
     lines.append(f"  parameter distance {moved.distance:.4g}, {share}")
-    return "\n".join(
-        [*lines, "Intervals are over inputs, the networks held fixed: they say nothing about other seeds."]
-    )
+    lines.append("Intervals are over inputs, the networks held fixed: they say nothing about other seeds.")
+    return "\n".join(lines)

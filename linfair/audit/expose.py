@@ -87,8 +87,7 @@ def expose(
     """Attack a network of linfair by membership inference, over all its training images and by group within class.
 
     The network may have lost ReLUs or weights; its `count` shadows keep theirs, and are trained as the header says on
-    other parts of the pool, which `seed` decides. `kind` is one of `linfair.metrics.membership.ATTACKS`. A profile
-    under which the network was not trained makes a weaker attack. Too few shadows are refused before any is trained.
+    other parts of the pool, which `seed` decides. A profile under which it was not trained makes a weaker attack.
     """
     (pool, members), trained = pool_of(data, seed=seed), len(data.splits["train"])
     part, n = pool.splits["train"], len(members)
@@ -140,9 +139,8 @@ def shown(found: Exposed, of: str = "this network") -> pd.DataFrame:
     columns = {"who": rows["who"] + few, "AUC": intervals(rows, "auc", digits=3)}
     for rate in RATES:
         coarse = rows["note"].str.contains(f"rate {rate:g} ").map({True: " +", False: ""})
-        columns[f"TPR at {100 * rate:g} %"] = (
-            pd.Series(intervals(rows, f"tpr_{rate:g}", scale=100), rows.index) + coarse
-        )
+        found = pd.Series(intervals(rows, f"tpr_{rate:g}", scale=100), rows.index)
+        columns[f"TPR at {100 * rate:g} %"] = found + coarse
     counts = {"members": "members", "others": "non_members"}
     return pd.DataFrame(columns | {name: rows[column].map("{:.0f}".format) for name, column in counts.items()})
 

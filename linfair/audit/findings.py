@@ -1,7 +1,4 @@
-"""What an audit found: named checks, each holds, does not hold, or cannot be told, and the tables that are shown.
-
-What a check means is written in `words.html`, by its name and outcome, for the report, the command and notebook 11.
-"""
+"""What an audit found: named checks (`words.html` says what each outcome means), and the tables that are shown."""
 
 import math
 from collections.abc import Iterator
@@ -122,7 +119,7 @@ def _of_budget(audit: Audit, budget: float) -> Iterator[Check]:
 
 def facts(audit: Audit) -> dict[str, object]:
     """What the sentences of `words.html` are filled with."""
-    plan, subject, found = audit.plan, audit.subject, audit.mitigated
+    plan, subject, found, units = audit.plan, audit.subject, audit.mitigated, WORDS[audit.plan.reduction.kind]
     budget, data, known, part = plan.named, subject.data, subject.data.provenance, subject.data.splits[audit.split]
     before, rows = rows_of(audit, "original", 1.0), rows_of(audit, PLAIN, budget)
     gap, asked = gap_of(rows), {(one.name, one.budget): one for one in checks(audit)}
@@ -134,19 +131,11 @@ def facts(audit: Audit) -> dict[str, object]:
         "check": lambda name, at=budget: asked[name, at],
         "left": lambda at=budget: left(audit, at),
         "network": lambda at: rows_of(audit, PLAIN, at),
-        "kept": kept_share(*_kept(audit, budget), budget, WORDS[plan.reduction.kind]),
-        "units": WORDS[plan.reduction.kind],
-        "unit": WORDS[plan.reduction.kind][:-1],
-        "reduced": REDUCED[plan.reduction.kind],
-        "before": before,
-        "rows": rows,
-        "repaired": repaired,
-        "first": row_of(before, gap.worst),
-        "worst": row_of(rows, gap.worst),
-        "best": row_of(rows, gap.best),
+        "kept": kept_share(*_kept(audit, budget), budget, units),
+        **{"units": units, "unit": units[:-1], "reduced": REDUCED[plan.reduction.kind]},
+        **{"before": before, "rows": rows, "repaired": repaired, "lowest": lowest, "lifted": lifted},
+        **{"first": row_of(before, gap.worst), "worst": row_of(rows, gap.worst), "best": row_of(rows, gap.best)},
         "rest": row_of(against_control(audit, budget), gap.worst) if plan.control else None,
-        "lowest": lowest,
-        "lifted": lifted,
         "standing": _standing(before.set_index("group"), gap.worst),
         "labels_are_groups": bool((part.a == part.y).all()) and data.group_names == data.label_names,
         "broken": [at for at in plan.budgets if asked[WORKS, at].outcome != HOLDS],
@@ -210,18 +199,13 @@ def repair_table(audit: Audit) -> pd.DataFrame:
 
 def cost_table(audit: Audit) -> pd.DataFrame:
     """Seconds and bytes of one private answer at every budget; what pruning keeps, which takes no ReLU away."""
-    units = WORDS[audit.plan.reduction.kind]
-    return pd.DataFrame(
-        {
-            units: share(row.budget),
-            "kept": f"{row.kept_units:,} ({100 * row.kept_units / row.units:.3g} %)",
-            f"layers with {units}": f"{row.held} of {row.sites}",
-            "seconds": f"{row.online_seconds:.3g}",
-            "MB online": f"{row.online_bytes / 1e6:.3g}",
-            "MB before": f"{row.offline_bytes / 1e6:.3g}",
-        }
-        for row in audit.cost.itertuples()
-    )
+    units, lines = WORDS[audit.plan.reduction.kind], []
+    for row in audit.cost.itertuples():
+        kept, held = f"{row.kept_units:,} ({100 * row.kept_units / row.units:.3g} %)", f"{row.held} of {row.sites}"
+        costs = (row.online_seconds, row.online_bytes / 1e6, row.offline_bytes / 1e6)
+        lines.append([share(row.budget), kept, held, *map("{:.3g}".format, costs)])
+    names = [units, "kept", f"layers with {units}", "seconds", "MB online", "MB before"]
+    return pd.DataFrame(lines, columns=names)
 
 
 def shown_checks(checks: pd.DataFrame) -> pd.DataFrame:

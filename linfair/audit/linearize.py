@@ -25,11 +25,8 @@ def linearize_to(
     progress: bool = True,
     announce: Callable[[str], None] = lambda line: None,
 ) -> pd.DataFrame:
-    """Train (or load) a teacher, linearize it to every budget, measure every group; returns the rows of all arms.
-
-    It writes them, the teacher, and each budget's mask and fine-tuned weights. Interrupted, the same call goes on.
-    """
-    worker = Worker(cell, store or ResultStore.default(), progress, keep=True)
+    """Train or load a teacher, linearize it to every budget, measure and write all of it; the rows of all arms."""
+    worker = Worker(cell, store, progress, keep=True)
     data, folder = worker.sets[0], Path(folder)  # refused data leave nothing behind
     folder.mkdir(parents=True, exist_ok=True)
     teacher = worker.teacher.model  # it is written below, and only rows of this very network belong beside it

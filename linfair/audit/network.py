@@ -61,10 +61,8 @@ def load_teacher(path: str | Path, device: str, **asked: str | None) -> tuple[nn
     for name, value in asked.items():
         if value not in (None, known.get(name)):
             has = known.get(name, f"the data's own {name}")
-            raise AuditError(
-                f"--{name} {value}, but {path} was trained with {has}, and on another one its training images may be "
-                f"tested; leave --{name} out, or give the teacher trained on it"
-            )
+            text = f"--{name} {value}, but {path} was trained with {has}, and on another one its training images may "
+            raise AuditError(f"{text}be tested; leave --{name} out, or give the teacher trained on it")
     data = load_data(header.data, seed=header.seed, **dict(header.data_options))
     header.check_data(data, path)
     return model.to(device).eval(), data.to(device), header
@@ -89,8 +87,7 @@ def read_user(
     """A user's own network, its weights (a state dict, as safetensors) and its data, a name or `folder:PATH`.
 
     `model` is `FILE:FUNCTION`; the function returns the network, and may take `(input_shape, classes)`. `mean` and
-    `std` are those of each channel on [0, 1] with which it was trained, by default the training images' own. `options`
-    are the data set's. A ValueError says what does not fit.
+    `std` are those of each channel on [0, 1] with which it was trained, by default the training images' own.
     """
     place, colon, function = model.rpartition(":")
     file = Path(place)

@@ -46,14 +46,7 @@ class Mitigated:
 
 
 def arm_list(arms: Sequence[str] = DEFAULT_ARMS, mu: Sequence[float] = ()) -> list[str]:
-    """Arms as they are written, `plain` first, each once; `lagrangian` arms without a `mu` of their own at every `mu`.
-
-    Raises:
-        ValueError: For an unknown arm or option.
-
-    >>> arm_list(["group_dro", "lagrangian(clip=5.0)"], mu=[0.005, 0.01])
-    ['plain', 'group_dro', 'lagrangian(mu=0.005, clip=5.0)', 'lagrangian(mu=0.01, clip=5.0)']
-    """
+    """Arms as they are written, `plain` first, each once; `lagrangian` arms without a `mu` of their own at each."""
     found = [PLAIN]
     for arm in map(str.strip, arms):
         name, _, rest = arm.partition("(")
@@ -83,8 +76,7 @@ def mitigate(
     """Fine-tune a masked network under every arm, choose on validation data, report `plain` and the choice on test.
 
     All start from the same network, with one schedule (the profile's unless another is given) and seed; `mu` are steps
-    at which `lagrangian` arms without their own are tried, the limits those of `linfair.mitigation.choose`. Groups with
-    fewer than `min_images` validation images are judged together. An arm that diverges is left out, but for `plain`.
+    at which `lagrangian` arms without their own are tried. An arm that diverges is left out, but for `plain`.
     """
     data, header = pair.data, pair.header
     arms, planned = arm_list(arms, mu), recipe(header.network, profile).finetune

@@ -1,7 +1,4 @@
-"""The report of an audit: one HTML file that needs nothing else, with the tables and networks it rests on beside it.
-
-`report.html` is the page, which holds style and figures (SVG), no script and no request; `words.html` is what it says.
-"""
+"""The report of an audit: `report.html`, one page with style and figures (SVG) and no script; tables lie beside it."""
 
 import re
 from dataclasses import replace
@@ -27,10 +24,7 @@ from linfair.paths import save_table, whole
 
 
 def write_report(audit: Audit, folder: str | Path, *, command: str = "") -> Path:
-    """Write the page, `index.html`, its tables and every network's mask and weights into a folder; returns the page.
-
-    `command` is what repeats it, as typed.
-    """
+    """Write the page (returned), its tables, masks and weights into a folder; `command`, as typed, repeats it."""
     folder, reduction = Path(folder), audit.plan.reduction
     folder.mkdir(parents=True, exist_ok=True)
     step = find(audit.plan.method).does(recipe_for(audit.subject, audit.plan)[1])

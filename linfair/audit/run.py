@@ -135,14 +135,8 @@ def audit(
 ) -> Audit:
     """Find out who pays when a network is linearized, why, what repair buys and what it costs.
 
-    `linfair.audit.write_report` makes files of what it returns.
-
-    Args:
-        subject: From `read_user` or `read_own`.
-        plan: What is asked; None is the usual audit.
-        store: Where finished stages are kept; the user's cache by default.
-        progress: Show progress bars.
-        announce: Told each stage, and whether it was computed or read.
+    `subject` is from `read_user` or `read_own`; no plan is the usual audit. Finished stages are kept in the store, the
+    user's cache by default; `announce` is told each stage, and whether it was computed or read.
 
     Raises:
         ValueError: For a plan that cannot be: an unknown method, arm or profile, budgets or limits outside their range.

@@ -9,11 +9,7 @@ from linfair.metrics import Disparity, GroupMean, disparity, wilson
 
 
 def number(value: float, digits: int = 1) -> str:
-    """A number to so many digits, never -0.0.
-
-    >>> number(-0.04), number(-0.06)
-    ('0.0', '-0.1')
-    """
+    """A number to so many digits, never -0.0."""
     return f"{value:z.{digits}f}"
 
 
@@ -65,9 +61,8 @@ def pooled(rows: pd.DataFrame) -> dict[str, float]:
 def drop_between(before: pd.DataFrame | dict, after: pd.DataFrame | dict) -> dict[str, pd.Series | float]:
     """`drop` in points from one network's accuracies to another's, `drop_low` and `drop_high`.
 
-    The ends are put together from both Wilson intervals (MOVER). The networks see the same inputs, so their accuracies
-    rise and fall together and the interval is rather too wide; a paired t interval would have no width where all of a
-    handful of inputs change alike.
+    The ends are put together from both Wilson intervals (MOVER). The networks see the same inputs, so the interval is
+    rather too wide; a paired t interval would have no width where all of a handful of inputs change alike.
 
     >>> one, two = ({"accuracy": a, "low": a - 0.3, "high": a + 0.4} for a in (0.5, 0.4))
     >>> {name: round(float(value), 6) for name, value in drop_between(one, two).items()}

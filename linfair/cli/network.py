@@ -4,7 +4,7 @@ import json
 import re
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -60,34 +60,28 @@ def networks() -> None:
         print(f"{name:14s} {width:5d} {weights:12,d} {sum(units):11,d}  {stages}")
 
 
-def linearizers() -> None:
-    """Show the methods that choose which ReLUs stay: source, options, defaults."""
-    _show(LINEARIZERS)
+def _shows(registry: Mapping[str, Linearizer | Mitigation], what: str) -> Callable[[], None]:
+    def show() -> None:
+        for name, one in registry.items():
+            print(f"{name}: {one.summary}\n    source: {one.source}")
+            told = [kind.__doc__ or "" for kind in one.options.__mro__]  # some options are those of all mitigations
+            pattern = re.compile(r"^ {8}(\w+): (.+?)(?=^ {8}\w+: |^ {4}\S|\Z)", re.S | re.M)
+            described = {name: text for doc in reversed(told) for name, text in pattern.findall(doc)}
+            for option in fields(one.options):
+                value = getattr(one.options(), option.name)
+                text = " ".join(described.get(option.name, "").split())
+                print(f"    {option.name}: {text}" if is_dataclass(value) else f"    {option.name} = {value!r}: {text}")
+                if is_dataclass(value):
+                    print("        " + ", ".join(f"{f.name}={getattr(value, f.name)!r}" for f in fields(value)))
+            print()
+
+    show.__doc__ = f"Show {what}: source, options, defaults."
+    return show
 
 
-def pruners() -> None:
-    """Show the methods that choose which weights stay: source, options, defaults."""
-    _show(PRUNERS)
-
-
-def mitigations() -> None:
-    """Show the ways of fine-tuning, plain and mitigated: source, options, defaults."""
-    _show(MITIGATIONS)
-
-
-def _show(registry: Mapping[str, Linearizer | Mitigation]) -> None:
-    for name, one in registry.items():
-        print(f"{name}: {one.summary}\n    source: {one.source}")
-        told = [kind.__doc__ or "" for kind in one.options.__mro__]  # some options are those of all mitigations
-        pattern = re.compile(r"^ {8}(\w+): (.+?)(?=^ {8}\w+: |^ {4}\S|\Z)", re.S | re.M)
-        described = {name: text for doc in reversed(told) for name, text in pattern.findall(doc)}
-        for option in fields(one.options):
-            value = getattr(one.options(), option.name)
-            text = " ".join(described.get(option.name, "").split())
-            print(f"    {option.name}: {text}" if is_dataclass(value) else f"    {option.name} = {value!r}: {text}")
-            if is_dataclass(value):
-                print("        " + ", ".join(f"{f.name}={getattr(value, f.name)!r}" for f in fields(value)))
-        print()
+linearizers = _shows(LINEARIZERS, "the methods that choose which ReLUs stay")
+pruners = _shows(PRUNERS, "the methods that choose which weights stay")
+mitigations = _shows(MITIGATIONS, "the ways of fine-tuning, plain and mitigated")
 
 
 @Parameter(name="*")

@@ -92,10 +92,7 @@ def split_arms(text: str) -> tuple[str, ...]:
 
 
 def output(option: str, path: str | Path, *suffixes: str, alone: bool = True) -> Path:
-    """The folder, or with `suffixes` the file, that an option names, where writing was tried.
-
-    Until the command ends it is its own, with `alone`: another one that writes there is refused.
-    """
+    """The folder, or with `suffixes` the file, that an option names, its own (`alone`) until the command ends."""
     place = HELD.enter_context(writable(path, option, suffixes))
     folder, name = (place.parent, place.name) if suffixes else (place, "linfair")
     try:

@@ -12,6 +12,8 @@ from linfair.metrics.membership import ATTACKS
 from linfair.paths import save_table
 
 MASK = "Attack the network that this mask leaves of the teacher: METHOD-BUDGET.mask.safetensors."
+HOW = "How members are told from others; loss needs no shadows."
+OUT = "Write the table to this Parquet file too, and every image's score beside it."
 
 
 def expose(
@@ -20,18 +22,14 @@ def expose(
     mask: Annotated[str | None, says(MASK)] = None,
     weights: Annotated[str | None, says("Its fine-tuned weights; by default the teacher's own.")] = None,
     data: Annotated[str | None, says("Checked against the teacher's; by default the teacher's.")] = None,
-    attack: Annotated[
-        Literal[*ATTACKS], says("How members are told from others; loss needs no shadows.")
-    ] = "lira_online",
+    attack: Annotated[Literal[*ATTACKS], says(HOW)] = "lira_online",
     shadows: Annotated[int, ranged(int, 1, 256, "Networks to train as the teacher was, on random halves.")] = 16,
     seed: Annotated[int, options.Seed("Decides the halves and the shadows' own seeds.")] = 0,
     most: Annotated[int, ranged(int, 0, 10**6, "How many of the most exposed training images to name.")] = 10,
     profile: Training = "small",
     device: Device = "cpu",
     as_json: options.Json = False,
-    out: Annotated[
-        str | None, says("Write the table to this Parquet file too, and every image's score beside it.")
-    ] = None,
+    out: Annotated[str | None, says(OUT)] = None,
 ) -> None:
     """Show who is exposed: membership inference per group."""
     if weights and not mask:

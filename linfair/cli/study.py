@@ -232,9 +232,8 @@ def compare(
     """Say whether two results of a figure are the same; exit with 1 unless they are the same or equivalent."""
     one = _one(figure)
     places = {"mine": (out, profile), "other": (other or [str(BOOK)], other_profile or profile)}
-    tables = [
-        results.gather(one, size, results.collect(map(_at, where)), seeds=seeds) for where, size in places.values()
-    ]
+    rows = [(size, results.collect(map(_at, where))) for where, size in places.values()]
+    tables = [results.gather(one, size, found, seeds=seeds) for size, found in rows]
     found = compared(*tables, names=("mine", "other"))
     for name, (where, size) in places.items():
         print(f"{name}: {', '.join(where)}, profile {size}")

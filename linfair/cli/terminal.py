@@ -42,14 +42,12 @@ def answer(error: Exception) -> tuple[int, str]:
         return 2, line(text)
     if isinstance(error, OSError):
         place = "" if error.filename is None else f"{error.filename}: "
-        return 2, line(
-            f"{place}{error.strerror}; check this path, or name another one" if place else error.strerror or text
-        )
+        advice = f"{place}{error.strerror}; check this path, or name another one"
+        return 2, line(advice if place else error.strerror or text)
     if isinstance(error, ImportError) and not (error.name or "").startswith("linfair."):
         part = error.name or getattr(error.__cause__, "name", None) or ""
-        part = ({"ray": "linfair[cluster]", "opacus": "linfair[private]"} | dict.fromkeys(BOOK, "linfair[book]")).get(
-            part, part
-        )
+        extras = {"ray": "linfair[cluster]", "opacus": "linfair[private]"} | dict.fromkeys(BOOK, "linfair[book]")
+        part = extras.get(part, part)
         return 2, line(f'a part that is not installed is needed ({text}): pip install "{part}"')
     if isinstance(error, RecursionError):
         return 2, "what was given is nested too deeply to be read; give a simpler value or file"

@@ -15,22 +15,6 @@ from linfair.data.core import Collection, DataError, GroupedData, Skipped, Split
 from linfair.data.named import celeba, cifar10, folder, svhn, utkface
 from linfair.names import closest, unknown
 
-DATASETS: dict[str, Callable[..., GroupedData]] = {
-    "toy": toy,
-    "digits": digits,
-    "digits_s": digits_s,
-    "cifar10": cifar10,
-    "cifar10s": partial(cifar_s, "cifar10s"),
-    "cifar100s": partial(cifar_s, "cifar100s"),
-    "mnist": partial(svhn, "mnist"),
-    "svhn": partial(svhn, "svhn"),
-    "utkface_age": partial(utkface, "utkface_age", label="age"),
-    "utkface_race": partial(utkface, "utkface_race", label="race"),
-    "utkface_gender": partial(utkface, "utkface_gender", label="gender"),
-    "celeba": celeba,
-    "folder": folder,
-}
-
 
 def scaled(read: Callable[..., GroupedData]) -> Callable[..., GroupedData]:
     """A data set with the option `scale`: normalised by its training images' `own` mean, or see `GroupedData.fixed`."""
@@ -47,7 +31,12 @@ def scaled(read: Callable[..., GroupedData]) -> Callable[..., GroupedData]:
     return load
 
 
-DATASETS = {name: scaled(read) for name, read in DATASETS.items()}
+_OWN = {"toy": toy, "digits": digits, "digits_s": digits_s, "cifar10": cifar10}
+_OWN |= {name: partial(cifar_s, name) for name in ("cifar10s", "cifar100s")}
+_OWN |= {name: partial(svhn, name) for name in ("mnist", "svhn")}
+_OWN |= {f"utkface_{label}": partial(utkface, f"utkface_{label}", label=label) for label in ("age", "race", "gender")}
+_OWN |= {"celeba": celeba, "folder": folder}
+DATASETS: dict[str, Callable[..., GroupedData]] = {name: scaled(read) for name, read in _OWN.items()}
 EMBEDDED = ("toy", "digits", "digits_s")  #: Whose content the package itself determines; of all others it is the user's
 
 
@@ -59,17 +48,12 @@ def check_name(name: str) -> None:
 
 
 def load_data(name: str, *, seed: int = 0, **options: object) -> GroupedData:
-    """Load a data set by name.
+    """Load a data set by name: in its splits, on the CPU; `provenance["sha256"]` identifies its content.
 
-    Args:
-        name: One of `DATASETS`; `folder:PATH` is `folder` with `root=PATH`.
-        seed: Decides the sample and the split, for teacher and students alike.
-        **options: Options of that data set: those of its function in `linfair.data.named`, `linfair.data.bundled` or
-            `linfair.data.biased`, for example `fractions`, `group`, `merge`, `root`, `skew`; and
-            `scale`, with which `fixed` normalises as a privacy guarantee needs, see `GroupedData.fixed`.
-
-    Returns:
-        The data set in its splits, on the CPU; `provenance["sha256"]` identifies its content.
+    `name` is one of `DATASETS`; `folder:PATH` is `folder` with `root=PATH`. `seed` decides the sample and the split,
+    for teacher and students alike. Options are those of its function in `linfair.data.named`, `linfair.data.bundled` or
+    `linfair.data.biased`, for example `fractions`, `group`, `merge`, `root`, `skew`; and `scale`, with which `fixed`
+    normalises as a privacy guarantee needs, see `GroupedData.fixed`.
 
     Raises:
         DataError: For an unknown name or option (with those there are), for files that are missing or damaged (with
@@ -89,11 +73,7 @@ def load_data(name: str, *, seed: int = 0, **options: object) -> GroupedData:
 
 
 def input_shape(name: str, **options: object) -> tuple[int, ...]:
-    """Shape of one input of a data set, without reading the images of those that lie in files.
-
-    >>> input_shape("svhn"), input_shape("digits"), input_shape("toy")
-    ((3, 32, 32), (1, 12, 12), (2,))
-    """
+    """Shape of one input of a data set, without reading the images of those that lie in files."""
     if name in EMBEDDED:
         return load_data(name, **options).input_shape
     return (1, 28, 28) if name == "mnist" else (3,) + 2 * (int(options.get("size", 32)),)

@@ -32,13 +32,11 @@ DOMAINS = ("colour", "grey")
 def digits_s(*, seed: int = 0, skew: float = 0.95, shift: int = 2) -> GroupedData:
     """The handwritten digits of `digits`, odd ones mostly in colour and even ones mostly grey.
 
-    Per class 54 images are tested, each in both domains, 100 train and 20 validate; of the last two a share `skew` is
-    in the domain of its class. A grey digit has three equal channels, as it was scanned; a coloured one is orange: the
-    same red, half as much green, no blue. So every pixel of the digit can be read off the red channel in both domains,
-    and the domain off the blue one. The colour is ours. Digits are moved by up to `shift` pixels, as in `digits`.
-
-    Raises:
-        ValueError: For a skew outside [0.5, 1), or a shift out of range.
+    Per class 54 images are tested, each in both domains, 100 train and 20 validate; of the last two a share `skew`, in
+    [0.5, 1), is in the domain of its class. A grey digit has three equal channels, as it was scanned; a coloured one is
+    orange: the same red, half as much green, no blue. So every pixel of the digit can be read off the red channel in
+    both domains, and the domain off the blue one. The colour is ours. Digits are moved by up to `shift` pixels, as in
+    `digits`.
     """
     images, label = handwritten(shift)
     official, rng = np.full(len(label), -1), np.random.default_rng([seed, 1998])

@@ -27,10 +27,8 @@ def toy(
 
     Group and label coincide. The curve is one of `BOUNDARIES`; `amplitude` is its reach, `frequency` the waves of the
     sine on [-1, 1], or how fast the parabola rises. `majority` and `minority` are the training points below and above
-    it; `test` has the same shares, and as many points in all as `test_balanced`, where a group has `test_per_group`.
-
-    Raises:
-        ValueError: For an unknown boundary, a group without points, or a curve that leaves one side empty.
+    it; `test` has the same shares, and as many points in all as `test_balanced`, where a group has `test_per_group`. A
+    ValueError refuses an unknown boundary, a group without points, and a curve that leaves one side empty.
     """
     if boundary not in BOUNDARIES:
         raise ValueError(unknown("no boundary", boundary, BOUNDARIES))
@@ -86,9 +84,6 @@ def digits(
     class 10 %; a sixth of what is left is validation. `test` keeps the same fractions of the balanced test. The 8x8
     digits lie on a 12x12 canvas, moved by up to `shift` pixels (centred digits are so easy that nothing can be seen on
     them). Group and label coincide. The fractions and the shift (0 to 2) may be others.
-
-    Raises:
-        ValueError: For fractions or a shift out of range.
 
     Source: E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits", UCI, 1998 (test part).
     """

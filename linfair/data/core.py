@@ -173,9 +173,7 @@ class GroupedData:
 
 
 def move(x: Tensor, down: Tensor, right: Tensor, reach: int) -> Tensor:
-    """Move images (n, channels, height, width), each by its own `down` and `right` pixels, and fill with zeros.
-
-    `down` and `right` are int64 of shape (n,), within [-reach, reach].
+    """Move images (n, channels, height, width) by `down` and `right`, int64 (n,) in [-reach, reach], over zeros.
 
     >>> image = torch.tensor([[1, 2], [3, 4]]).view(1, 1, 2, 2)
     >>> move(image, torch.tensor([1]), torch.tensor([0]), 1).view(2, 2).tolist()
@@ -200,14 +198,7 @@ def provenance_of(source: str, seed: int, options: dict, splits: dict[str, Split
 
 
 def upsample(data: GroupedData, group: int, times: int) -> GroupedData:
-    """The data set with each training image of one group `times` times, at the scale it had; other splits stay.
-
-    Counts and roles follow the repeated split; the provenance says what was repeated.
-
-    >>> from linfair.data import load_data
-    >>> load_data("digits").counts[1], upsample(load_data("digits"), 1, 5).counts[1]
-    (10, 50)
-    """
+    """The data set with each training image of one group `times` times, at the scale it had; the provenance says so."""
     counts = data.counts
     if times < 1 or not 0 <= group < len(counts) or not counts[group]:
         known = f"groups are numbered 0 to {len(counts) - 1} and have {counts} images"

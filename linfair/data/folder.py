@@ -1,10 +1,9 @@
 """A user's own images: a folder with a table, `labels.csv`, that has a line for each image.
 
-The column `file` names the image, relative to the folder; the other columns hold labels and groups, as any text. A
-column `split` with `train`, `val` and `test` is optional. Without a table, each folder in it holds the images of one
-label (inside folders `train`, `val`, `test`, if there are such). The table may be UTF-8, or UTF-16 or UTF-32 with a
-byte order mark; line ends and quotes are free; between cells stands whichever of `,` `;` `|` and tab makes `file` a
-column of the header (a first line `sep=;` settles it).
+The column `file` names the image, relative to the folder; the others hold labels and groups, as any text; `split` with
+`train`, `val` and `test` is optional. Without a table, each folder in it holds the images of one label (inside folders
+`train`, `val`, `test`, if there are such). The table may be UTF-8, or UTF-16 or UTF-32 with a byte order mark; between
+cells stands whichever of `,` `;` `|` and tab makes `file` a column of the header (a first line `sep=;` settles it).
 """
 
 import codecs
@@ -94,14 +93,10 @@ def read_folder(
     codes = {column: pd.Categorical(rows[column], categories=list(names)).codes for column, names in ordered.items()}
     fields = {column: numbers.astype(np.int64) for column, numbers in codes.items()}
     sets = len(np.unique(same))
-    notes = {
-        "duplicates": duplicates,
-        "found_as": found_as,
-        "rotated": rotated,
-        "copies": len(same) - sets,
-        "copies_differ": len(np.unique(np.stack([same, *fields.values()]), axis=1).T) - sets,
-        "lookalikes": [text for column in columns for text in lookalikes(column, ordered[column])],
-    }
+    differ = len(np.unique(np.stack([same, *fields.values()]), axis=1).T) - sets
+    alike = [text for column in columns for text in lookalikes(column, ordered[column])]
+    notes = {"duplicates": duplicates, "found_as": found_as, "rotated": rotated, "copies": len(same) - sets}
+    notes |= {"copies_differ": differ, "lookalikes": alike}
     origin, sha256 = f"folder {folder.name}, {len(rows):,} images", content_digest(images, fields)
     names = {column: tuple(told_apart(names).values()) for column, names in ordered.items()}
     notes = {name: note for name, note in notes.items() if note}
@@ -172,9 +167,8 @@ def _once(
     for path, mine in rows[paths.duplicated(keep=False)].groupby(paths, sort=False):
         numbers, first = some(mine.index), mine.index[0]
         differ = {column: mine[column].unique() for column in columns if mine[column].nunique() > 1}
-        said = "; ".join(
-            f"{column} {some(map(repr, map(str, cells)), joint=' or ')}" for column, cells in differ.items()
-        )
+        each = {column: some(map(repr, map(str, cells)), joint=" or ") for column, cells in differ.items()}
+        said = "; ".join(f"{column} {cells}" for column, cells in each.items())
         dropped += mine.index[1:].tolist()
         if differ and conflicts == "leave-out":
             skipped.append(Skipped(path, f"lines {numbers} disagree: {said}", "conflict"))

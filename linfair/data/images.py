@@ -56,12 +56,8 @@ def picture(path: Path | zipfile.Path, size: int) -> tuple[np.ndarray, bytes, bo
     """The image as RGB of shape (3, size, size), the SHA-256 of its full-size pixels, and whether EXIF turned it."""
     packed = isinstance(path, zipfile.Path)
     why = (None if path.exists() else "does not exist") if packed else unfit(path, 2**30)
-    ensure(
-        why is None,
-        f"the file {why}"
-        if why != "does not exist"
-        else "there is no such file" + ", or its name is not UTF-8" * ("\ufffd" in path.name),
-    )
+    missing = "there is no such file" + ", or its name is not UTF-8" * ("\ufffd" in path.name)
+    ensure(why is None, missing if why == "does not exist" else f"the file {why}")
     try:
         ensure(packed or path.stat().st_size, "the file is empty")
         opened = path.open("rb") if packed else path
@@ -91,10 +87,7 @@ def picture(path: Path | zipfile.Path, size: int) -> tuple[np.ndarray, bytes, bo
 def pictures(
     files: Sequence[tuple[str, Path | zipfile.Path]], size: int, *, what: str, inside: Path | None = None
 ) -> tuple:
-    """Read files (name and path): images, their numbers and positions, what was skipped, how many were turned.
-
-    Images that are identical at full size have one number. A link that leads out of the folder `inside` is skipped.
-    """
+    """Read files (name and path): images, their numbers (equal ones share), positions, the skipped, how many turned."""
     check_size(size)
     read, kept, skipped = [], [], []
     bar = tqdm(files, desc=what, unit="image", disable=len(files) <= MANY, leave=False)

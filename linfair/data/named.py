@@ -1,9 +1,9 @@
 """The paper's data sets, and a user's own, as `GroupedData`: label, group, what is kept and how it is split.
 
-The test split is the paper's (with the training's imbalance), and CIFAR-10 has the balanced test beside it. Options of
-several: `seed` decides all that is drawn; `root` is where the files are (see `linfair data status`); `validation` is
-the share of the training images held out, `test` of all images, where the source has no such split; `merge` makes one
-group of several, `a+b`, or `a+b;c+d`; groups with fewer images than `min_images` are left out.
+The test split is the paper's (with the training's imbalance), and CIFAR-10 has the balanced test beside it. Of several
+sets: `seed` decides all that is drawn; `root` is where the files are; `validation` is the share of the training images
+held out, `test` of all images, where the source has no such split; `merge` makes one group of several, `a+b`, or
+`a+b;c+d`; groups with fewer images than `min_images` are left out.
 """
 
 from collections import Counter
@@ -27,17 +27,12 @@ FULL |= {f"{one.name}s": 2 * one.images for one in (CIFAR10, CIFAR100)}
 VALIDATION = 0.1  #: Share of the training images held out for validation
 PAPERS = (0.9,) * 5 + (0.1,) * 5  #: The fraction that each class of CIFAR-10 keeps in the paper
 _OPTIONAL = ("merge", "min_images", "conflicts", "links")
-Root = str | Path | None
+Root, Shares = str | Path | None, Sequence[float]
 Parts = dict[str, np.ndarray]
 
 
 def cifar10(
-    *,
-    seed: int = 0,
-    root: Root = None,
-    fractions: Sequence[float] = PAPERS,
-    validation: float = VALIDATION,
-    crop: int = 0,
+    *, seed: int = 0, root: Root = None, fractions: Shares = PAPERS, validation: float = VALIDATION, crop: int = 0
 ) -> GroupedData:
     """CIFAR-10 made imbalanced: classes 0-4 keep 90 %, classes 5-9 keep 10 %, of the training and the test images.
 
@@ -60,12 +55,7 @@ def cifar10(
 
 
 def svhn(
-    name: str = "svhn",
-    *,
-    seed: int = 0,
-    root: Root = None,
-    fractions: Sequence[float] | None = None,
-    validation: float = VALIDATION,
+    name: str, *, seed: int = 0, root: Root = None, fractions: Shares | None = None, validation: float = VALIDATION
 ) -> GroupedData:
     """SVHN's cropped digits, or MNIST's, with their natural imbalance; group and label coincide.
 
@@ -171,14 +161,7 @@ def folder(
 
 
 def grouped(
-    name: str,
-    source: Collection,
-    labels: tuple,
-    seed: int,
-    options: dict,
-    *,
-    groups: Groups,
-    parts: Parts | None = None,
+    name: str, source: Collection, labels: tuple, seed: int, options: dict, groups: Groups, parts: Parts | None = None
 ) -> GroupedData:
     """Cut a collection into splits; every group must be in each of them, and every label in `train`.
 
@@ -218,15 +201,11 @@ def grouped(
     ensure((std > 0).all(), f"{name}: {blank}; check that the images are not blank")
     untested = [label_names[n] for n in np.flatnonzero((counts["train"] > 0) & (counts["test"] == 0))]
     met = {"merged": list(groups.merged), "left_out": list(groups.left_out), "untested": untested}
-    known = {
-        "subset": len(source) < FULL.get(name, 0),
-        "source_sha256": source.sha256,
-        "skipped": [(one.name, one.why) for one in source.skipped],
-        "skipped_kinds": dict(Counter(one.kind for one in source.skipped)),
-        **source.notes,
-        **{name: found for name, found in met.items() if found},
-        **({} if drawn is None else {"drawn": drawn}),
-    }
+    known = {"subset": len(source) < FULL.get(name, 0), "source_sha256": source.sha256}
+    known["skipped"] = [(one.name, one.why) for one in source.skipped]
+    known["skipped_kinds"] = dict(Counter(one.kind for one in source.skipped))
+    known |= source.notes | {name: found for name, found in met.items() if found}
+    known |= {} if drawn is None else {"drawn": drawn}
     options = {name: value for name, value in options.items() if value or name not in _OPTIONAL}
     known = provenance_of(source.origin, seed, options, splits) | known
     scale = {"mean": tuple(mean.tolist()), "std": tuple(std.tolist())}

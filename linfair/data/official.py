@@ -1,12 +1,10 @@
-"""CIFAR, SVHN, MNIST, UTKFace, CelebA as their publishers give them: pickles, MATLAB and IDX files, images, lists.
+"""CIFAR, SVHN, MNIST, UTKFace, CelebA as their publishers (`sheets.toml`) give them: files of five kinds.
 
 A pickle can run any code when it is loaded, so CIFAR's batches never are: their steps are read one by one, and only
 those that such a batch is made of are known. UTKFace's labels are in the names of its files,
-`[age]_[gender]_[race]_[date].jpg.chip.jpg`. CelebA's published files lie side by side: `img_align_celeba` (a folder, or
-the zip file as it is), `list_attr_celeba.txt` (how many images, the attributes, then a line with 1 or -1 of each for
-every image) and `list_eval_partition.txt` (0, 1 or 2 for every image: training, validation, test).
-
-Who published what, and where: `sheets.toml`.
+`[age]_[gender]_[race]_[date].jpg.chip.jpg`. CelebA's `img_align_celeba` (a folder, or the zip file as it is) lies
+beside `list_attr_celeba.txt` (how many images, the attributes, then a line with 1 or -1 of each for every image) and
+`list_eval_partition.txt` (0, 1 or 2 for every image: training, validation, test).
 """
 
 import math
@@ -299,10 +297,7 @@ def holds_faces(folder: Path) -> bool:
 
 
 def utkface_field(fields: Mapping[str, np.ndarray], name: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Numbers (-1 for an image that is left out) and names of a way to label or group UTKFace.
-
-    `name` is `age`, `age5`, `age9`, `race`, `gender`, or several joined by `x`; `fields` holds years, gender and race.
-    """
+    """Numbers (-1: left out) and names of a way to label UTKFace: one of `NAMES`, or several joined by `x`."""
     if "x" in name:
         (one, names), (two, more) = (utkface_field(fields, part) for part in name.split("x", 1))
         joined = np.where((one >= 0) & (two >= 0), one * len(more) + two, -1)
@@ -321,10 +316,7 @@ CELEBRITIES = 202_599  #: Images of the whole set
 
 
 def read_celeba(folder: str | Path, *, size: int = 32, strict: bool = False) -> Collection:
-    """Read the files at size x size: a field of 0 or 1 for each attribute, and the official split.
-
-    An image that cannot be read is skipped and listed, or with `strict` an error.
-    """
+    """Read the files at size x size: a field of 0 or 1 for each attribute, and the official split."""
     folder = Path(folder)
     fields, parts = read_attributes(folder), _lines(folder / PARTITION, 1, {"0": 0, "1": 2, "2": 1})
     names = fields.pop("file").tolist()

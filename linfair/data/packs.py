@@ -94,12 +94,9 @@ def _arrays(collection: Collection) -> dict[str, np.ndarray]:
         encoded = io.BytesIO()
         Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0))).save(encoded, format="WEBP", lossless=True)
         files.append(encoded.getvalue())
-    arrays = {
-        "blob": np.frombuffer(b"".join(files), np.uint8),
-        "offsets": np.cumsum([0, *map(len, files)], dtype=np.int64),
-        "group": _small(collection.origin, "same", collection.same),
-        "origin": np.array(collection.origin),
-    }
+    offsets = np.cumsum([0, *map(len, files)], dtype=np.int64)
+    arrays = {"blob": np.frombuffer(b"".join(files), np.uint8), "offsets": offsets}
+    arrays |= {"group": _small(collection.origin, "same", collection.same), "origin": np.array(collection.origin)}
     for key, values in collection.fields.items():
         stored = key if _is_field(key) and not key.startswith("field_") else f"field_{key}"
         arrays[stored] = _small(collection.origin, key, values)

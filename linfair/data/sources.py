@@ -91,10 +91,7 @@ def find(name: str, root: str | Path | None = None) -> Found | None:
 
 
 def read(name: str, root: str | Path | None = None, *, strict: bool | None = None, **options: object) -> Collection:
-    """Read a source, from wherever it is found; a second time in one process from memory.
-
-    `strict` makes skipped files errors; by default it is what `LINFAIR_STRICT` says. `options` are of `read_folder`.
-    """
+    """Read a source (again: from memory); `strict`, by default `LINFAIR_STRICT`, makes skipped files errors."""
     found = find(name, root)
     where = ", ".join(f"{one}{'' if one.exists() else ' (no such folder)'}" for one in paths.data_folders(root))
     ensure(found or name != "folder", f"no {TABLE} in {where}; {NEEDED}")
@@ -119,10 +116,7 @@ def checksum_state(found: Found) -> str:
 
 
 def fetch(name: str, folder: str | Path, **bounds: float) -> Found:
-    """Download a data set, unless it is there and whole; of one that breaks off only what arrived is kept.
-
-    `bounds` are of `download.get`.
-    """
+    """Download a data set, unless it is there and whole; of one that breaks off only what arrived is kept."""
     folder = Path(folder).expanduser()
     by_hand = getattr(SHEETS.get(name), "by_hand", "")
     ensure(not by_hand, by_hand.format(folder=folder))
@@ -151,10 +145,8 @@ def fetch(name: str, folder: str | Path, **bounds: float) -> Found:
     except (OSError, ValueError, EOFError, KeyError, tarfile.TarError, zlib.error) as error:
         kept = f"what arrived is in {place} for the next call" if place.exists() else "nothing was kept"
         kind = "" if isinstance(error, DataError) else f"{type(error).__name__}: "
-        raise DataError(
-            f"{name} could not be downloaded into {folder} ({kind}{error}); {kept}. "
-            f"Try again, or download it elsewhere and copy {SOURCES[name].files} into that folder"
-        ) from error
+        text = f"{name} could not be downloaded into {folder} ({kind}{error}); {kept}. Try again, or download it "
+        raise DataError(f"{text}elsewhere and copy {SOURCES[name].files} into that folder") from error
     return Found(target, SOURCES[name].kind)
 
 

@@ -14,12 +14,9 @@ _DECLARED: list[torch.library.Library] = []  # a declaration ends when its libra
 
 
 def torchvision() -> ModuleType:
-    """Import torchvision, with its submodules `datasets`, `models` and `transforms`.
+    """Import torchvision, with its submodules `datasets`, `models`, `transforms`; an ImportError says what to install.
 
     Of a build that does not match the installed torch everything in Python works; `ops.nms` and `io` do not.
-
-    Raises:
-        ImportError: If torchvision is missing or cannot be repaired; says which pair to install.
     """
     while True:
         try:

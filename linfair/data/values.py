@@ -1,8 +1,7 @@
 """The cells of a user's table as values (missing, the same, or alike only to the eye), and groups made of them.
 
-Values that Unicode calls canonically equal (an accent composed or apart) are one value, in the form NFC. Values that
-merely look alike (upper and lower case, blanks, invisible characters, letters of another alphabet, 1 and 1.0) stay
-apart, and are named.
+Values that Unicode calls canonically equal are one value, in the form NFC. Values that merely look alike (case, blanks,
+invisible characters, letters of another alphabet, 1 and 1.0) stay apart, and are named.
 """
 
 import re

@@ -8,9 +8,6 @@ it starts from, and how this machine computes. Studies, audits, repairs and page
     path = stages.path(teacher, "snl", (0.5, 0.1))
     control = stages.control(teacher, path)
     student = stages.student(teacher, path.records[0], schedule, Lagrangian(mu=0.005))
-
-Every other data set or seed is another `Stages`; a teacher may come from any of them. Interrupted, the same calls go on
-where they were.
 """
 
 import copy
@@ -150,11 +147,7 @@ class Stages:
         mitigation: object | None = None,
         rule: str | object | None = None,
     ) -> Teacher:
-        """The trained teacher of that architecture, one of `linfair.models.NETWORKS`.
-
-        A mitigation's objective takes the place of cross entropy, without distillation: it has no teacher itself. A
-        `rule` (`linfair.rules`) computes the gradients in place of backpropagation.
-        """
+        """The trained teacher; a mitigation's objective (without KD) and a rule's gradients go before the usual."""
         how, fair = {"width": width, "init": init}, {}
         how |= {"norm": norm} if norm != "batch" else {}
         how |= {"standardised": True} if standardised else {}

@@ -1,7 +1,6 @@
 """Where results and checkpoints live: whole files, named by what determines them, that know what they hold.
 
-Every file carries its own name and a SHA-256 over that name and its content. What is read and does not match (flipped
-bytes, another file copied over it, rows cut off by another tool, no digest, a folder in its place) is *damaged*: it is
+Every file carries its own name and a SHA-256 over that name and its content. What does not match is *damaged*: it is
 set aside as `FILE.damaged-1`, said in one line, and counts as missing, so that it is computed anew. Files under names
 that the store does not give are a user's: what cannot be used of them is said and passed over, and stays where it is.
 """
@@ -27,7 +26,6 @@ import pandas as pd
 import pyarrow
 import pyarrow.parquet
 import torch
-from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -45,11 +43,8 @@ def code_hash() -> str:
     names += ["ledger", "names", "resume", "schedule", "training", "weights"]
     measured = ("accuracy", "curvature", "distance", "gradients", "margin", "measure", "risk")
     names += [*(f"metrics/{name}" for name in measured), "engine/stages", "study/arms", "study/cell", "study/grids"]
-    files = [
-        path
-        for name in ("data", "linearizers", "mitigation", "pruners", "rules")
-        for path in sorted((package / name).glob("*.py"))
-    ]
+    folders = [package / name for name in ("data", "linearizers", "mitigation", "pruners", "rules")]
+    files = [path for folder in folders for path in sorted(folder.glob("*.py"))]
     files = [path for path in files if path.stem not in ("choose", "describe", "torchvision")]
     files += [package / f"{name}.py" for name in names]
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
@@ -97,10 +92,7 @@ def tensors_digest(name: str, tensors: Mapping[str, torch.Tensor], notes: str) -
 
 
 def set_aside(
-    path: str | Path,
-    problem: str,
-    system: AbstractFileSystem | None = None,
-    then: str = "computed anew where it is needed",
+    path: str | Path, problem: str, system: Any = None, then: str = "computed anew where it is needed"
 ) -> None:
     """Give a file another name, `FILE.damaged-1`, and say so in one line; one that cannot be renamed stays."""
     exists, move = (os.path.exists, os.replace) if system is None else (system.exists, system.mv)
@@ -136,10 +128,9 @@ def room(path: Path) -> Iterator[None]:
         if code not in (errno.ENOSPC, errno.EDQUOT) and f"os error {errno.ENOSPC}" not in str(error):
             raise
         free = shutil.disk_usage(next(folder for folder in path.parents if folder.exists())).free / 2**20
-        raise DiskFull(
-            f"no space left for {path} ({free:.1f} MiB free there). Free some, or set LINFAIR_CACHE to a larger disk "
-            f"({cache_folder()} holds checkpoints and may be deleted: they are computed again), then run the same again"
-        ) from error
+        text = f"no space left for {path} ({free:.1f} MiB free there). Free some, or set LINFAIR_CACHE to a larger "
+        text += f"disk ({cache_folder()} holds checkpoints and may be deleted: they are computed again), then run the "
+        raise DiskFull(f"{text}same again") from error
 
 
 class Tables:
@@ -164,10 +155,7 @@ class Tables:
         return [name.removesuffix(".parquet") for name in self._files() if name.endswith(".parquet")]
 
     def read(self, name: str, *, strict: bool | None = None, own: bool | None = None) -> pd.DataFrame | None:
-        """The rows stored under a name; None if there are none, or they are damaged (`strict`: have no digest).
-
-        A damaged file is set aside where the name is the store's `own`, as the strict ones are.
-        """
+        """The rows stored under a name; None if there are none, or they are damaged (`strict`: have no digest)."""
         strict = _by_key(name) if strict is None else strict
         rows, _, problem = self._load(name, strict=strict)
         if not problem:

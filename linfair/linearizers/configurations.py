@@ -110,13 +110,7 @@ def possible(model: nn.Module, configurations: Iterable[Configuration]) -> list[
 def fixed_list(
     network: str, shape: tuple[int, ...], width: int | None, configurations: tuple[str, ...]
 ) -> tuple[tuple[str, int, int], ...]:
-    """What a fixed list of configurations keeps: (configuration, kept units, all units), most units first.
-
-    The network is given by name, the shape of one input and its width, None for the full one.
-
-    >>> fixed_list("resnet18", (3, 32, 32), None, ("1,4", "2,3"))
-    (('2,3', 294912, 491520), ('1,4', 196608, 491520))
-    """
+    """What a fixed list keeps of a network of that width (None is full): (configuration, kept units, all units)."""
     gated = _gated(network, shape, width)
     try:
         counts = kept_counts(gated, configurations).items()

@@ -1,20 +1,19 @@
 """DeepReDuce: culling and thinning whole layers of ReLUs (Jha, Ghodsi, Garg, Reagen; ICML 2021).
 
-A *configuration* removes (culls) all ReLUs of some stages and, if thinned, every second ReLU layer of those that stay:
-the second ReLU of every residual block. Which stages to cull is searched: a network with ReLUs in stage k only is
-trained for every k, and its criticality
+A *configuration* removes (culls) all ReLUs of some stages and, if thinned, the second ReLU of every residual block of
+those that stay. Which stages to cull is searched: a network with ReLUs in stage k only is trained for every k, and
 
     C_k = (accuracy with stage k only - accuracy with no ReLU) / (ReLU units of stage k)^w,   w = 0.07,
 
-orders the stages. The candidates cull the least critical stage, the two least critical, and so on, each with and
-without thinning; those on the Pareto front of validation accuracy against units are kept, and a budget takes the
-nearest of them. Seeds may differ in what is found. The paper (Das et al., ICML 2024) reports eight *fixed*
+its criticality, orders the stages. The candidates cull the least critical stage, the two least critical, and so on,
+each with and without thinning; those on the Pareto front of validation accuracy against units are kept, and a budget
+takes the nearest of them. Seeds may differ in what is found. The paper (Das et al., ICML 2024) reports eight *fixed*
 configurations, `PAPER_CONFIGURATIONS`, whose budgets are the shares they keep.
 
-Every training distils from the original network. It starts from the original's weights or, as in the code released with
-the paper, from fresh ones; there it is also the whole training, no fine-tuning follows, and a mitigation acts from its
-first epoch on. The third step, *reshaping* (fewer channels, smaller images), makes another network, which no mask can
-express: it is out of scope. ResNet18 at 32x32 therefore ends at 16,384 units, 3.3 %.
+Every training distils from the original network, from whose weights it starts or, as in the code released with the
+paper, from fresh ones; there it is also the whole training, and a mitigation acts from its first epoch on. The third
+step, *reshaping* (fewer channels, smaller images), makes another network, which no mask can express: it is out of
+scope.
 """
 
 import copy
@@ -95,9 +94,6 @@ class DeepReDuce:
 
         A fixed list trains one for each budget. A search trains no stage kept and each alone, then 2 stages - 1
         candidates, of which one has been trained already.
-
-        >>> DeepReDuce().own_training(5, stages=4)
-        (11, 200)
         """
         return budgets if self.configurations is not None else 3 * stages - 1, self.schedule.epochs
 
@@ -119,10 +115,8 @@ def deepreduce(
     """Find the configuration nearest to each budget, trained with distillation; called like `linfair.linearizers.snl`.
 
     Validation accuracy ranks stages and candidates. The nearest configuration may keep more than the budget, or fewer.
-    None for the budgets takes every configuration of a fixed list, the shares it keeps as the budgets.
-
-    Returns:
-        One record per budget, its history one row per trained configuration.
+    None for the budgets takes every configuration of a fixed list, the shares it keeps as the budgets. The records'
+    history has a row for each trained configuration.
 
     Raises:
         ValueError: For wrong budgets, None of them without a fixed list, or a list that this network cannot have.

@@ -1,7 +1,6 @@
 """What all methods share: where a student starts, fine-tuning, and the control arm every comparison carries."""
 
 import copy
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,7 +13,7 @@ from linfair.ledger import STEPS, UNDESCRIBED, Guarantee, after
 from linfair.linearizers.record import LinearizedModel, record
 from linfair.mitigation import Plain, resolve
 from linfair.resume import weights_of, with_weights
-from linfair.training import Data, Distill, Schedule, fit
+from linfair.training import Data, Distill, Schedule, fit, seed_of
 
 PAPER_FINETUNE = Schedule(epochs=100, lr=1e-3, momentum=0.9, weight_decay=5e-4, decay="cosine")
 """SNL's fine-tuning as released: SGD 1e-3, cosine, 100 epochs."""
@@ -58,25 +57,13 @@ def finetune(
 ) -> LinearizedModel:
     """Fine-tune the weights of a linearized network on CE + KD (T = 4), its mask frozen; `Plain(kd=0)` is CE alone.
 
-    A mitigation keeps the schedule and the batches and changes the objective. A mitigated member of an ensemble that
-    diverges is set back and named in the record's `diverged`; the others go on.
-
-    Args:
-        linearized: Record of one budget; it is not changed.
-        teacher: The network it was made from.
-        data: Its data set, or one for each member.
-        seeds: One for each member. All budgets and arms of a seed see the same batches.
-        schedule: Epochs and rates; the paper's by default.
-        mitigation: Name or options of one of `MITIGATIONS`; None is plain fine-tuning.
-        progress: Show a progress bar.
-
-    Returns:
-        A record with the fine-tuned network, the rows of its fine-tuning and the mitigation's options; it ends a
-        privacy guarantee.
-
-    Raises:
-        ValueError: If there is no such mitigation.
-        TrainingDiverged: If a network on its own diverges (a loss or multiplier that is not finite, or too large).
+    The teacher is the network that it was made from; data sets and `seeds` are one for each member, and all budgets and
+    arms of a seed see the same batches. A mitigation (name or options of one of `MITIGATIONS`) keeps the schedule, the
+    paper's by default, and the batches, and changes the objective. A mitigated member of an ensemble that diverges is
+    set back and named in the record's `diverged`; the others go on. The record that it returns has the fine-tuned
+    network, the rows of its fine-tuning and the mitigation's options; a privacy guarantee ends. A ValueError refuses an
+    unknown mitigation, `TrainingDiverged` says that a network on its own diverged (a loss or multiplier that is not
+    finite, or too large).
     """
     options = resolve(mitigation)
     model = linearized.reduction.fixed(copy.deepcopy(linearized.model))
@@ -110,14 +97,10 @@ def control(
     """The 100 % control: one network, all its ReLUs kept, that trains exactly as the linearized ones do.
 
     It follows the method's mask phase (same epochs, batches, optimizer and distillation, alphas frozen at 1) and is
-    copied at the step at which each budget's mask was taken. What changes in it is training drift; what changes beyond
-    it is linearization.
-
-    Schedule, objective (by default CE + KD, T = 4) and start (by default the teacher) are those of the method, no
-    schedule that of a one-shot method, whose control is the teacher.
-
-    Returns:
-        One record per budget of `linearized`, before fine-tuning.
+    copied at the step at which each budget's mask was taken: a record for each, before fine-tuning. What changes in it
+    is training drift; what changes beyond it is linearization. Schedule, objective (by default CE + KD, T = 4) and
+    start (by default the teacher) are those of the method, no schedule that of a one-shot method, whose control is the
+    teacher.
     """
     source = data[0] if isinstance(teacher, Ensemble) else data
     reduction = linearized[0].reduction
@@ -186,7 +169,7 @@ def fresh(network: nn.Module, seed: int) -> nn.Module:
     place = next(network.parameters(), torch.empty(0)).device
     drawn = copy.deepcopy(network).cpu()  # the same weights on every device
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int.from_bytes(hashlib.sha256(f"{seed}/student".encode()).digest()[:7]))
+        torch.manual_seed(seed_of(f"{seed}/student"))
         for name, module in drawn.named_modules():
             if hasattr(module, "reset_parameters"):
                 module.reset_parameters()

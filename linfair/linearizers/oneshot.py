@@ -10,7 +10,6 @@ Torr; ICLR 2019), which SNL's authors use as a baseline for gates.
 """
 
 import copy
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,8 +22,8 @@ from linfair.data import GroupedData
 from linfair.device import full_precision
 from linfair.ensemble import Ensemble
 from linfair.linearizers.record import LinearizedModel, budget_units, check_budgets, record
-from linfair.masks import RELUS
-from linfair.training import Batch, Data, Source, supervised
+from linfair.masks import RELUS, Reduction
+from linfair.training import Batch, Data, Source, seed_of, supervised
 
 Scores = dict[str, Tensor]
 
@@ -42,13 +41,13 @@ class OneShot:
 
 def random_scores(network: nn.Module, data: GroupedData, seed: int, options: OneShot) -> Scores:
     """A uniform random number for each unit."""
-    return drawn({site: gate.alpha.shape for site, gate in gates.sites(network).items()}, seed)
+    generator, [mask] = torch.Generator().manual_seed(seed_of(f"{seed}/random")), reduction_of(options).masks(network)
+    return {site: torch.rand(unit.shape, generator=generator) for site, unit in mask.units.items()}
 
 
-def drawn(shapes: dict[str, torch.Size], seed: int) -> Scores:
-    """Uniform random numbers of these shapes, by a seed."""
-    generator = torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(f"{seed}/random".encode()).digest()[:7]))
-    return {site: torch.rand(shape, generator=generator) for site, shape in shapes.items()}
+def reduction_of(options: object) -> Reduction:
+    """What is removed under a method's options."""
+    return getattr(options, "reduction", RELUS)
 
 
 @full_precision()
@@ -90,8 +89,7 @@ def batches(data: GroupedData, batch_size: int) -> Iterator[Batch]:
 def top_units(scores: Scores, count: int, *, as_torch: bool = False) -> Scores:
     """The `count` units with the largest scores over all sites, as boolean tensors.
 
-    Of equal scores, those stay that `topk` finds; `as_torch` those that `torch.nn.utils.prune` keeps, which looks for
-    the smallest.
+    Of equal scores, those stay that `topk` finds; `as_torch` those that `torch.nn.utils.prune` keeps (the smallest go).
 
     >>> best = top_units({"a": torch.tensor([3.0, 1.0]), "b": torch.tensor([2.0])}, 2)
     >>> {site: unit.tolist() for site, unit in best.items()}
@@ -127,13 +125,11 @@ def one_shot(
 ) -> Callable[..., list[LinearizedModel]]:
     """A linearizer or pruner from a score for each unit, called like `linfair.linearizers.snl`.
 
-    Args:
-        name: Its name.
-        score: Network with switches (frozen gates) in evaluation mode, its data, seed and options -> scores by site,
-            each of the shape of the site's units. It leaves the weights as they are, without gradients.
-        choose: Scores and a count -> which units stay, exactly that many: `top_units` or `even_units`.
-        kind: Dataclass of the options; its `reduction` says what is removed if it is not
-            ReLUs, its `ready`, if it has one, makes a masked network ready.
+    `score` makes scores by site, of the shape of the site's units, of a network with switches (frozen gates) in
+    evaluation mode, its data, seed and options; it leaves the weights as they are, without gradients. `choose` says of
+    scores and a count which units stay, exactly that many: `top_units` or `even_units`. `kind` is the dataclass of the
+    options; its `reduction` says what is removed if it is not ReLUs, its `ready`, if it has one, makes a masked network
+    ready.
     """
 
     def run(
@@ -146,7 +142,7 @@ def one_shot(
         progress: bool = True,
     ) -> list[LinearizedModel]:
         budgets, options, single = check_budgets(budgets), options or kind(), not isinstance(teacher, Ensemble)
-        sets, reduction, records = [data] if single else list(data), getattr(options, "reduction", RELUS), []
+        sets, reduction, records = [data] if single else list(data), reduction_of(options), []
         ready = getattr(options, "ready", lambda network, _: network)
         switched = reduction.fixed(reduction.install(teacher, sets[0].input_shape)).eval()
         networks, present = [switched] if single else switched.networks(), reduction.masks(switched)

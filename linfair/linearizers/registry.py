@@ -55,43 +55,30 @@ class Linearizer:
 
     def reduces(self, options: object) -> Reduction:
         """What the method removes with these options."""
-        return getattr(options, "reduction", self.reduction)
+        return getattr(options, "reduction", self.reduction)  # weights or all parameters, of a pruner
 
     def finetunes(self, options: object) -> bool:
         """Whether fine-tuning follows the method's own training, which otherwise is the whole run."""
         return getattr(options, "finetuning", True)
 
 
-LINEARIZERS = {
-    "snl": Linearizer(
-        "snl",
-        "learns weights and one gate per ReLU together under a growing l1 penalty; one path for all budgets",
-        "Cho et al., Selective Network Linearization for Efficient Private Inference, ICML 2022",
-        SNL,
-        snl,
-        privacy=STEPS["SNL"],
-    ),
-    "deepreduce": Linearizer(
-        "deepreduce",
-        "culls whole stages and thins every second layer, searched by stage criticality",
-        "Jha et al., DeepReDuce: ReLU Reduction for Fast Private Inference, ICML 2021",
-        DeepReDuce,
-        deepreduce,
-        privacy=STEPS["DeepReDuce"],
-    ),
-}
-for _name, _summary, _step in (
-    ("random", "keeps units drawn at random over the network", "random mask"),
-    ("uniform", "keeps the same random share of every site", "random mask"),
-    (
-        "negative_part",
-        "keeps the units with the largest mean of max(-x, 0), which linearizing changes",
-        "negative_part",
-    ),
-    ("snip", "keeps the units with the largest |dL/dalpha|, after Lee et al., SNIP, ICLR 2019", "SNIP"),
+_CHO = "Cho et al., Selective Network Linearization for Efficient Private Inference, ICML 2022"
+_JHA, _OURS = "Jha et al., DeepReDuce: ReLU Reduction for Fast Private Inference, ICML 2021", "one-shot control"
+_PATH = "learns weights and one gate per ReLU together under a growing l1 penalty; one path for all budgets"
+_STAGES = "culls whole stages and thins every second layer, searched by stage criticality"
+_NEGATIVE = "keeps the units with the largest mean of max(-x, 0), which linearizing changes"
+_SNIP = "keeps the units with the largest |dL/dalpha|, after Lee et al., SNIP, ICLR 2019"
+LINEARIZERS = {}
+for _run, _kind, _source, _step, _summary in (
+    (snl, SNL, _CHO, "SNL", _PATH),
+    (deepreduce, DeepReDuce, _JHA, "DeepReDuce", _STAGES),
+    (oneshot.random, OneShot, _OURS, "random mask", "keeps units drawn at random over the network"),
+    (oneshot.uniform, OneShot, _OURS, "random mask", "keeps the same random share of every site"),
+    (oneshot.negative_part, OneShot, _OURS, "negative_part", _NEGATIVE),
+    (oneshot.snip, OneShot, _OURS, "SNIP", _SNIP),
 ):
-    _run = getattr(oneshot, _name)
-    LINEARIZERS[_name] = Linearizer(_name, _summary, "one-shot control", OneShot, _run, privacy=STEPS[_step])
+    _name = _run.__name__
+    LINEARIZERS[_name] = Linearizer(_name, _summary, _source, _kind, _run, privacy=STEPS[_step])
 
 ALIASES = {"magnitude": "negative_part"}  #: Names that methods had before, as in older rows and commands
 
@@ -147,20 +134,13 @@ def linearize(
     guarantee: Guarantee | None = None,
     progress: bool = True,
 ) -> list[LinearizedModel]:
-    """Linearize a trained network to ReLU budgets, and fine-tune.
+    """Linearize a trained network to ReLU budgets, and fine-tune (CE + KD, T = 4).
 
-    Args:
-        teacher: Trained network, or an `Ensemble`; it is not changed.
-        data: Its data set, on its device; a list, one for each member, for an ensemble.
-        budgets: Fractions of the units to keep, descending.
-        method: One of `LINEARIZERS`.
-        seeds: One for each member; 0, 1, ... by default.
-        profile: How long to train where options or fine-tuning are not given: as in the `paper`, `small` for bundled
-            data on a CPU, or another of `FINETUNE`.
-        options: The method's options; None is those of the profile.
-        finetuning: Schedule of the fine-tuning (CE + KD, T = 4), if the method has any; None is the profile's.
-        guarantee: The teacher's privacy guarantee, if it has one; the records have what is left of it.
-        progress: Show progress bars.
+    The teacher, a network or an `Ensemble`, is not changed; its data set is on its device, for an ensemble a list, one
+    for each member, as `seeds` are, 0, 1, ... by default. Budgets are fractions of the units to keep, descending,
+    `method` is one of `LINEARIZERS`. Where its `options` or a schedule of `finetuning` are not given, `profile` says
+    how long to train: as in the `paper`, `small` for bundled data on a CPU, or another of `FINETUNE`. `guarantee` is
+    the teacher's of privacy; the records have what is left of it.
 
     Returns:
         One record per budget: mask, exact count, history, fine-tuned network, validation accuracy before and after.

@@ -94,12 +94,9 @@ class SNL:
             raise ValueError(f"pace is a share in [0, 1) of the kept units that an epoch removes, got {self.pace}")
 
     def own_training(self, budgets: int, stages: int) -> tuple[int, int]:
-        """How many networks the path trains, one for all budgets, and for how many epochs: an estimate.
+        """How many networks the path trains, one for all budgets, and for how many epochs each: an estimate.
 
         With the paper's growth of 10 % it is 300, otherwise as many as lambda needs to grow by the same factor.
-
-        >>> SNL().own_training(5, 4), SNL(growth=1.4).own_training(5, 4)
-        ((1, 300), (1, 85))
         """
         return 1, math.ceil(300 * math.log(1.1) / math.log(self.growth))
 
@@ -113,18 +110,10 @@ def snl(
     options: SNL | None = None,
     progress: bool = True,
 ) -> list[LinearizedModel]:
-    """Follow one mask path and take a snapshot for every budget.
+    """Follow one mask path and take a snapshot for every budget: a record each, before fine-tuning.
 
-    Args:
-        teacher: Trained network, or ensemble, without gates; it is not changed.
-        data: Its data, one data set for each member.
-        budgets: Fractions of units to keep, descending.
-        seeds: One for each member.
-        options: Options; the paper's by default.
-        progress: Show a progress bar.
-
-    Returns:
-        One record per budget, before fine-tuning.
+    The teacher, an ensemble or not, has no gates and is not changed; data sets and `seeds` are one for each member,
+    budgets fractions of units to keep, descending; the paper's options by default.
 
     Raises:
         BudgetOutOfReach: If the count stops falling before the last budget, or jumps over one that must be met exactly.
@@ -250,18 +239,16 @@ class _Path:
         alphas = torch.cat([alpha[member].flatten() for alpha in gates.alphas(self.model).values()])
         smallest = alphas.topk(limit).values[-1].item() if limit else math.nan
         finer = "Lower lasso or alpha_lr" if step - before == 1 else "Set check_every=1, lower lasso or alpha_lr"
-        raise BudgetOutOfReach(
-            f"snl: exact cannot keep {limit} units for seed {self.seeds[member]}: the count fell from {was} to {count} "
-            f"in {step - before} steps (step {step}), and the last unit to keep has alpha {smallest:.3g} <= "
-            f"{self.options.threshold:g}, which is noise around 0. {finer}, or take exact=False"
-        )
+        text = f"snl: exact cannot keep {limit} units for seed {self.seeds[member]}: the count fell from {was} to "
+        text += f"{count} in {step - before} steps (step {step}), and the last unit to keep has alpha {smallest:.3g} "
+        text += f"<= {self.options.threshold:g}, which is noise around 0. {finer}, or take exact=False"
+        raise BudgetOutOfReach(text)
 
     def _give_up(self, missing: list[int], why: str) -> None:
         member, advice = missing[0], "Raise lasso, alpha_lr or epochs, or drop the budget"
         limit, threshold = self.limits[len(self.taken[member])], f"the threshold ({self.options.threshold:g})"
         if (rate := self.options.schedule.alpha_lr or self.options.schedule.lr) >= self.options.threshold:
             advice = f"Lower alpha_lr ({rate:g}) below {threshold}: alphas oscillate by about alpha_lr"
-        raise BudgetOutOfReach(
-            f"snl: {limit} units are out of reach for seeds {[self.seeds[m] for m in missing]}: {why}; "
-            f"the lowest count is {self.lowest[member]} at lambda {self.lasso[member].item():.3g}. {advice}"
-        )
+        text = f"snl: {limit} units are out of reach for seeds {[self.seeds[m] for m in missing]}: {why}; the lowest "
+        text += f"count is {self.lowest[member]} at lambda {self.lasso[member].item():.3g}. {advice}"
+        raise BudgetOutOfReach(text)

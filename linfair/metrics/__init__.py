@@ -1,12 +1,10 @@
 """Metrics per group, a row each with its evidence: n, an interval, or a residual.
 
-Start with `group_accuracy` (one network, Wilson intervals) and `mean_interval` (over seeds, t interval). `risk`,
-`gradients`, `curvature`, `margin` and `distance` hold the quantities by which the paper explains who loses, and
-`membership` the attacks that tell who was trained on, `bias` that between two domains, `score` one number for all.
-They take `logits`, class scores of shape (n, classes) with classes >= 2, labels `y` and `groups`, both int64 of shape
-(n,), and return a row for each of `n_groups`; `level` is that of the t interval over a group's inputs. What is not
-defined (a group without inputs, shapes that do not fit, logits that are not finite: the network diverged) raises a
-ValueError. `measure` gives all of them for a network.
+Start with `group_accuracy` (one network, Wilson intervals), `mean_interval` (over seeds, t interval), or `measure`,
+which gives all of them for a network; `membership` has the attacks that tell who was trained on. They take `logits`,
+class scores of shape (n, classes) with classes >= 2, labels `y` and `groups`, both int64 of shape (n,), and return a
+row for each of `n_groups`; `level` is that of the t interval over a group's inputs. What is not defined (a group
+without inputs, shapes that do not fit, logits that are not finite: the network diverged) raises a ValueError.
 """
 
 from linfair.metrics.accuracy import (
@@ -23,15 +21,5 @@ from linfair.metrics.curvature import TopEigenvalue, top_eigenvalue_pairs, top_e
 from linfair.metrics.distance import ParameterDistance, group_churn, parameter_distance
 from linfair.metrics.gradients import GroupGradient, group_gradient_norm_pairs, group_gradient_norms
 from linfair.metrics.margin import GroupMargin, closeness, closeness_of, group_margin, margin
-from linfair.metrics.membership import (
-    ATTACKS,
-    attack,
-    by_point,
-    confidence,
-    exposure,
-    halves,
-    leave_one_out,
-    shadows,
-)
+from linfair.metrics.membership import ATTACKS, attack, by_point, confidence, exposure, halves, leave_one_out, shadows
 from linfair.metrics.risk import Disparity, GroupMean, disparity, excessive_loss, group_risk, mean_by_group
-from linfair.metrics.score import harmonic, parts_of, sensitivity

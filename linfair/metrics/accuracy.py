@@ -50,10 +50,8 @@ def wilson(accuracy: float, n: int, *, level: float = 0.95) -> tuple[float, floa
     """Wilson score interval of a proportion (E. B. Wilson, JASA 22, 1927).
 
     (p + z^2 / 2n +- z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n), z the normal quantile. For an accuracy
-    averaged over views of each input, whose variance is at most p (1 - p), it is too wide, never too narrow.
-
-    Raises:
-        ValueError: For n < 1 or an accuracy outside [0, 1].
+    averaged over views of each input, whose variance is at most p (1 - p), it is too wide, never too narrow. A
+    ValueError refuses n < 1 and an accuracy outside [0, 1].
 
     >>> [round(end, 4) for end in wilson(0.5, 10)]
     [0.2366, 0.7634]
@@ -96,8 +94,7 @@ def group_accuracy(correct: Tensor, groups: Tensor, n_groups: int) -> list[Group
 def mean_interval(values: Sequence[float], *, level: float = 0.95) -> MeanInterval:
     """Mean over seeds (of differences, for a paired comparison) with a Student t interval, mean +- t s / sqrt(n).
 
-    Raises:
-        ValueError: If there are no values or one is not finite.
+    No values, or one that is not finite, raise a ValueError.
 
     >>> f"{mean_interval([1.0, 2.0, 3.0]):.2f}"
     '2.00 [-0.48, 4.48], n = 3'

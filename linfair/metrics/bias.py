@@ -44,14 +44,9 @@ def mean_bias(
     predicted gives 0/0: it is left out of the mean, and `left_out` counts it (both are ours). So is that counts are
     divided by their domain's inputs where one domain has more of them than the other.
 
-    Args:
-        predictions: Predicted classes, int64 (n,).
-        domain: 0 or 1, int64 (n,); both are there, else a ValueError says so.
-        classes: Number of classes.
-        image: Which image an input shows, int64 (n,): both its domains are drawn together. None is each its own.
-        draws: Of the bootstrap, by `seed`, over images with the network held fixed.
-        level: Of the interval.
-        seed: See `draws`.
+    `predictions` and `domain` (0 or 1, both are there, else a ValueError says so) are int64 (n,), and so is `image`,
+    which image an input shows: both its domains are drawn together, None is each its own. The interval's `draws`, by
+    `seed`, are a bootstrap over images with the network held fixed.
 
     >>> found = mean_bias(torch.tensor([0, 0, 0, 0, 1]), torch.tensor([0, 0, 0, 1, 1]), 3, draws=2)
     >>> round(found.bias, 3), found.left_out  # of rates 1 and 1/2, then 0 and 1/2: (2/3 + 1) / 2 - 1/2

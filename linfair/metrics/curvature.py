@@ -74,7 +74,9 @@ def hessian_product(risk: ParameterRisk, index: Tensor) -> Callable[[Tensor], Te
 
 
 @ThreadpoolController().wrap(limits=1, user_api="blas")  # the order of BLAS' sums depends on how many threads there are
-def _search(product: Callable[[Tensor], Tensor], size: int, *, which: str, tol: float, max_iterations: int) -> _Found:
+def _search(
+    product: Callable[[Tensor], Tensor], size: int, *, which: str, tol: float = 1e-4, max_iterations: int = 200
+) -> _Found:
     """Top eigenvalue of a symmetric matrix of size (size, size) given by its product with a vector."""
     if tol <= 0 or max_iterations < 1:
         raise ValueError(f"need tol > 0 and max_iterations >= 1, got tol={tol}, max_iterations={max_iterations}")
@@ -123,28 +125,17 @@ def top_eigenvalues(
     """Top Hessian eigenvalue of each group's risk, in evaluation mode, a row for each group.
 
     A search that did not converge is reported with converged=False and the value of a short one, for `LA` too small.
-
-    Args:
-        model: A network, gated or not; it is left as it is.
-        data: Its data set.
-        split: One of `data.splits`.
-        which: `LA`, algebraically largest, or `LM`, largest in absolute value (with its sign).
-        groups: Numbers of the groups; None is all.
-        alpha: Count the gates' alphas among the parameters.
-        estimator: `exact`, the Hessian of the whole group; `per_batch`, the maximum (for `LM` the largest in absolute
-            value) over the batches of the split in stored order, as in the released code.
-        tol: Converged is residual <= tol |value|. In float32 a tol below about 1e-5 may be out of reach: use `dtype`.
-        max_iterations: Restarts of Lanczos, each of at most 10 products.
-        batch_size: Inputs of one pass. It does not change `exact`; `per_batch` is defined by it.
-        dtype: Precision of the network's arithmetic, for example torch.float64; None is that of its most precise
-            parameter. Lanczos itself always runs in float64.
+    The network, gated or not, is left as it is; split, groups, `alpha`, `batch_size` and `dtype` are as in
+    `group_gradient_norms`, and so is the estimator: `per_batch` is the maximum (for `LM` the largest in absolute value)
+    over batches. `which` is `LA`, algebraically largest, or `LM`, largest in absolute value (with its sign). Converged
+    is residual <= `tol` |value|: in float32 a tol below about 1e-5 may be out of reach, use torch.float64. There are
+    `max_iterations` restarts of Lanczos, each of at most 10 products; it always runs in float64.
 
     Raises:
-        ValueError: For an unknown group, estimator or `which`, a group without inputs, tol <= 0, max_iterations < 1, a
-            loss that is not finite, or what `linfair.metrics.gradients.ParameterRisk` refuses.
+        ValueError: For an unknown `which`, tol <= 0, max_iterations < 1, or as `group_gradient_norms`.
 
-    A linear classifier of two classes with weights 0 gives each class 1/2; its Hessian for x = 1 is
-    diag(p) - p p' = [[1/4, -1/4], [-1/4, 1/4]], with eigenvalues 0 and 1/2:
+    A linear classifier of two classes with weights 0 gives each class 1/2; its Hessian for x = 1 is diag(p) - p p' =
+    [[1/4, -1/4], [-1/4, 1/4]], with eigenvalues 0 and 1/2:
 
     >>> from linfair.data import Split
     >>> one = Split(torch.ones(3, 1), torch.ones(3).long(), torch.zeros(3).long())
@@ -161,16 +152,7 @@ def top_eigenvalues(
 
 
 def top_eigenvalue_pairs(
-    model: nn.Module,
-    data: GroupedData,
-    split: str = "train",
-    *,
-    alpha: bool = False,
-    estimator: str = "exact",
-    tol: float = 1e-4,
-    max_iterations: int = 200,
-    batch_size: int = 512,
-    dtype: torch.dtype | None = None,
+    model: nn.Module, data: GroupedData, split: str = "train", *, estimator: str = "exact", **options: object
 ) -> list[tuple[TopEigenvalue, TopEigenvalue]]:
     """Both top eigenvalues of every group, a pair of rows for `LA` and `LM`, mostly for the price of one.
 
@@ -178,8 +160,8 @@ def top_eigenvalue_pairs(
     networks: then one search gives both. Where it is negative, or was not found to `tol`, a second one follows.
     Arguments and errors are those of `top_eigenvalues`.
     """
-    risk = ParameterRisk(model, data, split, alpha=alpha, batch_size=batch_size, dtype=dtype)
-    rows = _rows(risk, None, estimator, ("LM", "LA"), tol=tol, max_iterations=max_iterations)
+    search = {name: options.pop(name) for name in ("tol", "max_iterations") if name in options}
+    rows = _rows(ParameterRisk(model, data, split, **options), None, estimator, ("LM", "LA"), **search)
     return [(largest, absolute) for absolute, largest in rows]
 
 

@@ -29,11 +29,9 @@ class ParameterDistance:
 def parameter_distance(model: nn.Module, original: nn.Module) -> ParameterDistance:
     """Distance |theta~ - theta*|_2 of a linearized network, with gates or without, from the original.
 
-    theta are all parameters but the gates' alphas; the running statistics of batch norm are no parameters.
-
-    Raises:
-        ValueError: If the networks differ in structure (the message says where), have no parameters, are ensembles, or
-            hold a parameter that is not finite.
+    theta are all parameters but the gates' alphas; the running statistics of batch norm are no parameters. A ValueError
+    says where the networks differ in structure, that they have no parameters, are ensembles, or hold one that is not
+    finite.
 
     >>> one, two = nn.Linear(2, 1, bias=False), nn.Linear(2, 1, bias=False)
     >>> one.weight.data, two.weight.data = torch.tensor([[3.0, 0.0]]), torch.tensor([[3.0, 4.0]])

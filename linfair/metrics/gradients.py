@@ -41,14 +41,10 @@ class ParameterRisk:
     """Mean cross entropy of any inputs of a split, as a function of a network's parameters.
 
     It works on a copy in evaluation mode. All parameters count, frozen or not; with alpha=True the gates' alphas too,
-    after the others. Inputs are taken at their stored position. `dtype` is the precision of the network's own
-    arithmetic, None that of its most precise parameter; sums run in float64, and TF32 and autocast are off.
-    `batch_size` bounds the memory, not the value.
-
-    Attributes:
-        n: Inputs of each group in the split.
-        named: The parameters by name, in the order in which flat vectors hold them; `parameters` without names.
-        size: How many numbers they hold; the first `weights` of them belong to no alphas.
+    after the others: `named` has them by name in that order, `parameters` without names, `size` is how many numbers
+    they hold, of which the first `weights` belong to no alphas; `n` counts the inputs of each group. `dtype` is the
+    precision of the network's own arithmetic, None that of its most precise parameter; sums run in float64, TF32 and
+    autocast are off. `batch_size` bounds the memory, not the value.
 
     Raises:
         ValueError: For an ensemble, an unknown split, a batch size below 1, alphas asked of a network without gates, a
@@ -70,10 +66,9 @@ class ParameterRisk:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         for name, module in model.named_modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
-                raise ValueError(
-                    f"{name or type(module).__name__} normalises with the statistics of the batch even in evaluation "
-                    "mode, so no input has a loss of its own; use track_running_stats=True"
-                )
+                text = f"{name or type(module).__name__} normalises with the statistics of the batch even in "
+                text += "evaluation mode, so no input has a loss of its own; use track_running_stats=True"
+                raise ValueError(text)
         self.model = copy.deepcopy(model).eval()
         # one precision for all: a gradient is rounded to that of its parameter, and gates are installed in float32
         self.model.to(dtype or reduce(torch.promote_types, (value.dtype for value in model.parameters()), torch.half))
@@ -123,10 +118,8 @@ class ParameterRisk:
             mean = losses.sum() / n
         if not torch.isfinite(losses).all():
             where = index[(~torch.isfinite(losses)).to(index.device)]
-            raise ValueError(
-                f"the loss of {len(where)} inputs of split {self.split!r} is not finite "
-                f"(first: input {int(where[0])}); the network diverged: train it at a lower rate"
-            )
+            text = f"the loss of {len(where)} inputs of split {self.split!r} is not finite (first: input "
+            raise ValueError(f"{text}{int(where[0])}); the network diverged: train it at a lower rate")
         return mean
 
     def value(self, index: Tensor) -> float:
@@ -168,25 +161,19 @@ def group_gradient_norms(
     batch_size: int = 512,
     dtype: torch.dtype | None = None,
 ) -> list[GroupGradient]:
-    """Gradient norm of each group's risk, a row for each group; every input passes the network once.
+    """Gradient norm of each group's risk, a row for each group; every input passes the network, left as it is, once.
 
-    Args:
-        model: A network, gated or not; it is left as it is.
-        data: Its data set.
-        split: One of `data.splits`. The paper's released code uses the test split.
-        groups: Numbers of the groups; None is all.
-        alpha: Count the gates' alphas among the parameters, as the released code does.
-        estimator: `exact`, or `per_batch` for the released variant (module docstring), in the split's stored order.
-        batch_size: Inputs of one pass. It does not change `exact`; `per_batch` is defined by it.
-        dtype: Precision of the network's arithmetic, for example torch.float64; None is that of its most precise
-            parameter.
+    `groups` are their numbers (None is all), `split` is one of `data.splits`; the paper's released code uses the test
+    split, and counts the gates' `alpha` among the parameters. `estimator` is `exact`, or `per_batch` (module docstring)
+    in the split's stored order, which the `batch_size` defines; `exact` does not depend on it. `dtype` is the precision
+    of the network's arithmetic, None that of its most precise parameter.
 
     Raises:
         ValueError: For an unknown group or estimator, a group without inputs, a loss that is not finite, or what
             `ParameterRisk` refuses.
 
-    A linear classifier of two classes with weights 0 gives each class 1/2; its gradient for x = 1, y = 1 is
-    p - onehot(y) = (1/2, -1/2), of norm 1/sqrt(2):
+    A linear classifier of two classes with weights 0 gives each class 1/2; its gradient for x = 1, y = 1 is p -
+    onehot(y) = (1/2, -1/2), of norm 1/sqrt(2):
 
     >>> from linfair.data import Split
     >>> one = Split(torch.ones(3, 1), torch.ones(3).long(), torch.zeros(3).long())

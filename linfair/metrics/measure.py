@@ -8,7 +8,6 @@ from collections.abc import Collection, Sequence
 from functools import cache
 
 import pandas as pd
-import torch
 from torch import Tensor, nn
 
 from linfair import gates
@@ -21,7 +20,7 @@ from linfair.metrics.distance import group_churn, parameter_distance
 from linfair.metrics.gradients import group_gradient_norm_pairs
 from linfair.metrics.margin import margin
 from linfair.metrics.risk import GroupMean, losses, mean_by_group
-from linfair.training import Data, predict
+from linfair.training import Data, answers
 
 MEANS = ("risk", "excess", "margin", "churn")  #: Means over a group's inputs, with an interval in `*_low` and `*_high`
 GRADIENTS = ("gradient_norm", "gradient_norm_alpha")  #: Without the gates' alphas, with them
@@ -45,26 +44,6 @@ class Original:
 def networks_of(model: nn.Module) -> list[nn.Module]:
     """The members of an ensemble; a plain network is one member."""
     return model.networks() if isinstance(model, Ensemble) else [model]
-
-
-def answers(model: nn.Module, data: Data, split: str) -> tuple[Tensor, Tensor]:
-    """What a network (or each member of an ensemble) says about a split.
-
-    Returns:
-        The share of the data set's `views` on which each input is predicted right, float32 (members, n), and the logits
-        with inputs at their stored position, (members, n, classes).
-    """
-    sets = [data] if isinstance(data, GroupedData) else list(data)
-    y = torch.stack([one.splits[split].y for one in sets])
-    right = torch.zeros_like(y, dtype=torch.float32)
-    stored = None
-    for view in sets[0].views:
-        logits = predict(model, data, split, view=view)
-        logits = logits.view(len(sets), -1, logits.shape[-1])
-        right += (logits.argmax(dim=-1) == y).float()
-        if view == (0, 0):
-            stored = logits
-    return right / len(sets[0].views), stored
 
 
 @full_precision()
@@ -93,23 +72,12 @@ def measure(
     and `relative_distance`, the network's, the same in all its rows. Excess, churn and distance are those to the
     original of the same seed, and 0 for the original itself. What was not computed is nan.
 
-    Args:
-        model: Network, or ensemble.
-        data: Its data set, or one for each member.
-        seeds: One for each member; 0, 1, ... by default.
-        budget: ReLU budget, a fraction; by default what the first member keeps.
-        units: The same as a count.
-        kept: ReLUs each member keeps; counted by default.
-        epochs: Epochs each member had trained when its mask was taken; 0 by default.
-        original: What it was linearized from; may hold the model itself. None leaves excess, churn and distance out.
-        split: One split or several; None is all.
-        gradients: Splits on which gradient norms are computed.
-        curvature: Splits on which eigenvalues are computed.
-        estimator: `exact` or `per_batch`, of gradient norms and eigenvalues; see `linfair.metrics.gradients`.
-        batch_size: Inputs of one pass of theirs: it does not change `exact`, `per_batch` is defined by it.
-
-    Raises:
-        ValueError: If a group has no inputs in a split, or a network's outputs are not finite.
+    A network has one data set, an ensemble one for each member; `seeds` (0, 1, ... by default), `kept` ReLUs (counted
+    by default) and `epochs` (0) that a member had trained when its mask was taken are one for each. `budget`, a
+    fraction, and `units`, a count, are by default what the first member keeps. `original` may hold the model itself;
+    None leaves excess, churn and distance out. `split` is one or several, None all; `gradients` and `curvature` name
+    those on which gradient norms and eigenvalues are computed, `estimator` and `batch_size` how, see
+    `linfair.metrics.gradients`. A group without inputs in a split, and outputs that are not finite, raise a ValueError.
     """
     sets = [data] if isinstance(data, GroupedData) else list(data)
     alone, original = original is None, original or Original(model, data)

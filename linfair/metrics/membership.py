@@ -5,12 +5,9 @@ An attack gives each point (x, y) a score, higher for a likelier member, from th
     c(x) = log(p_y / (1 - p_y)),    p = softmax(h(x)),
 
 of the *target* and of *shadow* networks that were trained alike on random halves of one pool, so that what is a member
-of one is a non-member of another. `shadows` trains them, `attack` attacks one target, `leave_one_out` makes each shadow
-the target once, `exposure` says how well that works, with intervals, and for whom.
-
-Members must be compared with non-members of their own distribution. Where a group's share differs between the two, a
-pooled attack recognises the group and not the member; and a naive attack on one group alone mixes its classes. So a
-group is compared within its (class, group) cells. A low number says that these attacks fail, not that others do.
+of one is a non-member of another. Where a group's share differs between members and non-members, a pooled attack
+recognises the group and not the member; and a naive attack on one group alone mixes its classes. So a group is compared
+within its (class, group) cells. A low number says that these attacks fail, not that others do.
 """
 
 from collections.abc import Callable, Sequence
@@ -44,10 +41,7 @@ def confidence(logits: Tensor, y: Tensor) -> Tensor:
     """Logit-scaled confidence log(p_y / (1 - p_y)) of each input, exact where p_y rounds to 0 or 1.
 
     With logits h (..., n, classes >= 2) and labels y (n,) or (..., n) it is h_y - log sum_{j != y} exp(h_j), float64 on
-    the CPU, (..., n). The cross entropy is log(1 + exp(-c)).
-
-    Raises:
-        ValueError: For one class, logits that are not finite, or labels that do not fit.
+    the CPU, (..., n). The cross entropy is log(1 + exp(-c)). A ValueError refuses what does not fit or is not finite.
 
     >>> confidence(torch.tensor([[0.0, 0.0], [1000.0, 0.0]]), torch.tensor([1, 0])).tolist()
     [0.0, 1000.0]
@@ -70,10 +64,8 @@ def halves(n: int, count: int, *, size: int | None = None, seed: int = 0) -> NDA
 
     Each has `size` points (None is n // 2), and each point is in as many networks as any other, or one less: in exactly
     count / 2 for halves of an even n and count, as Carlini et al. have it. Dealt in turn, then mixed by random trades
-    between two networks, which change neither number (Strona et al., Nature Communications 5, 2014).
-
-    Raises:
-        ValueError: For fewer than two points, no network, or a size that leaves a network nothing, or nobody out.
+    between two networks, which change neither number (Strona et al., Nature Communications 5, 2014). A ValueError
+    refuses no network, and a size that leaves a network nothing, or nobody out.
 
     >>> halves(10, 4).sum(0).tolist(), halves(10, 4).sum(1).tolist()
     ([2, 2, 2, 2, 2, 2, 2, 2, 2, 2], [5, 5, 5, 5])
@@ -102,19 +94,11 @@ def shadows(
     seed: int = 0,
     at_once: int = 64,
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Train shadow networks on random parts of a pool, and ask each how confident it is of every point.
+    """Train K = `count` shadows on random parts (`halves`) of a pool; each one's confidences and members, (K, n) both.
 
-    Args:
-        train: Data sets and seeds, one each -> the trained `Ensemble`, or for one data set a network. Each set has a
-            `train` split only, normalised as the pool is.
-        data: Its `train` split is the pool; other splits are not used.
-        count: Number K of shadows.
-        size: Images of each, see `halves`.
-        seed: Decides the parts and the seeds, 1000 (seed + 1) + k for shadow k.
-        at_once: Shadows given to `train` in one call, which bounds the memory: 1 for networks too large to share one.
-
-    Returns:
-        Confidences, shape (K, n), and memberships, bool, shape (K, n).
+    `train` makes the trained `Ensemble`, or for one data set a network, of data sets with a `train` split only,
+    normalised as the pool (the `train` split of `data`) is, and of as many seeds, 1000 (seed + 1) + k for shadow k. It
+    gets at most `at_once` of them in a call, which bounds the memory: 1 for networks too large to share one.
     """
     pool, inside, found = data.splits["train"], halves(len(data.splits["train"]), count, size=size, seed=seed), []
     for start in range(0, count, at_once):
@@ -136,10 +120,10 @@ def attack(
     gamma: float = 1.0,
     offline: float = 0.3,
 ) -> NDArray[np.float64]:
-    """Membership score of each point, higher for a likelier member.
+    """Membership score of each point, (n,), higher for a likelier member.
 
-    With c the target's confidence of a point, mu_in, mu_out, s_in, s_out mean and standard deviation of the
-    confidences of the shadows with and without it, and p = 1 / (1 + exp(-c)):
+    With c the target's confidence of a point, mu_in, mu_out, s_in, s_out mean and standard deviation of the confidences
+    of the shadows with and without it, and p = 1 / (1 + exp(-c)):
 
         loss           c, which orders points as the loss log(1 + exp(-c)) does (Yeom et al., CSF 2018),
         lira_online    log N(c; mu_in, s_in^2) - log N(c; mu_out, s_out^2) (Carlini et al., S&P 2022, Alg. 1),
@@ -149,24 +133,18 @@ def attack(
 
     The squares of `lira_online` are divided by 1 + 1 / (shadows behind the mean), which is ours and 1 for many: the
     others of K shadows hold a member of one of them once less than a non-member, and with 8 noise had an AUC of .48.
-    Where RMIA has shadows on one side of a point only, the other is filled in by its authors' p_in = offline p_out +
-    (1 - offline); that it is also solved for p_out, at 0 or more, is ours.
+    Where RMIA has shadows on one side of a point only, the other is filled in by its authors' p_in = offline p_out + (1
+    - offline); that it is also solved for p_out, at 0 or more, is ours.
 
     Args:
         kind: One of `ATTACKS`.
         target: The target's confidences, shape (n,).
-        shadows: The shadows' confidences, shape (K, n); `loss` needs none.
+        shadows: The shadows' confidences, shape (K, n), finite; `loss` needs none.
         members: Which points each shadow was trained on, bool, shape (K, n).
         variance: Of LiRA: `point`, each point its own; `global`, the pooled within-point variance, one in, one out; or
             `auto`, `point` where every point has `MANY` shadows in and out (one side for `lira_offline`).
         gamma: Of RMIA.
-        offline: Of RMIA, its `a`, above 0 and at most 1.
-
-    Returns:
-        Scores (n,).
-
-    Raises:
-        ValueError: For an unknown kind or option, shapes that do not fit, or too few shadows.
+        offline: Of RMIA, its `a`, above 0 and at most 1. A ValueError names what is wrong, or that shadows are too few.
 
     >>> attack("lira_offline", [3.0], [[0.0], [2.0], [9.0]], [[False], [False], [True]]).round(3).tolist()  # s = sqrt 2
     [1.414]
@@ -191,10 +169,8 @@ def attack(
     if kind == "rmia":
         return _rmia(c, seen, inside, gamma, offline)
     if lacking := int(sum((side.sum(0) == 0).sum() for side in sides[kind])):
-        raise ValueError(
-            f"{kind} needs shadows {'with and ' * (kind == 'lira_online')}without each point, and {lacking} points "
-            f"lack them among {len(seen)} shadows; train more, or attack by rmia"
-        )
+        text = f"{kind} needs shadows {'with and ' * (kind == 'lira_online')}without each point, and {lacking} points "
+        raise ValueError(f"{text}lack them among {len(seen)} shadows; train more, or attack by rmia")
     counts = [side.sum(0) for side in sides[kind]]
     own = variance == "point" or (variance == "auto" and min(map(np.min, counts)) >= MANY)
     scores = [_gauss(seen - c, side, own) for side in sides[kind]]  # relative to the target: equal values stay equal
@@ -262,36 +238,26 @@ def exposure(
     """How well scores tell members from non-members: over all points, and for each group within its classes.
 
     A *stratum* is one target's points (row `all`), or one target's points of a (class, group) cell (`all, within cells`
-    and the groups). With m members, n non-members and AUC A in each stratum, `auc` is the mean of A with weights
-    m n / (m + n) (van Elteren, 1960): a stratum without one or the other counts nothing. Its interval is DeLong's, with
-    a point's contributions from all targets added before they are squared (Obuchowski, Biometrics 53, 1997); at 0 and 1
+    and the groups). With m members, n non-members and AUC A in each stratum, `auc` is the mean of A with weights m n /
+    (m + n) (van Elteren, 1960): a stratum without one or the other counts nothing. Its interval is DeLong's, with a
+    point's contributions from all targets added before they are squared (Obuchowski, Biometrics 53, 1997); at 0 and 1
     it is Wilson's with n the smaller number of points.
 
-    `tpr_F` is the largest share of members above one threshold that at most a share F of non-members lies above;
-    strata have the same weights on both sides. Its interval is the union of a bootstrap over points, the threshold
-    drawn anew, and the exact binomial one of as many members as there are different points.
+    `tpr_F` is the largest share of members above one threshold that at most a share F of non-members lies above; strata
+    have the same weights on both sides. Its interval is the union of a bootstrap over points, the threshold drawn anew,
+    and the exact binomial one of as many members as there are different points. Both cover other points of the same
+    distribution, with these targets and shadows: no other training.
 
-    Both cover other points of the same distribution, with these targets and shadows: no other training.
-
-    Args:
-        scores: Scores, shape (n,), or (targets, n) for several targets.
-        members: Which points each target was trained on, bool, in the same shape.
-        groups: Groups, int, shape (n,); None leaves the groups out.
-        labels: Classes, int, shape (n,).
-        group_names: What the groups are called.
-        naive: Add each group's members against its non-members of all classes and targets, as `GROUP, naive`. Where
-            classes or targets differ in their share of members, this recognises class or target, not members.
-        level: Of the intervals.
-        draws: Of the bootstrap, by `seed`.
-        seed: See `draws`.
+    `scores` are (n,), or (targets, n), `members` the points that each target was trained on, bool, in the same shape,
+    `groups` (None leaves them out) and `labels` int (n,). With `naive` each group's members are compared with its
+    non-members of all classes and targets too, as `GROUP, naive`: where these differ in their share of members, it
+    recognises class or target, not members. `level` is that of the intervals, `draws` the bootstrap's, by `seed`. What
+    does not fit or is not finite raises a ValueError.
 
     Returns:
         A row each with `who`; `auc`, `low`, `high`; `tpr_0.001` and `tpr_0.01` with `_low` and `_high`; `targets`,
         `members` and `non_members` of one target (mean), `smallest` (members in the smallest cell of a target, mean);
         `note`: what limits the row; `finding`: whether the interval lies above 0.5 and no cell is too small.
-
-    Raises:
-        ValueError: For shapes that do not fit, or scores that are not finite.
 
     >>> table = exposure([3.0, 1.0, 2.0, 0.0], [True, True, False, False])
     >>> float(table["auc"][0])  # of the 4 pairs 3 are in order
@@ -302,9 +268,8 @@ def exposure(
     kinds = [np.zeros(n, int) if one is None else np.asarray(one) for one in (labels, groups)]
     if s.shape != inside.shape or s.ndim != 2 or not np.isfinite(s).all() or any(one.shape != (n,) for one in kinds):
         found = ", ".join(str(one.shape) for one in (s, inside, *kinds))
-        raise ValueError(
-            f"need finite scores and members (n,) or (targets, n), labels and groups (n,); got shapes {found}"
-        )
+        text = f"need finite scores and members (n,) or (targets, n), labels and groups (n,); got shapes {found}"
+        raise ValueError(text)
     cells, everywhere = np.unique(np.stack(kinds), axis=1, return_inverse=True)[1].reshape(-1), np.ones(n, bool)
     rows = [("all", everywhere, np.zeros(n, int), True)]
     if labels is not None or groups is not None:
@@ -335,7 +300,7 @@ def _row(s: NDArray, inside: NDArray, cells: NDArray, by_target: bool, *, level:
         notes += [f"n < {FEW} members in a cell"] * (smallest < FEW)
     else:
         notes.append("no cell has members and non-members")
-    found |= _true_positives(score, member, strata, share, point, level=level, draws=draws, seed=seed)
+    found |= _true_positives(score, member, strata, share, point, level, draws, seed)
     others = int((counted & ~member).sum())
     notes += [f"rate {rate:g} is 0 of {others} non-members" for rate in RATES if 0 < others < 1 / rate]
     found |= {"targets": targets, "members": inside.sum() / targets, "non_members": (~inside).sum() / targets}
@@ -369,7 +334,6 @@ def _true_positives(
     strata: NDArray,
     share: NDArray,
     point: NDArray,
-    *,
     level: float,
     draws: int,
     seed: int,

@@ -67,10 +67,8 @@ def checked_logits(logits: Tensor) -> Tensor:
         raise ValueError(f"logits must have shape (n, classes >= 2), got {tuple(logits.shape)}")
     logits = logits.detach().cpu().double()
     if bad := (~torch.isfinite(logits)).any(dim=1).nonzero().flatten().tolist():
-        raise ValueError(
-            f"logits of {len(bad)} of {len(logits)} inputs are not finite (first: input {bad[0]}); "
-            "the network diverged: train it at a lower rate"
-        )
+        text = f"logits of {len(bad)} of {len(logits)} inputs are not finite (first: input {bad[0]}); the network "
+        raise ValueError(f"{text}diverged: train it at a lower rate")
     return logits
 
 
@@ -135,14 +133,9 @@ def disparity(rows: Sequence[GroupMean | GroupAccuracy], *, worst: str) -> Dispa
         low  = q_1 - q_2 - sqrt((q_1 - l_1)^2 + (u_2 - q_2)^2),
         high = q_1 - q_2 + sqrt((u_1 - q_1)^2 + (q_2 - l_2)^2).
 
-    For Wilson intervals it is Newcombe's hybrid score interval (Statistics in Medicine 17, 1998, method 10).
-
-    Args:
-        rows: A row per group: accuracies, risks, excessive losses, margins, churn.
-        worst: `low` where small values are bad (accuracy, margin), `high` where large ones are (risk, churn).
-
-    Raises:
-        ValueError: For fewer than two groups, a value that is not finite, or another `worst`.
+    For Wilson intervals it is Newcombe's hybrid score interval (Statistics in Medicine 17, 1998, method 10). `worst` is
+    `low` where small values are bad (accuracy, margin), `high` where large ones are (risk, churn). Fewer than two
+    groups, and a value that is not finite, raise a ValueError.
     """
     if worst not in ("low", "high"):
         raise ValueError(f"worst is 'low' or 'high', got {worst!r}")

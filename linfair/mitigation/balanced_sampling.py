@@ -19,12 +19,9 @@ from linfair.training import evenly
 
 
 def balanced(groups: Tensor, batch_size: int | None, generator: torch.Generator) -> Sequence[Tensor]:
-    """Batches of as many positions as there are images, every group equally likely.
+    """Batches of as many positions as there are images, every group equally likely; None is one batch of all.
 
-    Args:
-        groups: Group of each image, int64 (n,), on the CPU.
-        batch_size: Images of a batch; None is one batch of all.
-        generator: Decides what is drawn.
+    `groups` is the group of each image, int64 (n,), on the CPU; the generator decides what is drawn.
 
     >>> groups = torch.tensor([0] * 999 + [1])
     >>> [drawn] = balanced(groups, None, torch.Generator().manual_seed(0))

@@ -4,11 +4,10 @@ With A_g(m) the validation accuracy of arm m on judged group g, and A(m) over al
 
     argmax_m min_g A_g(m)    over arms with A(m) >= A(plain) - max_accuracy_loss,    ties by A(m), then by order.
 
-`plain` is plain fine-tuning. Whether a gain in min_g A_g is more than noise is asked of a paired randomisation test: if
-the repair and `plain` answered alike, each image's two answers could be swapped, so the gain is compared with that of
-random swaps, and the p-value is multiplied by the number of arms compared (Bonferroni). The best repair is chosen if
-its worst group gains and the p-value is at most `significance`; else `plain` is, the simplest arm. With few validation
-images even a real gain may not pass; `significance=1` then takes the best repair all the same.
+Whether a gain in min_g A_g is more than noise is asked of a paired randomisation test: if the repair and `plain`
+answered alike, each image's two answers could be swapped; the p-value is multiplied by the number of arms compared
+(Bonferroni). The best repair is chosen if its worst group gains and the p-value is at most `significance`; else `plain`
+is, the simplest arm. With few validation images even a real gain may not pass.
 """
 
 import math
@@ -89,17 +88,14 @@ def check_groups(data: GroupedData) -> None:
     """Refuse data with a split in which a group has no image, before anything is trained."""
     for name, part in data.splits.items():
         if empty := [group for number, group in enumerate(data.group_names) if not (part.a == number).any()]:
-            raise ValueError(
-                f"groups {empty} of {data.name} have no image in the split {name}, so nothing can be said of them "
-                "there: merge them with others, leave them out, or split the data otherwise"
-            )
+            text = f"groups {empty} of {data.name} have no image in the split {name}, so nothing can be said of them "
+            raise ValueError(f"{text}there: merge them with others, leave them out, or split the data otherwise")
 
 
 def judged_groups(data: GroupedData, *, min_images: int = FEW) -> list[Judged]:
     """The groups that arms are judged by: those of one role with fewer than `min_images` validation images are one.
 
-    Raises:
-        ValueError: If there is no validation split, or a group has no image in a split.
+    A ValueError says that there is no validation split, or that a group has no image in a split.
     """
     if "val" not in data.splits:
         raise ValueError(f"{data.name} has no split 'val' to choose on; there are {', '.join(data.splits)}")
@@ -116,14 +112,9 @@ def judged_groups(data: GroupedData, *, min_images: int = FEW) -> list[Judged]:
 def gain_p_value(first: Tensor, second: Tensor, groups: Tensor, n_groups: int) -> float:
     """How often random swaps of paired answers raise the worst-group accuracy as much as `second` does over `first`.
 
-    One-sided paired randomisation test (Edgington and Onghena, Randomization Tests, 2007) of
-    min_g mean_g(second) - min_g mean_g(first); (1 + swaps at least as large) / (1 + swaps).
-
-    Args:
-        first: 1 where it is right, else 0 (or the share of views), (n,).
-        second: The other's answers on the same images, (n,).
-        groups: Group of each image, (n,), every group with an image.
-        n_groups: Number of groups.
+    One-sided paired randomisation test (Edgington and Onghena, Randomization Tests, 2007) of min_g mean_g(second) -
+    min_g mean_g(first); (1 + swaps at least as large) / (1 + swaps). Answers are 1 where right, else 0 (or the share of
+    views), (n,), `groups` those of the same images, (n,), each of `n_groups` with an image.
 
     >>> right, wrong, one = torch.ones(8), torch.zeros(8), torch.zeros(8).long()
     >>> gain_p_value(right, right, one, 1), abs(gain_p_value(wrong, right, one, 1) - 2**-8) < 0.002
@@ -161,15 +152,10 @@ def choose(
 ) -> Choice:
     """Choose an arm from its answers on validation images; the rule is the module's.
 
-    Args:
-        correct: For each arm, `plain` among them, 1 where it is right, else 0 (or the share of views), (n,).
-        groups: Judged group of each image, (n,).
-        names: Name of each judged group.
-        max_accuracy_loss: Points of overall accuracy that an arm may lose against `plain`.
-        significance: Keep `plain` unless the gain's p-value is at most this; 1 takes every gain, noise or not.
-
-    Raises:
-        ValueError: If `plain` is missing, the loss is negative or the significance outside (0, 1].
+    `correct` has for each arm, `plain` among them, 1 where it is right, else 0 (or the share of views), (n,); `groups`
+    is the judged group of each image, (n,), `names` what these are called. An arm may lose `max_accuracy_loss` points
+    of overall accuracy against `plain`, which is kept unless the gain's p-value is at most `significance`; 1 takes
+    every gain, noise or not. A ValueError refuses answers without `plain`, and limits out of range.
     """
     if PLAIN not in correct:
         raise ValueError(f"arms are compared with {PLAIN!r}, which is missing from {', '.join(correct)}")

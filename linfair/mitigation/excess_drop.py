@@ -5,14 +5,14 @@ group a is
 
     psi_a = [err_a(h) - err_a(h*)] - [err(h) - err(h*)] - tolerance    <= 0,
 
-one-sided: a group that loses less than the others is left alone. The error has no gradient, so the dual takes the true
-rate and the primal a surrogate, the cross entropy (a two-player form: Cotter et al., 2019; for pruning: Hashemizadeh
-et al., "Balancing Act: Constraining Disparate Impact in Sparse Models", arXiv 2310.20673):
+one-sided: a group that loses less is left alone. The error has no gradient, so the dual takes the true rate and the
+primal a surrogate, the cross entropy (Cotter et al., 2019; for pruning: Hashemizadeh et al., "Balancing Act:
+Constraining Disparate Impact in Sparse Models", arXiv 2310.20673):
 
     per batch      L^KD(B) + sum_a lambda_a (CE_a(B) - CE(B))     (the dense network's part is constant)
     per epoch      lambda_a <- max(0, lambda_a + mu psi_a),       in evaluation mode.
 
-A student that fits its training set has nothing to repair there, whatever its test error: see `violations` in the log.
+A student that fits its training set has nothing to repair there: see `violations` in the log.
 """
 
 from dataclasses import dataclass

@@ -1,17 +1,14 @@
 """Algorithm 1 of the paper: fine-tuning under one Lagrangian multiplier per group (Das et al., ICML 2024, Sec. 6).
 
-Per batch B the student minimises
+Per batch B the student minimises, and once an epoch, over the whole training set S in evaluation mode, multipliers
+grow,
 
     L^KD(B) + sum_a lambda_a |L_a^KD(B) - L^KD(B)|,
-
-and once an epoch, over the whole training set S in evaluation mode, the multipliers grow by what is still violated,
-
     lambda_a <- lambda_a + mu |L_a^KD(S) - L^KD(S)|,    lambda_a = 0 at first.
 
-The penalty has a gradient. In the code released with the paper it has none (it is copied out of the graph): the
-multipliers grow and move nothing, and what is left is its KD, which is averaged over the classes too. These and its
-other differences are options here. A two-sided violation also pulls *down* groups that are better than the average;
-`one_sided` does not.
+The penalty has a gradient. In the code released with the paper it has none (it is copied out of the graph): what is
+left is its KD, which is averaged over the classes too. These and its other differences are options here. A two-sided
+violation also pulls *down* groups that are better than the average; `one_sided` does not.
 """
 
 from dataclasses import dataclass

@@ -4,10 +4,8 @@ Without a mitigation the objective is the paper's distillation loss, averaged ov
 
     L^KD(B) = 1/|B| sum_{i in B} l_i,    l_i = CE_i + KD_i    (T = 4, KD times T^2).
 
-The option `kd` of every mitigation weighs KD; 0 is plain cross entropy, without a teacher.
-
-Most mitigations need its means by group, L_a(B) = 1/|B_a| sum_{i in B_a} l_i; a group absent from a batch has no mean
-and takes no part in it.
+The option `kd` of every mitigation weighs KD. Most need its means by group, L_a(B) = 1/|B_a| sum_{i in B_a} l_i; a
+group absent from a batch has no mean and takes no part in it.
 """
 
 import math
@@ -25,15 +23,10 @@ from linfair.training import Batch, Batches, Data, Distill, Failure, Source, pre
 
 
 def means_by_group(values: Tensor, groups: Tensor, n_groups: int) -> tuple[Tensor, Tensor]:
-    """Mean of a quantity over each group of a batch, for each member.
+    """Mean of a quantity over each group of a batch, for each member: 0 for a group without inputs; and counts, int64.
 
-    Args:
-        values: One number for each input, (members, n).
-        groups: Group of each input, int64, same shape.
-        n_groups: Number of groups.
-
-    Returns:
-        Means (members, n_groups), 0 for a group without inputs, and counts, int64, of the same shape.
+    `values` are one number for each input, (members, n), `groups` int64 in the same shape; both results (members,
+    n_groups).
 
     >>> means_by_group(torch.tensor([[1.0, 3.0, 5.0]]), torch.tensor([[0, 0, 2]]), 3)
     (tensor([[2., 0., 5.]]), tensor([[2, 0, 1]]))
@@ -45,15 +38,10 @@ def means_by_group(values: Tensor, groups: Tensor, n_groups: int) -> tuple[Tenso
 
 
 class MitigatedObjective:
-    """An objective with its hooks, for one stage of training one network or ensemble.
+    """An objective with its hooks, for one stage of training a student, or an ensemble on one data set for each member.
 
-    Args:
-        model: The student that will be trained.
-        teacher: The original network.
-        data: Their data; a list, one for each member, for an ensemble.
-        options: Of the mitigation; `clip` bounds each member's gradient, `kd` weighs KD, `kd_over_classes` divides it
-            by the classes.
-        distill: The stage's distillation loss; CE + KD (T = 4) by default.
+    Of its `options`, `clip` bounds each member's gradient, `kd` weighs KD, `kd_over_classes` divides it by the classes;
+    `distill` is the stage's distillation loss, CE + KD (T = 4) by default.
 
     Attributes:
         gradient: How `fit` computes gradients; None is backpropagation.

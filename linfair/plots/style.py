@@ -1,9 +1,8 @@
 """Figures: one house style, readable on light and dark pages, and one function for each kind of figure.
 
-Figures have no background of their own, so text and axes must stand out on both of the book's pages, white and #121212.
-Their contrast is 18.7, so no colour can have more than sqrt(18.7) = 4.33 on both at once; `GREY` has 4.3, and every
-data colour at least 3, the WCAG minimum for graphics. Colours have fixed meanings, and differ in lightness and marker
-too: majority blue with circles, minority vermillion with squares, control grey and dashed.
+Figures have no background, so text and axes must stand out on white and on #121212, whose contrast is 18.7: no colour
+can have more than sqrt(18.7) = 4.33 on both. `GREY` has 4.3, every data colour at least 3, the WCAG minimum for
+graphics. Colours have fixed meanings, and differ in lightness and marker too.
 """
 
 from importlib.metadata import version
@@ -63,20 +62,13 @@ def evidence_of(table: pd.DataFrame, *, split: str) -> str:
     return evidence(seeds=part["seed"].nunique(), n=n, seconds=arms["seconds"].sum(), **about)
 
 
-PARTS = {
-    "linear_seconds": ("linear layers", GREY),
-    "relu_seconds": ("ReLUs, computing", COLORS["majority"]),
-    "transfer_seconds": ("ReLUs, sending", COLORS["other"]),
-    "waiting_seconds": ("round trips", COLORS["all"]),
-}
+PARTS = {"linear_seconds": ("linear layers", GREY), "relu_seconds": ("ReLUs, computing", COLORS["majority"])}
+PARTS |= {"transfer_seconds": ("ReLUs, sending", COLORS["other"]), "waiting_seconds": ("round trips", COLORS["all"])}
 """The parts of the online seconds: column of `linfair.cost.Cost` -> name and colour."""
 
 
 def cost_parts(table: pd.DataFrame) -> Figure:
-    """Where the seconds of one answer go, a bar per budget, as stacked parts; the total at its end.
-
-    `table` has the costs of one network; several are refused with a ValueError.
-    """
+    """Where the seconds of one answer go, a bar per budget, as stacked parts, from the costs of one network."""
     if table["network"].nunique() != 1:
         raise ValueError(f"cost_parts draws one network, got {', '.join(table['network'].unique())}: select one")
     table = table.sort_values("budget")

@@ -15,13 +15,7 @@ _TRAN, _HAN, _LEE = "Tran et al., NeurIPS 2022", "Han et al., NeurIPS 2015", "Le
 _OURS = "one-shot control"
 for _run, _kind, _source, _step, _summary in (
     (prune_magnitude, Pruning, _TRAN, "magnitude mask", "keeps the weights with the largest |w| over all layers"),
-    (
-        prune_layerwise,
-        Pruning,
-        _OURS,
-        "magnitude mask",
-        "keeps the same share of every layer, the largest |w| there",
-    ),
+    (prune_layerwise, Pruning, _OURS, "magnitude mask", "keeps the same share of every layer, the largest |w| there"),
     (prune_random, Pruning, _OURS, "random mask", "keeps weights drawn at random over the network"),
     (prune_snip, Pruning, _LEE, "SNIP", "keeps the weights with the largest |w dL/dw|"),
     (prune_iterative, Iterative, _HAN, "retraining", "removes the smallest |w| in rounds, retrains between them"),

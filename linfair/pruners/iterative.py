@@ -69,11 +69,7 @@ class Iterative:
         return Distill(teacher, data, kd=self.kd)
 
     def rounds(self, budgets: Sequence[float]) -> list[float]:
-        """The share kept after each round.
-
-        >>> [round(share, 3) for share in Iterative(rate=0.5).rounds([0.6, 0.2])]
-        [0.6, 0.3, 0.2]
-        """
+        """The share kept after each round."""
         shares, share = [], 1.0
         for budget in budgets:
             while share > budget:
@@ -92,11 +88,7 @@ def prune_iterative(
     options: Iterative | None = None,
     progress: bool = True,
 ) -> list[LinearizedModel]:
-    """Follow one path of rounds and take a network at every budget; called like `linfair.linearizers.snl`.
-
-    Raises:
-        ValueError: If the rounds need more epochs than the schedule has.
-    """
+    """Follow one path of rounds and take a network at every budget; called like `linfair.linearizers.snl`."""
     options, budgets = options or Iterative(), check_budgets(budgets)
     path = _Path(teacher, data, budgets, options)
     if (needed := options.epochs * (len(path.shares) - 1)) > options.schedule.epochs:
@@ -145,9 +137,8 @@ class _Path:
         found = weights.switches(self.model)
         for member in members:
             scores = {site: (w[member] if len(members) > 1 else w).detach().abs() for site, (_, w) in found.items()}
-            left_out = {
-                site: score.cpu().masked_fill(~masks[member].units[site], -math.inf) for site, score in scores.items()
-            }
+            kept = masks[member].units
+            left_out = {site: score.cpu().masked_fill(~kept[site], -math.inf) for site, score in scores.items()}
             masks[member] = replace(masks[member], units=top_units(left_out, count, as_torch=True))
         self.options.reduction.apply(self.model, masks)
         self.done += 1

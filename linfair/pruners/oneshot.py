@@ -16,7 +16,7 @@ from torch.optim.swa_utils import update_bn
 from linfair import weights
 from linfair.data import GroupedData
 from linfair.device import full_precision
-from linfair.linearizers.oneshot import Scores, batches, drawn, even_units, one_shot, top_units
+from linfair.linearizers.oneshot import Scores, batches, even_units, one_shot, random_scores, top_units
 from linfair.masks import Reduction
 from linfair.training import supervised
 
@@ -52,11 +52,6 @@ class Pruning:
 def magnitude_scores(network: nn.Module, data: GroupedData, seed: int, options: Pruning) -> Scores:
     """|w| of each weight."""
     return {site: weight.detach().abs().cpu() for site, (_, weight) in weights.switches(network).items()}
-
-
-def random_scores(network: nn.Module, data: GroupedData, seed: int, options: Pruning) -> Scores:
-    """A uniform random number for each weight."""
-    return drawn({site: weight.shape for site, (_, weight) in weights.switches(network).items()}, seed)
 
 
 @full_precision()

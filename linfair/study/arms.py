@@ -21,11 +21,7 @@ ARMS = ("original", PLAIN, "control")
 
 
 def mitigation_of(arm: str) -> object | None:
-    """The options of the mitigation that an arm stands for; None for an arm without one.
-
-    >>> mitigation_of("plain"), mitigation_of("lagrangian(mu=0.005)").mu, mitigation_of("control(kd=0)")
-    (None, 0.005, Plain(kd=0.0))
-    """
+    """The options of the mitigation that an arm stands for; None for an arm without one."""
     if arm in ARMS:
         return None
     known, word = ", ".join(dict.fromkeys((*ARMS, *MITIGATIONS))), arm.partition("(")[0]
@@ -45,11 +41,7 @@ def mitigation_of(arm: str) -> object | None:
 
 
 def canonical(arm: str) -> str:
-    """The one way to write an arm: options in their own order, those at their default left out.
-
-    >>> canonical("lagrangian( mu = 5e-3 )"), canonical("lagrangian(mu=0.001)"), canonical("plain(kd=1)")
-    ('lagrangian(mu=0.005)', 'lagrangian', 'plain')
-    """
+    """The one way to write an arm: options in their own order, those at their default left out."""
     options = mitigation_of(arm)
     return arm if options is None else written(word(arm), options)
 
@@ -60,13 +52,7 @@ def word(arm: str) -> str:
 
 
 def base_of(arm: str) -> str:
-    """The mitigation under which an original network is trained, as it is written; empty for cross entropy alone.
-
-    There is no teacher of the teacher, so it is without distillation.
-
-    >>> base_of("lagrangian(mu=0.001)")
-    'lagrangian(kd=0.0)'
-    """
+    """The mitigation, without distillation, that trains an original network, as written; empty for cross entropy."""
     if not arm:
         return ""
     if (options := mitigation_of(arm)) is None or options.name == PLAIN:
@@ -80,9 +66,9 @@ def base_of(arm: str) -> str:
 def with_fate(rows: pd.DataFrame, one: LinearizedModel, seeds: Sequence[int]) -> pd.DataFrame:
     """Add `configuration`, `mask_steps`, `diverged`, `multiplier` and `multipliers` to one fine-tuned record's rows.
 
-    Whatever was measured of a seed that diverged becomes nan: it is a result, but no accuracy. `multiplier` is the
-    group's last Lagrange multiplier (the last weight in group DRO); `multipliers`, in the rows of `train` alone, is the
-    whole history as JSON, a number for each epoch to four digits.
+    Whatever was measured of a seed that diverged becomes nan. `multiplier` is the group's last Lagrange multiplier (the
+    last weight in group DRO); `multipliers`, in the rows of `train` alone, is the whole history as JSON, to four
+    digits.
     """
 
     def by_seed(values: Sequence[object] | None, missing: object) -> pd.Series:

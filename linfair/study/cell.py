@@ -1,7 +1,4 @@
-"""Computing a cell: each of its arms (`linfair.study.arms`) ends in one table, from stages of `linfair.engine.stages`.
-
-Arms are compared only within one teacher's digest.
-"""
+"""Computing a cell: each arm ends in one table, compared only within one teacher's digest; stages are the engine's."""
 
 import math
 import time
@@ -60,19 +57,11 @@ def run(
 ) -> pd.DataFrame:
     """The table of a study: stored arms are read, missing ones computed and stored one by one.
 
-    Interrupted at any moment, nothing that was finished is lost: run it again.
-
-    Args:
-        cells: From `grid`.
-        arms: Some of `ARMS`, or mitigations: `lagrangian(mu=0.005)`.
-        store: Where; the user's cache by default.
-        progress: Show progress bars.
-        announce: Told each arm's name and whether it was read or computed.
-
-    Returns:
-        A row per (cell, arm, budget, seed, split, group), see `linfair.metrics.measure`.
+    A row per (cell, arm, budget, seed, split, group), see `linfair.metrics.measure`. `cells` are from `grid`, arms some
+    of `ARMS`, or mitigations: `lagrangian(mu=0.005)`; `announce` is told each arm's name and whether it was read or
+    computed. Interrupted at any moment, nothing that was finished is lost: run it again.
     """
-    arms, store = [canonical(arm) for arm in arms], store or ResultStore.default()
+    arms = [canonical(arm) for arm in arms]
     tables = [Worker(cell, store, progress).tables(arms, announce) for cell in cells]
     table = pd.concat(tables, ignore_index=True)
     return table.assign(base=table["base"].fillna("")) if "base" in table else table
@@ -97,15 +86,18 @@ def setting_of(cell: Cell) -> Setting:
 
 
 class Worker:
-    """Computes the arms of one cell; teacher and mask path are kept as checkpoints, with `keep` the students too.
-
-    MLPs are computed on one thread: they are too small for more, and a sum's order depends on the number of threads.
-    """
+    """Computes the arms of one cell; teacher and mask path are kept as checkpoints, with `keep` the students too."""
 
     def __init__(
-        self, cell: Cell, store: ResultStore, progress: bool, *, keep: bool = False, setting: Setting | None = None
+        self,
+        cell: Cell,
+        store: ResultStore | None = None,
+        progress: bool = True,
+        *,
+        keep: bool = False,
+        setting: Setting | None = None,
     ) -> None:
-        self.cell, self.store, self.keep = cell, store, keep
+        self.cell, self.store, self.keep = cell, store or ResultStore.default(), keep
         self.setting = setting or setting_of(cell)
         self.recipe, self.options, self.sets = self.setting.recipe, self.setting.options, self.setting.sets
         self.linearizer = find(cell.method)
@@ -142,10 +134,7 @@ class Worker:
         return self._apart.get(name, name)
 
     def settle(self, arms: Sequence[str]) -> None:
-        """Give these arms one teacher before the first is read: this cell's own where some are missing or have others.
-
-        Arms stored with another one keep their files; they are computed under names that hold this teacher's digest.
-        """
+        """Give these arms one teacher before the first is read; arms stored with another one are computed beside it."""
         found = [self.stored(arm) for arm in arms]
         if len({None if one is None else one["teacher"].iloc[0] for one in found}) > 1:
             self.teacher.digest  # noqa: B018

@@ -65,10 +65,7 @@ class Equivalence:
 def equivalent(
     table: pd.DataFrame, first: str, second: str, *, column: str = "profile", margin: float = MARGIN
 ) -> Equivalence:
-    """Compare the accuracies of every group, paired over seeds; `first` and `second` are values of the column.
-
-    What only one of them has is a row with n = 0: nothing is shown about it. A seed that diverged makes no pair.
-    """
+    """Compare the accuracies of every group, paired over seeds; what only one has is a row with n = 0."""
     if first == second:
         raise ValueError(f"{first!r} is to be compared with itself; name two values of the column {column!r}")
     rows, on = _based(finished(table)), [*_WHAT, "seed"]
@@ -114,13 +111,7 @@ class Comparison:
 
 
 def compare(first: pd.DataFrame, second: pd.DataFrame, *, names: tuple[str, str] = ("first", "second")) -> Comparison:
-    """Compare rows, matched by data, network, method, arm, budget, seed, split and group.
-
-    >>> row = {"data": "d", "network": "n", "method": "snl", "arm": "plain", "budget": 0.5, "seed": 0, "split": "test"}
-    >>> row |= {"group": 0, "group_name": "a", "accuracy": 0.5, "teacher": "x", "seconds": 1.0}
-    >>> compare(pd.DataFrame([row]), pd.DataFrame([row | {"seconds": 2.0}])).verdict
-    '1 rows are in both. Those in both are the same to the last bit.'
-    """
+    """Compare rows, matched by data, network, method, arm, budget, seed, split and group."""
     tables = []
     for name, table in zip(names, (first, second), strict=True):
         table = _based(table.drop(columns=["figure", "panel"], errors="ignore")).drop_duplicates()  # shared originals

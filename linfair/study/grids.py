@@ -81,10 +81,7 @@ def grid(
     """The cells of one panel: the seeds of an MLP in one ensemble, larger networks one seed a cell.
 
     Everything is as in `Cell`, options as dictionaries: `{"exact": True}` for SNL, `{"label": "age"}` of a data set. No
-    budgets are the shares that the option `configurations` keeps.
-
-    Raises:
-        ValueError: For an unknown name, a value that an option does not take, wrong budgets, or no GPU.
+    budgets are the shares that the option `configurations` keeps. What cannot be raises a ValueError.
     """
     sets = {"data_options": data_options or {}, "base_data_options": base_data_options or {}}
     if data in DATASETS:
@@ -163,9 +160,8 @@ def built_as(cell: Cell, plan: Recipe) -> Recipe:
         return replace(plan, width=cell.width or plan.width, init=cell.init or plan.init)
     header = load_network(cell.teacher)[1]
     if header.reduced:
-        raise CheckpointError(
-            f"{cell.teacher} holds a {header.reduced} network; a teacher has all its ReLUs and weights"
-        )
+        text = f"{cell.teacher} holds a {header.reduced} network; a teacher has all its ReLUs and weights"
+        raise CheckpointError(text)
     asked = vars(replace(cell, width=cell.width or header.width, init=cell.init or header.init))
     same = ("network", "data", "width", "data_options", "init", "norm", "standardised")
     found = {name: getattr(header, name) for name in same}

@@ -322,10 +322,7 @@ def plan(
     precision: str | None = None,
     only: Mapping[str, str] | None = None,
 ) -> list[Job]:
-    """The jobs of figures under a profile, in the queue's order; an arm that several want is in the first job only.
-
-    `seeds` says how many, from 0; `only` takes some panels, by their `data`, `network` or `method`.
-    """
+    """The jobs of figures under a profile for so many seeds, in the queue's order; an arm is in the first job only."""
     chosen, queue, only = find_profile(profile), read_queue(FIGURES / "queue.toml", figures()), dict(only or {})
     for name, value in only.items():
         known = sorted({getattr(panel, name) for figure in which for panel in figure.panels})

@@ -71,10 +71,10 @@ PROFILES = ("smoke", "small", "quick", "thin", "cpu", "fast", "fast_float32", "p
 
 def in_every_stage(plan: Recipe, **changed: object) -> Recipe:
     """A recipe with some fields of `Schedule` changed in every stage."""
-    options = {
-        name: replace(one, schedule=replace(one.schedule, **changed)) if hasattr(one, "schedule") else one
-        for name, one in plan.options.items()
-    }
+    options = dict(plan.options)
+    for name, one in options.items():
+        if hasattr(one, "schedule"):
+            options[name] = replace(one, schedule=replace(one.schedule, **changed))
     stages = {name: replace(getattr(plan, name), **changed) for name in ("base", "finetune", "private")}
     return replace(plan, options=options, **stages)
 
@@ -82,10 +82,9 @@ def in_every_stage(plan: Recipe, **changed: object) -> Recipe:
 def check_precision(profile: str, precision: str | None, device: str) -> None:
     """Refuse bf16 that a profile brings along, but the device computes no faster than float32."""
     if profile == "cpu" and precision is None and not bf16_is_fast(device):
-        raise ValueError(
-            f"profile cpu trains in bf16, for which {device_name(device)} has no hardware (AMX): a step would take "
-            "longer than in float32. Add --precision float32, or --precision bf16 to compute it slowly"
-        )
+        text = f"profile cpu trains in bf16, for which {device_name(device)} has no hardware (AMX): a step would take "
+        text += "longer than in float32. Add --precision float32, or --precision bf16 to compute it slowly"
+        raise ValueError(text)
 
 
 def recipe(network: str, profile: str) -> Recipe:

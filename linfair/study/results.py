@@ -1,8 +1,4 @@
-"""What has been computed of a figure, in whatever folders: counts for `status`, rows for `table`.
-
-A result is known by its rows, not by its file's name: a table of the book, a folder copied from a GPU box and a cache
-are read alike.
-"""
+"""What has been computed of a figure, in whatever folders, known by its rows and not by a file's name."""
 
 import json
 import re
@@ -192,9 +188,8 @@ def _with_originals(table: pd.DataFrame) -> pd.DataFrame:
     """The rows of the seeds whose original network is there, of some at least; a warning names the others."""
     there = set(table.loc[table["arm"] == "original", "seed"])
     if there and (lost := set(table["seed"]) - there):
-        warnings.warn(
-            f"seeds {sorted(lost)} are left out: their original network is missing", OtherTeacher, stacklevel=3
-        )
+        text = f"seeds {sorted(lost)} are left out: their original network is missing"
+        warnings.warn(text, OtherTeacher, stacklevel=3)
     return table[table["seed"].isin(there)] if there else table
 
 

@@ -1,8 +1,4 @@
-"""The local engine: several processes on one machine (and its GPUs) take the missing cells of a study, in its order.
-
-It may be stopped at any moment, by Ctrl-C, `kill -9` or a power cut: what is finished stays, and the same command goes
-on. Two runners may share a folder: what one has claimed the other leaves alone.
-"""
+"""The local engine: processes on one machine take the missing cells of a study; killed at any moment, it goes on."""
 
 import multiprocessing
 import os
@@ -42,8 +38,7 @@ def run_jobs(
 ) -> Report:
     """Compute what is missing of a study in worker processes, to which several GPUs are given in turn.
 
-    No stage is started that would not end within the `minutes`. `keep` is for checkpoints of mask paths that no missing
-    arm needs any more. Raises `StudyFailed` if cells failed; the others are done.
+    No stage is started that would not end within the `minutes`; `keep` is for checkpoints that no missing arm needs.
     """
     if workers < 1 or threads < 1 or (minutes is not None and not minutes > 0):
         raise ValueError(f"jobs, threads and minutes must be positive, got {workers}, {threads} and {minutes}")

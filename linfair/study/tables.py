@@ -15,10 +15,7 @@ _PER_GROUP = {"group", "group_name", "n_train", "n", "accuracy", "low", "high"}
 
 
 def one_teacher(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """The rows of one original network for each seed, and a line for each seed whose others are left out.
-
-    The same settings give another network on another processor: that with the most arms and budgets is taken.
-    """
+    """The rows of one original network for each seed, that with the most, and a line for each seed with several."""
     by = [name for name in ORIGINAL if name in table]
     if table.empty or "teacher" not in table or table.groupby(by, dropna=False)["teacher"].nunique().max() <= 1:
         return table, []

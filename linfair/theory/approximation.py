@@ -77,10 +77,8 @@ def approximate(function: ConvexFunction, n: int) -> Approximation:
     """Best approximation by n >= 1 line segments with free knots.
 
     From the left end, each knot u gives the next one v for a trial error E: first the point t with B(u, t) = 2 E, then
-    v > t with B(v, t) = 2 E. E is the root of (error of what is left for the last segment) - E, which falls with E.
-
-    Raises:
-        ValueError: If n < 1, or the function is not strictly convex on a grid of 65 points.
+    v > t with B(v, t) = 2 E. E is the root of (error of what is left for the last segment) - E, which falls with E. A
+    ValueError refuses n < 1, and a function that is not strictly convex on a grid of 65 points.
 
     >>> best = approximate(FUNCTIONS["square"], 4)
     >>> round(best.error * 8 * 4**2, 9), [round(knot, 6) for knot in best.knots]
@@ -91,10 +89,8 @@ def approximate(function: ConvexFunction, n: int) -> Approximation:
     f, high = function.value, function.high
     values = np.array([f(x) for x in np.linspace(function.low, high, 65).tolist()])
     if not (np.diff(values, 2) > 0).all():
-        raise ValueError(
-            f"{function.name} is not strictly convex on [{function.low:g}, {high:g}]: Prop. 4.1 is about strictly "
-            "convex functions; cut the interval where the curvature changes sign"
-        )
+        text = f"{function.name} is not strictly convex on [{function.low:g}, {high:g}]: Prop. 4.1 is about strictly "
+        raise ValueError(f"{text}convex functions; cut the interval where the curvature changes sign")
 
     def left_over(error: float) -> float:
         knots = _walk(function, n, error)

@@ -103,14 +103,10 @@ def excess_bounds(
 ) -> list[list[BoundRow]]:
     """Both sides of Theorem 4.4, for each network a row for each group, in float64; batch norm is folded first.
 
-    Args:
-        models: Linearized networks, gates binary or not, or pruned ones, with weight switches or with zeros.
-        original: The network that they were made from, without gates or with alphas of 1.
-        data: Data set of all.
-        split: One of `data.splits`.
-        alpha: Count the gates' alphas among the parameters; the original's are 1.
-        tol: An eigenvalue has converged once its residual is at most tol times its size.
-        batch_size: Inputs of one pass: bounds the memory, not the value.
+    `models` are linearized networks, gates binary or not, or pruned ones, with weight switches or with zeros,
+    `original` what they were made from, without gates or with alphas of 1. With `alpha` the gates' alphas count among
+    the parameters. An eigenvalue has converged once its residual is at most `tol` times its size; `batch_size` bounds
+    the memory alone.
 
     Raises:
         ValueError: If the networks, folded, do not have the same parameters, if alphas are asked of a network
@@ -144,8 +140,6 @@ def common_risks(
     for two in others:
         if one != two:
             differ = sorted(set(one) ^ set(two)) or one[:1]
-            raise ValueError(
-                "the two networks, batch norm folded, have no common parameter space, so no distance: they differ at "
-                f"{some(differ, 4)}; compare a network with the one that it was made from"
-            )
+            text = "the two networks, batch norm folded, have no common parameter space, so no distance: they differ "
+            raise ValueError(f"{text}at {some(differ, 4)}; compare a network with the one that it was made from")
     return risks

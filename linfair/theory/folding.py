@@ -41,10 +41,8 @@ def fold_batch_norm(network: nn.Module) -> nn.Module:
     """Copy a network, gated or not, in evaluation mode, with every batch norm folded; it computes the same.
 
     A batch norm goes into the convolution or linear layer before it where that layer's output goes nowhere else and
-    torch.fx can trace the network; any other becomes an `Affine` layer under its name.
-
-    Raises:
-        ValueError: For a batch norm without running statistics, which is no fixed scale and shift.
+    torch.fx can trace the network; any other becomes an `Affine` layer under its name. One without running statistics,
+    which is no fixed scale and shift, raises a ValueError.
 
     >>> folded = fold_batch_norm(nn.Sequential(nn.Conv2d(1, 2, 3, bias=False), nn.BatchNorm2d(2)))
     >>> [name for name, _ in folded.named_parameters()]
@@ -55,10 +53,8 @@ def fold_batch_norm(network: nn.Module) -> nn.Module:
     before = _layers_before(folded) if norms else {}
     for name, norm in norms.items():
         if norm.running_mean is None:
-            raise ValueError(
-                f"{name or type(norm).__name__} normalises with the statistics of the batch, so it has no fixed scale "
-                "and shift to fold; use track_running_stats=True"
-            )
+            text = f"{name or type(norm).__name__} normalises with the statistics of the batch, so it has no fixed "
+            raise ValueError(f"{text}scale and shift to fold; use track_running_stats=True")
         layer = before.get(name)
         if layer is None:
             scale = (norm.running_var + norm.eps).rsqrt() * (1 if norm.weight is None else norm.weight.detach())

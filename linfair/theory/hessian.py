@@ -5,15 +5,13 @@ Das et al., ICML 2024: with f a classifier trained with binary cross entropy and
     lambda(H_a) <= Z_1 + Z_2,    Z_1 = 1/|S| sum f(x) (1 - f(x)) |grad f(x)|^2        closeness to the boundary,
                                  Z_2 = 1/|S| sum |f(x) - y| lambda(grad^2 f(x))       error.
 
-The main text prints the sums without 1/|S|, which makes the right side |S| times as large. With 1/|S| it is Theorem 2
-(Eq. 6 and 10, for one input Eq. 13) of Tran et al., NeurIPS 2022, word for word. With the logit h and
-p = sigmoid(h) the loss of one input has, by the chain rule,
+The main text prints the sums without 1/|S|; with it this is Theorem 2 (Eq. 6 and 10, for one input Eq. 13) of Tran et
+al., NeurIPS 2022, word for word. With the logit h and p = sigmoid(h) the loss of one input has, by the chain rule,
 
     H_x = p (1 - p) grad h grad h' + (p - y) grad^2 h,
 
 and lambda of a sum is at most the sum of the lambdas (Weyl). So f is p in f (1 - f) and f - y, but h in the gradient
-and the Hessian; and as p - y has either sign, lambda(grad^2 h) must be the largest *absolute* eigenvalue. Three
-readings of the right side:
+and the Hessian; and as p - y has either sign, lambda(grad^2 h) must be the largest *absolute* eigenvalue:
 
     printed     p everywhere, lambda algebraically largest;
     logit       h inside gradient and Hessian, lambda algebraically largest;
@@ -101,17 +99,10 @@ def hessian_bound(
 ) -> list[HessianRow]:
     """Both sides of Prop. 4.5, a row for each group, in float64; the gates' alphas are no parameters here.
 
-    It takes about half a minute on one CPU thread for 500 inputs and 14,000 parameters, and grows with both.
-
-    Args:
-        model: A binary classifier with one logit or two.
-        data: Its data set, two labels.
-        split: One of `data.splits`.
-        steps: Lanczos steps at most for each input.
-        tol: The eigenvalues of an input have converged once their residuals are at most tol times the largest.
-
-    Raises:
-        ValueError: If the task is not binary, or as `linfair.metrics.gradients.ParameterRisk`.
+    The model has one logit or two, the data set two labels. Each input takes `steps` of Lanczos at most; its
+    eigenvalues have converged once their residuals are at most `tol` times the largest. It takes about half a minute on
+    one CPU thread for 500 inputs and 14,000 parameters, and grows with both. A ValueError refuses a task that is not
+    binary, and what `linfair.metrics.gradients.ParameterRisk` does.
 
     A logistic regression at weight 0, x = 1: grad^2 h = 0, p (1 - p) |grad h|^2 = 1/4, the eigenvalue itself.
 

@@ -49,9 +49,6 @@ class PiecewiseLinear:
 def pieces_bound(widths: Sequence[int]) -> int:
     """The bound as printed in Prop. 4.2, for hidden layers of w_1, ..., w_k units: 2^(k - 1) (w_1 + 1) w_2 ... w_k.
 
-    Raises:
-        ValueError: If there is no layer, or one without units.
-
     >>> pieces_bound([2]), pieces_bound([2, 2])
     (3, 12)
     """
@@ -88,16 +85,10 @@ def pieces(
 ) -> PiecewiseLinear:
     """The piecewise linear function that a ReLU network of one input computes, exactly; `count` is its pieces' number.
 
-    Args:
-        network: Linear layers and ReLUs or gates in `nn.Sequential`s (nested or not), one input feature; flatten and
-            identity layers do nothing. For several inputs put `on_line` in front.
-        interval: Where to look, (low, high); all of R by default.
-        output: Weights of the outputs, for example (-1, 1) for the difference of two logits; needed where there are
-            several.
-
-    Raises:
-        ValueError: For other layers, more than one input, several outputs without `output`, weights that are not
-            finite, or an empty interval.
+    The network has linear layers and ReLUs or gates in `nn.Sequential`s (nested or not) and one input feature
+    (`on_line` makes it of several); flatten and identity layers do nothing. `interval` is where to look, (low, high),
+    all of R by default; `output` weighs the outputs where there are several, (-1, 1) for the difference of two logits.
+    A ValueError refuses other layers, weights that are not finite, an empty interval, and what these do not fit.
 
     Fig. 10, x -> relu(x + 1) - 2 relu(x - 1), on R and on a part of it:
 
@@ -145,9 +136,8 @@ def _layers(network: nn.Module) -> Iterator[nn.Module]:
     elif isinstance(network, nn.Linear | ReLUGate) or type(network) is nn.ReLU:
         yield network
     elif not isinstance(network, nn.Flatten | nn.Identity):
-        raise ValueError(
-            f"pieces are counted for linear layers, nn.ReLU and gates in nn.Sequential, not {type(network).__name__}"
-        )
+        text = f"pieces are counted for linear layers, nn.ReLU and gates in nn.Sequential, not {type(network).__name__}"
+        raise ValueError(text)
 
 
 def _integers(values: Tensor) -> tuple[np.ndarray, int]:

@@ -58,10 +58,8 @@ class GradientRatio:
 def gradient_ratio(model: nn.Module, data: GroupedData, split: str = "train") -> GradientRatio:
     """Gradient norms of the smallest and the largest group of any network, in float64, and how stationary it is.
 
-    The statement is about the split that the network was trained on.
-
-    Raises:
-        ValueError: If there is one group only, or as `linfair.metrics.gradients.ParameterRisk`.
+    The statement is about the split that it was trained on. One group alone raises a ValueError, as what
+    `ParameterRisk` refuses.
     """
     risk = ParameterRisk(model, data, split, dtype=torch.float64)
     if len(risk.n) < 2:

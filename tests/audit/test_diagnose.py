@@ -15,12 +15,7 @@ from linfair.audit.linearize import linearize_to
 from linfair.checkpoints import CheckpointError, Header, load_network, save_network
 from linfair.data import GroupedData, load_data
 from linfair.masks import Mask
-from linfair.metrics import (
-    closeness_of,
-    disparity,
-    group_gradient_norms,
-    parameter_distance,
-)
+from linfair.metrics import closeness_of, disparity, group_gradient_norms, parameter_distance
 from linfair.metrics.measure import DIAGNOSTICS
 from linfair.models import build
 from linfair.study import ResultStore, grid

@@ -94,13 +94,13 @@ def test_a_second_call_computes_nothing(
 
 
 def test_unequal_counts_are_refused(store: ResultStore, monkeypatch: pytest.MonkeyPatch, table: pd.DataFrame) -> None:
-    original = selection.run
+    original = selection.ran
 
     def undershoot(*arguments: object, **options: object) -> pd.DataFrame:
         found = original(*arguments, **options)
         return found.assign(kept=found["kept"].where(found["method"] != "snip", found["kept"] - 1))
 
-    monkeypatch.setattr(selection, "run", undershoot)
+    monkeypatch.setattr(selection, "ran", undershoot)
     with pytest.raises(ValueError, match=r"\['snip'\] do not keep exactly the budget"):
         selection.run_selections("digits", "mlp", store=store, progress=False, **PANEL)
 
@@ -203,7 +203,7 @@ def test_beside_deepreduce_the_others_keep_what_it_reached(monkeypatch: pytest.M
         about = {"method": one.method, "options": options, "seed": 0, "split": SPLIT, "group": 0, "budget_units": 100}
         return pd.DataFrame(lines, columns=["arm", "budget", "kept"]).assign(**about)
 
-    monkeypatch.setattr(selection, "run", run)
+    monkeypatch.setattr("linfair.study.run", run)
     table = selection.beside_deepreduce([0], budgets=(0.4, 0.2))
     assert asked == [("deepreduce", (0.4, 0.2)), ("snl", (0.5,)), ("random", (0.5,))]
     found = table[table["arm"] != "original"].groupby(["selection", "arm"])["budget"].agg(sorted)

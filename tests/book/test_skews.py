@@ -9,7 +9,6 @@ import pytest
 from linfair_book import skews
 from linfair_book.judging.measured import KEYS, NAMES
 
-from linfair.metrics.score import harmonic, parts_of
 from linfair.schedule import Schedule
 
 QUICK = replace(
@@ -37,7 +36,7 @@ def test_accuracy_is_the_mean_of_its_cells_and_the_score_that_of_its_parts(rows:
     assert np.allclose(wide["all"], (wide["aligned"] + wide["conflicting"]) / 2)
     whole = rows[rows["who"] == "all"]
     for row in whole.itertuples():
-        assert row.score == pytest.approx(harmonic(parts_of(row.accuracy, row.auc, row.mean_bias)))
+        assert row.score == pytest.approx(skews.score(row.accuracy, row.auc, row.mean_bias))
     assert rows[rows["who"] != "all"]["score"].isna().all()
 
 

@@ -52,7 +52,7 @@ def test_both_starts_are_computed_from_one_original_network(
     one_thread: None, light: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a network of width 2, which is quick to measure."""
-    monkeypatch.setattr(starts, "grid", partial(grid, width=2))
+    monkeypatch.setattr("linfair.study.grid", partial(grid, width=2))
     table = starts.compute([0], epochs=[1], profile="smoke", store=ResultStore(tmp_path), progress=False)
     assert table["teacher"].nunique() == 1 and set(table["split"]) == {"test", "test_balanced"}
     runs = set(table.loc[table["arm"] != "original", ["arm", "start"]].itertuples(index=False, name=None))

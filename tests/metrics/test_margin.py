@@ -13,14 +13,7 @@ from scipy import stats
 from torch import nn
 
 from linfair.data import GroupedData, load_data
-from linfair.metrics.margin import (
-    QUANTILES,
-    closeness,
-    closeness_of,
-    group_margin,
-    margin,
-    normalised,
-)
+from linfair.metrics.margin import QUANTILES, closeness, closeness_of, group_margin, margin, normalised
 from linfair.training import predict
 
 SCORES = st.lists(st.tuples(st.floats(-50, 50), st.floats(-50, 50)), min_size=1, max_size=20)

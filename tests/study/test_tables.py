@@ -7,15 +7,7 @@ import pytest
 from linfair_book.averages import convergence, disparity, paired
 from scipy import stats
 
-from linfair.study.tables import (
-    by_role,
-    drops,
-    finished,
-    over_seeds,
-    overall,
-    side_by_side,
-    text,
-)
+from linfair.study.tables import by_role, drops, finished, over_seeds, overall, side_by_side, text
 
 GROUPS = {"0": ("majority", 90, 50), "1": ("majority", 80, 30), "2": ("minority", 10, 20)}
 RIGHT = {

@@ -1,8 +1,4 @@
-"""Explorers: play with the toy's boundary and with the committed results, in a browser, without a kernel.
-
-`show_boundary(train_grid())` and `show_results({name: table})` end a notebook cell: a live widget in Jupyter, else a
-static form of the same module (`StaticExplorer`, also a page of its own). `controls()` trains from sliders.
-"""
+"""Explorers of the toy's boundary and of committed results: live in Jupyter, else a page of the same module."""
 
 from linfair_book.explorer.grid import GRIDS, BoundaryGrid, Grid, train_grid
 from linfair_book.explorer.host import StaticExplorer, is_live

@@ -94,21 +94,14 @@ class BoundaryGrid:
         for width in self.axes["width"]:
             networks = [network for key, network in self.networks.items() if key[0] == width]
             weights[str(width)] = _base64([one for network in networks for one in _parameters(network)], "<f4")
-            masks[str(width)] = _base64([one for network in networks for one in _alphas(network)], "u1")
-        return {
-            "axes": {axis: list(values) for axis, values in self.axes.items()},
-            "start": self.start,
-            "amplitude": next(iter(self.data.values())).provenance["options"]["amplitude"],
-            "minority": [int(part.a.sum()) for part in train],
-            "points": len(train[0]),
-            "testPerGroup": self.test_per_group,
-            "weights": weights,
-            "masks": masks,
-            "train": _base64([part.x for part in train], "<f4"),
-            "test": _base64([part.x for part in test], "<f4"),
-            "colors": {role: plots.COLORS[role] for role in toy.GROUPS},
-            "evidence": self.evidence,
-        }
+            alphas = [gate.alpha for network in networks for gate in gates.sites(network).values()]
+            masks[str(width)] = _base64(alphas, "u1")
+        amplitude = next(iter(self.data.values())).provenance["options"]["amplitude"]
+        found = {"axes": {axis: list(values) for axis, values in self.axes.items()}, "start": self.start}
+        found |= {"amplitude": amplitude, "minority": [int(part.a.sum()) for part in train], "points": len(train[0])}
+        found |= {"testPerGroup": self.test_per_group, "weights": weights, "masks": masks}
+        found |= {name: _base64([part.x for part in one], "<f4") for name, one in (("train", train), ("test", test))}
+        return found | {"colors": {role: plots.COLORS[role] for role in toy.GROUPS}, "evidence": self.evidence}
 
 
 def train_grid(
@@ -150,19 +143,13 @@ def check_setting(axes: Mapping[str, Sequence], setting: Mapping[str, float]) ->
     for axis in AXES:
         if setting[axis] not in axes[axis]:
             known = ", ".join(f"{value:g}" for value in axes[axis])
-            raise ValueError(
-                f"no network with {axis} = {setting[axis]}; there are {known}. Train others with train_grid"
-            )
+            raise ValueError(f"no network with {axis} = {setting[axis]}; there are {known}; train_grid trains others")
     return {axis: setting[axis] for axis in AXES}
 
 
 def _parameters(network: nn.Module) -> list[Tensor]:
     layers = [module for module in network.modules() if isinstance(module, nn.Linear)]
     return [parameter for layer in layers for parameter in (layer.weight, layer.bias)]
-
-
-def _alphas(network: nn.Module) -> list[Tensor]:
-    return [gate.alpha for gate in gates.sites(network).values()]
 
 
 def _base64(values: Sequence[Tensor], kind: str) -> str:

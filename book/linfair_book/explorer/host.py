@@ -1,8 +1,4 @@
-"""How an explorer gets on a page: the same ES module, live in Jupyter or inlined beside its state.
-
-A module exports `render({model, el})`, the interface of anywidget. On a page without a kernel a few lines stand in for
-anywidget: they read the state from a JSON script element next to them. Nothing is fetched.
-"""
+"""How an explorer gets on a page: the same ES module, live in Jupyter (anywidget) or inlined beside its state."""
 
 import json
 import os
@@ -54,11 +50,7 @@ class StaticExplorer:
     choice: Mapping
 
     def html(self) -> str:
-        """A fragment with style, state and module; its element's id is `linfair-NAME`, the same in every build.
-
-        >>> StaticExplorer("results", {"note": "</script>"}, {}).html().count("</script>")
-        2
-        """
+        """A fragment with style, state and module; its element's id is `linfair-NAME`, the same in every build."""
         source = module(self.name)
         body, found, rest = source.rpartition(EXPORT)
         if not found or rest.strip() or re.search(r"</script|<!--", source, re.IGNORECASE):

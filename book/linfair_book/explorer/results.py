@@ -1,7 +1,4 @@
-"""The explorer of committed results: from a study's rows to the small JSON that the page chooses from.
-
-Every choice (data set, network, method, fine-tuning, budget, images) is one cell with a bar for each role or group.
-"""
+"""The explorer of committed results: from rows to small JSON, a cell per choice with a bar for each role or group."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -67,11 +64,9 @@ def _cells(table: pd.DataFrame, splits: Sequence[str]) -> list[dict]:
     cells = []
     for (data, _, profile), part in table.groupby(["data", "network", "profile"], sort=False):
         part = part.assign(method=_method(part))
-        lines = {
-            (method, arm, split): plots.evidence_of(own, split=split)
-            for (method, arm), own in part.groupby(["method", "arm"], sort=False)
-            for split in own["split"].unique()
-        }
+        lines = {}
+        for (method, arm), own in part.groupby(["method", "arm"], sort=False):
+            lines |= {(method, arm, split): plots.evidence_of(own, split=split) for split in own["split"].unique()}
         for bars, rows in (("roles", by_role(part)), ("groups", part)):
             compared = drops(rows)
             compared = compared[compared["arm"] != "original"]
@@ -104,9 +99,8 @@ def _bars(compared: pd.DataFrame) -> dict[tuple, list[list]]:
     ends = ["mean", "low", "high"]
     numbers = zip(*level[ends].to_numpy().T, before, *lost[ends].to_numpy().T, strict=True)
     bars: dict[tuple, list[list]] = {}
-    for row, least, most, several, found in zip(
-        level.itertuples(index=False), few, many, roles > 1, numbers, strict=True
-    ):
+    lines = level.itertuples(index=False)
+    for row, least, most, several, found in zip(lines, few, many, roles > 1, numbers, strict=True):
         name = f"{row.group_name} as {row.role}" if several else str(row.group_name)
         size = f"{least}" if least == most else f"{least} to {most}"
         bars.setdefault(tuple(row[: len(_PANEL)]), []).append([name, row.role, row.n_seeds, size, *map(_number, found)])

@@ -41,15 +41,7 @@ class _Explorer(anywidget.AnyWidget):
 
 
 class BoundaryExplorer(_Explorer):
-    """The toy's decision boundary with sliders for budget, imbalance, wiggle, width and seed, from a grid of networks.
-
-    >>> from linfair_book.explorer import GRIDS, train_grid
-    >>> small = train_grid(GRIDS["smoke"], seeds=[0], steps=1, progress=False)
-    >>> widget = BoundaryExplorer(small)
-    >>> widget.choice
-    {'width': 8, 'share': 0.1, 'frequency': 2.5, 'seed': 0, 'budget': 0.5}
-    >>> widget.choice = {**widget.choice, "budget": 0.0}
-    """
+    """The toy's decision boundary with sliders for budget, imbalance, wiggle, width and seed."""
 
     name = "boundary"
     _esm = host.module("boundary")

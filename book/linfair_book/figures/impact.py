@@ -10,7 +10,16 @@ from matplotlib.figure import Figure
 from linfair.plots.style import COLORS, MARKERS
 from linfair.study.tables import by_role, drops, over_seeds, overall, units_of
 from linfair_book.averages import role_accuracy
-from linfair_book.figures.shared import CONTROL, ROLES, budget_axis, budget_lines, drawn, line_with_interval
+from linfair_book.figures.shared import (
+    CONTROL,
+    ROLES,
+    budget_axis,
+    budget_lines,
+    drawn,
+    ends,
+    finished,
+    line_with_interval,
+)
 
 
 def role_accuracy_bars(table: pd.DataFrame, *, split: str = "test_balanced") -> Figure:
@@ -24,16 +33,14 @@ def role_accuracy_bars(table: pd.DataFrame, *, split: str = "test_balanced") -> 
     for offset, role in zip((-width / 2, width / 2), ROLES, strict=True):
         rows = means[means["group_name"] == role]
         shown = rows[rows["arm"] != "control"].set_index("budget").loc[budgets]
-        error, at = np.stack([shown["mean"] - shown["low"], shown["high"] - shown["mean"]]), positions + offset
-        ax.bar(at, shown["mean"], width, yerr=error, color=COLORS[role], error_kw=bars, label=role)
+        at, look = positions + offset, {"color": COLORS[role], "error_kw": bars, "label": role}
+        ax.bar(at, shown["mean"], width, yerr=ends(shown), **look)
         control = rows[rows["arm"] == "control"].set_index("budget")["mean"].reindex(budgets)
         label = "100 % control" if role == "minority" and control.notna().any() else None
         ax.hlines(control, at - width / 2, at + width / 2, label=label, **dashes)
     ax.set_ylabel("accuracy (%)")
     ax.set_ylim(0, 105)
-    figure.legend(loc="outside upper center", ncols=3)
-    plt.close(figure)
-    return figure
+    return finished(figure, ax, ncols=3)
 
 
 def relative_drop_lines(table: pd.DataFrame, *, split: str = "test_balanced") -> Figure:
@@ -55,8 +62,7 @@ def relative_drop_lines(table: pd.DataFrame, *, split: str = "test_balanced") ->
     ax.axhline(0, color=COLORS["control"], linewidth=0.8)
     ax.set_ylabel("relative accuracy drop (%)")
     ax.legend(loc="upper left")
-    plt.close(figure)
-    return figure
+    return finished(figure)
 
 
 def overall_accuracy(table: pd.DataFrame, *, splits: Sequence[str] = ("test", "test_balanced")) -> Figure:
@@ -70,5 +76,4 @@ def overall_accuracy(table: pd.DataFrame, *, splits: Sequence[str] = ("test", "t
         ax.set_title({"test": "imbalanced test", "test_balanced": "balanced test"}.get(split, split))
     axes[0, 0].set_ylabel("accuracy (%)")
     axes[0, -1].legend(loc="lower left")
-    plt.close(figure)
-    return figure
+    return finished(figure)

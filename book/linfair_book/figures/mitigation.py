@@ -66,10 +66,7 @@ def gain_in_and_out(means: pd.DataFrame, *, ways: Sequence[str]) -> Figure:
 
 
 def with_and_without(
-    table: pd.DataFrame,
-    columns: Sequence[tuple[str, str]],
-    *,
-    ways: tuple[str, str] = ("plain", "lagrangian"),
+    table: pd.DataFrame, columns: Sequence[tuple[str, str]], *, ways: tuple[str, str] = ("plain", "lagrangian")
 ) -> Figure:
     """Quantities of each role's mean group against the budget, without and with a mitigation (Figs. 13 and 14)."""
     size = 5.4, 0.8 + 2.2 * len(columns)
@@ -82,10 +79,9 @@ def with_and_without(
         if column == "accuracy":
             values["value"] *= 100
         means = (geometric if log else over_seeds)(values, "value", ["way", "budget", "role"])
+        looks = dict(zip(ROLES, ROLES, strict=True))
         for ax, way in zip(line, ways, strict=True):
-            budget_lines(
-                ax, means[means["way"] == way], "role", dict(zip(ROLES, ROLES, strict=True)), budgets=means["budget"]
-            )
+            budget_lines(ax, means[means["way"] == way], "role", looks, budgets=means["budget"])
             if log:
                 plain_log(ax)
             if ax not in axes[-1]:

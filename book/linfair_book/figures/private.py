@@ -21,11 +21,7 @@ def dots(
     xlim: tuple[float, float] | None = None,
     chance: float | None = None,
 ) -> Figure:
-    """Means with intervals: a panel for each value of a column, a line for each of another, a look for each of `roles`.
-
-    `roles` says which values of the column `by` are drawn, in the look of the role of that name, and what they are
-    called. A dashed line is at `chance`.
-    """
+    """Means with intervals: a panel per value of a column, a line per value of another, a look for each of `roles`."""
     means = drawn(means) if "n_seeds" in means else means
     panels, names = list(means[panel].unique()), list(means[line].unique())
     together = means[means[by].isin(roles)].groupby([panel, line])[by].nunique().max() > 1

@@ -14,11 +14,8 @@ from linfair_book.figures.shared import ROLES, dots_with_intervals, finished
 def switch_chart(table: pd.DataFrame) -> Figure:
     """Accuracy under the released version minus that under the reference, a line per switch, majority and minority."""
     found = released.effects(table).set_index(["switch", "version", "quantity", "who"])
-    switches = [
-        one
-        for one in released.switches().values()
-        if one.charted and (one.name, one.other, one.charted, "minority") in found.index
-    ]
+    charted = [one for one in released.switches().values() if one.charted]
+    switches = [one for one in charted if (one.name, one.other, one.charted, "minority") in found.index]
     figure, ax = plt.subplots(figsize=(5.4, 1.3 + 0.36 * len(switches)))
     y = np.arange(len(switches))[::-1]
     for offset, role in zip((0.15, -0.15), ROLES, strict=True):

@@ -37,21 +37,16 @@ def plain_log(ax: Axes) -> None:
     ax.yaxis.set_minor_formatter(NullFormatter())
 
 
+def ends(means: pd.DataFrame) -> np.ndarray:
+    """Lengths of the error bars, down and up."""
+    return np.stack([means["mean"] - means["low"], means["high"] - means["mean"]])
+
+
 def dots_with_intervals(ax: Axes, rows: pd.DataFrame, y: Sequence[float], role: str, **look: object) -> None:
     """Draw means over seeds (`mean`, `low`, `high`) as dots with horizontal bars; `look` overrides the role's style."""
     usual = {"color": COLORS[role], "marker": MARKERS[role], "label": role}
     usual |= {"markersize": 5, "linestyle": "none", "elinewidth": 1.4, "capsize": 2}
-    spans = [rows["mean"] - rows["low"], rows["high"] - rows["mean"]]
-    ax.errorbar(rows["mean"], y, xerr=spans, **usual | look)
-
-
-def only_words(text: str) -> Figure:
-    """A figure without data: a line that says why, such as `no search converged`."""
-    figure, ax = plt.subplots(figsize=(5.4, 1.0))
-    ax.set_axis_off()
-    ax.text(0.5, 0.5, text, ha="center", va="center", color=GREY)
-    plt.close(figure)
-    return figure
+    ax.errorbar(rows["mean"], y, xerr=ends(rows), **usual | look)
 
 
 def line_with_interval(

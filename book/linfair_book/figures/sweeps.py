@@ -13,7 +13,8 @@ from linfair_book.figures.shared import ROLES, budget_axis, finished, line_with_
 def sweep_lines(means: pd.DataFrame, *, label: str, note: str = "") -> Figure:
     """Means of each role at each budget (`sweeps.by_role`), arm by arm; the original's are 100 % in every arm."""
     panels = list(dict.fromkeys(means["panel"]))
-    arms = {panel: _arms(means[means["panel"] == panel]) for panel in panels}
+    linearized = means[means["arm"] != "original"].groupby("panel", sort=False)["arm"].unique()
+    arms = {panel: list(linearized.get(panel, ["original"])) for panel in panels}
     columns = max(map(len, arms.values()))
     size = max(5.4, 2.2 * columns + 0.6), 2.5 * len(panels) + 1.1
     figure, axes = plt.subplots(len(panels), columns, figsize=size, sharey="row", squeeze=False)
@@ -32,20 +33,10 @@ def sweep_lines(means: pd.DataFrame, *, label: str, note: str = "") -> Figure:
             ax.set_title(f"{arm}\n{count} seed{'s' * (count != '1')}", fontsize=10)
         for ax in line[len(arms[panel]) :]:
             ax.set_axis_off()
-        line[0].set_ylabel(_short(panel), fontsize=10)
+        line[0].set_ylabel(panel.partition(" (stand-in")[0].replace(", ", "\n"), fontsize=10)
     width = int(13 * size[0])  # letters of 10 points
     above = [line for text in (label, note) for line in textwrap.wrap(text, width)]
     figure.suptitle("\n".join(above), fontsize=10, color=GREY)
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2)
     return finished(figure)
-
-
-def _arms(part: pd.DataFrame) -> list[str]:
-    found = [arm for arm in dict.fromkeys(part["arm"]) if arm != "original"]
-    return found or ["original"]
-
-
-def _short(panel: str) -> str:
-    """A panel's title without what it stands for, a line for each part."""
-    return panel.partition(" (stand-in")[0].replace(", ", "\n")

@@ -63,13 +63,5 @@ def _label_ends(ax: Axes, x: float, ends: Sequence[float], names: tuple[str, str
     push = max(0.0, apart - abs(ends[0] - ends[1])) / 2
     signs = (1, -1) if ends[0] >= ends[1] else (-1, 1)
     for role, name, end, sign in zip(("majority", "minority"), names, ends, signs, strict=True):
-        ax.annotate(
-            name,
-            (x, end + sign * push),
-            xytext=(8, 0),
-            textcoords="offset points",
-            va="center",
-            color=COLORS[role],
-            fontweight="bold",
-            annotation_clip=False,
-        )
+        look = {"va": "center", "color": COLORS[role], "fontweight": "bold", "annotation_clip": False}
+        ax.annotate(name, (x, end + sign * push), xytext=(8, 0), textcoords="offset points", **look)

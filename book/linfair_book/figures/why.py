@@ -1,8 +1,4 @@
-"""Figures of why some groups lose more: the paper's Figs. 3, 4, 8 and 14, and what they rest on.
-
-Where a group is the minority in one seed and the majority in another (digits), single groups have no mean over seeds:
-the figures then show the mean group of each role instead, and say how many there are of which size.
-"""
+"""Figures of why some groups lose more (the paper's 3, 4, 8, 14): single groups, or a role's mean group."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -18,9 +14,9 @@ from linfair_book.figures.shared import (
     ROLES,
     budget_lines,
     drawn,
+    ends,
     finished,
     line_with_interval,
-    only_words,
     plain_log,
 )
 from linfair_book.predictors import PREDICTORS, STATISTICS, converged
@@ -48,7 +44,10 @@ def eigenvalue_bars(table: pd.DataFrame) -> Figure:
     rows = table[(table["arm"] == "original") & (table["split"] == "train")]
     rows = rows.assign(top_eigenvalue=converged(rows)).query("top_eigenvalue > 0")
     if rows.empty:
-        return only_words("no search for an eigenvalue converged")
+        figure, ax = plt.subplots(figsize=(5.4, 1.0))
+        ax.set_axis_off()
+        ax.text(0.5, 0.5, "no search for an eigenvalue converged", ha="center", va="center", color=GREY)
+        return finished(figure)
     figure = _by_group_and_budget(rows, "top_eigenvalue", "top Hessian eigenvalue (train)", log=True, points=True)
     figure.set_size_inches(5.4, 3.2)
     return figure
@@ -68,11 +67,6 @@ def _columns(rows: pd.DataFrame) -> pd.DataFrame:
         rows = rows.assign(column=rows["role"])
     rows = rows.assign(size=rows["column"].map(text), rank=rows["column"].map(size))
     return rows.sort_values("rank", ascending=False, kind="stable")
-
-
-def _ends(means: pd.DataFrame) -> np.ndarray:
-    """Lengths of the error bars, down and up."""
-    return np.stack([means["mean"] - means["low"], means["high"] - means["mean"]])
 
 
 def _by_group_and_budget(
@@ -97,7 +91,7 @@ def _by_group_and_budget(
         look = {"color": GREY if points else COLORS[role], "marker": MARKERS[role]}
         look["markersize"] = 6 if len(names) * len(budgets) <= 20 else 3.5
         lines = {"linewidth": 1, "elinewidth": 1.6, "capsize": 2.5}
-        ax.errorbar(number + offsets, shown["mean"], yerr=_ends(shown), **look, **lines)
+        ax.errorbar(number + offsets, shown["mean"], yerr=ends(shown), **look, **lines)
         many = {"fontsize": 8, "rotation": 30} if len(names) > 6 else {"fontsize": 10}
         ax.text(number, 1.01, size, transform=ax.get_xaxis_transform(), ha="center", va="bottom", **many)
     if len(names) <= 3 and len(budgets) > 1:
@@ -157,7 +151,7 @@ def bias_curves(table: pd.DataFrame) -> Figure:
                 rows = part[(part["role"] == role) & (part["order"] == order)].set_index("batch_size").loc[sizes]
                 look = {"color": COLORS[role], "marker": MARKERS[role], "linestyle": line, "markersize": 5}
                 look |= {"elinewidth": 1.2, "capsize": 2, "label": f"{role}, {order}"}
-                ax.errorbar(range(len(sizes)), rows["mean"], yerr=_ends(rows), **look)
+                ax.errorbar(range(len(sizes)), rows["mean"], yerr=ends(rows), **look)
         ax.axhline(1, color=GREY, linewidth=1)
         ax.set_xticks(range(len(sizes)), [f"{size}" for size in sizes])
         ax.set(xlabel="batch size", title=quantity)
@@ -187,16 +181,15 @@ def correlation_chart(found: pd.DataFrame) -> Figure:
             rows = found[(found["budget"] == budget) & (found["statistic"] == statistic)]
             rows, shift = rows.set_index("predictor").loc[names], 0.24 * (1 - number)
             look = {"color": COLORS[color], "marker": marker, "markersize": 5, "linestyle": "none", "label": statistic}
-            ax.errorbar(rows["mean"], y + shift, xerr=_ends(rows), elinewidth=1.4, capsize=2, **look)
+            ax.errorbar(rows["mean"], y + shift, xerr=ends(rows), elinewidth=1.4, capsize=2, **look)
         ax.axvline(0, color=GREY, linewidth=1)
         ax.set(title=f"{100 * budget:g} % kept", xlim=(-1, 1), xticks=[-1, 0, 1])
         ax.set_yticks(y, names)
         ax.grid(visible=False)
     for ax in axes.flat[len(budgets) - columns : len(budgets)]:
         ax.tick_params(labelbottom=True)
-    return finished(
-        figure, axes[0, 0], ncols=3, columnspacing=1.0, handletextpad=0.3, across="rank correlation over groups"
-    )
+    tight = {"ncols": 3, "columnspacing": 1.0, "handletextpad": 0.3}
+    return finished(figure, axes[0, 0], across="rank correlation over groups", **tight)
 
 
 def upsampling_lines(found: pd.DataFrame) -> Figure:

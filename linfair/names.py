@@ -29,11 +29,7 @@ def closest(name: str, known: Iterable[str]) -> str | None:
 
 
 def some(names: Iterable[object], most: int = 6, joint: str = ", ") -> str:
-    """The first few names, and how many more there are; one alone is never left out.
-
-    >>> some("abcdefg"), some(range(120), most=2)
-    ('a, b, c, d, e, f, g', '0, 1, ... 118 more')
-    """
+    """The first few names, and how many more there are; one alone is never left out."""
     names = list(map(str, names))
     cut = [*names[:most], f"... {len(names) - most} more"]
     return joint.join(names if len(names) <= most + 1 else cut)
@@ -47,20 +43,12 @@ def hint(name: str, known: Iterable[str]) -> str:
 
 
 def unknown(problem: str, name: str, known: Iterable[str]) -> str:
-    """The message for a name that nobody knows.
-
-    >>> unknown("there is no data set", "digts", ["digits", "toy"]), hint("x", ["digits", "toy"])
-    ("there is no data set 'digts'; did you mean 'digits'?", 'there are digits, toy')
-    """
+    """The message for a name that nobody knows."""
     return f"{problem} {name!r}; {hint(name, known)}"
 
 
 def number(text: str, kind: type[int] | type[float] = float) -> float:
-    """A number as it is typed, in plain digits: a ValueError for `1_0`, `nan`, `inf`, digits of other scripts.
-
-    >>> number("5e-3"), number(" 20 ", int)
-    (0.005, 20)
-    """
+    """A number as it is typed, in plain digits: a ValueError for `1_0`, `nan`, `inf`, digits of other scripts."""
     pattern = r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,3})?" if kind is float else r"[+-]?\d+"
     if (
         len(text) > 40
@@ -72,11 +60,7 @@ def number(text: str, kind: type[int] | type[float] = float) -> float:
 
 
 def call(text: str) -> tuple[str, dict[str, object]]:
-    """A name with options as it is typed, `name` or `name(option=value)`; a ValueError for anything else.
-
-    >>> call("lagrangian(mu=5e-3)"), call("plain")
-    (('lagrangian', {'mu': 0.005}), ('plain', {}))
-    """
+    """A name with options as it is typed, `name` or `name(option=value)`; a ValueError for anything else."""
     try:
         tree = ast.parse(text, mode="eval").body
         found = tree if isinstance(tree, ast.Call) else ast.Call(tree, [], [])

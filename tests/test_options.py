@@ -9,8 +9,11 @@ import pytest
 
 from linfair.data import DATASETS
 from linfair.linearizers import LINEARIZERS
-from linfair.mitigation import MITIGATIONS
-from linfair.names import checked
+from linfair.linearizers.finetuning import FINETUNE, under
+from linfair.linearizers.record import kept_share
+from linfair.linearizers.registry import find, of_kind
+from linfair.mitigation import MITIGATIONS, resolve
+from linfair.names import call, checked, number, some, unknown
 from linfair.study.arms import mitigation_of
 from linfair.training import Schedule
 
@@ -126,3 +129,30 @@ def test_values_of_an_arms_options_are_checked_in_the_same_way(arm: str, words: 
     with pytest.raises(ValueError) as caught:
         mitigation_of(arm)
     assert words in str(caught.value)
+
+
+def test_what_is_typed_is_read_and_what_is_unknown_is_said_with_the_closest_name() -> None:
+    """By hand; numbers in plain digits alone."""
+    assert (some("abcdefg"), some(range(120), most=2)) == ("a, b, c, d, e, f, g", "0, 1, ... 118 more")
+    known = ["digits", "toy"]
+    assert unknown("there is no data set", "digts", known) == "there is no data set 'digts'; did you mean 'digits'?"
+    assert unknown("no set", "x", known) == "no set 'x'; there are digits, toy"
+    assert (number("5e-3"), number(" 20 ", int)) == (0.005, 20)
+    assert call("lagrangian(mu=5e-3)") == ("lagrangian", {"mu": 0.005}) and call("plain") == ("plain", {})
+
+
+def test_methods_are_found_by_name_old_name_kind_and_profile() -> None:
+    assert (LINEARIZERS["snl"].settings("small", "mlp").lasso, LINEARIZERS["snl"].settings("paper").lasso) == (
+        1e-3,
+        1e-5,
+    )
+    assert find("magnitude").name == "negative_part" and resolve("lagrangian").mu == 0.001
+    assert (of_kind("weight", "snip").name, of_kind("relu", "snip").name) == ("prune_snip", "snip")
+    assert of_kind("weight", "snip(everything=True)").given == (("everything", True),)
+    assert [under(FINETUNE, "small", name).optimizer for name in ("mlp", "resnet18")] == ["adamw", "sgd"]
+
+
+def test_what_is_left_of_a_budget_is_said_and_whether_it_was_missed() -> None:
+    assert kept_share(154, 3072, 0.05) == "5 % of the ReLUs left (154 of 3,072)"
+    missed = "34.6 % of the ReLUs left (1,063 of 3,072; the budget of 50 % was missed)"
+    assert kept_share(1063, 3072, 0.5) == missed

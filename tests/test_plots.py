@@ -114,6 +114,9 @@ def test_evidence_takes_versions_from_the_installed_packages():
     text = plots.evidence(seeds=1, n="5 images", device="cpu")
     assert text.startswith("1 seed · 5 images · cpu · torch " + torch.__version__.split("+")[0])
     assert "linfair" in text and not text.endswith(" s")
+    versions = {"torch": "2.13.0", "linfair": "0.1.0"}
+    text = plots.evidence(seeds=20, n="1000 test points a group", device="cpu", seconds=14.2, **versions)
+    assert text == "20 seeds · 1000 test points a group · cpu · torch 2.13.0 · linfair 0.1.0 · 14 s"
 
 
 @pytest.fixture(scope="module")

@@ -14,11 +14,7 @@ def number(value: float, digits: int = 1) -> str:
 
 
 def interval(value: float, low: float, high: float, digits: int = 1, ends: int | None = None) -> str:
-    """A value and its interval, whose ends may have other digits; one image has no interval.
-
-    >>> interval(20.571, 8.1, 33.04), interval(20.571, 8.1, 33.04, ends=0), interval(0.5, float("nan"), float("nan"))
-    ('20.6 [8.1, 33.0]', '20.6 [8, 33]', '0.5 [no interval]')
-    """
+    """A value and its interval, whose ends may have other digits; one image has no interval."""
     first, *rest = number(value, digits), *(number(end, digits if ends is None else ends) for end in (low, high))
     return f"{first} [{'no interval' if math.isnan(low) or math.isnan(high) else ', '.join(rest)}]"
 
@@ -63,10 +59,6 @@ def drop_between(before: pd.DataFrame | dict, after: pd.DataFrame | dict) -> dic
 
     The ends are put together from both Wilson intervals (MOVER). The networks see the same inputs, so the interval is
     rather too wide; a paired t interval would have no width where all of a handful of inputs change alike.
-
-    >>> one, two = ({"accuracy": a, "low": a - 0.3, "high": a + 0.4} for a in (0.5, 0.4))
-    >>> {name: round(float(value), 6) for name, value in drop_between(one, two).items()}
-    {'drop': 10.0, 'drop_low': -40.0, 'drop_high': 60.0}
     """
     drop = before["accuracy"] - after["accuracy"]
     low = drop - np.hypot(before["accuracy"] - before["low"], after["high"] - after["accuracy"])
@@ -81,10 +73,6 @@ def change_of_worst(before: pd.DataFrame, after: pd.DataFrame) -> tuple[float, f
 
 
 def change_text(change: float, low: float, high: float) -> str:
-    """A change in points and whether it is more than test noise.
-
-    >>> change_text(5.0, -1.0, 11.0), change_text(-5.0, -9.0, -1.0)
-    ('+5.0 points [-1.0, +11.0], within test noise', '-5.0 points [-9.0, -1.0], a loss')
-    """
+    """A change in points and whether it is more than test noise."""
     found = "a gain" if low > 0 else "a loss" if high < 0 else "within test noise"
     return f"{change:+.1f} points [{low:+.1f}, {high:+.1f}], {found}"

@@ -173,12 +173,7 @@ class GroupedData:
 
 
 def move(x: Tensor, down: Tensor, right: Tensor, reach: int) -> Tensor:
-    """Move images (n, channels, height, width) by `down` and `right`, int64 (n,) in [-reach, reach], over zeros.
-
-    >>> image = torch.tensor([[1, 2], [3, 4]]).view(1, 1, 2, 2)
-    >>> move(image, torch.tensor([1]), torch.tensor([0]), 1).view(2, 2).tolist()
-    [[0, 0], [1, 2]]
-    """
+    """Move images (n, channels, height, width) by `down` and `right`, int64 (n,) in [-reach, reach], over zeros."""
     height, width = x.shape[-2:]
     padded = F.pad(x, (reach,) * 4)
     rows = torch.arange(height, device=x.device) + reach - down.view(-1, 1)

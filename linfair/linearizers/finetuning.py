@@ -36,11 +36,7 @@ _SAME = {"fast_float32": "fast", "quick, mlp": "small, mlp"}  # where a table ha
 
 
 def under(profiles: Mapping[str, Any], profile: str, network: str = "") -> Any:
-    """What a table has for a profile, or for one network under it; None if it has nothing.
-
-    >>> under(FINETUNE, "small", "mlp").optimizer, under(FINETUNE, "small", "resnet18").optimizer
-    ('adamw', 'sgd')
-    """
+    """What a table has for a profile, or for one network under it; None if it has nothing."""
     names = [one for name in (f"{profile}, {network}", profile) for one in (name, _SAME.get(name))]
     return next((profiles[name] for name in names if name in profiles), None)
 

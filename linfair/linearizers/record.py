@@ -105,11 +105,7 @@ def share(budget: float) -> str:
 
 
 def kept_share(kept: int, total: int, budget: float, units: str = WORDS["relu"]) -> str:
-    """What is left of the ReLUs or weights, and whether that misses the budget, see `missed`.
-
-    >>> kept_share(154, 3072, 0.05), kept_share(1063, 3072, 0.5)
-    ('5 % of the ReLUs left (154 of 3,072)', '34.6 % of the ReLUs left (1,063 of 3,072; the budget of 50 % was missed)')
-    """
+    """What is left of the ReLUs or weights, and whether that misses the budget, see `missed`."""
     left = share(budget) if 0 < abs(kept - budget * total) <= 1 else f"{100 * kept / total:.3g} %"
     word = f"; the budget of {share(budget)} was missed" if missed(kept, budget_units(budget, total)) else ""
     return f"{left} of the {units} left ({kept:,} of {total:,}{word})"

@@ -39,11 +39,7 @@ class Linearizer:
         return STEPS["batch-norm re-estimation"] if again else self.privacy
 
     def settings(self, profile: str, network: str = "") -> object:
-        """The options of the method for a network under a profile: its own settings, but for what `profiles` changes.
-
-        >>> LINEARIZERS["snl"].settings("small", "mlp").lasso, LINEARIZERS["snl"].settings("paper").lasso
-        (0.001, 1e-05)
-        """
+        """The method's options for a network under a profile: its own settings, but for what `profiles` changes."""
         found = under(getattr(self.options, "profiles", {}), profile, network) or {}
         return self.options(**found | dict(self.given))
 
@@ -84,11 +80,7 @@ ALIASES = {"magnitude": "negative_part"}  #: Names that methods had before, as i
 
 
 def find(method: str) -> Linearizer:
-    """The method of that name, or of a name that it had before.
-
-    >>> find("magnitude").name
-    'negative_part'
-    """
+    """The method of that name, or of a name that it had before."""
     method = ALIASES.get(method, method)
     known = methods()
     if method not in known:
@@ -97,11 +89,7 @@ def find(method: str) -> Linearizer:
 
 
 def of_kind(kind: str, method: str | None = None) -> Linearizer:
-    """The method of that name that removes units of that kind; without a name `snl`, or magnitude pruning.
-
-    >>> of_kind("weight", "snip").name, of_kind("relu", "snip").name, of_kind("weight", "snip(everything=True)").given
-    ('prune_snip', 'snip', (('everything', True),))
-    """
+    """The method of that name that removes units of that kind; without a name `snl`, or magnitude pruning."""
     method = method or {"relu": "snl", "weight": "magnitude"}[kind]
     method, given = call(method) if "(" in method else (method, {})
     known = {name.removeprefix("prune_"): one for name, one in methods().items() if one.reduction.kind == kind}

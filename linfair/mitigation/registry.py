@@ -36,11 +36,7 @@ def check_name(name: str) -> None:
 
 
 def resolve(mitigation: str | object | None) -> object:
-    """The options meant by a name (its defaults), by options themselves, or by None (no mitigation); else a ValueError.
-
-    >>> resolve("lagrangian").mu, resolve(None)
-    (0.001, Plain(kd=1.0))
-    """
+    """The options meant by a name (its defaults), by options themselves, or by None (no mitigation)."""
     if mitigation is None:
         return Plain()
     if isinstance(mitigation, str):

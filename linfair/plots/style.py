@@ -40,11 +40,7 @@ def style() -> None:
 def evidence(
     *, seeds: int, n: str, device: str, seconds: float | None = None, torch: str = "", linfair: str = ""
 ) -> str:
-    """The line that stands under every figure, what the result rests on; versions are the installed ones by default.
-
-    >>> evidence(seeds=20, n="1000 test points a group", device="cpu", seconds=14.2, torch="2.13.0", linfair="0.1.0")
-    '20 seeds · 1000 test points a group · cpu · torch 2.13.0 · linfair 0.1.0 · 14 s'
-    """
+    """The line that stands under every figure, what the result rests on; versions are the installed ones."""
     parts = [f"{seeds} seed{'s' * (seeds != 1)}", n, device]
     parts += [f"torch {torch or version('torch')}", f"linfair {linfair or version('linfair')}"]
     if seconds is not None:

@@ -1,6 +1,7 @@
 """A diagnosis against the metrics asked one by one, and files that do not belong together."""
 
 import json
+import math
 from pathlib import Path
 
 import pandas as pd
@@ -12,6 +13,7 @@ from torch import nn
 from linfair import gates
 from linfair.audit.diagnose import WORST, Diagnosis, Pair, diagnose, diagnosis_text, read_pair
 from linfair.audit.linearize import linearize_to
+from linfair.audit.shown import change_text, drop_between, interval
 from linfair.checkpoints import CheckpointError, Header, load_network, save_network
 from linfair.data import GroupedData, load_data
 from linfair.masks import Mask
@@ -196,3 +198,13 @@ def test_an_unknown_split_names_those_there_are(pair: Pair, digits: GroupedData,
     deeper = build("mlp", digits.input_shape, digits.classes, width=17)
     with pytest.raises(ValueError, match="networks differ in structure"):
         diagnose(gates.install(deeper, digits.input_shape), teacher, digits)
+
+
+def test_intervals_and_changes_are_written_and_drops_have_mover_ends() -> None:
+    """By hand; MOVER of two intervals of half widths 0.3 and 0.4 has 0.5 on either side."""
+    written = interval(20.571, 8.1, 33.04), interval(20.571, 8.1, 33.04, ends=0), interval(0.5, math.nan, math.nan)
+    assert written == ("20.6 [8.1, 33.0]", "20.6 [8, 33]", "0.5 [no interval]")
+    one, two = ({"accuracy": a, "low": a - 0.3, "high": a + 0.4} for a in (0.5, 0.4))
+    assert drop_between(one, two) == pytest.approx({"drop": 10, "drop_low": -40, "drop_high": 60})
+    assert change_text(5.0, -1.0, 11.0) == "+5.0 points [-1.0, +11.0], within test noise"
+    assert change_text(-5.0, -9.0, -1.0) == "-5.0 points [-9.0, -1.0], a loss"

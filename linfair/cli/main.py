@@ -36,7 +36,7 @@ COMMANDS = {
     "network:reduce": "Remove ReLUs or weights of a network and measure every group.",
     "network:diagnose": "Show why groups lose: every diagnostic.",
     "network:mitigate": "Repair a linearized network.",
-    "privacy:expose": "Show who is exposed: membership inference per group.",
+    "network:expose": "Show who is exposed: membership inference per group.",
     "network:audit": "Write one report on your own model: who pays, why, repair, cost.",
     "data:app": "Find, describe, fetch and pack data sets.",
     "study:app": "Compute the paper's grids, on a laptop, a GPU or a cluster.",

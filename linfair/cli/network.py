@@ -1,4 +1,4 @@
-"""Commands on one network: what there is, `linearize`, `diagnose` and `mitigate`, which share files, and `audit`."""
+"""Commands on one network: what there is, `linearize`, `diagnose`, `mitigate`, `expose` and `audit`."""
 
 import json
 import re
@@ -15,6 +15,7 @@ from cyclopts import Parameter
 from linfair import audit as audits
 from linfair import gates
 from linfair.audit import AuditError, Plan
+from linfair.audit.network import load_teacher
 from linfair.audit.repair import DEFAULT_ARMS, arm_list
 from linfair.checkpoints import load_network, save_network
 from linfair.cli import options
@@ -27,6 +28,7 @@ from linfair.linearizers.configurations import stage_units
 from linfair.linearizers.record import check_budgets, kept_share
 from linfair.linearizers.registry import Linearizer, of_kind
 from linfair.masks import RELUS, WORDS
+from linfair.metrics.membership import ATTACKS
 from linfair.mitigation.choose import FEW, NOISE
 from linfair.mitigation.registry import MITIGATIONS, PLAIN, Mitigation
 from linfair.models import INITS, NETWORKS, build, threads_of
@@ -45,6 +47,9 @@ TO = "Where to write; by default"
 ESTIMATOR = "Of gradient norms and eigenvalues: exact, or per batch as in the paper's released code."
 LOSS = "Points of overall validation accuracy that an arm may lose against plain fine-tuning."
 GAIN = "Keep plain fine-tuning unless the p-value of a repair's gain on validation is at most this; 1 takes the best."
+MASK = "Attack the network that this mask leaves of the teacher: METHOD-BUDGET.mask.safetensors."
+HOW = "How members are told from others; loss needs no shadows."
+OUT = "Write the table to this Parquet file too, and every image's score beside it."
 JUDGED = "Groups with fewer validation images are judged together; 1 judges each alone. The old name is --min-images."
 
 
@@ -257,6 +262,39 @@ def mitigate(
     weights = save_network(folder / "chosen.weights.safetensors", found.model, header)
     table = save_table(found.table, folder / "report.parquet")
     print(f"\nwrote {weights} ({found.choice.chosen}) and {table}")
+
+
+def expose(
+    *,
+    teacher: Annotated[str, says("The network: teacher.safetensors.")],
+    mask: Annotated[str | None, says(MASK)] = None,
+    weights: Annotated[str | None, says("Its fine-tuned weights; by default the teacher's own.")] = None,
+    data: Annotated[str | None, says("Checked against the teacher's; by default the teacher's.")] = None,
+    attack: Annotated[Literal[*ATTACKS], says(HOW)] = "lira_online",
+    shadows: Annotated[int, ranged(int, 1, 256, "Networks to train as the teacher was, on random halves.")] = 16,
+    seed: Annotated[int, options.Seed("Decides the halves and the shadows' own seeds.")] = 0,
+    most: Annotated[int, ranged(int, 0, 10**6, "How many of the most exposed training images to name.")] = 10,
+    profile: Training = "small",
+    device: Device = "cpu",
+    as_json: options.Json = False,
+    out: Annotated[str | None, says(OUT)] = None,
+) -> None:
+    """Show who is exposed: membership inference per group."""
+    if weights and not mask:
+        raise ValueError(f"--weights {weights} are those of a linearized or pruned network: name its --mask too")
+    out = options.output("--out", out, ".parquet") if out else None
+    if mask:
+        pair = audits.read_pair(teacher, mask, weights=weights, device=device, data=data)
+        model, of, header = pair.linearized, pair.data, replace(pair.header, guarantee=pair.guarantee)
+    else:
+        model, of, header = load_teacher(teacher, device, data=data)
+    options.cache()
+    how = {"kind": attack, "count": shadows, "seed": seed, "profile": profile}
+    found = audits.expose(model, of, header, **how, announce=tell)
+    print(json.dumps(found.as_json(most), indent=2) if as_json else audits.exposed_text(found, most=most))
+    if out:
+        tell(f"wrote {save_table(found.table, out)}")
+        tell(f"wrote {save_table(found.points, out.with_name(f'{out.stem}-points.parquet'))}")
 
 
 @Parameter(name="*", group="What is asked")

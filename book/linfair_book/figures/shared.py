@@ -49,6 +49,14 @@ def dots_with_intervals(ax: Axes, rows: pd.DataFrame, y: Sequence[float], role: 
     ax.errorbar(rows["mean"], y, xerr=ends(rows), **usual | look)
 
 
+def only_words(text: str) -> Figure:
+    """A figure without data: a line that says why, such as `no search converged`."""
+    figure, ax = plt.subplots(figsize=(5.4, 1.0))
+    ax.set_axis_off()
+    ax.text(0.5, 0.5, text, ha="center", va="center", color=GREY)
+    return finished(figure)
+
+
 def line_with_interval(
     ax: Axes, x: Numbers, mean: Numbers, low: Numbers, high: Numbers, *, role: str, label: str | None = None
 ) -> None:

@@ -9,6 +9,7 @@ from linfair.metrics.margin import normalised
 from linfair.plots.style import COLORS, GREY, MARKERS
 from linfair.study.tables import over_seeds, units_of
 from linfair_book.estimator_bias import inflation
+from linfair_book.figures import shared
 from linfair_book.figures.shared import (
     CONTROL,
     ROLES,
@@ -44,10 +45,7 @@ def eigenvalue_bars(table: pd.DataFrame) -> Figure:
     rows = table[(table["arm"] == "original") & (table["split"] == "train")]
     rows = rows.assign(top_eigenvalue=converged(rows)).query("top_eigenvalue > 0")
     if rows.empty:
-        figure, ax = plt.subplots(figsize=(5.4, 1.0))
-        ax.set_axis_off()
-        ax.text(0.5, 0.5, "no search for an eigenvalue converged", ha="center", va="center", color=GREY)
-        return finished(figure)
+        return shared.only_words("no search for an eigenvalue converged")
     figure = _by_group_and_budget(rows, "top_eigenvalue", "top Hessian eigenvalue (train)", log=True, points=True)
     figure.set_size_inches(5.4, 3.2)
     return figure

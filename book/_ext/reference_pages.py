@@ -117,11 +117,14 @@ def _markdown(text: str) -> str:
 # --- API -------------------------------------------------------------------------------------------------------
 
 
+ELSEWHERE = {"linfair.inference.party"}  #: Runs in an environment of its own, where linfair is not installed
+
+
 def modules_of(name: str) -> list[str]:
     """A module, or a sub-package and the modules in it, by full name; private ones left out."""
     module = importlib.import_module(name)
     below = [info.name for info in pkgutil.iter_modules(getattr(module, "__path__", []), f"{name}.")]
-    return [name, *(one for one in below if not one.rpartition(".")[2].startswith("_"))]
+    return [name, *(one for one in below if not one.rpartition(".")[2].startswith("_") and one not in ELSEWHERE)]
 
 
 def others() -> tuple[str, ...]:

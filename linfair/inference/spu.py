@@ -25,8 +25,12 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from linfair.data import GroupedData
+from linfair.inference.export import to_onnx
 
 PROTOCOLS = {"semi2k": 2, "cheetah": 2, "aby3": 3}
 """Protocols of the engine, and how many parties each has; semi2k takes 3 as well."""
@@ -166,3 +170,28 @@ def _sum(parties: list[dict[str, tuple[int, int, float]]]) -> dict[str, tuple[in
     names = dict.fromkeys(name for one in parties for name in one)
     columns = {name: list(zip(*(one.get(name, (0, 0, 0.0)) for one in parties), strict=True)) for name in names}
     return {name: (sum(sent), max(rounds), max(seconds)) for name, (sent, rounds, seconds) in columns.items()}
+
+
+def compared(
+    network: nn.Module, data: GroupedData, protocol: str = "semi2k", *, execution: str = "gather", each: int = 4
+) -> tuple[Answer, pd.DataFrame]:
+    """A private answer to one test image, and what fixed-point numbers do to every group, on `each` images of it.
+
+    The table has, by group, `n` images, `flips` of the predicted label against torch's and the largest `deviation` of a
+    score.
+    """
+    test, file = data.splits["test"], to_onnx(network, data.input_shape, execution=execution)
+    places = [(test.a == group).nonzero().flatten()[:each] for group in range(len(data.group_names))]
+    x, groups = data.normalise(test.x[torch.cat(places)]).cpu(), test.a[torch.cat(places)].cpu()
+    one, many = (private_answer(file, some, protocol) for some in (x[:1], x))
+    with torch.no_grad():
+        clear = network.cpu().eval()(x)
+    off, flips = (many.logits - clear).abs().amax(1), many.logits.argmax(1) != clear.argmax(1)
+    rows = [(groups == group, name) for group, name in enumerate(data.group_names)]
+    return one, pd.DataFrame(
+        [
+            {"group_name": name, "n": int(of.sum()), "flips": int(flips[of].sum()), "deviation": off[of].max().item()}
+            for of, name in rows
+            if of.any()
+        ]
+    )

@@ -35,7 +35,7 @@ COUNTS = RESULTS / "data_counts.parquet"
 TABLE = RESULTS / "performance.parquet"
 PRECISION = RESULTS / "digits_resnet18_precision.parquet"
 MARGIN = 1.0  # points within which bf16 must lie, stated before the cells of `PRECISION` were computed
-PARTS = ("cell", "ceilings", "stages", "steps", "logits", "precision", "ladder", "ensemble", "grid")
+PARTS = ("cell", "ceilings", "stages", "steps", "logits", "precision", "ladder", "ensemble", "gpu", "grid")
 
 SHAPE, CLASSES = (3, 32, 32), 10  # one image of every data set of the paper; the number of classes hardly matters
 ARITHMETIC = "arithmetic"
@@ -53,7 +53,7 @@ class Machine:
 
 
 H200 = Machine("H200", 790e12, 4.3e12)
-"""A fast GPU's ceilings, measured once in a large bf16 product and a copy; nothing else here was measured on one."""
+"""A fast GPU's ceilings, measured once in a large bf16 product and a copy."""
 
 
 @dataclass(frozen=True)
@@ -278,7 +278,10 @@ def blocks(table: pd.DataFrame) -> dict[str, str]:
     kinds = {"operations": (1, "PFLOP")}
     kinds |= {f"by {what}": (0, f"seconds by {what}") for what in ("operations", "bytes")}
     hours = {"hours": (2, "GPU-hours at least")}
-    ceiling, step, ladder, beside, logits = map(wide, ("ceiling", "step", "ladder", "ensemble", "logits"))
+    ceiling, step, ladder, beside = map(wide, ("ceiling", "step", "ladder", "ensemble"))
+    logits, gpu = map(wide, ("logits", "gpu"))
+    errors = gpu["error"].dropna()
+    told = [f"{name} by {error:.1g}, {gpu.loc[name, 'decisions']:.0f} decisions" for name, error in errors.items()]
     moves = [
         f"Trained in {name}: measured in bf16, logits within {row.range:.3g} move by {row.moved:.2g} on average and by "
         f"{row.largest:.2g} at most, and {row.decisions:.0f} of {rows.loc[f'logits/{name}/moved', 'n']} decisions "
@@ -300,6 +303,9 @@ def blocks(table: pd.DataFrame) -> dict[str, str]:
         "ensemble": f"One by one {beside.loc['one by one', 'seconds']:.2f} s, side by side "
         f"{beside.loc['ensemble', 'seconds']:.2f} s: {beside.loc['', 'gain']:.1f} times as fast.\n\n"
         + f"*{said('ensemble/gain')}*",
+        "gpu": markdown("step", timed(gpu[gpu["seconds"].notna()], 3), "gpu/full width/seconds")
+        + f"\n\nLogits differ from those in float64, relatively, and decisions with them: {'; '.join(told)}. "
+        + f"*{said(f'gpu/{errors.index[0]}/error')}*",
         "grid": markdown("data, network, method", of_profiles(wide("grid"), hours), "grid/paper/all/hours"),
     }
 

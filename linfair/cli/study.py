@@ -1,5 +1,7 @@
 """`linfair study`: the paper's figures as grids of cells, on a laptop, a GPU or a cluster."""
 
+import re
+import warnings
 from dataclasses import dataclass
 from itertools import product
 from typing import Annotated, Literal
@@ -14,7 +16,7 @@ from linfair.data import DataError
 from linfair.engine.store import ResultStore, Tables, code_hash
 from linfair.paths import cache_folder, whole
 from linfair.study import plan, results
-from linfair.study.cell import Worker
+from linfair.study.cell import OtherTeacher, Worker
 from linfair.study.cluster import run_on_ray
 from linfair.study.compare import compare as compared
 from linfair.study.grids import listed
@@ -129,20 +131,39 @@ def _cost(jobs: list[plan.Job], out: list[str]) -> str:
 
 
 @app.command
-def status(*, out: Results = (), profile: Profile | None = None, seeds: Seeds = None) -> None:
-    """Show what is computed of every figure, in the folders given, the cache and the book's results."""
+def status(
+    figure: Annotated[str | None, says("Count this one panel by panel; by default all, a line each.")] = None,
+    /,
+    *,
+    out: Results = (),
+    profile: Profile | None = None,
+    seeds: Seeds = None,
+) -> None:
+    """Show what is computed of every figure, or of each panel of one, in the folders given, the cache and the book."""
+    every = figure in (None, "all")
+    parts = [(one.name, one) for one in plan.figures().values()] if every else results.by_panel(_one(figure))
     places = [*out, *(str(place) for place in (cache_folder() / code_hash() / "results", BOOK) if place.is_dir())]
-    found, lines = results.collect(places), []
-    print("looked in " + ", ".join(places))
-    for figure, name in product(plan.figures().values(), [profile] if profile else plan.PROFILE_NAMES):
-        one = results.status(figure, name, found, seeds=seeds)
-        if one.done or one.failed or profile:
-            counts = {"done": one.done, "missing": one.missing, "failed": one.failed}
-            counts |= {"complete seeds": len(one.seeds), "device": ", ".join(one.devices)}
-            lines.append({"figure": figure.name, "profile": name} | counts)
+    found, lines = results.brief(results.collect(places)), []
+    print("looked in " + ", ".join(f"{place} ({Tables(place).megabytes():.1f} MB)" for place in places))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", OtherTeacher)
+        for (title, part), name in product(parts, [profile] if profile else plan.PROFILE_NAMES):
+            one = results.status(part, name, found, seeds=seeds)
+            if one.done or one.failed or profile:
+                counts = {"done": one.done, "missing": one.missing, "failed": one.failed}
+                counts |= {"complete seeds": len(one.seeds), "hours": round(one.hours, 1)}
+                lines.append({"figure": title, "profile": name} | counts | {"device": ", ".join(one.devices)})
+    if several := {str(one.message).partition(":")[0] for one in caught}:
+        text = f"{len(several)} seeds have several original networks; those with the most arms count"
+        warnings.warn(text, OtherTeacher, stacklevel=1)
     if lines:
-        print(pd.DataFrame(lines).to_string(index=False))
-    absent = [name for name in plan.figures() if name not in {line["figure"] for line in lines}]
+        table = pd.DataFrame(lines)
+        if not every:  # their names are long
+            names = table.pop("figure")
+            long = names.str.len().max()
+            table["panel".ljust(long)] = names.str.ljust(long)
+        print(re.sub(" +$", "", table.to_string(index=False), flags=re.MULTILINE))
+    absent = [title for title, _ in parts if title not in {line["figure"] for line in lines}]
     if absent:
         print(f"nothing computed of {', '.join(absent)}")
 

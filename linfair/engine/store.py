@@ -154,6 +154,11 @@ class Tables:
         """The names of all tables there, sorted."""
         return [name.removesuffix(".parquet") for name in self._files() if name.endswith(".parquet")]
 
+    def megabytes(self) -> float:
+        """What the tables take there."""
+        found = self.system.ls(self.root, detail=True) if self.system.exists(self.root) else []
+        return sum(one["size"] or 0 for one in found if one["name"].endswith(".parquet")) / 1e6
+
     def read(self, name: str, *, strict: bool | None = None, own: bool | None = None) -> pd.DataFrame | None:
         """The rows stored under a name; None if there are none, or they are damaged (`strict`: have no digest)."""
         strict = _by_key(name) if strict is None else strict

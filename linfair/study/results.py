@@ -4,7 +4,7 @@ import json
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, make_dataclass
+from dataclasses import dataclass, make_dataclass, replace
 from itertools import product
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from linfair.engine.store import Tables, say_damaged
 from linfair.names import checked
 from linfair.study.cell import OtherTeacher
 from linfair.study.grids import about, asked_for, pairs, width_of
-from linfair.study.plan import Figure, Job, Panel, find_profile, panels_of, plan
+from linfair.study.plan import QUANTITIES, Figure, Job, Panel, find_profile, panels_of, plan
 from linfair.study.tables import check_teachers, drops, finished, one_teacher, over_seeds, overall
 
 BOOK = Path(__file__).parents[2] / "book/results"  #: The book's tables; not all are a study's
@@ -35,6 +35,7 @@ class Status:
     failed: int
     seeds: tuple[int, ...]  #: Those of which every arm is there
     devices: tuple[str, ...]
+    hours: float  #: What the arms that are done took
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,13 @@ def collect(places: Sequence[str]) -> Found:
     if "diverged" in rows:  # a table without the column holds none
         rows = rows.assign(diverged=rows["diverged"].eq(True))
     return Found(rows, frozenset(failed))
+
+
+def brief(found: Found) -> Found:
+    """What `status` asks of rows, a line for each network, so that many figures are counted quickly."""
+    by, kept = [*KNOWN_BY, "teacher", "budget"], {"device", "diverged", "seconds", *QUANTITIES}
+    rows = found.rows[found.rows.columns.intersection([*by, *kept])]
+    return replace(found, rows=rows.groupby(by, as_index=False, sort=False).first())
 
 
 def _complete(table: pd.DataFrame) -> pd.DataFrame:
@@ -143,8 +151,20 @@ def status(figure: Figure, profile: str, found: Found, *, seeds: int | None = No
     failed = len((needs.keys() - done) & found.failed)
     complete = {name[-1] for name in needs} - {name[-1] for name in needs.keys() - done}
     used = {have[name]["device"].iloc[0] for name in done}
+    hours = sum(have[name]["seconds"].max() for name in done if "seconds" in rows) / 3600
     left = len(needs) - len(done) - failed
-    return Status(figure.name, profile, len(done), left, failed, tuple(sorted(complete)), tuple(sorted(used)))
+    return Status(figure.name, profile, len(done), left, failed, tuple(sorted(complete)), tuple(sorted(used)), hours)
+
+
+def by_panel(figure: Figure) -> list[tuple[str, Figure]]:
+    """A figure as one of each of its panels, by title; of a panel for its eigenvalues these are what is shown."""
+    found = []
+    for panel in figure.panels:
+        eigenvalues = panel.curvature in ("original", "all")
+        quantity = "top_eigenvalue" if eigenvalues else figure.quantity
+        arms = ", ".join(panel.arms) + " with eigenvalues" * eigenvalues
+        found.append((f"{panel.title}: {arms}", replace(figure, panels=(panel,), quantity=quantity)))
+    return found
 
 
 def gather(figure: Figure, profile: str, found: Found, *, seeds: int | None = None) -> pd.DataFrame:

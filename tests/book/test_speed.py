@@ -191,6 +191,7 @@ def test_a_changed_number_changes_the_page(committed: pd.DataFrame) -> None:
         ("logits/bf16/decisions", "logits"),
         ("ladder/bf16/gain", "ladder"),
         ("ensemble/gain", "ensemble"),
+        ("gpu/full width/seconds", "gpu"),
         ("grid/fast/all/hours", "grid"),
     ):
         changed = blocks(committed.assign(value=committed["value"].where(committed["key"] != key, 77.0)))
@@ -229,9 +230,11 @@ def test_the_committed_floors_are_those_of_the_present_code(committed: pd.DataFr
         assert before[key] == pytest.approx(value, rel=1e-9), f"{key}: run python -m linfair_book.speed"
 
 
-def test_no_row_claims_to_be_measured_on_a_gpu(committed: pd.DataFrame) -> None:
-    """Until one was measured there: either this CPU, or a GPU's ceilings with the word that nothing ran on it."""
-    for device in committed["device"].unique():
+def test_only_the_section_on_a_gpu_claims_to_be_measured_on_one(committed: pd.DataFrame) -> None:
+    """Elsewhere: either this CPU, or a GPU's ceilings with the word that nothing ran on it."""
+    on_gpu = committed["key"].str.startswith("gpu/")
+    assert committed.loc[on_gpu, "device"].str.startswith("NVIDIA H100").all() and on_gpu.any()
+    for device in committed.loc[~on_gpu, "device"].unique():
         assert device.startswith("CPU") or device == "H200's ceilings, not run"
 
 

@@ -81,6 +81,9 @@ def test_status_counts_arms_of_seeds_done_missing_and_failed(
     finally:
         (out / "FAILED-x.txt").unlink()
     assert ("fig01", "smoke", "4", "1", "1", "0") in {tuple(line.split()[:6]) for line in failed.splitlines()}
+    panels = said(capsys, "status", "fig01", "--out", str(out), "--profile", "smoke")
+    [line] = [line for line in panels.splitlines() if line.endswith(": original, plain, control")]
+    assert line.split()[:5] == ["smoke", "4", "2", "0", "0"] and " MB)" in panels
     text = said(capsys, "status", "--out", str(out), "--profile", "paper")
     assert ("fig07", "paper", "0", "120", "0", "0") in {tuple(line.split()[:6]) for line in text.splitlines()}
 

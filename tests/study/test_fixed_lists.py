@@ -14,7 +14,7 @@ from linfair.linearizers.configurations import fixed_list
 from linfair.study import ResultStore, grid, run
 from linfair.study.grids import listed, pairs
 from linfair.study.plan import FIGURES, DefinitionError, figures, find, find_profile, panels_of, plan, read_figure
-from linfair.study.results import collect, gather, status
+from linfair.study.results import brief, collect, gather, status
 
 COUNTS = {
     "2,3": 294_912,
@@ -207,6 +207,8 @@ def test_rows_with_other_options_are_not_taken_for_a_figure(rows: pd.DataFrame, 
     assert status(figure, "smoke", found, seeds=2).missing == 0
     assert set(gather(other, "smoke", found, seeds=2)["arm"]) == {"original"}
     assert status(other, "smoke", found, seeds=2).missing == 4
+    for one in (figure, other):
+        assert status(one, "smoke", brief(found), seeds=2) == status(one, "smoke", found, seeds=2)
 
 
 def test_results_without_the_column_options_were_computed_without_any(rows: pd.DataFrame, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pandas as pd
 from linfair.study.arms import base_of, canonical
 from linfair.study.tables import over_seeds
 from linfair_book import tables
-from linfair_book.averages import role_accuracy, violations
+from linfair_book.averages import paired, role_accuracy, violations
 from linfair_book.why import role_ratios
 
 PLAIN = "plain(kd=0.0)"
@@ -18,20 +18,27 @@ FULL = canonical("equal_gradients(eigenvalues=False, kd=0.0)")
 
 SHORT = {FULL: "full, norms", "balanced_sampling(kd=0.0)": "balanced"}
 """Arms in a word, for columns of tables."""
+ORIGINALS = {"": "cross entropy", base_of(BASE): "Eq. 8"}
+"""What original networks are trained on, in words."""
 
 
 TIMES = ("No mitigation", "Fair Bf", "Fair Aft", "Fair Both")
 """When a mitigation acts, in the words of Tran et al. (NeurIPS 2022): never, before the reduction, after it, both."""
 
 
-def before_and_after(table: pd.DataFrame, mitigation: str, *, base: str = "", plain: str = "plain") -> pd.DataFrame:
-    """Rows of the arm `plain` and of a mitigation, each from two original networks of a seed, arms named as `TIMES`."""
+def before_and_after(
+    table: pd.DataFrame, mitigation: str, *, base: str = "", plain: str = "plain", partly: bool = False
+) -> pd.DataFrame:
+    """Rows of the arm `plain` and of a mitigation, each from two original networks of a seed, arms named as `TIMES`.
+
+    What has no rows is refused, or `partly` left out.
+    """
     fair, found = base_of(base or mitigation), []
     arms = {plain: TIMES[:2], canonical(mitigation): TIMES[2:]}
     wanted = {(one, arm): names[one != ""] for arm, names in arms.items() for one in ("", fair)}
     for (one, arm), name in wanted.items():
         part = table[(table["base"].fillna("") == one) & (table["arm"] == arm)]
-        if part.empty:
+        if part.empty and not partly:
             whose = f"of an original network trained {f'under {one}' if one else 'on cross entropy'}"
             raise ValueError(f"{name} has no rows: they are those of arm {arm!r} {whose}")
         found.append(part.assign(arm=name))
@@ -72,8 +79,28 @@ def changes(times: pd.DataFrame, *, split: str) -> pd.DataFrame:
     rows = violations(times[times["split"] == split].drop(columns=["base", "teacher"], errors="ignore"))
     long = rows.melt(["arm", "budget", "seed"], list(named), "of", "value").replace({"of": named})
     wide = 100 * long.pivot(index=["of", "budget", "seed"], columns="arm", values="value")
-    parts = [(wide[arm] - wide[TIMES[0]]).rename("value").reset_index().assign(arm=arm) for arm in TIMES[1:]]
+    arms = [arm for arm in TIMES[1:] if arm in wide]
+    parts = [(wide[arm] - wide[TIMES[0]]).rename("value").reset_index().assign(arm=arm) for arm in arms]
     return over_seeds(pd.concat(parts), "value", ["of", "arm", "budget"])
+
+
+def by_group(times: pd.DataFrame, *, split: str) -> pd.DataFrame:
+    """Accuracy of each group against no mitigation, paired over seeds, in points, the largest group first."""
+    there = set(times["arm"])
+    each = paired(times, arm=[arm for arm in TIMES[1:] if arm in there], against=TIMES[0], split=split)
+    each = each.sort_values("budget", ascending=False, kind="stable").sort_values(
+        "n_train", ascending=False, kind="stable"
+    )
+    return over_seeds(each, "value", ["group_name", "arm", "budget"])
+
+
+def multipliers(table: pd.DataFrame) -> pd.DataFrame:
+    """The largest multiplier of a group after retraining under Eq. 8, by original network and budget, over seeds."""
+    rows = table[table["arm"].str.startswith(BASE)]
+    largest = rows.groupby(["base", "budget", "seed"], as_index=False)["multiplier"].max()
+    named = largest.replace({"base": ORIGINALS}).rename(columns={"base": "original trained on"})
+    named = named.sort_values("budget", ascending=False, kind="stable")
+    return over_seeds(named, "multiplier", ["original trained on", "budget"])
 
 
 def seconds(table: pd.DataFrame) -> pd.DataFrame:
@@ -88,7 +115,7 @@ def balance(table: pd.DataFrame) -> pd.DataFrame:
     rows, parts = table[table["arm"] == "original"], []
     for name, split in (("gradient_norm", "train"), ("margin", "test"), ("accuracy", "test")):
         parts.append(role_ratios(rows, name, split=split, by="base").assign(quantity=name.replace("_", " ")))
-    found = pd.concat(parts).replace({"base": {"": "cross entropy"}}).rename(columns={"base": "trained on"})
+    found = pd.concat(parts).replace({"base": ORIGINALS}).rename(columns={"base": "trained on"})
     return found[["quantity", "trained on", "n_seeds", "mean", "low", "high"]]
 
 

@@ -21,7 +21,9 @@ def readable(means: pd.DataFrame, *, at: float = 0.0, digits: int = 1) -> pd.Dat
     means = means[means["n_seeds"] > 0]
     if means.empty:
         return NOTHING
-    found = text(sides(means, at=at), digits=digits).rename(columns={"group_name": "group", "n_seeds": "seeds"})
+    found = sides(means, at=at)
+    found["side"] = found["side"].where(found["low"].notna(), "cannot tell")
+    found = text(found, digits=digits).rename(columns={"group_name": "group", "n_seeds": "seeds"})
     if "budget" in found:
         found["budget"] = [f"{100 * budget:g} %" for budget in found["budget"]]
     return found.assign(way=found["way"].map(label)) if "way" in found else found

@@ -83,6 +83,16 @@ def same_groups(table: pd.DataFrame, *, split: str = "test") -> pd.DataFrame:
     return alike(pd.DataFrame(lost).reset_index(), *METHODS)
 
 
+def at_other_shares(relus: pd.DataFrame, weights: pd.DataFrame, *, split: str = "test") -> pd.DataFrame:
+    """As `same_groups`, of two studies with other shares and the same seeds: a line for each pair of `shares`."""
+    one, other = (paired(rows, arm="control", against=PLAIN, split=split) for rows in (relus, weights))
+    both = one.merge(other, on=["seed", "group_name"], suffixes=("", "_other"))
+    shares = [
+        f"{100 * a:g} % of ReLUs, {100 * b:g} % of weights" for a, b in both[["budget", "budget_other"]].to_numpy()
+    ]
+    return alike(both.assign(budget=shares), "value", "value_other").rename(columns={"budget": "shares"})
+
+
 def order_effect(table: pd.DataFrame, *, split: str = "test") -> pd.DataFrame:
     """Accuracy with weights removed first minus that with ReLUs first, in points, by role, mean over seeds."""
     rows = by_role(table[table["split"] == split])

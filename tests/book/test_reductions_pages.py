@@ -2,7 +2,7 @@
 
 import pandas as pd
 import pytest
-from linfair_book import fair_pruning, two_reductions
+from linfair_book import fair_pruning, pruning, two_reductions
 
 from linfair.engine.store import ResultStore
 
@@ -55,6 +55,20 @@ def test_groups_in_the_opposite_order_are_ranked_opposite() -> None:
     assert two_reductions.same_groups(table)["mean"].tolist() == pytest.approx([-1.0])
 
 
+def test_groups_are_ranked_across_studies_with_other_shares_and_the_same_seeds() -> None:
+    table = both_reductions(3)
+    relus, weights = (table[table["removed"] == removed].drop(columns="removed") for removed in ("ReLUs", "weights"))
+    lower = relus["arm"].eq("plain")
+    relus = pd.concat([relus, relus[~lower].assign(budget=0.1), relus[lower].assign(budget=0.1, accuracy=0.5)])
+    turned = weights.assign(accuracy=weights["accuracy"].where(weights["arm"] != "plain", weights["group"] / 10))
+    found = two_reductions.at_other_shares(relus[relus["seed"] > 0], weights)
+    assert found.loc[found["shares"] == "50 % of ReLUs, 50 % of weights", "mean"].item() == pytest.approx(1.0)
+    assert set(found["shares"]) == {"50 % of ReLUs, 50 % of weights", "10 % of ReLUs, 50 % of weights"}
+    assert found["n_seeds"].max() == 2, "seeds of both"
+    found = two_reductions.at_other_shares(relus[relus["budget"] > 0.1], turned)
+    assert found["mean"].tolist() == pytest.approx([-1.0])
+
+
 def test_the_effect_of_the_order_is_weights_first_minus_relus_first() -> None:
     made = []
     for seed in (0, 1):
@@ -76,8 +90,29 @@ def test_changes_are_paired_with_no_mitigation_and_seconds_with_plain() -> None:
         assert found["max - min accuracy", arm] == found["max - min R(a)", arm] == pytest.approx(-20)
     levels = fair_pruning.levels(pd.DataFrame(made), split="test")
     assert list(dict.fromkeys(levels["arm"])) == ["No mitigation", "Fair Bf", "Fair Aft", "Fair Both"]
+    groups = fair_pruning.by_group(pd.DataFrame(made), split="test").set_index(["group_name", "arm"])["mean"]
+    assert groups.xs("Fair Aft", level="arm").to_dict() == pytest.approx({"0": -10, "1": -10, "2": 10, "3": 20})
     spent = rows(fair_pruning.PLAIN, [0.5] * 4) + rows(fair_pruning.FULL, [0.5] * 4, seconds_finetune=12.0)
     assert fair_pruning.seconds(pd.DataFrame(spent))["times plain"].tolist() == [1, 12]
+
+
+def test_of_multipliers_the_largest_of_a_seed_counts() -> None:
+    made = []
+    for seed, most in ((0, 0.2), (1, 0.4)):
+        made += rows("lagrangian", [0.5] * 4, seed=seed, base="") + rows("plain", [0.5] * 4, seed=seed, base="")
+        made[-8]["multiplier"], made[-7]["multiplier"] = most, most / 2
+    found = fair_pruning.multipliers(pd.DataFrame(made))
+    assert found[["original trained on", "n_seeds"]].values.tolist() == [["cross entropy", 2]]
+    assert found["mean"].item() == pytest.approx(0.3)
+
+
+def test_rows_of_faces_are_pruned_on_cross_entropy_and_have_a_control() -> None:
+    found = pruning.on_faces()
+    for name, table in found.items():
+        assert set(table.loc[table["base"] == "", "arm"]) == {"original", "plain", "control", "lagrangian"}, name
+        assert set(table["method"]) == {"original", "prune_magnitude"} and set(table["split"]) == {"train", "test"}
+    for table in pruning.usual(found).values():
+        assert set(table["arm"]) == {"original", "plain", "control"} and set(table["base"]) == {""}
 
 
 def test_the_committed_rows_have_every_arm_of_the_page() -> None:

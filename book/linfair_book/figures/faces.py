@@ -41,6 +41,8 @@ def change_panels(
     groups: pd.DataFrame,
     names: Mapping[str, str],
     across: str = "change against plain (points), positive: gain",
+    *,
+    units: str = "ReLUs",
 ) -> Figure:
     """Change of each group against plain (`faces.group_changes`, `sizes`), a row of plots a way, a plot a budget."""
     if means.empty or not names:
@@ -59,5 +61,5 @@ def change_panels(
             ax.grid(visible=True, axis="both")
         line[0].set_ylabel(names[way], fontsize=10)
     for ax, budget in zip(axes[0], budgets, strict=True):
-        ax.set_title(f"{100 * budget:g} % ReLUs", fontsize=10)
+        ax.set_title(f"{100 * budget:g} % {units}", fontsize=10)
     return finished(figure, across=across)

@@ -19,7 +19,7 @@ from linfair.audit.diagnose import Pair, diagnose, provenance
 from linfair.audit.expose import Exposed, expose
 from linfair.audit.network import AuditError, Subject, behaviour
 from linfair.audit.repair import DEFAULT_ARMS, Mitigated, arm_list, mitigate
-from linfair.cost import count_macs, private_inference_cost
+from linfair.cost import Operation, count_macs, predicted, private_inference_cost
 from linfair.engine.stages import Stages, machine
 from linfair.engine.store import ResultStore, key, weights_digest
 from linfair.ledger import Guarantee
@@ -95,7 +95,8 @@ class Audit:
     #: `plain`, `control` and the chosen repair
     groups: pd.DataFrame
     #: A row per budget, 1 included: the fields of `linfair.cost.Cost`, `online_seconds`, `freed` (names of the layers
-    #: without a ReLU), `others` (the other nonlinearities, which no number holds)
+    #: without a ReLU), `others` (the other nonlinearities, which no number holds), `dominant` (one that sends more than
+    #: all ReLUs together)
     cost: pd.DataFrame
     mitigated: Mitigated | None  #: The choice; None without repairs
     subject: Subject  #: What was audited
@@ -227,8 +228,13 @@ def _tested(
 def _costs(subject: Subject, networks: dict[tuple[str, float], nn.Module], plan: Plan) -> pd.DataFrame:
     model, shape, rows = subject.model, subject.data.input_shape, []
     about = {"network": subject.header.network, "macs": count_macs(model, shape)}
-    about["others"] = "; ".join(map(str, gates.nonlinearities(model, shape)))
+    others = gates.nonlinearities(model, shape)
+    about["others"] = "; ".join(map(str, others))
     reduction, (every,) = plan.reduction, RELUS.masks(RELUS.install(model, shape))
+    calls = [Operation("ReLU", every.total), *(Operation(one.kind, one.units, one.comparisons) for one in others)]
+    sent = {kind: part[0] / 1e6 for kind, part in predicted(calls).parts.items()}
+    most = max(sent, key=sent.get)
+    about["dominant"] = "" if most == "ReLU" else f"{most} ({sent[most]:.3g} MB against {sent['ReLU']:.3g} MB)"
     switched = {1.0: reduction.install(model, shape)}
     switched |= {at: one for (arm, at), one in networks.items() if arm == PLAIN}
     for budget, network in sorted(switched.items(), reverse=True):

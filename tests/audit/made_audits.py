@@ -143,6 +143,7 @@ def made(
             "sites": 2,
             "freed": "",
             "others": "",
+            "dominant": "",
         }
         costs.append(about | vars(one) | sums)
     header = Header("mine.py:build", 0, (1,), 2, "folder:images", 0)

@@ -292,3 +292,7 @@ def test_nonlinearities_that_no_number_holds_are_named_and_counted(unplotted: No
     assert said in html(named)
     assert said in dict(caveats(named))["Cost"]
     assert said not in html(found)
+    worse = replace(named, cost=named.cost.assign(dominant="GELU (8 MB against 0.3 MB)"))
+    assert "Removing ReLUs will not help" in " ".join(dict(caveats(worse))["Cost"].split())
+    assert "less than GELU (8 MB against 0.3 MB). Replace" in " ".join(html(worse).split())
+    assert "will not help" not in html(named)

@@ -1,10 +1,9 @@
 """Call sites: which of its gates a ReLU uses when a forward pass calls it more than once.
 
 A ReLU module that is called several times, and a functional ReLU (`F.relu(x)`), have one gate for each call. Which one
-is meant is told by *where* the call is made: the lines of the user's own forward passes between the call and the
-*owner*, the innermost module that holds all calls and runs once in a pass. Calls on one line (a loop) are told apart by
-their order, and a pass that makes another number of them is refused. Owner and caller become subclasses, made on the
-spot.
+is told by *where* the call is made: the lines of the user's own forward passes between the call and the *owner*, the
+innermost module that holds all calls and runs once in a pass. Calls on one line (a loop) are told apart by their order,
+and a pass that makes another number of them is refused. Owner and caller become subclasses, made on the spot.
 """
 
 import functools

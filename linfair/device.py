@@ -1,7 +1,7 @@
 """What a computation runs on: its name, its memory, and its precision.
 
-Float32 means float32: what is measured never runs in TF32, bfloat16 products or autocast, in whose rounding small
-differences between groups drown; training uses TF32 only where its `Schedule` says so.
+What is measured never runs in TF32, bfloat16 products or autocast, in whose rounding small differences between groups
+drown; training uses TF32 only where its `Schedule` says so.
 """
 
 import math

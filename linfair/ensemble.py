@@ -1,8 +1,4 @@
-"""Ensembles: networks of one shape, trained side by side as one batch.
-
-The seeds of a small network are too little work, one by one, for any processor. An `Ensemble` runs them in one
-vectorised pass. Members share nothing: the gradient of the sum of their losses is, for each one, that of its own.
-"""
+"""Ensembles: networks of one shape, trained side by side as one batch; members share nothing."""
 
 import copy
 from collections.abc import Collection, Sequence

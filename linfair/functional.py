@@ -102,10 +102,7 @@ class Watched(TorchDispatchMode):
 def watch(
     network: nn.Module, input_shape: tuple[int, ...], n: int = 3, *, training: bool = False, skip: Types = ()
 ) -> Watched:
-    """Run a network once on random inputs, without gradients; note every nonlinearity but those in modules of `skip`.
-
-    Torch's generator and each module's mode are left as they were; in training mode batch norm's statistics move.
-    """
+    """Run a network once on random inputs; note every nonlinearity but those in modules of `skip`."""
     like = next(network.parameters(), torch.empty(0))  # inputs have its number format and place
     x = torch.randn(n, *input_shape, generator=torch.Generator().manual_seed(n)).to(like)
     seen, modes = Watched(network, skip), {module: module.training for module in network.modules()}

@@ -127,12 +127,12 @@ class ReLUGate(nn.Module):
 def install(model: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
     """Copy a network and put a gate at every ReLU it computes, every alpha 1: the same function, in training mode too.
 
-    The copy is run, in evaluation mode, on 2 and on 3 random inputs: before, to see the sites' shapes, and after, to
-    see that it computes the same and no ReLU outside a gate. ReLUs are `nn.ReLU` modules, functions (`F.relu`,
-    `x.relu()`) and other spellings: `clamp(min=0)`, `maximum` with zeros, `threshold`, `hardtanh` and `leaky_relu` with
-    the numbers that make them one. A ReLU under several names gets a gate for each name, one that a forward pass calls
-    several times a gate for each call (`linfair.callsites`). A ReLU on weights alone stays: the server computes it.
-    `input_shape` is that of one input, without the batch.
+    The copy is run, in evaluation mode, on 2 and on 3 random inputs, before and after, to see that it computes the same
+    and no ReLU outside a gate. ReLUs are `nn.ReLU` modules, functions (`F.relu`, `x.relu()`) and other spellings:
+    `clamp(min=0)`, `maximum` with zeros, `threshold`, `hardtanh` and `leaky_relu` with the numbers that make them one.
+    A ReLU under several names gets a gate for each name, one that a forward pass calls several times a gate for each
+    call (`linfair.callsites`). A ReLU on weights alone stays: the server computes it. `input_shape` is that of one
+    input.
 
     Raises:
         GateError: If the network has gates or no ReLU, is one bare ReLU, or computes one where no gate can be put, on

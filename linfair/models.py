@@ -33,8 +33,8 @@ class MLP(nn.Sequential):
 def groups(channels: int, least: int = 2) -> int:
     """Groups of a group norm: as many as divide the channels, at most 16 (De et al. 2022), of `least` channels or more.
 
-    A group of one channel would be instance norm. Units without an image, as those of an MLP, need four: of two a norm
-    makes 1 and -1, whatever they are.
+    A group of one channel would be instance norm; of two units without an image a norm makes 1 and -1, so these need
+    four.
 
     >>> [groups(channels) for channels in (8, 16, 64, 6, 7, 1)], groups(32, 4)
     ([4, 8, 16, 3, 1, 1], 8)
@@ -51,9 +51,8 @@ class StandardisedConv2d(nn.Conv2d):
     """A convolution whose weights are standardised for each output channel (Qiao et al., arXiv 1903.10520, Eq. 5).
 
     w becomes v / sqrt(|v|^2 + 1e-5) with v = w - mean(w), over the weights of the channel that are not 0; weights of 0,
-    which pruning leaves behind, stay 0. Qiao et al. divide by the standard deviation, |v| over the root of the number
-    of weights; |v| itself is what the code of Brock et al. (2021) and De et al. (2022) divides by. A norm behind the
-    layer takes off the factor; without one, layers would multiply what they get.
+    which pruning leaves behind, stay 0. Qiao et al. divide by the standard deviation; |v| itself is what the code of
+    Brock et al. (2021) and De et al. (2022) divides by. A norm behind the layer takes off the factor.
     """
 
     def standardised(self) -> Tensor:

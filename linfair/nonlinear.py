@@ -1,8 +1,7 @@
 """Nonlinearities as operators: which of torch's operators are ReLUs, and what the others cost private inference.
 
 Linear layers are cheap on secret shares; whatever compares, divides, takes roots or exponentials is paid for by each
-scalar. `counted` has the closed list of these operators, by their names in torch's own library (`aten`). Sums,
-products, averages and batch norm with running statistics are not in it.
+scalar: `counted` has the closed list, by names in torch's own library (`aten`).
 """
 
 import math

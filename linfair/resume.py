@@ -1,8 +1,8 @@
 """Training that goes on within a stage where it was stopped.
 
 Inside `resumable(...)` every `fit` of a single network keeps, at the end of an epoch and at most every few minutes,
-what its next epoch depends on: weights and buffers, the optimizer, the rows so far, and those who hook into it
-(multipliers, a mask path). Started again with the same settings it goes on from there, equal to the last bit.
+what its next epoch depends on: weights, the optimizer, the rows so far, and those who hook into it. Started again with
+the same settings it goes on from there, equal to the last bit.
 """
 
 import json

@@ -174,8 +174,7 @@ def supervised(model: nn.Module, batch: Batch) -> Tensor:
 class Distill:
     """Objective of mask learning and fine-tuning, ce * CE + kd * KD: L^KD = CE + KD with T = 4 (SNL, Algorithm 1).
 
-    The teacher runs in evaluation mode without gradients, on the batch the student sees; where inputs do not change
-    between epochs its logits are computed once.
+    The teacher runs in evaluation mode without gradients; where inputs do not change its logits are computed once.
     """
 
     teacher: nn.Module

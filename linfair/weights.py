@@ -39,9 +39,8 @@ class Switch(nn.Module):
 def install(model: nn.Module, input_shape: tuple[int, ...] = (), *, everything: bool = False) -> nn.Module:
     """Copy a network and put a switch at every weight of its convolutions and linear layers, every one kept.
 
-    With `everything` biases, batch norm and all other parameters get switches too, gates excepted. A weight that
-    several layers share is one site, under its first name. `input_shape` is there because every reduction takes it. A
-    GateError refuses a network that has switches, or nothing that could get one.
+    With `everything` all other parameters get switches too, gates excepted. A weight that several layers share is one
+    site, under its first name. A GateError refuses a network that has switches, or nothing that could get one.
     """
     switched, shared = copy.deepcopy(model), {}
     if switches(switched):

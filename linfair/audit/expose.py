@@ -87,7 +87,7 @@ def expose(
     """Attack a network of linfair by membership inference, over all its training images and by group within class.
 
     The network may have lost ReLUs or weights; its `count` shadows keep theirs, and are trained as the header says on
-    other parts of the pool, which `seed` decides. A profile under which it was not trained makes a weaker attack.
+    other parts of the pool. A profile under which it was not trained makes a weaker attack.
     """
     (pool, members), trained = pool_of(data, seed=seed), len(data.splits["train"])
     part, n = pool.splits["train"], len(members)

@@ -1,11 +1,8 @@
 """Data with the synthetic bias of Wang et al.: half of the classes are mostly in colour, the others mostly grey.
 
 The label is the class, the group is the *domain*, colour or grey. Of a class's training images a share `skew` is in the
-domain that the class is *aligned* with; the test holds every image in both. A network that takes the colour for a sign
-of the class errs on the images that *conflict* with their class. At skew 0.5 colour says nothing.
-
-Classes of odd number are aligned with colour, those of even number with grey: for CIFAR-10 these are the halves that
-Wang et al. print; for other sets, whose halves nobody prints, the rule is ours.
+domain that the class is *aligned* with (at 0.5 colour says nothing); the test holds every image in both. Classes of odd
+number are aligned with colour, even ones with grey: for CIFAR-10 as Wang et al. print it, for other sets ours.
 
 Source: Z. Wang, K. Qinami, I. C. Karakozis, K. Genova, P. Nair, K. Hata, O. Russakovsky, "Towards Fairness in Visual
 Recognition: Effective Strategies for Bias Mitigation", CVPR 2020.
@@ -33,10 +30,8 @@ def digits_s(*, seed: int = 0, skew: float = 0.95, shift: int = 2) -> GroupedDat
     """The handwritten digits of `digits`, odd ones mostly in colour and even ones mostly grey.
 
     Per class 54 images are tested, each in both domains, 100 train and 20 validate; of the last two a share `skew`, in
-    [0.5, 1), is in the domain of its class. A grey digit has three equal channels, as it was scanned; a coloured one is
-    orange: the same red, half as much green, no blue. So every pixel of the digit can be read off the red channel in
-    both domains, and the domain off the blue one. The colour is ours. Digits are moved by up to `shift` pixels, as in
-    `digits`.
+    [0.5, 1), is in the domain of its class. A coloured digit is orange: the same red as a grey one, half as much green,
+    no blue, so the digit can be read off the red channel in both domains. Digits are moved by up to `shift` pixels.
     """
     images, label = handwritten(shift)
     official, rng = np.full(len(label), -1), np.random.default_rng([seed, 1998])

@@ -52,8 +52,7 @@ def read_folder(
     Every image is turned upright and brought to RGB and size x size. Where there is a `split`, test images identical to
     one of training or validation are skipped, and validation images identical to one of training. A line whose image
     cannot be read, or with a missing value in one of the columns (None takes all), is skipped and listed, or with
-    `strict` an error. A file that is listed more than once, in any spelling of its path, counts once; with conflicting
-    values `conflicts` decides. A link out of the folder is skipped unless `links` may lead anywhere.
+    `strict` an error. A file that is listed more than once counts once; with conflicting values `conflicts` decides.
     """
     for name, given, allowed in (("conflicts", conflicts, CONFLICTS), ("links", links, LINKS)):
         ensure(given in allowed, f"{name} must be one of {', '.join(allowed)}, got {given!r}")

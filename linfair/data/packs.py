@@ -1,11 +1,11 @@
 """Packs: one file with all images of a data set, stored losslessly, and their fields.
 
-A pack is a NumPy `.npz` without pickled objects. `blob` (uint8) holds the images one after another, each a complete
-lossless WebP file; image i is `blob[offsets[i]:offsets[i + 1]]`. Each field (`label`, `age`, ...) is an integer array
-of shape (n,). `group` numbers the images that must stay together, `split` is 0 for training images, 1 for test images,
-and in a user's own pack 2 for validation images. Where there is something to say, `names_FIELD` names a field's values,
-`skipped` lists files that were left out, `notes` says what else was met (JSON), and `origin` where it was read. A field
-whose name is one of these is stored as `field_NAME`. `NAME.npz.sha256` beside the pack is for `sha256sum -c`.
+A pack is a NumPy `.npz` without pickled objects. `blob` (uint8) holds complete lossless WebP files; image i is
+`blob[offsets[i]:offsets[i + 1]]`. Each field (`label`, `age`, ...) is an integer array of shape (n,). `group` numbers
+the images that must stay together, `split` is 0 for training images, 1 for test images, 2 for a user's own validation
+images. `names_FIELD` names a field's values, `skipped` lists files that were left out, `notes` says what else was met
+(JSON), `origin` where it was read. A field whose name is one of these is stored as `field_NAME`. `NAME.npz.sha256`
+beside the pack is for `sha256sum -c`.
 """
 
 import io

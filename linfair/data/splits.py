@@ -27,10 +27,9 @@ def joint_part(
 
     As `part` with a stratum for each label and group, but for thin groups. Of a group with n images the strata together
     would give t; the group is thin if t is above round(share * n) and takes more than 4 % of the (1 - share) * n images
-    that should stay, or if t is less than half of share * n. A thin group gives round(share * n) images (at least
-    one set, and at least one stays). Its sets are taken in the order of Webster's apportionment among its labels: the
-    k-th image, k = 0, 1, ..., of a label with m images comes at (k + 1/2) / m, ties in random order. A label's last set
-    is never drawn. The draw of the other groups is the same as that of `part`.
+    that should stay, or if t is less than half of share * n. A thin group gives round(share * n) images (at least one
+    set, and at least one stays), in the order of Webster's apportionment among its labels: the k-th image, k = 0, 1,
+    ..., of a label with m images comes at (k + 1/2) / m, ties in random order. A label's last set is never drawn.
     """
     if not 0 < share < 1:
         raise ValueError(f"a share must lie between 0 and 1, got {share}")

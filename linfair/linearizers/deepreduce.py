@@ -5,15 +5,12 @@ those that stay. Which stages to cull is searched: a network with ReLUs in stage
 
     C_k = (accuracy with stage k only - accuracy with no ReLU) / (ReLU units of stage k)^w,   w = 0.07,
 
-its criticality, orders the stages. The candidates cull the least critical stage, the two least critical, and so on,
-each with and without thinning; those on the Pareto front of validation accuracy against units are kept, and a budget
-takes the nearest of them. Seeds may differ in what is found. The paper (Das et al., ICML 2024) reports eight *fixed*
-configurations, `PAPER_CONFIGURATIONS`, whose budgets are the shares they keep.
+orders the stages. Candidates cull the least critical stage, the two least critical, and so on, each with and without
+thinning; a budget takes the nearest of those on the Pareto front of validation accuracy against units, which seeds may
+not share. Das et al. (ICML 2024) report eight *fixed* configurations, whose budgets are the shares they keep.
 
-Every training distils from the original network, from whose weights it starts or, as in the code released with the
-paper, from fresh ones; there it is also the whole training, and a mitigation acts from its first epoch on. The third
-step, *reshaping* (fewer channels, smaller images), makes another network, which no mask can express: it is out of
-scope.
+Every training distils from the original network, from its weights or, as in the code released with the paper, from
+fresh ones; there it is also the whole training. *Reshaping* makes another network, which no mask can express.
 """
 
 import copy
@@ -90,11 +87,7 @@ class DeepReDuce:
         return Distill(teacher, data, temperature=self.temperature, ce=1 - self.kd_weight, kd=self.kd_weight)
 
     def own_training(self, budgets: int, stages: int) -> tuple[int, int]:
-        """How many networks are trained, and for how many epochs each.
-
-        A fixed list trains one for each budget. A search trains no stage kept and each alone, then 2 stages - 1
-        candidates, of which one has been trained already.
-        """
+        """How many networks are trained, one a budget of a fixed list or those of the search, and how long each."""
         return budgets if self.configurations is not None else 3 * stages - 1, self.schedule.epochs
 
 
@@ -114,9 +107,8 @@ def deepreduce(
 ) -> list[LinearizedModel]:
     """Find the configuration nearest to each budget, trained with distillation; called like `linfair.linearizers.snl`.
 
-    Validation accuracy ranks stages and candidates. The nearest configuration may keep more than the budget, or fewer.
-    None for the budgets takes every configuration of a fixed list, the shares it keeps as the budgets. The records'
-    history has a row for each trained configuration.
+    The nearest configuration may keep more than the budget, or fewer. None for the budgets takes every configuration of
+    a fixed list. The records' history has a row for each trained configuration.
 
     Raises:
         ValueError: For wrong budgets, None of them without a fixed list, or a list that this network cannot have.

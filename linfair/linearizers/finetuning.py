@@ -53,13 +53,11 @@ def finetune(
 ) -> LinearizedModel:
     """Fine-tune the weights of a linearized network on CE + KD (T = 4), its mask frozen; `Plain(kd=0)` is CE alone.
 
-    The teacher is the network that it was made from; data sets and `seeds` are one for each member, and all budgets and
-    arms of a seed see the same batches. A mitigation (name or options of one of `MITIGATIONS`) keeps the schedule, the
-    paper's by default, and the batches, and changes the objective. A mitigated member of an ensemble that diverges is
-    set back and named in the record's `diverged`; the others go on. The record that it returns has the fine-tuned
-    network, the rows of its fine-tuning and the mitigation's options; a privacy guarantee ends. A ValueError refuses an
-    unknown mitigation, `TrainingDiverged` says that a network on its own diverged (a loss or multiplier that is not
-    finite, or too large).
+    Data sets and `seeds` are one for each member; all budgets and arms of a seed see the same batches. A mitigation
+    (name or options of one of `MITIGATIONS`) changes the objective alone. A mitigated member of an ensemble that
+    diverges is set back and named in the record's `diverged`; a privacy guarantee ends. A ValueError refuses an unknown
+    mitigation, `TrainingDiverged` says that a network on its own diverged (a loss or multiplier not finite, or too
+    large).
     """
     options = resolve(mitigation)
     model = linearized.reduction.fixed(copy.deepcopy(linearized.model))
@@ -94,9 +92,8 @@ def control(
 
     It follows the method's mask phase (same epochs, batches, optimizer and distillation, alphas frozen at 1) and is
     copied at the step at which each budget's mask was taken: a record for each, before fine-tuning. What changes in it
-    is training drift; what changes beyond it is linearization. Schedule, objective (by default CE + KD, T = 4) and
-    start (by default the teacher) are those of the method, no schedule that of a one-shot method, whose control is the
-    teacher.
+    is training drift; what changes beyond it is linearization. Without a schedule, as after a one-shot method, it is
+    the teacher.
     """
     source = data[0] if isinstance(teacher, Ensemble) else data
     reduction = linearized[0].reduction

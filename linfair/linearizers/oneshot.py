@@ -125,11 +125,10 @@ def one_shot(
 ) -> Callable[..., list[LinearizedModel]]:
     """A linearizer or pruner from a score for each unit, called like `linfair.linearizers.snl`.
 
-    `score` makes scores by site, of the shape of the site's units, of a network with switches (frozen gates) in
-    evaluation mode, its data, seed and options; it leaves the weights as they are, without gradients. `choose` says of
-    scores and a count which units stay, exactly that many: `top_units` or `even_units`. `kind` is the dataclass of the
-    options; its `reduction` says what is removed if it is not ReLUs, its `ready`, if it has one, makes a masked network
-    ready.
+    `score` makes scores by site of a network with switches (frozen gates) in evaluation mode, its data, seed and
+    options; it leaves the weights as they are. `choose` says which units stay, exactly a count: `top_units` or
+    `even_units`. `kind` is the dataclass of the options; its `reduction` says what is removed, its `ready` makes a
+    masked network ready.
     """
 
     def run(

@@ -125,10 +125,9 @@ def linearize(
     """Linearize a trained network to ReLU budgets, and fine-tune (CE + KD, T = 4).
 
     The teacher, a network or an `Ensemble`, is not changed; its data set is on its device, for an ensemble a list, one
-    for each member, as `seeds` are, 0, 1, ... by default. Budgets are fractions of the units to keep, descending,
-    `method` is one of `LINEARIZERS`. Where its `options` or a schedule of `finetuning` are not given, `profile` says
-    how long to train: as in the `paper`, `small` for bundled data on a CPU, or another of `FINETUNE`. `guarantee` is
-    the teacher's of privacy; the records have what is left of it.
+    for each member, as `seeds` are. Budgets are fractions of the units to keep, descending, `method` is one of
+    `LINEARIZERS`. Where `options` or a schedule of `finetuning` are not given, `profile` says how long to train: as in
+    the `paper`, `small` for bundled data on a CPU, or another of `FINETUNE`. `guarantee` is the teacher's of privacy.
 
     Returns:
         One record per budget: mask, exact count, history, fine-tuned network, validation accuracy before and after.

@@ -6,12 +6,8 @@ Weights and alphas are trained together on
 
 with lambda growing by 10 % in every epoch (from the sixth on) in which the number of kept units, alpha > 0.01, did not
 fall below its lowest. Nothing before a budget is met depends on that budget, so **one path serves all budgets**: each
-takes its snapshot, alphas binarised and frozen, at the end of the first epoch whose count is within it. The count may
-undershoot: Adam moves all alphas at about the same speed, so that most of them can pass the threshold within one epoch.
-
-*Fair selection*: with `mitigation`, the objective of that mitigation takes the place of CE + KD while the mask is
-selected: with Algorithm 1, CE + KD + sum_a lambda_a |L_a - L| + lambda * sum |alpha|, the groups' lambda_a moving
-once an epoch.
+takes its snapshot, alphas binarised and frozen, at the end of the first epoch whose count is within it, which may
+undershoot. *Fair selection*: the objective of a `mitigation` takes the place of CE + KD while the mask is selected.
 """
 
 import copy
@@ -94,10 +90,7 @@ class SNL:
             raise ValueError(f"pace is a share in [0, 1) of the kept units that an epoch removes, got {self.pace}")
 
     def own_training(self, budgets: int, stages: int) -> tuple[int, int]:
-        """How many networks the path trains, one for all budgets, and for how many epochs each: an estimate.
-
-        With the paper's growth of 10 % it is 300, otherwise as many as lambda needs to grow by the same factor.
-        """
+        """How many networks the path trains, one, and for about how many epochs, 300 at the paper's growth."""
         return 1, math.ceil(300 * math.log(1.1) / math.log(self.growth))
 
 

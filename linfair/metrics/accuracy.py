@@ -114,14 +114,11 @@ def paired_bootstrap(
 ) -> PairedDifference:
     """Percentile interval of the mean of first - second, a value of both arms for each seed in the same order, (n,).
 
-    What a seed does to both arms cancels. Each draw takes n seeds with replacement; the interval runs from the
-    (1 - level) / 2 to the (1 + level) / 2 quantile of the draws' means (Efron and Tibshirani, An Introduction to the
-    Bootstrap, 1993, ch. 13). The same `seed`, `draws` and n draw the same seeds, whatever the values. With few seeds it
-    is too narrow: for normal differences by sqrt((n - 1) / n) z / t, at level 0.95 0.82 for ten seeds and 0.91 for
-    twenty, where `mean_interval` is exact.
-
-    Raises:
-        ValueError: If the arms do not hold finite values of one length, for draws < 1 or a level outside (0, 1).
+    Each draw takes n seeds with replacement; the interval runs from the (1 - level) / 2 to the (1 + level) / 2 quantile
+    of the draws' means (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13). The same `seed`, `draws`
+    and n draw the same seeds. With few seeds it is too narrow: for normal differences by sqrt((n - 1) / n) z / t, at
+    level 0.95 0.82 for ten seeds and 0.91 for twenty, where `mean_interval` is exact. A ValueError refuses arms without
+    finite values of one length, draws < 1 and a level outside (0, 1).
 
     >>> f"{paired_bootstrap([3.0, 5.0, 7.0], [1.0, 3.0, 5.0])}"  # every seed differs by 2
     '2.0 [2.0, 2.0], n = 3'

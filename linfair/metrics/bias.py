@@ -1,8 +1,7 @@
 """Bias of predictions between two domains, such as coloured and grey images, that share their classes.
 
-For data with a synthetic bias (Wang et al., CVPR 2020, arXiv 1911.11834) each class is tied to the domain that it has
-most of in training (`GroupedData.aligned`), and the test split holds every image in both domains. An input is *aligned*
-in its class's own domain, else *conflicting*.
+Each class is tied to the domain that it has most of in training (Wang et al., CVPR 2020, arXiv 1911.11834), where its
+inputs are *aligned*, else *conflicting*; the test split holds every image in both domains.
 """
 
 from collections.abc import Sequence
@@ -40,13 +39,11 @@ def mean_bias(
 ) -> MeanBias:
     """Mean over classes of max(grey_c, colour_c) / (grey_c + colour_c) - 1/2 (Wang et al., CVPR 2020).
 
-    grey_c and colour_c count how often class c is *predicted* in each domain, right or wrong. A class that is never
-    predicted gives 0/0: it is left out of the mean, and `left_out` counts it (both are ours). So is that counts are
-    divided by their domain's inputs where one domain has more of them than the other.
-
-    `predictions` and `domain` (0 or 1, both are there, else a ValueError says so) are int64 (n,), and so is `image`,
-    which image an input shows: both its domains are drawn together, None is each its own. The interval's `draws`, by
-    `seed`, are a bootstrap over images with the network held fixed.
+    grey_c and colour_c count how often class c is *predicted* in each domain, right or wrong. Ours: a class that is
+    never predicted is left out of the mean and counted in `left_out`; counts are divided by their domain's inputs where
+    these are not equally many. `predictions` and `domain` (0 or 1, else a ValueError) are int64 (n,), and so is
+    `image`, which image an input shows: both its domains are drawn together. The interval is a bootstrap of `draws`
+    over images, by `seed`.
 
     >>> found = mean_bias(torch.tensor([0, 0, 0, 0, 1]), torch.tensor([0, 0, 0, 1, 1]), 3, draws=2)
     >>> round(found.bias, 3), found.left_out  # of rates 1 and 1/2, then 0 and 1/2: (2/3 + 1) / 2 - 1/2

@@ -5,12 +5,9 @@ excessive loss (Das et al., ICML 2024, Theorem 4.4) holds
 
     lambda_a = lambda_max(H_a),    H_a = grad_theta^2 J(theta; S_a).
 
-Implicitly restarted Lanczos (ARPACK, through scipy's `eigsh`) finds it from products H_a v, the gradients of
-v . grad_theta J: `LA` the algebraically largest, `LM` the largest in absolute value, as a bound on |v . H_a v| needs.
-
-`per_batch` is what the code released with the paper computes: the maximum over batches of the top eigenvalue of a
-batch's inputs of the group. With equally many of the group in every batch, max_b lambda_max(H_a,b) >= lambda_max(H_a)
-(lambda_max is convex): it is biased upward.
+Implicitly restarted Lanczos (ARPACK) finds it from products H_a v, the gradients of v . grad_theta J: `LA` the
+algebraically largest, `LM` the largest in absolute value, as a bound on |v . H_a v| needs. `per_batch`, as in the code
+released with the paper, is the maximum over batches, biased upward: max_b lambda_max(H_a,b) >= lambda_max(H_a).
 """
 
 from collections import namedtuple
@@ -125,17 +122,12 @@ def top_eigenvalues(
     """Top Hessian eigenvalue of each group's risk, in evaluation mode, a row for each group.
 
     A search that did not converge is reported with converged=False and the value of a short one, for `LA` too small.
-    The network, gated or not, is left as it is; split, groups, `alpha`, `batch_size` and `dtype` are as in
-    `group_gradient_norms`, and so is the estimator: `per_batch` is the maximum (for `LM` the largest in absolute value)
-    over batches. `which` is `LA`, algebraically largest, or `LM`, largest in absolute value (with its sign). Converged
-    is residual <= `tol` |value|: in float32 a tol below about 1e-5 may be out of reach, use torch.float64. There are
-    `max_iterations` restarts of Lanczos, each of at most 10 products; it always runs in float64.
+    Split, groups, `alpha`, `batch_size`, `dtype` and estimator are as in `group_gradient_norms`. `which` is `LA` or
+    `LM` (with its sign). Converged is residual <= `tol` |value|: in float32 a tol below about 1e-5 may be out of reach,
+    use torch.float64. There are `max_iterations` restarts of Lanczos, each of at most 10 products, in float64. A
+    ValueError refuses an unknown `which`, tol <= 0, max_iterations < 1, and what `group_gradient_norms` refuses.
 
-    Raises:
-        ValueError: For an unknown `which`, tol <= 0, max_iterations < 1, or as `group_gradient_norms`.
-
-    A linear classifier of two classes with weights 0 gives each class 1/2; its Hessian for x = 1 is diag(p) - p p' =
-    [[1/4, -1/4], [-1/4, 1/4]], with eigenvalues 0 and 1/2:
+    A linear classifier of two classes with weights 0 has for x = 1 the Hessian [[1/4, -1/4], [-1/4, 1/4]]:
 
     >>> from linfair.data import Split
     >>> one = Split(torch.ones(3, 1), torch.ones(3).long(), torch.zeros(3).long())

@@ -41,14 +41,11 @@ class ParameterRisk:
     """Mean cross entropy of any inputs of a split, as a function of a network's parameters.
 
     It works on a copy in evaluation mode. All parameters count, frozen or not; with alpha=True the gates' alphas too,
-    after the others: `named` has them by name in that order, `parameters` without names, `size` is how many numbers
-    they hold, of which the first `weights` belong to no alphas; `n` counts the inputs of each group. `dtype` is the
-    precision of the network's own arithmetic, None that of its most precise parameter; sums run in float64, TF32 and
-    autocast are off. `batch_size` bounds the memory, not the value.
-
-    Raises:
-        ValueError: For an ensemble, an unknown split, a batch size below 1, alphas asked of a network without gates, a
-            network without parameters, or one that looks at the whole batch even in evaluation mode.
+    after the others: `named` has them by name in that order, `size` is how many numbers they hold, of which the first
+    `weights` belong to no alphas; `n` counts the inputs of each group. `dtype` is the precision of the network's own
+    arithmetic, None that of its most precise parameter; sums run in float64. `batch_size` bounds the memory, not the
+    value. A ValueError refuses an ensemble, an unknown split, a batch size below 1, alphas of a network without gates,
+    a network without parameters, and one that looks at the whole batch even in evaluation mode.
     """
 
     def __init__(
@@ -164,16 +161,11 @@ def group_gradient_norms(
     """Gradient norm of each group's risk, a row for each group; every input passes the network, left as it is, once.
 
     `groups` are their numbers (None is all), `split` is one of `data.splits`; the paper's released code uses the test
-    split, and counts the gates' `alpha` among the parameters. `estimator` is `exact`, or `per_batch` (module docstring)
-    in the split's stored order, which the `batch_size` defines; `exact` does not depend on it. `dtype` is the precision
-    of the network's arithmetic, None that of its most precise parameter.
+    split, and counts the gates' `alpha` among the parameters. `estimator` is `exact`, or `per_batch` in the split's
+    stored order, which the `batch_size` defines. A ValueError refuses an unknown group or estimator, a group without
+    inputs, a loss that is not finite, and what `ParameterRisk` refuses.
 
-    Raises:
-        ValueError: For an unknown group or estimator, a group without inputs, a loss that is not finite, or what
-            `ParameterRisk` refuses.
-
-    A linear classifier of two classes with weights 0 gives each class 1/2; its gradient for x = 1, y = 1 is p -
-    onehot(y) = (1/2, -1/2), of norm 1/sqrt(2):
+    A linear classifier of two classes with weights 0 has for x = 1, y = 1 the gradient p - onehot(y) = (1/2, -1/2):
 
     >>> from linfair.data import Split
     >>> one = Split(torch.ones(3, 1), torch.ones(3).long(), torch.zeros(3).long())

@@ -66,17 +66,16 @@ def measure(
     """A row per (seed, split, group) with n, accuracy and its Wilson interval, and the group's diagnostics.
 
     Columns beside the accuracy's: `risk` (nats), `excess` (R(a), paired over inputs), `margin`, `churn`, each with
-    `_low` and `_high`, the 95 % interval over the group's inputs (nan for a mean of one input); `gradient_norm` (model
-    parameters) and `gradient_norm_alpha` (with the gates' alphas); `top_eigenvalue` (algebraically largest) and
-    `absolute_eigenvalue` (largest in absolute value, with its sign), each with `_residual` and `_converged`; `distance`
-    and `relative_distance`, the network's, the same in all its rows. Excess, churn and distance are those to the
-    original of the same seed, and 0 for the original itself. What was not computed is nan.
+    `_low` and `_high`, the 95 % interval over the group's inputs (nan for a mean of one input); `gradient_norm` and
+    `gradient_norm_alpha` (with the gates' alphas); `top_eigenvalue` (algebraically largest) and `absolute_eigenvalue`
+    (largest in absolute value, with its sign), each with `_residual` and `_converged`; `distance` and
+    `relative_distance`, the network's. Excess, churn and distance are those to the `original` of the same seed (None
+    leaves them out), and 0 for the original itself. What was not computed is nan.
 
-    A network has one data set, an ensemble one for each member; `seeds` (0, 1, ... by default), `kept` ReLUs (counted
-    by default) and `epochs` (0) that a member had trained when its mask was taken are one for each. `budget`, a
-    fraction, and `units`, a count, are by default what the first member keeps. `original` may hold the model itself;
-    None leaves excess, churn and distance out. `split` is one or several, None all; `gradients` and `curvature` name
-    those on which gradient norms and eigenvalues are computed, `estimator` and `batch_size` how, see
+    An ensemble has a data set for each member; `seeds` (0, 1, ... by default), `kept` ReLUs (counted by default) and
+    `epochs` (0) that a member had trained when its mask was taken are one for each. `budget`, a fraction, and `units`,
+    a count, are by default what the first member keeps. `split` is one or several, None all; `gradients` and
+    `curvature` name those on which gradient norms and eigenvalues are computed, `estimator` and `batch_size` how, see
     `linfair.metrics.gradients`. A group without inputs in a split, and outputs that are not finite, raise a ValueError.
     """
     sets = [data] if isinstance(data, GroupedData) else list(data)

@@ -62,10 +62,9 @@ def confidence(logits: Tensor, y: Tensor) -> Tensor:
 def halves(n: int, count: int, *, size: int | None = None, seed: int = 0) -> NDArray[np.bool_]:
     """Which of n points each of `count` shadow networks is trained on, bool (count, n), drawn at random.
 
-    Each has `size` points (None is n // 2), and each point is in as many networks as any other, or one less: in exactly
-    count / 2 for halves of an even n and count, as Carlini et al. have it. Dealt in turn, then mixed by random trades
-    between two networks, which change neither number (Strona et al., Nature Communications 5, 2014). A ValueError
-    refuses no network, and a size that leaves a network nothing, or nobody out.
+    Each has `size` points (None is n // 2), and each point is in as many networks as any other, or one less (Carlini et
+    al.). Dealt in turn, then mixed by random trades between two networks, which change neither number (Strona et al.,
+    Nature Communications 5, 2014). A ValueError refuses no network, and a size that leaves nothing, or nobody out.
 
     >>> halves(10, 4).sum(0).tolist(), halves(10, 4).sum(1).tolist()
     ([2, 2, 2, 2, 2, 2, 2, 2, 2, 2], [5, 5, 5, 5])
@@ -97,8 +96,7 @@ def shadows(
     """Train K = `count` shadows on random parts (`halves`) of a pool; each one's confidences and members, (K, n) both.
 
     `train` makes the trained `Ensemble`, or for one data set a network, of data sets with a `train` split only,
-    normalised as the pool (the `train` split of `data`) is, and of as many seeds, 1000 (seed + 1) + k for shadow k. It
-    gets at most `at_once` of them in a call, which bounds the memory: 1 for networks too large to share one.
+    normalised as the pool is, and of seeds 1000 (seed + 1) + k, at most `at_once` in a call, which bounds the memory.
     """
     pool, inside, found = data.splits["train"], halves(len(data.splits["train"]), count, size=size, seed=seed), []
     for start in range(0, count, at_once):
@@ -239,20 +237,17 @@ def exposure(
 
     A *stratum* is one target's points (row `all`), or one target's points of a (class, group) cell (`all, within cells`
     and the groups). With m members, n non-members and AUC A in each stratum, `auc` is the mean of A with weights m n /
-    (m + n) (van Elteren, 1960): a stratum without one or the other counts nothing. Its interval is DeLong's, with a
-    point's contributions from all targets added before they are squared (Obuchowski, Biometrics 53, 1997); at 0 and 1
-    it is Wilson's with n the smaller number of points.
+    (m + n) (van Elteren, 1960). Its interval is DeLong's, with a point's contributions from all targets added before
+    they are squared (Obuchowski, Biometrics 53, 1997); at 0 and 1 it is Wilson's with n the smaller number of points.
 
-    `tpr_F` is the largest share of members above one threshold that at most a share F of non-members lies above; strata
-    have the same weights on both sides. Its interval is the union of a bootstrap over points, the threshold drawn anew,
-    and the exact binomial one of as many members as there are different points. Both cover other points of the same
-    distribution, with these targets and shadows: no other training.
+    `tpr_F` is the largest share of members above one threshold that at most a share F of non-members lies above. Its
+    interval is the union of a bootstrap over points, the threshold drawn anew, and the exact binomial one of as many
+    members as there are different points. Both cover other points of the same distribution: no other training.
 
     `scores` are (n,), or (targets, n), `members` the points that each target was trained on, bool, in the same shape,
     `groups` (None leaves them out) and `labels` int (n,). With `naive` each group's members are compared with its
-    non-members of all classes and targets too, as `GROUP, naive`: where these differ in their share of members, it
-    recognises class or target, not members. `level` is that of the intervals, `draws` the bootstrap's, by `seed`. What
-    does not fit or is not finite raises a ValueError.
+    non-members of all classes and targets too, as `GROUP, naive`, which recognises class or target as well. `draws` are
+    the bootstrap's, by `seed`. What does not fit or is not finite raises a ValueError.
 
     Returns:
         A row each with `who`; `auc`, `low`, `high`; `tpr_0.001` and `tpr_0.01` with `_low` and `_high`; `targets`,

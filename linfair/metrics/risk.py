@@ -133,9 +133,8 @@ def disparity(rows: Sequence[GroupMean | GroupAccuracy], *, worst: str) -> Dispa
         low  = q_1 - q_2 - sqrt((q_1 - l_1)^2 + (u_2 - q_2)^2),
         high = q_1 - q_2 + sqrt((u_1 - q_1)^2 + (q_2 - l_2)^2).
 
-    For Wilson intervals it is Newcombe's hybrid score interval (Statistics in Medicine 17, 1998, method 10). `worst` is
-    `low` where small values are bad (accuracy, margin), `high` where large ones are (risk, churn). Fewer than two
-    groups, and a value that is not finite, raise a ValueError.
+    `worst` is `low` where small values are bad (accuracy, margin), `high` where large ones are (risk, churn). A
+    ValueError refuses fewer than two groups, and a value that is not finite.
     """
     if worst not in ("low", "high"):
         raise ValueError(f"worst is 'low' or 'high', got {worst!r}")

@@ -4,10 +4,9 @@ With A_g(m) the validation accuracy of arm m on judged group g, and A(m) over al
 
     argmax_m min_g A_g(m)    over arms with A(m) >= A(plain) - max_accuracy_loss,    ties by A(m), then by order.
 
-Whether a gain in min_g A_g is more than noise is asked of a paired randomisation test: if the repair and `plain`
-answered alike, each image's two answers could be swapped; the p-value is multiplied by the number of arms compared
-(Bonferroni). The best repair is chosen if its worst group gains and the p-value is at most `significance`; else `plain`
-is, the simplest arm. With few validation images even a real gain may not pass.
+Whether a gain is more than noise is asked of a paired randomisation test, its p-value multiplied by the number of arms
+compared (Bonferroni). The best repair is chosen if its worst group gains and the p-value is at most `significance`;
+else `plain` is, the simplest arm. With few validation images even a real gain may not pass.
 """
 
 import math
@@ -153,9 +152,8 @@ def choose(
     """Choose an arm from its answers on validation images; the rule is the module's.
 
     `correct` has for each arm, `plain` among them, 1 where it is right, else 0 (or the share of views), (n,); `groups`
-    is the judged group of each image, (n,), `names` what these are called. An arm may lose `max_accuracy_loss` points
-    of overall accuracy against `plain`, which is kept unless the gain's p-value is at most `significance`; 1 takes
-    every gain, noise or not. A ValueError refuses answers without `plain`, and limits out of range.
+    is the judged group of each image, (n,), `names` what these are called. At `significance` 1 every gain is taken,
+    noise or not. A ValueError refuses answers without `plain`, and limits out of range.
     """
     if PLAIN not in correct:
         raise ValueError(f"arms are compared with {PLAIN!r}, which is missing from {', '.join(correct)}")

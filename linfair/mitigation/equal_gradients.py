@@ -5,16 +5,14 @@ eigenvalue lambda(H_a) of its Hessian. With g and H those of all inputs, the ful
 
     minimise J(theta; D)  such that  |g_a| = |g|  and  lambda(H_a) = lambda(H)  for every group a,
 
-of which Eq. 8, J(theta; D_a) = J(theta; D), is the relaxed form: `lagrangian`, with `kd` 0 on cross entropy alone.
-Here both constraints are differentiated. Per batch B
+of which Eq. 8, J(theta; D_a) = J(theta; D), is the relaxed form: `lagrangian` with `kd` 0. Here, per batch B,
 
     J(B) + sum_a mu_a ||g_a(B)| - |g(B)|| / s  +  sum_a nu_a |lambda(H_a(B)) - lambda(H(B))| / t,
 
-and once an epoch mu_a and nu_a, 0 at first, grow by the step `mu` times their violations over the training split, in
-evaluation mode, as in `lagrangian`. s and t are the original network's means over the groups of |g_a| and |lambda(H_a)|
-there: eigenvalues of order 100 would make the multipliers explode. An eigenvalue is v . H_a v, with v of `STEPS` power
-iterations from g_a held constant: that of largest absolute value, from below. Its gradient takes three
-backpropagations, that of a norm two, each through the whole batch for every group.
+and once an epoch mu_a and nu_a, 0 at first, grow by the step `mu` times their violations over the training split. s and
+t are the original network's means over the groups of |g_a| and |lambda(H_a)| there: eigenvalues of order 100 would make
+the multipliers explode. An eigenvalue is v . H_a v, with v of `STEPS` power iterations from g_a held constant: that of
+largest absolute value, from below. Its gradient takes three backpropagations through the whole batch for every group.
 """
 
 from collections.abc import Callable

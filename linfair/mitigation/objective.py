@@ -41,13 +41,8 @@ class MitigatedObjective:
     """An objective with its hooks, for one stage of training a student, or an ensemble on one data set for each member.
 
     Of its `options`, `clip` bounds each member's gradient, `kd` weighs KD, `kd_over_classes` divides it by the classes;
-    `distill` is the stage's distillation loss, CE + KD (T = 4) by default.
-
-    Attributes:
-        gradient: How `fit` computes gradients; None is backpropagation.
-        batches: What `fit` visits in an epoch; None is every image once.
-        carried: Names of the tensors (members, groups), 0 at first, that one epoch hands to the next.
-        rows: What the mitigation logs, one row for each epoch so far.
+    `distill` is the stage's loss. `carried` names the tensors (members, groups), 0 at first, that one epoch hands to
+    the next, `rows` has what the mitigation logs for each epoch; `gradient` and `batches` are as in `fit`.
     """
 
     gradient: Gradient | None = None

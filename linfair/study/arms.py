@@ -66,9 +66,8 @@ def base_of(arm: str) -> str:
 def with_fate(rows: pd.DataFrame, one: LinearizedModel, seeds: Sequence[int]) -> pd.DataFrame:
     """Add `configuration`, `mask_steps`, `diverged`, `multiplier` and `multipliers` to one fine-tuned record's rows.
 
-    Whatever was measured of a seed that diverged becomes nan. `multiplier` is the group's last Lagrange multiplier (the
-    last weight in group DRO); `multipliers`, in the rows of `train` alone, is the whole history as JSON, to four
-    digits.
+    Whatever was measured of a seed that diverged becomes nan. `multiplier` is the group's last Lagrange multiplier (or
+    weight in group DRO); `multipliers`, in the rows of `train` alone, is the whole history as JSON, to four digits.
     """
 
     def by_seed(values: Sequence[object] | None, missing: object) -> pd.Series:

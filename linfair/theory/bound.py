@@ -103,14 +103,10 @@ def excess_bounds(
 ) -> list[list[BoundRow]]:
     """Both sides of Theorem 4.4, for each network a row for each group, in float64; batch norm is folded first.
 
-    `models` are linearized networks, gates binary or not, or pruned ones, with weight switches or with zeros,
-    `original` what they were made from, without gates or with alphas of 1. With `alpha` the gates' alphas count among
-    the parameters. An eigenvalue has converged once its residual is at most `tol` times its size; `batch_size` bounds
-    the memory alone.
-
-    Raises:
-        ValueError: If the networks, folded, do not have the same parameters, if alphas are asked of a network
-            without gates, or as `linfair.metrics.gradients.ParameterRisk`.
+    `models` are linearized networks or pruned ones, `original` what they were made from. With `alpha` the gates' alphas
+    count among the parameters. An eigenvalue has converged once its residual is at most `tol` times its size;
+    `batch_size` bounds the memory. A ValueError refuses networks that, folded, do not have the same parameters, alphas
+    of a network without gates, and what `linfair.metrics.gradients.ParameterRisk` does.
     """
     options = {"alpha": alpha, "batch_size": batch_size, "dtype": torch.float64}
     before, *after = common_risks([original, *models], data, split, **options)

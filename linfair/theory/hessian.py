@@ -100,9 +100,8 @@ def hessian_bound(
     """Both sides of Prop. 4.5, a row for each group, in float64; the gates' alphas are no parameters here.
 
     The model has one logit or two, the data set two labels. Each input takes `steps` of Lanczos at most; its
-    eigenvalues have converged once their residuals are at most `tol` times the largest. It takes about half a minute on
-    one CPU thread for 500 inputs and 14,000 parameters, and grows with both. A ValueError refuses a task that is not
-    binary, and what `linfair.metrics.gradients.ParameterRisk` does.
+    eigenvalues have converged once their residuals are at most `tol` times the largest. A ValueError refuses a task
+    that is not binary, and what `linfair.metrics.gradients.ParameterRisk` does.
 
     A logistic regression at weight 0, x = 1: grad^2 h = 0, p (1 - p) |grad h|^2 = 1/4, the eigenvalue itself.
 

@@ -8,7 +8,7 @@ attacks it.
 import sys
 import types
 
-from linfair.audit.diagnose import Diagnosis, Pair, diagnose, diagnosis_text, read_pair
+from linfair.audit.diagnose import Diagnosis, Pair, diagnose, diagnosis_text, read_pair, read_reduced
 from linfair.audit.expose import Exposed, expose, exposed_text
 from linfair.audit.linearize import group_table, linearize_to
 from linfair.audit.network import AuditError, Subject, read_own, read_user

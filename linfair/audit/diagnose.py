@@ -14,7 +14,7 @@ from torch import nn
 
 import linfair
 from linfair import gates
-from linfair.audit.network import load_teacher
+from linfair.audit.network import load_teacher, read_user
 from linfair.audit.shown import drop_between, gap_of, intervals, records
 from linfair.checkpoints import CheckpointError, Header, load_network
 from linfair.data import GroupedData
@@ -41,6 +41,7 @@ class Pair:
     header: Header  #: How the original was built
     beside: Path | None = None  #: A file of fine-tuned weights that lies beside the mask and was not asked for
     guarantee: Guarantee | None = None  #: What is left for `linearized` of the original's guarantee of privacy
+    warnings: tuple[str, ...] = ()  #: What was found on validation images of a user's own network
 
 
 @dataclass(frozen=True)
@@ -70,10 +71,7 @@ def read_pair(
     """Read what `linfair linearize` wrote and its data, and check that they belong together."""
     original, dataset, header = load_teacher(teacher, device, **asked)
     units = Mask.load(mask)
-    try:
-        linearized = masked(original, header.input_shape, units)
-    except gates.GateError as error:
-        raise gates.GateError(f"{mask} does not fit {teacher}: {error}") from error
+    linearized = _masked(original, header, units, mask, teacher)
     near = Path(str(mask).replace(".mask.safetensors", ".weights.safetensors"))
     beside = near if weights is None and near != Path(mask) and near.exists() else None
     left = masked_by(header.guarantee, units.step, same=units.teacher == weights_digest(original))
@@ -81,6 +79,41 @@ def read_pair(
         linearized, own = _with_weights(weights, header, units, mask)
         left = own or after(header.guarantee, UNDESCRIBED)
     return Pair(original, linearized.to(device).eval(), dataset, header, beside, left)
+
+
+def read_reduced(
+    *,
+    teacher: str | Path | None = None,
+    model: str | None = None,
+    mask: str | Path | None = None,
+    weights: str | Path | None = None,
+    data: str | None = None,
+    device: str = "cpu",
+    **options: object,
+) -> Pair:
+    """One network, as a mask leaves it or, without one, as it is: of linfair's files, or a user's own.
+
+    With `teacher` as `read_pair` reads it, with `model` as `read_user`, whose `options` these are. The weights of a
+    user's own network are the original's, or those that `linfair audit` wrote beside the mask.
+    """
+    if model:
+        units = Mask.load(mask) if mask else None
+        one = read_user(model, weights, data, device=device, mask=units, **options)
+        left = _masked(one.model, one.header, units, mask, model).to(device).eval() if units else one.model
+        return Pair(one.model, left, one.data, one.header, warnings=one.warnings)
+    if mask:
+        return read_pair(teacher, mask, weights=weights, device=device, data=data, **options)
+    if weights:
+        raise CheckpointError(f"--weights {weights} are those of a linearized or pruned network: name its --mask too")
+    original, dataset, header = load_teacher(teacher, device, data=data, **options)
+    return Pair(original, original, dataset, header, guarantee=header.guarantee)
+
+
+def _masked(original: nn.Module, header: Header, units: Mask, mask: str | Path, of: str | Path) -> nn.Module:
+    try:
+        return masked(original, header.input_shape, units)
+    except gates.GateError as error:
+        raise gates.GateError(f"{mask} does not fit {of}: {error}") from error
 
 
 def _with_weights(

@@ -28,6 +28,7 @@ from linfair.data import EMBEDDED, DataError, GroupedData, load_data
 from linfair.data.torchvision import torchvision
 from linfair.device import check_device
 from linfair.functional import check_scores
+from linfair.masks import Mask
 from linfair.metrics import wilson
 from linfair.names import some, unknown
 from linfair.tensors import check_finite, check_kinds, kinds, read, refusing
@@ -82,12 +83,14 @@ def read_user(
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
     device: str = "cpu",
+    mask: Mask | None = None,
     **options: object,
 ) -> Subject:
     """A user's own network, its weights (a state dict, as safetensors) and its data, a name or `folder:PATH`.
 
     `model` is `FILE:FUNCTION`; the function returns the network, and may take `(input_shape, classes)`. `mean` and
-    `std` are those of each channel on [0, 1] with which it was trained, by default the training images' own.
+    `std` are those of each channel on [0, 1] with which it was trained, by default the training images' own. The
+    weights may be those of the network that a `mask` leaves.
     """
     place, colon, function = model.rpartition(":")
     file = Path(place)
@@ -99,6 +102,9 @@ def read_user(
         raise AuditError(f"--model {model}: {file.name} is not a Python file (.py)")
     with refusing(f"--weights {weights}", AuditError):
         _, tensors = read(weights, "safetensors file")
+        for site, kept in mask.units.items() if mask else ():
+            if not torch.equal(tensors.pop(f"{site}.alpha", kept).float(), kept.float()):
+                raise ValueError(f"keeps other ReLUs in {site} than the mask; give mask and weights of one budget")
     found = load_data(data, seed=seed, **options)
     for name, given in {"mean": mean, "std": std}.items():
         if given is None:

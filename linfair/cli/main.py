@@ -38,6 +38,7 @@ COMMANDS = {
     "network:mitigate": "Repair a linearized network.",
     "network:expose": "Show who is exposed: membership inference per group.",
     "network:audit": "Write one report on your own model: who pays, why, repair, cost.",
+    "inference:export": "Write a network as ONNX, for engines of private inference.",
     "data:app": "Find, describe, fetch and pack data sets.",
     "study:app": "Compute the paper's grids, on a laptop, a GPU or a cluster.",
     "notebook:app": "Rerun the book's notebooks.",

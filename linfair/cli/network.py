@@ -15,7 +15,6 @@ from cyclopts import Parameter
 from linfair import audit as audits
 from linfair import gates
 from linfair.audit import AuditError, Plan
-from linfair.audit.network import load_teacher
 from linfair.audit.repair import DEFAULT_ARMS, arm_list
 from linfair.checkpoints import load_network, save_network
 from linfair.cli import options
@@ -211,22 +210,23 @@ def diagnose(
         found = audits.diagnose(pair.linearized, pair.original, pair.data, split, **how)
     kept, total = (int(found.table["kept"].agg(which)) for which in ("min", "max"))
     whose = f"the weights of {files.weights}" if files.weights else "the teacher's own weights, not fine-tuned"
-    head = f"{_about(pair, kept, total, kept / total)}, {whose}"
+    head = f"{about(pair, kept, total, kept / total)}, {whose}"
     if pair.beside:
         head += f"\nFine-tuned weights lie beside the mask; to diagnose those: --weights {pair.beside}"
-    print("\n".join([head, *_promised(pair.guarantee)]), file=sys.stderr if as_json else sys.stdout)
+    print("\n".join([head, *promised(pair.guarantee)]), file=sys.stderr if as_json else sys.stdout)
     if out:
         tell(f"wrote {save_table(found.table, out)}")
     known = {"teacher": files.teacher, "mask": files.mask, "weights": files.weights, "kept": kept, "total": total}
     print(json.dumps(known | found.as_json(), indent=2) if as_json else audits.diagnosis_text(found))
 
 
-def _about(pair: audits.Pair, kept: int, total: int, budget: float) -> str:
+def about(pair: audits.Pair, kept: int, total: int, budget: float) -> str:
+    """What a network is and what is left of it."""
     left = kept_share(kept, total, budget, WORDS[removed(pair.linearized, pair.original).kind])
     return f"{pair.header.network} on {pair.header.data}, seed {pair.header.seed}: {left}"
 
 
-def _promised(guarantee: Guarantee | None) -> list[str]:
+def promised(guarantee: Guarantee | None) -> list[str]:
     """A line on a network's guarantee of privacy, if it ever had one."""
     return [guarantee.text()] if guarantee else []
 
@@ -255,8 +255,8 @@ def mitigate(
     limits = {"max_accuracy_loss": max_accuracy_loss, "significance": significance, "min_images": min_images}
     found = audits.mitigate(pair, arms=arms, mu=mu, profile=profile, announce=tell, **limits)
     row = found.table.iloc[0]
-    about = _about(pair, row["kept"], removed(found.model, pair.original).total(found.model), row["budget"])
-    print("\n".join([f"{about}; fine-tuned in profile {profile}", *_promised(found.guarantee)]))
+    said = about(pair, row["kept"], removed(found.model, pair.original).total(found.model), row["budget"])
+    print("\n".join([f"{said}; fine-tuned in profile {profile}", *promised(found.guarantee)]))
     print(audits.mitigated_text(found))
     header = replace(pair.header, guarantee=found.guarantee)
     weights = save_network(folder / "chosen.weights.safetensors", found.model, header)
@@ -280,17 +280,12 @@ def expose(
     out: Annotated[str | None, says(OUT)] = None,
 ) -> None:
     """Show who is exposed: membership inference per group."""
-    if weights and not mask:
-        raise ValueError(f"--weights {weights} are those of a linearized or pruned network: name its --mask too")
     out = options.output("--out", out, ".parquet") if out else None
-    if mask:
-        pair = audits.read_pair(teacher, mask, weights=weights, device=device, data=data)
-        model, of, header = pair.linearized, pair.data, replace(pair.header, guarantee=pair.guarantee)
-    else:
-        model, of, header = load_teacher(teacher, device, data=data)
+    pair = audits.read_reduced(teacher=teacher, mask=mask, weights=weights, device=device, data=data)
+    header = replace(pair.header, guarantee=pair.guarantee)
     options.cache()
     how = {"kind": attack, "count": shadows, "seed": seed, "profile": profile}
-    found = audits.expose(model, of, header, **how, announce=tell)
+    found = audits.expose(pair.linearized, pair.data, header, **how, announce=tell)
     print(json.dumps(found.as_json(most), indent=2) if as_json else audits.exposed_text(found, most=most))
     if out:
         tell(f"wrote {save_table(found.table, out)}")
@@ -330,6 +325,20 @@ class Network(Choices):
     teacher: Annotated[str | None, says("teacher.safetensors of linfair linearize.", group=OURS)] = None
     network: Annotated[Literal[*NETWORKS] | None, says("Checked against the teacher's.", group=OURS)] = None
 
+    def own(self, *free: str) -> dict[str, object]:
+        """What was typed of a user's own network, as options of `read_user`; a teacher has but the `free` ones."""
+        known = {name: getattr(self, name) for name in ("model", "weights", "mean", "std", "seed", "size")}
+        own = {name: value for name, value in (known | self.given()).items() if value is not None}
+        given = [f"--{name.replace('_', '-')}" for name in own if name not in free]
+        missing = ", ".join(f"--{name}" for name in ("model", "weights", "data") if getattr(self, name) is None)
+        if self.teacher and given:
+            raise AuditError(f"--teacher knows its network, data and split: leave out {', '.join(given)}")
+        if not self.teacher and (missing or self.network):
+            why = f"missing: {missing}" if missing else "--network goes with --teacher"
+            yours = "name your own network with --model FILE:FUNCTION --weights FILE.safetensors --data NAME"
+            raise AuditError(f"{yours}, or one of linfair's with --teacher FILE ({why})")
+        return own
+
 
 def audit(
     *,
@@ -340,17 +349,7 @@ def audit(
     words: Annotated[tuple[str, ...], Parameter(parse=False)],
 ) -> None:
     """Write one report on your own model: who pays, why, repair, cost."""
-    choices = network.given() | ({} if network.size is None else {"size": network.size})
-    scale = {"mean": network.mean, "std": network.std, "seed": network.seed}
-    own = {"model": network.model, "weights": network.weights, **scale, **choices}
-    given = [f"--{name.replace('_', '-')}" for name, value in own.items() if value is not None]
-    missing = ", ".join(f"--{name}" for name in ("model", "weights", "data") if getattr(network, name) is None)
-    if network.teacher and given:
-        raise AuditError(f"--teacher knows its network, data and split: leave out {', '.join(given)}")
-    if not network.teacher and (missing or network.network):
-        why = f"missing: {missing}" if missing else "--network goes with --teacher"
-        yours = "name your own network with --model FILE:FUNCTION --weights FILE.safetensors --data NAME"
-        raise AuditError(f"{yours}, or one of linfair's with --teacher FILE ({why})")
+    own = network.own()
     method = options.chosen(asked.kind, asked.method)
     known = vars(asked) | {"method": method.name, "given": method.given}
     plan = Plan(**{name: value for name, value in known.items() if name != "kind"})
@@ -358,13 +357,12 @@ def audit(
     if network.teacher:
         subject = audits.read_own(network.teacher, network=network.network, data=network.data, device=device)
     else:
-        own |= {"seed": network.seed or 0, "device": device}
-        subject = audits.read_user(data=network.data, **own)
+        subject = audits.read_user(data=network.data, device=device, **own)
     tell(*(f"data: {line}" for line in notes(subject.data.provenance).values()))
     tell(*(f"warning: {text}" for text in subject.warnings))
     options.cache()
     found = audits.audit(subject, plan, announce=tell)
     page = audits.write_report(found, folder, command=shlex.join(["linfair", *words]))
     left = found.guarantees[PLAIN, plan.named]
-    print("\n".join([*audits.answer(found), audits.words(found, "besides"), *_promised(left)]))
+    print("\n".join([*audits.answer(found), audits.words(found, "besides"), *promised(left)]))
     print(f"\nwrote {page}, and beside it the tables, masks and weights; one seed, see its section on limits")

@@ -9,6 +9,8 @@ from linfair.names import shown
 
 HELD = ExitStack()  #: What the running command holds until it ends
 BOOK = ("linfair_book", "papermill", "nbclient", "nbformat")
+PARTS = {"ray": "linfair[cluster]", "opacus": "linfair[private]"} | dict.fromkeys(BOOK, "linfair[book]")
+PARTS |= dict.fromkeys(("onnx", "onnxscript", "onnxruntime"), "linfair[export]")
 READERS = ("safetensors", "safetensors_rust", "pyarrow", "zipfile", "tarfile", "zlib", "_lzma", "_pickle", "struct")
 """Modules whose errors are about a file, not about the code that reads it."""
 
@@ -46,8 +48,7 @@ def answer(error: Exception) -> tuple[int, str]:
         return 2, line(advice if place else error.strerror or text)
     if isinstance(error, ImportError) and not (error.name or "").startswith("linfair."):
         part = error.name or getattr(error.__cause__, "name", None) or ""
-        extras = {"ray": "linfair[cluster]", "opacus": "linfair[private]"} | dict.fromkeys(BOOK, "linfair[book]")
-        part = extras.get(part, part)
+        part = PARTS.get(part, part)
         return 2, line(f'a part that is not installed is needed ({text}): pip install "{part}"')
     if isinstance(error, RecursionError):
         return 2, "what was given is nested too deeply to be read; give a simpler value or file"

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 import linfair
 from linfair import gates, weights
+from linfair.callsites import UngatedReLU
 from linfair.ensemble import Ensemble
 from linfair.masks import RELUS
 from linfair.models import StandardisedConv2d
@@ -39,6 +40,9 @@ class ExportError(ValueError):
     """A network that cannot be written as ONNX; the message says why."""
 
 
+relu = UngatedReLU()  # which no functional ReLU's gate takes for its own
+
+
 class Gather(nn.Module):
     """The ReLU of kept units alone, taken out and put back by place."""
 
@@ -52,7 +56,7 @@ class Gather(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """ReLU where a unit is kept, the identity elsewhere."""
         flat = x.flatten(1)
-        both = torch.cat([flat, flat.index_select(1, self.units).relu()], 1)
+        both = torch.cat([flat, relu(flat.index_select(1, self.units))], 1)
         return both.index_select(1, self.places).reshape(-1, *x.shape[1:])
 
 
@@ -65,7 +69,7 @@ class Multiply(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """ReLU where a unit is kept, the identity elsewhere."""
-        return x + self.mask * (x.relu() - x)
+        return x + self.mask * (relu(x) - x)
 
 
 def to_onnx(
@@ -90,7 +94,7 @@ def to_onnx(
     if execution not in EXECUTIONS:
         raise ExportError(f"no execution {execution!r}; there are {', '.join(EXECUTIONS)}")
     try:
-        import onnxruntime  # noqa: F401 - what runs the file
+        import onnxruntime.capi.onnxruntime_pybind11_state as runtime  # what runs the file
         import onnxscript  # noqa: F401 - what torch writes it by
     except ImportError as error:
         raise ImportError("ONNX is missing: pip install 'linfair[export]'", name=error.name) from error
@@ -109,7 +113,11 @@ def to_onnx(
         raise ExportError(f"torch cannot write {name} as ONNX: {why}") from error
     file = _plain(made.model_proto, {"linfair": linfair.__version__, "execution": execution, **counts, **notes})
     for x in (inputs, inputs[:1]):
-        apart = difference(file, folded if execution == "layer" else network, x)
+        try:
+            apart = difference(file, folded if execution == "layer" else network, x)
+        except (runtime.Fail, runtime.InvalidGraph, runtime.NotImplemented, runtime.RuntimeException) as error:
+            why = " ".join(str(error).split())[:300]
+            raise ExportError(f"torch writes {name} as ONNX that does not run, ONNX Runtime says: {why}") from error
         if not apart <= 1e-3:
             raise ExportError(
                 f"{name} as ONNX computes something else, {apart:.2g} of its largest score apart on {len(x)} random "
@@ -155,8 +163,8 @@ def as_computed(network: nn.Module, execution: str) -> tuple[nn.Module, dict[str
             raise ExportError(
                 f"the gate {site} has weights between 0 and 1, which no ReLU is; call linfair.gates.binarise first"
             )
-        part = {"gather": Gather, "multiply": Multiply}.get(execution, lambda _: nn.ReLU())
-        folded.set_submodule(site, nn.ReLU() if kept.all() else part(kept) if kept.any() else nn.Identity())
+        part = {"gather": Gather, "multiply": Multiply}.get(execution, lambda _: relu)
+        folded.set_submodule(site, relu if kept.all() else part(kept) if kept.any() else nn.Identity())
     return folded, counts
 
 

@@ -13,8 +13,9 @@ from linfair import gates, rules, weights
 from linfair.data import GroupedData
 from linfair.ledger import Guarantee
 from linfair.models import INITS, NETWORKS, NORMS, build
-from linfair.names import some
+from linfair.names import checked, some
 from linfair.paths import unfit, whole
+from linfair.schedule import Schedule
 from linfair.tensors import TEXT, check_finite, check_kinds, kinds, parsed, read, refusing, typed
 
 FORMAT = "linfair-network-1"
@@ -43,6 +44,7 @@ class Header:
     standardised: bool = False  # its convolutions standardise their weights
     rule: str = ""  # how the original's gradients were computed, see `linfair.rules`; empty is plain backpropagation
     guarantee: Guarantee | None = None  # of privacy, with what ended it; None for a network that never had one
+    schedule: Schedule | None = None  # how the original was trained; None where it is not known
 
     @property
     def reduced(self) -> str:
@@ -104,6 +106,7 @@ _FIELDS = {
         "a rule, such as dp_sgd(epsilon=3.0)",
     ),
     "guarantee": (r"null|\{.*\}", "null, or the numbers of a privacy guarantee"),
+    "schedule": (r"null|\{.{1,900}\}", "null, or the options of a Schedule"),
 }
 """Fields of a header, the first six always there: how JSON writes them, and that in words."""
 _NUMBER = (r"\d{1,30}(\.\d+)?(e[-+]?\d+)?", "a number above 0")
@@ -113,6 +116,32 @@ _GUARANTEE = dict.fromkeys(("epsilon", "delta", "noise", "clip", "rate"), _NUMBE
     "unit": ('"training image"', "training image"),
     "ended": (r'"[^"\\]{0,80}"', "the name of a step"),
 }
+
+
+def _schedule(given: dict[str, object]) -> Schedule:
+    """How a network was trained, as its header says; a ValueError for what no training can be."""
+    found = checked(given, Schedule, "has a header with a schedule")
+    if "epochs" not in found:
+        raise ValueError("has a schedule without epochs in its header")
+    for name, value in found.items():
+        least = name in ("epochs", "batch_size", "lr")
+        if isinstance(value, int | float) and (value < 0 or least and not value):
+            raise ValueError(f"has {name} = {value} in its schedule; {name} is {'above 0' if least else '0 or more'}")
+    return Schedule(**found)
+
+
+def _check_held(rule: object, network: nn.Module) -> None:
+    """Refuse a guarantee that holds where the rest of a header says that it cannot."""
+    if not isinstance(rule, rules.DPSGD) or rule.noise == 0:
+        said = f"the rule {rule.name!r}, which guarantees nothing"
+    elif any(isinstance(one, nn.modules.batchnorm._BatchNorm) for one in network.modules()):
+        said = "batch norm, which mixes the images of a batch"
+    else:
+        return
+    raise ValueError(
+        f"claims a privacy guarantee that holds, and {said}: both cannot be; a private network has a private rule "
+        'and no batch norm (norm = "group"), or says what ended its guarantee'
+    )
 
 
 def load_network(path: str | Path) -> tuple[nn.Module, Header]:
@@ -131,10 +160,10 @@ def load_network(path: str | Path) -> tuple[nn.Module, Header]:
         shape, options = tuple(fields["input_shape"]), tuple(map(tuple, fields.get("data_options", ())))
         if guarantee := fields.get("guarantee"):
             guarantee = Guarantee(**typed(guarantee, _GUARANTEE, needed=len(_GUARANTEE), what="guarantee"))
-        if fields.get("rule"):
-            rules.resolve(fields["rule"])
-        fields |= {"input_shape": shape, "data_options": options, "guarantee": guarantee}
+        schedule = _schedule(fields["schedule"]) if fields.get("schedule") is not None else None
+        fields |= {"input_shape": shape, "data_options": options, "guarantee": guarantee, "schedule": schedule}
         header = Header(**fields)
+        rule = rules.resolve(header.rule or None)
         width = header.width or NETWORKS[header.network][2]
         alphas = {name: one for name, one in tensors.items() if header.gated and name.endswith(".alpha")}
         units = sum(map(Tensor.numel, alphas.values())) if header.gated and header.network != "mlp" else math.inf
@@ -144,6 +173,8 @@ def load_network(path: str | Path) -> tuple[nn.Module, Header]:
         with torch.device("meta"):  # takes no memory
             built = build(header.network, shape, header.classes, width=width, norm=header.norm)
             plain = kinds(built.state_dict())
+        if guarantee and guarantee.holds:
+            _check_held(rule, built)
         check_kinds({name: kind for name, kind in given.items() if name not in alphas}, plain, whose)
         model = header.build()
         check_kinds(given, kinds(model.state_dict()), whose)

@@ -91,7 +91,8 @@ class Guarantee:
             return f"no privacy guarantee: that of {budget} was ended by {self.ended}, which {STEPS[self.ended].why}"
         how = f"noise {self.noise:.4g}, clip {self.clip:g}, rate {self.rate:.4g}, {self.steps:,} steps"
         held = f"privacy guarantee holds: {budget} for each {self.unit} ({how}, {self.accountant} accountant)"
-        return f"{held}; it covers the network, not numbers that are measured on {self.unit}s"
+        counted = f"it counts one training, from weights that had learned nothing of these {self.unit}s"
+        return f"{held}; {counted}, and covers the network, not numbers that are measured on {self.unit}s"
 
 
 def masked_by(guarantee: Guarantee | None, step: str, *, same: bool) -> Guarantee | None:

@@ -87,7 +87,7 @@ def expose(
     """Attack a network of linfair by membership inference, over all its training images and by group within class.
 
     The network may have lost ReLUs or weights; its `count` shadows keep theirs, and are trained as the header says on
-    other parts of the pool. A profile under which it was not trained makes a weaker attack.
+    other parts of the pool. The profile counts for a file without a schedule; another than its own makes a weaker attack.
     """
     (pool, members), trained = pool_of(data, seed=seed), len(data.splits["train"])
     part, n = pool.splits["train"], len(members)
@@ -96,14 +96,16 @@ def expose(
     attack(kind, np.zeros(n), None if inside is None else np.zeros(inside.shape), inside)  # refuses too few
     seen = None
     if inside is not None:
-        found, how = recipe(header.network, profile), {"width": header.width or None, "init": header.init}
+        plan, how = recipe(header.network, profile), {"width": header.width or None, "init": header.init}
+        schedule = header.schedule or (plan.private if header.rule else plan.base)
         how |= {"norm": header.norm, "standardised": header.standardised, "rule": header.rule or None}
         at_once = min(SHARED.get(header.network, 1), max(1, LIMIT // (part.x.nbytes + 1)))
 
         def train(sets: Sequence[GroupedData], seeds: Sequence[int]) -> nn.Module:
-            announce(f"shadows {seeds[0]} to {seeds[-1]}: {size:,} images each")
+            said = f"{schedule.epochs:,} epochs, as {'the file' if header.schedule else f'profile {profile}'} has them"
+            announce(f"shadows {seeds[0]} to {seeds[-1]}: {size:,} images each, {said}")
             stages = Stages(sets, seeds, store, count=threads_of(header.network), progress=progress)
-            return stages.teacher(header.network, found.private if header.rule else found.base, **how).model
+            return stages.teacher(header.network, schedule, **how).model
 
         seen, inside = shadows(train, pool, count, size=size, seed=seed, at_once=at_once)
     target = confidence(predict(model, pool, "train"), part.y).numpy()

@@ -38,7 +38,8 @@ def linearize_to(
         about = data.input_shape, data.classes, cell.data, cell.seeds[0]
         header = Header(cell.network, worker.recipe.width or 0, *about)
         header = replace(header, data_options=cell.data_options, init=worker.recipe.init, content=data.content)
-        built = {"norm": cell.norm, "standardised": cell.standardised, "rule": cell.base_rule}
+        built = {name: getattr(cell, name) for name in ("norm", "standardised")}
+        built |= {"rule": cell.base_rule, "schedule": worker.taught}
         header = replace(header, **built, guarantee=worker.teacher.guarantee)
     made = {"step": worker.linearizer.does(worker.options).name, "teacher": worker.teacher.digest}
     announce(f"wrote {save_network(folder / 'teacher.safetensors', teacher, header)}")

@@ -91,7 +91,7 @@ def train(
     teacher = stages.teacher(asked.network, schedule, **built, rule=rule)
     header = Header(asked.network, built.pop("width") or 0, data.input_shape, data.classes, asked.data, asked.seed)
     header = replace(header, data_options=tuple(sorted(given.items())), content=data.content, **built)
-    header = replace(header, rule=canonical(rule), guarantee=teacher.guarantee)
+    header = replace(header, rule=canonical(rule), guarantee=teacher.guarantee, schedule=schedule)
     for split in [name for name in ("test", "test_balanced") if name in data.splits]:
         print(f"Accuracy in % on {split} with 95 % Wilson intervals\n{_table(teacher.model, data, split)}\n")
     if private:

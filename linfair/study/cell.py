@@ -28,6 +28,7 @@ from linfair.linearizers.registry import find
 from linfair.metrics.measure import Original, measure
 from linfair.models import threads_of
 from linfair.names import some
+from linfair.schedule import Schedule
 from linfair.study.arms import ARMS, canonical, mitigation_of, with_fate, word
 from linfair.study.grids import Cell, built_as, grid, load_sets, pairs
 from linfair.study.recipes import Recipe, recipe
@@ -208,6 +209,11 @@ class Worker:
                 self.forget(arm)
         return found
 
+    @property
+    def taught(self) -> Schedule:
+        """How a teacher without a file is trained."""
+        return self.recipe.private if self.cell.base_rule else self.recipe.base
+
     @cached_property
     def teacher(self) -> Teacher:
         """The trained teacher, from the cell's file or the store if it is there."""
@@ -222,7 +228,7 @@ class Worker:
             fair = mitigation_of(cell.base_mitigation) if cell.base_mitigation else None
             how = {"width": plan.width, "init": plan.init, "norm": cell.norm, "standardised": cell.standardised}
             how |= {"mitigation": fair, "rule": cell.base_rule or None}
-            return self.base.teacher(cell.network, plan.private if cell.base_rule else plan.base, **how)
+            return self.base.teacher(cell.network, self.taught, **how)
         except Exception as error:
             self._failed = error
             raise

@@ -89,6 +89,24 @@ def test_shadows_are_attacked_as_well(attacked: audit.Exposed) -> None:
     assert (theirs.loc["all", "high"] - theirs.loc["all", "low"]) < (ours.loc["all", "high"] - ours.loc["all", "low"])
 
 
+def test_shadows_are_trained_as_the_file_says(
+    digits: GroupedData, teacher: nn.Module, store: ResultStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its schedule where it has one, else by the profile's; what is announced says which."""
+    own, given, said = Schedule(epochs=2, batch_size=50, lr=0.03), [], []
+    plain = Stages.teacher
+
+    def seen(self: Stages, network: str, schedule: Schedule, **how: object) -> Teacher:
+        given.append(schedule)
+        return plain(self, network, schedule, **how)
+
+    monkeypatch.setattr(Stages, "teacher", seen)
+    for header in (replace(header_of(digits), schedule=own), header_of(digits)):
+        audit.expose(teacher, digits, header, store=store, announce=said.append, **QUICK)
+    assert given == [own, recipe("mlp", "smoke").base]
+    assert "2 epochs, as the file" in said[0] and "profile smoke" in said[1]
+
+
 def test_few_members_are_no_finding(attacked: audit.Exposed) -> None:
     few = attacked.table[attacked.table["smallest"] < 20]
     assert "minority" in set(few["who"]) and not few["finding"].any() and few["note"].str.contains("n < 20").all()

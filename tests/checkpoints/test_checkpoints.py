@@ -55,7 +55,9 @@ def test_norm_and_standardised_weights_come_back(name: str, gated: bool, tmp_pat
 
 def test_a_file_from_before_there_was_group_norm_loads(tmp_path: Path) -> None:
     header = {
-        name: value for name, value in HEADER.items() if name not in ("norm", "standardised", "rule", "guarantee")
+        name: value
+        for name, value in HEADER.items()
+        if name not in ("norm", "standardised", "rule", "guarantee", "schedule")
     }
     loaded = load_network(written(tmp_path / "n.safetensors", notes={"format": FORMAT, "header": json.dumps(header)}))
     assert loaded[1] == MLP
@@ -203,6 +205,7 @@ WRONG = {
     "standardised": [None, "x", 0, 1, [True], {}],
     "rule": [None, True, "x" * 99, "DP-SGD", "dp_sgd(", "dp_sgd(epsilon=3", "a\x1b[31m", ["sgd"]],
     "guarantee": [True, 1, "", "holds", [], [1]],
+    "schedule": [True, 1, "", "smoke", [], {}, [1]],
     "colour": ["red"],
 }
 

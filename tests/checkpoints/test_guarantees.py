@@ -9,6 +9,7 @@ from network_files import HEADER, MLP, refused, trained, written
 
 from linfair.checkpoints import FORMAT, load_network, save_network
 from linfair.ledger import STEPS, Guarantee, after
+from linfair.schedule import Schedule
 
 PRIVATE = Guarantee(8.0, 1e-5, "rdp", 2.2, 1.0, 0.25, 160)
 
@@ -52,3 +53,48 @@ def test_a_guarantee_without_one_of_its_numbers_is_refused(tmp_path: Path) -> No
     for name in asdict(PRIVATE):
         given = {key: value for key, value in asdict(PRIVATE).items() if key != name}
         assert name in refused(written(tmp_path / "n.safetensors", notes=None, guarantee=given))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        *[({"rule": rule}, rule) for rule in ("sgd", "sam", "clipped(max_norm=2.0)", "dp_sgd(noise=0.0)")],
+        ({"rule": ""}, "sgd"),
+        *[({"network": name, "width": 2, "rule": "dp_sgd"}, "batch norm") for name in ("resnet18", "vgg19")],
+    ],
+    ids=str,
+)
+def test_a_guarantee_that_cannot_hold_is_refused(changes: dict[str, object], said: str, tmp_path: Path) -> None:
+    """Of a rule without noise, or of a network that mixes the images of a batch; one that has ended may be there."""
+    header = replace(MLP, **changes)
+    path = save_network(tmp_path / "network.safetensors", trained(header), replace(header, guarantee=PRIVATE))
+    message = refused(path)
+    assert said.partition("(")[0] in message and "guarantee" in message and len(message) < 500
+    ended = replace(header, guarantee=after(PRIVATE, STEPS["batch-norm re-estimation"]))
+    assert load_network(save_network(path, trained(header), ended))[1] == ended
+
+
+def test_a_schedule_comes_back(tmp_path: Path) -> None:
+    for one in (None, Schedule(epochs=3, batch_size=None, optimizer="adamw", lr=1e-3, milestones=(1, 2))):
+        header = replace(MLP, schedule=one)
+        assert load_network(save_network(tmp_path / "network.safetensors", trained(header), header))[1] == header
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *[("epochs", one) for one in (0, -1, 1.5, "3", None, True)],
+        *[("batch_size", one) for one in (0, -1, "64")],
+        *[("lr", one) for one in (0.0, -0.1, "0.1", None)],
+        *[("momentum", one) for one in (-0.1, "0.9")],
+        *[("optimizer", one) for one in ("lion", 1)],
+        *[("milestones", one) for one in (3, ["1"])],
+        ("colour", "red"),
+    ],
+    ids=lambda one: str(one)[:20],
+)
+def test_a_schedule_of_no_training_is_refused(field: str, value: object, tmp_path: Path) -> None:
+    given = asdict(Schedule(epochs=3)) | {field: value}
+    message = refused(written(tmp_path / "n.safetensors", notes=None, schedule=given))
+    assert field in message and len(message) < 900 and message.isprintable()
+    assert "epochs" in refused(written(tmp_path / "n.safetensors", notes=None, schedule={"lr": 0.1}))

@@ -87,7 +87,8 @@ def expose(
     """Attack a network of linfair by membership inference, over all its training images and by group within class.
 
     The network may have lost ReLUs or weights; its `count` shadows keep theirs, and are trained as the header says on
-    other parts of the pool. The profile counts for a file without a schedule; another than its own makes a weaker attack.
+    other parts of the pool. The profile counts where the header has no schedule; another than its own makes a weaker
+    attack.
     """
     (pool, members), trained = pool_of(data, seed=seed), len(data.splits["train"])
     part, n = pool.splits["train"], len(members)

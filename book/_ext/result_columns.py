@@ -121,6 +121,15 @@ COLUMNS = {
     "once_bytes": "bytes more when it was computed for the first time over a connection",
     "once_rounds": "messages more then",
     "spu": "version of SPU",
+    "execution": "how a layer that keeps a part of its ReLUs is computed: gather, multiply or layer",
+    "flips": "predictions that differ from those in the clear",
+    "deviation": "largest difference of a score from that in the clear",
+    "field": "bits of the ring that numbers are shared in",
+    "fraction_bits": "how many of them are behind the point",
+    "seconds_compile": "the server's, to make a program of the network",
+    "seconds_share": "to share the image and the weights",
+    "seconds_run": "to compute the answer, two or three processes on one busy machine",
+    "seconds_reveal": "to reveal the scores to the client",
     "settings": "parameters of the notebook that noted it",
 }
 

@@ -39,6 +39,7 @@ COMMANDS = {
     "network:expose": "Show who is exposed: membership inference per group.",
     "network:audit": "Write one report on your own model: who pays, why, repair, cost.",
     "inference:export": "Write a network as ONNX, for engines of private inference.",
+    "cost:cost": "Say what one private answer costs, and measure it.",
     "data:app": "Find, describe, fetch and pack data sets.",
     "study:app": "Compute the paper's grids, on a laptop, a GPU or a cluster.",
     "notebook:app": "Rerun the book's notebooks.",

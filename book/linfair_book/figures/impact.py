@@ -10,16 +10,7 @@ from matplotlib.figure import Figure
 from linfair.plots.style import COLORS, MARKERS
 from linfair.study.tables import by_role, drops, over_seeds, overall, units_of
 from linfair_book.averages import role_accuracy
-from linfair_book.figures.shared import (
-    CONTROL,
-    ROLES,
-    budget_axis,
-    budget_lines,
-    drawn,
-    ends,
-    finished,
-    line_with_interval,
-)
+from linfair_book.figures.shared import ROLES, budget_axis, budget_lines, drawn, ends, finished, line_with_interval
 
 
 def role_accuracy_bars(table: pd.DataFrame, *, split: str = "test_balanced") -> Figure:
@@ -71,7 +62,7 @@ def overall_accuracy(table: pd.DataFrame, *, splits: Sequence[str] = ("test", "t
     for ax, split in zip(axes[0], splits, strict=True):
         part = overall(table[table["split"] == split])
         means = over_seeds(part.assign(value=100 * part["accuracy"]), "value", ["arm", "budget"])
-        means["arm"] = means["arm"].map(CONTROL).fillna("linearized")
+        means["arm"] = means["arm"].map({"control": "100 % control"}).fillna("linearized")
         budget_lines(ax, means, "arm", {"linearized": "all", "100 % control": "control"}, units=units_of(table))
         ax.set_title({"test": "imbalanced test", "test_balanced": "balanced test"}.get(split, split))
     axes[0, 0].set_ylabel("accuracy (%)")

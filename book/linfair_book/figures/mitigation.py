@@ -10,15 +10,8 @@ from matplotlib.figure import Figure
 from linfair.plots.style import COLORS, GREY
 from linfair.study.tables import over_seeds
 from linfair_book import mitigation
-from linfair_book.figures.shared import (
-    ROLES,
-    budget_lines,
-    dots_with_intervals,
-    drawn,
-    finished,
-    line_with_interval,
-    plain_log,
-)
+from linfair_book.figures import shared
+from linfair_book.figures.shared import ROLES, budget_lines, dots_with_intervals, drawn, finished, line_with_interval
 from linfair_book.tables import geometric
 
 STEPS = (*mitigation.MUS, mitigation.BEYOND)
@@ -83,7 +76,7 @@ def with_and_without(
         for ax, way in zip(line, ways, strict=True):
             budget_lines(ax, means[means["way"] == way], "role", looks, budgets=means["budget"])
             if log:
-                plain_log(ax)
+                shared.plain_log(ax)
             if ax not in axes[-1]:
                 ax.set_xlabel("")
         words = "accuracy (%)" if column == "accuracy" else mitigation.QUANTITIES[column].replace(" / ", " /\n")

@@ -12,7 +12,6 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from linfair.plots.style import COLORS, GREY, MARKERS
 
 ROLES = ("majority", "minority")
-CONTROL = {"control": "100 % control"}
 FEW = 5
 """Means over fewer seeds are drawn as points: their t intervals rest on a spread that is hardly known."""
 Numbers = Sequence[float]

@@ -10,16 +10,7 @@ from linfair.plots.style import COLORS, GREY, MARKERS
 from linfair.study.tables import over_seeds, units_of
 from linfair_book.estimator_bias import inflation
 from linfair_book.figures import shared
-from linfair_book.figures.shared import (
-    CONTROL,
-    ROLES,
-    budget_lines,
-    drawn,
-    ends,
-    finished,
-    line_with_interval,
-    plain_log,
-)
+from linfair_book.figures.shared import ROLES, budget_lines, drawn, ends, finished, line_with_interval, plain_log
 from linfair_book.predictors import PREDICTORS, STATISTICS, converged
 from linfair_book.tables import geometric
 
@@ -118,7 +109,7 @@ def distance_and_accuracy(table: pd.DataFrame, rows: pd.DataFrame) -> Figure:
     )
     ax = axes["distance"]
     part = table[table["arm"] != "original"].drop_duplicates(["arm", "budget", "seed"])
-    means = over_seeds(part.replace({"arm": CONTROL}), "relative_distance", ["arm", "budget"])
+    means = over_seeds(part.replace({"arm": {"control": "100 % control"}}), "relative_distance", ["arm", "budget"])
     budget_lines(ax, means, "arm", {"plain": "all", "100 % control": "control"}, units=units_of(table))
     ax.set_ylabel("distance /\noriginal's norm")
     ax.legend(loc="upper left")

@@ -30,6 +30,7 @@ class Predictor:
     sign: int
 
 
+Predictors = Sequence[Predictor]
 PREDICTORS = (
     Predictor("gradient norm", "gradient_norm", 1),
     Predictor("margin", "margin", -1),
@@ -123,9 +124,7 @@ def converged(table: pd.DataFrame) -> pd.Series:
     return found.where(table["top_eigenvalue_converged"].eq(True)) if "top_eigenvalue_converged" in table else found
 
 
-def per_seed(
-    rows: pd.DataFrame, *, outcome: str = "drop", predictors: Sequence[Predictor] = PREDICTORS
-) -> pd.DataFrame:
+def per_seed(rows: pd.DataFrame, *, outcome: str = "drop", predictors: Predictors = PREDICTORS) -> pd.DataFrame:
     """The coefficients of each seed: a row per (budget, seed, predictor, statistic), nan where it is not defined."""
     if outcome not in OUTCOMES:
         raise ValueError(f"no outcome {outcome!r}; there are {', '.join(OUTCOMES)}")
@@ -151,9 +150,7 @@ def per_seed(
     return pd.DataFrame(lines, columns=["budget", "seed", "n_groups", "predictor", "statistic", "value"])
 
 
-def correlations(
-    rows: pd.DataFrame, *, outcome: str = "drop", predictors: Sequence[Predictor] = PREDICTORS
-) -> pd.DataFrame:
+def correlations(rows: pd.DataFrame, *, outcome: str = "drop", predictors: Predictors = PREDICTORS) -> pd.DataFrame:
     """How well each predictor ranks the groups by an outcome: mean of `per_seed` over seeds, cut at -1 and 1."""
     by = ["budget", "predictor", "statistic"]
     found = per_seed(rows, outcome=outcome, predictors=predictors)
@@ -164,7 +161,7 @@ def correlations(
     return means[["outcome", *by, "n_groups", "n_seeds", "mean", "low", "high"]]
 
 
-def collinearity(rows: pd.DataFrame, predictors: Sequence[Predictor] = PREDICTORS) -> pd.DataFrame:
+def collinearity(rows: pd.DataFrame, predictors: Predictors = PREDICTORS) -> pd.DataFrame:
     """How far the predictors say the same: rank correlations `with` each other, and R2 of each on all others."""
     lines = []
     for seed, part in rows[rows["budget"] == rows["budget"].min()].groupby("seed", sort=False):
@@ -180,7 +177,7 @@ def collinearity(rows: pd.DataFrame, predictors: Sequence[Predictor] = PREDICTOR
 
 
 def ranking(
-    rows: pd.DataFrame, *, budget: float, outcome: str = "drop", predictors: Sequence[Predictor] = PREDICTORS
+    rows: pd.DataFrame, *, budget: float, outcome: str = "drop", predictors: Predictors = PREDICTORS
 ) -> tuple[str, pd.DataFrame]:
     """The predictor that ranks the groups best, which flatters it, and its lead over each other one within a seed."""
     found = per_seed(rows[rows["budget"] == budget], outcome=outcome, predictors=predictors)
@@ -194,11 +191,7 @@ def ranking(
 
 
 def ranked(
-    rows: pd.DataFrame,
-    *,
-    budget: float | None = None,
-    outcome: str = "drop",
-    predictors: Sequence[Predictor] = PREDICTORS,
+    rows: pd.DataFrame, *, budget: float | None = None, outcome: str = "drop", predictors: Predictors = PREDICTORS
 ) -> pd.DataFrame:
     """For reading, a line for each predictor, at a budget (the smallest by default), with 95 % intervals."""
     budget = rows["budget"].min() if budget is None else budget
@@ -232,7 +225,7 @@ def _shown(means: pd.DataFrame) -> pd.Series:
     return text(means, digits=2)["mean [95 % interval]"] if len(means) else pd.Series(dtype=object)
 
 
-def _defined(found: pd.DataFrame, predictors: Sequence[Predictor]) -> list[Predictor]:
+def _defined(found: pd.DataFrame, predictors: Predictors) -> list[Predictor]:
     """The predictors that some seed has all of; those with the fewest seeds are left out first."""
     wide = found[found["statistic"] == "alone"].pivot(index="seed", columns="predictor", values="value")
     kept = list(predictors)

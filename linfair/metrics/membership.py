@@ -324,22 +324,15 @@ def _stratified(score: NDArray, member: NDArray, strata: NDArray) -> tuple[float
 
 
 def _true_positives(
-    score: NDArray,
-    member: NDArray,
-    strata: NDArray,
-    share: NDArray,
-    point: NDArray,
-    level: float,
-    draws: int,
-    seed: int,
+    score: NDArray, member: NDArray, cell: NDArray, share: NDArray, point: NDArray, level: float, draws: int, seed: int
 ) -> dict[str, float]:
     """The true positive rate at each of `RATES`, with its interval."""
     names = [f"tpr_{rate:g}{end}" for rate in RATES for end in ("", "_low", "_high")]
     if not share.any():
         return dict.fromkeys(names, np.nan)
-    m, n = (np.bincount(strata[member == side], minlength=len(share)) for side in (True, False))
+    m, n = (np.bincount(cell[member == side], minlength=len(share)) for side in (True, False))
     order = np.argsort(-score, kind="stable")
-    inside, whose, weight = member[order], point[order], (share[strata] / np.where(member, m[strata], n[strata]))[order]
+    inside, whose, weight = member[order], point[order], (share[cell] / np.where(member, m[cell], n[cell]))[order]
     last = np.append(np.flatnonzero(np.diff(score[order])), len(score) - 1)  # of the scores with one value
 
     def rates(drawn: NDArray) -> NDArray:  # how often each point is drawn, (draws, points) -> (rates, draws)

@@ -117,10 +117,14 @@ def paired(
     found = _compared(_pooled(rows, quantity, pooled), arms, against, scale)
     if beside:
         majority = _compared(_pooled(rows, quantity, "role"), arms, against, scale).query("role == 'majority'")
-        majority, on = majority.rename(columns={"value": "majority"}), ["arm", "budget", "seed"]
-        found = found.merge(majority[[*on, "majority"]], on=on, validate="many_to_one")
-        found = found.assign(value=found["value"] - found.pop("majority"))
+        found = less(found, majority, ["arm", "budget", "seed"])
     return found.drop(columns=["arm"] * isinstance(arm, str)).reset_index(drop=True)
+
+
+def less(rows: pd.DataFrame, other: pd.DataFrame, on: list[str]) -> pd.DataFrame:
+    """Rows with `value` less that of the other row with the same `on`; rows without one are left out."""
+    found = rows.merge(other[[*on, "value"]], on=on, suffixes=("", "_other"), validate="many_to_one")
+    return found.assign(value=found["value"] - found.pop("value_other"))
 
 
 def _pooled(rows: pd.DataFrame, quantity: str, pooled: str) -> pd.DataFrame:

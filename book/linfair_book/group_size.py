@@ -19,7 +19,7 @@ from linfair.data.core import upsample
 from linfair.study.cell import Cell, Setting, Worker, grid, setting_of
 from linfair.study.tables import drops, over_seeds, text
 from linfair.training import Schedule
-from linfair_book.averages import sides
+from linfair_book.averages import less, sides
 from linfair_book.tables import place, save
 
 TIMES = (1, 5, 10, 20)  # how often the group's images are repeated: the pruning paper's
@@ -100,9 +100,7 @@ def effects(table: pd.DataFrame, *, measured_on: str = "train") -> pd.DataFrame:
     """Levels at each number of repetitions, and differences to x1 within a seed (`of`), over seeds; as `per_seed`."""
     by = ["quantity", "what", "budget", "seed"]
     values = per_seed(table, measured_on=measured_on)
-    once = values[values["times"] == 1][[*by, "value"]].rename(columns={"value": "once"})
-    changes = values.merge(once, on=by, validate="many_to_one")
-    changes = changes.assign(value=changes["value"] - changes["once"], of="minus x1")
+    changes = less(values, values[values["times"] == 1], by).assign(of="minus x1")
     return over_seeds(pd.concat([values.assign(of="level"), changes]), "value", [*by[:3], "times", "of"])
 
 

@@ -9,6 +9,7 @@ from linfair.rules import RULES
 from linfair.study.cell import run
 from linfair.study.grids import grid
 from linfair.study.tables import by_role, over_seeds, overall
+from linfair_book.averages import less
 
 NAMES = {"sgd": "SGD", "clipped": "SGD, batch clipped", "sam": "SAM", "asam": "ASAM"}
 NAMES |= {"dp_sgd": "DP-SGD", "dp_sat": "DP-SAT", "dp_global_adapt": "DP-SGD, global clip"}
@@ -65,6 +66,4 @@ def gains(rows: pd.DataFrame, *, over: str = PLAIN) -> pd.DataFrame:
     """Points gained over another rule, named with its guarantee, or without: each over that of its own guarantee."""
     named = rows["trained"].eq(over) | rows["trained"].eq(over + ", " + rows["guarantee"])
     on = ["images", "group_name", "seed", *["guarantee"] * (over != PLAIN)]
-    other = rows[named].rename(columns={"value": "reference"})[[*on, "reference"]]
-    found = rows[~named].merge(other, on=on, validate="many_to_one")
-    return means(found.assign(value=found["value"] - found["reference"]))
+    return means(less(rows[~named], rows[named], on))

@@ -12,7 +12,7 @@ import pandas as pd
 from linfair.study.cell import ARMS, Cell, grid
 from linfair.study.plan import Panel, find
 from linfair.study.tables import by_role, drops, over_seeds
-from linfair_book.averages import disparity, paired
+from linfair_book.averages import disparity, less, paired
 from linfair_book.tables import ran
 
 DEEPREDUCE_TABLE = "book/results/digits_resnet18_deepreduce.parquet"
@@ -93,10 +93,8 @@ def levels(table: pd.DataFrame, *, split: str) -> pd.DataFrame:
 def differences(table: pd.DataFrame, against: str, *, split: str) -> pd.DataFrame:
     """Each selection minus one of them, within a seed, then averaged over seeds; rows as of `levels`."""
     found = per_seed(table, split=split)
-    reference = found[found["selection"] == against].drop(columns="selection")
-    by = ["quantity", "budget", "seed"]
-    both = found[found["selection"] != against].merge(reference, on=by, suffixes=("", "_of"), validate="many_to_one")
-    return _means(both.assign(value=both["value"] - both["value_of"]), names_in(table))
+    reference = found["selection"] == against
+    return _means(less(found[~reference], found[reference], ["quantity", "budget", "seed"]), names_in(table))
 
 
 def _means(values: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:

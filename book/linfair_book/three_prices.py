@@ -16,6 +16,7 @@ from linfair.paths import save_table
 from linfair.study.recipes import recipe
 from linfair.study.tables import over_seeds
 from linfair_book import tables
+from linfair_book.averages import less
 from linfair_book.membership import Shadows, correct, exposed, of_sides, pooled, train
 from linfair_book.private_training import PLAIN, spoken
 
@@ -91,9 +92,8 @@ def lost(table: pd.DataFrame, change: str) -> pd.DataFrame:
     wide = taken.pivot(index=["trained", "of", "seed"], columns="who", values="value")
     gap = (wide["minority"] - wide["majority"]).rename("value").reset_index()
     taken = pd.concat([taken, gap.assign(who="minority less majority")])
-    plain = taken[taken["trained"] == PLAIN].rename(columns={"value": "plain"})[["who", "seed", "plain"]]
-    more = taken[taken["trained"] != PLAIN].merge(plain, on=["who", "seed"], validate="many_to_one")
-    more = more.assign(of="more than SGD", value=more["value"] - more["plain"])
+    plain = taken["trained"] == PLAIN
+    more = less(taken[~plain], taken[plain], ["who", "seed"]).assign(of="more than SGD")
     return over_seeds(pd.concat([taken, more]), "value", ["trained", "of", "who"])
 
 

@@ -130,6 +130,8 @@ COLUMNS = {
     "seconds_share": "to share the image and the weights",
     "seconds_run": "to compute the answer, two or three processes on one busy machine",
     "seconds_reveal": "to reveal the scores to the client",
+    "input": "shape of one input",
+    "setup_bytes": "sent once for a connection: keys, oblivious transfers and a first small answer",
     "settings": "parameters of the notebook that noted it",
 }
 

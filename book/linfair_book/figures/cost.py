@@ -1,12 +1,15 @@
 """Figures of notebook 09: what one private answer costs, beside whom a cheaper one leaves behind."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from itertools import pairwise
 
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from linfair.cost import RESNET18_UNITS, count_macs, private_inference_cost
+from linfair.cost import count_macs, operations, predicted, private_inference_cost
 from linfair.gates import install, nonlinearities
 from linfair.masks import masks_of
 from linfair.models import build
@@ -42,8 +45,37 @@ def cost_table(
     return pd.DataFrame(rows)
 
 
+_calls = cache(lambda name: operations(build(name, (3, 32, 32), 10), (3, 32, 32)))
+
+
+def answers(
+    name: str, shares: Sequence[float], protocol: str, *, bandwidth: float = 1e9, rtt: float = 0.0
+) -> pd.DataFrame:
+    """One private answer of a network at full width on a 3x32x32 image, at shares of its ReLUs, as predicted."""
+    rows = []
+    for share in shares:
+        calls = [
+            replace(one, scalars=share * one.scalars, comparisons=share * one.scalars) if one.kind == "ReLU" else one
+            for one in _calls(name)
+            if share or one.kind != "ReLU"
+        ]
+        found = predicted(calls, (), protocol, bandwidth=bandwidth, rtt=rtt)
+        relus = found.parts.get("ReLU", (0, 0, 0))
+        seconds = {"relu_seconds": relus[2], "linear_seconds": found.compute_seconds - relus[2]}
+        seconds |= {"transfer_seconds": found.transfer_seconds, "waiting_seconds": found.waiting_seconds}
+        sent = {"online_bytes": found.bytes, "relu_bytes": relus[0], "rounds": found.rounds}
+        about = {"network": name, "protocol": protocol, "budget": share, "online_seconds": found.seconds}
+        rows.append(about | seconds | sent)
+    return pd.DataFrame(rows)
+
+
 def cost_and_accuracy(
-    table: pd.DataFrame, *, bandwidth: float = 1e9, rtt: float = 0.0, split: str = "test_balanced"
+    table: pd.DataFrame,
+    *,
+    protocol: str = "delphi",
+    bandwidth: float = 1e9,
+    rtt: float = 0.0,
+    split: str = "test_balanced",
 ) -> pd.DataFrame:
     """Accuracy of a study's networks beside what ResNet18 would cost at the same share of ReLUs, over such a link."""
     part = table[(table["split"] == split) & table["arm"].isin(["original", "plain"])]
@@ -60,9 +92,19 @@ def cost_and_accuracy(
         units = own.loc[own["arm"] == "original", "kept"].max()
         frames.append(means.assign(share=means["budget"].map(own.groupby("budget")["kept"].mean() / units)))
     found = pd.concat(frames, ignore_index=True)
-    link = {"bandwidth": bandwidth, "rtt": rtt}
-    costs = [private_inference_cost(int(share * RESNET18_UNITS), **link) for share in found["share"]]
-    return found.assign(**{name: [getattr(c, name) for c in costs] for name in ("online_seconds", "online_bytes")})
+    costs = answers("resnet18", found["share"], protocol, bandwidth=bandwidth, rtt=rtt)
+    return found.assign(**costs[["online_seconds", "online_bytes"]])
+
+
+def price_of_points(rows: pd.DataFrame) -> pd.DataFrame:
+    """What a point of worst-group accuracy costs more: seconds and MB, from each budget to the next larger one."""
+    line = rows[rows["of"] == "worst"].sort_values("budget")
+    step = line[["mean", "online_seconds", "online_bytes"]].diff().set_axis(["points", "seconds", "MB"], axis=1)
+    step["MB"] /= 1e6
+    pairs = [f"{100 * low:g} to {100 * high:g}" for low, high in pairwise(line["budget"])]
+    found = step.iloc[1:].assign(kept=pairs)
+    gained = found["points"].where(found["points"] > 0)  # nothing was bought where nothing was gained
+    return found.assign(seconds_a_point=found["seconds"] / gained, mb_a_point=found["MB"] / gained)
 
 
 def cost_against_accuracy(rows: pd.DataFrame, *, names: Sequence[str] | None = None) -> Figure:

@@ -12,9 +12,12 @@ no communication between parties.
 """
 
 import copy
+import io
+import logging
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import TYPE_CHECKING
 
 import torch
@@ -104,9 +107,11 @@ def to_onnx(
     folded, counts = as_computed(network, execution)
     inputs = torch.randn(5, *input_shape, generator=torch.Generator().manual_seed(0))
     named = {"input_names": ["input"], "output_names": ["logits"], "dynamic_shapes": ({0: torch.export.Dim.DYNAMIC},)}
+    with torch.no_grad():
+        if not isinstance(scores := network(inputs), Tensor):
+            raise ExportError(f"{name} answers with {type(scores).__name__}; it must answer with one tensor of scores")
     try:
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")  # of torch's exporter, about itself
+        with _silence(), torch.no_grad():
             made = torch.onnx.export(folded, (inputs,), dynamo=True, opset_version=OPSET, verbose=False, **named)
     except torch.onnx.OnnxExporterError as error:
         why = " ".join(str(error.__cause__ or error).split())[:300]
@@ -124,6 +129,18 @@ def to_onnx(
                 "inputs: its forward draws at random, or hangs on the size of the batch or on the values it gets"
             )
     return file
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keep from a user what torch's exporter says about itself and about every way that it tried."""
+    before, rest = logging.root.manager.disable, io.StringIO()
+    logging.disable()
+    try:
+        with warnings.catch_warnings(action="ignore"), redirect_stdout(rest), redirect_stderr(rest):
+            yield
+    finally:
+        logging.disable(before)
 
 
 def difference(file: bytes, network: nn.Module, inputs: Tensor) -> float:

@@ -177,13 +177,15 @@ def compared(
 ) -> tuple[Answer, pd.DataFrame]:
     """A private answer to one test image, and what fixed-point numbers do to every group, on `each` images of it.
 
-    The table has, by group, `n` images, `flips` of the predicted label against torch's and the largest `deviation` of a
-    score.
+    With `each` 0 that one image alone is compared. The table has, by group, `n` images, `flips` of the predicted label
+    against torch's, and the largest `deviation` of a score.
     """
     test, file = data.splits["test"], to_onnx(network, data.input_shape, execution=execution)
-    places = [(test.a == group).nonzero().flatten()[:each] for group in range(len(data.group_names))]
+    places = [(test.a == group).nonzero().flatten()[: each or 1] for group in range(len(data.group_names))]
     x, groups = data.normalise(test.x[torch.cat(places)]).cpu(), test.a[torch.cat(places)].cpu()
-    one, many = (private_answer(file, some, protocol) for some in (x[:1], x))
+    x, groups = (x, groups) if each else (x[:1], groups[:1])
+    one = private_answer(file, x[:1], protocol)
+    many = private_answer(file, x, protocol) if len(x) > 1 else one
     with torch.no_grad():
         clear = network.cpu().eval()(x)
     off, flips = (many.logits - clear).abs().amax(1), many.logits.argmax(1) != clear.argmax(1)

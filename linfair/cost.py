@@ -224,21 +224,31 @@ class Operation:
 
 @lru_cache(4096)
 def ciphertexts(m: int, k: int, n: int, degree: int = 8192) -> tuple[int, int, int, int]:
-    """Ciphertexts of one of Cheetah's products (m, k) by (k, n): sent, packed, alone and before packing.
+    """Ciphertexts of one of Cheetah's products (m, k) by (k, n): sent, answers packed, not packed, and before packing.
 
-    A block of (a, b) by (b, c) values fits one polynomial, a b c <= degree, with b a power of two, and b answers are
-    packed into one; with one answer alone, b is any number. The engine takes the blocks that cost least: 1000 for each
-    ciphertext, 1 for each rotation of the packing, 0.1 for each product of blocks.
+    A block of (a, b) by (b, c) values fits one polynomial, a b c <= degree, and b answers are packed into one. The
+    engine takes the blocks that cost least: 1000 for each ciphertext, 1 for each rotation of the packing, 0.1 for each
+    product of blocks. To be packed, b is a power of two; where the best blocks give one answer, it is any number and
+    nothing is packed.
     """
-    least, best = math.inf, (0, 0, 0, 0)
-    for a in range(1, min(degree, m) + 1):
-        for b in (2**i for i in range(min(k, degree // a).bit_length())):
-            rows, inner, columns = -(-m // a), -(-k // b), -(-n // min(n, degree // (a * b)))
-            sent, answered = min(rows, columns) * inner, -(-rows * columns // b)
-            cost = 1000 * (sent + answered) + -(-m * n // degree) * b + rows * inner * columns / 10
-            if cost <= least:
-                least, best = cost, (sent, answered, 0, rows * columns) if rows * columns > 1 else (0, 0, 1, 1)
-    return (-(-k // (degree // (m * n))), 0, 1, 1) if best[2] else best
+
+    def best(packs: bool) -> tuple[int, int, int]:
+        least, found = math.inf, (0, 0, 0)
+        for a in range(1, min(degree, m) + 1):
+            sizes = range(1, min(k, degree // a) + 1)
+            for b in (2**i for i in range(len(sizes).bit_length())) if packs else sizes:
+                rows, inner, columns = -(-m // a), -(-k // b), -(-n // min(n, degree // (a * b)))
+                sent, answered = min(rows, columns) * inner, -(-rows * columns // b)
+                cost = 1000 * (sent + answered) + packs * -(-m * n // degree) * b + rows * inner * columns / 10
+                if cost <= least:
+                    least, found = cost, (sent, answered, rows * columns)
+        return found
+
+    sent, packed, made = best(True)
+    if made > 1:
+        return sent, packed, 0, made
+    sent, _, made = best(False)
+    return sent, 0, made, made
 
 
 def product(

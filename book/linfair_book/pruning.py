@@ -10,7 +10,7 @@ from linfair.training import threads
 from linfair_book import tables
 from linfair_book.faces import unrepaired
 
-FACES = {"ResNet18, width 8": "utkface_race_pruning_thin"}
+FACES = {"small CNN": "utkface_race_cnn_pruning_thin", "ResNet18, width 8": "utkface_race_pruning_thin"}
 """Networks pruned on UTKFace by race, as pages write them -> the table of their rows, those of `pruning_thin`."""
 
 

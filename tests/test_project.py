@@ -156,7 +156,7 @@ def test_what_only_cuda_builds_of_torch_need_is_a_constraint_and_not_a_requireme
 
 
 def test_the_package_depends_on_what_it_imports_and_on_nothing_else():
-    """Oracle: the import statements of linfair/. Ray and Opacus are extras; torchvision is imported by name."""
+    """Oracle: the import statements of linfair/. Ray, Opacus and ONNX are extras; torchvision is imported by name."""
     imported = set()
     for path in set((ROOT / "linfair").rglob("*.py")) - {ROOT / "linfair/inference/party.py"}:  # the engine's
         for node in ast.walk(ast.parse(path.read_text())):
@@ -164,7 +164,8 @@ def test_the_package_depends_on_what_it_imports_and_on_nothing_else():
                 imported |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and not node.level:
                 imported.add(node.module.split(".")[0])
-    outside = imported - sys.stdlib_module_names - {"linfair", "linfair_book", "ray", "opacus"} | {"torchvision"}
+    extras = {"ray", "opacus", "onnx", "onnxscript", "onnxruntime"}
+    outside = imported - sys.stdlib_module_names - {"linfair", "linfair_book"} - extras | {"torchvision"}
     distributions = metadata.packages_distributions()
     assert {canonicalize_name(distributions[name][0]) for name in outside} == set(requirements())
 

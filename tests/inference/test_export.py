@@ -1,6 +1,7 @@
 """Networks as ONNX: ONNX Runtime against torch, the graph's ReLUs and zeros against the mask."""
 
 import json
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -306,3 +307,14 @@ def test_another_masks_weights_and_folders_are_refused(
     (tmp_path / "folder.onnx").mkdir()
     assert main.main(typed(files, **TEACHER, out=str(tmp_path / "folder.onnx"))) == 2
     assert "is a folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("package", ["onnxscript", "onnxruntime"])
+def test_without_the_extra_one_line_says_how_to_install_it(
+    files: Path, tmp_path: Path, package: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.setitem(sys.modules, f"{package}.capi.onnxruntime_pybind11_state", None)
+    assert main.main(typed(files, **TEACHER, out=str(tmp_path / "model.onnx"))) == 2
+    assert "linfair[export]" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

@@ -8,7 +8,6 @@ from linfair.mitigation.balanced_sampling import BalancedSampling
 from linfair.mitigation.equal_gradients import EqualGradients
 from linfair.mitigation.excess_drop import ExcessDrop
 from linfair.mitigation.group_dro import GroupDRO
-from linfair.mitigation.kd_over_c import KDOverC
 from linfair.mitigation.lagrangian import RELEASED, Lagrangian
-from linfair.mitigation.objective import PLAIN, MitigatedObjective, MitigationOptions, Plain, means_by_group
+from linfair.mitigation.objective import PLAIN, KDOverC, MitigatedObjective, MitigationOptions, Plain, means_by_group
 from linfair.mitigation.registry import MITIGATIONS, Mitigation, check_name, resolve

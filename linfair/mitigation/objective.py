@@ -198,3 +198,14 @@ class Plain(MitigationOptions):
     summary = "CE + KD, no mitigation"
     source = "Das et al., ICML 2024 (the baseline)"
     privacy = STEPS["fine-tuning"]
+
+
+@dataclass(frozen=True)
+class KDOverC(MitigationOptions):
+    """Fine-tuning on CE + KD / C, with C classes: what is left of the released penalty, which has no gradient."""
+
+    name = "kd_over_c"
+    summary = "weighs KD by 1 / classes and knows no groups: what the released mitigation trains"
+    source = "code released with Das et al., ICML 2024; a control"
+    privacy = STEPS["fine-tuning"]
+    kd_over_classes = True

@@ -7,9 +7,8 @@ from linfair.mitigation.balanced_sampling import BalancedSampling
 from linfair.mitigation.equal_gradients import EqualGradients
 from linfair.mitigation.excess_drop import ExcessDrop
 from linfair.mitigation.group_dro import GroupDRO
-from linfair.mitigation.kd_over_c import KDOverC
 from linfair.mitigation.lagrangian import Lagrangian
-from linfair.mitigation.objective import PLAIN, Plain
+from linfair.mitigation.objective import PLAIN, KDOverC, Plain
 from linfair.names import unknown
 
 

@@ -199,9 +199,10 @@ def test_gates_between_0_and_1_ensembles_and_unknown_executions_are_refused() ->
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A teacher with a guarantee, masks of both kinds, weights; a user's own network with a mask and weights."""
     folder, data = tmp_path_factory.mktemp("export"), load_data("digits", seed=0)
-    header = Header("mlp", 8, data.input_shape, data.classes, "digits", 0)
+    private = {"norm": "group", "rule": "dp_sgd(epsilon=3.0)"}
+    header = Header("mlp", 8, data.input_shape, data.classes, "digits", 0, **private)
     promise = Guarantee(3.0, 1e-5, "rdp", 2.0, 1.0, 0.1, 100)
-    teacher = build("mlp", data.input_shape, data.classes, width=8)
+    teacher = build("mlp", data.input_shape, data.classes, width=8, norm="group")
     save_network(folder / "teacher.safetensors", teacher, Header(**{**vars(header), "guarantee": promise}))
     network = gated(teacher, data.input_shape)
     RELUS.masks(network)[0].save(folder / "snl-0.5.mask.safetensors")

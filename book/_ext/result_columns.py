@@ -91,6 +91,7 @@ COLUMNS = {
     "members": "points that a target was trained on",
     "non_members": "points of the same distribution that it was not trained on",
     "epoch": "epochs that were trained",
+    "stage": "of a curve: base training, fine-tuning (plain), or fine-tuning of the control",
     "test_loss": "cross entropy on the natural test",
     "label": "what labels are",
     "group_number": "number of the group",

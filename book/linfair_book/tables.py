@@ -15,7 +15,7 @@ from linfair.study.tables import over_seeds
 from linfair_book.build import repository
 
 RESULTS = Path("book/results")
-FIGURE = Path("book/figures/accuracy_impact.svg")
+FIGURE, CURVE = Path("book/figures/accuracy_impact.svg"), Path("book/figures/fine_tuning.svg")
 
 
 def registry() -> dict[str, dict[str, str]]:
@@ -55,7 +55,7 @@ def geometric(logs: pd.DataFrame, column: str, by: list[str]) -> pd.DataFrame:
 
 def main(arguments: list[str] | None = None) -> None:
     """Draw the figure, with `--compute` from fresh rows."""
-    from linfair_book.figures.impact import role_accuracy_bars  # which imports pages, and they this module
+    from linfair_book.figures import impact  # it imports pages, and they this module
 
     parser = argparse.ArgumentParser(prog="python -m linfair_book.tables", description="Draw the README's figure.")
     parser.add_argument("--compute", action="store_true", help="run the study again and replace the table")
@@ -65,8 +65,9 @@ def main(arguments: list[str] | None = None) -> None:
         study.run(cells).to_parquet(source, index=False)
     table = committed("digits_mlp_snl")
     plots.style()
-    role_accuracy_bars(table).savefig(root / FIGURE, metadata={"Date": None})
-    print(f"{root / FIGURE}: {plots.evidence_of(table, split='test_balanced')}")
+    impact.role_accuracy_bars(table).savefig(root / FIGURE, metadata={"Date": None})
+    impact.fine_tuning_curve(committed("digits_convergence")).savefig(root / CURVE, metadata={"Date": None})
+    print(f"{root / FIGURE}: {plots.evidence_of(table, split='test_balanced')}\n{root / CURVE}")
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@ A study compares plain fine-tuning with a control. The difference means little w
 seed this prints validation accuracy after every epoch (all images, and the group that ends worst), the best epoch, and
 how far the last epoch lies below it.
 
-Run: python tests/benchmarks/bench_convergence.py [--data cifar10] [--network resnet18] [--profile cpu] [--epochs 0]
-     [--budgets 0.2 0.02] [--out FILE.parquet]
+Run: python tests/benchmarks/bench_convergence.py [--data cifar10] [--network resnet18] [--method snl] [--profile cpu]
+     [--epochs 0] [--budgets 0.2 0.02] [--out FILE.parquet]
 """
 
 import argparse
@@ -31,13 +31,19 @@ from linfair.training import fit, threads
 def main() -> None:
     """Train, note validation accuracies after each epoch, print them."""
     parser = argparse.ArgumentParser(description=__doc__)
-    for name, default in (("data", "cifar10"), ("network", "resnet18"), ("profile", "cpu"), ("out", "")):
+    for name, default in (
+        ("data", "cifar10"),
+        ("network", "resnet18"),
+        ("method", "snl"),
+        ("profile", "cpu"),
+        ("out", ""),
+    ):
         parser.add_argument(f"--{name}", default=default)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=0, help="of fine-tuning; 0 is the profile's")
     parser.add_argument("--budgets", type=float, nargs="+", default=[0.2, 0.02])
     given = parser.parse_args()
-    cell = Cell(given.data, given.network, "snl", tuple(given.budgets), (given.seed,), given.profile)
+    cell = Cell(given.data, given.network, given.method, tuple(given.budgets), (given.seed,), given.profile)
     worker = Worker(cell, ResultStore.default(), True, keep=True)
     stages, plan, seeds, rows = worker.stages, worker.recipe, list(cell.seeds), []
 
@@ -60,7 +66,13 @@ def main() -> None:
                 objective = resolve(None).start(model, teacher.model, stages.data)
                 how = {"seeds": seeds, "stage": "finetune", "after_epoch": noted(arm, one.budget, model)}
                 fit(model, stages.data, objective, schedule, **how)
-    about = {"data": given.data, "network": given.network, "profile": given.profile, "device": device_name("cpu")}
+    about = {
+        "data": given.data,
+        "network": given.network,
+        "method": given.method,
+        "profile": given.profile,
+        "device": device_name("cpu"),
+    }
     table = pd.concat(rows, ignore_index=True).assign(**about, torch=torch.__version__)
     if given.out:
         save_table(table, given.out)

@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from linfair.plots.style import COLORS, MARKERS
 from linfair.study.tables import by_role, drops, over_seeds, overall, units_of
@@ -68,3 +69,19 @@ def overall_accuracy(table: pd.DataFrame, *, splits: Sequence[str] = ("test", "t
     axes[0, 0].set_ylabel("accuracy (%)")
     axes[0, -1].legend(loc="lower left")
     return finished(figure)
+
+
+def fine_tuning_curve(table: pd.DataFrame) -> Figure:
+    """Validation accuracy of both roles after each epoch of fine-tuning, linearized and in the control, one seed."""
+    rows = table[table["stage"].isin(["plain", "control"])]
+    rows = rows.assign(right=100 * rows["accuracy"] * rows["n"])
+    sums = rows.groupby(["stage", "role", "epoch"])[["right", "n"]].sum()
+    figure, ax = plt.subplots(figsize=(5.4, 3.0))
+    for (stage, role), part in (sums["right"] / sums["n"]).groupby(level=["stage", "role"]):
+        label = f"{role}, {'100 % control' if stage == 'control' else 'linearized'}"
+        style = {"color": COLORS[role], "linestyle": "--" if stage == "control" else "-", "label": label}
+        ax.plot(part.index.get_level_values("epoch"), part, marker=MARKERS[role], markersize=3, linewidth=1.2, **style)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.set_xlabel("epochs of fine-tuning")
+    ax.set_ylabel("validation accuracy (%)")
+    return finished(figure, ax)

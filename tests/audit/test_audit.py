@@ -154,7 +154,7 @@ def test_cost_is_the_cost_models(place: Path, chosen: dict, report: Path) -> Non
         freed = [site for site, count in mask.per_site.items() if not count]
         assert cost.loc[budget, "freed"] == ", ".join(freed)
     assert cost.loc[1.0, "kept"] == 6 * 64 + 8 * 16
-    assert (cost["others"] == "").all()
+    assert (cost["others"] == "").all() and (cost["dominant"] == "").all()
     assert "The network computes no nonlinearity but its ReLUs." in (report / "index.html").read_text()
 
 

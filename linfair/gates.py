@@ -16,6 +16,8 @@ with g the gradient of the output: as for PReLU, 0 at x = 0 for a ReLU included,
 
 import copy
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
@@ -27,18 +29,38 @@ from linfair.ensemble import Ensemble
 from linfair.functional import GateError, Watched, survey, watch
 from linfair.nonlinear import Nonlinearity
 
+_HELD: WeakKeyDictionary[nn.Module, tuple[Tensor, dict]] = WeakKeyDictionary()  # gate -> alpha, what is made of it
 
-def gate(x: Tensor, alpha: Tensor) -> Tensor:
+
+@contextmanager
+def held(model: nn.Module) -> Iterator[None]:
+    """Within it nobody changes frozen alphas, so that what they are turned into at every call is kept."""
+    frozen = [one for one in model.modules() if isinstance(one, ReLUGate) and not one.alpha.requires_grad]
+    _HELD.update({one: (one.alpha, {}) for one in frozen})
+    try:
+        yield
+    finally:
+        for one in frozen:
+            _HELD.pop(one, None)
+
+
+def gate(x: Tensor, alpha: Tensor, kept: dict | None = None) -> Tensor:
     """One alpha for each unit, x (n, units), alpha (units,) -> where(x > 0, x, (1 - alpha) x), as precise as x."""
-    slope = (1 - alpha).to(x.dtype)
     trains = torch.is_grad_enabled() and (x.requires_grad or alpha.requires_grad)
-    elsewhere = torch._C._are_functorch_transforms_active() or torch.compiler.is_compiling()
-    if trains and x.device.type == "cpu" and not elsewhere:
-        if alpha.requires_grad:
-            return _Trained.apply(x, slope)
-        if torch.equal(alpha * alpha, alpha):  # every gate is open or shut: the logarithm is 0 or -inf
-            return _Frozen.apply(x, alpha.log().to(x.dtype), slope)
-    return F.prelu(x, slope)
+    here = trains and x.device.type == "cpu" and not _elsewhere()
+    kept = {} if kept is None else kept
+    if (made := kept.get((x.dtype, here))) is None:
+        # where every gate is open or shut, the logarithm is 0 or -inf
+        frozen = here and not alpha.requires_grad and torch.equal(alpha * alpha, alpha)
+        made = kept[x.dtype, here] = (1 - alpha).to(x.dtype), alpha.log().to(x.dtype) if frozen else None
+    slope, floor = made
+    if floor is not None:
+        return _Frozen.apply(x, floor, slope)
+    return _Trained.apply(x, slope) if here and alpha.requires_grad else F.prelu(x, slope)
+
+
+def _elsewhere() -> bool:
+    return torch._C._are_functorch_transforms_active() or torch.compiler.is_compiling()
 
 
 class _Frozen(torch.autograd.Function):
@@ -114,10 +136,15 @@ class ReLUGate(nn.Module):
         if x.shape[1:] != self.alpha.shape:
             text = f"this gate holds {tuple(self.alpha.shape)} units, its input is {tuple(x.shape[1:])}: install the "
             raise GateError(f"{text}gates again with an input of that size")
-        if x.ndim == 4 and 1 == x.stride(1) < x.shape[1] == x.stride(3):  # channels last: no copy
-            out = gate(x.permute(0, 2, 3, 1).flatten(1), self.alpha.permute(1, 2, 0).flatten())
+        last = x.ndim == 4 and 1 == x.stride(1) < x.shape[1] == x.stride(3)
+        own = None if _elsewhere() else _HELD.get(self)
+        kept = own[1].setdefault(last, {}) if own is not None and own[0] is self.alpha else {}
+        if (alpha := kept.get("alpha")) is None:
+            alpha = kept["alpha"] = (self.alpha.permute(1, 2, 0) if last else self.alpha).flatten()
+        if last:  # no copy
+            out = gate(x.permute(0, 2, 3, 1).flatten(1), alpha, kept)
             return out.reshape(x.shape[0], *x.shape[2:], x.shape[1]).permute(0, 3, 1, 2)
-        return gate(x.reshape(len(x), self.alpha.numel()), self.alpha.flatten()).view_as(x)
+        return gate(x.reshape(len(x), alpha.numel()), alpha, kept).view_as(x)
 
     def extra_repr(self) -> str:
         """Show the site's shape in the network's printout."""

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from linfair.data import GroupedData, move
 from linfair.device import full_precision, products
 from linfair.ensemble import Ensemble, Isolation
+from linfair.gates import held
 from linfair.resume import STAGE, Kept
 from linfair.schedule import SMALL, Gradient, Schedule, plain
 
@@ -296,17 +297,18 @@ def fit(
         model.train()
         total, visited = torch.zeros(members, device=device), torch.zeros(members, dtype=torch.int64, device=device)
         torch.manual_seed(seed_of(f"{seeds[0]}/{stage}/{epoch}"))  # for networks that draw numbers, such as dropout
-        for index, shifts in plan(epoch):
-            batch = source.take(index, shifts)
-            if last and batch.x.ndim == 4:
-                batch = replace(batch, x=batch.x.contiguous(memory_format=torch.channels_last))
-            with products(tf32=schedule.tf32):
-                loss = gradient(model, loss_of, batch)
-            optimizer.step()
-            images = (index >= 0).sum(dim=1)  # others fill up an ensemble's batches
-            total, visited, steps = total + loss * images, visited + images, steps + 1
-            if after_step is not None:
-                after_step(steps)
+        with held(model) if after_step is None else nullcontext():
+            for index, shifts in plan(epoch):
+                batch = source.take(index, shifts)
+                if last and batch.x.ndim == 4:
+                    batch = replace(batch, x=batch.x.contiguous(memory_format=torch.channels_last))
+                with products(tf32=schedule.tf32):
+                    loss = gradient(model, loss_of, batch)
+                optimizer.step()
+                images = (index >= 0).sum(dim=1)  # others fill up an ensemble's batches
+                total, visited, steps = total + loss * images, visited + images, steps + 1
+                if after_step is not None:
+                    after_step(steps)
         losses = (total / visited.clamp(min=1)).tolist()
         advice = f"lower the learning rate ({schedule.lr})"
         failed = {m: Failure("the loss is not finite", advice) for m in range(members) if not math.isfinite(losses[m])}

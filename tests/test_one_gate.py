@@ -101,3 +101,29 @@ def test_gate_on_channels_last_inputs_equals_the_contiguous_one(shape: tuple[int
         found.append((out.detach(), gradient))
     assert torch.equal(found[0][0], found[1][0])
     torch.testing.assert_close(found[0][1], found[1][1])
+
+
+@pytest.mark.parametrize("shape", [(6,), (3, 2, 2)])
+def test_held_gates_compute_the_same_and_see_other_alphas_afterwards_and_those_they_are_called_with(shape) -> None:
+    """Oracle: the same gate that nothing is kept of, bit for bit, forward and backward, twice; and the identity."""
+    torch.manual_seed(0)
+    gate = ReLUGate(shape)
+    gate.alpha.data.copy_((torch.rand(shape) < 0.5).float())
+    gate.alpha.requires_grad_(False)
+    x = torch.randn(4, *shape)
+    if len(shape) == 3:
+        x = x.contiguous(memory_format=torch.channels_last)
+
+    def both() -> list[Tensor]:
+        one = x.clone().requires_grad_()
+        (out := gate(one)).square().sum().backward()
+        return [out.detach(), one.grad]
+
+    expected = both()
+    with gates.held(gate):
+        for _ in range(2):
+            for found, wanted in zip(both(), expected, strict=True):
+                assert torch.equal(found, wanted)
+        assert torch.equal(functional_call(gate, {"alpha": torch.zeros(shape)}, x), x)
+    gate.alpha.data.zero_()
+    assert torch.equal(both()[0], x)

@@ -5,6 +5,7 @@ Without the engine (`make mpc`) the tests that compute one are skipped.
 
 import pytest
 import torch
+from linfair_book.tables import committed
 from torch import nn
 
 from linfair import build, gates
@@ -137,3 +138,15 @@ def test_bytes_and_rounds_are_read_from_the_engines_log():
         "all": (40, 7, 2.0),
     }
     assert spu._sum([found["answer"], {"all": (2, 9, 1.0)}])["all"] == (42, 9, 2.0)
+
+
+def test_committed_answers_pay_144_bytes_for_each_relu_that_is_gathered_and_nothing_less_when_multiplied():
+    """Oracle of SEMI2K: the same network without a ReLU, and the count of those that it keeps."""
+    rows = committed("spu_networks").query("protocol == 'semi2k'")
+    for _, part in rows.drop_duplicates(["network", "execution", "budget"]).groupby("network"):
+        bare = part.loc[part["budget"] == 0, "bytes"].item()
+        gathered, multiplied, layers = (part[part["execution"] == one] for one in ("gather", "multiply", "layer"))
+        assert gathered["bytes"].to_list() == (bare + 144 * gathered["kept"]).to_list()
+        whole = bare + 144 * part["total"].max()
+        assert (multiplied["bytes"] > layers["bytes"].to_numpy()).all() and (layers["bytes"] <= whole).all()
+    assert (rows["flips"].dropna() <= rows["n"].dropna()).all()

@@ -68,6 +68,7 @@ COLUMNS = {
     "quantity": "what was measured",
     "who": "over which images or groups",
     "skew": "share of a class's training images that are in its own domain; 0.5 is no bias",
+    "technique": "what is added to the rule: `nothing`, one technique by its name, `all` of them, or `all but` one",
     "removed": "which training images are left out: nothing, the most exposed, or as many at random",
     "at": "the epoch looked at: before that of the least test loss, at it, or the last",
     "attack": "how members are told apart: loss, lira_online, lira_offline or rmia",

@@ -17,12 +17,12 @@ NOTHING = pd.DataFrame({"": ["no seed is left to compare"]})
 
 
 def readable(means: pd.DataFrame, *, at: float = 0.0, digits: int = 1) -> pd.DataFrame:
-    """Means over seeds for reading, one a line, with the side of `at` on which the whole interval lies."""
+    """Means over seeds for reading, one a line; from 3 seeds on with the side of `at` on which the interval lies."""
     means = means[means["n_seeds"] > 0]
     if means.empty:
         return NOTHING
     found = sides(means, at=at)
-    found["side"] = found["side"].where(found["low"].notna(), "cannot tell")
+    found["side"] = found["side"].where(found["low"].notna() & (found["n_seeds"] > 2), "cannot tell")
     found = text(found, digits=digits).rename(columns={"group_name": "group", "n_seeds": "seeds"})
     if "budget" in found:
         found["budget"] = [f"{100 * budget:g} %" for budget in found["budget"]]

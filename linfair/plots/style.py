@@ -58,8 +58,8 @@ def evidence_of(table: pd.DataFrame, *, split: str) -> str:
     return evidence(seeds=part["seed"].nunique(), n=n, seconds=arms["seconds"].sum(), **about)
 
 
-PARTS = {"linear_seconds": ("linear layers", GREY), "relu_seconds": ("ReLUs, computing", COLORS["majority"])}
-PARTS |= {"transfer_seconds": ("ReLUs, sending", COLORS["other"]), "waiting_seconds": ("round trips", COLORS["all"])}
+PARTS = {"linear_seconds": ("linear layers, computing", GREY), "relu_seconds": ("ReLUs, computing", COLORS["majority"])}
+PARTS |= {"transfer_seconds": ("sending", COLORS["other"]), "waiting_seconds": ("round trips", COLORS["all"])}
 """The parts of the online seconds: column of `linfair.cost.Cost` -> name and colour."""
 
 

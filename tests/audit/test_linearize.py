@@ -22,6 +22,7 @@ from linfair.models import build
 from linfair.rules import registry
 from linfair.study import ResultStore, grid
 from linfair.study.cell import TIMING, Cell
+from linfair.study.recipes import recipe
 
 SEED = 4
 BUDGETS = (0.5, 0.1)
@@ -98,7 +99,8 @@ def test_masks_and_weights_are_those_of_the_table(done: tuple[Path, ResultStore,
         mask = Mask.load(folder / f"{stem}.mask.safetensors")
         model, header = load_network(folder / f"{stem}.weights.safetensors")
         content = load_data("digits", seed=SEED).content
-        assert header == Header("mlp", 16, (1, 12, 12), 10, "digits", SEED, gated=True, content=content)
+        known = {"content": content, "schedule": recipe("mlp", "smoke").base}
+        assert header == Header("mlp", 16, (1, 12, 12), 10, "digits", SEED, gated=True, **known)
         assert masks_of(model)[0].jaccard(mask) == 1.0
         rows = table[(table["arm"] == "plain") & (table["budget"] == budget)]
         assert set(rows["kept"]) == {mask.kept} == {int(gates.kept_units(model))}

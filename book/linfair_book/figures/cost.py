@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from linfair.cost import count_macs, operations, predicted, private_inference_cost
+from linfair.cost import PRICES, count_macs, operations, predicted, private_inference_cost
 from linfair.gates import install, nonlinearities
 from linfair.masks import masks_of
 from linfair.models import build
@@ -69,6 +69,15 @@ def answers(
     return pd.DataFrame(rows)
 
 
+def law(protocol: str, kind: str) -> str:
+    """Bytes of one of 1,000 scalars (or comparisons) in a call, and the rounds of the call, in words."""
+    if (found := PRICES[protocol].get(kind)) is None:
+        return "not measured"
+    amounts = {"scalars": 1.0, "comparisons": 1.0, "calls": 1e-3}
+    sent = sum(price * amounts[of] for of, price in found["bytes"].items())
+    return f"{sent:,.4g} B, {found['rounds']:.0f} rounds"
+
+
 def cost_and_accuracy(
     table: pd.DataFrame,
     *,
@@ -113,6 +122,7 @@ def cost_against_accuracy(rows: pd.DataFrame, *, names: Sequence[str] | None = N
     ends = rows.sort_values("online_seconds").iloc[[0, -1]]
     (s0, s1), (b0, b1) = ends["online_seconds"], ends["online_bytes"] / 1e6
     slope = (b1 - b0) / (s1 - s0)  # of bytes in seconds: both follow the count
+    room = 0.1 * (s1 - s0)
     figure, axes = plt.subplots(1, len(names), figsize=(5.4, 3.7), sharex=True, sharey=True, squeeze=False)
     for ax, name in zip(axes[0], names, strict=True):
         for of, label, role in (("all", "all test images", "all"), ("worst", "worst group", "minority")):
@@ -123,7 +133,7 @@ def cost_against_accuracy(rows: pd.DataFrame, *, names: Sequence[str] | None = N
                 text, place = f"{100 * row.share:.0f}" + " %" * (row.share == 1), (row.online_seconds, row.high)
                 ax.annotate(text, place, xytext=(0, 4), textcoords="offset points", ha="center", fontsize=9)
         ax.set_ylim(0, 109)
-        ax.set_xlim(left=0)
+        ax.set_xlim(0 if s0 < s1 / 2 else s0 - room, s1 + room)
         ax.set_xlabel("seconds per answer" + " (← faster)" * (len(names) == 1))
         top = ax.secondary_xaxis("top", functions=(lambda s: b0 + (s - s0) * slope, lambda b: s0 + (b - b0) / slope))
         top.set_xlabel("MB per answer")

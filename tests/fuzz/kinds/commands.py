@@ -25,6 +25,8 @@ RIGHT = {
     "expose": NET[:2],
     "mitigate": [*NET, "--profile", "smoke"],
     "audit": f"{USER} --label kind --group light --size 8 --profile smoke".split(),
+    "export": [*NET, "--out", "network.onnx"],
+    "cost": NET,
     "data status": [],
     "data describe": ["folder:WORLD/user/images", "--label", "kind", "--group", "light"],
     "data fetch": ["cifar10"],

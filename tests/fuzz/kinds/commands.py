@@ -33,7 +33,7 @@ RIGHT = {
     "data pack": ["cifar10", "--root", "WORLD/data/cifar10", "--out", "pack.npz"],
     "study list": [],
     "study show": ["fig15"],
-    "study status": ["--profile", "smoke", "--seeds", "1"],
+    "study status": ["fig15", "--profile", "smoke", "--seeds", "1"],
     "study run": ["fig15", "--profile", "smoke", "--out", "results"],
     "study merge": ["--out", "WORLD/results", "--into", "merged"],
     "study table": ["fig15", "--profile", "small", "--seeds", "2", "--out", "WORLD/results"],

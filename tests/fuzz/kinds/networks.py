@@ -50,7 +50,9 @@ VALUES = {
     "content": [*OTHER.items(), ("other", "0" * 64)],
 }
 OPTIONAL = ("gated", "data_options", "init", "content", "pruned", "norm", "standardised", "rule", "guarantee")
+OPTIONAL += ("schedule",)
 UNSEEN = {f"header, {name}, missing" for name in OPTIONAL} | {"header, guarantee, null", "bytes, middle zeroed"}
+UNSEEN |= {"header, schedule, null"}
 """What is optional, and what still is a network."""
 DEEP = "[" * 100_000
 NOTES: dict[str, Callable[[dict], dict]] = {

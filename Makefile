@@ -5,6 +5,7 @@
 #   PIP_OPTIONS="..."            extra options for pip install, such as an index that holds CPU builds
 #   HASHES=no                    the tested versions without their hashes: for builds that requirements.txt does not list
 #   PYTEST_OPTIONS="..."         extra options for pytest, such as -x or -k toy
+#   NOTEBOOKS=                    with nothing behind it, `make test` leaves the notebooks out
 #   WORKERS=2                    processes that share the tests, one thread each
 #   VENV=.venv                   where the environment lives
 
@@ -12,6 +13,7 @@ VENV ?= .venv
 PIP_OPTIONS ?=
 PYTEST_OPTIONS ?=
 WORKERS ?= 2
+NOTEBOOKS ?= notebooks
 
 CANDIDATES := $(or $(PYTHON),python3.11 python3.12 python3.13 python3)
 PY := $(VENV)/bin/python
@@ -43,7 +45,7 @@ book: $(STAMP) ## run the notebooks at their small profile, build the site, prin
 test slow: export OMP_NUM_THREADS := 1
 test: $(STAMP) ## run the tests, and every notebook at its smoke profile (browser tests are skipped without a built book and Chromium)
 	$(TEST) -m "not slow" $(PYTEST_OPTIONS)
-	LINFAIR_PROFILE=smoke $(TEST) -q --nbval-lax notebooks
+	$(if $(NOTEBOOKS),LINFAIR_PROFILE=smoke $(TEST) -q --nbval-lax $(NOTEBOOKS))
 
 slow: $(STAMP) ## run the tests that kill processes, start a cluster or a compiler, or run a how-to page
 	$(TEST) -m slow $(PYTEST_OPTIONS)

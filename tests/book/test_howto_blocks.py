@@ -39,7 +39,8 @@ NOT_RUN = {
     "make mpc": "the whole check makes it before",
     "linfair cost --measure --engine spu --teacher linearized/folder-my-images-mlp-snl-0/teacher.safetensors "
     "--mask linearized/folder-my-images-mlp-snl-0/snl-0.1.mask.safetensors "
-    "--weights linearized/folder-my-images-mlp-snl-0/snl-0.1.weights.safetensors --protocol cheetah": "tests/cli/test_cost.py measures so, where the engine is there",
+    "--weights linearized/folder-my-images-mlp-snl-0/snl-0.1.weights.safetensors "
+    "--protocol cheetah": "tests/cli/test_cost.py measures so, where the engine is there",
     "pip install 'linfair[cluster]'": "the environment has it",
 }
 NO_GPU, NO_DATA = "torch sees no GPU here", "utkface not found in"

@@ -17,10 +17,10 @@ from scipy.optimize import nnls
 
 import linfair
 from linfair.cost import PRICES, Operation, product
+from linfair.inference import PROTOCOLS
 from linfair_book.tables import committed, place, save
 
 TABLE = "spu_operations"
-PARTIES = {"semi2k": 2, "cheetah": 2, "aby3": 3}
 PRODUCTS = {"semi2k": ["masked", "scalars"], "cheetah": ["sent", "packed", "alone", "scalars"], "aby3": ["scalars"]}
 """What the bytes of a product hang on; those of other operations hang on scalars or comparisons."""
 
@@ -67,7 +67,7 @@ def fit(rows: pd.DataFrame) -> dict[str, dict]:
         once = rows[(rows["protocol"] == protocol) & rows["operation"].isin(["ReLU", "linear"])]
         once = once[once["once_bytes"] > 10_000]
         setup = [int(once["once_bytes"].sum()), int(once["once_rounds"].sum())]
-        law["answer"] = {"parties": PARTIES[protocol], "rounds": 0, "setup": setup}
+        law["answer"] = {"parties": PROTOCOLS[protocol], "rounds": 0, "setup": setup}
     return laws
 
 

@@ -7,12 +7,11 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from linfair.cli import options
-from linfair.cli.inference import HOW, MASK, reduced
-from linfair.cli.network import Network, about
+from linfair.cli.inference import HOW, MASK, described, reduced
+from linfair.cli.network import Network
 from linfair.cli.options import ranged, says, tell
 from linfair.cost import PROTOCOLS, Prediction, predicted
 from linfair.inference import spu
-from linfair.weights import removed
 
 MEASURE = "Compute private answers between processes on this machine too; needs `make mpc`."
 IMAGES = "Test images of each group, to see how far private scores are off."
@@ -40,10 +39,6 @@ def cost(
     pair = reduced(network, mask)
     model, shape, name = pair.linearized, pair.data.input_shape, pair.header.network
     found = predicted(model, shape, protocol, execution=execution, bandwidth=bandwidth, rtt=rtt)
-    whose = f"{name} on {pair.header.data}, seed {pair.header.seed}: nothing is removed"
-    if mask:
-        kept, total = ((one := removed(model, pair.original)).kept(model)[0], one.total(model))
-        whose = about(pair, kept, total, kept / total)
     tell(*[f"not in the prediction: {', '.join(found.left_out)}"] * bool(found.left_out))
     answer, groups = (
         spu.compared(model, pair.data, protocol, execution=execution, each=images) if measure else (None, None)
@@ -55,7 +50,7 @@ def cost(
             told["measured"] = vars(answer) | {"logits": answer.logits.tolist(), "groups": groups.to_dict("records")}
         print(json.dumps(told, indent=2))
         return
-    print(f"{whose}\n{protocol}, {found.parties} parties, {execution}")
+    print(f"{described(pair, mask)}\n{protocol}, {found.parties} parties, {execution}")
     print(_table(found, answer))
     if answer:
         versions = ", ".join(f"{package} {version}" for package, version in answer.versions.items())

@@ -29,6 +29,15 @@ def reduced(network: Network, mask: str | None) -> Pair:
     return pair
 
 
+def described(pair: Pair, mask: str | None) -> str:
+    """What a network is and what a mask leaves of it."""
+    if not mask:
+        return f"{pair.header.network} on {pair.header.data}, seed {pair.header.seed}: nothing is removed"
+    reduction = removed(pair.linearized, pair.original)
+    kept, total = reduction.kept(pair.linearized)[0], reduction.total(pair.linearized)
+    return about(pair, kept, total, kept / total)
+
+
 def export(
     *,
     network: Network = Network(),
@@ -48,14 +57,9 @@ def export(
     file = to_onnx(pair.linearized, data.input_shape, execution=execution, notes=notes)
     with whole(place) as part:
         part.write_bytes(file)
-    whose = f"{name} on {header.data}, seed {header.seed}: nothing is removed"
-    if mask:
-        reduction = removed(pair.linearized, pair.original)
-        kept, total = reduction.kept(pair.linearized)[0], reduction.total(pair.linearized)
-        whose = about(pair, kept, total, kept / total)
     x = data.normalise(data.splits["test"].x[:64])
     apart, shape = difference(file, pair.linearized, x), " x ".join(map(str, ("batch", *data.input_shape)))
-    print("\n".join([whose, *promised(pair.guarantee)]))
+    print("\n".join([described(pair, mask), *promised(pair.guarantee)]))
     by = "; ".join(", ".join(f"{value:.4g}" for value in values) for values in (data.mean, data.std))
     print(f"input: {shape}, float32; {scaled}" + f" ({by})" * images)
     print(f"ONNX Runtime answers {len(x)} test inputs as torch does: scores differ by at most {apart:.1g}")

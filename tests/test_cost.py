@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 from linfair_book import spu_answers, spu_cost
-from linfair_book.figures.cost import answers, cost_against_accuracy, cost_and_accuracy, cost_table, price_of_points
+from linfair_book.figures.cost import answers, cost_against_accuracy, cost_and_accuracy, price_of_points
 from linfair_book.tables import committed
 from torch import nn
 
@@ -71,16 +71,17 @@ def test_macs_of_a_convolution_and_a_linear_layer_by_hand():
 
 def test_linear_seconds_of_other_networks_grow_with_their_macs_and_relu_seconds_do_not():
     """Oracle: DESIGN's ratios of work, ResNet34 2.1 times and WRN-22-8 4.4 times ResNet18's, and known unit counts."""
-    table = cost_table(budgets=(1.0, 0.02)).set_index(["network", "budget"])
     units = {"resnet18": 491_520, "resnet34": 901_120, "wrn22_8": 1_359_872, "vgg19": 303_104}
+    linear = {}
     for network, count in units.items():
-        assert table.loc[(network, 1.0), "kept"] == count
-        assert table.loc[(network, 0.02), "kept"] == count * 2 // 100
-        assert table.loc[(network, 1.0), "relu_seconds"] == pytest.approx(21.8e-6 * count)
+        whole, least = answers(network, (1.0, 0.02), "delphi").itertuples()
+        assert whole.relu_seconds == pytest.approx(21.8e-6 * count)
+        assert least.relu_seconds == pytest.approx(21.8e-6 * count / 50)
+        linear[network] = whole.linear_seconds / 0.43
         pools = network == "vgg19"  # four of 2x2: 64 * 16^2 + 128 * 8^2 + 256 * 4^2 + 512 * 2^2 outputs
-        assert table.loc[(network, 1.0), "others"].startswith("30,720 MaxPool outputs (3 comparisons each)") == pools
-    linear = {network: table.loc[(network, 1.0), "linear_seconds"] / 0.43 for network in units}
-    assert linear["resnet18"] == 1
+        others = "; ".join(map(str, gates.nonlinearities(build(network, (3, 32, 32), 10), (3, 32, 32))))
+        assert others.startswith("30,720 MaxPool outputs (3 comparisons each)") == pools
+    assert linear["resnet18"] == pytest.approx(1)
     assert linear["resnet34"] == pytest.approx(2.1, abs=0.05)
     assert linear["wrn22_8"] == pytest.approx(4.4, abs=0.05)
 
@@ -185,11 +186,6 @@ def test_refusals_say_what_was_given_and_what_is_allowed(kept, options, words):
         cost.private_inference_cost(kept, **options)
 
 
-def test_a_share_that_is_none_is_refused():
-    with pytest.raises(ValueError, match=r"budgets = \[20\] are not allowed"):
-        cost_table(budgets=(1.0, 20))
-
-
 # --- beside accuracy -----------------------------------------------------------------------------------------
 
 
@@ -265,7 +261,7 @@ def test_the_figures_show_the_tables(rows):
     forward = top._functions[0]
     assert [forward(s) for s in line["online_seconds"]] == pytest.approx(list(line["online_bytes"] / 1e6))
 
-    prices = cost_table(["vgg19"], rtt=0.05)
+    prices = answers("vgg19", (1.0, 0.2, 0.02), "delphi", rtt=0.05)
     ax = plots.cost_parts(prices).axes[0]
     ends = [bar.get_x() + bar.get_width() for bar in ax.containers[-1]]
     assert ends == pytest.approx(sorted(prices["online_seconds"]))

@@ -9,41 +9,10 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from linfair.cost import PRICES, count_macs, operations, predicted, private_inference_cost
-from linfair.gates import install, nonlinearities
-from linfair.masks import masks_of
+from linfair.cost import PRICES, operations, predicted
 from linfair.models import build
 from linfair.study.tables import drops, over_seeds, overall
 from linfair_book.figures.shared import drawn, line_with_interval
-
-PAPER_BUDGETS = (1.0, 0.8, 0.6, 0.4, 0.2, 0.02)
-PAPER_NETWORKS = ("resnet18", "resnet34", "wrn22_8", "vgg19")
-
-
-def cost_table(
-    networks: Sequence[str] = PAPER_NETWORKS,
-    budgets: Sequence[float] = PAPER_BUDGETS,
-    *,
-    bandwidth: float = 1e9,
-    rtt: float = 0.0,
-) -> pd.DataFrame:
-    """Cost of networks at full width on 3x32x32 images, at shares (0 to 1) of their ReLUs, every layer keeping some."""
-    if wrong := [budget for budget in budgets if not 0 <= budget <= 1]:
-        raise ValueError(f"budgets = {wrong} are not allowed; give shares from 0 to 1")
-    rows, shape = [], (3, 32, 32)
-    for name in networks:
-        network = build(name, shape, 10)
-        mask, macs = masks_of(install(network, shape))[0], count_macs(network, shape)
-        others = "; ".join(map(str, nonlinearities(network, shape)))
-        about = {"network": name, "units": mask.total, "macs": macs, "others": others}
-        for budget in budgets:
-            kept = int(budget * mask.total + 1e-6)
-            sizes = {"layers": min(len(mask.units), kept), "units": mask.total, "macs": macs}
-            cost = private_inference_cost(kept, bandwidth=bandwidth, rtt=rtt, **sizes)
-            totals = {"compute_seconds": cost.compute_seconds, "online_seconds": cost.online_seconds}
-            rows.append(about | {"budget": budget} | vars(cost) | totals)
-    return pd.DataFrame(rows)
-
 
 _calls = cache(lambda name: operations(build(name, (3, 32, 32), 10), (3, 32, 32)))
 

@@ -88,7 +88,7 @@ def make(*arguments: str) -> subprocess.CompletedProcess:
     if shutil.which("make") is None:
         pytest.skip("make is not installed")
     # Variables given to an outer `make test` travel in the environment and would change what it does.
-    variables = {"PYTHON", "VENV", "HASHES", "PIP_OPTIONS", "PYTEST_OPTIONS"}
+    variables = set(re.findall(r"^(\w+) \?= ", (ROOT / "Makefile").read_text(), re.MULTILINE)) | {"PYTHON", "HASHES"}
     outer = variables | {"MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS", "MAKELEVEL"}
     environment = {name: value for name, value in os.environ.items() if name not in outer}
     return subprocess.run(["make", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True)

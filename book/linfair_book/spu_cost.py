@@ -1,14 +1,15 @@
 """The laws of `linfair.cost` for a secure engine: fitted to measured operations, held against whole networks.
 
-`python -m linfair_book.spu_cost .venv-mpc/bin/python` measures every operation (`linfair_book.spu_operations`, about
-ten minutes) and writes the rows; without the Python, it fits the laws to the committed rows and writes
-linfair/prices.toml.
+`python -m linfair_book.spu_cost semi2k cheetah aby3` measures every operation under these protocols, some minutes each
+(`linfair_book.spu_operations`; `make mpc` first), and writes the rows; with and without protocols it then fits the laws
+to the rows and writes linfair/prices.toml.
 """
 
 import json
 import math
-import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +18,29 @@ from scipy.optimize import nnls
 
 import linfair
 from linfair.cost import PRICES, Operation, product
-from linfair.inference import PROTOCOLS
+from linfair.inference import PROTOCOLS, spu
 from linfair_book.tables import committed, place, save
 
 TABLE = "spu_operations"
 PRODUCTS = {"semi2k": ["masked", "scalars"], "cheetah": ["sent", "packed", "alone", "scalars"], "aby3": ["scalars"]}
 """What the bytes of a product hang on; those of other operations hang on scalars or comparisons."""
+
+
+def measured(protocol: str, only: tuple[str, ...] = ()) -> Iterator[dict[str, object]]:
+    """A row for each operation and size: the less of the second and the third time, and what the first had more."""
+    job = {"protocol": protocol, "field": spu.FIELD, "fraction_bits": spu.FRACTION_BITS, "only": only}
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder, f"{rank}.none") for rank in range(PROTOCOLS[protocol])]
+        script = Path(__file__).with_name("spu_operations.py")
+        logs = spu.run_parties(job | {"party": str(spu.PARTY)}, files, script)
+        found = json.loads(files[0].with_suffix(".json").read_text())
+    runs = [spu.summed([one for _, one in each])["all"] for each in zip(*map(spu.runs, logs), strict=True)]
+    for at, (name, sizes) in enumerate(found["done"]):
+        first, *later = runs[3 * at : 3 * at + 3]
+        least = dict(zip(("bytes", "rounds", "seconds"), map(min, *later), strict=True))
+        once = {"once_bytes": first[0] - least["bytes"], "once_rounds": first[1] - least["rounds"]}
+        about = {"protocol": protocol, "parties": len(files), "operation": name}
+        yield about | sizes | least | once | {"spu": found["spu"]}
 
 
 def operation(row: pd.Series) -> Operation:
@@ -98,8 +116,7 @@ def written(laws: dict[str, dict]) -> str:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:]:
-        script = Path(__file__).with_name("spu_operations.py")
-        made = subprocess.run([sys.argv[1], str(script)], check=True, capture_output=True, text=True).stdout
-        save(pd.DataFrame([json.loads(one) for one in made.splitlines()]), place(TABLE))
+    for name in sys.argv[1:]:
+        others = committed(TABLE).query("protocol != @name")
+        save(pd.concat([others, pd.DataFrame(measured(name))], ignore_index=True), place(TABLE))
     Path(linfair.__file__).with_name("prices.toml").write_text(written(fit(committed(TABLE))))

@@ -37,7 +37,7 @@ PROTOCOLS = {"semi2k": 2, "cheetah": 2, "aby3": 3}
 FIELD, FRACTION_BITS = 64, 18
 """Bits of the ring that numbers are shared in, and how many of them are behind the point."""
 SERVER, CLIENT = 0, 1
-_PARTY = Path(__file__).with_name("party.py")
+PARTY = Path(__file__).with_name("party.py")  #: What each process runs, in the engine's environment
 _INSTALL = "run `make mpc` in linfair's repository, or let LINFAIR_MPC name a Python with requirements-mpc.txt"
 _RUN = re.compile(r"SPU execution (\w+) completed.*?execution took ([-+.e\d]+)s")
 _OPERATION = re.compile(
@@ -98,9 +98,9 @@ def private_answer(onnx: bytes, inputs: Tensor, protocol: str = "semi2k", *, par
         files[SERVER].write_bytes(onnx)
         np.save(files[CLIENT], inputs.detach().cpu().float().numpy())
         job = {"protocol": protocol, "field": FIELD, "fraction_bits": FRACTION_BITS, "shape": list(inputs.shape)}
-        logs = _run(engine(), job, files)
+        logs = run_parties(job, files)
         found = [json.loads(file.with_suffix(".json").read_text()) for file in files]
-    of_setup, of_answer = (_sum([_sections(log)[name] for log in logs]) for name in ("setup", "answer"))
+    of_setup, of_answer = (summed([dict(runs(log))[name] for log in logs]) for name in ("setup", "answer"))
     return Answer(
         protocol=protocol,
         parties=parties,
@@ -116,8 +116,9 @@ def private_answer(onnx: bytes, inputs: Tensor, protocol: str = "semi2k", *, par
     )
 
 
-def _run(python: str, job: dict[str, object], files: list[Path], tries: int = 2) -> list[str]:
+def run_parties(job: dict[str, object], files: list[Path], script: Path = PARTY, tries: int = 2) -> list[str]:
     """Start the parties, each on its file, wait until all have ended, and return what each printed."""
+    python = engine()
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in files]
         for one in sockets:
@@ -127,7 +128,7 @@ def _run(python: str, job: dict[str, object], files: list[Path], tries: int = 2)
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "OMP_NUM_THREADS": "1"}
     try:
         for rank, (file, log) in enumerate(zip(files, logs, strict=True)):
-            words = [python, "-I", str(_PARTY), json.dumps(job | {"hosts": hosts}), str(rank), str(file)]
+            words = [python, "-I", str(script), json.dumps(job | {"hosts": hosts}), str(rank), str(file)]
             with log.open("wb") as out:
                 started.append(
                     subprocess.Popen([*words, str(file.with_suffix(".json"))], stdout=out, stderr=out, env=environment)
@@ -144,7 +145,7 @@ def _run(python: str, job: dict[str, object], files: list[Path], tries: int = 2)
     if failed:
         text, rank = texts[failed[0]], failed[0]
         if "brpc server failed start" in text and tries:  # somebody else took the port meanwhile
-            return _run(python, job, files, tries - 1)
+            return run_parties(job, files, script, tries - 1)
         if missing := re.search(r"No module named '(\w+)'", text):
             raise EngineMissing(f"the engine SPU is not installed: {python} has no {missing[1]}; {_INSTALL}")
         said = [line.strip() for line in text.splitlines() if line.strip() and line[0] not in "[# "]
@@ -154,18 +155,18 @@ def _run(python: str, job: dict[str, object], files: list[Path], tries: int = 2)
     return texts
 
 
-def _sections(log: str) -> dict[str, dict[str, tuple[int, int, float]]]:
-    """Bytes, rounds and seconds of each operation, and of `all`, in each run that a party's log tells of."""
-    found = {}
+def runs(log: str) -> list[tuple[str, dict[str, tuple[int, int, float]]]]:
+    """Each run that a party's log tells of: its name, and bytes, rounds and seconds of each operation and of `all`."""
+    found = []
     for run, nxt in pairwise([*_RUN.finditer(log), None]):
         text = log[run.end() : nxt.start() if nxt else None]
         each = {name: (int(sent), int(rounds), float(s)) for name, s, sent, rounds in _OPERATION.findall(text)}
         sent, rounds = _TOTAL.search(text).groups()
-        found[run[1]] = each | {"all": (int(sent), int(rounds), float(run[2]))}
+        found.append((run[1], each | {"all": (int(sent), int(rounds), float(run[2]))}))
     return found
 
 
-def _sum(parties: list[dict[str, tuple[int, int, float]]]) -> dict[str, tuple[int, int, float]]:
+def summed(parties: list[dict[str, tuple[int, int, float]]]) -> dict[str, tuple[int, int, float]]:
     """Of several parties: the sum of the bytes, the most rounds and seconds."""
     names = dict.fromkeys(name for one in parties for name in one)
     columns = {name: list(zip(*(one.get(name, (0, 0, 0.0)) for one in parties), strict=True)) for name in names}

@@ -130,14 +130,14 @@ def test_bytes_and_rounds_are_read_from_the_engines_log():
             f"{line} Link details: total send bytes 40, recv bytes 41, send actions 7, recv actions 7",
         ]
     )
-    found = spu._sections(log)
+    found = dict(spu.runs(log))
     assert found["setup"] == {"all": (7, 3, 0.5)}
     assert found["answer"] == {
         "pphlo.less": (40, 7, 0.15),
         "pphlo.custom_call: spu.gather": (0, 0, 0.1),
         "all": (40, 7, 2.0),
     }
-    assert spu._sum([found["answer"], {"all": (2, 9, 1.0)}])["all"] == (42, 9, 2.0)
+    assert spu.summed([found["answer"], {"all": (2, 9, 1.0)}])["all"] == (42, 9, 2.0)
 
 
 def test_committed_answers_pay_144_bytes_for_each_relu_that_is_gathered_and_nothing_less_when_multiplied():

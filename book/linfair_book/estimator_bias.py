@@ -18,9 +18,7 @@ from linfair.engine.store import ResultStore, key
 from linfair.ensemble import Ensemble
 from linfair.metrics import group_gradient_norms, top_eigenvalues
 from linfair.study.cell import Cell, Worker
-from linfair.study.tables import text
 from linfair.training import threads
-from linfair_book.averages import SIDES, sides
 from linfair_book.tables import geometric
 
 QUANTITIES = ("gradient norm", "top eigenvalue")
@@ -113,17 +111,3 @@ def gaps(table: pd.DataFrame) -> pd.DataFrame:
     gap = gap.rename(columns={"value": "estimate"}).assign(both=lambda one: one["estimate"] - one["exact"])
     gap = gap.rename(columns={"both": "estimate / exact"}).rename_axis(columns="of").stack().reset_index(name="log")
     return geometric(gap, "log", [*by, "of"])
-
-
-def smallest_batches(table: pd.DataFrame) -> pd.DataFrame:
-    """For reading, a line for each quantity and order at the smallest batch size, with 95 % intervals."""
-    small = table[table["batch_size"] == table.groupby("quantity")["batch_size"].transform("min")]
-    by = ["quantity", "order", "batch_size"]
-    ratios = inflation(small).assign(column=lambda rows: "too large for the " + rows["role"]).drop(columns="role")
-    moved = gaps(small).assign(column=lambda rows: "minority over majority, " + rows["of"]).drop(columns="of")
-    both = pd.concat([ratios, moved]).drop(columns="n_seeds")
-    wide = text(both, digits=2).pivot(index=by, columns="column", values="mean [95 % interval]")
-    wide = wide[list(both["column"].unique())]
-    distorted = sides(gaps(small).query("of == 'estimate / exact'").set_index(by), at=1.0)["side"]
-    words = dict(zip(SIDES, ("widens", "shrinks", "cannot tell"), strict=True))
-    return wide.assign(**{"the gap": distorted.map(words)}).rename_axis(columns=None).reset_index()

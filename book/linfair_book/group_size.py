@@ -17,9 +17,9 @@ import pandas as pd
 from linfair.data import GroupedData
 from linfair.data.core import upsample
 from linfair.study.cell import Cell, Setting, Worker, grid, setting_of
-from linfair.study.tables import drops, over_seeds, text
+from linfair.study.tables import drops, over_seeds
 from linfair.training import Schedule
-from linfair_book.averages import less, sides
+from linfair_book.averages import less
 from linfair_book.tables import place, save
 
 TIMES = (1, 5, 10, 20)  # how often the group's images are repeated: the pruning paper's
@@ -102,19 +102,6 @@ def effects(table: pd.DataFrame, *, measured_on: str = "train") -> pd.DataFrame:
     values = per_seed(table, measured_on=measured_on)
     changes = less(values, values[values["times"] == 1], by).assign(of="minus x1")
     return over_seeds(pd.concat([values.assign(of="level"), changes]), "value", [*by[:3], "times", "of"])
-
-
-def changes(found: pd.DataFrame, quantities: Sequence[str] = tuple(QUANTITIES)) -> pd.DataFrame:
-    """For reading, from `effects`: mean at x1, and change at the most repetitions, of the group and of others."""
-    most, by = found["times"].max(), ["quantity", "budget", "what"]
-    start = found[(found["times"] == 1) & (found["of"] == "level")].set_index(by)["mean"]
-    rows = sides(found[(found["times"] == most) & (found["of"] == "minus x1")]).set_index(by)
-    shown = start.map("{:.2f}; ".format) + text(rows, digits=2)["mean [95 % interval]"] + ", " + rows["side"]
-    wide = shown.unstack("what")[["upsampled", "other minority"]].add_prefix(f"x{most} against x1: ").reset_index()
-    wide = wide.sort_values("budget", ascending=False).set_index("quantity").loc[list(quantities)].reset_index()
-    budgets = [f", {100 * budget:g} %" if budget < 1 else "" for budget in wide["budget"]]
-    wide = wide.assign(quantity=wide["quantity"].map(QUANTITIES) + budgets).drop(columns="budget")
-    return wide.rename_axis(columns=None)
 
 
 def main(arguments: list[str] | None = None) -> None:

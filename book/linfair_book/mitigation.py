@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from linfair.metrics.margin import normalised
 from linfair.study.arms import ARMS
 from linfair.study.tables import check_teachers, finished, over_seeds
 from linfair_book.averages import paired
@@ -24,12 +23,6 @@ MUS = (0.0005, 0.001, 0.005, 0.01)  # Fig. 15's, and 0.001, the released default
 BEYOND = 1.0  # a mu far above the paper's, to see Algorithm 1 diverge
 RIVALS = ("balanced_sampling", "excess_drop", "lagrangian(kd_over_classes=True)")  # compared with Algorithm 1 itself
 SELECTED = ("lagrangian", "balanced_sampling")  # mitigations that are used in the mask phase too
-QUANTITIES = {
-    "gradient_norm": "gradient norm",
-    "accuracy": "accuracy",
-    "margin": "margin",
-    "relative_margin": "margin / that of the largest group",
-}
 
 MEASURES = {"points": "points", "relative": "%, negative is a gain"}  # the two measures of a change, and their units
 
@@ -155,13 +148,9 @@ def in_and_out(table: pd.DataFrame, *, budget: float = HEADLINE) -> pd.DataFrame
 
 
 def diagnosed(table: pd.DataFrame, column: str, *, split: str, ways: Sequence[str]) -> pd.DataFrame:
-    """A key of `QUANTITIES` for each role's mean group, one number a seed; the original is budget 1 of every way."""
+    """A quantity of each role's mean group, one number a seed; the original is budget 1 of every way."""
     rows = finished(table)
     rows = rows[rows["split"] == split]
-    if column == "relative_margin":
-        each = rows.groupby(["arm", "options", "budget", "seed"])
-        parts = [one.assign(relative_margin=normalised(list(one["margin"]), list(one["n_train"]))) for _, one in each]
-        rows = pd.concat(parts)
     found = _values(rows, column, ["original", *ways], split=split, scale="difference", pooled="role")
     first = found[found["way"] == "original"]
     return pd.concat([*(first.assign(way=way) for way in ways), found[found["way"] != "original"]], ignore_index=True)

@@ -1,8 +1,8 @@
 """Which explanation predicts best: rank correlations of what a group loses with what it was like in the original.
 
 Over the groups of one seed, Spearman's rho = corr(rank x, rank y). *Given others* both rankings lose their fit on the
-rankings of the others first; *R2 lost* is the share of the variance of rank y that only rank x explains. Averages over
-seeds have a t interval, which speaks of repeated experiments with these groups, not of other groups.
+rankings of the others first. Averages over seeds have a t interval, which speaks of repeated experiments with these
+groups, not of other groups.
 """
 
 import math
@@ -47,7 +47,7 @@ OUTCOMES = {
     "accuracy": "accuracy",
 }
 
-STATISTICS = ("alone", "given group size", "given all others", "R2 lost without it")
+STATISTICS = ("alone", "given group size", "given all others")
 
 _KEYS = ["data", "network", "profile", "seed", "group"]
 
@@ -60,13 +60,6 @@ def partial_spearman(x: Sequence[float], y: Sequence[float], others: Sequence[Se
     if any(norm < 1e-8 * np.linalg.norm(rank) for norm, rank in zip(norms, ranks, strict=True)):
         return math.nan
     return float(left[0] @ left[1] / (norms[0] * norms[1]))
-
-
-def explained(y: Sequence[float], columns: Sequence[Sequence[float]]) -> float:
-    """Share of the variance of rank y that the ranks of k columns explain, by chance k / (n - 1)."""
-    rank = stats.rankdata(y)
-    total = float(((rank - rank.mean()) ** 2).sum())
-    return math.nan if total == 0 else 1 - float((_residual(rank, columns) ** 2).sum()) / total
 
 
 def _residual(rank: np.ndarray, columns: Sequence[Sequence[float]]) -> np.ndarray:
@@ -145,7 +138,6 @@ def per_seed(rows: pd.DataFrame, *, outcome: str = "drop", predictors: Predictor
             if enough:
                 others = [column for other, column in columns.items() if other != name]
                 values["given all others"] = partial_spearman(x, y, others)
-                values["R2 lost without it"] = explained(y, [*others, x]) - explained(y, others)
             lines += [[budget, seed, n, name, statistic, value] for statistic, value in values.items()]
     return pd.DataFrame(lines, columns=["budget", "seed", "n_groups", "predictor", "statistic", "value"])
 
@@ -162,16 +154,14 @@ def correlations(rows: pd.DataFrame, *, outcome: str = "drop", predictors: Predi
 
 
 def collinearity(rows: pd.DataFrame, predictors: Predictors = PREDICTORS) -> pd.DataFrame:
-    """How far the predictors say the same: rank correlations `with` each other, and R2 of each on all others."""
+    """How far the predictors say the same: rank correlations `with` each other."""
     lines = []
     for seed, part in rows[rows["budget"] == rows["budget"].min()].groupby("seed", sort=False):
         columns = {one.name: part[one.column].to_numpy() for one in predictors}
         if not all(np.isfinite(column).all() for column in columns.values()):
             continue
         for name, x in columns.items():
-            others = {other: column for other, column in columns.items() if other != name}
-            lines += [[seed, name, other, partial_spearman(x, column)] for other, column in others.items()]
-            lines.append([seed, name, "all others (R2)", explained(x, list(others.values()))])
+            lines += [[seed, name, other, partial_spearman(x, y)] for other, y in columns.items() if other != name]
     found = pd.DataFrame(lines, columns=["seed", "predictor", "with", "value"])
     return over_seeds(found, "value", ["predictor", "with"])
 

@@ -24,6 +24,7 @@ def readable(means: pd.DataFrame, *, at: float = 0.0, digits: int = 1) -> pd.Dat
     found = sides(means, at=at)
     found["side"] = found["side"].where(found["low"].notna() & (found["n_seeds"] > 2), "cannot tell")
     found = text(found, digits=digits).rename(columns={"group_name": "group", "n_seeds": "seeds"})
+    found["side"] = found.pop("side")
     if "budget" in found:
         found["budget"] = [f"{100 * budget:g} %" for budget in found["budget"]]
     return found.assign(way=found["way"].map(label)) if "way" in found else found

@@ -9,7 +9,7 @@ import pandas as pd
 
 from linfair.study.tables import check_teachers, over_seeds, text, units_of
 from linfair_book.averages import SIDES, paired, sides
-from linfair_book.predictors import CHECKS, Predictor, converged
+from linfair_book.predictors import CHECKS, Predictor
 from linfair_book.tables import geometric
 
 UP, DOWN, _ = SIDES
@@ -64,24 +64,6 @@ def _in_per_cent(lines: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
 def has_eigenvalues(table: pd.DataFrame) -> bool:
     """Whether any row has a top Hessian eigenvalue: a study may leave them out."""
     return "top_eigenvalue" in table and bool(table["top_eigenvalue"].notna().any())
-
-
-def eigenvalue_checks(table: pd.DataFrame) -> pd.DataFrame:
-    """Fig. 4 for reading: minority over majority in the original network, and how many pairs are in that order."""
-    part = table[(table["arm"] == "original") & (table["split"] == "train")]
-    part = part.assign(top_eigenvalue=converged(part)).dropna(subset=["top_eigenvalue"])
-    ratio = role_ratios(part, "top_eigenvalue", split="train")
-    if ratio.empty:
-        return pd.DataFrame({"": ["in no seed did the search converge in a minority and in a majority group"]})
-    of = {role: part[part["role"] == role][["seed", "top_eigenvalue"]] for role in ("minority", "majority")}
-    pairs = of["minority"].merge(of["majority"], on="seed", suffixes=("", "_majority"))
-    share = (pairs["top_eigenvalue"] > pairs["top_eigenvalue_majority"]).mean()
-    found = _checked(ratio, True, digits=1).iloc[0]
-    lines = [
-        ("higher on average: minority over majority", found["shown"], found["n_seeds"], found["check"]),
-        ("consistently: pairs in this order", f"{100 * share:.0f} %", len(pairs), CHECKS[UP if share == 1 else DOWN]),
-    ]
-    return pd.DataFrame(lines, columns=["claim", "found", "seeds or pairs", "check"])
 
 
 def distance_checks(table: pd.DataFrame) -> pd.DataFrame:

@@ -110,8 +110,6 @@ def test_the_study_measures_each_seeds_original_and_keeps_the_table(
     monkeypatch.undo()
     first = estimator_bias.run_bias(cells, networks=1, **options)
     pd.testing.assert_frame_equal(first, found[found["seed"] == 0])
-    shown = estimator_bias.smallest_batches(found)
-    assert shown["quantity"].tolist() == ["gradient norm"] * 2 and shown["batch_size"].tolist() == [64, 64]
 
 
 def test_inflation_is_the_geometric_mean_over_groups_and_seeds() -> None:
@@ -143,6 +141,3 @@ def test_gaps_are_paired_ratios_of_minority_to_majority() -> None:
     assert found.loc[("stored", "exact"), "mean"] == pytest.approx(6)
     assert found.loc[("stored", "estimate"), "mean"] == pytest.approx(3)
     assert found.loc[("stored", "estimate / exact"), ["mean", "low", "high"]].tolist() == pytest.approx([0.5] * 3)
-    shown = estimator_bias.smallest_batches(table)
-    assert shown["minority over majority, estimate / exact"].tolist() == ["0.50 [0.50, 0.50]"] * 2
-    assert shown["the gap"].tolist() == ["shrinks"] * 2

@@ -178,25 +178,8 @@ def test_the_books_table_is_what_the_module_says_and_shows_the_effect() -> None:
     found = committed(group_size.TABLE)
     assert found["seed"].nunique() == 10 and tuple(sorted(found["times"].unique())) == group_size.TIMES
     assert set(found["profile"]) == {"small"} and set(found["budget"]) == {1.0, 0.2, 0.02}
-    shown = group_size.changes(group_size.effects(found)).set_index("quantity")["x20 against x1: upsampled"]
-    for quantity in ("gradient norm of the original", "accuracy drop (points), 20 %", "accuracy drop (points), 2 %"):
-        assert shown[quantity].endswith(", down")
-
-
-def test_changes_name_start_change_and_side() -> None:
-    """By hand: 10 at x1, -3 [-4, -2] at x20; the other groups' interval covers 0."""
-    lines = [
-        ["drop", what, 0.2, times, of, mean, mean - 1, mean + width]
-        for what, width, change in (("upsampled", 1, -3.0), ("other minority", 9, -3.0), ("majority", 1, 0.0))
-        for times, of, mean in ((1, "level", 10.0), (20, "level", 7.0), (1, "minus x1", 0.0), (20, "minus x1", change))
-    ]
-    columns = ["quantity", "what", "budget", "times", "of", "mean", "low", "high"]
-    [shown] = group_size.changes(pd.DataFrame(lines, columns=columns), ["drop"]).to_dict("records")
-    assert shown == {
-        "quantity": "accuracy drop (points), 20 %",
-        "x20 against x1: upsampled": "10.00; -3.00 [-4.00, -2.00], down",
-        "x20 against x1: other minority": "10.00; -3.00 [-4.00, 6.00], no measurable change",
-    }
+    changed = group_size.effects(found).query("of == 'minus x1' and times == 20 and what == 'upsampled'")
+    assert (changed[changed["quantity"].isin(["gradient_norm", "drop"])]["high"] < 0).all()
 
 
 def test_the_command_writes_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: pd.DataFrame) -> None:

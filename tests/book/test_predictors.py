@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from linfair_book import predictors
-from linfair_book.predictors import PREDICTORS, Predictor, explained, partial_spearman
+from linfair_book.predictors import PREDICTORS, Predictor, partial_spearman
 from scipy import stats
 
 SIZES = (900, 700, 500, 90, 70, 50)
@@ -79,30 +79,19 @@ def test_given_several_it_is_read_off_the_inverse_of_the_rank_correlation_matrix
     assert partial_spearman(data[:, 0], data[:, 1], data[:, 2:].T) == pytest.approx(expected)
 
 
-def test_r2_lost_is_the_squared_partial_correlation_times_what_the_others_leave() -> None:
-    data = np.random.default_rng(4).standard_normal((12, 4)).T
-    y, x, others = data[0], data[1], list(data[2:])
-    left = 1 - explained(y, others)
-    assert explained(y, [x, *others]) - explained(y, others) == pytest.approx(
-        partial_spearman(x, y, others) ** 2 * left
-    )
-
-
 def test_over_all_permutations_mean_and_variance_are_those_of_pure_chance() -> None:
-    """Exact null distribution for n = 6: E rho = 0, Var rho = 1 / (n - 1), E R2 = k / (n - 1)."""
+    """Exact null distribution for n = 6: E rho = 0, Var rho = 1 / (n - 1)."""
     columns = [[1, 2, 3, 4, 5, 6], [2, 6, 1, 5, 4, 3]]
     every = list(permutations(range(6)))
     rho = [partial_spearman(columns[0], y) for y in every]
     assert np.mean(rho) == pytest.approx(0, abs=1e-12)
     assert np.var(rho) == pytest.approx(1 / 5)
-    assert np.mean([explained(y, columns) for y in every]) == pytest.approx(2 / 5)
 
 
 def test_what_is_not_defined_is_nan() -> None:
     x = [1.0, 2.0, 3.0, 4.0]
     assert math.isnan(partial_spearman(x, [5.0] * 4))
     assert math.isnan(partial_spearman(x, [4.0, 1.0, 3.0, 2.0], [[10.0, 20.0, 30.0, 40.0]]))  # x is known given z
-    assert math.isnan(explained([5.0] * 4, [x]))
 
 
 @pytest.mark.parametrize(("n", "given"), [(10, 0), (10, 4), (5, 0)])
@@ -212,7 +201,7 @@ def test_two_predictors_that_say_the_same_are_not_told_apart() -> None:
     shown = predictors.ranked(rows, predictors=twin).set_index("predictor")
     assert shown.loc["twin", "lead of margin"] == "0.00 [0.00, 0.00]"
     pairs = predictors.collinearity(rows, twin).set_index(["predictor", "with"])["mean"]
-    assert pairs[("margin", "twin")] == pytest.approx(1) and pairs[("twin", "all others (R2)")] == pytest.approx(1)
+    assert pairs[("margin", "twin")] == pytest.approx(1)
 
 
 def test_with_six_groups_five_predictors_leave_nothing_to_hold_fixed() -> None:

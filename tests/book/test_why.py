@@ -81,13 +81,6 @@ def test_margins_are_checked_on_the_other_side() -> None:
     assert why.ratio_checks(rows(), "margin", split="train")["higher"].tolist() == ["does not hold"] * 3
 
 
-def test_eigenvalues_count_the_pairs_in_the_papers_order() -> None:
-    """Of 1, 5 against 4, 20 three pairs of four are; means 3 and 12."""
-    average, consistent = why.eigenvalue_checks(rows()).itertuples(index=False, name=None)
-    assert average[1:] == ("4.0 [4.0, 4.0]", 5, "holds")
-    assert consistent[1:] == ("75 %", 20, "does not hold")
-
-
 def test_distance_names_what_training_alone_moves() -> None:
     """0.2 at 50 %, 1.0 at 10 %, without noise; the control moves by 0.05."""
     shown = why.distance_checks(rows()).set_index("ReLUs kept")
@@ -125,19 +118,6 @@ def test_accuracy_is_ranked_as_claimed_or_not() -> None:
     assert (norm["alone"], norm["expected sign"]) == ("-1.00 [-1.00, -1.00]", "holds")
     assert norm["given group size"].startswith("-1.00")
     assert (margin["alone"].split()[0], margin["expected sign"]) == ("0.00", "cannot tell")
-
-
-def unconverged(table: pd.DataFrame) -> pd.DataFrame:
-    return table.assign(
-        top_eigenvalue_converged=table["top_eigenvalue_converged"].where(table["arm"] != "original", False)
-    )
-
-
-@pytest.mark.parametrize("kept", [(), (0, 1), (2,)], ids=["in no group", "in the majority alone", "in one minority"])
-def test_where_no_search_converged_in_both_roles_nothing_is_said_of_eigenvalues(kept: tuple[int, ...]) -> None:
-    table = unconverged(rows())
-    table.loc[(table["arm"] == "original") & table["group"].isin(kept), "top_eigenvalue_converged"] = True
-    assert why.eigenvalue_checks(table).iloc[0, 0].startswith("in no seed did the search converge in a minority")
 
 
 def test_a_quantity_that_is_zero_or_missing_has_no_ratio() -> None:

@@ -9,6 +9,5 @@ from linfair_book.figures.why import (
     distance_and_accuracy,
     eigenvalue_bars,
     gradient_norm_bars,
-    margin_bars,
     upsampling_lines,
 )

@@ -58,31 +58,29 @@ def gain_in_and_out(means: pd.DataFrame, *, ways: Sequence[str]) -> Figure:
     return finished(figure, axes[1], across="change against plain (points)")
 
 
-def with_and_without(
-    table: pd.DataFrame, columns: Sequence[tuple[str, str]], *, ways: tuple[str, str] = ("plain", "lagrangian")
-) -> Figure:
-    """Quantities of each role's mean group against the budget, without and with a mitigation (Figs. 13 and 14)."""
-    size = 5.4, 0.8 + 2.2 * len(columns)
-    figure, axes = plt.subplots(len(columns), 2, figsize=size, sharex=True, sharey="row", squeeze=False)
-    for line, (column, split) in zip(axes, columns, strict=True):
+def levels(table: pd.DataFrame, columns: Sequence[tuple[str, str]], *, ways: Sequence[str]) -> Figure:
+    """Quantities of each role's mean group against the budget: a row each with a plot a way, or a plot each."""
+    one = len(ways) == 1
+    shape = (1, len(columns)) if one else (len(columns), len(ways))
+    look = {"sharex": True, "sharey": False if one else "row", "squeeze": False}
+    figure, axes = plt.subplots(*shape, figsize=(5.4, 0.9 + 2.2 * shape[0]), **look)
+    for number, (column, split) in enumerate(columns):
+        line = axes[0, number : number + 1] if one else axes[number]
         values = mitigation.diagnosed(table, column, split=split, ways=ways)
         log = column == "gradient_norm"
-        if log:
-            values["value"] = np.log(values["value"])
-        if column == "accuracy":
-            values["value"] *= 100
+        values["value"] = np.log(values["value"]) if log else values["value"] * (100 if column == "accuracy" else 1)
         means = (geometric if log else over_seeds)(values, "value", ["way", "budget", "role"])
-        looks = dict(zip(ROLES, ROLES, strict=True))
         for ax, way in zip(line, ways, strict=True):
-            budget_lines(ax, means[means["way"] == way], "role", looks, budgets=means["budget"])
+            budget_lines(
+                ax, means[means["way"] == way], "role", {role: role for role in ROLES}, budgets=means["budget"]
+            )
             if log:
                 shared.plain_log(ax)
-            if ax not in axes[-1]:
-                ax.set_xlabel("")
-        words = "accuracy (%)" if column == "accuracy" else mitigation.QUANTITIES[column].replace(" / ", " /\n")
-        line[0].set_ylabel(f"{words}\n({'balanced test' if split == 'test_balanced' else split})")
-    for ax, way in zip(axes[0], ways, strict=True):
-        ax.set_title("without mitigation" if way == "plain" else f"with {mitigation.label(way)}")
+            ax.set_xlabel(ax.get_xlabel() if ax in axes[-1] else "")
+            if number == 0 and not one:
+                ax.set_title("without mitigation" if way == "plain" else f"with {mitigation.label(way)}")
+        words = "accuracy (%)" if column == "accuracy" else column.replace("_", " ")
+        line[0].set_ylabel(f"{words}\n({split.replace('_', ' ').replace('test balanced', 'balanced test')})")
     return finished(figure, axes[0, 0])
 
 

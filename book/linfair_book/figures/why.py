@@ -5,13 +5,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from linfair.metrics.margin import normalised
 from linfair.plots.style import COLORS, GREY, MARKERS
 from linfair.study.tables import over_seeds, units_of
 from linfair_book.estimator_bias import inflation
 from linfair_book.figures import shared
-from linfair_book.figures.shared import ROLES, budget_lines, drawn, ends, finished, line_with_interval, plain_log
-from linfair_book.predictors import PREDICTORS, STATISTICS, converged
+from linfair_book.figures.shared import ROLES, budget_lines, dots_with_intervals, drawn, ends, finished, plain_log
+from linfair_book.predictors import PREDICTORS, converged
 from linfair_book.tables import geometric
 
 
@@ -19,16 +18,6 @@ def gradient_norm_bars(table: pd.DataFrame, *, split: str = "train") -> Figure:
     """Gradient norm of each group's risk at every budget, sizes on top (Fig. 3); means over seeds are geometric."""
     rows = table[(table["split"] == split) & (table["arm"] != "control")]
     return _by_group_and_budget(rows, "gradient_norm", f"gradient norm ({split})", log=True)
-
-
-def margin_bars(table: pd.DataFrame, *, split: str = "test_balanced") -> Figure:
-    """Margin of each group over that of the largest group of the same network, group sizes on top (Fig. 14, left)."""
-    rows = table[(table["split"] == split) & (table["arm"] != "control")].copy()
-    for _, part in rows.groupby(["budget", "seed"]):
-        rows.loc[part.index, "margin"] = normalised(part["margin"].tolist(), part["n_train"].tolist())
-    figure = _by_group_and_budget(rows, "margin", "margin / that of the largest group")
-    figure.axes[0].axhline(1, color=GREY, linewidth=0.8)
-    return figure
 
 
 def eigenvalue_bars(table: pd.DataFrame) -> Figure:
@@ -132,7 +121,7 @@ def bias_curves(table: pd.DataFrame) -> Figure:
     """How many times too large the released estimators are, against the batch size, a panel per quantity."""
     found = inflation(table)
     quantities, sizes = list(found["quantity"].unique()), sorted(found["batch_size"].unique())
-    figure, axes = plt.subplots(1, len(quantities), figsize=(5.4, 3.4), squeeze=False)
+    figure, axes = plt.subplots(1, len(quantities), figsize=(5.4, 3.4), squeeze=False, sharey=True)
     for ax, quantity in zip(axes[0], quantities, strict=True):
         part = found[found["quantity"] == quantity]
         for role in ROLES:
@@ -144,41 +133,39 @@ def bias_curves(table: pd.DataFrame) -> Figure:
         ax.axhline(1, color=GREY, linewidth=1)
         ax.set_xticks(range(len(sizes)), [f"{size}" for size in sizes])
         ax.set(xlabel="batch size", title=quantity)
-        if part["mean"].max() > 3:
-            plain_log(ax)
-            ax.set_yticks([1, 3, 10, 30])
-    axes[0, 0].set_ylabel("estimate / exact value")
+    plain_log(axes[0, 0])
+    axes[0, 0].set(ylabel="estimate / exact value", yticks=[1, 2, 5, 10])
     return finished(figure, axes[0, 0])
 
 
 def correlation_chart(found: pd.DataFrame) -> Figure:
-    """Rank correlations of a loss with each predictor, from `predictors.correlations`, a panel per budget."""
+    """Rank correlations of a loss with each predictor, towards the side that the paper expects, a panel per budget."""
     shown = [one for one in PREDICTORS if one.name in set(found["predictor"])]
-    names, budgets = [one.name for one in shown], sorted(found["budget"].unique(), reverse=True)
+    signs = {one.name: one.sign for one in shown}
+    flipped = found.assign(sign=found["predictor"].map(signs))
+    for name, other in (("mean", "mean"), ("low", "high"), ("high", "low")):
+        flipped[name] = (found[name] * flipped["sign"]).where(flipped["sign"] > 0, found[other] * flipped["sign"])
+    budgets, y = sorted(found["budget"].unique(), reverse=True), np.arange(len(shown))[::-1]
     columns = min(3, len(budgets))
     lines = -(-len(budgets) // columns)
-    size = 5.4, 0.9 + (0.6 + 0.42 * len(names)) * lines
+    size = 5.4, 0.9 + (0.6 + 0.34 * len(shown)) * lines
     figure, axes = plt.subplots(lines, columns, figsize=size, sharex=True, sharey=True, squeeze=False)
-    looks = ("all", "^"), ("other", "D"), ("minority", "s")
-    y = np.arange(len(names))[::-1]
     for ax in axes.flat[len(budgets) :]:
         ax.set_axis_off()
     for ax, budget in zip(axes.flat, budgets, strict=False):
-        ax.barh(y, [one.sign for one in shown], height=0.8, color=GREY, alpha=0.15, linewidth=0)
-        for number, statistic in enumerate(STATISTICS[:3]):
-            color, marker = looks[number]
-            rows = found[(found["budget"] == budget) & (found["statistic"] == statistic)]
-            rows, shift = rows.set_index("predictor").loc[names], 0.24 * (1 - number)
-            look = {"color": COLORS[color], "marker": marker, "markersize": 5, "linestyle": "none", "label": statistic}
-            ax.errorbar(rows["mean"], y + shift, xerr=ends(rows), elinewidth=1.4, capsize=2, **look)
+        for statistic, shift, face, words in (
+            ("alone", 0.12, COLORS["all"], "all groups"),
+            ("given group size", -0.12, "none", "among groups of one size"),
+        ):
+            rows = drawn(flipped[(flipped["budget"] == budget) & (flipped["statistic"] == statistic)])
+            rows = rows.set_index("predictor").reindex(signs)
+            look = {"markerfacecolor": face, "markeredgewidth": 1.4, "label": words}
+            dots_with_intervals(ax, rows, y + shift, "all", **look)
         ax.axvline(0, color=GREY, linewidth=1)
         ax.set(title=f"{100 * budget:g} % kept", xlim=(-1, 1), xticks=[-1, 0, 1])
-        ax.set_yticks(y, names)
-        ax.grid(visible=False)
-    for ax in axes.flat[len(budgets) - columns : len(budgets)]:
-        ax.tick_params(labelbottom=True)
-    tight = {"ncols": 3, "columnspacing": 1.0, "handletextpad": 0.3}
-    return finished(figure, axes[0, 0], across="rank correlation over groups", **tight)
+        ax.set_yticks(y, [f"{'large' if sign > 0 else 'small'} {name}" for name, sign in signs.items()])
+    across = "rank correlation with the accuracy drop"
+    return finished(figure, axes[0, 0], across=across, columnspacing=1.0, handletextpad=0.3)
 
 
 def upsampling_lines(found: pd.DataFrame) -> Figure:
@@ -188,12 +175,17 @@ def upsampling_lines(found: pd.DataFrame) -> Figure:
     panels = [("gradient_norm", 1.0, "gradient norm,\noriginal network")]
     panels += [("drop", budget, f"accuracy drop at\n{100 * budget:g} % (points)") for budget in budgets]
     figure, axes = plt.subplots(1, len(panels), figsize=(5.4, 3.2), squeeze=False)
+    kinds = {"upsampled": ("minority", "-", "repeated group"), "other minority": ("minority", ":", "other minority")}
     for ax, (quantity, budget, title) in zip(axes[0], panels, strict=True):
         part = levels[(levels["quantity"] == quantity) & (levels["budget"] == budget)]
-        for what, role in {"upsampled": "all", "other minority": "minority", "majority": "majority"}.items():
-            rows = part[part["what"] == what].set_index("times").loc[times]
-            line_with_interval(ax, range(len(times)), rows["mean"], rows["low"], rows["high"], role=role, label=what)
+        for what, (role, line, words) in (kinds | {"majority": ("majority", "-", "majority")}).items():
+            rows = drawn(part[part["what"] == what]).set_index("times").loc[times]
+            look = {"color": COLORS[role], "marker": MARKERS[role], "linestyle": line, "label": words}
+            ax.errorbar(range(len(times)), rows["mean"], yerr=ends(rows), elinewidth=1.2, capsize=2.5, **look)
         ax.set_xticks(range(len(times)), [f"x{count}" for count in times], fontsize=9)
         ax.set_title(title, fontsize=10)
         ax.axhline(0, color=GREY, linewidth=0.8)
-    return finished(figure, axes[0, 0], ncols=3, across="training images of the upsampled group")
+    for ax in axes[0, 2:]:
+        ax.sharey(axes[0, 1])
+        ax.tick_params(labelleft=False)
+    return finished(figure, axes[0, 0], ncols=3, across="how often each training image of the group counts")

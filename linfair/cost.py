@@ -1,6 +1,6 @@
 """What one private answer costs: bytes, rounds and seconds, from what a network computes and which ReLUs are kept.
 
-**Measured protocols** (`predicted`): SEMI2K, Cheetah and ABY3 as the engine SPU computes them. An answer is a list of
+Measured protocols (`predicted`): SEMI2K, Cheetah and ABY3 as the engine SPU computes them. An answer is a list of
 `operations`: products of matrices (a convolution is one of patches and kernels) and nonlinearities. Each has a law that
 was fitted to measured operations alone (`prices.toml`, by `linfair_book.spu_cost`):
 
@@ -14,7 +14,7 @@ the calls. Over a link of B bits a second and a round trip time T, an answer tak
 Sharing the inputs and weights and revealing the answer are not in it, nor is the correlated randomness that SEMI2K
 takes as given, nor Cheetah's first comparison on a connection (`Prediction.setup`).
 
-**Delphi** (`private_inference_cost`; Mishra et al., USENIX Security 2020; the paper's Sec. 2) has published constants:
+Delphi (`private_inference_cost`; Mishra et al., USENIX Security 2020; the paper's Sec. 2) has published constants:
 linear layers on secret shares, each ReLU a garbled circuit that the server garbles beforehand (*offline*) and the
 client evaluates (*online*). With r ReLUs left in l layers, one answer takes
 

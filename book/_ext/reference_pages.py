@@ -83,7 +83,7 @@ def parameter_lists() -> str:
             capped = "".join(f" At most {most} in profile `{profile}`." for profile, most in p.limits.items())
             said.append(
                 (
-                    f"`{p.name}`: {_markdown(p.type)} = `{p.default}`",
+                    f"`{p.name}`: {_markdown(p.type)} = `{str(p.default) or '“”'}`",
                     f"{_markdown(p.description)} Allowed: {p.allowed}.{capped}",
                 )
             )

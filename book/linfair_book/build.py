@@ -210,12 +210,35 @@ def execute(root: Path, *, workers: int = WORKERS) -> None:
         raise BookError("\n\n".join(failed))
 
 
+MARKUP = (r"`|:::", r"\*\*\S", r"\{\{|\$\$", r"\]\((?:https?:|\.\.?/|#)", r"^\s*#{1,6} ", r"\{[a-z]+(?::[a-z]+)?\}")
+UNRENDERED = re.compile("|".join(MARKUP), re.MULTILINE)
+
+
+def unrendered(html: str) -> list[str]:
+    """What stands on a page as its author typed it: fences, roles, emphasis, links, headings; code and formulas may.
+
+    >>> unrendered("<article><p>```{prf:proof}</p><p><b>fine</b> <code>**kwargs</code></p></article>")
+    ['```{prf:proof}']
+    """
+    from bs4 import BeautifulSoup
+
+    page = BeautifulSoup(html, "html.parser")
+    article = page.select_one("article") or page
+    for node in article.select("pre, code, script, style, svg, .math, .highlight, dt.sig"):
+        node.decompose()
+    return [" ".join(text.split())[:90] for text in article.find_all(string=UNRENDERED)]
+
+
 def check(root: Path) -> Path:
     """The file to open, if the last build wrote every page of `_toc.yml`; a `BookError` names the others."""
     absent = [page for page in pages(root) if source(root, page) is None]
     problems = [f"{page}: listed in _toc.yml, but there is no {page}.md or {page}.ipynb" for page in absent]
     built = [HTML / f"{page}.html" for page in ("index", *pages(root)) if page not in absent]
     problems += [f"{path.as_posix()} was not written" for path in built if not (root / path).is_file()]
+    if not problems:
+        for path in built:
+            if left := unrendered((root / path).read_text(encoding="utf-8")):
+                raise BookError(f"{path.as_posix()} shows markup that was not rendered: {'; '.join(left[:5])}")
     if problems:
         advice = "Run 'make book'. If it builds nothing, look at 'jupyter-book --version': it must be 1.x"
         raise BookError("\n  ".join(["the book is not complete:", *problems]) + f"\n{advice}")

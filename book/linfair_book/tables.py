@@ -16,6 +16,7 @@ from linfair_book.build import repository
 
 RESULTS = Path("book/results")
 FIGURE, CURVE = Path("book/figures/accuracy_impact.svg"), Path("book/figures/fine_tuning.svg")
+CARD = Path("book/_static/card.png")  # shown where a link to the book is shared
 
 
 def registry() -> dict[str, dict[str, str]]:
@@ -67,6 +68,10 @@ def main(arguments: list[str] | None = None) -> None:
     plots.style()
     impact.role_accuracy_bars(table).savefig(root / FIGURE, metadata={"Date": None})
     impact.fine_tuning_curve(committed("digits_convergence")).savefig(root / CURVE, metadata={"Date": None})
+    card = impact.role_accuracy_bars(table)
+    card.set_size_inches(6, 3.15)
+    card.axes[0].set_title("Who pays when a network loses its ReLUs?", color="black", fontsize=13)
+    card.savefig(root / CARD, dpi=200, facecolor="white", transparent=False)
     print(f"{root / FIGURE}: {plots.evidence_of(table, split='test_balanced')}\n{root / CURVE}")
 
 

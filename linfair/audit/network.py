@@ -1,6 +1,6 @@
 """The network of an audit: a user's own Python function with safetensors weights, or a network of linfair.
 
-**The user's file is run**, like any import: audit code you trust. Weights are read from safetensors only, which can
+The user's file is run, like any import: audit code you trust. Weights are read from safetensors only, which can
 hold no code. Everything that could go wrong later is tried here first, on the data's own images.
 """
 

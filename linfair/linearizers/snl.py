@@ -5,7 +5,7 @@ Weights and alphas are trained together on
     CE + KD(T = 4) + lambda * sum |alpha|,
 
 with lambda growing by 10 % in every epoch (from the sixth on) in which the number of kept units, alpha > 0.01, did not
-fall below its lowest. Nothing before a budget is met depends on that budget, so **one path serves all budgets**: each
+fall below its lowest. Nothing before a budget is met depends on that budget, so one path serves all budgets: each
 takes its snapshot, alphas binarised and frozen, at the end of the first epoch whose count is within it, which may
 undershoot. *Fair selection*: the objective of a `mitigation` takes the place of CE + KD while the mask is selected.
 """

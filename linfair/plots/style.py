@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-GREY = "#797979"
+GREY = "#767676"
 COLORS = {"majority": "#0072B2", "minority": "#D55E00", "control": GREY, "all": "#009E73", "other": "#CC79A7"}
 """Colour by role, from Okabe and Ito's colour-blind safe palette."""
 MARKERS = {"majority": "o", "minority": "s", "control": "", "all": "^", "other": "D"}

@@ -105,7 +105,7 @@ def test_every_parameter_stands_there_with_its_default_and_what_is_allowed():
     for notebook in notebooks.listed().values():
         section = text.split(f"[`{notebook.name}`]")[1].split("\n## ")[0]
         terms = re.findall(r"^`(\w+)`: \S+ = `(.*)`$", section, re.MULTILINE)
-        assert terms == [(p.name, str(p.default)) for p in notebook.parameters]
+        assert terms == [(p.name, str(p.default) or "“”") for p in notebook.parameters]
         assert section.count("Allowed:") == len(notebook.parameters)
 
 

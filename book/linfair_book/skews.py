@@ -1,7 +1,8 @@
-"""Rules of gradients on data with a synthetic bias, skew by skew: utility, mean bias and exposure of the same networks.
+"""Rules of gradients on data with a bias, skew by skew: utility, mean bias and exposure of the same networks.
 
 `python -m linfair_book.skews digits_s` adds what is missing of `digits_s_private`, `digits_s_outliers` the removal. A
-seed is one pool; member k of a rule's ensemble has the same random half, start and test under every rule.
+seed is one pool; member k of a rule's ensemble has the same random half, start and test under every rule. Faces have
+the imbalance that they come with and no skew; only with two domains there is a mean bias, and a score.
 """
 
 import math
@@ -38,7 +39,10 @@ KEYS = ["rule", "epsilon", "skew", "technique"]
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a table holds: data, network, members, and which rules at which skews, in the order of computing."""
+    """What a table holds: data, network, members, and which rules at which skews, in the order of computing.
+
+    Without skews the data are as they are, and a class is aligned with the group that it has most training images of.
+    """
 
     data: str
     network: str
@@ -51,19 +55,36 @@ class Sweep:
     rules: Sequence[str] = ("sgd", "sam", "dp_sgd", "dp_sat", "clipped", "asam")
     skews: Sequence[float] = (0.5, 0.95, 0.75, 0.9, 0.99)
     options: Mapping[str, object] = field(default_factory=dict)
+    pool: int | None = None  #: So many training images, drawn by the seed
     schedule: Schedule | None = None  #: None is the recipe's for every rule
 
 
 _MLP = {"width": 32, "options": {"shift": 0}, "schedule": Schedule(epochs=40, batch_size=64, lr=0.02)}
 _CNN = {"norm": "group", "members": 3, "attack": "loss", "rules": ("sgd", "sam", "dp_sgd", "dp_sat")}
 _CNN |= {"options": {"images": 6000, "size": 16}, "schedule": Schedule(epochs=12, batch_size=256, lr=0.1)}
+_FACES = {"skews": (None,), "rules": ("sgd", "dp_sgd", "sam", "dp_sat"), "options": {"group": "race"}, "pool": 4000}
+_FACES |= {"width": 32, "schedule": Schedule(epochs=20, batch_size=64, lr=0.02)}
 SWEEPS = {"digits_s": Sweep("digits_s", "mlp", **_MLP), "cifar10s": Sweep("cifar10s", "cnn", **_CNN)}
+SWEEPS["utkface_gender"] = Sweep("utkface_gender", "mlp", **_FACES)
 
 
-def rows(sweep: Sweep, rule: str | rules.RuleOptions, skew: float, *, seed: int = 0) -> pd.DataFrame:
+def loaded(sweep: Sweep, skew: float | None, seed: int) -> GroupedData:
+    """The data of a sweep, with the domain that each class is aligned with."""
+    options = sweep.options if skew is None else {"skew": skew, **sweep.options}
+    data = load_data(sweep.data, seed=seed, scale="fixed", **options)
+    part = data.splits["train"]
+    if sweep.pool:
+        chosen = torch.from_numpy(np.random.default_rng(seed).permutation(len(part))[: sweep.pool])
+        part = Split(part.x[chosen], part.y[chosen], part.a[chosen])
+        data = replace(data, splits=data.splits | {"train": part})
+    most = [int(part.a[part.y == label].mode().values) for label in range(data.classes)]
+    return replace(data, aligned=data.aligned or tuple(most))
+
+
+def rows(sweep: Sweep, rule: str | rules.RuleOptions, skew: float | None, *, seed: int = 0) -> pd.DataFrame:
     """A row for each member and each of all, aligned and conflicting images, see `book/rules.toml`."""
     start, options = time.perf_counter(), rules.resolve(rule)
-    data = load_data(sweep.data, seed=seed, scale="fixed", skew=skew, **sweep.options)
+    data = loaded(sweep, skew, seed)
     pool, test = data.splits["train"], data.splits["test"]
     inside = np.concatenate([membership.halves(len(pool), 1, seed=1000 * (seed + 1) + k) for k in range(sweep.members)])
     parts = [torch.from_numpy(one) for one in inside]
@@ -86,15 +107,16 @@ def rows(sweep: Sweep, rule: str | rules.RuleOptions, skew: float, *, seed: int 
         exposed = membership.exposure(scores, inside[k][seen], group_names=("aligned", "conflicting"), **cells)
         exposed = exposed.set_index("who")
         found += [one | {"seed": k} for one in _of_one(data, predicted, exposed)]
-    said = about(sweep, options, guarantee) | {"skew": skew, "attack": sweep.attack, "shadows": sweep.members - 1}
-    n_train = int(inside[0].sum())
-    said |= {"n_train": n_train, "shared": len(test) / 2 / n_train}
+    said = about(sweep, options, guarantee) | {"attack": sweep.attack, "shadows": sweep.members - 1}
+    n_train, images = int(inside[0].sum()), len(test) if skew is None else len(test) / 2
+    said |= ({} if skew is None else {"skew": skew}) | {"n_train": n_train, "shared": images / n_train}
     return pd.DataFrame(found).assign(**said, **where(), seconds=(time.perf_counter() - start))
 
 
 def about(sweep: Sweep, options: rules.RuleOptions, guarantee: Guarantee | None) -> dict[str, object]:
     """What rows say of a sweep, a rule and its guarantee."""
-    said = {"data": sweep.data, "network": sweep.network, "width": sweep.width or 0, "profile": sweep.profile}
+    data = sweep.data + "".join(f" ({key}={value})" for key, value in sweep.options.items() if key == "group")
+    said = {"data": data, "network": sweep.network, "width": sweep.width or 0, "profile": sweep.profile}
     return said | {"rule": options.name} | promised(options, guarantee)
 
 
@@ -113,7 +135,7 @@ def trained(
 def removed(sweep: Sweep, seed: int, *, skew: float = 0.95, rule: str = "sgd") -> pd.DataFrame:
     """Rows of `outliers.removal` on a sweep's data, one seed: its training split is the pool."""
     start = time.perf_counter()
-    data = load_data(sweep.data, seed=seed, scale="fixed", skew=skew, **sweep.options)
+    data = loaded(sweep, skew, seed)
     found = removal(data, lambda sets, seeds: trained(sweep, sets, seeds, rule)[0], seed=seed)
     said = {"data": sweep.data, "network": sweep.network, "width": sweep.width or 0, "profile": sweep.profile}
     said |= {"rule": rule, "epsilon": math.inf, "delta": 0.0, "skew": skew, "attack": "lira_online", "shadows": 16}
@@ -127,7 +149,7 @@ def useful(data: GroupedData, predicted: torch.Tensor) -> list[dict[str, object]
     right = (predicted == test.y).float()
     found = aligned_accuracy(right, test.y, test.a, data.aligned)
     lines = [{"who": who, "accuracy": one.accuracy, "n": one.n} for who, one in found.items()]
-    bias = mean_bias(predicted, test.a, data.classes, draws=2).bias
+    bias = mean_bias(predicted, test.a, data.classes, draws=2).bias if len(data.group_names) == 2 else math.nan
     return [*lines, {"who": "all", "accuracy": float(right.mean()), "n": len(right), "mean_bias": bias}]
 
 
@@ -136,7 +158,7 @@ def _of_one(data: GroupedData, predicted: torch.Tensor, exposed: pd.DataFrame) -
     lines = useful(data, predicted)
     for one in lines:
         one |= {"auc": exposed.loc[one["who"], "auc"], "tpr_1": exposed.loc[one["who"], "tpr_0.01"]}
-        if one["who"] == "all":
+        if not math.isnan(one.get("mean_bias", math.nan)):
             one["score"] = score(one["accuracy"], one["auc"], one["mean_bias"])
     return lines
 
@@ -144,7 +166,7 @@ def _of_one(data: GroupedData, predicted: torch.Tensor, exposed: pd.DataFrame) -
 def compute(name: str, into: Path) -> pd.DataFrame:
     """What is missing of a sweep's table, a combination of rule and skew at a time; what is there stays."""
     sweep, table = SWEEPS[name], pd.read_parquet(into) if into.is_file() else pd.DataFrame()
-    done = set(zip(table["rule"], table["skew"], strict=True)) if len(table) else set()
+    done = set(zip(table["rule"], table.get("skew", [None] * len(table)), strict=True)) if len(table) else set()
     for skew in sweep.skews:
         for rule in sweep.rules:
             if (rules.resolve(rule).name, skew) not in done:

@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from linfair_book import skews
 from linfair_book.judging.measured import KEYS, NAMES
 
+from linfair.data import Split, load_data
 from linfair.schedule import Schedule
 
 QUICK = replace(
@@ -46,3 +48,24 @@ def test_a_sweep_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.Monkey
     asked = []
     monkeypatch.setattr(skews, "rows", lambda sweep, rule, skew: asked.append(rule) or rows[rows["rule"] == rule])
     assert len(skews.compute("digits_s", tmp_path / "a.parquet")) == len(rows) and asked == ["dp_sgd"]
+
+
+def test_data_with_an_imbalance_of_their_own_have_no_skew_and_three_groups_no_mean_bias(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Four in five digits of class c are in group c % 3: what is aligned, and how many, is counted by hand."""
+    plain = load_data("digits", scale="fixed", shift=0)
+    parts = {}
+    for name, part in plain.splits.items():
+        group = torch.where(torch.arange(len(part)) % 5 == 0, (part.y + 1) % 3, part.y % 3)
+        parts[name] = Split(part.x, part.y, group)
+    imbalanced = replace(plain, splits=parts, group_names=("a", "b", "c"))
+    monkeypatch.setattr(skews, "load_data", lambda *given, **how: imbalanced)
+    one = replace(QUICK, options={"group": "side"}, pool=300)
+    assert skews.loaded(one, None, 0).aligned == tuple(label % 3 for label in range(10))
+    found = skews.rows(one, "sgd", None)
+    assert set(found["data"]) == {"digits_s (group=side)"} and "skew" not in found
+    assert set(found["n_train"]) == {150} and set(found["shared"]) == {len(parts["test"]) / 150}
+    sizes, n = found.groupby("who")["n"].first(), len(parts["test"])
+    assert sizes["conflicting"] == len(range(0, n, 5)) and sizes["aligned"] == n - len(range(0, n, 5))
+    assert found["mean_bias"].isna().all() and "score" not in found

@@ -4,51 +4,45 @@ import io
 import re
 from collections.abc import Mapping
 from html import escape
+from textwrap import fill
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from linfair.mitigation import PLAIN
 from linfair.plots.style import COLORS, GREY, MARKERS
 
 WHY = {"gradient_norm": "gradient norm", "margin": "margin", "top_eigenvalue": "top Hessian eigenvalue"}
 """Quantities that are drawn for each group, in this order, where they were computed."""
 
 
-def accuracy_bars(table: pd.DataFrame) -> Figure:
-    """Accuracy of every group, the original on top and a bar per budget below it, with 95 % Wilson intervals."""
-    shown = table[table["arm"].isin(("original", PLAIN))].sort_values("budget", ascending=False, kind="stable")
-    networks = {f"{100 * budget:g} %": rows for budget, rows in shown.groupby("budget", sort=False)}
-    return _bars(networks, "share kept")
-
-
-def repair_bars(before: pd.DataFrame, after: pd.DataFrame) -> Figure:
-    """Accuracy of every group with plain fine-tuning and with the chosen repair, with 95 % Wilson intervals."""
-    return _bars({PLAIN: before, "repair": after}, "fine-tuning")
-
-
-def _bars(networks: Mapping[str, pd.DataFrame], label: str) -> Figure:
-    """A title per group and a bar per network below it, the first in grey."""
-    networks = {name: rows.set_index("group") for name, rows in networks.items()}
-    first, step = next(iter(networks.values())), len(networks) + 1.6
-    order, ticks = _order(first), {}
-    figure, ax = plt.subplots(figsize=(5.0, 0.5 + 0.165 * step * len(order)))
-    for number, group in enumerate(order):
-        about = first.loc[group]
-        title = f"{about.group_name} · {about.role}, {about.n_train:,} in training, {about.n:,} tested"
-        ax.text(0, number * step + 0.3, title, fontweight="bold", va="center", fontsize=10)
-        for place, (name, rows) in enumerate(networks.items()):
-            at, one = number * step + 1.25 + place, 100 * rows.loc[group, ["accuracy", "low", "high"]].astype(float)
-            color = {"color": COLORS[about.role]} if place else {"facecolor": (*to_rgb(GREY), 0.35), "edgecolor": GREY}
-            ax.barh(at, one.accuracy, 0.82, linewidth=0.8, **color)
-            ax.plot([one.low, one.high], [at, at], color=GREY, linewidth=1.6, marker="|", markersize=4)
-            ticks[at] = name
-    ax.set_yticks(list(ticks), list(ticks.values()), fontsize=8.5)
-    ax.set_ylim(len(order) * step - 0.3, -0.6)
-    ax.set(xlim=(0, 100), xlabel="accuracy (%)", ylabel=label)
-    return _closed(figure)
+def slopes(networks: Mapping[str, pd.DataFrame], worst: int) -> Figure:
+    """Accuracy of every group from network to network, with the 95 % Wilson intervals of the group numbered `worst`."""
+    of = {name: rows.set_index("group") for name, rows in networks.items()}
+    ends = {name: 100 * rows[["accuracy", "low", "high"]].astype(float) for name, rows in of.items()}
+    about = next(iter(of.values()))
+    figure, ax = plt.subplots(figsize=(5.0, max(3.4, 1.2 + 0.19 * len(about))))
+    at, values = range(len(ends)), pd.DataFrame({name: rows["accuracy"] for name, rows in ends.items()})
+    for group in sorted(about.index, key=lambda one: one == worst):
+        look = {"color": COLORS[role := about["role"][group]], "marker": MARKERS[role]}
+        strong = {"linewidth": 2.4} if group == worst else {"linewidth": 1, "markersize": 4, "alpha": 0.75}
+        ax.plot(at, values.loc[group], **look | strong)
+    low, high = ([rows[end][worst] for rows in ends.values()] for end in ("low", "high"))
+    ax.vlines(at, low, high, color=COLORS[about["role"][worst]], linewidth=1.2)
+    least, most = max(0, min(values.min(axis=None), *low) - 2), min(100.5, max(values.max(axis=None), *high) + 2)
+    last = values.iloc[:, -1].sort_values(kind="stable")
+    step, order = 0.17 * (most - least) / (figure.get_figheight() - 0.5), np.arange(len(last))  # a line of letters
+    rest = last.to_numpy() - step * order
+    places = (np.maximum.accumulate(rest) + np.minimum.accumulate(rest[::-1])[::-1]) / 2 + step * order
+    for (group, value), y in zip(last.items(), places + min(0, most - places[-1]), strict=True):
+        weight = "bold" if group == worst else "normal"
+        ax.plot([at[-1], at[-1] + 0.12], [value, y], color=GREY, linewidth=0.6)
+        ax.text(at[-1] + 0.15, y, str(about["group_name"][group])[:22], va="center", fontsize=9, fontweight=weight)
+    ax.set_xticks(at, [fill(name, 16) for name in ends])
+    ax.set(ylim=(least, most), ylabel="accuracy (%)")
+    plt.close(figure)
+    return figure
 
 
 def why_dots(before: pd.DataFrame, after: pd.DataFrame) -> Figure:
@@ -72,24 +66,19 @@ def why_dots(before: pd.DataFrame, after: pd.DataFrame) -> Figure:
         ax.set_title(WHY[column], loc="left")
         ax.set_yticks(range(len(order)), before["group_name"][order], fontsize=9)
         ax.set_ylim(len(order) - 0.5, -0.5)
+        ax.tick_params(axis="y", length=0)
+        ax.grid(axis="x")
+        ax.grid(visible=False, axis="y")
     marks = {"marker": "o", "color": GREY} | size
     handles = [plt.Line2D([], [], label="original", **hollow, **marks), plt.Line2D([], [], label="linearized", **marks)]
     figure.legend(handles=handles, loc="outside upper center", ncols=2)
-    return _closed(figure)
+    plt.close(figure)
+    return figure
 
 
 def _order(rows: pd.DataFrame) -> list[int]:
     """The groups, largest first."""
     return rows.sort_index().sort_values("n_train", ascending=False, kind="stable").index.tolist()
-
-
-def _closed(figure: Figure) -> Figure:
-    for ax in figure.axes:
-        ax.tick_params(axis="y", length=0)
-        ax.grid(axis="x")
-        ax.grid(visible=False, axis="y")
-    plt.close(figure)
-    return figure
 
 
 def svg(figure: Figure, name: str, alt: str) -> str:

@@ -7,9 +7,19 @@ from typing import NamedTuple
 import pandas as pd
 
 from linfair.audit.figures import WHY
-from linfair.audit.repair import compared
+from linfair.audit.repair import arm_table, compared
 from linfair.audit.run import Audit
-from linfair.audit.shown import accuracies, change_of_worst, drop_between, gap_of, interval, intervals, number, pooled
+from linfair.audit.shown import (
+    accuracies,
+    called,
+    change_of_worst,
+    drop_between,
+    gap_of,
+    interval,
+    intervals,
+    number,
+    pooled,
+)
 from linfair.data.describe import notes
 from linfair.linearizers.record import budget_units, kept_share, missed, share
 from linfair.masks import REDUCED, WORDS
@@ -19,6 +29,7 @@ from linfair.names import some
 FEW = 30
 """Groups with fewer test images are named in the caveats."""
 
+WITHIN, REPAIRED = "every group stays within the tolerance", "with the repair every group stays within the tolerance"
 WORKS = "the network beats one fixed answer"
 HOLDS, DOES_NOT, CANNOT_TELL = "holds", "does not hold", "cannot tell"
 
@@ -40,6 +51,13 @@ def rows_of(audit: Audit, arm: str, budget: float) -> pd.DataFrame:
     """The rows of one network on the test split, by group; `original` has budget 1, other arms the share kept."""
     table = audit.groups
     return table[(table["arm"] == arm) & (table["budget"] == budget)].sort_values("group").reset_index(drop=True)
+
+
+def networks(audit: Audit) -> dict[str, pd.DataFrame]:
+    """The rows of the original network, `100 %`, and of each budget."""
+    return {share(1.0): rows_of(audit, "original", 1.0)} | {
+        share(at): rows_of(audit, PLAIN, at) for at in audit.plan.budgets
+    }
 
 
 def row_of(rows: pd.DataFrame, group: int) -> pd.Series:
@@ -81,7 +99,28 @@ def checks(audit: Audit) -> list[Check]:
     if choice.chosen == PLAIN:
         return [*listed, gain]
     change = change_of_worst(rows_of(audit, PLAIN, budget), rows_of(audit, choice.chosen, budget))
-    return [*listed, gain, _check("the repair gains on test images", budget, *change)]
+    tested = _check("the repair gains on test images", budget, *change)
+    return [*listed, gain, tested, _within(audit, choice.chosen, budget)._replace(name=REPAIRED)]
+
+
+def _within(audit: Audit, arm: str, budget: float) -> Check:
+    """Points to the tolerance, of the group that is certainly beyond it, or else of the one that may be furthest."""
+    rows, tolerance = rows_of(audit, arm, budget), audit.plan.tolerance
+    left = {
+        "value": tolerance - rows["drop"],
+        "low": tolerance - rows["drop_high"],
+        "high": tolerance - rows["drop_low"],
+    }
+    left = pd.DataFrame(left)
+    at = left["high" if (left["high"] < 0).any() else "low"].idxmin()
+    return _check(WITHIN, budget, *left.loc[at], rows["group_name"][at])
+
+
+def headline(audit: Audit) -> Check:
+    """The traffic light: the lowest budget within the tolerance, or the largest that cannot be told, or that is not."""
+    found = [one for one in checks(audit) if one.name == WITHIN]
+    held = [one for one in found if one.outcome == HOLDS]
+    return held[-1] if held else min(found, key=lambda one: one.outcome == DOES_NOT)
 
 
 def check_table(audit: Audit) -> pd.DataFrame:
@@ -104,6 +143,8 @@ def _of_budget(audit: Audit, budget: float) -> Iterator[Check]:
     guess = labels.bincount().max().item() / len(labels)
     works = _check(WORKS, budget, *(100 * (all_after[end] - guess) for end in ("accuracy", "low", "high")))
     yield works
+    within = _within(audit, PLAIN, budget)
+    yield within._replace(outcome=CANNOT_TELL) if works.outcome != HOLDS == within.outcome else within
     lost = drop_between(pooled(rows_of(audit, "original", 1.0)), all_after)
     yield _check("accuracy falls over all groups", budget, *lost.values())
     gap = gap_of(rows)
@@ -130,6 +171,9 @@ def facts(audit: Audit) -> dict[str, object]:
     return {"audit": audit, "plan": plan, "subject": subject, "data": data, "budget": budget, "few": FEW} | {
         "check": lambda name, at=budget: asked[name, at],
         "left": lambda at=budget: left(audit, at),
+        **{"light": headline(audit), "repaired_within": REPAIRED},
+        "within": [one for one in asked.values() if one.name == WITHIN],
+        "networks": networks(audit),
         "network": lambda at: rows_of(audit, PLAIN, at),
         "kept": kept_share(*_kept(audit, budget), budget, units),
         **{"units": units, "unit": units[:-1], "reduced": REDUCED[plan.reduction.kind]},
@@ -159,22 +203,25 @@ def _standing(before: pd.DataFrame, worst: int) -> tuple[list[str], int]:
     return said, lost
 
 
+def group_table(audit: Audit) -> pd.DataFrame:
+    """Who the groups are: role, images trained on and tested."""
+    rows = rows_of(audit, "original", 1.0)
+    counts = {words: rows[name].map("{:,}".format) for words, name in (("trained on", "n_train"), ("tested", "n"))}
+    return pd.DataFrame({"group": rows["group_name"], "role": rows["role"]} | counts)
+
+
 def accuracy_table(audit: Audit) -> pd.DataFrame:
     """Accuracy in % of every group at every budget, with its 95 % Wilson interval."""
-    before = rows_of(audit, "original", 1.0)
-    columns = {"group": before["group_name"], "role": before["role"]}
-    columns |= {"trained on": before["n_train"].map("{:,}".format), "tested": before["n"].map("{:,}".format)}
-    columns["100 %"] = accuracies(before)
-    return pd.DataFrame(columns | {share(b): accuracies(rows_of(audit, PLAIN, b)) for b in audit.plan.budgets})
+    columns = {name: accuracies(rows) for name, rows in networks(audit).items()}
+    return pd.DataFrame({"group": rows_of(audit, "original", 1.0)["group_name"]} | columns)
 
 
-def drop_table(audit: Audit) -> pd.DataFrame:
-    """Drop in points of every group against the original and, if there is one, against the 100 % control."""
-    before, budgets = rows_of(audit, "original", 1.0), audit.plan.budgets
-    drops = {share(b): rows_of(audit, PLAIN, b) for b in budgets}
-    drops |= {f"{share(b)} against control": against_control(audit, b) for b in budgets if audit.plan.control}
-    columns = {name: intervals(rows, "drop", ends=0) for name, rows in drops.items()}
-    return pd.DataFrame({"group": before["group_name"], "role": before["role"]} | columns)
+def drop_table(audit: Audit, arm: str = "original") -> pd.DataFrame:
+    """Drop in points of every group against the original or the 100 % control."""
+    rows = {at: rows_of(audit, PLAIN, at) for at in audit.plan.budgets}
+    rows = {at: against_control(audit, at) for at in rows} if arm == "control" else rows
+    columns = {share(at): intervals(one, "drop", ends=0) for at, one in rows.items()}
+    return pd.DataFrame({"group": rows_of(audit, "original", 1.0)["group_name"]} | columns)
 
 
 def why_table(audit: Audit) -> pd.DataFrame:
@@ -194,7 +241,13 @@ def why_table(audit: Audit) -> pd.DataFrame:
 def repair_table(audit: Audit) -> pd.DataFrame:
     """Every group with plain fine-tuning and, if one was chosen, with the repair, on the test images, accuracy in %."""
     chosen = PLAIN if audit.mitigated is None else audit.mitigated.choice.chosen
-    return compared({arm: rows_of(audit, arm, audit.plan.named) for arm in (PLAIN, chosen)})
+    return compared({called(arm): rows_of(audit, arm, audit.plan.named) for arm in (PLAIN, chosen)})
+
+
+def tried_table(audit: Audit) -> pd.DataFrame:
+    """The repairs on validation images, by their readers' names; empty without repairs."""
+    table = arm_table(audit.mitigated)
+    return table if table.empty else table.assign(arm=table["arm"].map(called))
 
 
 def cost_table(audit: Audit) -> pd.DataFrame:

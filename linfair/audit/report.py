@@ -9,10 +9,10 @@ import jinja2
 import pandas as pd
 
 from linfair import plots
-from linfair.audit import figures, findings, repair
+from linfair.audit import figures, findings
 from linfair.audit.expose import MARKS, NO_PROMISE, shown
 from linfair.audit.run import Audit, recipe_for
-from linfair.audit.shown import change_text, interval, number
+from linfair.audit.shown import called, interval, number
 from linfair.checkpoints import save_network
 from linfair.cost import DELPHI
 from linfair.engine.store import weights_digest
@@ -57,14 +57,13 @@ def _template(name: str, *, escape: bool) -> jinja2.Template:
     found.filters |= {"share": share, "commas": "{:,}".format}
     found.filters["points"] = lambda value: f"{value:g} point{'s' * (value != 1)}"
     found.globals |= {"interval": interval, "number": number, "overall": findings.overall, "findings": findings}
-    found.globals |= {"noise": NOISE, "delphi": DELPHI, "figures": figures, "plots": plots, "repairs": repair}
-    found.globals |= {"shown": shown, "marks": MARKS, "no_promise": NO_PROMISE}
-    found.globals |= {"change_text": lambda one: change_text(one.value, one.low, one.high)}
+    found.globals |= {"noise": NOISE, "delphi": DELPHI, "figures": figures, "plots": plots}
+    found.globals |= {"shown": shown, "marks": MARKS, "no_promise": NO_PROMISE, "called": called}
     return found.get_template(name)
 
 
 def words(audit: Audit, *names: str) -> str | tuple[str, ...]:
-    """What macros of `words.html` say of an audit, as plain text: `who`, `when`, `repair`, `control`, `standing`."""
+    """What macros of `words.html` say of an audit, as plain text: `light`, `who`, `when`, `repair`, `control`, ..."""
     known, module = findings.facts(audit), _template("words.html", escape=False).module
     said = tuple(" ".join(getattr(module, name)(known).split()) for name in names)
     return said if len(said) > 1 else said[0]
@@ -88,10 +87,14 @@ def html(audit: Audit, *, command: str = "", files: list[str] | None = None) -> 
     given = ", ".join(f"{name}={value}" for name, value in plan.given)
     asked["method"] = plan.method + f"({given})" * bool(given)
     asked |= {"budgets": ", ".join(map(share, plan.budgets)), "profile": plan.profile}
-    arms = ", ".join(plan.arms) if plan.mitigate else "not tried"
+    arms = ", ".join(map(called, plan.arms)) if plan.mitigate else "not tried"
     asked |= {"explained and repaired": share(plan.named), "arms": arms}
-    asked |= {"points a repair may cost": f"{plan.max_accuracy_loss:g}", "significance": f"{plan.significance:g}"}
-    asked |= {"test images looked at": audit.split, "seconds of training": f"{audit.trained_seconds:.0f}"}
+    asked |= {
+        "points a group may lose": f"{plan.tolerance:g}",
+        "points a repair may cost": f"{plan.max_accuracy_loss:g}",
+    }
+    asked |= {"significance": f"{plan.significance:g}", "test images looked at": called(audit.split)}
+    asked |= {"seconds of training": f"{audit.trained_seconds:.0f}"}
     asked |= {"seconds of the last run": f"{audit.seconds:.0f}", **audit.facts}
     kind, _, place = header.data.partition(":")
     title = f"Who pays for fewer {known['units']}: {header.network} on {f'{kind} {Path(place).name}'.strip()}"

@@ -19,6 +19,7 @@ from linfair.audit.diagnose import Pair, diagnose, provenance
 from linfair.audit.expose import Exposed, expose
 from linfair.audit.network import AuditError, Subject, behaviour
 from linfair.audit.repair import DEFAULT_ARMS, Mitigated, arm_list, mitigate
+from linfair.audit.shown import called
 from linfair.cost import Operation, count_macs, predicted, private_inference_cost
 from linfair.engine.stages import Stages, machine
 from linfair.engine.store import ResultStore, key, weights_digest
@@ -45,6 +46,7 @@ class Plan:
         repair_at: The budget that is explained by eigenvalues and repaired; None is the smallest.
         mitigate: Try repairs.
         arms: Which repairs, with plain fine-tuning.
+        tolerance: Points of accuracy that any one group may lose; the report's first line answers at which budget.
         max_accuracy_loss: Points of overall validation accuracy that a repair may cost.
         significance: The p-value that a repair's gain on validation may have at most to be chosen.
         control: Train the 100 % control.
@@ -62,6 +64,7 @@ class Plan:
     repair_at: float | None = None
     mitigate: bool = True
     arms: tuple[str, ...] = DEFAULT_ARMS
+    tolerance: float = 2.0
     max_accuracy_loss: float = 1.0
     significance: float = NOISE
     control: bool = True
@@ -155,6 +158,8 @@ def audit(
     limits = {"max_accuracy_loss": plan.max_accuracy_loss, "significance": plan.significance}
     check_limits(**limits)
     arm_list(plan.arms)
+    if not 0 <= plan.tolerance <= 100:
+        raise AuditError(f"the tolerance is 0 to 100 points that a group may lose, got {plan.tolerance}")
     private_inference_cost(1, layers=1, bandwidth=plan.bandwidth, rtt=plan.rtt)
     check_groups(subject.data)
     if plan.exposure and not subject.own:
@@ -257,9 +262,11 @@ def _facts(
     data, made = subject.data, provenance(subject.model, subject.data)
     facts = {f"SHA-256 of {name}": digest for name, digest in subject.files.items()}
     facts["digest of the original's weights"] = made["teacher"]
-    facts |= {f"digest of {arm}, {share(budget)}": weights_digest(one) for (arm, budget), one in networks.items()}
+    facts |= {
+        f"digest of {called(arm)}, {share(budget)}": weights_digest(one) for (arm, budget), one in networks.items()
+    }
     promised = {"the original": subject.header.guarantee}
-    promised |= {f"{arm}, {share(budget)}": one for (arm, budget), one in guarantees.items()}
+    promised |= {f"{called(arm)}, {share(budget)}": one for (arm, budget), one in guarantees.items()}
     facts |= {f"privacy of {whose}": one.text() for whose, one in promised.items() if one is not None}
     facts["data"] = str(data.provenance.get("source", data.name))
     facts["SHA-256 of the split data"] = str(data.provenance.get("sha256"))

@@ -302,6 +302,7 @@ class Asked(Plan):  # noqa: D101 - the plan's own words, with what may be typed
     budgets: Budgets = Plan.budgets
     repair_at: Annotated[float | None, options.Significance()] = None
     arms: Arms = Plan.arms
+    tolerance: Annotated[float, options.Points()] = Plan.tolerance
     max_accuracy_loss: Annotated[float, options.Points()] = Plan.max_accuracy_loss
     significance: Annotated[float, options.Significance()] = Plan.significance
     bandwidth: Annotated[float, ranged(float, 0, 1e15, above=True)] = Plan.bandwidth
@@ -364,5 +365,9 @@ def audit(
     found = audits.audit(subject, plan, announce=tell)
     page = audits.write_report(found, folder, command=shlex.join(["linfair", *words]))
     left = found.guarantees[PLAIN, plan.named]
-    print("\n".join([*audits.answer(found), audits.words(found, "besides"), *promised(left)]))
+    print(
+        "\n".join(
+            [audits.words(found, "light"), *audits.answer(found), audits.words(found, "besides"), *promised(left)]
+        )
+    )
     print(f"\nwrote {page}, and beside it the tables, masks and weights; one seed, see its section on limits")

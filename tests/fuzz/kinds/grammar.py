@@ -59,6 +59,7 @@ SOME = {  # of options that say more than their type
     "--split": {"unknown": "tset", "several": "train,val"},
     "--repair-at": {"other": "0.3", "count": "20"},
     "--max-accuracy-loss": {"large": "101"},
+    "--tolerance": {"large": "101"},
     "--significance": {"large": "2"},
     "--lr": {"zero": "0", "large": "100"},
     "--bandwidth": {"zero": "0"},

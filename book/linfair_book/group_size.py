@@ -25,14 +25,6 @@ from linfair_book.tables import place, save
 TIMES = (1, 5, 10, 20)  # how often the group's images are repeated: the pruning paper's
 TABLE = "digits_mlp_upsampling"  # what the book reads (`linfair_book.tables`): digits, MLP, ten seeds
 SPLIT = "test_balanced"
-QUANTITIES = {
-    "gradient_norm": "gradient norm of the original",
-    "margin": "margin of the original",
-    "accuracy": "accuracy (points)",
-    "drop": "accuracy drop (points)",
-    "relative_drop": "relative accuracy drop (%)",
-    "excess": "excessive loss R(a)",
-}
 
 
 def chosen_group(data: GroupedData, seed: int) -> int:

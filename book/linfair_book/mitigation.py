@@ -24,8 +24,6 @@ BEYOND = 1.0  # a mu far above the paper's, to see Algorithm 1 diverge
 RIVALS = ("balanced_sampling", "excess_drop", "lagrangian(kd_over_classes=True)")  # compared with Algorithm 1 itself
 SELECTED = ("lagrangian", "balanced_sampling")  # mitigations that are used in the mask phase too
 
-MEASURES = {"points": "points", "relative": "%, negative is a gain"}  # the two measures of a change, and their units
-
 
 def way_of(arm: str, options: str) -> str:
     """What is compared, from a row's `arm` and `options`.
@@ -180,11 +178,3 @@ def trade(
         values = (values - reference).drop(index=[against, "original"], level="way")
     long = values.melt(ignore_index=False, var_name="of", value_name="value").dropna().reset_index()
     return over_seeds(long, "value", ["way", "of"])
-
-
-def unbeaten(means: pd.DataFrame) -> list[str]:
-    """Ways of `trade` that no other one beats in both mean accuracy and mean violation, the fairest first."""
-    wide = means.pivot(index="way", columns="of", values="mean").drop(index=["original", "control"], errors="ignore")
-    accuracy, violation = wide["accuracy"], wide["violation"]
-    best = [not ((accuracy > one.accuracy) & (violation < one.violation)).any() for one in wide.itertuples()]
-    return wide[best].sort_values("violation").index.tolist()

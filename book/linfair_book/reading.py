@@ -30,22 +30,6 @@ def readable(means: pd.DataFrame, *, at: float = 0.0, digits: int = 1) -> pd.Dat
     return found.assign(way=found["way"].map(label)) if "way" in found else found
 
 
-def without_harm(means: pd.DataFrame) -> pd.DataFrame:
-    """Whether each way and budget of `mitigation.compared` helps the minority without a measurable loss of a role."""
-    if means.empty:
-        return NOTHING
-    found = readable(means)
-    found["shown"] = found["mean [95 % interval]"] + ", " + found["side"]
-    wide = found.pivot(index=["way", "budget"], columns="group", values=["side", "shown"])
-    wide = wide.reindex(columns=pd.MultiIndex.from_product([["side", "shown"], ["minority", "majority"]])).fillna(OPEN)
-    harm = (wide["side"] == DOWN).any(axis=1)
-    holds = (wide["side", "minority"] == UP) & ~harm
-    lines = wide["shown"].assign(check="cannot tell")
-    lines["check"] = lines["check"].mask(holds, "holds").mask(harm, "does not hold")
-    order = found.drop_duplicates(["way", "budget"])[["way", "budget", "seeds"]]
-    return order.join(lines, on=["way", "budget"]).rename(columns={"check": "helps without harm"})
-
-
 def across_seeds(audits: Sequence[Audit]) -> pd.DataFrame:
     """Several audits of networks trained alike from other seeds, at each one's explained budget: a line each."""
     lines = []

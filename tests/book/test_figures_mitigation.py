@@ -55,16 +55,6 @@ def png(figure: plt.Figure) -> bytes:
     return file.getvalue()
 
 
-def test_fig_9_draws_the_relative_change_of_both_roles_negative_for_a_gain() -> None:
-    figure = figures.change_chart(table(), ways=WAYS)
-    assert [ax.get_title() for ax in figure.axes] == ["40 % ReLUs", "20 % ReLUs"]
-    assert across(figure.axes[1], 0) == pytest.approx([10, 0], abs=1e-9)
-    assert across(figure.axes[1], 1) == pytest.approx([-25, -10])
-    assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == ["Alg. 1, mu 0.001", "KD / C"]
-    points = figures.change_chart(table(), ways=WAYS, budgets=(0.2,), scale="points")
-    assert across(points.axes[0], 1) == pytest.approx([10, 4]) and png(figure) and png(points)
-
-
 def test_diverged_seeds_stand_beside_the_name_of_their_way_and_above_their_mu() -> None:
     rows = table(lost=True)
     figure = figures.change_chart(rows, ways=("lagrangian(mu=0.01)", "lagrangian"))
@@ -104,16 +94,19 @@ def test_figs_13_and_14_begin_with_the_original_on_both_sides_and_gradient_norms
     assert png(figure) and png(margins)
 
 
-def test_the_pareto_picture_numbers_ways_by_violation_and_joins_the_unbeaten() -> None:
+def test_fig_9_draws_the_change_of_both_roles_in_points_on_one_scale() -> None:
+    figure = figures.change_chart(table(), ways=WAYS)
+    assert [ax.get_title() for ax in figure.axes] == ["40 % ReLUs", "20 % ReLUs"]
+    assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == ["Alg. 1, mu 0.001", "KD / C"]
+    assert across(figure.axes[1], 1) == pytest.approx([10, 4]) and png(figure)
+    assert figure.axes[0].get_xlim() == figure.axes[1].get_xlim()
+
+
+def test_the_trade_chart_draws_roles_violation_and_all_images_the_fairest_way_first() -> None:
     rows = table()
-    figure = figures.pareto_picture(rows)
-    ax, key = figure.axes
-    means = mitigation.trade(rows)
-    found = means[means["of"] == "violation"].set_index("way")["mean"].sort_values()
-    line, *dots = ax.lines
-    assert line.get_xdata().tolist() == found[mitigation.unbeaten(means)].tolist()
-    assert [dot.get_xdata()[0] for dot in dots] == found.tolist()
-    names = [text.get_text() for text in key.texts]
-    numbers = [text.get_text() for text in ax.texts]
-    assert names[::2] == numbers == [str(number + 1) for number in range(5)]
-    assert names[1] == "Alg. 1, mu 0.01" and "original network" in names and png(figure)
+    figure = figures.trade_chart(rows)
+    roles, violation, _ = figure.axes
+    means = mitigation.trade(rows, against="plain").query("of == 'violation' and way != 'control'").sort_values("mean")
+    assert across(violation, 0) == means["mean"].tolist()
+    names = [tick.get_text() for tick in roles.get_yticklabels()]
+    assert names == [mitigation.label(way) for way in means["way"]] and png(figure)

@@ -84,15 +84,12 @@ def test_notebook_05_shows_every_outcome(force: Force, monkeypatch: pytest.Monke
     space: dict[str, object] = {}
     texts = [shown("".join(cell["source"]), space) for cell in cells]
     assert not [text for text in texts if re.search(r"\bnan\b", text)]
-    checks = [text for text in texts if "helps without harm" in text]
+    first = next(text for text in texts if "side" in text or "no seed is left" in text)
     if force is OUTCOMES["every repair diverged"]:
-        assert len(checks) == 1, "only ways of selecting are left"
-        assert any("no seed is left to compare" in text for text in texts) and "3 with Alg. 1, mu 0.001" in texts[3]
+        assert "no seed is left to compare" in first and any("3 with Alg. 1, mu 0.001" in text for text in texts)
     elif force in (OUTCOMES["every repair helps"], OUTCOMES["every repair harms"]):
-        told, other = ("holds", "does not hold")[:: 1 if force is OUTCOMES["every repair helps"] else -1]
-        assert len(checks) == 4 and told in checks[0] and other not in checks[0]
-    else:
-        assert checks
+        told, other = ("up", "down")[:: 1 if force is OUTCOMES["every repair helps"] else -1]
+        assert re.search(rf"\b{told}\b", first) and not re.search(rf"\b{other}\b", first)
 
 
 def test_notebook_12_shows_faces_by_age_which_have_no_eigenvalues(house_style: None) -> None:

@@ -1,4 +1,4 @@
-"""Figures of mitigation: the paper's Figs. 9 and 12 to 15, gain in and out of sample, and accuracy against fairness."""
+"""Figures of mitigation: the paper's Figs. 9 and 12 to 15, gain in and out of sample, and what each way costs."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,6 @@ from linfair_book.tables import geometric
 
 STEPS = (*mitigation.MUS, mitigation.BEYOND)
 _SMALL = {"ha": "center", "va": "top", "fontsize": 8}
-_NUMBER = {"textcoords": "offset points", "fontsize": 9}
 
 
 def change_chart(
@@ -24,11 +23,10 @@ def change_chart(
     *,
     ways: Sequence[str],
     budgets: Sequence[float] | None = None,
-    scale: str = "relative",
     split: str = "test_balanced",
 ) -> Figure:
-    """Change of both roles against plain, a line per way, a panel per budget (Figs. 9, 12); diverged seeds are told."""
-    found = drawn(mitigation.compared(table, split=split, scale=scale, ways=ways))
+    """Change of both roles against plain in points, a line per way, a panel per budget; diverged seeds are told."""
+    found = drawn(mitigation.compared(table, split=split, ways=ways))
     budgets = sorted(budgets or _budgets(table), reverse=True)
     fate = mitigation.lost_seeds(table).groupby("way")[["diverged", "n_seeds"]].sum()
     names = []
@@ -41,8 +39,7 @@ def change_chart(
             rows = found[(found["budget"] == budget) & (found["group_name"] == role)].set_index("way").reindex(ways)
             dots_with_intervals(ax, rows, y + offset, role, label=role)
         ax.set_title(f"{100 * budget:g} % ReLUs")
-    words = "relative change (%), negative: gain" if scale == "relative" else "change (points), positive: gain"
-    return finished(figure, axes[0], across=words)
+    return finished(figure, axes[0], across="change against plain (points)")
 
 
 def gain_in_and_out(means: pd.DataFrame, *, ways: Sequence[str]) -> Figure:
@@ -111,32 +108,32 @@ def step_lines(table: pd.DataFrame, *, mus: Sequence[float] = STEPS, split: str 
     return finished(figure, axes[0, 0], across="mu")
 
 
-def pareto_picture(table: pd.DataFrame, *, budget: float = mitigation.HEADLINE, split: str = "test_balanced") -> Figure:
-    """Mean accuracy against mean fairness violation; triangles, joined, are ways that no other one beats in both."""
-    means = mitigation.trade(table, budget=budget, split=split)
-    best = mitigation.unbeaten(means)
-    found = means.pivot(index="way", columns="of", values="mean").drop(index="control", errors="ignore")
-    found = found.sort_values("violation")
-    figure, (ax, key) = plt.subplots(1, 2, figsize=(5.4, 4.2), width_ratios=[1.55, 1])
-    key.set_axis_off()
-    ax.plot(found.loc[best, "violation"], found.loc[best, "accuracy"], color=COLORS["all"], linewidth=1.2)
-    for number, row in enumerate(found.itertuples()):
-        kind = "all" if row.Index in best else "control" if row.Index in ("original", "plain") else "other"
-        ax.plot(row.violation, row.accuracy, color=COLORS[kind], marker={"all": "^"}.get(kind, "o"), markersize=7)
-        shift, side = ((5, 3), "left") if number % 2 else ((-5, 3), "right")
-        ax.annotate(f"{number + 1}", (row.violation, row.accuracy), shift, **_NUMBER, ha=side)
-        height = 1 - (number + 0.5) / max(len(found), 12)
-        key.text(-0.12, height, f"{number + 1}", fontsize=8, ha="right", va="center", color=COLORS[kind])
-        key.text(-0.06, height, mitigation.label(row.Index), fontsize=8, ha="left", va="center", color=COLORS[kind])
-    ax.set_xlabel("fairness violation (points)")
-    ax.set_ylabel(f"accuracy (%), {'balanced test' if split == 'test_balanced' else split}")
-    ax.grid(visible=True, axis="both")
-    return finished(figure)
+def trade_chart(table: pd.DataFrame, *, budget: float = mitigation.HEADLINE) -> Figure:
+    """Change against plain by way, the fairest first: both roles, fairness violation, all images of the own test."""
+    roles = drawn(mitigation.compared(table))
+    roles = roles[roles["budget"] == budget].rename(columns={"group_name": "of"})
+    means = [
+        mitigation.trade(table, budget=budget, against="plain", split=split) for split in ("test_balanced", "test")
+    ]
+    violation, whole = (drawn(one) for one in means)
+    violation, whole = violation[violation["of"] == "violation"], whole[whole["of"] == "accuracy"]
+    ways = [way for way in violation.sort_values("mean")["way"] if way != "control"]
+    figure, axes, y = _lines(3, [mitigation.label(way) for way in ways])
+    for role, shift in zip(ROLES, (0.14, -0.14), strict=True):
+        rows = roles[roles["of"] == role].set_index("way").reindex(ways)
+        dots_with_intervals(axes[0], rows, y + shift, role)
+    for ax, rows in zip(axes[1:], (violation, whole), strict=True):
+        dots_with_intervals(ax, rows.set_index("way").reindex(ways), y, "all", label=None)
+    for ax, title in zip(axes, ("both roles", "violation", "all images,\nimbalanced"), strict=True):
+        ax.set_title(title, fontsize=10)
+    return finished(figure, axes[0], across="change against plain (points)")
 
 
 def _lines(panels: int, names: Sequence[str]) -> tuple[Figure, np.ndarray, np.ndarray]:
     """Panels side by side with a line per name and a line at 0: figure, axes, heights of the names."""
-    figure, axes = plt.subplots(1, panels, figsize=(5.4, 1.3 + 0.34 * len(names)), sharey=True, squeeze=False)
+    figure, axes = plt.subplots(
+        1, panels, figsize=(5.4, 1.3 + 0.34 * len(names)), sharey=True, sharex=True, squeeze=False
+    )
     y = np.arange(len(names))[::-1]
     for ax in axes[0]:
         ax.axvline(0, color=GREY, linewidth=1)

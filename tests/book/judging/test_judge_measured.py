@@ -91,3 +91,15 @@ def test_lines_that_nothing_tells_apart_are_refused(rules: Rules, tmp_path: Path
 
 def test_the_figure_of_the_paper_waits_for_a_gpu(rules: Rules, tmp_path: Path) -> None:
     assert verdict_of("b-c02", rules, tmp_path) == Verdict("b-c02", "not run", "")
+
+
+def test_faces_have_no_skew_and_are_a_second_data_set(rules: Rules, tmp_path: Path) -> None:
+    """b-c13 needs two data sets; its skew of 0.95 is asked of digits alone."""
+    keys = [(seed, rule, who) for seed in range(10) for rule in ("sgd", "dp_sgd") for who in ("aligned", "conflicting")]
+    lines = [{"seed": seed, "rule": rule, "who": who, "epsilon": 8.0} for seed, rule, who in keys]
+    right = [0.5 + 0.001 * line["seed"] + (0.2 if line["who"] == "aligned" else 0.0) for line in lines]
+    digits = pd.DataFrame(lines).assign(**SHARED | {"data": "digits_s", "skew": 0.95}, accuracy=right)
+    faces = digits.drop(columns="skew").assign(data="utkface_gender (group=race)")
+    assert verdict_of("b-c13", rules, tmp_path, digits_s_private=digits).agreement == "inconclusive"
+    both = {"digits_s_private": digits, "utkface_gender_private": faces}
+    assert verdict_of("b-c13", rules, tmp_path, **both).agreement == "yes"

@@ -1,10 +1,9 @@
-"""What the released code's switches do to the accuracy of majority and minority: one chart, and tables that wrap."""
+"""What the released code's switches do to the accuracy of majority and minority, in one chart."""
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from pandas.io.formats.style import Styler
 
 from linfair.plots.style import GREY
 from linfair_book import released
@@ -27,9 +26,3 @@ def switch_chart(table: pd.DataFrame) -> Figure:
     ax.grid(visible=True, axis="both")
     ax.set_xlabel("accuracy, released minus reference (points)")
     return finished(figure, ax)
-
-
-def wrapped(table: pd.DataFrame) -> Styler:
-    """A table of words for a page: lines break inside its cells instead of running out of the column."""
-    look = {"white-space": "normal", "vertical-align": "top", "text-align": "left", "min-width": "3em"}
-    return table.style.set_properties(**look).hide(axis="index")

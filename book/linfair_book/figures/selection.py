@@ -44,23 +44,23 @@ def selection_accuracy(table: pd.DataFrame, *, split: str = "test_balanced") -> 
 
 
 def selection_disparity(table: pd.DataFrame, *, split: str = "test_balanced") -> Figure:
-    """Minority minus majority relative drop against the budget, a line per selection, less its 100 % control."""
+    """Minority minus majority relative drop, less the 100 % control's: a panel per selection, the others in grey."""
     found = drawn(disparities(table, split=split))
     found = found[found["of"] == "plain minus control"]
-    budgets = sorted(found["budget"].unique(), reverse=True)
-    figure, ax = plt.subplots(figsize=(5.4, 3.6))
-    positions = budget_axis(ax, budgets)
-    styles = {"random": "other", "snl mask": "all"}
-    dashes = {"snl": ":", "snip": "--", "negative_part": "-.", "uniform": (0, (1, 1))}
-    names = names_in(table)
-    for name in reversed(names):
-        rows = found[found["selection"] == name].set_index("budget").loc[budgets]
-        if name in styles:
-            line_with_interval(ax, positions, rows["mean"], rows["low"], rows["high"], role=styles[name], label=name)
-        else:
-            ax.plot(positions, rows["mean"], color=GREY, linestyle=dashes[name], linewidth=1.4, label=name)
-    ax.axhline(0, color=GREY, linewidth=0.8)
-    ax.set_ylabel("minority minus majority\nrelative drop (points)")
-    handles = dict(zip(*ax.get_legend_handles_labels()[::-1], strict=True))
-    figure.legend([handles[name] for name in names[::-1]], names[::-1], loc="outside upper center", ncols=3)
-    return finished(figure)
+    budgets, names = sorted(found["budget"].unique(), reverse=True), names_in(table)[::-1]
+    lines = -(-len(names) // 3)
+    figure, axes = plt.subplots(lines, 3, figsize=(5.4, 0.5 + 1.6 * lines), sharex=True, sharey=True, squeeze=False)
+    for ax in axes.flat[len(names) :]:
+        ax.set_axis_off()
+    for ax, name in zip(axes.flat, names, strict=False):
+        positions = budget_axis(ax, budgets)
+        for other in names:
+            rows = found[found["selection"] == other].set_index("budget").loc[budgets]
+            if other == name:
+                line_with_interval(ax, positions, rows["mean"], rows["low"], rows["high"], role="all")
+            else:
+                ax.plot(positions, rows["mean"], color=GREY, linewidth=0.8, alpha=0.6)
+        ax.set_title(name)
+        ax.set_xlabel("")
+    figure.supylabel("minority minus majority\nrelative drop (points)", color=GREY, fontsize=11)
+    return finished(figure, across="ReLUs kept (%)")

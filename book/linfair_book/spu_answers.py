@@ -72,13 +72,14 @@ def measured(protocol: str, done: set[tuple]) -> Iterator[dict[str, object]]:
 
 
 def against(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows with what the laws say, `predicted` and `predicted_rounds`, and the relative `error` of the bytes."""
+    """The rows with what the laws say, `predicted` bytes, rounds and computing, and the bytes' relative `error`."""
     found = []
     for row in rows.itertuples():
         shape = tuple(map(int, row.input.split("x")))
         found.append(predicted(reduced(row.network, row.width, shape, row.budget), shape, row.protocol))
-    sent = [one.bytes for one in found]
-    return rows.assign(predicted=sent, predicted_rounds=[one.rounds for one in found], error=sent / rows["bytes"] - 1)
+    said = {"predicted": "bytes", "predicted_rounds": "rounds", "predicted_seconds": "compute_seconds"}
+    rows = rows.assign(**{name: [getattr(one, of) for one in found] for name, of in said.items()})
+    return rows.assign(error=rows["predicted"] / rows["bytes"] - 1)
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ def solved(operations: list[Operation], names: list[str], values: pd.Series) -> 
 def fit(rows: pd.DataFrame) -> dict[str, dict]:
     """Protocol -> kind of operation -> its law, as `linfair.cost.PRICES` has them."""
     laws: dict[str, dict] = {}
-    many = rows[rows["elements"] > 1]  # Cheetah treats a single comparison in another way
+    many = rows[(rows["elements"] > 1) & ~rows["operation"].str.startswith("mask")]  # Cheetah: one is another case
     for (protocol, kind), part in many.groupby(["protocol", "operation"], sort=False):
         done = [operation(row) for _, row in part.iterrows()]
         of, extra = "comparisons" if kind == "MaxPool" else "scalars", [] if protocol == "semi2k" else ["calls"]

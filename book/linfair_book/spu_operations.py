@@ -8,6 +8,7 @@ import json
 import runpy
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -44,6 +45,27 @@ EACH = {
 """Operations on each scalar by themselves."""
 
 
+def gathered(kept: np.ndarray, x: jax.Array) -> jax.Array:
+    """ReLU of the kept units, put back by constant places."""
+    places = np.arange(x.size)
+    places[kept] = x.size + np.arange(len(kept))
+    return jnp.concatenate([x, jnp.maximum(x[kept], 0)])[places]
+
+
+def multiplied(kept: np.ndarray, x: jax.Array) -> jax.Array:
+    """ReLU of all units, times the mask."""
+    return x + np.isin(np.arange(x.size), kept).astype(np.float32) * (jnp.maximum(x, 0) - x)
+
+
+MASKED = {
+    "mask (none)": lambda kept, x: jnp.maximum(x, 0),
+    "mask (gather)": gathered,
+    "mask (multiply)": multiplied,
+    "mask (scatter)": lambda kept, x: x.at[kept].set(jnp.maximum(x[kept], 0)),
+}
+"""How a mask is executed; no law is fitted to them."""
+
+
 def window(x: jax.Array, size: int, how: str) -> jax.Array:
     """Pool (n, c, h, w) over square windows that do not overlap."""
     start, take = (-jnp.inf, jax.lax.max) if how == "max" else (0.0, jax.lax.add)
@@ -64,6 +86,9 @@ def operations() -> Iterator[tuple[str, dict[str, int], Callable, list[tuple[int
     for n in (100, 1_000, 8_000):
         yield "multiplication", {"elements": n}, lambda x, y: x * y, [(n,), (n,)]
         yield "PReLU", {"elements": n}, lambda x, y: jnp.where(x > 0, x, x * y), [(n,), (n,)]
+    for n in (100, 800):  # a mask that keeps a tenth of the units
+        for name, function in MASKED.items():
+            yield name, {"elements": n, "rows": 10 * n}, partial(function, np.arange(0, 10 * n, 10)), [(10 * n,)]
     for rows, k in ((1, 10), (100, 10), (10, 100), (1000, 10), (400, 20)):
         yield "Softmax", {"elements": rows * k, "rows": rows}, jax.nn.softmax, [(rows, k)]
     for c, side, k in ((4, 8, 2), (16, 16, 2), (64, 16, 2), (16, 32, 2), (16, 24, 3), (16, 16, 4)):

@@ -61,8 +61,8 @@ def notes(file: bytes | Path) -> dict[str, str]:
     return {one.key: one.value for one in model.metadata_props}
 
 
-CASES = [(name, "batch", "gather") for name in NETWORKS] + [("resnet18", "batch", "multiply")]
-CASES += [("wrn16_4", "group", "gather"), ("cnn", "group", "multiply")]
+OTHERS = {"resnet34": ("batch", "multiply"), "wrn16_4": ("group", "gather"), "cnn": ("group", "multiply")}
+CASES = [(name, *OTHERS.get(name, ("batch", "gather"))) for name in NETWORKS]
 QUICK = [("mlp", "batch", "gather"), ("resnet18", "batch", "gather")]
 
 

@@ -1,40 +1,62 @@
-"""Figures of notebook 09: what one private answer costs, beside whom a cheaper one leaves behind."""
+"""Rows and explorer of notebook 09: what one private answer costs, beside whom a cheaper one leaves behind."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
-from itertools import pairwise
+from math import isnan
 
-import matplotlib.pyplot as plt
 import pandas as pd
-from matplotlib.figure import Figure
 
+from linfair import plots
 from linfair.cost import PRICES, operations, predicted
 from linfair.models import build
 from linfair.study.tables import drops, over_seeds, overall
-from linfair_book.figures.shared import drawn, line_with_interval
+from linfair_book.explorer.host import StaticExplorer
+from linfair_book.figures.shared import drawn
+from linfair_book.tables import committed
 
-_calls = cache(lambda name: operations(build(name, (3, 32, 32), 10), (3, 32, 32)))
+STUDIES = {
+    "thin ResNet18, faces by age": ("utkface_age_thin", "snl", "test"),
+    "thin ResNet18, faces by race": ("utkface_race_thin", "snl", "test"),
+    "thin ResNet18, digits": ("digits_resnet18_deepreduce", "snl mask", "test_balanced"),
+    "MLP, digits": ("digits_mlp_snl", "snl", "test_balanced"),
+}
+"""Name -> committed table, what chose its ReLUs, and the split."""
+PROTOCOLS = {"semi2k": "SEMI2K", "cheetah": "Cheetah", "aby3": "ABY3, three parties", "delphi": "Delphi, published"}
+BANDWIDTHS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000)
+ROUND_TRIPS = (0, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 300)
+
+
+@cache
+def _calls(name: str, width: int, shape: tuple[int, ...], classes: int) -> tuple:
+    return operations(build(name, shape, classes, width=width or None), shape)
 
 
 def answers(
-    name: str, shares: Sequence[float], protocol: str, *, bandwidth: float = 1e9, rtt: float = 0.0
+    name: str,
+    shares: Iterable[float],
+    protocol: str,
+    *,
+    width: int = 0,
+    shape: tuple[int, ...] = (3, 32, 32),
+    classes: int = 10,
+    **link: float,
 ) -> pd.DataFrame:
-    """One private answer of a network at full width on a 3x32x32 image, at shares of its ReLUs, as predicted."""
+    """One private answer of a network at shares of its ReLUs, as predicted; every layer keeps its share."""
     rows = []
     for share in shares:
         calls = [
             replace(one, scalars=share * one.scalars, comparisons=share * one.scalars) if one.kind == "ReLU" else one
-            for one in _calls(name)
+            for one in _calls(name, width, shape, classes)
             if share or one.kind != "ReLU"
         ]
-        found = predicted(calls, (), protocol, bandwidth=bandwidth, rtt=rtt)
+        found = predicted(calls, (), protocol, **link)
         relus = found.parts.get("ReLU", (0, 0, 0))
         seconds = {"relu_seconds": relus[2], "linear_seconds": found.compute_seconds - relus[2]}
         seconds |= {"transfer_seconds": found.transfer_seconds, "waiting_seconds": found.waiting_seconds}
         sent = {"online_bytes": found.bytes, "relu_bytes": relus[0], "rounds": found.rounds}
         about = {"network": name, "protocol": protocol, "budget": share, "online_seconds": found.seconds}
-        rows.append(about | seconds | sent)
+        rows.append(about | seconds | sent | {"compute_seconds": found.compute_seconds})
     return pd.DataFrame(rows)
 
 
@@ -48,68 +70,55 @@ def law(protocol: str, kind: str) -> str:
 
 
 def cost_and_accuracy(
-    table: pd.DataFrame,
-    *,
-    protocol: str = "delphi",
-    bandwidth: float = 1e9,
-    rtt: float = 0.0,
-    split: str = "test_balanced",
+    table: pd.DataFrame, selection: str, split: str, protocols: Sequence[str] = tuple(PROTOCOLS), **link: float
 ) -> pd.DataFrame:
-    """Accuracy of a study's networks beside what ResNet18 would cost at the same share of ReLUs, over such a link."""
+    """Accuracy of a study's networks, of all and of the worst group, beside what such a network costs an answer."""
     part = table[(table["split"] == split) & table["arm"].isin(["original", "plain"])]
-    part = part.assign(selection=part["selection"] if "selection" in part else part["method"])
-    frames, by = [], ["selection", "budget", "of"]
-    for selection in part.loc[part["arm"] == "plain", "selection"].unique():
-        own = part[(part["arm"] == "original") | (part["selection"] == selection)].assign(selection=selection)
-        own = own.drop_duplicates(["budget", "seed", "group"]).reset_index(drop=True)
-        worst = own.loc[own.groupby(["budget", "seed"])["accuracy"].idxmin()].assign(group_name="worst")
-        both = drops(pd.concat([overall(own), worst])).rename(columns={"group_name": "of"})
-        both["value"] = 100 * both["accuracy"]
-        lost = over_seeds(both, "drop", by).rename(columns={"mean": "drop", "low": "drop_low", "high": "drop_high"})
-        means = over_seeds(both, "value", by).merge(lost.drop(columns="n_seeds"), on=by)
-        units = own.loc[own["arm"] == "original", "kept"].max()
-        frames.append(means.assign(share=means["budget"].map(own.groupby("budget")["kept"].mean() / units)))
-    found = pd.concat(frames, ignore_index=True)
-    costs = answers("resnet18", found["share"], protocol, bandwidth=bandwidth, rtt=rtt)
-    return found.assign(**costs[["online_seconds", "online_bytes"]])
+    chosen = part["selection"] if "selection" in part else part["method"]
+    part = part[(part["arm"] == "original") | (chosen == selection)].drop_duplicates(["budget", "seed", "group"])
+    worst = part.loc[part.groupby(["budget", "seed"])["accuracy"].idxmin()].assign(group_name="worst")
+    both, by = drops(pd.concat([overall(part), worst])).rename(columns={"group_name": "of"}), ["budget", "of"]
+    both["value"] = 100 * both["accuracy"]
+    lost = over_seeds(both, "drop", by).rename(columns={"mean": "drop", "low": "drop_low", "high": "drop_high"})
+    means = over_seeds(both, "value", by).merge(lost.drop(columns="n_seeds"), on=by)
+    units = part.loc[part["arm"] == "original", "kept"].max()
+    means["share"] = means["budget"].map(part.groupby("budget")["kept"].mean() / units)
+    first = part.iloc[0]
+    about = {"width": int(first["width"]), "classes": part["group"].nunique()}
+    about["shape"] = (1, 12, 12) if first["data"] == "digits" else (3, 32, 32)
+    found = []
+    for protocol in protocols:
+        costs = answers(first["network"], means["share"], protocol, **about, **link)
+        found.append(means.assign(**costs.drop(columns=["network", "budget"])))
+    return pd.concat(found, ignore_index=True).sort_values("budget", ascending=False, kind="stable")
 
 
 def price_of_points(rows: pd.DataFrame) -> pd.DataFrame:
-    """What a point of worst-group accuracy costs more: seconds and MB, from each budget to the next larger one."""
-    line = rows[rows["of"] == "worst"].sort_values("budget")
-    step = line[["mean", "online_seconds", "online_bytes"]].diff().set_axis(["points", "seconds", "MB"], axis=1)
-    step["MB"] /= 1e6
-    pairs = [f"{100 * low:g} to {100 * high:g}" for low, high in pairwise(line["budget"])]
-    found = step.iloc[1:].assign(kept=pairs)
-    gained = found["points"].where(found["points"] > 0)  # nothing was bought where nothing was gained
-    return found.assign(seconds_a_point=found["seconds"] / gained, mb_a_point=found["MB"] / gained)
+    """Seconds and MB that keeping all ReLUs costs for each point that the worst group keeps, nan without a loss."""
+    worst = rows[rows["of"] == "worst"]
+    whole = worst[worst["budget"] == 1].set_index("protocol")
+    found = worst[worst["budget"] < 1]
+    lost = found["drop"].where(found["drop_low"] > 0)  # nothing is bought where nothing is lost
+    saved = found["protocol"].map(whole["online_seconds"]) - found["online_seconds"]
+    sent = (found["protocol"].map(whole["online_bytes"]) - found["online_bytes"]) / 1e6
+    return found.assign(seconds=saved, seconds_a_point=saved / lost, mb_a_point=sent / lost)
 
 
-def cost_against_accuracy(rows: pd.DataFrame, *, names: Sequence[str] | None = None) -> Figure:
-    """Accuracy of all and of the worst group against seconds (below) and megabytes (above) of one private answer."""
-    names = list(names or rows["selection"].unique())
-    ends = rows.sort_values("online_seconds").iloc[[0, -1]]
-    (s0, s1), (b0, b1) = ends["online_seconds"], ends["online_bytes"] / 1e6
-    slope = (b1 - b0) / (s1 - s0)  # of bytes in seconds: both follow the count
-    room = 0.1 * (s1 - s0)
-    figure, axes = plt.subplots(1, len(names), figsize=(5.4, 3.7), sharex=True, sharey=True, squeeze=False)
-    for ax, name in zip(axes[0], names, strict=True):
-        for of, label, role in (("all", "all test images", "all"), ("worst", "worst group", "minority")):
-            line = drawn(rows[(rows["selection"] == name) & (rows["of"] == of)].sort_values("online_seconds"))
-            x = line["online_seconds"]
-            line_with_interval(ax, x, line["mean"], line["low"], line["high"], role=role, label=label)
-            for row in line.itertuples() if of == "all" else ():
-                text, place = f"{100 * row.share:.0f}" + " %" * (row.share == 1), (row.online_seconds, row.high)
-                ax.annotate(text, place, xytext=(0, 4), textcoords="offset points", ha="center", fontsize=9)
-        ax.set_ylim(0, 109)
-        ax.set_xlim(0 if s0 < s1 / 2 else s0 - room, s1 + room)
-        ax.set_xlabel("seconds per answer" + " (← faster)" * (len(names) == 1))
-        top = ax.secondary_xaxis("top", functions=(lambda s: b0 + (s - s0) * slope, lambda b: s0 + (b - b0) / slope))
-        top.set_xlabel("MB per answer")
-        top.spines["top"].set_visible(True)
-        if len(names) > 1:
-            ax.text(0.97, 0.03, name, transform=ax.transAxes, ha="right", fontweight="bold")
-    axes[0, 0].set_ylabel("accuracy (%)")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
-    plt.close(figure)
-    return figure
+def explorer(settings: Mapping[str, object]) -> StaticExplorer:
+    """Seconds against accuracy, over a link that the reader picks, on a page without a kernel."""
+    studies = []
+    for name, (source, selection, split) in STUDIES.items():
+        table = committed(source)
+        table = table[table["seed"].rank(method="dense") <= settings["n_seeds"]]
+        points = {}
+        for row in drawn(cost_and_accuracy(table, selection, split)).itertuples():
+            point = points.setdefault(row.budget, {"kept": row.share, "costs": {}})
+            point["costs"][row.protocol] = row.online_bytes, row.rounds, row.compute_seconds
+            ends = {} if isnan(row.low) else {"from": row.low, "to": row.high}
+            point[row.of] = {"mean": row.mean, "drop": row.drop, "low": row.drop_low, "high": row.drop_high} | ends
+        studies.append({"name": name, "rows": list(points.values()), "evidence": plots.evidence_of(table, split=split)})
+    choice = {"study": next(iter(STUDIES)), "protocol": settings["protocol"]}
+    choice |= {"bandwidth": settings["bandwidth_mbit"], "rtt": settings["rtt_ms"]}
+    links = {"bandwidth": sorted({*BANDWIDTHS, choice["bandwidth"]}), "rtt": sorted({*ROUND_TRIPS, choice["rtt"]})}
+    colors = {"all": plots.COLORS["all"], "worst": plots.COLORS["minority"]}
+    return StaticExplorer("cost", links | {"studies": studies, "protocols": PROTOCOLS, "colors": colors}, choice)

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 from linfair_book import spu_answers, spu_cost
-from linfair_book.figures.cost import answers, cost_against_accuracy, cost_and_accuracy, price_of_points
+from linfair_book.figures.cost import PROTOCOLS, STUDIES, answers, cost_and_accuracy, explorer, price_of_points
 from linfair_book.tables import committed
 from torch import nn
 
@@ -196,6 +196,7 @@ def rows():
         {
             "data": "digits",
             "network": "mlp",
+            "width": 8,
             "profile": "small",
             "teacher": "digest",
             "method": "original" if budget == 1 else "snl",
@@ -219,27 +220,46 @@ def rows():
     )
 
 
-def test_accuracies_stand_beside_the_cost_of_resnet18_at_the_same_share(rows):
+def test_accuracies_stand_beside_the_cost_of_their_network_at_the_same_share(rows):
     """By hand: all (0.5 10 + 0.9 30) / 40 = 80 %, less 5 on average over the seeds; worst 45 %, 20 points lower."""
-    found = cost_and_accuracy(rows, bandwidth=1e8, rtt=0.05).set_index(["budget", "of"])
+    link = {"bandwidth": 1e8, "rtt": 0.05}
+    found = cost_and_accuracy(rows, "snl", "test_balanced", ["semi2k"], **link).set_index(["budget", "of"])
     assert found.loc[(1.0, "all"), "mean"] == pytest.approx(75)
     assert found.loc[(1.0, "worst"), "mean"] == pytest.approx(45)
     assert found.loc[(0.2, "worst"), ["mean", "drop", "drop_low", "drop_high"]].to_list() == pytest.approx(
         [25, 20, 20, 20]
     )
     assert found.loc[(0.2, "all"), "drop"] == pytest.approx(0.2 * 10 / 40 * 100)
-    expected = cost.private_inference_cost(98_304, bandwidth=1e8, rtt=0.05)
-    assert found.loc[(0.2, "all"), "online_seconds"] == pytest.approx(expected.online_seconds)
-    assert found.loc[(0.2, "all"), "online_bytes"] == expected.online_bytes
+    whole = cost.predicted(build("mlp", (1, 12, 12), 2, width=8), (1, 12, 12), **link)
+    assert found.loc[(1.0, "all"), "online_seconds"] == pytest.approx(whole.seconds)
+    assert found.loc[(0.2, "all"), "online_bytes"] == pytest.approx(whole.bytes - 0.8 * 144 * 16, abs=1)
 
 
-def test_a_point_of_worst_group_accuracy_has_a_price(rows):
-    """By hand: 20 points more for the ReLUs from 20 to 100 %, each a twentieth of what those cost."""
-    found = price_of_points(cost_and_accuracy(rows, bandwidth=1e8, rtt=0.05)).iloc[0]
-    most, least = (cost.private_inference_cost(kept, bandwidth=1e8, rtt=0.05) for kept in (491_520, 98_304))
-    assert (found["kept"], found["points"]) == ("20 to 100", pytest.approx(20))
-    assert found["seconds_a_point"] == pytest.approx((most.online_seconds - least.online_seconds) / 20)
-    assert found["mb_a_point"] == pytest.approx((most.online_bytes - least.online_bytes) / 20e6)
+def test_a_point_of_worst_group_accuracy_has_a_price_where_there_is_a_loss(rows):
+    """By hand: 20 points for four fifths of the ReLUs, each a twentieth of what those cost; without a loss none."""
+    table = cost_and_accuracy(rows, "snl", "test_balanced", bandwidth=1e8, rtt=0.05)
+    found = price_of_points(table).set_index("protocol").loc["delphi"]
+    seconds = 0.8 * 16 * (21.8e-6 + 8 * 1193 / 1e8)
+    assert found["seconds_a_point"] == pytest.approx(seconds / 20)
+    assert found["mb_a_point"] == pytest.approx(0.8 * 16 * 1193 / 20e6, abs=1e-7)
+    assert price_of_points(table.assign(drop_low=-1.0))["seconds_a_point"].isna().all()
+
+
+def test_the_explorer_holds_what_the_engine_sent_for_the_same_network():
+    """Oracle: the committed answer of a thin ResNet18 on images of this size, with a head of 10 classes, not 4."""
+    settings = {"n_seeds": 2, "protocol": "aby3", "bandwidth_mbit": 30.0, "rtt_ms": 0.7}
+    shown = explorer(settings)
+    assert [one["name"] for one in shown.state["studies"]] == list(STUDIES)
+    assert shown.choice == {"study": next(iter(STUDIES)), "protocol": "aby3", "bandwidth": 30.0, "rtt": 0.7}
+    assert {30.0, 100} <= {*shown.state["bandwidth"]} and {0.7, 50} <= {*shown.state["rtt"]}
+    rows = {point["kept"]: point["costs"] for point in shown.state["studies"][0]["rows"]}
+    assert {tuple(costs) for costs in rows.values()} == {tuple(PROTOCOLS)}
+    measured = committed(spu_answers.TABLE).query(
+        "network == 'resnet18' and input == '3x32x32' and protocol == 'semi2k'"
+    )
+    for row in measured.itertuples():
+        sent, rounds, _ = rows[row.budget]["semi2k"]
+        assert (sent + 6 * (16 * 64 + 8), rounds) == (row.bytes, row.rounds)
 
 
 def test_without_relus_the_linear_layers_stay():
@@ -249,18 +269,8 @@ def test_without_relus_the_linear_layers_stay():
     assert table.loc[0.5, "rounds"] == table.loc[1.0, "rounds"] == table.loc[0.0, "rounds"] + 16 * 8
 
 
-def test_the_figures_show_the_tables(rows):
-    """Oracle: the tables they are drawn from, the megabyte axis included."""
-    found = cost_and_accuracy(rows, bandwidth=1e8)
-    ax = cost_against_accuracy(found).axes[0]
-    for container, of in zip(ax.containers, ("all", "worst"), strict=True):
-        line = found[found["of"] == of].sort_values("online_seconds")
-        assert list(container[0].get_xdata()) == list(line["online_seconds"])
-        assert list(container[0].get_ydata()) == list(line["mean"])
-    (top,) = ax.child_axes
-    forward = top._functions[0]
-    assert [forward(s) for s in line["online_seconds"]] == pytest.approx(list(line["online_bytes"] / 1e6))
-
+def test_the_figure_shows_the_table():
+    """Oracle: the table that it is drawn from."""
     prices = answers("vgg19", (1.0, 0.2, 0.02), "delphi", rtt=0.05)
     ax = plots.cost_parts(prices).axes[0]
     ends = [bar.get_x() + bar.get_width() for bar in ax.containers[-1]]

@@ -14,13 +14,15 @@ from linfair_book import explorer
 from linfair_book.build import repository
 from linfair_book.explorer import host
 from linfair_book.explorer.grid import AXES
+from linfair_book.figures import cost
 from playwright.sync_api import Browser, Page, expect
 from probe import DESK, DRAWN, PHONE, visit
 
 pytestmark = pytest.mark.browser
 
 GRID = explorer.Grid((4, 8), (0.5, 0.1), (1.0, 2.5), (1.0, 0.5, 0.0))
-BOUNDARY, RESULTS = "boundary.html", "results.html"
+BOUNDARY, RESULTS, COST = "boundary.html", "results.html", "cost.html"
+LINK = {"n_seeds": 10, "protocol": "semi2k", "bandwidth_mbit": 100.0, "rtt_ms": 50.0}
 PIXELS = "document.querySelector('canvas').toDataURL()"
 SLIDE = """(at) => {
   for (const [axis, index] of Object.entries(at)) {
@@ -61,10 +63,11 @@ def tables() -> dict[str, pd.DataFrame]:
 
 @pytest.fixture(scope="module")
 def folder(grid, tables, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Both explorers as pages of their own."""
+    """The explorers as pages of their own."""
     folder = tmp_path_factory.mktemp("explorers")
     (folder / BOUNDARY).write_text(explorer.show_boundary(grid, live=False).page("Boundary"), encoding="utf-8")
     (folder / RESULTS).write_text(explorer.show_results(tables, live=False).page("Results"), encoding="utf-8")
+    (folder / COST).write_text(cost.explorer(LINK).page("Cost"), encoding="utf-8")
     return folder
 
 
@@ -136,7 +139,7 @@ def test_the_text_alternative_counts_what_the_picture_shows(tab, folder, grid) -
     assert said == pytest.approx(lost.item(), abs=0.2)
 
 
-@pytest.mark.parametrize("name", [BOUNDARY, RESULTS])
+@pytest.mark.parametrize("name", [BOUNDARY, RESULTS, COST])
 def test_it_fits_is_readable_and_loads_nothing(window, folder, name) -> None:
     for seen in visit(window, folder / name, DESK) + visit(window, folder / name, PHONE):
         assert (seen.errors, seen.outside) == ([], []), seen
@@ -144,11 +147,11 @@ def test_it_fits_is_readable_and_loads_nothing(window, folder, name) -> None:
         assert (seen.facts["spilling"], seen.facts["faint"]) == ([], []), seen
 
 
-@pytest.mark.parametrize("name", [BOUNDARY, RESULTS])
+@pytest.mark.parametrize("name", [BOUNDARY, RESULTS, COST])
 def test_controls_have_names_and_a_fingers_size(tab, folder, name) -> None:
     open_page(tab, folder / name)
     controls = tab.locator(".controls :is(input, select)")
-    assert controls.count() >= 5
+    assert controls.count() >= 4
     for control in controls.all():
         assert control.bounding_box()["height"] >= 40
         assert control.evaluate("node => node.labels[0].querySelector('.name').textContent.length") > 3
@@ -162,6 +165,37 @@ def test_the_picture_is_drawn_again_for_another_theme(tab, folder) -> None:
     tab.evaluate("document.documentElement.dataset.theme = 'dark'")
     tab.evaluate(DRAWN)
     assert tab.evaluate(PIXELS) != before
+
+
+def test_seconds_are_those_of_the_link_that_the_reader_picks(tab, folder) -> None:
+    """Oracle: computing + 8 bytes / bandwidth + rounds * round trip, by hand, from the committed rows' state."""
+    state = cost.explorer(LINK).state
+    open_page(tab, folder / COST)
+    for study, protocol, bandwidth, rtt in ((0, "semi2k", 100, 50), (1, "aby3", 10_000, 300), (3, "delphi", 1, 0)):
+        tab.locator("[data-axis=study]").select_option(index=study)
+        tab.locator("[data-axis=protocol]").select_option(label=state["protocols"][protocol])
+        for axis, value in (("bandwidth", bandwidth), ("rtt", rtt)):
+            tab.evaluate(SLIDE, {axis: state[axis].index(value)})
+        rows = state["studies"][study]["rows"]
+        lines = [row.locator("td").all_inner_texts() for row in tab.locator("tbody tr").all()]
+        for row, (sent, rounds, seconds, accuracy, *_) in zip(rows, lines, strict=True):
+            count, messages, computing = row["costs"][protocol]
+            expected = computing + 8 * count / (1e6 * bandwidth) + messages * rtt / 1e3
+            assert float(seconds.replace(",", "")) == pytest.approx(expected, rel=0.006)
+            assert float(sent.replace(",", "")) == pytest.approx(count / 1e6, rel=0.006)
+            assert (int(rounds), accuracy) == (messages, f"{row['worst']['mean']:.1f}")
+
+
+def test_the_keyboard_redraws_the_cost(tab, folder) -> None:
+    open_page(tab, folder / COST)
+    for axis in ("bandwidth", "rtt"):
+        slider, seen = tab.locator(f"[data-axis={axis}]"), []
+        for key in ("Home", "End"):
+            slider.press(key)
+            tab.evaluate(DRAWN)
+            said = tab.locator(".summary").inner_text(), slider.get_attribute("aria-valuetext")
+            seen.append((*said, tab.locator(".chart svg").get_attribute("aria-label")))
+        assert all(one != other for one, other in zip(*seen, strict=True)), axis
 
 
 def test_results_show_the_chosen_cell_and_offer_only_what_there_is(tab, folder, tables) -> None:

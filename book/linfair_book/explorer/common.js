@@ -1,4 +1,4 @@
-// Shared by both explorers; Python puts this file in front of each, so that each is one module without imports.
+// Shared by the explorers; Python puts this file in front of each, so that each is one module without imports.
 
 const SVG = "http://www.w3.org/2000/svg";
 

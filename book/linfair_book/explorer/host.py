@@ -23,7 +23,7 @@ _HOST = """
 
 
 def module(name: str) -> str:
-    """Source of one explorer's ES module, `boundary` or `results`, the shared helpers first."""
+    """Source of one explorer's ES module, `boundary`, `cost` or `results`, the shared helpers first."""
     return _read("common.js") + "\n" + _read(f"{name}.js")
 
 

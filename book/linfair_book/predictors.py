@@ -13,12 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from linfair.study.tables import drops, over_seeds, text
-from linfair_book.averages import SIDES, sides
-from linfair_book.checks import OUTCOMES as WORDS
-
-CHECKS = dict(zip(SIDES, WORDS, strict=True))
-"""What a check of a claim says where the interval lies on the claimed side, on the other one, or on neither."""
+from linfair.study.tables import drops, over_seeds
 
 
 @dataclass(frozen=True)
@@ -65,15 +60,6 @@ def partial_spearman(x: Sequence[float], y: Sequence[float], others: Sequence[Se
 def _residual(rank: np.ndarray, columns: Sequence[Sequence[float]]) -> np.ndarray:
     fixed = np.column_stack([np.ones(len(rank)), *(stats.rankdata(column) for column in columns)])
     return rank - fixed @ np.linalg.lstsq(fixed, rank, rcond=None)[0]
-
-
-def weakest(n_groups: int, *, given: int = 0, level: float = 0.95) -> float:
-    """The smallest |rho| a seed can tell from 0, rho = t / sqrt(t^2 + df) with df = n_groups - 2 - given."""
-    df = n_groups - 2 - given
-    if df < 1:
-        raise ValueError(f"{n_groups} groups leave no degree of freedom given {given} predictors; need {given + 3}")
-    t = stats.t.ppf((1 + level) / 2, df)
-    return float(t / math.sqrt(t**2 + df))
 
 
 def group_rows(
@@ -171,54 +157,11 @@ def ranking(
 ) -> tuple[str, pd.DataFrame]:
     """The predictor that ranks the groups best, which flatters it, and its lead over each other one within a seed."""
     found = per_seed(rows[rows["budget"] == budget], outcome=outcome, predictors=predictors)
-    wide = found[found["statistic"] == "alone"].pivot(index="seed", columns="predictor", values="value").dropna()
+    wide = found[found["statistic"] == "alone"].pivot(index="seed", columns="predictor", values="value")
+    wide = wide.dropna(axis=1, how="all").dropna()
     if wide.empty:
         raise ValueError(f"no seed has defined coefficients at budget {budget}: an outcome or predictor is constant")
-    wide = wide[[one.name for one in predictors]] * [one.sign for one in predictors]
+    wide = wide * wide.columns.map({one.name: one.sign for one in predictors})
     best = wide.mean().idxmax()
     lead = (-wide.drop(columns=best)).add(wide[best], axis=0).reset_index().melt("seed", var_name="predictor")
     return best, over_seeds(lead, "value", ["predictor"])
-
-
-def ranked(
-    rows: pd.DataFrame, *, budget: float | None = None, outcome: str = "drop", predictors: Predictors = PREDICTORS
-) -> pd.DataFrame:
-    """For reading, a line for each predictor, at a budget (the smallest by default), with 95 % intervals."""
-    budget = rows["budget"].min() if budget is None else budget
-    rows = rows[rows["budget"] == budget]
-    kept = _defined(per_seed(rows, outcome=outcome, predictors=predictors), predictors)
-    means = correlations(rows, outcome=outcome, predictors=kept or predictors)
-    means = means[means["n_seeds"] > 0].set_index("predictor")
-    alone, within, given = (means[means["statistic"] == name] for name in STATISTICS[:3])
-    lines = pd.DataFrame({"expected": {one.name: "+" if one.sign > 0 else "-" for one in predictors}})
-    lines["alone"] = _shown(alone)
-    lines["expected sign"] = checks(alone, {one.name: one.sign for one in predictors})
-    if len(kept) > 1 and len(alone) == len(kept):
-        best, lead = ranking(rows, budget=budget, outcome=outcome, predictors=kept)
-        lines[f"lead of {best}"] = _shown(lead.set_index("predictor"))
-    lines["given group size"] = _shown(within)
-    if len(given) and len(kept) > 1:
-        lines["given all others"] = _shown(given)
-        lines["its sign"] = sides(given)["side"].map(dict(zip(SIDES, ("+", "-", "cannot tell"), strict=True)))
-    lines["expected sign"] = lines["expected sign"].fillna(CHECKS[SIDES[2]])
-    return lines.fillna("").rename_axis("predictor").reset_index()
-
-
-def checks(means: pd.DataFrame, signs: dict[str, int]) -> pd.Series:
-    """By predictor, whether the whole interval has the expected sign, the other one, or neither."""
-    sign = means.index.map(signs).to_numpy()
-    ends = np.sort(np.column_stack([sign * means["low"], sign * means["high"]]), axis=1)
-    return sides(pd.DataFrame(ends, columns=["low", "high"], index=means.index))["side"].map(CHECKS)
-
-
-def _shown(means: pd.DataFrame) -> pd.Series:
-    return text(means, digits=2)["mean [95 % interval]"] if len(means) else pd.Series(dtype=object)
-
-
-def _defined(found: pd.DataFrame, predictors: Predictors) -> list[Predictor]:
-    """The predictors that some seed has all of; those with the fewest seeds are left out first."""
-    wide = found[found["statistic"] == "alone"].pivot(index="seed", columns="predictor", values="value")
-    kept = list(predictors)
-    while kept and wide[[one.name for one in kept]].dropna().empty:
-        kept.remove(min(kept, key=lambda one: wide[one.name].notna().sum()))
-    return kept

@@ -10,9 +10,6 @@ import pytest
 from linfair_book.figures import why
 from linfair_book.predictors import PREDICTORS, STATISTICS
 from matplotlib.collections import PathCollection
-from matplotlib.colors import to_hex
-
-from linfair import plots
 
 pytestmark = pytest.mark.usefixtures("house_style")
 
@@ -61,38 +58,18 @@ def png(figure: plt.Figure) -> bytes:
     return file.getvalue()
 
 
-def test_gradient_norms_are_geometric_means_over_seeds_largest_group_first_with_its_size_on_top() -> None:
-    figure = why.gradient_norm_bars(rows())
-    [ax] = figure.axes
-    assert drawn(ax, 0) == pytest.approx([math.sqrt(2), 5 * math.sqrt(2), 10 * math.sqrt(2)])
-    assert drawn(ax, 2) == pytest.approx([4 * value for value in drawn(ax, 0)])
-    assert [text for text in texts(figure) if text.isdigit()] == ["90", "30", "10"]
-    assert png(figure)
-
-
-def test_where_roles_change_with_the_seed_the_mean_group_of_each_role_is_drawn() -> None:
-    figure = why.gradient_norm_bars(rows(swap=True))
-    assert {"majority", "minority", "1 group of 90", "2 groups of 20"} <= set(texts(figure))
-    assert drawn(figure.axes[0], 1)[0] == pytest.approx(4 * math.sqrt(2))
-
-
 def test_eigenvalues_leave_out_what_did_not_converge() -> None:
     table = rows()
-    assert drawn(why.eigenvalue_bars(table).axes[0], 0) == pytest.approx([20])  # sqrt(10 * 40)
+    figure = why.eigenvalue_bars(table)
+    assert drawn(figure.axes[0], 0) == pytest.approx([20])  # sqrt(10 * 40)
+    assert texts(figure) == ["90", "30", "10"], "the largest group first, its size on top"
+    assert {"1 group of 90", "2 groups of 20"} == set(texts(why.eigenvalue_bars(rows(swap=True))))
     missing = (table["arm"] == "original") & (table["seed"] == 1) & (table["group"] == 0)
     table.loc[missing, "top_eigenvalue_converged"] = False
     figure = why.eigenvalue_bars(table)
     assert drawn(figure.axes[0], 0) == pytest.approx([10])
     points = [one for one in figure.axes[0].collections if isinstance(one, PathCollection)]
     assert sum(len(one.get_offsets()) for one in points) == 5
-
-
-def test_many_groups_keep_their_sizes_apart() -> None:
-    table = pd.concat([rows().assign(group=g, group_name=f"g{g}", n_train=10_000 - g) for g in range(10)])
-    figure = why.gradient_norm_bars(table.drop_duplicates(["seed", "arm", "budget", "group"]))
-    figure.draw_without_rendering()
-    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
-    assert len(boxes) == 10 and all(one.x0 < two.x0 for one, two in zip(boxes, boxes[1:], strict=False))
 
 
 def test_fig_8_draws_both_arms_distances_and_a_point_per_group_and_seed_at_the_lowest_budget() -> None:
@@ -167,12 +144,6 @@ def test_upsampling_lines_are_the_levels_not_the_differences() -> None:
     for ax in figure.axes:
         assert all(drawn(ax, number) == [11, 15, 30] for number in range(3))
     assert png(figure)
-
-
-def test_only_house_colours_are_used() -> None:
-    figure = why.gradient_norm_bars(rows())
-    used = {to_hex(one[0].get_color()).upper() for one in figure.axes[0].containers}
-    assert used == {plots.COLORS["majority"].upper(), plots.COLORS["minority"].upper()}
 
 
 def test_where_no_search_converged_the_figure_says_so() -> None:

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from linfair_book import predictors, why
+from linfair_book import why
 from scipy import stats
 
 NORMS = {1.0: (1.0, 3.0), 0.5: (0.5, 3.0), 0.1: (4.0, 12.0)}
@@ -64,62 +64,6 @@ def test_the_interval_is_scipys_t_interval_of_the_logarithm() -> None:
     assert [row["low"], row["high"]] == pytest.approx(np.exp([interval.low, interval.high]).tolist())
 
 
-def test_gradient_norms_are_checked_at_every_budget() -> None:
-    shown = why.ratio_checks(rows(), "gradient_norm", split="train").set_index("ReLUs kept")
-    assert shown["higher"].to_dict() == {"100 %": "holds", "50 %": "holds", "10 %": "holds"}
-    sides = {
-        role: shown[f"{role} over its original"].str.partition(", ")[2].tolist() for role in ("majority", "minority")
-    }
-    assert [one.rpartition("], ")[2] for one in sides["majority"]] == ["", "down", "up"]
-    assert [one.rpartition("], ")[2] for one in sides["minority"]] == ["", "no measurable change", "up"]
-
-
-def test_margins_are_checked_on_the_other_side() -> None:
-    """The minority's is half the majority's: nearer the boundary, so lower as claimed."""
-    shown = why.ratio_checks(rows(), "margin", split="train", higher=False)
-    assert shown["lower"].tolist() == ["holds"] * 3
-    assert why.ratio_checks(rows(), "margin", split="train")["higher"].tolist() == ["does not hold"] * 3
-
-
-def test_distance_names_what_training_alone_moves() -> None:
-    """0.2 at 50 %, 1.0 at 10 %, without noise; the control moves by 0.05."""
-    shown = why.distance_checks(rows()).set_index("ReLUs kept")
-    assert shown.loc["50 %"].tolist() == ["0.200 [0.200, 0.200]", "", "", "25 [25, 25] %"]
-    assert shown.loc["10 %"].tolist() == ["1.000 [1.000, 1.000]", "0.800 [0.800, 0.800]", "holds", "5 [5, 5] %"]
-    assert "control's share" not in why.distance_checks(rows().query("arm != 'control'"))
-
-
-def ranked(rows: pd.DataFrame) -> pd.DataFrame:
-    return predictors.ranked(rows, outcome="accuracy", predictors=why.OWN).set_index("predictor")
-
-
-def accuracy_rows(orders: list[list[float]], **fixed: object) -> pd.DataFrame:
-    """Four groups of two sizes; norm and accuracy in opposite order in every seed, margins in the given order."""
-    lines = [
-        {
-            "budget": 0.1,
-            "seed": seed,
-            "group": group,
-            "accuracy": 0.9 - 0.2 * group,
-            "own_gradient_norm": 1.0 + group,
-            "own_margin": margin,
-            "log_size": math.log([90, 90, 10, 10][group]),
-        }
-        for seed, order in enumerate(orders)
-        for group, margin in enumerate(order)
-    ]
-    return pd.DataFrame(lines).assign(**fixed)
-
-
-def test_accuracy_is_ranked_as_claimed_or_not() -> None:
-    """The margins' orders have no relation to accuracy."""
-    shown = ranked(accuracy_rows([[3, 1, 4, 2], [2, 4, 1, 3]]))
-    norm, margin = shown.loc["gradient norm"], shown.loc["margin"]
-    assert (norm["alone"], norm["expected sign"]) == ("-1.00 [-1.00, -1.00]", "holds")
-    assert norm["given group size"].startswith("-1.00")
-    assert (margin["alone"].split()[0], margin["expected sign"]) == ("0.00", "cannot tell")
-
-
 def test_a_quantity_that_is_zero_or_missing_has_no_ratio() -> None:
     table = rows(spread=0.0)
     table.loc[table["seed"] == 1, "gradient_norm"] = 0.0
@@ -127,13 +71,3 @@ def test_a_quantity_that_is_zero_or_missing_has_no_ratio() -> None:
     found = why.role_ratios(table, "gradient_norm", split="train").set_index("budget")
     assert found["n_seeds"].tolist() == [3, 3, 3] and found["mean"].tolist() == pytest.approx([3, 6, 3])
     assert why.role_ratios(table.assign(margin=0.0), "margin", split="train").empty
-
-
-def test_networks_that_did_not_move_have_no_share_of_training_alone() -> None:
-    shown = why.distance_checks(rows().assign(relative_distance=0.0))
-    assert shown["grows"].tolist() == ["", "cannot tell"] and "control's share" not in shown
-
-
-def test_accuracies_that_are_all_alike_rank_nothing() -> None:
-    shown = ranked(accuracy_rows([[1, 2, 3, 4], [1, 2, 3, 4]], accuracy=0.5))
-    assert shown["alone"].eq("").all() and shown["expected sign"].eq("cannot tell").all()

@@ -8,6 +8,5 @@ from linfair_book.figures.why import (
     correlation_chart,
     distance_and_accuracy,
     eigenvalue_bars,
-    gradient_norm_bars,
     upsampling_lines,
 )

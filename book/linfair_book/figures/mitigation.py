@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from linfair.plots.style import COLORS, GREY
-from linfair.study.tables import over_seeds
+from linfair.study.tables import over_seeds, units_of
 from linfair_book import mitigation
 from linfair_book.figures import shared
 from linfair_book.figures.shared import ROLES, budget_lines, dots_with_intervals, drawn, finished, line_with_interval
@@ -67,10 +67,9 @@ def levels(table: pd.DataFrame, columns: Sequence[tuple[str, str]], *, ways: Seq
         log = column == "gradient_norm"
         values["value"] = np.log(values["value"]) if log else values["value"] * (100 if column == "accuracy" else 1)
         means = (geometric if log else over_seeds)(values, "value", ["way", "budget", "role"])
+        look = {"units": units_of(table), "budgets": means["budget"]}
         for ax, way in zip(line, ways, strict=True):
-            budget_lines(
-                ax, means[means["way"] == way], "role", {role: role for role in ROLES}, budgets=means["budget"]
-            )
+            budget_lines(ax, means[means["way"] == way], "role", dict(zip(ROLES, ROLES, strict=True)), **look)
             if log:
                 shared.plain_log(ax)
             ax.set_xlabel(ax.get_xlabel() if ax in axes[-1] else "")

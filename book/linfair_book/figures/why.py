@@ -14,23 +14,6 @@ from linfair_book.predictors import PREDICTORS, converged
 from linfair_book.tables import geometric
 
 
-def gradient_norm_bars(table: pd.DataFrame, *, split: str = "train") -> Figure:
-    """Gradient norm of each group's risk at every budget, sizes on top (Fig. 3); means over seeds are geometric."""
-    rows = table[(table["split"] == split) & (table["arm"] != "control")]
-    return _by_group_and_budget(rows, "gradient_norm", f"gradient norm ({split})", log=True)
-
-
-def eigenvalue_bars(table: pd.DataFrame) -> Figure:
-    """Top Hessian eigenvalue of each group's training risk in the original network, group sizes on top (Fig. 4)."""
-    rows = table[(table["arm"] == "original") & (table["split"] == "train")]
-    rows = rows.assign(top_eigenvalue=converged(rows)).query("top_eigenvalue > 0")
-    if rows.empty:
-        return shared.only_words("no search for an eigenvalue converged")
-    figure = _by_group_and_budget(rows, "top_eigenvalue", "top Hessian eigenvalue (train)", log=True, points=True)
-    figure.set_size_inches(5.4, 3.2)
-    return figure
-
-
 def _columns(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows with `column` (what stands on the x axis) and `size` (what stands on top), the largest group first."""
     first = rows.drop_duplicates(["seed", "group"])
@@ -47,47 +30,27 @@ def _columns(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.sort_values("rank", ascending=False, kind="stable")
 
 
-def _by_group_and_budget(
-    rows: pd.DataFrame, value: str, label: str, *, log: bool = False, points: bool = False
-) -> Figure:
-    """Means over seeds with 95 % t intervals, a column per group and within it a position per budget."""
+def eigenvalue_bars(table: pd.DataFrame) -> Figure:
+    """Top Hessian eigenvalue of each group's training risk in the original network, group sizes on top (Fig. 4)."""
+    rows = table[(table["arm"] == "original") & (table["split"] == "train")]
+    rows = rows.assign(top_eigenvalue=converged(rows)).query("top_eigenvalue > 0")
+    if rows.empty:
+        return shared.only_words("no search for an eigenvalue converged")
     rows = _columns(rows)
-    per_seed = rows.groupby(["column", "budget", "seed"], sort=False, as_index=False)[value].mean()
-    if log:
-        per_seed[value] = np.log(per_seed[value])
-    means = drawn((geometric if log else over_seeds)(per_seed, value, ["column", "budget"]))
-    names, budgets = list(rows["column"].unique()), sorted(rows["budget"].unique(), reverse=True)
-    figure, ax = plt.subplots(figsize=(5.4, 3.6))
-    offsets = (np.arange(len(budgets)) - (len(budgets) - 1) / 2) * 0.76 / len(budgets)
-    for number, name in enumerate(names):
-        part = rows[rows["column"] == name]
-        role, size = part["role"].iloc[0], part["size"].iloc[0]
-        shown = means[means["column"] == name].set_index("budget").reindex(budgets)
-        if points:
-            shift = np.random.default_rng(0).uniform(-0.25, 0.25, len(part))
-            ax.scatter(number + shift, part[value], s=10, color=COLORS[role], alpha=0.45, linewidths=0)
-        look = {"color": GREY if points else COLORS[role], "marker": MARKERS[role]}
-        look["markersize"] = 6 if len(names) * len(budgets) <= 20 else 3.5
-        lines = {"linewidth": 1, "elinewidth": 1.6, "capsize": 2.5}
-        ax.errorbar(number + offsets, shown["mean"], yerr=ends(shown), **look, **lines)
-        many = {"fontsize": 8, "rotation": 30} if len(names) > 6 else {"fontsize": 10}
-        ax.text(number, 1.01, size, transform=ax.get_xaxis_transform(), ha="center", va="bottom", **many)
-    if len(names) <= 3 and len(budgets) > 1:
-        positions = [number + offset for number in range(len(names)) for offset in offsets]
-        ax.set_xticks(positions, [f"{100 * budget:g}" for budget in budgets] * len(names), fontsize=9)
-        for number, name in enumerate(names):
-            ax.text(number, -0.11, name, transform=ax.get_xaxis_transform(), ha="center", va="top")
-        ax.set_xlabel(f"{units_of(rows)} kept (%)", labelpad=18)
-    else:
-        ax.set_xticks(range(len(names)), names)
-        listed = ", ".join(f"{100 * budget:g}" for budget in budgets)
-        ax.set_xlabel(f"group; in each, left to right: {listed} % of {units_of(rows)}" if len(budgets) > 1 else "group")
-    if log:
-        plain_log(ax)
-    else:
-        ax.set_ylim(0, 1.05 * ax.get_ylim()[1])
-    ax.set_ylabel(label)
-    ax.set_title("training images", loc="left", fontsize=10, pad=28 if len(names) > 6 else 18)
+    each = rows.groupby(["column", "seed"], sort=False, as_index=False)["top_eigenvalue"].mean()
+    means = drawn(geometric(each.assign(top_eigenvalue=np.log(each["top_eigenvalue"])), "top_eigenvalue", ["column"]))
+    figure, ax = plt.subplots(figsize=(5.4, 3.2))
+    for number, (name, part) in enumerate(rows.groupby("column", sort=False)):
+        shift = np.random.default_rng(0).uniform(-0.25, 0.25, len(part))
+        role, one = part["role"].iloc[0], means[means["column"] == name]
+        ax.scatter(number + shift, part["top_eigenvalue"], s=10, color=COLORS[role], alpha=0.45, linewidths=0)
+        look = {"color": GREY, "marker": MARKERS[role], "elinewidth": 1.6, "capsize": 2.5}
+        ax.errorbar([number], one["mean"], yerr=ends(one), **look)
+        ax.text(number, 1.01, part["size"].iloc[0], transform=ax.get_xaxis_transform(), ha="center", fontsize=10)
+    ax.set_xticks(range(len(means)), means["column"])
+    plain_log(ax)
+    ax.set_ylabel("top Hessian eigenvalue (train)")
+    ax.set_title("training images", loc="left", fontsize=10, pad=18)
     return finished(figure)
 
 
@@ -158,6 +121,8 @@ def correlation_chart(found: pd.DataFrame) -> Figure:
             ("given group size", -0.12, "none", "among groups of one size"),
         ):
             rows = drawn(flipped[(flipped["budget"] == budget) & (flipped["statistic"] == statistic)])
+            if rows["mean"].isna().all():
+                continue
             rows = rows.set_index("predictor").reindex(signs)
             look = {"markerfacecolor": face, "markeredgewidth": 1.4, "label": words}
             dots_with_intervals(ax, rows, y + shift, "all", **look)

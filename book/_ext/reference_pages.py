@@ -31,17 +31,59 @@ LINE = re.compile(r"^% generated: (.+)$", re.MULTILINE)
 VERSIONS = ("torch", "numpy", "pandas", "scikit-learn", "matplotlib", "jupyter-book", "myst-nb")
 
 API = {
-    "networks": ("gates", "weights", "functional", "masks", "ensemble", "models", "checkpoints"),
+    "networks": ("gates", "weights", "masks", "functional"),
+    "models": ("models", "ensemble", "checkpoints"),
     "data": ("data",),
-    "training": ("training", "schedule", "cost"),
+    "data-named": ("data.named", "data.official", "data.sources"),
+    "data-files": (
+        "data.folder",
+        "data.images",
+        "data.values",
+        "data.splits",
+        "data.packs",
+        "data.download",
+        "data.torchvision",
+    ),
+    "training": ("training", "schedule"),
+    "cost": ("cost", "nonlinear"),
     "metrics": ("metrics",),
+    "metrics-curvature": ("metrics.gradients", "metrics.curvature", "metrics.bias", "metrics.distance"),
+    "metrics-membership": ("metrics.membership",),
     "theory": ("theory",),
-    "linearizers": ("linearizers", "pruners"),
+    "theory-optimality": (
+        "theory.optimality",
+        "theory.stationarity",
+        "theory.hessian",
+        "theory.logit_curvature",
+        "theory.pruning",
+    ),
+    "linearizers": ("linearizers",),
+    "linearizers-record": ("linearizers.record", "linearizers.finetuning", "linearizers.registry"),
+    "pruners": ("pruners",),
     "mitigation": ("mitigation",),
-    "study": ("study", "engine"),
+    "mitigation-choose": ("mitigation.objective", "mitigation.choose", "mitigation.registry"),
+    "rules": ("rules",),
+    "rules-accounting": ("rules.accounting", "rules.adaptive", "ledger"),
+    "inference": ("inference",),
+    "study": ("study",),
+    "study-grids": ("study.grids", "study.plan"),
+    "study-run": ("study.jobs", "study.runner", "study.cluster", "study.compare", "study.tables"),
+    "engine": ("engine",),
+    "audit": ("audit",),
+    "audit-parts": (
+        "audit.linearize",
+        "audit.diagnose",
+        "audit.repair",
+        "audit.expose",
+        "audit.figures",
+        "audit.shown",
+    ),
     "plots": ("plots",),
 }
-"""Page -> modules and sub-packages on it; what is on none of them is on the page `tools`."""
+"""Page -> modules and sub-packages on it, without those of its modules that are named on another page.
+
+What is on none of them is on the page `tools`. A page is at most a dozen screens long.
+"""
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
@@ -136,10 +178,12 @@ def others() -> tuple[str, ...]:
 
 def api(page: str) -> str:
     """A section for each module of a page: its docstring and what it defines."""
-    parts = []
+    parts, named = [], {f"linfair.{name}" for names in API.values() for name in names}
     for name in others() if page == "tools" else API[page]:
         for module in modules_of(f"linfair.{name}"):
-            level, title = ("##", module) if module.count(".") == 1 else ("###", module.rpartition(".")[2])
+            level, title = ("##", module) if module == f"linfair.{name}" else ("###", module.rpartition(".")[2])
+            if level == "###" and module in named:
+                continue
             parts += [f"{level} {title}", f"```{{eval-rst}}\n.. automodule:: {module}\n```"]
             if hasattr(importlib.import_module(module), "__path__"):
                 parts.append(public_names(module))

@@ -13,8 +13,8 @@ from linfair.theory.approximation import FUNCTIONS, approximate
 from linfair.theory.pieces import pieces
 from linfair_book.figures.shared import budget_axis, finished, line_with_interval
 
-LINES = [(COLORS[role], MARKERS[role]) for role in ("majority", "minority", "all", "other")]
-LINES += [("#56811F", "v"), ("#9467BD", "P")]  # colour and marker of things that are no groups, in their order
+LINES = [(COLORS["all"], "^"), (COLORS["other"], "D"), ("#9467BD", "P"), ("#B5651D", "v"), ("#56811F", "X")]
+LINES += [("#2A8C9E", "*")]  # colour and marker of things that are no groups, in their order
 
 
 def best_segments(function: str, n: Sequence[int]) -> Figure:
@@ -27,9 +27,9 @@ def best_segments(function: str, n: Sequence[int]) -> Figure:
     figure, axes = plt.subplots(2, len(n), figsize=(5.4, 3.6), **how)
     for (top, low), best in zip(axes.T, found, strict=True):
         top.plot(x, y, color=GREY, linestyle=":", label=f"${target.name}$")
-        top.plot(best.knots, best.values, color=COLORS["majority"], marker="o", markersize=4, label="best")
+        top.plot(best.knots, best.values, color=COLORS["all"], marker="o", markersize=4, label="best")
         top.set_title(f"n = {len(best.knots) - 1}, $E_n$ = {best.error:.2g}")
-        low.plot(x, best(x) - y, color=COLORS["minority"], linewidth=1.5)
+        low.plot(x, best(x) - y, color=COLORS["other"], linewidth=1.5)
         for level in (-best.error, best.error):
             low.axhline(level, color=GREY, linestyle="--", linewidth=1)
         low.set_xlabel("x")
@@ -59,7 +59,7 @@ def two_units(networks: Sequence[nn.Module], titles: Sequence[str], *, reach: fl
     figure, axes = plt.subplots(1, len(networks), figsize=(5.4, 3.2), sharey=True, squeeze=False)
     x = np.linspace(-reach, reach, 601)
     for ax, network, title in zip(axes[0], networks, titles, strict=True):
-        for unit, color in enumerate((COLORS["minority"], COLORS["majority"])):
+        for unit, color in enumerate((COLORS["other"], "#9467BD")):
             out = network[2].weight[0].detach().clone()
             out[1 - unit] = 0
             alone = nn.Sequential(*network[:2], nn.Linear(2, 1, bias=False, dtype=out.dtype))
@@ -81,9 +81,9 @@ def piece_counts(table: pd.DataFrame) -> Figure:
         by_share = table[table["widths"] == name].groupby("share")
         x = 100 * np.array(sorted(by_share.groups))
         counts = by_share["pieces"]
-        ax.fill_between(x, counts.min(), counts.max(), color=COLORS["majority"], alpha=0.25, linewidth=0)
-        ax.semilogy(x, counts.mean(), color=COLORS["majority"], marker="o", label="pieces")
-        ax.semilogy(x, by_share["bound_kept"].mean(), color=COLORS["all"], marker="^", label="product of (1 + kept)")
+        ax.fill_between(x, counts.min(), counts.max(), color=COLORS["all"], alpha=0.25, linewidth=0)
+        ax.semilogy(x, counts.mean(), color=COLORS["all"], marker="o", label="pieces")
+        ax.semilogy(x, by_share["bound_kept"].mean(), color=COLORS["other"], marker="D", label="product of (1 + kept)")
         ax.semilogy(x, by_share["bound"].mean(), color=GREY, linestyle="--", label="printed bound")
         ax.set(title=f"layers {name}", xlabel="ReLUs kept (%)", xticks=(0, 50, 100))
     axes[0, 0].invert_xaxis()  # shared
@@ -97,8 +97,8 @@ def pieces_of_trained(table: pd.DataFrame) -> Figure:
     by_budget = table.groupby("budget")["pieces"]
     x = 100 * np.array(sorted(by_budget.groups))
     low, high = by_budget.quantile(0.1), by_budget.quantile(0.9)
-    ax.fill_between(x, low, high, color=COLORS["majority"], alpha=0.25, linewidth=0)
-    ax.plot(x, by_budget.mean(), color=COLORS["majority"], marker="o")
+    ax.fill_between(x, low, high, color=COLORS["all"], alpha=0.25, linewidth=0)
+    ax.plot(x, by_budget.mean(), color=COLORS["all"], marker="o")
     ax.set(xlabel="ReLUs kept (%)", ylabel="pieces on a segment", ylim=(0, None))
     ax.invert_xaxis()
     return finished(figure)
@@ -145,7 +145,7 @@ def remainder_orders(steps: pd.DataFrame) -> Figure:
     """Size of the remainder (`linfair_book.propositions.Step`) against the step, by group, beside orders 1 and 3."""
     figure, ax = plt.subplots(figsize=(5.0, 3.4))
     for _, part in steps.groupby("group"):
-        ax.loglog(part["t"], part["remainder"].abs(), color=COLORS["majority"], marker="o", markersize=3, linewidth=1)
+        ax.loglog(part["t"], part["remainder"].abs(), color=COLORS["all"], marker="o", markersize=3, linewidth=1)
     t = np.sort(steps["t"].unique())
     top = steps.loc[steps["t"] == t.max(), "remainder"].abs().median()
     for order, dashes in ((1, ":"), (3, "--")):
@@ -159,8 +159,8 @@ def hessian_violations(table: pd.DataFrame) -> Figure:
     """Share of networks that break each reading of Prop. 4.5 (`violations`), with Wilson intervals."""
     figure, ax = plt.subplots(figsize=(5.0, 2.2))
     y = np.arange(len(table))[::-1]
-    ax.hlines(y, 100 * table["low"], 100 * table["high"], color=COLORS["minority"], linewidth=1.5)
-    ax.plot(100 * table["share"], y, "s", color=COLORS["minority"])
+    ax.hlines(y, 100 * table["low"], 100 * table["high"], color=COLORS["all"], linewidth=1.5)
+    ax.plot(100 * table["share"], y, "^", color=COLORS["all"])
     ax.set_yticks(y, table["reading"])
     ax.grid(axis="x")
     ax.set(xlabel="networks that break it (%)", xlim=(-3, 103), ylim=(-0.6, len(table) - 0.4))
@@ -180,7 +180,7 @@ def gradient_ratios(table: pd.DataFrame) -> Figure:
     y = np.arange(len(table))[::-1]
     applies = table["applies"].to_numpy(dtype=bool)
     lowest = 0.1  # what is below stands here, as an arrow to the left
-    for chosen, role, name in ((applies, "all", "assumptions hold"), (~applies, "minority", "one does not hold")):
+    for chosen, role, name in ((applies, "all", "assumptions hold"), (~applies, "other", "one does not hold")):
         ratio = table["ratio"].to_numpy()[chosen]
         inside = ratio >= lowest
         ax.plot(ratio[inside], y[chosen][inside], MARKERS[role], color=COLORS[role], label=name)

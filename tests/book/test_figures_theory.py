@@ -7,8 +7,6 @@ from contrast import PAGES, contrast
 from linfair_book import piecewise, propositions
 from linfair_book.figures import theory as draw
 
-from linfair.theory.approximation import FUNCTIONS, approximate
-
 pytestmark = pytest.mark.usefixtures("house_style")
 
 
@@ -16,18 +14,6 @@ pytestmark = pytest.mark.usefixtures("house_style")
 def test_colours_stand_out_on_both_pages(page):
     for color, _ in draw.LINES:
         assert contrast(color.lower(), page) >= 3
-
-
-def test_segments_are_the_approximation_and_the_gap_swings_by_its_error():
-    figure = draw.best_segments("square", (1, 3))
-    tops, lows = figure.axes[:2], figure.axes[2:]
-    for top, low, n in zip(tops, lows, (1, 3), strict=True):
-        best = approximate(FUNCTIONS["square"], n)
-        line = top.lines[1]
-        assert (line.get_xdata() == best.knots).all() and (line.get_ydata() == best.values).all()
-        gap = low.lines[0].get_ydata()
-        assert (gap.min(), gap.max()) == pytest.approx((-best.error, best.error), rel=1e-3)
-        assert top.get_title().startswith(f"n = {n}")
 
 
 def test_rates_are_the_table_and_the_root_has_a_second_line():
@@ -95,14 +81,11 @@ def test_remainders_have_a_line_a_group_and_two_guides():
     assert np.diff(np.log10(three.get_ydata())) == pytest.approx([3])
 
 
-def test_hessian_figures_are_the_tables():
+def test_the_hessian_figure_is_the_table():
     broken = pd.DataFrame({"reading": ["x", "y"], "share": [1.0, 0.25], "low": [0.9, 0.2], "high": [1.0, 0.3]})
     ax = draw.hessian_violations(broken).axes[0]
     assert ax.lines[0].get_xdata().tolist() == [100, 25]
     assert [tick.get_text() for tick in ax.get_yticklabels()] == ["x", "y"]
-    terms = pd.DataFrame({"eigenvalue": [1.0, 4.0], "one": [2.0, 8.0], "two": [-1.0, 3.0]})
-    first, second, _ = draw.hessian_terms(terms, ["one", "two"]).axes[0].lines
-    assert first.get_ydata().tolist() == [2, 8] and second.get_xydata().tolist() == [[4, 3]]
 
 
 def test_gradient_ratios_stand_beside_their_predictions():

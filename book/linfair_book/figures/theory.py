@@ -9,33 +9,11 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from linfair.plots.style import COLORS, GREY, MARKERS
-from linfair.theory.approximation import FUNCTIONS, approximate
 from linfair.theory.pieces import pieces
 from linfair_book.figures.shared import budget_axis, finished, line_with_interval
 
 LINES = [(COLORS["all"], "^"), (COLORS["other"], "D"), ("#9467BD", "P"), ("#B5651D", "v"), ("#56811F", "X")]
 LINES += [("#2A8C9E", "*")]  # colour and marker of things that are no groups, in their order
-
-
-def best_segments(function: str, n: Sequence[int]) -> Figure:
-    """A convex function and its best approximations by n segments; below each the gap f_n - f, within -E_n and E_n."""
-    target = FUNCTIONS[function]
-    x = np.linspace(target.low, target.high, 601)
-    y = np.array([target.value(point) for point in x.tolist()])
-    found = [approximate(target, count) for count in n]
-    how = {"sharex": True, "sharey": "row", "height_ratios": (2, 1), "squeeze": False}
-    figure, axes = plt.subplots(2, len(n), figsize=(5.4, 3.6), **how)
-    for (top, low), best in zip(axes.T, found, strict=True):
-        top.plot(x, y, color=GREY, linestyle=":", label=f"${target.name}$")
-        top.plot(best.knots, best.values, color=COLORS["all"], marker="o", markersize=4, label="best")
-        top.set_title(f"n = {len(best.knots) - 1}, $E_n$ = {best.error:.2g}")
-        low.plot(x, best(x) - y, color=COLORS["other"], linewidth=1.5)
-        for level in (-best.error, best.error):
-            low.axhline(level, color=GREY, linestyle="--", linewidth=1)
-        low.set_xlabel("x")
-    axes[0, 0].legend()
-    axes[1, 0].set_ylabel("$f_n - f$")
-    return finished(figure)
 
 
 def approximation_rates(table: pd.DataFrame) -> Figure:
@@ -124,20 +102,14 @@ def excess_shares(shares: pd.DataFrame) -> Figure:
 def excess_bounds(table: pd.DataFrame, names: Mapping[str, str]) -> Figure:
     """Right side of Theorem 4.4 (`bound_table`) against R(a) of groups that lose, by reading; 0 cannot be drawn."""
     losing = table[(table["excess"] > 0) & (table["bound"] > 0)]
-    sides = {name: losing.loc[losing["variant"] == key, ["excess", "bound"]] for key, name in names.items()}
-    return _two_sides(sides, xlabel="R(a), nats", ylabel="right side")
-
-
-def _two_sides(sides: Mapping[str, pd.DataFrame], **labels: str) -> Figure:
-    """Right sides against left sides (two columns by name) on logarithmic axes; on the line they are equal."""
     figure, ax = plt.subplots(figsize=(5.0, 4.0))
-    for (color, marker), (name, part) in zip(LINES, sides.items(), strict=False):
+    for (color, marker), (key, name) in zip(LINES, names.items(), strict=False):
+        part = losing.loc[losing["variant"] == key, ["excess", "bound"]]
         look = {"color": color, "markersize": 4, "alpha": 0.7, "markeredgewidth": 0}
         ax.loglog(*part.to_numpy().T, marker, label=name, **look)
-    left = pd.concat([part.iloc[:, 0] for part in sides.values()])
-    ends = [left.min(), left.max()]
+    ends = [losing["excess"].min(), losing["excess"].max()]
     ax.plot(ends, ends, color=GREY, linestyle="--", label="equal")
-    ax.set(**labels)
+    ax.set(xlabel="R(a), nats", ylabel="right side")
     return finished(figure, ax)
 
 
@@ -165,12 +137,6 @@ def hessian_violations(table: pd.DataFrame) -> Figure:
     ax.grid(axis="x")
     ax.set(xlabel="networks that break it (%)", xlim=(-3, 103), ylim=(-0.6, len(table) - 0.4))
     return finished(figure)
-
-
-def hessian_terms(table: pd.DataFrame, readings: Sequence[str]) -> Figure:
-    """Right sides of Prop. 4.5 (`hessian_table`) against the group's top eigenvalue; below the line it fails."""
-    drawn = {name: table.loc[(table[name] > 0) & (table["eigenvalue"] > 0), ["eigenvalue", name]] for name in readings}
-    return _two_sides(drawn, xlabel="top eigenvalue of the group", ylabel="right side, $Z_1 + Z_2$")
 
 
 def gradient_ratios(table: pd.DataFrame) -> Figure:

@@ -127,7 +127,8 @@ def correlation_chart(found: pd.DataFrame) -> Figure:
             look = {"markerfacecolor": face, "markeredgewidth": 1.4, "label": words}
             dots_with_intervals(ax, rows, y + shift, "all", **look)
         ax.axvline(0, color=GREY, linewidth=1)
-        ax.set(title=f"{100 * budget:g} % kept", xlim=(-1, 1), xticks=[-0.5, 0, 0.5])
+        ax.set(title=f"{100 * budget:g} % kept", xlim=(-1, 1))
+        ax.set_xticks([-0.5, 0, 0.5], ["−0.5", "0", "0.5"], fontsize=9)
         ax.set_yticks(y, [f"{'large' if sign > 0 else 'small'} {name}" for name, sign in signs.items()])
     across = "rank correlation with the accuracy drop"
     return finished(figure, axes[0, 0], across=across, columnspacing=1.0, handletextpad=0.3)

@@ -281,10 +281,9 @@ def page() -> str:
 
 
 def summary() -> str:
-    """The counts on both axes in a sentence for each paper, for the first page."""
+    """How many claims of each paper agree, a line for each paper, for the first page."""
     listed, _, verdicts = claims.read(repository())
-    said = []
+    lines = [f"| claims of | {' | '.join(AGREEMENT)} |", f"|---|{'---:|' * len(AGREEMENT)}"]
     for paper, counts in claims.by_paper(listed, verdicts).items():
-        words = "; ".join(f"{word} {claims.listed(row)}" for word, row in counts.iterrows())
-        said.append(f"Of {counts['all'].sum()} claims of {claims.PAPERS[paper]} on {paper}: {words}.")
-    return " ".join(["Rules judge every claim of the three papers.", *said])
+        lines.append(f"| {claims.PAPERS[paper]} on {paper} | {' | '.join(map(str, counts['all']))} |")
+    return "\n".join(lines)

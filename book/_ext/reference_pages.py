@@ -16,6 +16,7 @@ from functools import cache, partial
 from importlib.metadata import version
 
 import claims_page
+import front_page
 import pandas as pd
 from linfair_book import notebooks, speed
 from linfair_book.build import repository
@@ -276,8 +277,10 @@ GENERATORS: dict[str, Callable[[], str]] = {
     "hardware": hardware,
     "notebooks": declared,
     "api": api_index,
+    "live figure": front_page.figure,
+    "paper": front_page.paper,
     "claims": claims_page.page,
-    "claims in one sentence": claims_page.summary,
+    "claims counted": claims_page.summary,
     "claims of figures": claims_page.figures,
     **{f"api {page}": partial(api, page) for page in (*API, "tools")},
     **{f"speed {part}": partial(lambda part: speed.made(repository())[part], part) for part in speed.PARTS},

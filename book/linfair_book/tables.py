@@ -1,4 +1,4 @@
-"""The committed tables `book/results/NAME.parquet` (see `book/tables.toml`); `python -m` draws README's figure."""
+"""The committed tables `book/results/NAME.parquet` (`book/tables.toml`); `python -m` draws the first page's figures."""
 
 import argparse
 import tomllib
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from linfair import plots, study
 from linfair.engine.store import ResultStore, Tables
@@ -15,7 +16,7 @@ from linfair.study.tables import over_seeds
 from linfair_book.build import repository
 
 RESULTS = Path("book/results")
-FIGURE, CURVE = Path("book/figures/accuracy_impact.svg"), Path("book/figures/fine_tuning.svg")
+FIGURES = Path("book/figures")
 CARD = Path("book/_static/card.png")  # shown where a link to the book is shared
 
 
@@ -54,25 +55,46 @@ def geometric(logs: pd.DataFrame, column: str, by: list[str]) -> pd.DataFrame:
     return means.assign(**{name: np.exp(means[name].astype(float)) for name in ("mean", "low", "high")})
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Draw the figure, with `--compute` from fresh rows."""
-    from linfair_book.figures import impact  # it imports pages, and they this module
+def pictures(*, toy: bool = False) -> dict[str, Figure]:
+    """The figures of the README and of the first page, by name below `book/figures`; that of the toy trains first."""
+    from linfair_book import group_size  # these import pages, and they this module
+    from linfair_book.figures import cost, impact, mitigation, why
 
-    parser = argparse.ArgumentParser(prog="python -m linfair_book.tables", description="Draw the README's figure.")
-    parser.add_argument("--compute", action="store_true", help="run the study again and replace the table")
-    root, source = repository(), place("digits_mlp_snl")
-    if parser.parse_args(arguments).compute:
+    ways = ["lagrangian", "kd_over_c", "group_dro", "balanced_sampling"]
+    drawn = {
+        "accuracy_impact.svg": impact.role_accuracy_bars(committed("digits_mlp_snl")),
+        "fine_tuning.svg": impact.fine_tuning_curve(committed("digits_convergence")),
+        "weight.svg": why.upsampling_lines(group_size.effects(committed(group_size.TABLE))),
+        "repair.svg": mitigation.change_chart(committed("digits_mlp_mitigation"), ways=ways, scale="points"),
+        "price.svg": plots.cost_parts(cost.answers("resnet18", (1.0, 0.5, 0.2, 0.02), "semi2k")),
+    }
+    if toy:
+        from linfair_book import figures
+        from linfair_book.toy import train
+
+        study = train(seeds=range(20), budgets=(1.0, 0.5), progress=False)
+        drawn["boundary.png"] = figures.toy_boundaries(study, study.typical_seed(0.5), [1.0, 0.5])
+    return drawn
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Draw the figures, with `--compute` from fresh rows."""
+    parser = argparse.ArgumentParser(prog="python -m linfair_book.tables", description="Draw the first page's figures.")
+    parser.add_argument("--compute", action="store_true", help="run the study and the toy again and replace the table")
+    compute, source = parser.parse_args(arguments).compute, place("digits_mlp_snl")
+    if compute:
         cells = study.grid("digits", "mlp", budgets=(0.8, 0.6, 0.4, 0.2, 0.02), seeds=range(10))
         study.run(cells).to_parquet(source, index=False)
-    table = committed("digits_mlp_snl")
+    table, root = committed("digits_mlp_snl"), repository()
     plots.style()
-    impact.role_accuracy_bars(table).savefig(root / FIGURE, metadata={"Date": None})
-    impact.fine_tuning_curve(committed("digits_convergence")).savefig(root / CURVE, metadata={"Date": None})
-    card = impact.role_accuracy_bars(table)
+    drawn = pictures(toy=compute)
+    for name, figure in drawn.items():
+        figure.savefig(root / FIGURES / name, dpi=120, metadata={"Date": None} if name.endswith("svg") else None)
+    card = drawn["accuracy_impact.svg"]
     card.set_size_inches(6, 3.15)
     card.axes[0].set_title("Who pays when a network loses its ReLUs?", color="black", fontsize=13)
     card.savefig(root / CARD, dpi=200, facecolor="white", transparent=False)
-    print(f"{root / FIGURE}: {plots.evidence_of(table, split='test_balanced')}\n{root / CURVE}")
+    print(f"{root / FIGURES}: {', '.join(drawn)}; {plots.evidence_of(table, split='test_balanced')}")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from checks import PAGES, check_page
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 pytestmark = pytest.mark.browser
 
@@ -27,3 +27,39 @@ def test_index_leads_to_the_first_page(tab: Page, site: Path) -> None:
 def test_search_works_from_disk(tab: Page, site: Path) -> None:
     tab.goto(f"{(site / 'search.html').as_uri()}?q=ReLU")
     expect(tab.locator("#search-results li a").first).to_be_visible()
+
+
+@pytest.mark.parametrize("width", [1440, 390])
+def test_the_first_page_names_paper_venue_and_finding_within_700_pixels(tab: Page, site: Path, width: int) -> None:
+    tab.set_viewport_size({"width": width, "height": 900})
+    tab.goto((site / "book/index.html").as_uri())
+    for words in ("Disparate Impact on Group Accuracy", "ICML 2024", "far more than the others", "Released code"):
+        box = tab.locator("article").get_by_text(words).first.bounding_box()
+        assert box["y"] + box["height"] <= 700, words
+    assert len(tab.locator("article").inner_text().split()) < 1200
+
+
+def test_the_slider_moves_the_budget_by_keyboard_and_the_data_can_be_changed(tab: Page, site: Path) -> None:
+    """Oracle: the numbers that come with the page."""
+    tab.goto((site / "book/index.html").as_uri())
+    data = tab.evaluate("JSON.parse(document.querySelector('.front .data').textContent)")
+    slider, row = tab.locator(".front input[type=range]"), tab.locator(".front tbody tr").first
+    slider.focus()
+    tab.keyboard.press("Home")
+    first = data[0]["groups"][0]
+    expect(row).to_contain_text(f"{first['accuracy'][0]:.1f}")
+    expect(slider).to_have_attribute("aria-valuetext", "100 % of the ReLUs")
+    tab.keyboard.press("ArrowRight")
+    expect(row).to_contain_text(f"{first['accuracy'][1]:.1f}")
+    tab.get_by_role("radio", name=data[2]["name"]).check()
+    expect(row).to_contain_text(data[2]["groups"][0]["name"])
+    expect(tab.locator(".front svg:visible")).to_have_count(1)
+
+
+def test_the_first_page_has_its_picture_without_a_script(browser: Browser, site: Path) -> None:
+    context = browser.new_context(java_script_enabled=False, offline=True)
+    page = context.new_page()
+    page.goto((site / "book/index.html").as_uri())
+    expect(page.locator(".front svg:visible")).to_have_count(1)
+    expect(page.locator(".front tbody tr").last).to_be_visible()
+    context.close()

@@ -1,0 +1,194 @@
+"""The first page's figure: accuracy by group at each ReLU budget, from committed rows, with a slider for the budget.
+
+Everything is drawn when the book is built: a picture for each data set, and a table with the numbers of one budget.
+`book/_static/front.js` moves the budget and changes the data set; without it the first picture and its table stay.
+"""
+
+import json
+from dataclasses import dataclass
+from html import escape
+
+import pandas as pd
+import yaml
+from linfair_book.build import repository
+from linfair_book.tables import committed
+
+from linfair.study.tables import by_role, over_seeds
+
+RELEASED = "https://github.com/SaswatD27/ICML_Linearization_Disparate_Impact"
+LEFT, RIGHT, TOP, BOTTOM, WIDTH, HEIGHT = 46, 380, 14, 250, 480, 300
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One data set: its table, how its rows are chosen, and what is said below the picture."""
+
+    name: str
+    table: str
+    split: str
+    roles: bool
+    says: str
+    width: int | None = None
+
+    def rows(self) -> pd.DataFrame:
+        """The rows of the one network that is shown, for each group or pooled by role."""
+        rows = committed(self.table)
+        rows = rows[(rows["split"] == self.split) & rows["arm"].isin(["original", "control", "plain"])]
+        rows = rows if self.width is None else rows[rows["width"] == self.width]
+        return by_role(rows) if self.roles else rows
+
+
+SHOWN = (
+    Shown(
+        "Faces by race",
+        "utkface_race_cpu",
+        "test",
+        False,
+        "The paper's faces (UTKFace), ResNet18 at a quarter of its width, SNL; 7 seeds, 4,741 test images a seed.",
+        width=16,
+    ),
+    Shown(
+        "Faces by age",
+        "utkface_age_thin",
+        "test",
+        False,
+        "The paper's faces (UTKFace), ResNet18 at an eighth of its width, SNL; 4 seeds.",
+    ),
+    Shown(
+        "Handwritten digits",
+        "digits_mlp_snl",
+        "test_balanced",
+        True,
+        "Shifted handwritten digits, a network of 128 ReLUs, SNL; 10 seeds, 540 test images a seed.",
+    ),
+)
+
+
+def numbers(shown: Shown) -> dict[str, object]:
+    """What the script needs of a data set: budgets, and for each group role, size and accuracies in per cent."""
+    rows = shown.rows()
+    means = over_seeds(rows.assign(value=100 * rows["accuracy"]), "value", ["arm", "budget", "group_name"])
+    budgets = sorted(means["budget"].unique(), reverse=True)
+    sizes = rows.groupby("group_name").agg(role=("role", "first"), n_train=("n_train", "mean"))
+    found = []
+    for name, group in sizes.sort_values("n_train", ascending=False).iterrows():
+        own = means[means["group_name"] == name].set_index(["arm", "budget"])
+        at = [("original" if budget == 1 else "plain", budget) for budget in budgets]
+        control = [("original" if budget == 1 else "control", budget) for budget in budgets]
+        found.append(
+            {"name": str(name), "role": group["role"], "images": round(group["n_train"])}
+            | {"accuracy": own.loc[at, "mean"].round(1).tolist(), "control": own.loc[control, "mean"].round(1).tolist()}
+            | {
+                "low": own.loc[at, "low"].round(1).tolist(),
+                "high": own.loc[at, "high"].clip(upper=100).round(1).tolist(),
+            }
+        )
+    kept = rows.groupby("budget")["budget_units"].first()
+    return {"name": shown.name, "says": shown.says, "budgets": budgets, "kept": kept[budgets].tolist(), "groups": found}
+
+
+def apart(places: list[float], room: float = 17) -> list[float]:
+    """The heights of labels, moved apart where they would touch.
+
+    >>> apart([10.0, 12.0, 60.0], room=10)
+    [6.0, 16.0, 60.0]
+    """
+    order = sorted(range(len(places)), key=places.__getitem__)
+    clusters: list[list[float]] = []  # centre, count
+    for place in (places[i] for i in order):
+        clusters.append([place, 1])
+        while len(clusters) > 1 and clusters[-1][0] - clusters[-2][0] < room * (clusters[-1][1] + clusters[-2][1]) / 2:
+            (a, m), (b, n) = clusters[-2:]
+            clusters[-2:] = [[(a * m + b * n) / (m + n), m + n]]
+    laid = [centre + room * (k - (n - 1) / 2) for centre, n in clusters for k in range(int(n))]
+    return [laid[order.index(i)] for i in range(len(places))]
+
+
+def picture(data: dict[str, object], number: int) -> str:
+    """The lines of the groups over the budgets, as SVG with a name for each and a rule at the last budget."""
+    budgets, groups = data["budgets"], data["groups"]
+    xs = [LEFT + 16 + (RIGHT - LEFT - 32) * i / (len(budgets) - 1) for i in range(len(budgets))]
+    height = BOTTOM - TOP
+
+    def y(value: float) -> float:
+        return round(BOTTOM - height * value / 100, 1)
+
+    parts = []
+    for value in range(0, 101, 25):
+        parts.append(f'<path class="grid" d="M{LEFT} {y(value)}H{RIGHT}"/>')
+        parts.append(f'<text x="{LEFT - 8}" y="{y(value) + 5}" text-anchor="end">{value}</text>')
+    for x, budget in zip(xs, budgets, strict=True):
+        parts.append(f'<text x="{x:.0f}" y="{BOTTOM + 21}" text-anchor="middle">{100 * budget:g} %</text>')
+    parts.append(f'<text x="{(LEFT + RIGHT) / 2:.0f}" y="{HEIGHT - 6}" text-anchor="middle">ReLUs kept</text>')
+    parts.append(f'<path class="rule" d="M{xs[-1]:.0f} {TOP}V{BOTTOM}" data-xs="{" ".join(f"{x:.0f}" for x in xs)}"/>')
+    labels = apart([y(group["accuracy"][-1]) for group in groups])
+    for group, label in zip(groups, labels, strict=True):
+        points = [(round(x), y(value)) for x, value in zip(xs, group["accuracy"], strict=True)]
+        ticks = "".join(f"M{round(x) - 9} {y(v)}h18" for x, v in zip(xs[1:], group["control"][1:], strict=True))
+        bars = "".join(
+            f"M{round(x)} {y(a)}V{y(b)}" for x, a, b in zip(xs, group["low"], group["high"], strict=True) if a == a
+        )
+        marks = "".join(
+            f'<circle cx="{x}" cy="{v}" r="4.5"/>'
+            if group["role"] == "majority"
+            else f'<rect x="{x - 4}" y="{v - 4}" width="8" height="8"/>'
+            for x, v in points
+        )
+        line = "M" + "L".join(f"{x} {v}" for x, v in points)
+        parts.append(
+            f'<g class="{group["role"]}"><path class="control" d="{ticks}"/><path d="{line}{bars}"/>{marks}'
+            f'<text x="{RIGHT - 4}" y="{label + 5:.1f}">{escape(group["name"])}</text></g>'
+        )
+    ends = [f"{g['name']} {g['accuracy'][0]:.1f} to {g['accuracy'][-1]:.1f} %" for g in groups]
+    title = f"{data['name']}: accuracy from all ReLUs to {100 * budgets[-1]:g} % of them. {', '.join(ends)}."
+    hidden = " hidden" if number else ""
+    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}"{hidden}>{"".join(parts)}</svg>'
+
+
+def table(data: dict[str, object]) -> str:
+    """The numbers of the last budget, a line for each group."""
+    head = ("group", "training images", "accuracy (%)", "with all ReLUs (%)")
+    lines = [
+        f'<tr><th scope="row"><span class="dot {group["role"]}" aria-hidden="true"></span>{escape(group["name"])}</th>'
+        f"<td>{group['images']:,}</td><td>{group['accuracy'][-1]:.1f}</td><td>{group['control'][-1]:.1f}</td></tr>"
+        for group in data["groups"]
+    ]
+    heads = "".join(f'<th scope="col">{name}</th>' for name in head)
+    return f"<table><thead><tr>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
+
+
+def figure() -> str:
+    """The whole figure as HTML that MyST passes through."""
+    data = [numbers(shown) for shown in SHOWN]
+    first = data[0]
+    pictures = "".join(picture(one, i) for i, one in enumerate(data))
+    choices = "".join(
+        f'<label><input type="radio" name="front-data" value="{i}"{" checked" * (not i)}> {escape(one["name"])}</label>'
+        for i, one in enumerate(data)
+    )
+    last = f"{100 * first['budgets'][-1]:g} % ({first['kept'][-1]:,} of {first['kept'][0]:,})"
+    packed = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
+    html = f"""<figure class="front" id="front-figure">
+<div class="controls" hidden><fieldset><legend>Data</legend>{choices}</fieldset>
+<label>ReLUs kept: <b class="kept">{last}</b>
+<input type="range" min="0" max="{len(first["budgets"]) - 1}" value="0"></label></div>
+<div class="both"><div class="pictures">{pictures}</div>
+<div class="said"><p>At <b class="kept">{last}</b> of the ReLUs:</p>{table(first)}</div></div>
+<figcaption><span class="says">{escape(first["says"])}</span> Means with 95 % t intervals over seeds. Grey dashes and
+last column: trained as long with all ReLUs kept.</figcaption>
+<script type="application/json" class="data">{packed}</script>
+<script src="../_static/front.js" defer></script></figure>"""
+    return f"```{{raw}} html\n{html}\n```"
+
+
+def paper() -> str:
+    """Title, authors and venue of the paper, with links; that to the repository once `_config.yml` has its address."""
+    links = {"Paper": "https://arxiv.org/abs/2402.03629", "Released code": RELEASED, "Data": "data/index.html"}
+    config = yaml.safe_load((repository() / "_config.yml").read_text(encoding="utf-8"))
+    if address := config["sphinx"]["config"]["html_theme_options"]["repository_url"]:
+        links["This book's repository"] = address
+    listed = " · ".join(f'<a href="{escape(address)}">{name}</a>' for name, address in links.items())
+    html = f"""<div class="paper">
+<p><b>Disparate Impact on Group Accuracy of Linearization for Private Inference</b></p>
+<p>Saswat Das, Marco Romanelli, Ferdinando Fioretto · ICML 2024</p><p>{listed}</p></div>"""
+    return f"```{{raw}} html\n{html}\n```"

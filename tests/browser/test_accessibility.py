@@ -24,9 +24,8 @@ def test_axe_finds_what_is_wrong(tab: Page, axe: str, tmp_path: Path) -> None:
 
 
 def test_axe_finds_nothing_serious_on_the_explorers_own_pages(tab: Page, axe: str, tmp_path: Path) -> None:
-    grid = explorer.train_grid(explorer.GRIDS["smoke"], seeds=[0, 1], steps=2, progress=False)
     tables = explorer.result_tables(build.repository() / "book/results")
-    for form in (explorer.show_boundary(grid, live=False), explorer.show_results(tables, live=False)):
+    for form in (explorer.show_boundary(live=False), explorer.show_results(tables, live=False)):
         path = tmp_path / f"{form.name}.html"
         path.write_text(form.page(form.name), encoding="utf-8")
         for scheme in ("light", "dark"):

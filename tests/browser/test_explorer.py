@@ -1,29 +1,21 @@
-"""The explorers in a real browser: what they print is what torch computes, and every control works by keyboard."""
+"""The explorer of committed results in a real browser, and both on the book's page."""
 
 import base64
-import threading
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from itertools import product
 from pathlib import Path
 
 import pandas as pd
 import pytest
-import torch
 from linfair_book import explorer
 from linfair_book.build import repository
 from linfair_book.explorer import host
-from linfair_book.explorer.grid import AXES
 from linfair_book.figures import cost
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 from probe import DESK, DRAWN, PHONE, visit
 
 pytestmark = pytest.mark.browser
 
-GRID = explorer.Grid((4, 8), (0.5, 0.1), (1.0, 2.5), (1.0, 0.5, 0.0))
-BOUNDARY, RESULTS, COST = "boundary.html", "results.html", "cost.html"
+COST, RESULTS = "cost.html", "results.html"
 LINK = {"n_seeds": 10, "protocol": "semi2k", "bandwidth_mbit": 100.0, "rtt_ms": 50.0}
-PIXELS = "document.querySelector('canvas').toDataURL()"
 SLIDE = """(at) => {
   for (const [axis, index] of Object.entries(at)) {
     const slider = document.querySelector(`[data-axis=${axis}]`);
@@ -52,20 +44,14 @@ LIVE = """async ([source, values]) => {
 
 
 @pytest.fixture(scope="module")
-def grid() -> explorer.BoundaryGrid:
-    return explorer.train_grid(GRID, seeds=[0, 1], steps=40, progress=False)
-
-
-@pytest.fixture(scope="module")
 def tables() -> dict[str, pd.DataFrame]:
     return explorer.result_tables(repository() / "book/results")
 
 
 @pytest.fixture(scope="module")
-def folder(grid, tables, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tables, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The explorers as pages of their own."""
     folder = tmp_path_factory.mktemp("explorers")
-    (folder / BOUNDARY).write_text(explorer.show_boundary(grid, live=False).page("Boundary"), encoding="utf-8")
     (folder / RESULTS).write_text(explorer.show_results(tables, live=False).page("Results"), encoding="utf-8")
     (folder / COST).write_text(cost.explorer(LINK).page("Cost"), encoding="utf-8")
     return folder
@@ -76,70 +62,7 @@ def open_page(tab: Page, path: Path) -> None:
     expect(tab.locator(".linfair-explorer")).to_be_visible()
 
 
-def near(grid: explorer.BoundaryGrid, setting: dict[str, float]) -> int:
-    """Test points so near the boundary that rounding may decide about them."""
-    network = grid.networks[tuple(setting[axis] for axis in AXES)]
-    test = grid.data[setting["share"], setting["frequency"], setting["seed"]].splits["test_balanced"]
-    with torch.no_grad():
-        logits = network(test.x)
-    return int(((logits[:, 1] - logits[:, 0]).abs() < 1e-5).sum())
-
-
-def test_printed_accuracies_equal_torchs_at_every_setting(tab, folder, grid) -> None:
-    """Oracle: torch with the same weights on the same test points, in counts."""
-    open_page(tab, folder / BOUNDARY)
-    for key in product(*(grid.axes[axis] for axis in AXES)):
-        setting = dict(zip(AXES, key, strict=True))
-        said = tab.evaluate(SLIDE, {axis: grid.axes[axis].index(value) for axis, value in setting.items()})
-        for group, count in grid.correct(**setting).items():
-            printed = int(said.split(f"{group} ")[1].split(" of 1000")[0])
-            assert abs(printed - count) <= near(grid, setting), (setting, said)
-
-
-def test_printed_change_is_the_difference_to_all_relus_at_the_same_setting(tab, folder, grid) -> None:
-    open_page(tab, folder / BOUNDARY)
-    setting = {"width": 8, "share": 0.1, "frequency": 1.0, "seed": 1, "budget": 0.0}
-    tab.evaluate(SLIDE, {axis: grid.axes[axis].index(value) for axis, value in setting.items()})
-    now, full = grid.correct(**setting), grid.correct(**{**setting, "budget": 1.0})
-    for row, group in enumerate(("majority", "minority")):
-        cells = tab.locator("tbody tr").nth(row).locator("td").all_inner_texts()
-        expected = [f"{now[group] / 10:.1f} %", f"{full[group] / 10:.1f} %"]
-        assert cells[:2] == expected
-        assert float(cells[2].replace("−", "-")) == pytest.approx((now[group] - full[group]) / 10, abs=0.051)
-
-
-def test_the_keyboard_moves_the_boundary_the_numbers_and_what_is_read_out(tab, folder) -> None:
-    open_page(tab, folder / BOUNDARY)
-    for axis in ("budget", "share", "frequency", "width", "seed"):
-        slider = tab.locator(f"[data-axis={axis}]")
-        slider.focus()
-        assert float(slider.evaluate("node => parseFloat(getComputedStyle(node).outlineWidth)")) >= 2
-        slider.press("Home")
-        tab.evaluate(DRAWN)
-        before = tab.evaluate(PIXELS), tab.locator(".summary").inner_text()
-        before += slider.get_attribute("aria-valuetext"), tab.locator("canvas").get_attribute("aria-label")
-        slider.press("End")
-        tab.evaluate(DRAWN)
-        after = tab.evaluate(PIXELS), tab.locator(".summary").inner_text()
-        after += slider.get_attribute("aria-valuetext"), tab.locator("canvas").get_attribute("aria-label")
-        assert all(one != other for one, other in zip(before, after, strict=True)), axis
-
-
-def test_the_text_alternative_counts_what_the_picture_shows(tab, folder, grid) -> None:
-    """Oracle: torch on the same raster of 151 by 151 points."""
-    open_page(tab, folder / BOUNDARY)
-    label = tab.locator("canvas").get_attribute("aria-label")
-    edge = torch.linspace(-1, 1, 151)
-    points = torch.cartesian_prod(edge, edge)
-    above = points[:, 1] > 0.5 * torch.sin(2.5 * torch.pi * points[:, 0])
-    with torch.no_grad():
-        given = grid.networks[tuple(grid.start[axis] for axis in AXES)](points).argmax(dim=1) == 1
-    lost = 100 * (~given & above).sum() / above.sum()
-    said = float(label.split("it gives ")[1].split(" %")[0])
-    assert said == pytest.approx(lost.item(), abs=0.2)
-
-
-@pytest.mark.parametrize("name", [BOUNDARY, RESULTS, COST])
+@pytest.mark.parametrize("name", [RESULTS, COST])
 def test_it_fits_is_readable_and_loads_nothing(window, folder, name) -> None:
     for seen in visit(window, folder / name, DESK) + visit(window, folder / name, PHONE):
         assert (seen.errors, seen.outside) == ([], []), seen
@@ -147,24 +70,14 @@ def test_it_fits_is_readable_and_loads_nothing(window, folder, name) -> None:
         assert (seen.facts["spilling"], seen.facts["faint"]) == ([], []), seen
 
 
-@pytest.mark.parametrize("name", [BOUNDARY, RESULTS, COST])
+@pytest.mark.parametrize("name", [RESULTS, COST])
 def test_controls_have_names_and_a_fingers_size(tab, folder, name) -> None:
     open_page(tab, folder / name)
     controls = tab.locator(".controls :is(input, select)")
-    assert controls.count() >= 4
+    assert controls.count() >= 3
     for control in controls.all():
         assert control.bounding_box()["height"] >= 40
         assert control.evaluate("node => node.labels[0].querySelector('.name').textContent.length") > 3
-
-
-def test_the_picture_is_drawn_again_for_another_theme(tab, folder) -> None:
-    """The theme's switch sets data-theme; lines drawn for a light page would vanish on a dark one."""
-    open_page(tab, folder / BOUNDARY)
-    tab.evaluate(DRAWN)
-    before = tab.evaluate(PIXELS)
-    tab.evaluate("document.documentElement.dataset.theme = 'dark'")
-    tab.evaluate(DRAWN)
-    assert tab.evaluate(PIXELS) != before
 
 
 def test_seconds_are_those_of_the_link_that_the_reader_picks(tab, folder) -> None:
@@ -229,40 +142,20 @@ def test_results_show_the_chosen_cell_and_offer_only_what_there_is(tab, folder, 
         assert set(menu["method"].locator("option").all_inner_texts()) <= methods
 
 
-@pytest.mark.parametrize("name", ["boundary", "results"])
-def test_the_module_keeps_anywidgets_contract(tab, grid, tables, name) -> None:
+def test_the_module_keeps_anywidgets_contract(tab, tables) -> None:
     """A stand-in for Jupyter's model: choices go to Python and come from it; leaving stops listening."""
-    form = explorer.show_boundary(grid, live=False) if name == "boundary" else explorer.show_results(tables, live=False)
-    source = "data:text/javascript;base64," + base64.b64encode(host.module(name).encode()).decode()
+    form = explorer.show_results(tables, live=False)
+    source = "data:text/javascript;base64," + base64.b64encode(host.module("results").encode()).decode()
     tab.goto("about:blank")
-    tab.evaluate(LIVE, [source, {"state": dict(form.state), "choice": dict(form.choice)}])
-    budgets = sorted({cell["budget"] for cell in form.state["cells"]}) if name == "results" else [1.0]
+    tab.evaluate(LIVE, [source, vars(form)])
+    budgets = sorted({cell["budget"] for cell in form.state["cells"]})
     said = tab.locator(".summary").inner_text()
-    if name == "boundary":
-        tab.evaluate("fromPython({ ...model.get('choice'), budget: 0 })")
-        assert tab.locator("[data-axis=budget]").input_value() == "2"
-        tab.locator("[data-axis=budget]").press("Home")
-    else:
-        tab.evaluate("(budget) => fromPython({ ...model.get('choice'), budget })", budgets[0])
-        tab.locator("[data-axis=budget]").select_option(index=0)
+    tab.evaluate("(budget) => fromPython({ ...model.get('choice'), budget })", budgets[0])
+    tab.locator("[data-axis=budget]").select_option(index=0)
     assert tab.locator(".summary").inner_text() != said
     assert tab.evaluate("[model.saved, model.get('choice').budget]") == [1, max(budgets)]
     tab.evaluate("leave()")
     assert tab.evaluate("Object.keys(heard)") == []
-
-
-def test_it_works_over_http(browser: Browser, folder: Path) -> None:
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *_: object) -> None:
-            """Nothing on stderr."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder)) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        page = browser.new_page()
-        page.goto(f"http://127.0.0.1:{server.server_port}/{BOUNDARY}")
-        expect(page.locator(".summary")).to_contain_text("of 1000 right")
-        page.close()
-        server.shutdown()
 
 
 def test_the_books_page_holds_both_in_their_static_form(tab, site: Path) -> None:

@@ -1,9 +1,10 @@
-// Shared by the explorers; Python puts this file in front of each, so that each is one module without imports.
+// Shared by both explorers.
 
+export const GROUPS = ["majority", "minority"];
 const SVG = "http://www.w3.org/2000/svg";
 
 /** An element with attributes and children; text children are set as text, never parsed. */
-function make(tag, attributes = {}, ...children) {
+export function make(tag, attributes = {}, ...children) {
   const svg = ["svg", "rect", "line", "path", "circle", "text", "g", "title"].includes(tag);
   const node = svg ? document.createElementNS(SVG, tag) : document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
@@ -15,16 +16,16 @@ function make(tag, attributes = {}, ...children) {
 }
 
 /** 0.25 -> "25 %"; 2.5 % stays 2.5 %. */
-const share = (value) => `${Number((100 * value).toPrecision(3))} %`;
+export const share = (value) => `${Number((100 * value).toPrecision(3))} %`;
 
 /** One decimal, in per cent or points. */
-const fixed = (value) => (Math.abs(value) < 0.05 ? 0 : value).toFixed(1).replace("-", "−");
+export const fixed = (value) => (Math.abs(value) < 0.05 ? 0 : value).toFixed(1).replace("-", "−");
 
 /** The same with its sign; what rounds to nothing has none. */
-const signed = (value) => (value >= 0.05 ? "+" : "") + fixed(value);
+export const signed = (value) => (value >= 0.05 ? "+" : "") + fixed(value);
 
 /** A marker as in the book's figures: majority circle, minority square. */
-function swatch(role, color) {
+export function swatch(role, color) {
   const shape =
     role === "majority"
       ? make("circle", { cx: 6, cy: 6, r: 5, fill: color })
@@ -33,7 +34,7 @@ function swatch(role, color) {
 }
 
 /** Call back when the element's width or the colour scheme changes; returns what undoes it. */
-function watchLook(element, callback) {
+export function watchLook(element, callback) {
   const sizes = new ResizeObserver(callback);
   sizes.observe(element);
   const theme = new MutationObserver(callback);
@@ -50,7 +51,7 @@ function watchLook(element, callback) {
 }
 
 /** Run a function once before the next frame, however often it is asked for. */
-function oncePerFrame(work) {
+export function oncePerFrame(work) {
   let waiting = 0;
   return () => {
     waiting ||= requestAnimationFrame(() => {

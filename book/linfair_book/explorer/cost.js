@@ -1,5 +1,7 @@
 // What a private answer costs over a link of the reader's choice, beside the accuracy that it leaves.
 
+import { fixed, make, oncePerFrame, share, swatch, watchLook } from "./common.js";
+
 const NAMES = { all: "all test images", worst: "worst group" };
 const SHAPES = { all: "majority", worst: "minority" };
 

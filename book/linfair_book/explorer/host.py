@@ -8,6 +8,15 @@ from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
 
+WORKER = ("network", "toydata", "worker")
+PAGE = ("thread", "link", "lab", "parts", "plane", "units", "strip", "story", "guide", "explorer")
+PARTS = {
+    "boundary": ("common", *WORKER, *PAGE),
+    "cost": ("common", "cost"),
+    "results": ("common", "results"),
+}
+"""The files of each explorer's one module, each after those that it imports."""
+_ANSWER = "const answer = serve(postMessage);\nonmessage = (event) => answer(event.data);\n"
 EXPORT = "export default { render };"
 _ALONE = """:root { color-scheme: light dark; }
 body { background: Canvas; color: CanvasText; font-family: sans-serif; margin: 1rem; }"""
@@ -16,15 +25,29 @@ _HOST = """
   const el = document.getElementById(%(id)s);
   const values = JSON.parse(document.getElementById(%(state_id)s).textContent);
   const get = (name) => values[name];
-  const set = (name, value) => void (values[name] = value);
-  render({ model: { get, set, save_changes() {}, on() {}, off() {} }, el });
+  const linked = () => (values.choice.link = location.hash.slice(1));
+  const set = (name, value) => {
+    values[name] = value;
+    if (value.link) history.replaceState(null, "", `#${value.link}`);
+  };
+  const on = (event, heard) => "link" in values.choice && addEventListener("hashchange", () => heard(linked()));
+  if ("link" in values.choice && location.hash) linked();
+  render({ model: { get, set, save_changes() {}, on, off() {} }, el });
 }
 """
 
 
 def module(name: str) -> str:
-    """Source of one explorer's ES module, `boundary`, `cost` or `results`, the shared helpers first."""
-    return _read("common.js") + "\n" + _read(f"{name}.js")
+    """Source of one explorer's ES module, one of `PARTS`; that of its worker is a string in it."""
+    body = joined(PARTS[name]).rstrip().removesuffix("default { render };")
+    if "thread" in PARTS[name]:
+        body = f"const WORKER = {json.dumps(joined(WORKER) + _ANSWER)};\n{body}"
+    return f"{body}{EXPORT}\n"
+
+
+def joined(parts: tuple[str, ...]) -> str:
+    """Modules one after the other, without imports and exports: their names differ."""
+    return "".join(re.sub(r"^(import .*\n|export )", "", _read(f"{part}.js"), flags=re.MULTILINE) for part in parts)
 
 
 def css() -> str:

@@ -1,5 +1,7 @@
 // Committed results: choose data, network, method and budget; both roles or every group, with intervals over seeds.
 
+import { fixed, make, oncePerFrame, swatch, watchLook } from "./common.js";
+
 const CHOICES = [
   { axis: "data", label: "Data set" },
   { axis: "network", label: "Network" },

@@ -1,0 +1,470 @@
+"""The boundary explorer in a real browser: it computes what torch computes, and everything works by keyboard."""
+
+import base64
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from linfair_book import explorer
+from linfair_book.explorer import host
+from playwright.sync_api import Page, expect
+from probe import DESK, PHONE, resize, visit
+from torch import nn
+
+from linfair import gates
+from linfair.data import BOUNDARIES, GroupedData, load_data
+from linfair.linearizers.oneshot import OneShot, negative_part_scores, snip_scores
+from linfair.mitigation import Lagrangian
+from linfair.training import Schedule, fit
+
+pytestmark = pytest.mark.browser
+
+NAMES = ("accuracies", "bends", "BOUNDARIES", "data", "decode", "encode", "FIRST", "forward", "importance")
+NAMES += ("preactivation", "replay", "start", "step")
+ALL = [1] * 32
+SHORT = "toy_wave_a_0_5_g-a-0-1-0-0"  # five steps of training
+READY = """async (source) => {
+  window.page = (await import(source)).page;
+}"""
+TRAIN = """({ theta, mask, x, groups, steps, lr, mu, teacher }) => {
+  const points = { x: Float64Array.from(x), groups: Uint8Array.from(groups) };
+  const kept = Uint8Array.from(mask);
+  const run = page.start(Float64Array.from(theta));
+  for (let i = 0; i < steps; i++) page.step(run, kept, points, { lr, mu, teacher });
+  return { theta: [...run.theta], logits: [...page.forward(run.theta, kept, points.x)], multipliers: run.multipliers };
+}"""
+FORWARD = (
+    "({ theta, mask, x }) => [...page.forward(Float64Array.from(theta), Uint8Array.from(mask), Float64Array.from(x))]"
+)
+REPLAY = """(link) => {
+  const recipe = page.decode(link);
+  const points = page.data(recipe);
+  const steps = page.replay(recipe, points);
+  let next = steps.next();
+  while (!next.done) next = steps.next();
+  const { run, mask, base } = next.value;
+  const test = { x: [...points.test.x], groups: [...points.test.groups] };
+  return { theta: [...run.theta], mask: [...mask], base: [...(base ?? run).theta], test };
+}"""
+
+
+class Pair(nn.Module):
+    """The network of the page, and its one logit as the second of two, the first being 0."""
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.net = nn.Sequential(nn.Linear(2, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Two logits."""
+        logit = self.net(x)
+        return torch.cat([torch.zeros_like(logit), logit], dim=1)
+
+
+def weights(network: nn.Module) -> list[float]:
+    """As the page lays them out: W1, b1, W2, b2, w3, b3."""
+    layers = [one for one in network.modules() if isinstance(one, nn.Linear)]
+    return [value for one in layers for part in (one.weight, one.bias) for value in part.detach().flatten().tolist()]
+
+
+def loaded(theta: list[float]) -> Pair:
+    """A network in float64 with the page's weights."""
+    network, at = Pair().double(), 0
+    for layer in (one for one in network.modules() if isinstance(one, nn.Linear)):
+        for part in (layer.weight, layer.bias):
+            part.data.copy_(torch.tensor(theta[at : at + part.numel()], dtype=torch.float64).view_as(part))
+            at += part.numel()
+    return network
+
+
+def masked(network: nn.Module, mask: list[int]) -> nn.Module:
+    """The package's mask on it: alpha 0 for each unit that is linear."""
+    gated = gates.install(network, (2,)).double()
+    for gate, alpha in zip(gates.sites(gated).values(), torch.tensor(mask).view(2, 16), strict=True):
+        gate.alpha.data.copy_(alpha)
+    return gates.freeze(gated)
+
+
+def of_points(data: GroupedData) -> dict[str, list]:
+    train = data.splits["train"]
+    return {"x": train.x.double().flatten().tolist(), "groups": train.a.tolist()}
+
+
+def functions(tab: Page) -> Page:
+    """The module's functions without the page, as `page`."""
+    source = host.joined((*host.WORKER, "link")) + f"export const page = {{ {', '.join(NAMES)} }};"
+    tab.goto("about:blank")
+    tab.evaluate(READY, "data:text/javascript;base64," + base64.b64encode(source.encode()).decode())
+    return tab
+
+
+@pytest.fixture(scope="module")
+def toy() -> GroupedData:
+    return load_data("toy", majority=270, minority=30, test_per_group=50)
+
+
+@pytest.fixture
+def numerics(tab: Page) -> Page:
+    return functions(tab)
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The explorer as a page of its own."""
+    path = tmp_path_factory.mktemp("explorer") / "boundary.html"
+    path.write_text(explorer.show_boundary(live=False).page("Boundary"), encoding="utf-8")
+    return path
+
+
+def settled(tab: Page) -> None:
+    expect(tab.locator(".toy")).to_have_attribute("data-busy", "false", timeout=60_000)
+
+
+def open_at(tab: Page, path: Path, link: str = SHORT) -> None:
+    """Another link alone would be no other page: go away first."""
+    tab.goto("about:blank")
+    tab.goto(f"{path.as_uri()}#{link}")
+    settled(tab)
+
+
+def shown(tab: Page) -> list[str]:
+    """Both groups' accuracies now, with all ReLUs, and the change."""
+    return [text.strip() for text in tab.locator(".now tbody td").all_inner_texts()]
+
+
+def address(tab: Page) -> str:
+    return tab.get_by_text("Link to this network").get_attribute("href").removeprefix("#")
+
+
+def press(tab: Page, name: str) -> None:
+    tab.get_by_role("button", name=name, exact=True).click()
+    settled(tab)
+
+
+@pytest.mark.parametrize("linear", [(), (3, 17, 30)], ids=["all ReLUs", "three linear"])
+def test_training_equals_torchs_own_run_from_the_same_weights(numerics: Page, toy: GroupedData, linear: tuple) -> None:
+    """Oracle: torch, float64, full-batch Adam on binary cross entropy."""
+    mask = [int(unit not in linear) for unit in range(32)]
+    network, points = Pair(), of_points(toy)
+    theta = weights(network.double())
+    gated = masked(network, mask)
+    x = torch.tensor(points["x"], dtype=torch.float64).view(-1, 2)
+    y = torch.tensor(points["groups"], dtype=torch.float64)
+    adam = torch.optim.Adam([one for one in gated.parameters() if one.requires_grad], lr=0.03)
+    for _ in range(200):
+        adam.zero_grad()
+        nn.functional.binary_cross_entropy_with_logits(gated(x)[:, 1], y).backward()
+        adam.step()
+    found = numerics.evaluate(TRAIN, {"theta": theta, "mask": mask, **points, "steps": 200, "lr": 0.03, "mu": 0})
+    np.testing.assert_allclose(found["theta"], weights(gated), atol=1e-4)
+    np.testing.assert_allclose(found["logits"], gated(x)[:, 1].detach(), atol=1e-4)
+    assert np.abs(np.array(found["theta"]) - theta).max() > 0.5, "nothing was trained"
+
+
+@pytest.mark.parametrize("mu", [0.0, 0.05])
+def test_fine_tuning_and_repair_equal_the_packages(numerics: Page, toy: GroupedData, mu: float) -> None:
+    """Oracle: linfair's L^KD and Algorithm 1 by linfair's fit, in float32 and few enough steps."""
+    mask, teacher = [int(unit % 2) for unit in range(32)], Pair(1)
+    student = masked(copy.deepcopy(teacher), mask).float()
+    points, theta = of_points(toy), weights(teacher)
+    objective = Lagrangian(mu=mu).start(student, teacher, toy)
+    schedule = Schedule(epochs=15, batch_size=None, optimizer="adam", lr=0.01)
+    fit(student, toy, objective, schedule, progress=False, **objective.hooks)
+    taught = teacher(toy.splits["train"].x)[:, 1].double().tolist()
+    given = {"theta": theta, "mask": mask, **points, "steps": 15, "lr": 0.01, "mu": mu, "teacher": taught}
+    found = numerics.evaluate(TRAIN, given)
+    np.testing.assert_allclose(found["theta"], weights(student), atol=1e-4)
+    # the page takes the multipliers' last step when the next one begins
+    before = objective.multipliers[0].numpy() - mu * np.array(objective.rows[-1].get("violations", [[0, 0]])[0])
+    np.testing.assert_allclose(found["multipliers"], before, atol=1e-4)
+
+
+def test_a_linear_unit_is_the_packages_mask_for_every_unit(numerics: Page) -> None:
+    """Oracle: linfair.gates with that unit's alpha 0 on the same weights."""
+    network, x = Pair(2).double(), torch.rand(64, 2, dtype=torch.float64) * 2 - 1
+    for unit in range(32):
+        mask = [int(other != unit) for other in range(32)]
+        found = numerics.evaluate(FORWARD, {"theta": weights(network), "mask": mask, "x": x.flatten().tolist()})
+        np.testing.assert_allclose(found, masked(network, mask)(x)[:, 1].detach(), atol=1e-12)
+
+
+def test_bends_and_importance_are_the_packages_scores(numerics: Page, toy: GroupedData) -> None:
+    """Oracle: linfair.linearizers' negative_part and snip."""
+    network = Pair(3)
+    gated = gates.freeze(gates.install(network, (2,))).eval()
+    given = {"theta": weights(network), "mask": ALL, **of_points(toy)}
+    bends = (
+        "({ theta, mask, x }) => [...page.bends(Float64Array.from(theta), Uint8Array.from(mask), Float64Array.from(x))]"
+    )
+    felt = """({ theta, x, groups }) =>
+      [...page.importance(Float64Array.from(theta), { x: Float64Array.from(x), groups: Uint8Array.from(groups) })]"""
+    for code, score in ((bends, negative_part_scores), (felt, snip_scores)):
+        expected = np.concatenate([one.flatten() for one in score(gated, toy, 0, OneShot()).values()])
+        np.testing.assert_allclose(numerics.evaluate(code, given), expected, atol=1e-6)
+
+
+def test_wave_and_convex_are_the_packages_curves_and_points_lie_on_their_side(numerics: Page) -> None:
+    x = np.linspace(-1, 1, 41)
+    for name, curve in (("wave", BOUNDARIES["sine"]), ("convex", BOUNDARIES["parabola"])):
+        code = "([name, x, y]) => x.map((value, i) => page.BOUNDARIES[name](value, y[i]))"
+        on_it = numerics.evaluate(code, [name, x.tolist(), curve(x, amplitude=0.5, frequency=2.5).tolist()])
+        np.testing.assert_allclose(on_it, 0, atol=1e-12)
+    for name in ("wave", "circle", "spiral", "convex"):
+        code = """(boundary) => {
+          const { train, test } = page.data({ boundary, share: 10, seed: 1, painted: [[100, -100, 1]] });
+          const above = (i) => page.BOUNDARIES[boundary](test.x[2 * i], test.x[2 * i + 1]) > 0;
+          const right = [...test.groups].every((a, i) => above(i) === !!a);
+          return [right, train.groups.reduce((sum, a) => sum + a), train.groups.length, ...train.x.slice(-2)];
+        }"""
+        assert numerics.evaluate(code, name) == [True, 101, 1001, 1, -1]
+
+
+def test_clicking_a_unit_changes_the_numbers_to_those_of_the_packages_mask(tab: Page, path: Path) -> None:
+    """Oracle: torch with linfair's gates, on the weights and the test points of the same recipe."""
+    open_at(tab, path, SHORT.replace("_5_", "_2s_"))  # 100 steps
+    before = tab.evaluate("document.querySelector('canvas').toDataURL()")
+    for unit in (4, 20, 27):
+        tab.locator(f"[data-unit='{unit}']").click()
+    settled(tab)
+    assert tab.evaluate("document.querySelector('canvas').toDataURL()") != before
+    pressed = [one.get_attribute("aria-pressed") == "true" for one in tab.locator(".unit").all()]
+    assert [unit for unit, linear in enumerate(pressed) if linear] == [4, 20, 27]
+    printed, said = shown(tab), tab.locator("[role=status]")
+    expect(said).to_contain_text("29 of 32 ReLUs")
+    expect(said).to_contain_text(f"minority {printed[3]}")
+    link = address(tab)
+    found = functions(tab).evaluate(REPLAY, link)
+    assert found["mask"] == [int(unit not in (4, 20, 27)) for unit in range(32)]
+    x = torch.tensor(found["test"]["x"], dtype=torch.float64).view(-1, 2)
+    groups = torch.tensor(found["test"]["groups"])
+    for mask, theta, column in ((found["mask"], found["theta"], 0), (ALL, found["base"], 1)):
+        right = masked(loaded(theta), mask)(x).argmax(dim=1) == groups
+        for group in (0, 1):
+            assert printed[3 * group + column] == f"{100 * right[groups == group].double().mean():.1f} %"
+
+
+def test_a_link_restores_everything(tab: Page, path: Path) -> None:
+    """Round trip through the page: what is shown in a new page is what was shown in the old one."""
+    open_at(tab, path, SHORT.replace("_wave_a_0_", "_circle_k_3_"))
+    press(tab, "By importance")
+    press(tab, "Repair")
+    tab.locator("[data-name=mu]").press("ArrowRight")
+    settled(tab)
+    tab.locator("[data-unit='9']").click()
+    tab.get_by_role("button", name="Step", exact=True).click()
+    press(tab, "majority")
+    tab.locator("canvas").click(position={"x": 30, "y": 40})
+    settled(tab)
+    tab.locator("[data-name=overlay]").uncheck()
+    look = """() => [...document.querySelectorAll(".toy :is(input, select)")]
+      .map((one) => one.checked ? "on" : one.value)
+      .concat([...document.querySelectorAll(".unit")].map((one) => one.getAttribute("aria-pressed")),
+        document.querySelector(".progress").textContent, document.querySelector(".now tbody").innerText)"""
+    expect(tab.get_by_text("Link to this network")).to_have_attribute(
+        "href", f"#{tab.evaluate('location.hash.slice(1)')}"
+    )
+    tab.wait_for_function("location.hash.includes('_p')")
+    tab.wait_for_timeout(500)
+    link, before = tab.evaluate("location.hash.slice(1)"), tab.evaluate(look)
+    open_at(tab, path, link)
+    assert tab.evaluate(look) == before
+    expect(tab.get_by_text("Link to this network")).to_have_attribute("href", f"#{link}")
+    assert tab.evaluate("(link) => document.querySelector('#' + link)", link) is None  # a valid selector
+
+
+def test_every_view_comes_back_from_its_text_and_others_are_refused(numerics: Page) -> None:
+    views = """() => {
+      const round = { how: "hand", keep: 3, draw: 7, bits: 4294967295, mode: "repair", mu: 20, steps: 200 };
+      const rounds = [round, { ...round, how: "same", bits: 0, mode: "tune" }];
+      const painted = [[-100, 100, 1], [7, -3, 0]];
+      const more = { boundary: "spiral", unit: 31, overlay: false, story: 2, scene: 3, painted };
+      const views = [page.FIRST, { ...page.FIRST, ...more, rounds }];
+      return views.map((view) => [JSON.stringify(view), JSON.stringify(page.decode(page.encode(view)))]);
+    }"""
+    for one, other in numerics.evaluate(views):
+        assert one == other
+    bad = [
+        "",
+        "section-1",
+        "toy",
+        "toy_square_a_0_5_g-a-0-1-0-0",
+        SHORT + "_x1",
+        SHORT + "_pzzzz",
+        SHORT + "_r9-0-0-0-0-0-0",
+    ]
+    assert numerics.evaluate("(texts) => texts.map((one) => page.decode(one))", bad) == [None] * len(bad)
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_story_is_told_by_keyboard_alone_and_says_what_the_numbers_say(tab: Page, path: Path, number: int) -> None:
+    open_at(tab, path)
+    tab.locator("body").press("Tab")
+    for _ in range(number):
+        tab.keyboard.press("Tab")
+    tab.keyboard.press("Enter")
+    told, texts, minority, majority = tab.locator(".told"), [], [], []
+    for scene in range(4):
+        expect(told).to_contain_text(f"{scene + 1} of 4.", timeout=60_000)
+        settled(tab)
+        numbers = shown(tab)
+        texts.append(told.inner_text())
+        majority.append(float(numbers[0][:-2]))
+        minority.append(float(numbers[3][:-2]))
+        assert numbers[3] in texts[-1]
+        assert tab.evaluate("document.activeElement.textContent") in ("Next", "Finish")
+        tab.keyboard.press("Enter" if scene % 2 == 0 or scene == 3 else "ArrowRight")
+    expect(tab.locator(".story")).to_be_hidden()
+    assert tab.evaluate("document.activeElement.getAttribute('aria-pressed')") == "false"
+    assert len(set(texts)) == 4
+    if number == 0:
+        assert min(minority[1], minority[2]) < minority[0] - 5 and minority[3] > minority[2] + 5
+    elif number == 1:
+        assert minority[0] < minority[1] < minority[2] and minority[3] < minority[0]
+        assert abs(minority[2] - majority[2]) < 3
+    else:
+        assert minority[1] < minority[2] - 3 and majority[2] < majority[1] - 3
+        assert minority[3] > minority[2] and majority[3] > majority[2] + 5
+
+
+def test_units_are_reached_by_arrows_and_switched_by_space(tab: Page, path: Path) -> None:
+    open_at(tab, path)
+    tab.locator("[data-unit='0']").focus()
+    before = tab.evaluate("document.querySelector('canvas').toDataURL()")
+    for key in ("ArrowDown", "ArrowDown", "ArrowRight"):
+        tab.keyboard.press(key)
+    unit = tab.locator("[data-unit='17']")
+    expect(unit).to_be_focused()
+    expect(tab.locator(".about")).to_contain_text("Unit 2 of layer 2")
+    assert float(unit.evaluate("node => parseFloat(getComputedStyle(node).outlineWidth)")) >= 2
+    tab.keyboard.press("Space")
+    expect(unit).to_have_attribute("aria-pressed", "true")
+    expect(unit).to_have_attribute("aria-label", "Unit 2 of layer 2, linear")
+    assert tab.locator(".unit[tabindex='0']").count() == 1
+    assert tab.evaluate("document.querySelector('canvas').toDataURL()") != before
+
+
+def test_points_are_painted_by_mouse_and_by_keyboard_and_erased(tab: Page, path: Path) -> None:
+    open_at(tab, path)
+    press(tab, "minority")
+    tab.locator("canvas").scroll_into_view_if_needed()
+    box = tab.locator("canvas").bounding_box()
+    tab.mouse.move(box["x"] + 40, box["y"] + box["height"] - 40)
+    tab.mouse.down()
+    tab.mouse.move(box["x"] + 140, box["y"] + box["height"] - 40, steps=8)
+    tab.mouse.up()
+    settled(tab)
+    tab.wait_for_function("/_p\\w{12}/.test(location.hash)")
+    drawn = len(tab.evaluate("location.hash").split("_p")[1]) // 4
+    tab.locator("canvas").focus()
+    for key in ("ArrowUp", "ArrowUp", "Enter"):
+        tab.keyboard.press(key)
+    tab.wait_for_function(f"location.hash.split('_p')[1].length === {4 * drawn + 4}")
+    press(tab, "erase")
+    tab.locator("canvas").focus()
+    for key in ("ArrowUp", "ArrowUp", "Enter"):
+        tab.keyboard.press(key)
+    tab.wait_for_function(f"location.hash.split('_p')[1].length === {4 * drawn}")
+
+
+def test_play_pause_and_step_say_where_the_training_is(tab: Page, path: Path) -> None:
+    open_at(tab, path)
+    progress, play = tab.locator(".progress"), tab.locator("button:text-matches('^(Play|Pause)$')")
+    tab.get_by_role("button", name="Step", exact=True).click()
+    expect(progress).to_have_text("training, step 6 of 6")
+    play.click()
+    expect(play).to_have_text("Pause")
+    expect(progress).not_to_have_text("training, step 6 of 400")
+    play.click()
+    expect(play).to_have_text("Play")
+    assert 6 < int(progress.inner_text().split()[-1]) < 400
+    press(tab, "Restart")
+    expect(progress).to_have_text("training, step 0 of 0")
+
+
+def test_the_strip_holds_twenty_seeds_and_this_network_is_one_of_them(tab: Page, path: Path) -> None:
+    """Oracle: another page at a seed shows the change that this page's strip has for it."""
+    open_at(tab, path)
+    press(tab, "At random")
+    press(tab, "Run 20 seeds")
+    expect(tab.locator(".seeds")).to_have_attribute("data-busy", "false", timeout=60_000)
+    dots = tab.locator(".strip rect title")
+    assert dots.count() == 20 and tab.locator(".strip .ring").count() == 2
+    said = {text.split(":")[0]: text.split(": ")[1].split(" points")[0] for text in dots.all_text_contents()}
+    assert said["seed 0"] == shown(tab)[5]
+    link = address(tab)
+    open_at(tab, path, link.replace("_a_0_", "_a_3_"))
+    assert said["seed 3"] == shown(tab)[5]
+    open_at(tab, path, SHORT.replace("_5_", "_b4_"))
+    press(tab, "At random")
+    tab.get_by_role("button", name="Run 20 seeds").click()
+    tab.get_by_role("button", name="Stop", exact=True).click()
+    expect(tab.locator(".seeds")).to_have_attribute("data-busy", "false")
+    assert tab.locator(".strip rect").count() < 20
+
+
+def test_without_workers_the_page_trains_itself_to_the_same_numbers(tab: Page, path: Path) -> None:
+    open_at(tab, path)
+    expected, alone = shown(tab), path.with_name("alone.html")
+    alone.write_text(path.read_text(encoding="utf-8").replace("<body>", "<body><script>delete window.Worker</script>"))
+    open_at(tab, alone)
+    assert tab.evaluate("typeof Worker") == "undefined"
+    assert shown(tab) == expected
+
+
+def test_reduced_motion_shows_the_end_of_a_training_alone(tab: Page, path: Path) -> None:
+    tab.emulate_media(reduced_motion="reduce")
+    open_at(tab, path)
+    texts = "window.texts = []; new MutationObserver(() => texts.push(document.querySelector('.progress').textContent))"
+    tab.evaluate(f"{texts}.observe(document.querySelector('.progress'), {{ childList: true }})")
+    tab.get_by_role("button", name="Play", exact=True).click()
+    tab.wait_for_function("document.querySelector('.progress').textContent === 'training, step 400 of 400'")
+    tab.emulate_media(reduced_motion="no-preference")
+    assert tab.evaluate("texts") == ["training, step 400 of 400"]
+
+
+def test_it_fits_is_readable_and_loads_nothing(window: Page, path: Path) -> None:
+    for seen in visit(window, path, DESK) + visit(window, path, PHONE):
+        assert (seen.errors, seen.outside) == ([], []), seen
+        assert seen.facts["scroll_width"] == seen.facts["client_width"] == seen.width
+        assert (seen.facts["spilling"], seen.facts["faint"]) == ([], []), seen
+
+
+def test_controls_have_names_and_a_fingers_size_and_the_theme_draws_again(tab: Page, path: Path) -> None:
+    open_at(tab, path)
+    for control in tab.locator(".toy :is(select, button, input[type=range])").all():
+        if control.is_visible():
+            assert control.bounding_box()["height"] >= 38
+            assert control.evaluate("(node) => (node.labels?.[0] ?? node).textContent + node.ariaLabel").strip()
+    before = tab.evaluate("document.querySelector('canvas').toDataURL()")
+    resize(tab, "dark", 390)
+    tab.wait_for_function("(before) => document.querySelector('canvas').toDataURL() !== before", arg=before)
+
+
+def test_the_module_keeps_anywidgets_contract(tab: Page) -> None:
+    """A stand-in for Jupyter's model: links go to Python and come from it; leaving stops listening."""
+    live = """async ([source, values]) => {
+      const { default: module } = await import(source);
+      const heard = {};
+      window.model = { saved: 0, get: (name) => values[name], set: (name, value) => (values[name] = value),
+        save_changes: () => (model.saved += 1), on: (event, callback) => (heard[event] = callback),
+        off: (event) => delete heard[event] };
+      window.leave = module.render({ model, el: document.body.appendChild(document.createElement("div")) });
+      window.fromPython = (link) => { values.choice = { link }; heard["change:choice"](); };
+      window.heard = heard;
+    }"""
+    source = "data:text/javascript;base64," + base64.b64encode(host.module("boundary").encode()).decode()
+    tab.goto("about:blank")
+    tab.evaluate(live, [source, vars(explorer.show_boundary(SHORT, live=False))])
+    expect(tab.locator(".progress")).to_have_text("training, step 5 of 5")
+    settled(tab)
+    tab.evaluate("(link) => fromPython(link)", SHORT.replace("_5_", "_9_"))
+    expect(tab.locator(".progress")).to_have_text("training, step 9 of 9")
+    settled(tab)
+    assert tab.evaluate("model.saved") == 0
+    tab.locator("[data-unit='0']").click()
+    tab.wait_for_function("model.saved === 1 && model.get('choice').link.includes('_r0-')")
+    tab.evaluate("leave()")
+    assert tab.evaluate("Object.keys(heard)") == []

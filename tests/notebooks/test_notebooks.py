@@ -66,7 +66,7 @@ def test_notebooks_define_no_functions_or_classes(path):
 def test_every_figure_has_caption_name_and_alt_text(path):
     figures = [cell.metadata.mystnb for cell in code_cells(path) if "mystnb" in cell.metadata]
     figures = [one for one in figures if "figure" in one]
-    assert figures
+    assert figures or any("explorer" in cell.source for cell in code_cells(path))
     for one in figures:
         assert one.figure.caption and one.figure.name.startswith("fig-") and len(one.image.alt) > 40
 

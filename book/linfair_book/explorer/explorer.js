@@ -158,6 +158,7 @@ function render({ model, el }) {
   );
   for (const event of ["pointerdown", "keydown"]) el.addEventListener(event, () => (touched = true), { capture: true });
 
+  const pointed = () => (hovered >= 0 ? hovered : lab.view.unit);
   function show() {
     const { view, state, playing } = lab;
     const { now, before, change, bends } = lab.numbers;
@@ -173,7 +174,7 @@ function render({ model, el }) {
     const doing = !state.phase ? "training" : lab.current.mode === "repair" ? "repair" : "fine-tuning";
     progress.textContent = state.phase && !lab.current.steps ? "not trained since" : `${doing}, step ${state.run.t} of ${lab.current.steps}`;
     el.dataset.busy = playing || !begun;
-    const unit = hovered >= 0 ? hovered : view.unit;
+    const unit = pointed();
     const kind = state.mask[unit] ? `a ReLU, bend ${bends[unit]?.toFixed(2)}` : "linear, no bend";
     about.textContent = unit < 0 ? HINT : `Unit ${(unit % WIDTH) + 1} of layer ${unit < WIDTH ? 1 : 2}: ${kind}. On the pink line its input is 0.`;
     const words = { majority: percent(now[0]), minority: percent(now[1]) };
@@ -183,7 +184,6 @@ function render({ model, el }) {
         "aria-label",
         `The plane: the network with ${lab.kept} of ${UNITS} ReLUs has ${words.majority} of the majority and ${words.minority} of the minority on the right side.`,
       );
-    return unit;
   }
 
   const redraw = oncePerFrame(() => {
@@ -193,7 +193,8 @@ function render({ model, el }) {
     }
     const { view, state, points } = lab;
     const before = view.overlay && state.base ? state.base.theta : null;
-    plane.draw({ ...view, theta: state.run.theta, mask: state.mask, before, points: points.train, unit: show(), cursor });
+    plane.draw({ ...view, theta: state.run.theta, mask: state.mask, before, points: points.train, unit: pointed(), cursor });
+    show(); // after the picture, which asks for sizes: the page is laid out once
   });
 
   const linked = () => {

@@ -9,71 +9,98 @@ const [B1, W2, B2, W3, B3] = [2, 3, 3 + WIDTH, 4 + WIDTH, 5 + WIDTH].map((rows) 
 export const SIZE = B3 + 1;
 const TEMPERATURE = 4; // of distillation, as in linfair.training
 
-/** Logits of points x (n pairs); `hidden`, if given, gets the 32 outputs of the units for each point. */
+const BLOCK = 256; // points at a time, so that a layer's outputs stay in the processor's cache
+
+/** Logits of points x (n pairs); `hidden`, if given (32 n numbers, unit after unit), gets the outputs of the units. */
 export function forward(theta, mask, x, hidden = null) {
   const n = x.length / 2;
-  const logits = new Float64Array(n);
-  const h = new Float64Array(UNITS);
-  for (let i = 0; i < n; i++) {
-    const [px, py] = [x[2 * i], x[2 * i + 1]];
+  const logits = new Float64Array(n).fill(theta[B3]);
+  const stride = hidden ? n : BLOCK;
+  const out = hidden ?? new Float64Array(UNITS * BLOCK);
+  for (let first = 0; first < n; first += BLOCK) {
+    const count = Math.min(BLOCK, n - first);
+    const here = hidden ? first : 0;
     for (let j = 0; j < WIDTH; j++) {
-      const z = theta[2 * j] * px + theta[2 * j + 1] * py + theta[B1 + j];
-      h[j] = z > 0 || !mask[j] ? z : 0;
-    }
-    let logit = theta[B3];
-    for (let j = 0; j < WIDTH; j++) {
-      const row = W2 + j * WIDTH;
-      let [even, odd] = [theta[B2 + j], 0]; // two sums, so that one does not wait for the other
-      for (let k = 0; k < WIDTH; k += 2) {
-        even += theta[row + k] * h[k];
-        odd += theta[row + k + 1] * h[k + 1];
+      const [wx, wy, bias, bent, at] = [theta[2 * j], theta[2 * j + 1], theta[B1 + j], mask[j], j * stride + here];
+      for (let i = 0, point = 2 * first; i < count; i++, point += 2) {
+        const z = wx * x[point] + wy * x[point + 1] + bias;
+        out[at + i] = bent && !(z > 0) ? 0 : z;
       }
-      const z = even + odd;
-      const out = z > 0 || !mask[WIDTH + j] ? z : 0;
-      h[WIDTH + j] = out;
-      logit += theta[W3 + j] * out;
     }
-    logits[i] = logit;
-    if (hidden) hidden.set(h, i * UNITS);
+    for (let j = 0; j < WIDTH; j++) {
+      const at = (WIDTH + j) * stride + here;
+      for (let i = 0; i < count; i++) out[at + i] = theta[B2 + j];
+      for (let k = 0; k < WIDTH; k += 4) {
+        const row = W2 + j * WIDTH + k;
+        const [a, b, c, d] = [theta[row], theta[row + 1], theta[row + 2], theta[row + 3]];
+        const [ha, hb, hc, hd] = [k, k + 1, k + 2, k + 3].map((unit) => unit * stride + here);
+        for (let i = 0; i < count; i++)
+          out[at + i] += a * out[ha + i] + b * out[hb + i] + (c * out[hc + i] + d * out[hd + i]);
+      }
+      const [weight, bent] = [theta[W3 + j], mask[WIDTH + j]];
+      for (let i = 0; i < count; i++) {
+        const z = out[at + i];
+        const value = bent && !(z > 0) ? 0 : z;
+        out[at + i] = value;
+        logits[first + i] += weight * value;
+      }
+    }
   }
   return logits;
 }
 
 /** What goes into one unit's ReLU at each point: its kink is where this is 0. */
 export function preactivation(theta, mask, unit, x) {
-  const hidden = new Float64Array((x.length / 2) * UNITS);
+  const n = x.length / 2;
+  const hidden = new Float64Array(n * UNITS);
   const open = mask.slice();
   open[unit] = 0; // the identity shows what comes in
   forward(theta, open, x, hidden);
-  return Float64Array.from({ length: x.length / 2 }, (_, i) => hidden[i * UNITS + unit]);
+  return hidden.subarray(unit * n, (unit + 1) * n);
 }
 
-/** The gradient of sum_i g_i logit_i, where `hidden` is what `forward` wrote. */
-function backward(theta, mask, x, hidden, g) {
+/** The gradient of sum_i g_i logit_i, where `hidden` is what `forward` wrote; `enter(unit, d)` sees dL/dz of each unit. */
+function backward(theta, mask, x, hidden, g, enter = () => {}) {
+  const n = g.length;
   const gradient = new Float64Array(SIZE);
-  const back = new Float64Array(WIDTH);
-  for (let i = 0, at = 0; i < g.length; i++, at += UNITS) {
-    const gi = g[i];
-    back.fill(0);
-    gradient[B3] += gi;
-    for (let j = 0; j < WIDTH; j++) {
-      const out = hidden[at + WIDTH + j];
-      gradient[W3 + j] += gi * out;
-      if (mask[WIDTH + j] && !(out > 0)) continue;
-      const d = gi * theta[W3 + j];
-      gradient[B2 + j] += d;
-      const row = W2 + j * WIDTH;
-      for (let k = 0; k < WIDTH; k++) {
-        gradient[row + k] += d * hidden[at + k];
-        back[k] += d * theta[row + k];
-      }
-    }
+  const back = new Float64Array(n * WIDTH);
+  const d = new Float64Array(n);
+  const dot = (at, values = d) => {
+    let sum = 0;
+    for (let i = 0; i < n; i++) sum += values[i] * hidden[at + i];
+    return sum;
+  };
+  const total = (values) => values.reduce((sum, value) => sum + value, 0);
+  gradient[B3] = total(g);
+  for (let j = 0; j < WIDTH; j++) {
+    const [at, bent, weight, row] = [(WIDTH + j) * n, mask[WIDTH + j], theta[W3 + j], W2 + j * WIDTH];
+    gradient[W3 + j] = dot(at, g);
+    for (let i = 0; i < n; i++) d[i] = weight * g[i];
+    enter(WIDTH + j, d);
+    for (let i = 0; i < n; i++) if (bent && !(hidden[at + i] > 0)) d[i] = 0;
+    gradient[B2 + j] = total(d);
     for (let k = 0; k < WIDTH; k++) {
-      if (mask[k] && !(hidden[at + k] > 0)) continue;
-      gradient[2 * k] += back[k] * x[2 * i];
-      gradient[2 * k + 1] += back[k] * x[2 * i + 1];
-      gradient[B1 + k] += back[k];
+      const [w, to] = [theta[row + k], k * n];
+      let sum = 0;
+      for (let i = 0; i < n; i++) {
+        sum += d[i] * hidden[to + i];
+        back[to + i] += w * d[i];
+      }
+      gradient[row + k] = sum;
     }
+  }
+  for (let k = 0; k < WIDTH; k++) {
+    const own = back.subarray(k * n, (k + 1) * n);
+    enter(k, own);
+    let [sx, sy, sum] = [0, 0, 0];
+    for (let i = 0; i < n; i++) {
+      if (mask[k] && !(hidden[k * n + i] > 0)) continue;
+      sx += own[i] * x[2 * i];
+      sy += own[i] * x[2 * i + 1];
+      sum += own[i];
+    }
+    gradient.set([sx, sy], 2 * k);
+    gradient[B1 + k] = sum;
   }
   return gradient;
 }
@@ -138,53 +165,50 @@ export function step(run, mask, { x, groups }, { lr, teacher = null, mu = 0 }) {
   return mean;
 }
 
-/** Each unit's bend, the mean of max(-z, 0) over points: how far its ReLU is from the identity (linfair: negative_part). */
-export function bends(theta, mask, x) {
+/** The units' inputs where a ReLU would change them, min(z, 0), unit after unit, and the outputs. */
+function bent(theta, mask, x) {
   const n = x.length / 2;
   const hidden = new Float64Array(n * UNITS);
   forward(theta, mask, x, hidden);
-  const found = new Float64Array(UNITS);
-  for (let i = 0; i < n; i++)
-    for (let j = 0; j < UNITS; j++) {
-      if (!mask[j]) continue;
-      if (j < WIDTH) {
-        const z = theta[2 * j] * x[2 * i] + theta[2 * j + 1] * x[2 * i + 1] + theta[B1 + j];
-        if (z < 0) found[j] -= z / n;
-      } else if (!(hidden[i * UNITS + j] > 0)) {
-        const row = W2 + (j - WIDTH) * WIDTH;
-        let z = theta[B2 + j - WIDTH];
-        for (let k = 0; k < WIDTH; k++) z += theta[row + k] * hidden[i * UNITS + k];
-        if (z < 0) found[j] -= z / n;
+  const below = new Float64Array(n * UNITS);
+  for (let unit = 0; unit < UNITS; unit++) {
+    const [first, at] = [unit < WIDTH, unit * n];
+    const row = W2 + (unit - WIDTH) * WIDTH;
+    for (let i = 0; i < n; i++) {
+      let z = hidden[at + i];
+      if (mask[unit] && z === 0) {
+        if (first) z = theta[2 * unit] * x[2 * i] + theta[2 * unit + 1] * x[2 * i + 1] + theta[B1 + unit];
+        else {
+          z = theta[B2 + unit - WIDTH];
+          for (let k = 0; k < WIDTH; k++) z += theta[row + k] * hidden[k * n + i];
+        }
       }
+      below[at + i] = Math.min(z, 0);
     }
-  return found;
+  }
+  return { below, hidden };
+}
+
+/** Each unit's bend, the mean of max(-z, 0) over points: how far its ReLU is from the identity (linfair: negative_part). */
+export function bends(theta, mask, x) {
+  const n = x.length / 2;
+  const { below } = bent(theta, mask, x);
+  const mean = (unit) => below.subarray(unit * n, (unit + 1) * n).reduce((sum, z) => sum - z / n, 0);
+  return Float64Array.from(mask, (kept, unit) => (kept ? mean(unit) : 0));
 }
 
 /** How much the loss feels each unit, |dL / d alpha| at alpha = 1 (linfair: snip). */
 export function importance(theta, { x, groups }) {
   const n = groups.length;
   const all = new Uint8Array(UNITS).fill(1);
-  const hidden = new Float64Array(n * UNITS);
-  const { slopes } = losses(forward(theta, all, x, hidden), groups, null);
-  const sums = new Float64Array(UNITS);
-  for (let i = 0, at = 0; i < n; i++, at += UNITS) {
-    const back = new Float64Array(WIDTH);
-    for (let j = 0; j < WIDTH; j++) {
-      const row = W2 + j * WIDTH;
-      const d = (slopes[i] / n) * theta[W3 + j];
-      if (hidden[at + WIDTH + j] > 0) for (let k = 0; k < WIDTH; k++) back[k] += d * theta[row + k];
-      else {
-        let z = theta[B2 + j];
-        for (let k = 0; k < WIDTH; k++) z += theta[row + k] * hidden[at + k];
-        sums[WIDTH + j] -= d * z;
-      }
-    }
-    for (let k = 0; k < WIDTH; k++) {
-      const z = theta[2 * k] * x[2 * i] + theta[2 * k + 1] * x[2 * i + 1] + theta[B1 + k];
-      if (z < 0) sums[k] -= back[k] * z;
-    }
-  }
-  return sums.map(Math.abs);
+  const { below, hidden } = bent(theta, all, x);
+  const { slopes } = losses(forward(theta, all, x), groups, null);
+  const felt = new Float64Array(UNITS);
+  const feel = (unit, d) => {
+    for (let i = 0; i < n; i++) felt[unit] += (d[i] * below[unit * n + i]) / n;
+  };
+  backward(theta, all, x, hidden, slopes, feel);
+  return felt.map(Math.abs);
 }
 
 /** Share of each group's points that the network puts on the right side. */

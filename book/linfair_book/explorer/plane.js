@@ -4,7 +4,7 @@ import { make } from "./common.js";
 import { forward, preactivation } from "./network.js";
 import { BOUNDARIES } from "./toydata.js";
 
-const CELLS = 96;
+const CELLS = 80;
 const raster = (cells) => {
   const x = new Float64Array(2 * (cells + 1) ** 2);
   for (let row = 0, k = 0; row <= cells; row++)
@@ -25,7 +25,9 @@ function contour(values) {
   for (let row = 0; row < cells; row++)
     for (let column = 0; column < cells; column++) {
       const k = row * side + column;
-      const corners = [values[k] > 0, values[k + 1] > 0, values[k + side + 1] > 0, values[k + side] > 0];
+      const above = values[k] > 0;
+      if (above === values[k + 1] > 0 && above === values[k + side + 1] > 0 && above === values[k + side] > 0) continue;
+      const corners = [above, values[k + 1] > 0, values[k + side + 1] > 0, values[k + side] > 0];
       const edges = [2 * k, 2 * (k + 1) + 1, 2 * (k + side), 2 * k + 1];
       const crossed = edges.filter((_, i) => corners[i] !== corners[(i + 1) % 4]);
       for (let i = 0; i < crossed.length; i += 2) {
@@ -82,8 +84,9 @@ export function makePlane(colors) {
   function shade(values) {
     for (let row = 0, k = 0; row <= CELLS; row++)
       for (let column = 0; column <= CELLS; column++, k++) {
+        const shade = shades[values[k] > 0 ? 1 : 0];
         const at = 4 * ((CELLS - row) * (CELLS + 1) + column);
-        pixels.data.set(shades[+(values[k] > 0)], at);
+        for (let i = 0; i < 3; i++) pixels.data[at + i] = shade[i];
         pixels.data[at + 3] = 46;
       }
     tint.getContext("2d").putImageData(pixels, 0, 0);
@@ -148,9 +151,9 @@ export function makePlane(colors) {
     }
     line(contour(values), ink, 2.8);
     if (unit >= 0) {
-      const incoming = preactivation(theta, mask, unit, GRID);
-      line(contour(incoming), getComputedStyle(canvas).backgroundColor, 6);
-      line(contour(incoming), colors.other, 3.2, mask[unit] ? [] : [2, 6]);
+      const kink = contour(preactivation(theta, mask, unit, GRID));
+      line(kink, getComputedStyle(canvas).backgroundColor, 6);
+      line(kink, colors.other, 3.2, mask[unit] ? [] : [2, 6]);
     }
     if (cursor) {
       const [cx, cy] = [((cursor[0] + 100) / 200) * size, ((100 - cursor[1]) / 200) * size];

@@ -1,23 +1,15 @@
-// Committed results: choose data, network, method and budget; both roles or every group, with intervals over seeds.
+// Committed results: each group's accuracy of the original, the linearized and the repaired network, as a slope chart.
 
-import { fixed, make, oncePerFrame, swatch, watchLook } from "./common.js";
+import { fixed, make, oncePerFrame, share, signed, swatch, watchLook } from "./common.js";
 
 const CHOICES = [
-  { axis: "data", label: "Data set" },
-  { axis: "network", label: "Network" },
-  { axis: "method", label: "Method" },
-  { axis: "arm", label: "Fine-tuning" },
-  { axis: "budget", label: "ReLU budget" },
-  { axis: "split", label: "Images" },
-  { axis: "bars", label: "Bars" },
+  { axis: "data", label: "Data and network", text: (value) => value },
+  { axis: "budget", label: "ReLU budget", text: (value) => share(value) },
+  { axis: "arm", label: "Repair", text: (value) => value },
 ];
+const FEW = 5; // seeds below which an interval says little
 
-const COLUMNS = ["name", "role", "seeds", "n", "mean", "low", "high", "original", "drop", "dropLow", "dropHigh"];
-
-/** The bars of a cell, each an object. */
-const barsOf = (cell) => cell.rows.map((row) => Object.fromEntries(COLUMNS.map((name, i) => [name, row[i]])));
-
-/** The tables' cells that agree with the choices made so far. */
+/** The cells that agree with the first choices. */
 const agreeing = (cells, choice, upTo) =>
   cells.filter((cell) => CHOICES.slice(0, upTo).every(({ axis }) => cell[axis] === choice[axis]));
 
@@ -31,45 +23,56 @@ function settle(cells, asked) {
   return choice;
 }
 
-const interval = (mean, low, high) =>
-  low === null ? fixed(mean) : `${fixed(mean)} [${fixed(low)}, ${fixed(high)}]`;
+/** Name, role, seeds and the three points of a line, each with its ends if there are enough seeds. */
+const read = ([name, role, seeds, original, linearized, repaired]) => ({
+  name,
+  role,
+  seeds,
+  points: [[original, null, null], linearized, repaired].filter(Boolean).map(([mean, low, high, ...drop]) => ({ mean, low, high, drop })),
+});
 
-function bars(rows, colors, width, label) {
-  const line = 34;
-  const names = Math.min(150, 0.34 * width);
-  const right = 52;
-  const scale = (value) => names + (Math.max(0, Math.min(100, value)) / 100) * (width - names - right);
-  const foot = 34;
-  const height = rows.length * line + foot;
+/** Heights of labels, as close to where they belong as they can stand without touching. */
+function apart(heights, gap) {
+  const order = [...heights.keys()].sort((i, j) => heights[i] - heights[j]);
+  const found = [...heights];
+  order.forEach((one, i) => i && (found[one] = Math.max(found[one], found[order[i - 1]] + gap)));
+  return found;
+}
+
+function slopes(lines, stages, colors, width, label) {
+  const top = 34;
+  const height = 320;
+  const names = Math.min(170, 0.4 * width);
+  const all = lines.flatMap(({ points }) => points.flatMap(({ mean, low, high }) => [mean, low ?? mean, high ?? mean]));
+  const step = Math.max(...all) - Math.min(...all) > 25 ? 10 : 5;
+  const low = Math.max(0, step * Math.floor(Math.min(...all) / step));
+  const high = Math.min(100, step * Math.ceil(Math.max(...all) / step));
+  const x = (stage) => 40 + (stage / (stages.length - 1)) * (width - 40 - names);
+  const y = (value) => top + (1 - (value - low) / (high - low || 1)) * (height - top - 12);
   const svg = make("svg", { role: "img", "aria-label": label, width, height, viewBox: `0 0 ${width} ${height}` });
-  for (const tick of [0, 25, 50, 75, 100]) {
+  for (let tick = low; tick <= high; tick += step)
     svg.append(
-      make("line", { x1: scale(tick), x2: scale(tick), y1: 0, y2: height - foot, class: "grid" }),
-      make("text", { x: scale(tick), y: height - foot + 15, "text-anchor": "middle" }, `${tick}`),
+      make("line", { x1: x(0), x2: x(stages.length - 1), y1: y(tick), y2: y(tick), class: "grid" }),
+      make("text", { x: 30, y: y(tick) + 4, "text-anchor": "end" }, `${tick}`),
     );
-  }
-  svg.append(make("text", { x: scale(50), y: height - 3, "text-anchor": "middle" }, "accuracy (%)"));
-  rows.forEach((row, i) => {
-    const middle = i * line + line / 2;
-    const color = colors[row.role];
-    svg.append(
-      make("text", { x: names - 8, y: middle + 4, "text-anchor": "end" }, row.name),
-      make("rect", { x: scale(0), y: middle - 9, width: scale(row.mean) - scale(0), height: 18, fill: color, opacity: 0.45 }),
-      row.role === "majority"
-        ? make("circle", { cx: scale(row.mean), cy: middle, r: 5, fill: color })
-        : make("rect", { x: scale(row.mean) - 5, y: middle - 5, width: 10, height: 10, fill: color }),
-      make("text", { x: width - right + 10, y: middle + 4 }, fixed(row.mean)),
-    );
-    if (row.low !== null) {
-      const [a, b] = [scale(row.low), scale(row.high)];
+  stages.forEach((stage, i) => svg.append(make("text", { x: x(i), y: 14, "text-anchor": i ? (i === 2 ? "end" : "middle") : "start", dx: i === 2 ? 24 : 0 }, stage)));
+  const ends = apart(lines.map(({ points }) => y(points.at(-1).mean)), 15);
+  lines.forEach(({ name, role, seeds, points }, k) => {
+    const color = colors[role];
+    const path = points.map(({ mean }, i) => `${i ? "L" : "M"}${x(i)} ${y(mean)}`).join("");
+    svg.append(make("path", { d: path, fill: "none", stroke: color, "stroke-width": 2.4 }));
+    points.forEach(({ mean, low: from, high: to }, i) => {
+      const [cx, cy, r] = [x(i), y(mean), 5];
+      if (from !== null && seeds >= FEW)
+        svg.append(make("path", { d: `M${cx} ${y(Math.max(from, low))}V${y(Math.min(to, high))}`, class: "whisker" }));
       svg.append(
-        make("path", { d: `M${a} ${middle - 5}v10M${a} ${middle}H${b}M${b} ${middle - 5}v10`, class: "whisker" }),
+        role === "majority"
+          ? make("circle", { cx, cy, r, fill: color })
+          : make("rect", { x: cx - r, y: cy - r, width: 2 * r, height: 2 * r, fill: color }),
       );
-    }
-    if (row.original !== null) {
-      const at = scale(row.original);
-      svg.append(make("line", { x1: at, x2: at, y1: middle - 13, y2: middle + 13, class: "original" }));
-    }
+    });
+    const at = x(points.length - 1) + 10;
+    svg.append(make("text", { x: at, y: ends[k] + 4 }, `${name} ${fixed(points.at(-1).mean)}`));
   });
   return svg;
 }
@@ -83,13 +86,12 @@ function render({ model, el }) {
   for (const { axis, label } of CHOICES) {
     const menu = make("select", { "data-axis": axis });
     menu.addEventListener("change", () => {
-      const values = menus[axis].values;
-      model.set("choice", settle(state.cells, { ...choice(), [axis]: values[menu.selectedIndex] }));
+      model.set("choice", settle(state.cells, { ...choice(), [axis]: menus[axis].values[menu.selectedIndex] }));
       model.save_changes();
       show();
     });
     menus[axis] = { menu, values: [] };
-    controls.append(make("label", {}, make("span", { class: "name" }, label), menu));
+    controls.append(make("label", axis === "data" ? { class: "row" } : {}, make("span", { class: "name" }, label), menu));
   }
 
   const summary = make("p", { class: "summary", "aria-live": "polite" });
@@ -97,76 +99,50 @@ function render({ model, el }) {
   const legend = make(
     "p",
     { class: "legend", "aria-hidden": "true" },
-    make("span", {}, swatch("majority", state.colors.majority), " majority"),
-    make("span", {}, swatch("minority", state.colors.minority), " minority"),
-    make("span", { class: "line" }, make("i"), " 95 % interval over seeds"),
-    make("span", { class: "line dashed" }, make("i"), " original network"),
+    ...["majority", "minority"].map((role) => make("span", {}, swatch(role, state.colors[role]), ` ${role}`)),
+    make("span", { class: "line" }, make("i"), ` 95 % interval, from ${FEW} seeds on`),
   );
+  const head = make("tr");
   const body = make("tbody");
-  const heads = ["group", "seeds", "test images", "accuracy (%)", "original (%)", "drop (points)"];
-  const table = make(
-    "table",
-    {},
-    make("caption", {}, "Means with 95 % t intervals over seeds"),
-    make("thead", {}, make("tr", {}, ...heads.map((head) => make("th", { scope: "col" }, head)))),
-    body,
-  );
+  const table = make("table", {}, make("caption", {}, "Accuracy in per cent, and the change from the original in points"), make("thead", {}, head), body);
   const wide = make("div", { class: "wide", tabindex: 0, role: "region", "aria-label": "Table of the numbers" }, table);
-  const note = make("p", { class: "others" }, "A drop is taken within each seed, from its own original network, then averaged.");
+  const folded = make("details", {}, make("summary", {}, "The numbers"), wide);
   const evidence = make("p", { class: "evidence" });
   el.classList.add("linfair-explorer");
-  el.replaceChildren(controls, summary, chart, legend, wide, note, evidence);
+  el.replaceChildren(controls, summary, chart, legend, folded, evidence);
 
   const cell = () => agreeing(state.cells, choice(), CHOICES.length)[0];
+  const stages = () => ["original", "linearized", "repaired"].slice(0, cell().lines[0][5] ? 3 : 2);
   const redraw = oncePerFrame(() => {
     if (!chart.clientWidth) return;
-    const rows = barsOf(cell());
-    const said = rows.map((row) => `${row.name} ${interval(row.mean, row.low, row.high)}`).join("; ");
-    chart.replaceChildren(bars(rows, state.colors, chart.clientWidth, `Bars of accuracy in per cent: ${said}.`));
+    const lines = cell().lines.map(read);
+    const said = lines.map(({ name, points }) => `${name} ${points.map(({ mean }) => fixed(mean)).join(", ")}`).join("; ");
+    chart.replaceChildren(slopes(lines, stages(), state.colors, chart.clientWidth, `Accuracy in per cent, ${stages().join(", ")}: ${said}.`));
   });
 
   function show() {
     const at = choice();
-    CHOICES.forEach(({ axis }, i) => {
+    CHOICES.forEach(({ axis, text }, i) => {
       const values = [...new Set(agreeing(state.cells, at, i).map((one) => one[axis]))];
       const { menu } = menus[axis];
       menus[axis].values = values;
-      menu.replaceChildren(...values.map((value) => make("option", {}, state.names[axis]?.[value] ?? `${value}`)));
+      menu.replaceChildren(...values.map((value) => make("option", {}, text(value))));
       menu.selectedIndex = values.indexOf(at[axis]);
       menu.disabled = values.length < 2;
     });
-    const rows = barsOf(cell());
-    summary.textContent = rows
-      .filter((row) => row.name === row.role)
-      .concat(at.bars === "groups" ? [worst(rows)] : [])
-      .map((row) => {
-        const drop = row.drop === null ? "" : `, ${interval(row.drop, row.dropLow, row.dropHigh)} points below the original`;
-        return `${row.name}: ${interval(row.mean, row.low, row.high)} %${drop}`;
-      })
-      .join("; ")
-      .concat(".");
+    const lines = cell().lines.map(read);
+    const most = lines.reduce((one, other) => (other.points[1].drop[0] > one.points[1].drop[0] ? other : one));
+    summary.textContent = `${most.name} loses most: ${most.points.map(({ mean }) => `${fixed(mean)} %`).join(", then ")}.`;
+    head.replaceChildren(...["group", "seeds", ...stages()].map((text) => make("th", { scope: "col" }, text)));
+    const shown = ({ mean, drop }) => (drop[0] === undefined ? fixed(mean) : `${fixed(mean)} (${signed(-drop[0])}${drop[1] === null ? "" : `, ${signed(-drop[2])} to ${signed(-drop[1])}`})`);
     body.replaceChildren(
-      ...rows.map((row) =>
-        make(
-          "tr",
-          {},
-          make("th", { scope: "row" }, swatch(row.role, state.colors[row.role]), ` ${row.name}`),
-          make("td", {}, `${row.seeds}`),
-          make("td", {}, row.n),
-          make("td", {}, interval(row.mean, row.low, row.high)),
-          make("td", {}, row.original === null ? "" : fixed(row.original)),
-          make("td", {}, row.drop === null ? "" : interval(row.drop, row.dropLow, row.dropHigh)),
-        ),
+      ...lines.map(({ name, role, seeds, points }) =>
+        make("tr", {}, make("th", { scope: "row" }, swatch(role, state.colors[role]), ` ${name}`), make("td", {}, `${seeds}`), ...points.map((point) => make("td", {}, shown(point)))),
       ),
     );
-    evidence.textContent = state.evidence[cell().evidence];
+    evidence.textContent = `${cell().split} · ${state.evidence[cell().evidence]}`;
     redraw();
   }
-
-  const worst = (rows) => {
-    const row = rows.reduce((low, one) => (one.mean < low.mean ? one : low));
-    return { ...row, name: `lowest of ${rows.length} bars, ${row.name}` };
-  };
 
   model.on("change:choice", show);
   const stop = watchLook(el, redraw);

@@ -1,20 +1,22 @@
-"""The explorer of committed results: from rows to small JSON, a cell per choice with a bar for each role or group."""
+"""The explorer of committed results: from rows to small JSON, each group's accuracy original, linearized, repaired."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from linfair import plots
+from linfair.audit.shown import called
 from linfair.engine.store import Tables
+from linfair.mitigation import PLAIN
 from linfair.study.tables import by_role, drops, over_seeds
 
-ARMS = {"plain": "plain", "control": "100 % control"}
-SPLITS = {"test_balanced": "balanced test", "test": "test", "val": "validation", "train": "training"}
-BARS = {"roles": "both roles", "groups": "every group"}
-_PANEL = ["data", "network", "method", "arm", "budget", "split"]
-_NEEDED = [*_PANEL, "seed", "group", "group_name", "role", "n", "n_train", "accuracy", "teacher", "profile"]
+AXES = ("data", "budget", "arm")
+UNREPAIRED = "not repaired"
+_NEEDED = ["data", "network", "method", "arm", "budget", "split", "seed", "group", "group_name", "role"]
+_NEEDED += ["n", "n_train", "accuracy", "teacher", "profile"]
+_LINE = ["role", "group_name"]
 
 
 def result_tables(folder: str | Path) -> dict[str, pd.DataFrame]:
@@ -28,55 +30,52 @@ def result_tables(folder: str | Path) -> dict[str, pd.DataFrame]:
 
 
 def results_state(tables: Mapping[str, pd.DataFrame], *, splits: Sequence[str] = ("test_balanced", "test")) -> dict:
-    """What `results.js` reads: `cells`, a choice with its bars and the number of its `evidence`, `names`, `colors`."""
+    """What `results.js` reads: `cells`, each a choice with its lines and the number of its `evidence`, and `colors`."""
     found: dict[tuple, dict] = {}
     for name, table in tables.items():
         for cell in _cells(table, splits):
-            key = tuple(cell[axis] for axis in (*_PANEL, "bars"))
-            if key in found and found[key]["rows"] != cell["rows"]:
-                cell["method"] = f"{cell['method']} ({name})"
-                key = tuple(cell[axis] for axis in (*_PANEL, "bars"))
+            key = tuple(cell[axis] for axis in AXES)
+            if key in found and found[key]["lines"] != cell["lines"]:
+                cell["data"] = f"{cell['data']} ({name})"
+                key = tuple(cell[axis] for axis in AXES)
             found.setdefault(key, cell)
     if not found:
         raise ValueError(f"no linearized network's rows in the splits {', '.join(splits)}: nothing to explore")
-    order = {split: place for place, split in enumerate(splits)}
-    cells = sorted(found.values(), key=lambda cell: (order[cell["split"]], cell["bars"] == "groups", -cell["budget"]))
+    repaired = {cell["data"] for cell in found.values() if cell["arm"] != UNREPAIRED}
+    cells = sorted(found.values(), key=lambda cell: (cell["data"] not in repaired, cell["data"], -cell["budget"]))
     lines = list(dict.fromkeys(cell["evidence"] for cell in cells))
     cells = [{**cell, "evidence": lines.index(cell["evidence"])} for cell in cells]
-    names = {"arm": ARMS, "split": SPLITS, "bars": BARS}
-    names["budget"] = {f"{budget:g}": f"{100 * budget:g} %" for budget in {cell["budget"] for cell in cells}}
-    colors = {role: plots.COLORS[role] for role in ("majority", "minority")}
-    return {"cells": cells, "evidence": lines, "names": names, "colors": colors}
+    return {
+        "cells": cells,
+        "evidence": lines,
+        "colors": {role: plots.COLORS[role] for role in ("majority", "minority")},
+    }
 
 
 def first_choice(state: dict) -> dict:
-    """Where to start: the first table's plain fine-tuning at its smallest budget above 10 %, both roles."""
-    plain = [cell for cell in state["cells"] if cell["arm"] == "plain"] or state["cells"]
-    same = [cell for cell in plain if all(cell[axis] == plain[0][axis] for axis in ("data", "network", "method"))]
-    start = min(same, key=lambda cell: (cell["budget"] < 0.1, cell["budget"]))
-    return {axis: start[axis] for axis in (*_PANEL, "bars")}
+    """Where to start: the first data set that has a repair, at its smallest budget above 10 %."""
+    first = [cell for cell in state["cells"] if cell["data"] == state["cells"][0]["data"]]
+    start = min(first, key=lambda cell: (cell["budget"] < 0.1, cell["budget"]))
+    return {axis: start[axis] for axis in AXES}
 
 
-def _cells(table: pd.DataFrame, splits: Sequence[str]) -> list[dict]:
+def _cells(table: pd.DataFrame, splits: Sequence[str]) -> Iterator[dict]:
     if missing := [name for name in _NEEDED if name not in table]:
         raise ValueError(f"these rows lack {', '.join(missing)}; pass what linfair.study.run returned")
-    table = table[table["split"].isin(splits)]
-    cells = []
-    for (data, _, profile), part in table.groupby(["data", "network", "profile"], sort=False):
-        part = part.assign(method=_method(part))
-        lines = {}
-        for (method, arm), own in part.groupby(["method", "arm"], sort=False):
-            lines |= {(method, arm, split): plots.evidence_of(own, split=split) for split in own["split"].unique()}
-        for bars, rows in (("roles", by_role(part)), ("groups", part)):
-            compared = drops(rows)
-            compared = compared[compared["arm"] != "original"]
-            compared = compared.assign(percent=100 * compared["accuracy"], before=100 * compared["original"])
-            compared["budget"] = compared["budget"].astype(float)
-            for key, found in _bars(compared).items():
-                cell = dict(zip(_PANEL, key, strict=True)) | {"bars": bars, "rows": found}
-                cell["evidence"] = lines[cell["method"], cell["arm"], cell["split"]]
-                cells.append({**cell, "data": f"{data}, {profile}"})
-    return cells
+    for (data, network, profile), part in table.groupby(["data", "network", "profile"], sort=False):
+        split = next((one for one in splits if (part["split"] == one).any()), None)
+        part = part[part["split"] == split]
+        part = part.assign(method=_method(part), budget=part["budget"].astype(float))
+        swap = part.groupby("group_name")["role"].nunique().max() > 1  # then a group has no role of its own
+        for (method, budget), own in _means(part, swap).groupby(["method", "budget"], sort=False):
+            plain = {arm for arm in own["arm"] if arm.partition("(")[0] == PLAIN}
+            repairs = [one for one in own["arm"].unique() if one not in plain and not one.startswith("control")]
+            repairs = sorted(repairs, key=lambda arm: (not arm.startswith("lagrangian"), arm))
+            for arm in (*repairs, UNREPAIRED) if plain else ():
+                used = part[(part["method"] == method) & part["arm"].isin([*plain, arm])]
+                label = f"{data}, {network} ({profile}), {method}".replace("_", " ")
+                about = {"data": label, "budget": budget, "arm": called(arm), "split": called(split)}
+                yield about | {"lines": _lines(own, plain, arm), "evidence": plots.evidence_of(used, split=split)}
 
 
 def _method(part: pd.DataFrame) -> pd.Series:
@@ -89,22 +88,27 @@ def _method(part: pd.DataFrame) -> pd.Series:
     return name
 
 
-def _bars(compared: pd.DataFrame) -> dict[tuple, list[list]]:
-    """The bars of each choice, majority first, from rows with `percent`, `before` and `drop`."""
-    by = [*_PANEL, "role", "group_name"]
+def _means(part: pd.DataFrame, swap: bool) -> pd.DataFrame:
+    """Accuracy and drop over seeds of each group, or of each role if groups swap roles between seeds."""
+    by = ["method", "arm", "budget", *_LINE]
+    compared = drops(by_role(part) if swap else part)
+    compared = compared[compared["arm"] != "original"]
+    compared = compared.assign(percent=100 * compared["accuracy"], before=100 * compared["original"])
     level, lost = (over_seeds(compared[[*by, "seed", column]], column, by) for column in ("percent", "drop"))
-    seeds = compared.groupby(by, sort=False)
-    few, many, before = (seeds[of].agg(how).to_numpy() for of, how in (("n", "min"), ("n", "max"), ("before", "mean")))
-    roles = level.groupby([*_PANEL, "group_name"])["role"].transform("nunique")
-    ends = ["mean", "low", "high"]
-    numbers = zip(*level[ends].to_numpy().T, before, *lost[ends].to_numpy().T, strict=True)
-    bars: dict[tuple, list[list]] = {}
-    lines = level.itertuples(index=False)
-    for row, least, most, several, found in zip(lines, few, many, roles > 1, numbers, strict=True):
-        name = f"{row.group_name} as {row.role}" if several else str(row.group_name)
-        size = f"{least}" if least == most else f"{least} to {most}"
-        bars.setdefault(tuple(row[: len(_PANEL)]), []).append([name, row.role, row.n_seeds, size, *map(_number, found)])
-    return {panel: sorted(rows, key=lambda row: (row[1], row[0])) for panel, rows in bars.items()}
+    before = compared.groupby(by, sort=False, dropna=False)["before"].mean().to_numpy()
+    return level.assign(before=before, drop=lost["mean"], drop_low=lost["low"], drop_high=lost["high"])
+
+
+def _lines(own: pd.DataFrame, plain: set[str], arm: str) -> list[list]:
+    """Of each group: name, role, seeds, original, and of both networks mean, ends, drop, its ends."""
+    numbers = ["mean", "low", "high", "drop", "drop_low", "drop_high"]
+    repaired = {tuple(row[_LINE]): row for _, row in own[own["arm"] == arm].iterrows()}
+    lines = []
+    for _, row in own[own["arm"].isin(plain)].iterrows():
+        other = repaired.get(tuple(row[_LINE]))
+        networks = [None if one is None else [_number(one[name]) for name in numbers] for one in (row, other)]
+        lines.append([row["group_name"], row["role"], int(row["n_seeds"]), _number(row["before"]), *networks])
+    return sorted(lines, key=lambda line: (line[1], line[0]))
 
 
 def _number(value: float) -> float | None:

@@ -26,7 +26,7 @@ class _Explorer(anywidget.AnyWidget):
 
 
 class BoundaryExplorer(_Explorer):
-    """A network that trains in the page; `choice["link"]` is all that it shows, as text: read it, or set it to go there."""
+    """A network that trains in the page; `choice["link"]` is all that it shows, as text: read it or set it."""
 
     _esm = host.module("boundary")
 

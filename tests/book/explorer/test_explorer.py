@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from linfair_book import explorer
 from linfair_book.build import repository
-from linfair_book.explorer.results import first_choice
+from linfair_book.explorer.results import AXES, UNREPAIRED, first_choice
 
 
 @pytest.fixture(scope="module")
@@ -36,22 +36,18 @@ def test_a_state_with_nan_is_refused_before_it_reaches_a_page() -> None:
         explorer.StaticExplorer("results", {"mean": float("nan")}, {}).html()
 
 
-def test_a_bar_is_the_tables_mean_and_paired_drop(table) -> None:
+def test_a_line_is_the_tables_means_and_paired_drops(table) -> None:
     """Oracle: the same numbers from the rows by hand."""
     state = explorer.results_state({"digits": table})
-    (cell,) = (
-        one
-        for one in state["cells"]
-        if (one["arm"], one["budget"], one["split"], one["bars"]) == ("plain", 0.2, "test_balanced", "roles")
-    )
+    (cell,) = (one for one in state["cells"] if (one["budget"], one["arm"]) == (0.2, UNREPAIRED))
     part = table[(table["split"] == "test_balanced") & (table["role"] == "minority")]
 
     def pooled(rows: pd.DataFrame) -> pd.Series:
         return rows.groupby("seed").apply(lambda one: 100 * np.average(one["accuracy"], weights=one["n"]))
 
     now, before = pooled(part.query("arm == 'plain' and budget == 0.2")), pooled(part.query("arm == 'original'"))
-    name, role, seeds, n, mean, low, high, original, drop, drop_low, drop_high = cell["rows"][1]
-    assert (name, role, seeds, n) == ("minority", "minority", 10, "270")
+    name, role, seeds, original, (mean, low, high, drop, drop_low, drop_high), repaired = cell["lines"][1]
+    assert (name, role, seeds, repaired) == ("minority", "minority", 10, None)
     assert mean == pytest.approx(now.mean(), abs=0.006)
     assert original == pytest.approx(before.mean(), abs=0.006)
     assert drop == pytest.approx((before - now).mean(), abs=0.006)
@@ -60,23 +56,36 @@ def test_a_bar_is_the_tables_mean_and_paired_drop(table) -> None:
     assert (low + high) / 2 == pytest.approx(mean, abs=0.02)
 
 
+def test_a_repair_stands_beside_the_linearized_network_of_the_same_budget() -> None:
+    """Oracle: the means of the faces' rows, whose groups keep their roles."""
+    table = pd.read_parquet(repository() / "book/results/utkface_race_thin.parquet")
+    state = explorer.results_state({"faces": table})
+    (cell,) = (one for one in state["cells"] if (one["budget"], one["arm"]) == (0.02, "Algorithm 1 (mu 0.02)"))
+    rows = table[(table["split"] == "test") & (table["budget"].astype(float) == 0.02)]
+    for name, role, _, _, plain, repaired in cell["lines"]:
+        own = rows[rows["group_name"] == name]
+        assert set(own["role"]) == {role}
+        for arm, numbers in (("plain", plain), ("lagrangian(mu=0.02)", repaired)):
+            assert numbers[0] == pytest.approx(100 * own.loc[own["arm"] == arm, "accuracy"].mean(), abs=0.006)
+    assert len(cell["lines"]) == table["group_name"].nunique()
+
+
 def test_one_seed_gives_no_interval(table) -> None:
     state = explorer.results_state({"digits": table[table["seed"] == 0]})
-    assert all(bar[5] is bar[6] is None for cell in state["cells"] for bar in cell["rows"])
+    assert all(line[4][1] is line[4][2] is None for cell in state["cells"] for line in cell["lines"])
 
 
-def test_every_choice_leads_to_one_cell_and_the_start_is_one_of_them(table) -> None:
+def test_every_choice_leads_to_one_cell_and_the_start_is_one_of_them_with_a_repair() -> None:
     state = explorer.results_state(explorer.result_tables(repository() / "book/results"))
-    axes = list(first_choice(state))
-    keys = [tuple(cell[axis] for axis in axes) for cell in state["cells"]]
-    assert len(set(keys)) == len(keys)
-    assert tuple(first_choice(state).values()) in keys
+    keys = [tuple(cell[axis] for axis in AXES) for cell in state["cells"]]
+    start = tuple(first_choice(state).values())
+    assert len(set(keys)) == len(keys) and start in keys and start[-1] == "Algorithm 1"
 
 
 def test_two_tables_that_disagree_are_kept_apart_by_name(table) -> None:
     worse = table.assign(accuracy=table["accuracy"] * 0.9)
     state = explorer.results_state({"one": table, "same": table, "worse": worse})
-    assert {cell["method"] for cell in state["cells"]} == {"snl", "snl (worse)"}
+    assert {cell["data"].rpartition(", ")[2] for cell in state["cells"]} == {"snl", "snl (worse)"}
 
 
 def test_tables_of_interventions_and_counts_are_left_out(table, tmp_path: Path) -> None:

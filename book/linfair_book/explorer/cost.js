@@ -22,7 +22,7 @@ function change({ drop, low, high }) {
 }
 
 function chart(rows, colors, width, label) {
-  const [left, right, top, height, foot] = [46, 24, 18, 300, 44];
+  const [left, right, top, height, foot] = [46, 54, 18, 300, 44];
   const most = Math.max(...rows.map((row) => row.seconds));
   const step = 10 ** Math.floor(Math.log10(most)) * (most / 10 ** Math.floor(Math.log10(most)) > 4 ? 2 : 0.5);
   const x = (seconds) => left + (seconds / (1.04 * most)) * (width - left - right);
@@ -38,16 +38,13 @@ function chart(rows, colors, width, label) {
     svg.append(make("text", { x: x(tick), y: height - foot + 18, "text-anchor": "middle" }, three(tick)));
   }
   svg.append(
-    make("text", { x: left, y: 11 }, "accuracy (%), beside each point the ReLUs kept"),
+    make("text", { x: left, y: 11 }, "accuracy (%), by ReLUs kept"),
     make("text", { x: x(most / 2), y: height - 6, "text-anchor": "middle" }, "seconds for one private answer"),
   );
   for (const of of ["all", "worst"]) {
     const points = rows.map((row) => ({ ...row[of], kept: row.kept, x: x(row.seconds) }));
     const path = points.map((one, i) => `${i ? "L" : "M"}${one.x} ${y(one.mean)}`).join("");
     svg.append(make("path", { d: path, fill: "none", stroke: colors[of], "stroke-width": 2, "data-line": of }));
-    const ends = [points[0].x, points[points.length - 1].x];
-    const clear = (one, i) =>
-      i === 0 || Math.min(...ends.slice(0, i < points.length - 1 ? 2 : 1).map((end) => Math.abs(one.x - end))) > 42;
     for (const [i, one] of points.entries()) {
       const at = y(one.mean);
       if (one.from !== undefined) svg.append(make("path", { d: `M${one.x} ${y(one.from)}V${y(one.to)}`, class: "whisker" }));
@@ -56,7 +53,10 @@ function chart(rows, colors, width, label) {
           ? make("circle", { cx: one.x, cy: at, r: 5, fill: colors[of] })
           : make("rect", { x: one.x - 5, y: at - 5, width: 10, height: 10, fill: colors[of] }),
       );
-      if (clear(one, i)) svg.append(make("text", { x: one.x, y: at - 10, "text-anchor": "middle" }, share(one.kept)));
+      if (i === 0) svg.append(make("text", { x: one.x + 9, y: at + 4 }, share(one.kept)));
+      if (i === points.length - 1) {
+        svg.append(make("text", { x: one.x - 9, y: at + 4, "text-anchor": "end" }, share(one.kept)));
+      }
     }
   }
   return svg;

@@ -22,7 +22,8 @@ STUDIES = {
     "MLP, digits": ("digits_mlp_snl", "snl", "test_balanced"),
 }
 """Name -> committed table, what chose its ReLUs, and the split."""
-PROTOCOLS = {"semi2k": "SEMI2K", "cheetah": "Cheetah", "aby3": "ABY3, three parties", "delphi": "Delphi, published"}
+NAMES = {"semi2k": "SEMI2K", "cheetah": "Cheetah", "aby3": "ABY3", "delphi": "Delphi"}
+PROTOCOLS = NAMES | {"aby3": "ABY3, three parties", "delphi": "Delphi, published"}
 BANDWIDTHS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000)
 ROUND_TRIPS = (0, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 300)
 

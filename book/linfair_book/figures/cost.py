@@ -102,7 +102,7 @@ def price_of_points(rows: pd.DataFrame) -> pd.DataFrame:
     lost = found["drop"].where(found["drop_low"] > 0)  # nothing is bought where nothing is lost
     saved = found["protocol"].map(whole["online_seconds"]) - found["online_seconds"]
     sent = (found["protocol"].map(whole["online_bytes"]) - found["online_bytes"]) / 1e6
-    return found.assign(seconds=saved, seconds_a_point=saved / lost, mb_a_point=sent / lost)
+    return found.assign(seconds_a_point=saved / lost, mb_a_point=sent / lost)
 
 
 def explorer(settings: Mapping[str, object]) -> StaticExplorer:

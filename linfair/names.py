@@ -23,6 +23,27 @@ _TEXT_FILE = (bool, int, float, str, list, tuple, dict, date, time)
 """What a text file can hold; a field annotated with `object` takes only what it cannot, an object made in Python."""
 
 
+NAMES = {"plain": "plain fine-tuning", "lagrangian": "Algorithm 1", "kd_over_c": "distillation divided by classes"}
+NAMES |= {"excess_drop": "penalty on excess drops", "group_dro": "group DRO", "control": "100 % control"}
+NAMES |= {
+    "test": "test images",
+    "test_balanced": "balanced test images",
+    "lira_online": "the likelihood ratio attack LiRA",
+}
+"""Readers' names of arms, splits and attacks; others are their own words."""
+
+
+def called(name: str) -> str:
+    """The reader's name of an arm, a split or an attack, its options in brackets.
+
+    >>> called("lagrangian(clip=5.0)"), called("balanced_sampling"), called("test_balanced")
+    ('Algorithm 1 (clip 5)', 'balanced sampling', 'balanced test images')
+    """
+    first, _, rest = name.partition("(")
+    words = re.sub(r"\.0\b", "", rest.rstrip(")")).replace("=True", "").replace("=", " ").replace("_", " ")
+    return NAMES.get(first, first.replace("_", " ")) + (f" ({words})" if words else "")
+
+
 def closest(name: str, known: Iterable[str]) -> str | None:
     """The known name nearest to a misspelt one, or None if nothing is near."""
     return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)), None)

@@ -9,22 +9,12 @@ import pandas as pd
 from linfair.audit.figures import WHY
 from linfair.audit.repair import arm_table, compared
 from linfair.audit.run import Audit
-from linfair.audit.shown import (
-    accuracies,
-    called,
-    change_of_worst,
-    drop_between,
-    gap_of,
-    interval,
-    intervals,
-    number,
-    pooled,
-)
+from linfair.audit.shown import accuracies, change_of_worst, drop_between, gap_of, interval, intervals, number, pooled
 from linfair.data.describe import notes
 from linfair.linearizers.record import budget_units, kept_share, missed, share
 from linfair.masks import REDUCED, WORDS
 from linfair.mitigation import PLAIN
-from linfair.names import some
+from linfair.names import called, some
 
 FEW = 30
 """Groups with fewer test images are named in the caveats."""
@@ -106,12 +96,7 @@ def checks(audit: Audit) -> list[Check]:
 def _within(audit: Audit, arm: str, budget: float) -> Check:
     """Points to the tolerance, of the group that is certainly beyond it, or else of the one that may be furthest."""
     rows, tolerance = rows_of(audit, arm, budget), audit.plan.tolerance
-    left = {
-        "value": tolerance - rows["drop"],
-        "low": tolerance - rows["drop_high"],
-        "high": tolerance - rows["drop_low"],
-    }
-    left = pd.DataFrame(left)
+    left = tolerance - pd.DataFrame({"value": rows["drop"], "low": rows["drop_high"], "high": rows["drop_low"]})
     at = left["high" if (left["high"] < 0).any() else "low"].idxmin()
     return _check(WITHIN, budget, *left.loc[at], rows["group_name"][at])
 

@@ -12,7 +12,7 @@ from linfair import plots
 from linfair.audit import figures, findings
 from linfair.audit.expose import MARKS, NO_PROMISE, shown
 from linfair.audit.run import Audit, recipe_for
-from linfair.audit.shown import called, interval, number
+from linfair.audit.shown import interval, number
 from linfair.checkpoints import save_network
 from linfair.cost import DELPHI
 from linfair.engine.store import weights_digest
@@ -20,6 +20,7 @@ from linfair.linearizers.record import share
 from linfair.linearizers.registry import find
 from linfair.mitigation import PLAIN
 from linfair.mitigation.choose import NOISE
+from linfair.names import called
 from linfair.paths import save_table, whole
 
 

@@ -19,7 +19,6 @@ from linfair.audit.diagnose import Pair, diagnose, provenance
 from linfair.audit.expose import Exposed, expose
 from linfair.audit.network import AuditError, Subject, behaviour
 from linfair.audit.repair import DEFAULT_ARMS, Mitigated, arm_list, mitigate
-from linfair.audit.shown import called
 from linfair.cost import Operation, count_macs, predicted, private_inference_cost
 from linfair.engine.stages import Stages, machine
 from linfair.engine.store import ResultStore, key, weights_digest
@@ -30,6 +29,7 @@ from linfair.masks import RELUS, Reduction
 from linfair.mitigation import PLAIN
 from linfair.mitigation.choose import NOISE, check_groups, check_limits
 from linfair.models import threads_of
+from linfair.names import called
 from linfair.study.recipes import recipe
 from linfair.training import Schedule, threads
 

@@ -1,33 +1,11 @@
 """Numbers as commands, report and notebook show them: a value and its 95 % interval, two networks' difference."""
 
 import math
-import re
 
 import numpy as np
 import pandas as pd
 
 from linfair.metrics import Disparity, GroupMean, disparity, wilson
-from linfair.mitigation import PLAIN
-
-NAMES = {PLAIN: "plain fine-tuning", "lagrangian": "Algorithm 1", "kd_over_c": "distillation divided by classes"}
-NAMES |= {"excess_drop": "penalty on excess drops", "group_dro": "group DRO", "control": "100 % control"}
-NAMES |= {
-    "test": "test images",
-    "test_balanced": "balanced test images",
-    "lira_online": "the likelihood ratio attack LiRA",
-}
-"""Readers' names of arms, splits and attacks; others are their own words."""
-
-
-def called(name: str) -> str:
-    """The reader's name of an arm, a split or an attack, its options in brackets.
-
-    >>> called("lagrangian(clip=5.0)"), called("balanced_sampling"), called("test_balanced")
-    ('Algorithm 1 (clip 5)', 'balanced sampling', 'balanced test images')
-    """
-    first, _, rest = name.partition("(")
-    words = re.sub(r"\.0\b", "", rest.rstrip(")")).replace("=True", "").replace("=", " ").replace("_", " ")
-    return NAMES.get(first, first.replace("_", " ")) + (f" ({words})" if words else "")
 
 
 def number(value: float, digits: int = 1) -> str:

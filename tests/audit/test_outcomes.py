@@ -86,6 +86,7 @@ def test_the_report_stands_and_shows_the_numbers(found: Audit, undrawn: None) ->
     expected = [f"{100 * r.accuracy:.1f} [{100 * r.low:.0f}, {100 * r.high:.0f}]" for r in plain.itertuples()]
     assert list(shown[f"{100 * named:g} %"]) == expected
     assert not re.search(r"\b(nan|none|inf)\b", text, re.IGNORECASE)
+    assert not re.search(r"kd_over_c|excess_drop|group_dro|lagrangian|test_balanced|best of \d", text), "names of ours"
     assert page.tags.count("svg") == 3 + (found.mitigated is not None and found.mitigated.choice.chosen != "plain")
     for sentence in answer(found):
         assert sentence in text

@@ -46,6 +46,28 @@ def test_figures_take_the_text_colour_of_the_setting(tab: Page, page: Path) -> N
     assert colors == {"light": ["rgb(87, 96, 106)"], "dark": ["rgb(168, 176, 184)"]}
 
 
+CLIPPED = """() => [...document.querySelectorAll('main, .scroll, pre')].filter(
+  (node) => node.scrollWidth > node.clientWidth + 1).map((node) => node.getAttribute('aria-label') || node.tagName)"""
+
+
+def test_folded_tables_fit_a_phone_and_are_printed_on_a4(tab: Page, page: Path) -> None:
+    """Oracle: the widths of what scrolls against their boxes; folded tables have a height on paper."""
+    tab.goto(page.as_uri())
+    tab.emulate_media(media="print")
+    tab.set_viewport_size({"width": 673, "height": 900})  # A4 within its margins
+    try:
+        assert tab.evaluate(CLIPPED) == []
+        heights = "() => [...document.querySelectorAll('details table')].map((table) => table.offsetHeight)"
+        assert min(tab.evaluate(heights)) > 20
+    finally:
+        tab.emulate_media(media="screen")
+    for width in (390, 1440):
+        resize(tab, "light", width)
+        tab.evaluate("() => document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+        assert tab.evaluate(CLIPPED) == []
+    assert "kd_over_c" not in (seen := tab.inner_text("main")) and "test_balanced" not in seen
+
+
 def test_it_prints_on_light_paper(tab: Page, page: Path, tmp_path: Path) -> None:
     """In the dark setting too: the print style's page is white."""
     resize(tab, "dark", 900)

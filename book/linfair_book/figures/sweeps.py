@@ -7,17 +7,17 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from linfair.plots.style import GREY
-from linfair_book.figures.shared import ROLES, budget_axis, finished, line_with_interval
+from linfair_book.figures.shared import ROLES, budget_axis, drawn, finished, line_with_interval
 
 
 def sweep_lines(means: pd.DataFrame, *, label: str, note: str = "") -> Figure:
     """Means of each role at each budget (`sweeps.by_role`), arm by arm; the original's are 100 % in every arm."""
-    panels = list(dict.fromkeys(means["panel"]))
+    means, panels = drawn(means), list(dict.fromkeys(means["panel"]))
     linearized = means[means["arm"] != "original"].groupby("panel", sort=False)["arm"].unique()
     arms = {panel: list(linearized.get(panel, ["original"])) for panel in panels}
     columns = max(map(len, arms.values()))
     size = max(5.4, 2.2 * columns + 0.6), 2.5 * len(panels) + 1.1
-    figure, axes = plt.subplots(len(panels), columns, figsize=size, sharey="row", squeeze=False)
+    figure, axes = plt.subplots(len(panels), columns, figsize=size, sharey=True, squeeze=False)
     for panel, line in zip(panels, axes, strict=True):
         part = means[means["panel"] == panel]
         budgets = sorted(part["budget"].unique(), reverse=True)

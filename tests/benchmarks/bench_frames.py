@@ -12,7 +12,17 @@ from pathlib import Path
 from linfair_book import explorer
 from playwright.sync_api import Page, sync_playwright
 
+TIMED = """
+  const ask = window.requestAnimationFrame.bind(window);
+  window.spent = [];
+  window.requestAnimationFrame = (work) => ask((now) => {
+    const began = performance.now();
+    work(now);
+    spent.push(performance.now() - began);
+  });
+"""
 COUNT = """() => {
+  spent.length = 0;
   window.frames_ = [];
   const count = (now) => { frames_.push(now); window.counting = requestAnimationFrame(count); };
   window.counting = requestAnimationFrame(count);
@@ -21,7 +31,8 @@ STOP = """() => {
   cancelAnimationFrame(counting);
   const gaps = frames_.slice(1).map((now, i) => now - frames_[i]).sort((a, b) => a - b);
   const at = (share) => gaps[Math.min(gaps.length - 1, Math.floor(share * gaps.length))];
-  return [1000 * gaps.length / (frames_.at(-1) - frames_[0]), at(0.5), at(0.95)];
+  const busy = spent.reduce((sum, one) => sum + one, 0) / frames_.length;
+  return [1000 * gaps.length / (frames_.at(-1) - frames_[0]), at(0.5), at(0.95), busy];
 }"""
 # Moves inside the page, one a frame: a driver's own messages would be what is measured.
 DRAG = """(name) => new Promise((done) => {
@@ -57,8 +68,9 @@ def measure(page: Page, name: str) -> None:
     """Print the rate of one kind of dragging."""
     page.evaluate(COUNT)
     page.evaluate(DRAG, name)
-    rate, median, slow = page.evaluate(STOP)
-    print(f"{name:9s} {rate:5.1f} frames a second, median gap {median:.1f} ms, 95 % of the gaps below {slow:.1f} ms")
+    rate, median, slow, busy = page.evaluate(STOP)
+    gaps = f"median gap {median:.1f} ms, 95 % of the gaps below {slow:.1f} ms"
+    print(f"{name:9s} {rate:5.1f} frames a second, {gaps}, the page's own work {busy:.1f} ms a frame")
 
 
 def main(width: int) -> None:
@@ -68,8 +80,9 @@ def main(width: int) -> None:
         path.write_text(explorer.show_boundary(live=False).page("Boundary"), encoding="utf-8")
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": width, "height": 1000})
+        page.add_init_script(TIMED)
         page.goto(path.as_uri())
-        page.wait_for_selector("[data-busy=false]")
+        page.wait_for_selector(".toy[data-busy=false]")
         measure(page, "slider")
         measure(page, "units")
         page.get_by_role("button", name="minority", exact=True).click()

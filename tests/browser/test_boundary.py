@@ -262,7 +262,7 @@ def test_a_link_restores_everything(tab: Page, path: Path) -> None:
     look = """() => [...document.querySelectorAll(".toy :is(input, select)")]
       .map((one) => one.checked ? "on" : one.value)
       .concat([...document.querySelectorAll(".unit")].map((one) => one.getAttribute("aria-pressed")),
-        document.querySelector(".progress").textContent, document.querySelector(".now tbody").innerText)"""
+        document.querySelector(".reached").textContent, document.querySelector(".now tbody").innerText)"""
     expect(tab.get_by_text("Link to this network")).to_have_attribute(
         "href", f"#{tab.evaluate('location.hash.slice(1)')}"
     )
@@ -371,7 +371,7 @@ def test_points_are_painted_by_mouse_and_by_keyboard_and_erased(tab: Page, path:
 
 def test_play_pause_and_step_say_where_the_training_is(tab: Page, path: Path) -> None:
     open_at(tab, path)
-    progress, play = tab.locator(".progress"), tab.locator("button:text-matches('^(Play|Pause)$')")
+    progress, play = tab.locator(".reached"), tab.locator("button:text-matches('^(Play|Pause)$')")
     tab.get_by_role("button", name="Step", exact=True).click()
     expect(progress).to_have_text("training, step 6 of 6")
     play.click()
@@ -417,10 +417,10 @@ def test_without_workers_the_page_trains_itself_to_the_same_numbers(tab: Page, p
 def test_reduced_motion_shows_the_end_of_a_training_alone(tab: Page, path: Path) -> None:
     tab.emulate_media(reduced_motion="reduce")
     open_at(tab, path)
-    texts = "window.texts = []; new MutationObserver(() => texts.push(document.querySelector('.progress').textContent))"
-    tab.evaluate(f"{texts}.observe(document.querySelector('.progress'), {{ childList: true }})")
+    texts = "window.texts = []; new MutationObserver(() => texts.push(document.querySelector('.reached').textContent))"
+    tab.evaluate(f"{texts}.observe(document.querySelector('.reached'), {{ childList: true }})")
     tab.get_by_role("button", name="Play", exact=True).click()
-    tab.wait_for_function("document.querySelector('.progress').textContent === 'training, step 400 of 400'")
+    tab.wait_for_function("document.querySelector('.reached').textContent === 'training, step 400 of 400'")
     tab.emulate_media(reduced_motion="no-preference")
     assert tab.evaluate("texts") == ["training, step 400 of 400"]
 
@@ -458,10 +458,10 @@ def test_the_module_keeps_anywidgets_contract(tab: Page) -> None:
     source = "data:text/javascript;base64," + base64.b64encode(host.module("boundary").encode()).decode()
     tab.goto("about:blank")
     tab.evaluate(live, [source, vars(explorer.show_boundary(SHORT, live=False))])
-    expect(tab.locator(".progress")).to_have_text("training, step 5 of 5")
+    expect(tab.locator(".reached")).to_have_text("training, step 5 of 5")
     settled(tab)
     tab.evaluate("(link) => fromPython(link)", SHORT.replace("_5_", "_9_"))
-    expect(tab.locator(".progress")).to_have_text("training, step 9 of 9")
+    expect(tab.locator(".reached")).to_have_text("training, step 9 of 9")
     settled(tab)
     assert tab.evaluate("model.saved") == 0
     tab.locator("[data-unit='0']").click()

@@ -32,7 +32,7 @@ function render({ model, el }) {
   let brush = "off";
   let cursor = null;
 
-  const status = make("p", { class: "status", role: "status" });
+  const status = make("p", { class: "status", role: "status" }, "The network trains in this page.");
   const say = (text) => {
     clearTimeout(timers.said);
     status.textContent = text;
@@ -108,7 +108,7 @@ function render({ model, el }) {
   const seed = slider({ name: "seed", label: "Seed", max: 19, text: (v) => `${v}` }, (v) => lab.again({ seed: v }));
   const form = menu("Boundary", FORMS, (value) => lab.again({ boundary: value }));
   const play = button("Play", () => lab.play());
-  const progress = make("span", { class: "value progress" });
+  const progress = make("span", { class: "value reached" });
   const overlay = make("input", { type: "checkbox", "data-name": "overlay" });
   overlay.addEventListener("change", () => {
     lab.view.overlay = overlay.checked;
@@ -118,9 +118,9 @@ function render({ model, el }) {
   const address = make("a", { href: "#" }, "Link to this network");
 
   const cells = GROUPS.map(() => [make("td", { class: "big" }), make("td"), make("td")]);
-  const heads = ["right now", "with all ReLUs", "change"].map((text) => make("th", { scope: "col" }, text));
+  const heads = ["now", "all ReLUs", "change"].map((text) => make("th", { scope: "col" }, text));
   const rows = GROUPS.map((name, a) => make("tr", {}, make("th", { scope: "row" }, swatch(name, colors[name]), ` ${name}`), ...cells[a]));
-  const caption = make("caption", {}, "Of 1,000 test points in each group");
+  const caption = make("caption", {}, "Right, of 1,000 test points in each group");
   const table = make("table", {}, caption, make("thead", {}, make("tr", {}, make("td"), ...heads)), make("tbody", {}, ...rows));
 
   const line = (kind, text) => make("span", { class: `line ${kind}` }, make("i"), ` ${text}`);
@@ -178,7 +178,7 @@ function render({ model, el }) {
     const kind = state.mask[unit] ? `a ReLU, bend ${bends[unit]?.toFixed(2)}` : "linear, no bend";
     about.textContent = unit < 0 ? HINT : `Unit ${(unit % WIDTH) + 1} of layer ${unit < WIDTH ? 1 : 2}: ${kind}. On the pink line its input is 0.`;
     const words = { majority: percent(now[0]), minority: percent(now[1]) };
-    guide.update(playing, words);
+    guide.update(playing || !begun, words);
     if (!playing)
       plane.canvas.setAttribute(
         "aria-label",

@@ -40,6 +40,7 @@ export function makeGuide(lab) {
   function update(playing, words) {
     const { story, scene } = lab.view;
     panel.hidden = story < 0;
+    panel.dataset.busy = playing;
     titles.forEach((one, i) => one.setAttribute("aria-pressed", `${i === story}`));
     back.disabled = scene === 0;
     next.textContent = scene === 3 ? "Finish" : "Next";

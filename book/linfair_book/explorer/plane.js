@@ -15,6 +15,7 @@ const raster = (cells) => {
   return x;
 };
 const GRID = raster(CELLS);
+const COARSE = raster(48); // for kinks, which need all units of the layer
 
 /** Marching squares: where values on a raster, rows from the bottom up, cross 0; a path in the unit square, y downwards. */
 function contour(values) {
@@ -79,6 +80,7 @@ export function makePlane(colors) {
   const tint = new OffscreenCanvas(CELLS + 1, CELLS + 1);
   const pixels = new ImageData(CELLS + 1, CELLS + 1);
   const shades = [rgb(colors.majority), rgb(colors.minority)];
+  let layer = { points: null };
   let earlier = { theta: null, path: null };
 
   function shade(values) {
@@ -92,12 +94,25 @@ export function makePlane(colors) {
     tint.getContext("2d").putImageData(pixels, 0, 0);
   }
 
-  function dots(pen, size, { x, groups }, painted) {
+  /** The points, drawn once for each set, size and colour scheme. */
+  function dotted(size, dense, points, painted, ink) {
+    const key = [size, dense, ink].join();
+    if (layer.points !== points || layer.key !== key) {
+      const sheet = new OffscreenCanvas(Math.round(size * dense), Math.round(size * dense));
+      const pen = sheet.getContext("2d");
+      pen.scale(dense, dense);
+      dots(pen, size, points, painted, ink);
+      layer = { points, key, sheet };
+    }
+    return layer.sheet;
+  }
+
+  function dots(pen, size, { x, groups }, painted, ink) {
     const radius = Math.max(1.6, size / 210);
     const added = groups.length - painted.length;
     for (const group of [0, 1]) {
       pen.fillStyle = colors[group ? "minority" : "majority"];
-      pen.strokeStyle = getComputedStyle(canvas).color;
+      pen.strokeStyle = ink;
       const paths = [new Path2D(), new Path2D()];
       for (let i = 0; i < groups.length; i++) {
         if (groups[i] !== group) continue;
@@ -143,7 +158,7 @@ export function makePlane(colors) {
     shade(values);
     const cell = size / CELLS;
     pen.drawImage(tint, -cell / 2, -cell / 2, size + cell, size + cell);
-    dots(pen, size, points, painted);
+    pen.drawImage(dotted(size, dense, points, painted, ink), 0, 0, size, size);
     line(truth(boundary), ink, 2, [1, 5]);
     if (before) {
       if (earlier.theta !== before) earlier = { theta: before, path: contour(forward(before, mask.slice().fill(1), GRID)) };
@@ -151,7 +166,7 @@ export function makePlane(colors) {
     }
     line(contour(values), ink, 2.8);
     if (unit >= 0) {
-      const kink = contour(preactivation(theta, mask, unit, GRID));
+      const kink = contour(preactivation(theta, mask, unit, COARSE));
       line(kink, getComputedStyle(canvas).backgroundColor, 6);
       line(kink, colors.other, 3.2, mask[unit] ? [] : [2, 6]);
     }

@@ -91,7 +91,7 @@ function render({ model, el }) {
       show();
     });
     menus[axis] = { menu, values: [] };
-    controls.append(make("label", axis === "data" ? { class: "row" } : {}, make("span", { class: "name" }, label), menu));
+    controls.append(make("label", axis === "data" ? { class: "whole" } : {}, make("span", { class: "name" }, label), menu));
   }
 
   const summary = make("p", { class: "summary", "aria-live": "polite" });

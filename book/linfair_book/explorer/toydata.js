@@ -22,26 +22,32 @@ function uniform(seed, purpose) {
   };
 }
 
-/** So many points of each group, uniform on each side of the boundary, and the painted ones [x, y, group] in hundredths. */
-function points(boundary, counts, next, painted = []) {
+/** So many points of each group, uniform on each side of the boundary. */
+function points(boundary, counts, next) {
   const found = [[], []];
   while (found.some((part, a) => part.length < 2 * counts[a])) {
     const [x, y] = [2 * next() - 1, 2 * next() - 1];
-    const part = found[+(BOUNDARIES[boundary](x, y) > 0)];
-    const most = 2 * counts[+(part === found[1])];
-    if (part.length < most) part.push(x, y);
+    const group = BOUNDARIES[boundary](x, y) > 0 ? 1 : 0;
+    if (found[group].length < 2 * counts[group]) found[group].push(x, y);
   }
-  const extra = painted.flatMap(([x, y]) => [x / 100, y / 100]);
-  const groups = counts.flatMap((count, a) => Array(count).fill(a)).concat(painted.map((one) => one[2]));
-  return { x: Float64Array.from([...found[0], ...found[1], ...extra]), groups: Uint8Array.from(groups) };
+  return { x: Float64Array.from(found.flat()), groups: Uint8Array.from(counts.flatMap((count, a) => Array(count).fill(a))) };
 }
 
-/** 1,000 points to train on, of which `share` per cent are the minority's, and those painted; 1,000 a group to test on. */
+let drawn = { key: null, parts: null }; // the last points, so that painting does not draw them again
+
+/**
+ * 1,000 points to train on, of which `share` per cent are the minority's, and those painted ([x, y, group], in
+ * hundredths); 1,000 a group to test on.
+ */
 export function data({ boundary, share, seed, painted }) {
-  return {
-    train: points(boundary, [1000 - 10 * share, 10 * share], uniform(seed, "train"), painted),
-    test: points(boundary, [1000, 1000], uniform(seed, "test")),
-  };
+  const key = `${boundary} ${share} ${seed}`;
+  if (drawn.key !== key) {
+    const train = points(boundary, [1000 - 10 * share, 10 * share], uniform(seed, "train"));
+    drawn = { key, parts: { train, test: points(boundary, [1000, 1000], uniform(seed, "test")) } };
+  }
+  const { train, test } = drawn.parts;
+  const x = Float64Array.from([...train.x, ...painted.flatMap((one) => [one[0] / 100, one[1] / 100])]);
+  return { train: { x, groups: Uint8Array.from([...train.groups, ...painted.map((one) => one[2])]) }, test };
 }
 
 /** He's initial weights for the hidden layers, torch's for the last one and all biases. */

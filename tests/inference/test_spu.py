@@ -3,6 +3,8 @@
 Without the engine (`make mpc`) the tests that compute one are skipped.
 """
 
+from functools import cache
+
 import pytest
 import torch
 from linfair_book.tables import committed
@@ -29,6 +31,13 @@ def reduced(name: str, shape: tuple[int, ...], share: float, **options: object) 
     return gates.set_alphas(network, lambda _, alpha: (torch.rand(alpha.shape) < share).float()).eval()
 
 
+@cache
+def mlp() -> tuple[nn.Module, bytes]:
+    """A linearized MLP, and its file."""
+    network = reduced("mlp", (1, 8, 8), 0.3)
+    return network, to_onnx(network, (1, 8, 8))
+
+
 def images(*shape: int) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(1))
 
@@ -41,8 +50,8 @@ def check(answer: spu.Answer, network: nn.Module, x: torch.Tensor) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("protocol", "parties"), [("cheetah", 2), ("aby3", 3), ("semi2k", 3)])
 def test_private_scores_of_a_linearized_mlp_are_those_in_the_clear(engine, protocol, parties):
-    network, x = reduced("mlp", (1, 8, 8), 0.3), images(2, 1, 8, 8)
-    answer = private_answer(to_onnx(network, (1, 8, 8)), x, protocol, parties=parties)
+    (network, file), x = mlp(), images(2, 1, 8, 8)
+    answer = private_answer(file, x, protocol, parties=parties)
     check(answer, network, x)
     assert (answer.protocol, answer.parties, answer.versions["spu"]) == (protocol, parties, "0.9.5")
     assert set(answer.seconds) == {"setup", "compile", "share", "run", "reveal"}
@@ -51,11 +60,11 @@ def test_private_scores_of_a_linearized_mlp_are_those_in_the_clear(engine, proto
 
 def test_relus_that_are_gathered_cost_144_bytes_each_and_multiplying_by_the_mask_saves_none(engine):
     """Oracle of SEMI2K: a product of m x k and k x n sends its masked factors from both sides, and a truncation."""
-    network, x = reduced("mlp", (1, 8, 8), 0.3), images(1, 1, 8, 8)
+    (network, file), x = mlp(), images(1, 1, 8, 8)
     sizes = [module.weight.shape for module in network.modules() if isinstance(module, nn.Linear)]
     linear = sum(16 * (k + k * n) + 8 * n for n, k in sizes)
     kept, total = int(gates.kept_units(network)), gates.total_units(network)
-    gathered = private_answer(to_onnx(network, (1, 8, 8)), x)
+    gathered = private_answer(file, x)
     multiplied = private_answer(to_onnx(network, (1, 8, 8), execution="multiply"), x)
     assert gathered.sent_bytes == linear + 144 * kept
     assert multiplied.sent_bytes == linear + (144 + 8) * total

@@ -7,9 +7,9 @@ from pathlib import Path
 import pandas as pd
 
 from linfair import plots
-from linfair.audit.shown import called
 from linfair.engine.store import Tables
 from linfair.mitigation import PLAIN
+from linfair.names import called
 from linfair.study.tables import by_role, drops, over_seeds
 
 AXES = ("data", "budget", "arm")

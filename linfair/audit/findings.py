@@ -163,7 +163,7 @@ def facts(audit: Audit) -> dict[str, object]:
         "kept": kept_share(*_kept(audit, budget), budget, units),
         **{"units": units, "unit": units[:-1], "reduced": REDUCED[plan.reduction.kind]},
         **{"before": before, "rows": rows, "repaired": repaired, "lowest": lowest, "lifted": lifted},
-        **{"first": row_of(before, gap.worst), "worst": row_of(rows, gap.worst), "best": row_of(rows, gap.best)},
+        **{"worst": row_of(rows, gap.worst), "best": row_of(rows, gap.best)},
         "rest": row_of(against_control(audit, budget), gap.worst) if plan.control else None,
         "standing": _standing(before.set_index("group"), gap.worst),
         "labels_are_groups": bool((part.a == part.y).all()) and data.group_names == data.label_names,

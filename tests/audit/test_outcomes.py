@@ -16,6 +16,7 @@ from linfair import audit as package
 from linfair import plots
 from linfair.audit import Audit, answer, caveats, figures, findings, html, repair, words, write_report
 from linfair.audit.findings import check_table, rows_of
+from linfair.ledger import Guarantee
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks/11_audit.ipynb"
 LOST = {"lagrangian": "a multiplier is 9, above its limit 8", "group_dro": "the loss is not finite"}
@@ -280,6 +281,14 @@ def test_searches_that_did_not_converge_put_no_group_in_order() -> None:
     assert "eigenvalue" not in words(without, "standing") and "top Hessian eigenvalue" not in findings.why_table(
         without
     )
+
+
+def test_what_is_left_of_a_guarantee_stands_below_the_answer(unplotted: None) -> None:
+    promise = Guarantee(3.0, 1e-5, "rdp", 1.0, 1.0, 0.1, 100)
+    assert f"Privacy of the training images: {promise.text()}." in flat(
+        html(replace(made(), guarantees={("plain", 0.05): promise}))
+    )
+    assert "Privacy of the training" not in html(made())
 
 
 def test_the_control_says_what_training_alone_did() -> None:

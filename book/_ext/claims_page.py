@@ -5,9 +5,11 @@ each set of rows the table of checks that it was judged by, with where the rows 
 and a style sheet (`book/_static/claims.css`); without either, every card is shown.
 """
 
+import json
 import math
 import re
-from collections.abc import Mapping
+import tomllib
+from collections.abc import Mapping, Sequence
 from html import escape
 
 import pandas as pd
@@ -20,8 +22,6 @@ from linfair_book.judging.rows import INIT
 SIGNS = {"yes": "✓", "mixed": "◐", "no": "✕", "inconclusive": "?", "not run": "○"}
 SETTING = {"paper's": "the paper's setting", "thin": "thin", "stand-in": "stand-in"}
 """Settings as a chip writes them."""
-
-ANCHOR = "what-the-claims-page-takes-from-here"  # the section at the end of every notebook that notes numbers
 
 PARTS = {
     "linearization": {
@@ -80,7 +80,7 @@ def chip(agreement: str, count: int | None = None) -> str:
     >>> chip("no", 4)
     '<span class="verdict" data-verdict="no"><span aria-hidden="true">✕</span> no 4</span>'
     """
-    words = f"{agreement}{'' if count is None else f' {count}'}"
+    words = agreement if count is None else f"{agreement} {count}"
     sign = f'<span aria-hidden="true">{SIGNS[agreement]}</span>'
     return f'<span class="verdict" data-verdict="{agreement}">{sign} {words}</span>'
 
@@ -93,9 +93,10 @@ def number(key: str, row: Mapping[str, object]) -> str:
     """One number of the evidence: what it is, its value, and behind it where it comes from."""
     page, _, name = key.partition("#")
     name = re.sub(r"\bat (\d+)\b", r"at \1 %", name.replace("-", " "))
-    link = f'<a href="../notebooks/{page}.html#{ANCHOR}">{page}</a>'
+    name = re.sub(r"[a-z]+_[a-z_]+", lambda word: in_words(word[0]), name)
+    link = f'<a href="../notebooks/{page}.html">{chapter(page)}</a>'
     facts = {
-        "from": f"{link}, as <code>{escape(key)}</code>",
+        "from": link,
         "settings": escape(str(row["settings"])),
         "on": f"{escape(str(row['device']))}, torch {row['torch']}, linfair {row['linfair']}, {row['seconds']:.0f} s",
     }
@@ -150,13 +151,29 @@ def checks(cells: pd.DataFrame) -> str:
     return f'<div class="checks" tabindex="0"><table>{body}</table></div>'
 
 
+WORDS = {"svhn subset": "a tenth of SVHN"}
+WORDS |= {"digits_s": "digits with a bias", "resnet18": "ResNet18", "mlp": "an MLP", "cnn": "a small CNN", "snl": "SNL"}
+WORDS |= {"deepreduce": "DeepReDuce", "prune_magnitude": "magnitude pruning", "original": "without reduction"}
+WORDS |= {"thin": "short training", "small": "the book's schedule", "cpu": "a laptop's schedule"}
+"""What the names of rows mean to a reader."""
+
+OUTCOMES = {"holds": "hold", "does not": "do not", "cannot tell": "cannot tell"}
+
+
+def in_words(name: object) -> str:
+    """A name of the rows in a reader's words, options in brackets as they are."""
+    word, _, options = re.sub("^utkface_", "UTKFace by ", str(name)).partition(" (")
+    return WORDS.get(word, word) + (f" ({options}" if options else "")
+
+
 def name(judged: Judged) -> str:
     """A set of rows in words: data, network with its width, method, profile, seeds."""
     names = judged.names
     width = f", width {names['width']}" if int(names["width"]) else ""
     options = f", {names['options']}" if names["options"] else ""
     options += f", weights start {names['init']}" if names["init"] != INIT else ""
-    return f"{names['data']}, {names['network']}{width}, {names['method']}{options}, profile {names['profile']}"
+    first = [in_words(names["data"]), f"{in_words(names['network'])}{width}", in_words(names["method"]) + options]
+    return ", ".join([*first, in_words(names["profile"])])
 
 
 def rows(judged: Judged) -> str:
@@ -199,7 +216,7 @@ def adverse(verdict: Verdict) -> str:
 
 def card(claim: Claim, verdict: Verdict, evidence: pd.DataFrame) -> str:
     """One claim: where, agreement and setting, the paper's words, what a reader must know, how it was judged."""
-    links = ", ".join(f'<a href="../notebooks/{page}.html">{page}</a>' for page in claim.pages)
+    links = ", ".join(f'<a href="../notebooks/{page}.html">{chapter(page)}</a>' for page in claim.pages)
     note = f"<p>Note: {escape(claim.note)}.</p>" if claim.note else ""
     setting = f'<span class="setting">{SETTING[verdict.setting]}</span>' if verdict.setting else ""
     said = []
@@ -215,7 +232,7 @@ def card(claim: Claim, verdict: Verdict, evidence: pd.DataFrame) -> str:
         f'<li class="claim" id="claim-{escape(claim.id)}" data-verdict="{verdict.agreement}">'
         f'<div class="where"><b>{escape(claim.where)}</b> {chip(verdict.agreement)}{setting}</div>'
         f'<div class="said"><blockquote>{escape(claim.claim)}</blockquote>{note}{adverse(verdict)}{"".join(said)}'
-        f"<p>Notebook: {links}.</p></div></li>"
+        f"<p>See {links}.</p></div></li>"
     )
 
 
@@ -224,16 +241,17 @@ def raw(html: str) -> str:
     return f"```{{raw}} html\n{html}\n```"
 
 
-def filters(paper: str, counts: Mapping[str, int]) -> str:
-    """Radio buttons of a paper, one for each agreement with its count, which the style sheet reads."""
+def filters(paper: str, counts: Mapping[str, int | None]) -> str:
+    """Radio buttons of a paper, one for each agreement with its count if there is one, which the style sheet reads."""
 
     def choice(word: str, shown: str, more: str = "") -> str:
         named = f'name="{paper}" id="{paper}-{word.replace(" ", "-")}" value="{word}"{more}'
         return f'<label><input type="radio" {named}> {shown}</label>'
 
-    choices = [choice("all", f"all {sum(counts.values())}", " checked")]
+    total = "" if None in counts.values() else f" {sum(counts.values())}"
+    choices = [choice("all", f"all{total}", " checked")]
     choices += [choice(word, chip(word, count)) for word, count in counts.items()]
-    return raw(f'<fieldset class="verdicts"><legend>Show claims</legend>{"".join(choices)}</fieldset>')
+    return raw(f'<fieldset class="verdicts"><legend>Show</legend>{"".join(choices)}</fieldset>')
 
 
 def meanings() -> str:
@@ -251,32 +269,93 @@ def table(found: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def figures() -> str:
-    """The claims of the first paper's figures of data: both axes, which rows decide, and how their lines come out."""
+SHOWS = re.compile(r"Fig\. \d+|Table \d+|Prop\. [\d.]*\d|Theorem [\d.]*\d|Corollary \d+")
+
+
+def shows(claim: Claim) -> str:
+    """The figure, table or statement that a claim is read off, else the place in the text.
+
+    >>> shows(Claim("x", "pruning", "Sec. 6.2, Table 1", "", (), (), ""))
+    'Table 1'
+    """
+    found = SHOWS.search(claim.where)
+    return found[0] if found else claim.where
+
+
+def outcome(claim: Claim, verdict: Verdict) -> str:
+    """What the deciding rows of a claim are and how their tests come out, in a line."""
+    if not verdict.deciding:
+        return escape(claim.note) if claim.note else "not run"
+    said = []
+    for judged in verdict.deciding:
+        found = judged.cells["outcome"].value_counts()
+        tests = [f"{found[word]} {say}" for word, say in OUTCOMES.items() if found.get(word, 0)]
+        said.append(f"{escape(name(judged))}: {', '.join(tests)}" if judged.names else ", ".join(tests))
+    said[0] = f"Tests on {said[0]}" if verdict.deciding[0].names else f"Tests: {said[0]}"
+    return "; ".join(said)
+
+
+def matrix() -> str:
+    """The figures, tables and statements of the papers as rows, filtered by agreement without a script."""
     listed, _, verdicts = claims.read(repository())
-    words = ("holds", "does not", "cannot tell")
-    lines = [f"| claim | agreement | setting | decided by | {' | '.join(words)} |", "|---|---|---|---|--:|--:|--:|"]
-    for claim in listed:
-        found = re.search(r"Fig\. (\d+)", claim.where)
-        if claim.paper == "linearization" and found and found[1] not in ("2", "10"):
-            one = verdicts[claim.id]
-            counts = [sum(judged.cells["outcome"].eq(word).sum() for judged in one.deciding) for word in words]
-            decided = "; ".join(f"{name(judged)}, {judged.seeds} seeds: {judged.agreement}" for judged in one.deciding)
-            link = f"<a href='#claim-{claim.id}'>{claim.id}</a>"
-            lines.append(f"| {' | '.join([link, one.agreement, one.setting, decided, *map(str, counts)])} |")
-    return "\n".join(lines)
+    written = tomllib.loads((repository() / "book/matrix.toml").read_text(encoding="utf-8"))
+    head = "".join(f'<th scope="col">{text}</th>' for text in ("where", "the paper", "here", "agreement", "setting"))
+    parts = []
+    for paper, counts in claims.by_paper(listed, verdicts).items():
+        rows: dict[str, list[Claim]] = {}
+        for claim in listed:
+            if claim.paper == paper and (SHOWS.search(claim.where) or paper == "privacy"):
+                rows.setdefault(claim.id if paper == "privacy" else shows(claim), []).append(claim)
+        lines = "".join(line(of, paper, verdicts, written) for of in rows.values())
+        found = [
+            word for word in counts.index if any(verdicts[c.id].agreement == word for of in rows.values() for c in of)
+        ]
+        table = f'<table class="matrix"><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>'
+        parts += [f"## {claims.PAPERS[paper]}: {paper}", filters(f"{paper}-figures", {word: None for word in found})]
+        parts.append(raw(f'<div class="pst-scrollable-table-container">{table}</div>'))
+    return "\n\n".join(parts)
+
+
+def line(of: Sequence[Claim], paper: str, verdicts: Mapping[str, Verdict], written: Mapping[str, str]) -> str:
+    """One row of the matrix: the claims that are read off one figure, table or statement."""
+    agreements = list(dict.fromkeys(verdicts[claim.id].agreement for claim in of))
+    settings = dict.fromkeys(SETTING[verdicts[claim.id].setting] for claim in of if verdicts[claim.id].setting)
+    links = ", ".join(
+        f'<a href="../notebooks/{page}.html">{chapter(page)}</a>'
+        for page in dict.fromkeys(p for c in of for p in c.pages)
+    )
+    quotes = "".join(
+        f'<p>“{escape(claim.claim)}” <a href="#claim-{claim.id}">how it was judged</a></p>' for claim in of
+    )
+    ours = escape(written.get(shows(of[0]), "").strip()) if paper == "linearization" else ""
+    ours = f"<p>{ours or '; '.join(dict.fromkeys(outcome(claim, verdicts[claim.id]) for claim in of))}</p>"
+    chips = "".join(f"<p>{chip(word)}</p>" for word in agreements)
+    cells = [quotes, f"{ours}<p>See {links}.</p>", chips, ", ".join(settings)]
+    words = " ".join(word.replace(" ", "-") for word in agreements)
+    return (
+        f'<tr data-verdicts="{words}"><th scope="row">{escape(shows(of[0]))}</th>'
+        f"{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+    )
+
+
+def chapter(page: str) -> str:
+    """The title of a notebook, from its first line."""
+    cells = json.loads((repository() / f"notebooks/{page}.ipynb").read_text(encoding="utf-8"))["cells"]
+    return "".join(cells[0]["source"]).splitlines()[0].removeprefix("# ")
 
 
 def page() -> str:
-    """Everything below the page's introduction: for each paper both axes, filter, a section for each part."""
+    """The cards below the matrix: for each paper both axes, filter, and a folded section for each part."""
     listed, evidence, verdicts = claims.read(repository())
-    parts = [meanings()]
+    parts = []
     for paper, counts in claims.by_paper(listed, verdicts).items():
-        parts += [f"## {claims.PAPERS[paper]}: {paper}", table(counts), filters(paper, counts["all"].to_dict())]
+        parts += [f"## Every claim on {paper}", table(counts), filters(paper, counts["all"].to_dict())]
         for key, title in PARTS[paper].items():
             here = [claim for claim in listed if claim.paper == paper and part_of(claim.where) == key]
             cards = "".join(card(claim, verdicts[claim.id], evidence) for claim in here)
-            parts += [f"### {title}", raw(f'<ul class="claims">{cards}</ul>')]
+            said = f"{len(here)} claim{'s' * (len(here) > 1)}"
+            folded = f'<details class="part"><summary>{said}</summary><ul class="claims">{cards}</ul></details>'
+            parts += [f"### {title}", raw(folded)]
     return "\n\n".join(parts)
 
 

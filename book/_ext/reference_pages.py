@@ -281,7 +281,8 @@ GENERATORS: dict[str, Callable[[], str]] = {
     "paper": front_page.paper,
     "claims": claims_page.page,
     "claims counted": claims_page.summary,
-    "claims of figures": claims_page.figures,
+    "claims matrix": claims_page.matrix,
+    "meanings": claims_page.meanings,
     **{f"api {page}": partial(api, page) for page in (*API, "tools")},
     **{f"speed {part}": partial(lambda part: speed.made(repository())[part], part) for part in speed.PARTS},
 }

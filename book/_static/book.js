@@ -32,7 +32,19 @@ if (window.location.protocol === "file:" && typeof DOCUMENTATION_OPTIONS !== "un
     }
   }
 
+  // A link to something within a folded part opens it.
+  function unfold() {
+    const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    let opened = false;
+    for (let node = target?.parentElement; node; node = node.parentElement) {
+      if (node.tagName === "DETAILS" && !node.open) opened = node.open = true;
+    }
+    if (opened) target.scrollIntoView();
+  }
+
+  window.addEventListener("hashchange", unfold);
   window.addEventListener("load", () => {
+    unfold();
     sayNames();
     keepIntervals();
     reachWhatScrolls();

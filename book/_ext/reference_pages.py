@@ -49,7 +49,7 @@ API = {
     "cost": ("cost", "nonlinear"),
     "metrics": ("metrics",),
     "metrics-curvature": ("metrics.gradients", "metrics.curvature", "metrics.bias", "metrics.distance"),
-    "metrics-membership": ("metrics.membership",),
+    "metrics-membership": ("metrics.membership", "metrics.margin"),
     "theory": ("theory",),
     "theory-optimality": (
         "theory.optimality",
@@ -71,14 +71,8 @@ API = {
     "study-run": ("study.jobs", "study.runner", "study.cluster", "study.compare", "study.tables"),
     "engine": ("engine",),
     "audit": ("audit",),
-    "audit-parts": (
-        "audit.linearize",
-        "audit.diagnose",
-        "audit.repair",
-        "audit.expose",
-        "audit.figures",
-        "audit.shown",
-    ),
+    "audit-parts": ("audit.linearize", "audit.diagnose", "audit.repair", "audit.expose"),
+    "audit-report": ("audit.report", "audit.findings", "audit.figures", "audit.shown"),
     "plots": ("plots",),
 }
 """Page -> modules and sub-packages on it, without those of its modules that are named on another page.

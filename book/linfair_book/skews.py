@@ -34,8 +34,6 @@ from linfair_book.outliers import removal
 from linfair_book.tables import RESULTS
 from linfair_book.three_prices import score
 
-KEYS = ["rule", "epsilon", "skew", "technique"]
-
 
 @dataclass(frozen=True)
 class Sweep:

@@ -14,7 +14,7 @@ from html import escape
 
 import pandas as pd
 from linfair_book import claims
-from linfair_book.build import repository
+from linfair_book.build import NOTED, repository
 from linfair_book.claims import Claim
 from linfair_book.judging.judge import AGREEMENT, Judged, Verdict
 from linfair_book.judging.rows import INIT
@@ -342,6 +342,26 @@ def chapter(page: str) -> str:
     """The title of a notebook, from its first line."""
     cells = json.loads((repository() / f"notebooks/{page}.ipynb").read_text(encoding="utf-8"))["cells"]
     return "".join(cells[0]["source"]).splitlines()[0].removeprefix("# ")
+
+
+def provenance() -> str:
+    """Every number that notebooks note for claims: that of the reference run, this build's, and whether they agree."""
+    files = sorted((repository() / NOTED).glob("*.parquet"))
+    if not files:
+        return "The notebooks of this build have noted no numbers; the claims page shows those of the reference run."
+    fresh = pd.concat([pd.read_parquet(file) for file in files]).drop_duplicates("key").set_index("key")
+    found = claims.beside(claims.load_evidence(repository() / claims.EVIDENCE), fresh)
+    lines = "".join(
+        f'<tr><td><a href="../notebooks/{row.page}.html">{chapter(row.page)}</a></td><td>{escape(row.number)}</td>'
+        f"<td>{escape(row.reference)}</td><td>{escape(row.here)}</td><td>{row.outcome}</td></tr>"
+        for row in found.sort_values(["outcome", "page"], ascending=[False, True]).itertuples()
+    )
+    heads = ("page", "number", "reference run", "this build", "outcome")
+    head = "".join(f'<th scope="col">{text}</th>' for text in heads)
+    body = f"<table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>"
+    said = f"{(found['outcome'] == 'agrees').sum()} of {len(found)} numbers of this build agree with the reference run"
+    box = f'<div class="pst-scrollable-table-container" tabindex="0">{body}</div>'
+    return raw(f"<details><summary>{said}</summary>{box}</details>")
 
 
 def page() -> str:

@@ -277,6 +277,7 @@ GENERATORS: dict[str, Callable[[], str]] = {
     "claims counted": claims_page.summary,
     "claims matrix": claims_page.matrix,
     "meanings": claims_page.meanings,
+    "provenance": claims_page.provenance,
     **{f"api {page}": partial(api, page) for page in (*API, "tools")},
     **{f"speed {part}": partial(lambda part: speed.made(repository())[part], part) for part in speed.PARTS},
 }

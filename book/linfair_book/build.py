@@ -37,6 +37,7 @@ HTML = BUILD / "html"
 DOCTREES = BUILD / ".doctrees"
 CACHE = BUILD / ".jupyter_cache"
 DIGEST = BUILD / "inputs.sha256"
+NOTED = BUILD / "evidence"  # the numbers that this build's notebooks noted for claims
 WORKERS = 4  # notebooks at once, at most; never more than there are cores
 
 
@@ -163,11 +164,11 @@ def notebook(path: Path) -> "NotebookNode | None":
     return reader and reader.read(text)
 
 
-def _executed(path: Path, timeout: int) -> "tuple[Path, ExecutionResult | str]":
+def _executed(path: Path, timeout: int, evidence: Path) -> "tuple[Path, ExecutionResult | str]":
     from jupyter_cache.executors.utils import single_nb_execution
     from nbclient.exceptions import DeadKernelError
 
-    os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ |= {"OMP_NUM_THREADS": "1", "LINFAIR_EVIDENCE": str(evidence)}
     try:
         options = {"timeout": timeout, "allow_errors": False, "extra_arguments": ["--log-level=CRITICAL"]}
         found = single_nb_execution(notebook(path), cwd=str(path.parent), **options)
@@ -196,7 +197,7 @@ def execute(root: Path, *, workers: int = WORKERS) -> None:
     workers = min(workers, os.cpu_count() or 1, len(waiting))
     spawn = multiprocessing.get_context("spawn")
     with spawn.Pool(workers) as pool:
-        work = pool.imap_unordered(partial(_executed, timeout=timeout), longest_first)
+        work = pool.imap_unordered(partial(_executed, timeout=timeout, evidence=root / NOTED), longest_first)
         for count, (path, found) in enumerate(work, 1):
             name, result = path.relative_to(root).as_posix(), "failed"
             if isinstance(found, str):

@@ -159,6 +159,23 @@ def all_evidence(root: Path) -> pd.DataFrame:
     return pd.concat([load_evidence(root / EVIDENCE), counted], verify_integrity=True)
 
 
+def beside(reference: pd.DataFrame, fresh: pd.DataFrame) -> pd.DataFrame:
+    """The numbers of both, indexed by key, and whether they agree: intervals that meet, or the same digits without.
+
+    Returns:
+        A row for each key of both: `page`, `number`, `reference` and `here` as the book prints them, `outcome`.
+    """
+    rows = []
+    for key in reference.index.intersection(fresh.index):
+        old, new = reference.loc[key], fresh.loc[key]
+        meet = old["low"] <= new["high"] and new["low"] <= old["high"]
+        same = abs(old["value"] - new["value"]) < 10.0 ** -old["digits"]
+        page, _, name = key.partition("#")
+        outcome = "agrees" if meet or same else "differs"
+        rows.append([page, name.replace("-", " "), shown(old), shown(new), outcome])
+    return pd.DataFrame(rows, columns=["page", "number", "reference", "here", "outcome"])
+
+
 @lru_cache(maxsize=1)
 def read(root: Path) -> tuple[list[Claim], pd.DataFrame, dict[str, Verdict]]:
     """The committed claims, the evidence, and what became of each claim by the committed rules and rows."""

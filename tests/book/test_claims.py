@@ -149,3 +149,15 @@ def test_shares_of_groups_are_counted_from_the_committed_rows() -> None:
     row = claims.all_evidence(ROOT).loc["06_released_code#share-of-Others-in-utkface_race"]
     assert row["value"] == pytest.approx(100 * part[part["group_name"] == "Others"]["n"].sum() / part["n"].sum())
     assert row["n"] == part["n"].sum() == 23705 and "utkface32.npz" in row["settings"]
+
+
+def test_a_builds_numbers_agree_with_the_reference_where_intervals_meet() -> None:
+    def numbers(**values: tuple[float, float, float]) -> pd.DataFrame:
+        rows = [{"key": f"p#{key}", "value": v, "low": a, "high": b} for key, (v, a, b) in values.items()]
+        return pd.DataFrame(rows).assign(n=3, of="seeds", unit="", digits=1).set_index("key")
+
+    nan = float("nan")
+    old = numbers(near=(1, 0.5, 1.5), far=(1, 0.9, 1.1), exact=(2, nan, nan), other=(2, nan, nan), gone=(0, nan, nan))
+    new = numbers(near=(2, 1.4, 2.6), far=(2, 1.9, 2.1), exact=(2.01, nan, nan), other=(3, nan, nan))
+    found = claims.beside(old, new).set_index("number")["outcome"].to_dict()
+    assert found == {"near": "agrees", "far": "differs", "exact": "agrees", "other": "differs"}

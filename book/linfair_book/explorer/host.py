@@ -50,9 +50,9 @@ def joined(parts: tuple[str, ...]) -> str:
     return "".join(re.sub(r"^(import .*\n|export )", "", _read(f"{part}.js"), flags=re.MULTILINE) for part in parts)
 
 
-def css() -> str:
-    """The explorers' style sheet."""
-    return _read("explorer.css")
+def css(name: str) -> str:
+    """One explorer's style sheet."""
+    return _read("explorer.css") + (_read("toy.css") if name == "boundary" else "")
 
 
 def _read(name: str) -> str:
@@ -82,7 +82,7 @@ class StaticExplorer:
         element, state_id = f"linfair-{self.name}", f"linfair-{self.name}-state"
         host = _HOST % {"id": json.dumps(element), "state_id": json.dumps(state_id)}
         return (
-            f"<style>{css()}</style>\n"
+            f"<style>{css(self.name)}</style>\n"
             f'<div id="{element}"><p>This explorer needs JavaScript; the figures of the book do not.</p></div>\n'
             f'<script type="application/json" id="{state_id}">{state.replace("<", chr(92) + "u003c")}</script>\n'
             f'<script type="module">\n{body}{host}</script>\n'

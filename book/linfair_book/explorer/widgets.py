@@ -22,19 +22,20 @@ class _Explorer(anywidget.AnyWidget):
 
     state = traitlets.Dict().tag(sync=True)
     choice = traitlets.Dict().tag(sync=True)
-    _css = host.css()
 
 
 class BoundaryExplorer(_Explorer):
     """A network that trains in the page; `choice["link"]` is all that it shows, as text: read it or set it."""
 
     _esm = host.module("boundary")
+    _css = host.css("boundary")
 
 
 class ResultsExplorer(_Explorer):
     """Result tables to choose from: each group's accuracy before, after and repaired."""
 
     _esm = host.module("results")
+    _css = host.css("results")
 
 
 def show_boundary(link: str = "", *, live: bool | None = None) -> BoundaryExplorer | host.StaticExplorer:

@@ -17,10 +17,12 @@ def drop_panels(means: pd.DataFrame, groups: pd.DataFrame) -> Figure:
     """Accuracy drop of each group against the budget, linearized and in the control (`faces.group_drops`, `sizes`)."""
     lines = -(-len(groups) // 3)
     figure, axes = plt.subplots(lines, 3, figsize=(5.4, 2.1 * lines + 0.6), sharey=True, squeeze=False)
-    for ax, group in zip(axes.flat, groups.itertuples(), strict=False):
+    for place, (ax, group) in enumerate(zip(axes.flat, groups.itertuples(), strict=False)):
         own = means[means["group_name"] == group.group_name]
         budget_lines(ax, own, "of", {"control": "control", "plain": group.role})
         ax.axhline(0, color=GREY, linewidth=0.8)
+        if place + 3 < len(groups):
+            ax.set_xlabel("")
         ax.set_title(f"{group.group_name}\n{group.n_train:,.0f} images", fontsize=10)
     for ax in axes.flat[len(groups) :]:
         ax.set_axis_off()

@@ -65,6 +65,6 @@ def check_page(window: Page, site: Path, axe: str, page: str) -> None:
     if wrong:
         pytest.fail("\n".join(wrong), pytrace=False)
     for seen in visits:
-        assert seen.figures or page not in WITH_FIGURES, "no figure: nothing was tested"
+        assert seen.figures or seen.width < 600 or page not in WITH_FIGURES, "no figure: nothing was tested"
         assert seen.facts["tables"] or page not in WITH_TABLES, "no table: nothing was tested"
         assert seen.facts["formulas"] or page not in WITH_FORMULAS, "no formula: nothing was tested"

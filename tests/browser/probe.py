@@ -164,7 +164,7 @@ def visit(tab: Page, path: Path, settings: list[tuple[str, int]], axe: str = "")
         tab.evaluate(SETTLED)
         seen[-1].facts = tab.evaluate(FACTS)
         for image in tab.locator("article.bd-article img, main > img").all():
-            if image.is_visible():
+            if width > PHONE[0][1] and image.is_visible():  # a box hangs on the scheme, not on the width
                 seen[-1].figures.append(surrounding_brightness(image.screenshot()))
     if axe:
         seen[-1].axe = complaints(tab, axe)

@@ -87,9 +87,9 @@ def main(arguments: list[str] | None = None) -> None:
         study.run(cells).to_parquet(source, index=False)
     table, root = committed("digits_mlp_snl"), repository()
     plots.style()
-    drawn = pictures(toy=compute)
+    drawn, bare = pictures(toy=compute), dict.fromkeys(("Creator", "Date", "Format", "Type"))
     for name, figure in drawn.items():
-        figure.savefig(root / FIGURES / name, dpi=120, metadata={"Date": None} if name.endswith("svg") else None)
+        figure.savefig(root / FIGURES / name, dpi=120, metadata=bare if name.endswith("svg") else None)
     card = drawn["accuracy_impact.svg"]
     card.set_size_inches(6, 3.15)
     card.axes[0].set_title("Who pays when a network loses its ReLUs?", color="black", fontsize=13)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from linfair_book import build
+from linfair_book import build, explorer
 from playwright.sync_api import Browser, ConsoleMessage, Error, Page, sync_playwright
 from probe import lacking, resize
 
@@ -83,3 +83,11 @@ def site() -> Path:
     if not (folder / "_static" / build.MATHJAX_FILE).is_file():
         lacking("the book was built with MathJax from a CDN: install npm, then run 'make book'")
     return folder
+
+
+@pytest.fixture(scope="session")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The explorer as a page of its own."""
+    path = tmp_path_factory.mktemp("explorer") / "boundary.html"
+    path.write_text(explorer.show_boundary(live=False).page("Boundary"), encoding="utf-8")
+    return path

@@ -1,4 +1,4 @@
-"""The boundary explorer in a real browser: it computes what torch computes, and everything works by keyboard."""
+"""The boundary explorer in a real browser: it computes what torch and the package compute, and a link restores it."""
 
 import base64
 import copy
@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from linfair_book import explorer
+from boundary import SHORT, address, open_at, press, settled, shown
 from linfair_book.explorer import host
 from playwright.sync_api import Page, expect
-from probe import DESK, PHONE, resize, visit
 from torch import nn
 
 from linfair import gates
@@ -24,7 +23,6 @@ pytestmark = pytest.mark.browser
 NAMES = ("accuracies", "bends", "BOUNDARIES", "data", "decode", "encode", "FIRST", "forward", "importance")
 NAMES += ("preactivation", "replay", "start", "step")
 ALL = [1] * 32
-SHORT = "toy_wave_a_0_5_g-a-0-1-0-0"  # five steps of training
 READY = """async (source) => {
   window.page = (await import(source)).page;
 }"""
@@ -111,39 +109,6 @@ def numerics(tab: Page) -> Page:
     return functions(tab)
 
 
-@pytest.fixture(scope="module")
-def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The explorer as a page of its own."""
-    path = tmp_path_factory.mktemp("explorer") / "boundary.html"
-    path.write_text(explorer.show_boundary(live=False).page("Boundary"), encoding="utf-8")
-    return path
-
-
-def settled(tab: Page) -> None:
-    expect(tab.locator(".toy")).to_have_attribute("data-busy", "false", timeout=60_000)
-
-
-def open_at(tab: Page, path: Path, link: str = SHORT) -> None:
-    """Another link alone would be no other page: go away first."""
-    tab.goto("about:blank")
-    tab.goto(f"{path.as_uri()}#{link}")
-    settled(tab)
-
-
-def shown(tab: Page) -> list[str]:
-    """Both groups' accuracies now, with all ReLUs, and the change."""
-    return [text.strip() for text in tab.locator(".now tbody td").all_inner_texts()]
-
-
-def address(tab: Page) -> str:
-    return tab.get_by_text("Link to this network").get_attribute("href").removeprefix("#")
-
-
-def press(tab: Page, name: str) -> None:
-    tab.get_by_role("button", name=name, exact=True).click()
-    settled(tab)
-
-
 @pytest.mark.parametrize("linear", [(), (3, 17, 30)], ids=["all ReLUs", "three linear"])
 def test_training_equals_torchs_own_run_from_the_same_weights(numerics: Page, toy: GroupedData, linear: tuple) -> None:
     """Oracle: torch, float64, full-batch Adam on binary cross entropy."""
@@ -222,9 +187,9 @@ def test_wave_and_convex_are_the_packages_curves_and_points_lie_on_their_side(nu
         assert numerics.evaluate(code, name) == [True, 101, 1001, 1, -1]
 
 
-def test_clicking_a_unit_changes_the_numbers_to_those_of_the_packages_mask(tab: Page, path: Path) -> None:
+def test_clicking_a_unit_changes_the_numbers_to_those_of_the_packages_mask(tab: Page, file: Path) -> None:
     """Oracle: torch with linfair's gates, on the weights and the test points of the same recipe."""
-    open_at(tab, path, SHORT.replace("_5_", "_2s_"))  # 100 steps
+    open_at(tab, file, SHORT.replace("_5_", "_2s_"))  # 100 steps
     before = tab.evaluate("document.querySelector('canvas').toDataURL()")
     for unit in (4, 20, 27):
         tab.locator(f"[data-unit='{unit}']").click()
@@ -246,9 +211,9 @@ def test_clicking_a_unit_changes_the_numbers_to_those_of_the_packages_mask(tab: 
             assert printed[3 * group + column] == f"{100 * right[groups == group].double().mean():.1f} %"
 
 
-def test_a_link_restores_everything(tab: Page, path: Path) -> None:
+def test_a_link_restores_everything(tab: Page, file: Path) -> None:
     """Round trip through the page: what is shown in a new page is what was shown in the old one."""
-    open_at(tab, path, SHORT.replace("_wave_a_0_", "_circle_k_3_"))
+    open_at(tab, file, SHORT.replace("_wave_a_0_", "_circle_k_3_"))
     press(tab, "By importance")
     press(tab, "Repair")
     tab.locator("[data-name=mu]").press("ArrowRight")
@@ -269,7 +234,7 @@ def test_a_link_restores_everything(tab: Page, path: Path) -> None:
     tab.wait_for_function("location.hash.includes('_p')")
     tab.wait_for_timeout(500)
     link, before = tab.evaluate("location.hash.slice(1)"), tab.evaluate(look)
-    open_at(tab, path, link)
+    open_at(tab, file, link)
     assert tab.evaluate(look) == before
     expect(tab.get_by_text("Link to this network")).to_have_attribute("href", f"#{link}")
     assert tab.evaluate("(link) => document.querySelector('#' + link)", link) is None  # a valid selector
@@ -296,175 +261,3 @@ def test_every_view_comes_back_from_its_text_and_others_are_refused(numerics: Pa
         SHORT + "_r9-0-0-0-0-0-0",
     ]
     assert numerics.evaluate("(texts) => texts.map((one) => page.decode(one))", bad) == [None] * len(bad)
-
-
-@pytest.mark.parametrize("number", [0, 1, 2])
-def test_a_story_is_told_by_keyboard_alone_and_says_what_the_numbers_say(tab: Page, path: Path, number: int) -> None:
-    open_at(tab, path)
-    tab.locator("body").press("Tab")
-    for _ in range(number):
-        tab.keyboard.press("Tab")
-    tab.keyboard.press("Enter")
-    told, texts, minority, majority = tab.locator(".told"), [], [], []
-    for scene in range(4):
-        expect(told).to_contain_text(f"{scene + 1} of 4.", timeout=60_000)
-        settled(tab)
-        numbers = shown(tab)
-        texts.append(told.inner_text())
-        majority.append(float(numbers[0][:-2]))
-        minority.append(float(numbers[3][:-2]))
-        assert numbers[3] in texts[-1]
-        assert tab.evaluate("document.activeElement.textContent") in ("Next", "Finish")
-        tab.keyboard.press("Enter" if scene % 2 == 0 or scene == 3 else "ArrowRight")
-    expect(tab.locator(".story")).to_be_hidden()
-    assert tab.evaluate("document.activeElement.getAttribute('aria-pressed')") == "false"
-    assert len(set(texts)) == 4
-    if number == 0:
-        assert min(minority[1], minority[2]) < minority[0] - 5 and minority[3] > minority[2] + 5
-    elif number == 1:
-        assert minority[0] < minority[1] < minority[2] and minority[3] < minority[0]
-        assert abs(minority[2] - majority[2]) < 3
-    else:
-        assert minority[1] < minority[2] - 3 and majority[2] < majority[1] - 3
-        assert minority[3] > minority[2] and majority[3] > majority[2] + 5
-
-
-def test_units_are_reached_by_arrows_and_switched_by_space(tab: Page, path: Path) -> None:
-    open_at(tab, path)
-    tab.locator("[data-unit='0']").focus()
-    before = tab.evaluate("document.querySelector('canvas').toDataURL()")
-    for key in ("ArrowDown", "ArrowDown", "ArrowRight"):
-        tab.keyboard.press(key)
-    unit = tab.locator("[data-unit='17']")
-    expect(unit).to_be_focused()
-    expect(tab.locator(".about")).to_contain_text("Unit 2 of layer 2")
-    assert float(unit.evaluate("node => parseFloat(getComputedStyle(node).outlineWidth)")) >= 2
-    tab.keyboard.press("Space")
-    expect(unit).to_have_attribute("aria-pressed", "true")
-    expect(unit).to_have_attribute("aria-label", "Unit 2 of layer 2, linear")
-    assert tab.locator(".unit[tabindex='0']").count() == 1
-    assert tab.evaluate("document.querySelector('canvas').toDataURL()") != before
-
-
-def test_points_are_painted_by_mouse_and_by_keyboard_and_erased(tab: Page, path: Path) -> None:
-    open_at(tab, path)
-    press(tab, "minority")
-    tab.locator("canvas").scroll_into_view_if_needed()
-    box = tab.locator("canvas").bounding_box()
-    tab.mouse.move(box["x"] + 40, box["y"] + box["height"] - 40)
-    tab.mouse.down()
-    tab.mouse.move(box["x"] + 140, box["y"] + box["height"] - 40, steps=8)
-    tab.mouse.up()
-    settled(tab)
-    tab.wait_for_function("/_p\\w{12}/.test(location.hash)")
-    drawn = len(tab.evaluate("location.hash").split("_p")[1]) // 4
-    tab.locator("canvas").focus()
-    for key in ("ArrowUp", "ArrowUp", "Enter"):
-        tab.keyboard.press(key)
-    tab.wait_for_function(f"location.hash.split('_p')[1].length === {4 * drawn + 4}")
-    press(tab, "erase")
-    tab.locator("canvas").focus()
-    for key in ("ArrowUp", "ArrowUp", "Enter"):
-        tab.keyboard.press(key)
-    tab.wait_for_function(f"location.hash.split('_p')[1].length === {4 * drawn}")
-
-
-def test_play_pause_and_step_say_where_the_training_is(tab: Page, path: Path) -> None:
-    open_at(tab, path)
-    progress, play = tab.locator(".reached"), tab.locator("button:text-matches('^(Play|Pause)$')")
-    tab.get_by_role("button", name="Step", exact=True).click()
-    expect(progress).to_have_text("training, step 6 of 6")
-    play.click()
-    expect(play).to_have_text("Pause")
-    expect(progress).not_to_have_text("training, step 6 of 400")
-    play.click()
-    expect(play).to_have_text("Play")
-    assert 6 < int(progress.inner_text().split()[-1]) < 400
-    press(tab, "Restart")
-    expect(progress).to_have_text("training, step 0 of 0")
-
-
-def test_the_strip_holds_twenty_seeds_and_this_network_is_one_of_them(tab: Page, path: Path) -> None:
-    """Oracle: another page at a seed shows the change that this page's strip has for it."""
-    open_at(tab, path)
-    press(tab, "At random")
-    press(tab, "Run 20 seeds")
-    expect(tab.locator(".seeds")).to_have_attribute("data-busy", "false", timeout=60_000)
-    dots = tab.locator(".strip rect title")
-    assert dots.count() == 20 and tab.locator(".strip .ring").count() == 2
-    said = {text.split(":")[0]: text.split(": ")[1].split(" points")[0] for text in dots.all_text_contents()}
-    assert said["seed 0"] == shown(tab)[5]
-    link = address(tab)
-    open_at(tab, path, link.replace("_a_0_", "_a_3_"))
-    assert said["seed 3"] == shown(tab)[5]
-    open_at(tab, path, SHORT.replace("_5_", "_b4_"))
-    press(tab, "At random")
-    tab.get_by_role("button", name="Run 20 seeds").click()
-    tab.get_by_role("button", name="Stop", exact=True).click()
-    expect(tab.locator(".seeds")).to_have_attribute("data-busy", "false")
-    assert tab.locator(".strip rect").count() < 20
-
-
-def test_without_workers_the_page_trains_itself_to_the_same_numbers(tab: Page, path: Path) -> None:
-    open_at(tab, path)
-    expected, alone = shown(tab), path.with_name("alone.html")
-    alone.write_text(path.read_text(encoding="utf-8").replace("<body>", "<body><script>delete window.Worker</script>"))
-    open_at(tab, alone)
-    assert tab.evaluate("typeof Worker") == "undefined"
-    assert shown(tab) == expected
-
-
-def test_reduced_motion_shows_the_end_of_a_training_alone(tab: Page, path: Path) -> None:
-    tab.emulate_media(reduced_motion="reduce")
-    open_at(tab, path)
-    texts = "window.texts = []; new MutationObserver(() => texts.push(document.querySelector('.reached').textContent))"
-    tab.evaluate(f"{texts}.observe(document.querySelector('.reached'), {{ childList: true }})")
-    tab.get_by_role("button", name="Play", exact=True).click()
-    tab.wait_for_function("document.querySelector('.reached').textContent === 'training, step 400 of 400'")
-    tab.emulate_media(reduced_motion="no-preference")
-    assert tab.evaluate("texts") == ["training, step 400 of 400"]
-
-
-def test_it_fits_is_readable_and_loads_nothing(window: Page, path: Path) -> None:
-    for seen in visit(window, path, DESK) + visit(window, path, PHONE):
-        assert (seen.errors, seen.outside) == ([], []), seen
-        assert seen.facts["scroll_width"] == seen.facts["client_width"] == seen.width
-        assert (seen.facts["spilling"], seen.facts["faint"]) == ([], []), seen
-
-
-def test_controls_have_names_and_a_fingers_size_and_the_theme_draws_again(tab: Page, path: Path) -> None:
-    open_at(tab, path)
-    for control in tab.locator(".toy :is(select, button, input[type=range])").all():
-        if control.is_visible():
-            assert control.bounding_box()["height"] >= 38
-            assert control.evaluate("(node) => (node.labels?.[0] ?? node).textContent + node.ariaLabel").strip()
-    before = tab.evaluate("document.querySelector('canvas').toDataURL()")
-    resize(tab, "dark", 390)
-    tab.wait_for_function("(before) => document.querySelector('canvas').toDataURL() !== before", arg=before)
-
-
-def test_the_module_keeps_anywidgets_contract(tab: Page) -> None:
-    """A stand-in for Jupyter's model: links go to Python and come from it; leaving stops listening."""
-    live = """async ([source, values]) => {
-      const { default: module } = await import(source);
-      const heard = {};
-      window.model = { saved: 0, get: (name) => values[name], set: (name, value) => (values[name] = value),
-        save_changes: () => (model.saved += 1), on: (event, callback) => (heard[event] = callback),
-        off: (event) => delete heard[event] };
-      window.leave = module.render({ model, el: document.body.appendChild(document.createElement("div")) });
-      window.fromPython = (link) => { values.choice = { link }; heard["change:choice"](); };
-      window.heard = heard;
-    }"""
-    source = "data:text/javascript;base64," + base64.b64encode(host.module("boundary").encode()).decode()
-    tab.goto("about:blank")
-    tab.evaluate(live, [source, vars(explorer.show_boundary(SHORT, live=False))])
-    expect(tab.locator(".reached")).to_have_text("training, step 5 of 5")
-    settled(tab)
-    tab.evaluate("(link) => fromPython(link)", SHORT.replace("_5_", "_9_"))
-    expect(tab.locator(".reached")).to_have_text("training, step 9 of 9")
-    settled(tab)
-    assert tab.evaluate("model.saved") == 0
-    tab.locator("[data-unit='0']").click()
-    tab.wait_for_function("model.saved === 1 && model.get('choice').link.includes('_r0-')")
-    tab.evaluate("leave()")
-    assert tab.evaluate("Object.keys(heard)") == []

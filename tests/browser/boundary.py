@@ -1,0 +1,32 @@
+"""How the tests of the boundary explorer open it, press its buttons and read its numbers."""
+
+from pathlib import Path
+
+from playwright.sync_api import Page, expect
+
+SHORT = "toy_wave_a_0_5_g-a-0-1-0-0"  # five steps of training
+
+
+def settled(tab: Page) -> None:
+    expect(tab.locator(".toy")).to_have_attribute("data-busy", "false", timeout=60_000)
+
+
+def open_at(tab: Page, path: Path, link: str = SHORT) -> None:
+    """Another link alone would be no other page: go away first."""
+    tab.goto("about:blank")
+    tab.goto(f"{path.as_uri()}#{link}")
+    settled(tab)
+
+
+def shown(tab: Page) -> list[str]:
+    """Both groups' accuracies now, with all ReLUs, and the change."""
+    return [text.strip() for text in tab.locator(".now tbody td").all_inner_texts()]
+
+
+def address(tab: Page) -> str:
+    return tab.get_by_text("Link to this network").get_attribute("href").removeprefix("#")
+
+
+def press(tab: Page, name: str) -> None:
+    tab.get_by_role("button", name=name, exact=True).click()
+    settled(tab)

@@ -270,6 +270,6 @@ def _facts(
     facts |= {f"privacy of {whose}": one.text() for whose, one in promised.items() if one is not None}
     facts["data"] = str(data.provenance.get("source", data.name))
     facts["SHA-256 of the split data"] = str(data.provenance.get("sha256"))
-    facts["images"] = ", ".join(f"{name} {len(part):,}" for name, part in data.splits.items())
+    facts["images"] = ", ".join(f"{called(name)} {len(part):,}" for name, part in data.splits.items())
     versions = f"linfair {made['linfair']}, torch {made['torch']}, Python {platform.python_version()}"
     return facts | {"device": made["device"], "versions": f"{versions}, {platform.system()}"}

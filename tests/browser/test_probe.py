@@ -37,14 +37,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def look(window: Page, path: Path, scheme: str) -> Visit:
-    [seen] = visit(window, path, [(scheme, 390)])
+    [seen] = visit(window, path, [(scheme, 1440)])
     return seen
 
 
 def test_a_good_page_gives_no_complaint(window: Page, folder: Path) -> None:
     seen = look(window, folder / "good.html", "light")
     assert (seen.errors, seen.outside) == ([], [])
-    assert seen.facts["scroll_width"] == seen.facts["client_width"] == 390
+    assert seen.facts["scroll_width"] == seen.facts["client_width"] == 1440
     assert (seen.facts["spilling"], seen.facts["faint"]) == ([], [])
     assert seen.facts["images"] == [{"src": "clear.png", "alt": "A clear figure", "loaded": True}]
     assert seen.figures == [1.0]

@@ -48,7 +48,7 @@ test: $(STAMP) ## run the tests, and every notebook at its smoke profile (browse
 	$(if $(NOTEBOOKS),LINFAIR_PROFILE=smoke $(TEST) -q --nbval-lax $(NOTEBOOKS))
 
 slow: $(STAMP) ## run the tests that kill processes, start a cluster or a compiler, or run a how-to page
-	$(TEST) -m slow $(PYTEST_OPTIONS)
+	$(TEST:loadfile=worksteal) -m slow $(PYTEST_OPTIONS)
 
 lint: $(STAMP) ## check the style of code, docstrings and notebooks
 	$(VENV)/bin/ruff check .

@@ -3,12 +3,16 @@
 from pathlib import Path
 
 from playwright.sync_api import Page, expect
+from probe import DRAWN
 
 SHORT = "toy_wave_a_0_5_g-a-0-1-0-0"  # five steps of training
 
 
 def settled(tab: Page) -> None:
+    """What was asked for is computed, and drawn: that is done once a frame."""
+    tab.evaluate(DRAWN)
     expect(tab.locator(".toy")).to_have_attribute("data-busy", "false", timeout=60_000)
+    tab.evaluate(DRAWN)
 
 
 def open_at(tab: Page, path: Path, link: str = SHORT) -> None:

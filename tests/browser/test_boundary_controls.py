@@ -58,6 +58,7 @@ def test_units_are_reached_by_arrows_and_switched_by_space(tab: Page, file: Path
     expect(unit).to_have_attribute("aria-pressed", "true")
     expect(unit).to_have_attribute("aria-label", "Unit 2 of layer 2, linear")
     assert tab.locator(".unit[tabindex='0']").count() == 1
+    settled(tab)
     assert tab.evaluate("document.querySelector('canvas').toDataURL()") != before
 
 

@@ -126,6 +126,7 @@ def test_results_show_the_chosen_cell_and_offer_only_what_there_is(tab, folder, 
         assert menu["budget"].locator("option").count() == len({one["budget"] for one in own})
         arms = [one["arm"] for one in own if one["budget"] == cell["budget"]]
         assert menu["arm"].locator("option").all_inner_texts() == arms
+        tab.evaluate(DRAWN)  # the chart is drawn once a frame
         label = tab.locator("svg[role=img]").get_attribute("aria-label")
         for name, _, _, original, *networks in cell["lines"]:
             means = [original, *(one[0] for one in networks if one)]

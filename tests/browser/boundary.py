@@ -15,6 +15,12 @@ def settled(tab: Page) -> None:
     tab.evaluate(DRAWN)
 
 
+def settled_with_link(tab: Page) -> None:
+    """That, and what comes later is there too: the link, the words for the numbers, the other seeds' beginning."""
+    settled(tab)
+    expect(tab.locator(".toy")).to_have_attribute("data-pending", "false", timeout=60_000)
+
+
 def open_at(tab: Page, path: Path, link: str = SHORT) -> None:
     """Another link alone would be no other page: go away first."""
     tab.goto("about:blank")
@@ -28,6 +34,7 @@ def shown(tab: Page) -> list[str]:
 
 
 def address(tab: Page) -> str:
+    settled_with_link(tab)
     return tab.get_by_text("Link to this network").get_attribute("href").removeprefix("#")
 
 

@@ -22,10 +22,21 @@ function render({ model, el }) {
   const calm = matchMedia("(prefers-reduced-motion: reduce)");
   const trainer = thread(WORKER);
   const timers = {};
-  const later = (name, wait, work) => {
+  const drop = (name) => {
     clearTimeout(timers[name]);
-    timers[name] = setTimeout(work, wait);
+    delete timers[name];
   };
+  const later = (name, wait, work) => {
+    drop(name);
+    timers[name] = setTimeout(() => {
+      delete timers[name];
+      work();
+      mark();
+    }, wait);
+    mark();
+  };
+  // Whether something is still to come: a training, the link, what is said of the numbers.
+  const mark = () => (el.dataset.pending = lab.playing || !begun || Object.keys(timers).length > 0);
   let begun = false;
   let touched = false; // the address of the page changes once the reader has done something
   let hovered = -1;
@@ -34,12 +45,15 @@ function render({ model, el }) {
 
   const status = make("p", { class: "status", role: "status" }, "The network trains in this page.");
   const say = (text) => {
-    clearTimeout(timers.said);
+    drop("said");
     status.textContent = text;
   };
   const lab = new Lab(decode(model.get("choice").link) ?? structuredClone(FIRST), trainer, {
     say,
-    change: () => redraw(),
+    change() {
+      mark();
+      redraw();
+    },
     done() {
       begun = true;
       if (lab.view.rounds.length) later("seeds", 300, () => seeds.follow());

@@ -18,7 +18,7 @@ from linfair.data.core import DataError, Skipped, ensure, shown
 from linfair.names import some
 from linfair.paths import unfit
 
-MANY = 5_000  #: With more images than this, reading shows a progress bar
+MANY = 5_000  #: With more images than this, reading shows a progress bar on a terminal
 MOST = 2_000_000  #: Files of all kinds below a folder, at most
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 PIXELS = 2**26  #: Of one image, at most
@@ -90,7 +90,7 @@ def pictures(
     """Read files (name and path): images, their numbers (equal ones share), positions, the skipped, how many turned."""
     check_size(size)
     read, kept, skipped = [], [], []
-    bar = tqdm(files, desc=what, unit="image", disable=len(files) <= MANY, leave=False)
+    bar = tqdm(files, desc=what, unit="image", disable=len(files) <= MANY or None, leave=False)
     for number, (name, path) in enumerate(bar):
         try:
             check_link(path, inside)

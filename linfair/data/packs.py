@@ -89,7 +89,7 @@ def _arrays(collection: Collection) -> dict[str, np.ndarray]:
     images, channels = collection.images, collection.images.shape[1]
     images = np.repeat(images, 3, axis=1) if collection.name == "mnist" else images
     ensure(images.shape[1] == 3, f"{collection.origin}: a pack holds RGB images, these have {channels} channels")
-    files, few = [], len(collection) <= MANY
+    files, few = [], len(collection) <= MANY or None
     for image in tqdm(images, desc=f"packing {collection.name}", unit="image", disable=few, leave=False):
         encoded = io.BytesIO()
         Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0))).save(encoded, format="WEBP", lossless=True)
@@ -188,7 +188,7 @@ def _decode(path: Path, blob: np.ndarray, offsets: np.ndarray, size: int | None)
     advice = 'pip install --force-reinstall "pillow"'
     ensure(features.check("webp"), f"packs need a Pillow that reads WebP, this one does not; {advice}")
     data, n, wanted, images = memoryview(blob), len(offsets) - 1, size and (size, size), None
-    for i in tqdm(range(n), desc=f"decoding {path.name}", unit="image", disable=n <= MANY, leave=False):
+    for i in tqdm(range(n), desc=f"decoding {path.name}", unit="image", disable=n <= MANY or None, leave=False):
         encoded = bytes(data[offsets[i] : offsets[i + 1]])
         try:
             with Image.open(io.BytesIO(encoded), formats=["WEBP"]) as file:

@@ -30,11 +30,15 @@ NAMES |= {
     "test_balanced": "balanced test images",
     "lira_online": "the likelihood ratio attack LiRA",
 }
-"""Readers' names of arms, splits and attacks; others are their own words."""
+NAMES |= {"mlp": "MLP", "cnn": "CNN", "resnet18": "ResNet18", "resnet34": "ResNet34"}
+NAMES |= {"snl": "SNL", "snl mask": "SNL's mask", "snip": "SNIP", "deepreduce": "DeepReDuce"}
+NAMES |= {"prune_magnitude": "magnitude pruning", "utkface_age": "faces by age", "utkface_race": "faces by race"}
+NAMES |= {"cifar10": "CIFAR-10", "svhn": "SVHN", "svhn subset": "a tenth of SVHN"}
+"""Readers' names of arms, splits, attacks, networks, methods and data; others are their own words."""
 
 
 def called(name: str) -> str:
-    """The reader's name of an arm, a split or an attack, its options in brackets.
+    """The reader's name of an arm, a split, an attack, a network, a method or data, its options in brackets.
 
     >>> called("lagrangian(clip=5.0)"), called("balanced_sampling"), called("test_balanced")
     ('Algorithm 1 (clip 5)', 'balanced sampling', 'balanced test images')

@@ -16,6 +16,7 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from linfair import plots
+from linfair.plots.style import apart
 
 pytestmark = pytest.mark.usefixtures("house_style")
 
@@ -161,7 +162,7 @@ def test_selection_points_are_the_means_in_order_with_a_panel_per_budget(selecti
     """By hand: 40 % as given; 10 % lower by 0.1 and 0.2, so by 15 points on average; the original as dotted lines."""
     axes = figures.selection_accuracy(selections).axes
     assert [ax.get_title() for ax in axes] == ["40 % ReLUs", "10 % ReLUs"]
-    assert [tick.get_text() for tick in axes[0].get_yticklabels()] == ["snl", "snl mask", "random"]
+    assert [tick.get_text() for tick in axes[0].get_yticklabels()] == ["SNL", "SNL's mask", "random"]
     for ax, less in zip(axes, (0, 15), strict=True):
         points = {container[0].get_color(): container[0] for container in ax.containers}
         for role, means in (("majority", (85, 80, 70)), ("minority", (50, 40, 20))):
@@ -175,10 +176,10 @@ def test_selection_points_are_the_means_in_order_with_a_panel_per_budget(selecti
 def test_selection_disparity_lines_are_measured_minus_control(selections):
     """At 40 % the controls lose nothing: random's minority loses 2/3, its majority 2/9, so 44.4 points."""
     axes = {ax.get_title(): ax for ax in figures.selection_disparity(selections).axes}
-    assert list(axes) == ["random", "snl mask", "snl"] and all(len(ax.containers) == 1 for ax in axes.values())
+    assert list(axes) == ["random", "SNL's mask", "SNL"] and all(len(ax.containers) == 1 for ax in axes.values())
     lines = {name: ax.containers[0][0].get_ydata() for name, ax in axes.items()}
     assert lines["random"][0] == pytest.approx(100 * (0.4 / 0.6 - 0.2 / 0.9))
-    assert lines["snl mask"][0] == pytest.approx(100 * (0.2 / 0.6 - 0.1 / 0.9))
+    assert lines["SNL's mask"][0] == pytest.approx(100 * (0.2 / 0.6 - 0.1 / 0.9))
     drop = 100 * ((0.4 + 0.15) / 0.6 - (0.2 + 0.15) / 0.9) - 100 * (0.15 / 0.6 - 0.15 / 0.9)
     assert lines["random"][1] == pytest.approx(drop)
 
@@ -205,3 +206,12 @@ def test_few_seeds_are_points_without_a_bar(n_seeds: int, bars: int) -> None:
     line_with_interval(ax, [0, 1], shown["mean"], shown["low"], shown["high"], role="majority")
     assert len(ax.lines[0].get_xdata()) == 2
     plt.close(figure)
+
+
+def test_labels_stand_apart_in_order_and_within_the_ends() -> None:
+    """Oracle: neighbours are `room` apart, one alone stays where it is, and four that do not fit begin at an end."""
+    places = [50.0, 49.0, 52.0, 200.0, 51.0]
+    laid, order = apart(places, room=10), sorted(range(5), key=places.__getitem__)
+    assert all(laid[b] - laid[a] >= 9.99 for a, b in zip(order, order[1:], strict=False)) and laid[3] == 200
+    assert apart([6.0, 7.0, 8.0, 9.0], room=10, low=5) == [5, 15, 25, 35]
+    assert apart([6.0, 7.0, 8.0, 9.0], room=10, high=10) == [-20, -10, 0, 10]

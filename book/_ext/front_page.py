@@ -13,6 +13,7 @@ import yaml
 from linfair_book.build import repository
 from linfair_book.tables import committed
 
+from linfair.plots.style import apart
 from linfair.study.tables import by_role, over_seeds
 
 RELEASED = "https://github.com/SaswatD27/ICML_Linearization_Disparate_Impact"
@@ -87,23 +88,6 @@ def numbers(shown: Shown) -> dict[str, object]:
     return {"name": shown.name, "says": shown.says, "budgets": budgets, "kept": kept[budgets].tolist(), "groups": found}
 
 
-def apart(places: list[float], room: float = 17) -> list[float]:
-    """The heights of labels, moved apart where they would touch.
-
-    >>> apart([10.0, 12.0, 60.0], room=10)
-    [6.0, 16.0, 60.0]
-    """
-    order = sorted(range(len(places)), key=places.__getitem__)
-    clusters: list[list[float]] = []  # centre, count
-    for place in (places[i] for i in order):
-        clusters.append([place, 1])
-        while len(clusters) > 1 and clusters[-1][0] - clusters[-2][0] < room * (clusters[-1][1] + clusters[-2][1]) / 2:
-            (a, m), (b, n) = clusters[-2:]
-            clusters[-2:] = [[(a * m + b * n) / (m + n), m + n]]
-    laid = [centre + room * (k - (n - 1) / 2) for centre, n in clusters for k in range(int(n))]
-    return [laid[order.index(i)] for i in range(len(places))]
-
-
 def picture(data: dict[str, object], number: int) -> str:
     """The lines of the groups over the budgets, as SVG with a name for each and a rule at the last budget."""
     budgets, groups = data["budgets"], data["groups"]
@@ -121,7 +105,7 @@ def picture(data: dict[str, object], number: int) -> str:
         parts.append(f'<text x="{x:.0f}" y="{BOTTOM + 21}" text-anchor="middle">{100 * budget:g} %</text>')
     parts.append(f'<text x="{(LEFT + RIGHT) / 2:.0f}" y="{HEIGHT - 6}" text-anchor="middle">ReLUs kept</text>')
     parts.append(f'<path class="rule" d="M{xs[-1]:.0f} {TOP}V{BOTTOM}" data-xs="{" ".join(f"{x:.0f}" for x in xs)}"/>')
-    labels = apart([y(group["accuracy"][-1]) for group in groups])
+    labels = apart([y(group["accuracy"][-1]) for group in groups], 17)
     for group, label in zip(groups, labels, strict=True):
         points = [(round(x), y(value)) for x, value in zip(xs, group["accuracy"], strict=True)]
         ticks = "".join(f"M{round(x) - 9} {y(v)}h18" for x, v in zip(xs[1:], group["control"][1:], strict=True))

@@ -27,6 +27,7 @@ def readable(means: pd.DataFrame, *, at: float = 0.0, digits: int = 1) -> pd.Dat
     found["side"] = found.pop("side")
     if "budget" in found:
         found["budget"] = [f"{100 * budget:g} %" for budget in found["budget"]]
+    found = found.rename(columns=lambda name: name.replace("_", " "))
     return found.assign(way=found["way"].map(label)) if "way" in found else found
 
 

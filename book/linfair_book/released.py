@@ -19,6 +19,7 @@ import torch
 import linfair
 from linfair.device import device_name
 from linfair.engine.store import ResultStore
+from linfair.names import called
 from linfair.study.tables import over_seeds
 from linfair.training import threads
 from linfair_book import released_runs
@@ -182,7 +183,7 @@ def detail(table: pd.DataFrame, name: str) -> pd.DataFrame:
 def evidence_line(table: pd.DataFrame) -> str:
     """What the table rests on, in one line."""
     trained = table[table["network"] != ""].groupby("network")["seed"].nunique()
-    sizes = ", ".join(f"{count} seeds of the {name}" for name, count in trained.items())
+    sizes = ", ".join(f"{count} seeds of the {called(name)}" for name, count in trained.items())
     seconds = table.drop_duplicates(["network", "seconds"])["seconds"].sum()
     device, torch_, own = (", ".join(sorted(table[name].unique())) for name in ("device", "torch", "linfair"))
     return f"{sizes} · {device} · torch {torch_} · linfair {own} · {seconds:.0f} s"

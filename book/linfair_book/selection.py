@@ -87,7 +87,9 @@ def per_seed(table: pd.DataFrame, *, split: str) -> pd.DataFrame:
 
 def levels(table: pd.DataFrame, *, split: str) -> pd.DataFrame:
     """Means over seeds of what `per_seed` holds, in the order of `QUANTITIES`, `NAMES` and descending budgets."""
-    return _means(per_seed(table, split=split), names_in(table))
+    found = _means(per_seed(table, split=split), names_in(table))
+    accuracy = found["quantity"].str.endswith("accuracy")
+    return found.assign(high=found["high"].mask(accuracy & (found["high"] > 100), 100.0))  # no accuracy is above
 
 
 def differences(table: pd.DataFrame, against: str, *, split: str) -> pd.DataFrame:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from linfair.engine.store import code_hash
+from linfair.names import called
 from linfair.paths import cache_folder
 from linfair.study.jobs import StudyFailed
 from linfair.study.plan import Figure, find, find_profile, panels_of, plan
@@ -60,6 +61,15 @@ def seeds_of_panels(table: pd.DataFrame | None, figure: Figure, profile: str) ->
         part = table[table["panel"].isin([panel.title, panel.of_subset.title])]
         found[panel.title] = sum(set(panel.arms) <= set(arms) for _, arms in part.groupby("seed")["arm"])
     return found
+
+
+def in_words(panel: str) -> str:
+    """The title of a panel in a reader's words; what it stands in for is left out.
+
+    >>> in_words("utkface_age, resnet18, snl (stand-in for resnet18 of full width)")
+    'faces by age, ResNet18, SNL'
+    """
+    return ", ".join(map(called, panel.partition(" (stand-in")[0].split(", ")))
 
 
 def begun(table: pd.DataFrame) -> pd.DataFrame:

@@ -7,11 +7,10 @@ from html import escape
 from textwrap import fill
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from linfair.plots.style import COLORS, GREY, MARKERS
+from linfair.plots.style import COLORS, GREY, MARKERS, apart
 
 WHY = {"gradient_norm": "gradient norm", "margin": "margin", "top_eigenvalue": "top Hessian eigenvalue"}
 """Quantities that are drawn for each group, in this order, where they were computed."""
@@ -32,10 +31,9 @@ def slopes(networks: Mapping[str, pd.DataFrame], worst: int) -> Figure:
     ax.vlines(at, low, high, color=COLORS[about["role"][worst]], linewidth=1.2)
     least, most = max(0, min(values.min(axis=None), *low) - 2), min(100.5, max(values.max(axis=None), *high) + 2)
     last = values.iloc[:, -1].sort_values(kind="stable")
-    step, order = 0.17 * (most - least) / (figure.get_figheight() - 0.5), np.arange(len(last))  # a line of letters
-    rest = last.to_numpy() - step * order
-    places = (np.maximum.accumulate(rest) + np.minimum.accumulate(rest[::-1])[::-1]) / 2 + step * order
-    for (group, value), y in zip(last.items(), places + min(0, most - places[-1]), strict=True):
+    line = 0.17 * (most - least) / (figure.get_figheight() - 0.5)  # of letters
+    places = apart(last.tolist(), line, low=least + line / 2, high=most)
+    for (group, value), y in zip(last.items(), places, strict=True):
         weight = "bold" if group == worst else "normal"
         ax.plot([at[-1], at[-1] + 0.12], [value, y], color=GREY, linewidth=0.6)
         ax.text(at[-1] + 0.15, y, str(about["group_name"][group])[:22], va="center", fontsize=9, fontweight=weight)

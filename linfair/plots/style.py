@@ -5,6 +5,8 @@ can have more than sqrt(18.7) = 4.33 on both. `GREY` has 4.3, every data colour 
 graphics. Colours have fixed meanings, and differ in lightness and marker too.
 """
 
+import math
+from collections.abc import Sequence
 from importlib.metadata import version
 
 import matplotlib.pyplot as plt
@@ -58,6 +60,29 @@ def evidence_of(table: pd.DataFrame, *, split: str) -> str:
     return evidence(seeds=part["seed"].nunique(), n=n, seconds=arms["seconds"].sum(), **about)
 
 
+def apart(places: Sequence[float], room: float, low: float = -math.inf, high: float = math.inf) -> list[float]:
+    """Where labels stand that must not touch: as close to their places as `room` and the two ends allow.
+
+    >>> apart([10.0, 12.0, 60.0], 10), apart([10.0, 12.0, 60.0], 10, low=8)
+    ([6.0, 16.0, 60.0], [8.0, 18.0, 60.0])
+    """
+    order = sorted(range(len(places)), key=places.__getitem__)
+    clusters: list[tuple[float, int]] = []  # the sum of the places, and how many
+
+    def middle(total: float, n: int) -> float:
+        return min(max(total / n, low + room * (n - 1) / 2), high - room * (n - 1) / 2)
+
+    for place in (places[i] for i in order):
+        clusters.append((place, 1))
+        while len(clusters) > 1:
+            (a, m), (b, n) = clusters[-2:]
+            if middle(b, n) - middle(a, m) >= room * (m + n) / 2:
+                break
+            clusters[-2:] = [(a + b, m + n)]
+    laid = [middle(total, n) + room * (k - (n - 1) / 2) for total, n in clusters for k in range(n)]
+    return [laid[order.index(i)] for i in range(len(places))]
+
+
 PARTS = {"linear_seconds": ("linear layers, computing", GREY), "relu_seconds": ("ReLUs, computing", COLORS["majority"])}
 PARTS |= {"transfer_seconds": ("sending", COLORS["other"]), "waiting_seconds": ("round trips", COLORS["all"])}
 """The parts of the online seconds: column of `linfair.cost.Cost` -> name and colour."""
@@ -74,7 +99,8 @@ def cost_parts(table: pd.DataFrame) -> Figure:
         ax.barh(y, table[column], left=start, color=color, label=label)
         start = start + table[column].to_numpy()
     for position, total in zip(y, start, strict=True):
-        ax.annotate(f"{total:.3g}", (total, position), xytext=(5, 0), textcoords="offset points", va="center")
+        said = f"{total:#.3g}".rstrip(".")
+        ax.annotate(said, (total, position), xytext=(5, 0), textcoords="offset points", va="center")
     ax.set_yticks(list(y), [f"{100 * budget:g}" for budget in table["budget"]])
     ax.set(xlabel="seconds per answer", ylabel="ReLUs kept (%)", xlim=(0, 1.13 * start.max()))
     ax.grid(False)

@@ -48,12 +48,6 @@ def test_no_group_gets_an_accuracy_above_100_per_cent(made) -> None:
         assert max(value for one in made.numbers(shown)["groups"] for value in one["high"] if value == value) <= 100
 
 
-def test_labels_stand_apart_and_in_order(made) -> None:
-    laid = made.apart([50.0, 49.0, 52.0, 200.0, 51.0], room=10)
-    order = sorted(range(5), key=[50.0, 49.0, 52.0, 200.0, 51.0].__getitem__)
-    assert all(laid[b] - laid[a] >= 9.99 for a, b in zip(order, order[1:], strict=False)) and laid[3] == 200
-
-
 def test_the_link_to_the_repository_is_there_once_its_address_is(made, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "repository" not in made.paper()
     text = (ROOT / "_config.yml").read_text().replace('repository_url: ""', "repository_url: https://example.org/a/b")

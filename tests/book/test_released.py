@@ -224,7 +224,7 @@ def test_computing_gives_every_headline_with_provenance(lab: Lab) -> None:
     lines = released.detail(found, "ages").set_index("quantity")
     assert lines.loc["groups", ["paper", "released", "difference"]].tolist() == ["4", "5", "+1"]
     assert released.agreement(found, found) == (len(found[found["unit"] == "%"]), 0.0)
-    assert "2 seeds of the mlp" in released.evidence_line(found)
+    assert "2 seeds of the MLP" in released.evidence_line(found)
 
 
 def test_the_committed_table_holds_every_switchs_headline_and_chart(committed: pd.DataFrame) -> None:

@@ -14,7 +14,7 @@ import { muOf } from "./worker.js";
 
 const BRUSHES = [["off", "off"], ["0", "majority"], ["1", "minority"], ["-1", "erase"]];
 const FORMS = { wave: "wave", circle: "circle", spiral: "spiral", convex: "convex curve" };
-const HINT = "A bent line is a ReLU, a straight one is linear. Point at a unit to see its kink; click to switch it.";
+const HINT = "A bent line is a ReLU, a straight one is linear; the bar is the unit's bend. Point at a unit to see its kink; click to switch it.";
 const percent = (value) => `${fixed(100 * value)} %`;
 
 function render({ model, el }) {

@@ -55,7 +55,7 @@ function slopes(lines, stages, colors, width, label) {
       make("line", { x1: x(0), x2: x(stages.length - 1), y1: y(tick), y2: y(tick), class: "grid" }),
       make("text", { x: 30, y: y(tick) + 4, "text-anchor": "end" }, `${tick}`),
     );
-  stages.forEach((stage, i) => svg.append(make("text", { x: x(i), y: 14, "text-anchor": i ? (i === 2 ? "end" : "middle") : "start", dx: i === 2 ? 24 : 0 }, stage)));
+  stages.forEach((stage, i) => svg.append(make("text", { x: x(i), y: 14, "text-anchor": "middle" }, stage)));
   const ends = apart(lines.map(({ points }) => y(points.at(-1).mean)), 15);
   lines.forEach(({ name, role, seeds, points }, k) => {
     const color = colors[role];
@@ -132,7 +132,7 @@ function render({ model, el }) {
     });
     const lines = cell().lines.map(read);
     const most = lines.reduce((one, other) => (other.points[1].drop[0] > one.points[1].drop[0] ? other : one));
-    summary.textContent = `${most.name} loses most: ${most.points.map(({ mean }) => `${fixed(mean)} %`).join(", then ")}.`;
+    summary.textContent = `${most.name === most.role ? `The ${most.role}` : most.name} loses most: ${most.points.map(({ mean }) => `${fixed(mean)} %`).join(", then ")}.`;
     head.replaceChildren(...["group", "seeds", ...stages()].map((text) => make("th", { scope: "col" }, text)));
     const shown = ({ mean, drop }) => (drop[0] === undefined ? fixed(mean) : `${fixed(mean)} (${signed(-drop[0])}${drop[1] === null ? "" : `, ${signed(-drop[2])} to ${signed(-drop[1])}`})`);
     body.replaceChildren(

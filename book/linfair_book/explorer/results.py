@@ -17,6 +17,7 @@ UNREPAIRED = "not repaired"
 _NEEDED = ["data", "network", "method", "arm", "budget", "split", "seed", "group", "group_name", "role"]
 _NEEDED += ["n", "n_train", "accuracy", "teacher", "profile"]
 _LINE = ["role", "group_name"]
+_SCHEDULES = {"small": (), "thin": ("short training",), "cpu": ("a laptop's schedule",)}
 
 
 def result_tables(folder: str | Path) -> dict[str, pd.DataFrame]:
@@ -36,7 +37,7 @@ def results_state(tables: Mapping[str, pd.DataFrame], *, splits: Sequence[str] =
         for cell in _cells(table, splits):
             key = tuple(cell[axis] for axis in AXES)
             if key in found and found[key]["lines"] != cell["lines"]:
-                cell["data"] = f"{cell['data']} ({name})"
+                cell["data"] = f"{cell['data']} (table {name.replace('_', ' ')})"
                 key = tuple(cell[axis] for axis in AXES)
             found.setdefault(key, cell)
     if not found:
@@ -73,19 +74,26 @@ def _cells(table: pd.DataFrame, splits: Sequence[str]) -> Iterator[dict]:
             repairs = sorted(repairs, key=lambda arm: (not arm.startswith("lagrangian"), arm))
             for arm in (*repairs, UNREPAIRED) if plain else ():
                 used = part[(part["method"] == method) & part["arm"].isin([*plain, arm])]
-                label = f"{data}, {network} ({profile}), {method}".replace("_", " ")
-                about = {"data": label, "budget": budget, "arm": called(arm), "split": called(split)}
+                label = [called(data), called(network), *_SCHEDULES.get(profile, (profile,)), method]
+                about = {"data": ", ".join(label), "budget": budget, "arm": called(arm), "split": called(split)}
                 yield about | {"lines": _lines(own, plain, arm), "evidence": plots.evidence_of(used, split=split)}
 
 
 def _method(part: pd.DataFrame) -> pd.Series:
-    """The method's name, with what else distinguishes its rows."""
-    name = part["method"].astype(str)
-    for column in ("selection", "options"):
-        if column in part:
-            more = part[column].fillna("").astype(str)
-            name = name.where((more == "") | (more == part["method"]), name + " · " + more)
-    return name
+    """The method in a reader's words; a selection says what its options do."""
+    chosen = part["method"].astype(str)
+    more = part["options"].fillna("").map(_said) if "options" in part else ""
+    if "selection" in part:
+        other = part["selection"].notna() & (part["selection"] != chosen)
+        return part["selection"].where(other, chosen).map(called) + pd.Series(more, part.index).mask(other, "")
+    return chosen.map(called) + more
+
+
+def _said(options: str) -> str:
+    """The options of a method, each in words."""
+    pairs = (option.split("=") for option in options.split(", ") if option)
+    known = {"mitigation": "selected under {}", "start": "from {} weights", "epochs": "{} epochs"}
+    return "".join(f", {known.get(key, f'{key} {{}}').format(called(value))}" for key, value in pairs)
 
 
 def _means(part: pd.DataFrame, swap: bool) -> pd.DataFrame:

@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from linfair.names import called
 from linfair.plots.style import GREY
 from linfair_book.averages import paired
 from linfair_book.figures.shared import ROLES, budget_axis, dots_with_intervals, drawn, finished, line_with_interval
@@ -32,7 +33,7 @@ def selection_accuracy(table: pd.DataFrame, *, split: str = "test_balanced") -> 
             ax.axvline(original[role], color=GREY, linestyle=":", linewidth=1.4, label=label)
             dots_with_intervals(ax, rows, y, role)
         ax.set_title(f"{100 * budget:g} % ReLUs")
-        ax.set_yticks(y, names)
+        ax.set_yticks(y, map(called, names))
         ax.set_ylim(-0.6, len(names) - 0.4)
         ax.set_xlim(0, 102)
         ax.set_xticks([0, 50, 100])
@@ -60,7 +61,7 @@ def selection_disparity(table: pd.DataFrame, *, split: str = "test_balanced") ->
                 line_with_interval(ax, positions, rows["mean"], rows["low"], rows["high"], role="all")
             else:
                 ax.plot(positions, rows["mean"], color=GREY, linewidth=0.8, alpha=0.6)
-        ax.set_title(name)
+        ax.set_title(called(name))
         ax.set_xlabel("")
     figure.supylabel("minority minus majority\nrelative drop (points)", color=GREY, fontsize=11)
     return finished(figure, across="ReLUs kept (%)")

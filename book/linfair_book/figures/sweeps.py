@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from linfair.plots.style import GREY
 from linfair_book.figures.shared import ROLES, budget_axis, drawn, finished, line_with_interval
+from linfair_book.sweeps import in_words
 
 
 def sweep_lines(means: pd.DataFrame, *, label: str, note: str = "") -> Figure:
@@ -33,7 +34,7 @@ def sweep_lines(means: pd.DataFrame, *, label: str, note: str = "") -> Figure:
             ax.set_title(f"{arm}\n{count} seed{'s' * (count != '1')}", fontsize=10)
         for ax in line[len(arms[panel]) :]:
             ax.set_axis_off()
-        line[0].set_ylabel(panel.partition(" (stand-in")[0].replace(", ", "\n"), fontsize=10)
+        line[0].set_ylabel(in_words(panel).replace(", ", "\n"), fontsize=10)
     width = int(13 * size[0])  # letters of 10 points
     above = [line for text in (label, note) for line in textwrap.wrap(text, width)]
     figure.suptitle("\n".join(above), fontsize=10, color=GREY)

@@ -95,7 +95,7 @@ def excess_shares(shares: pd.DataFrame) -> Figure:
             ends = rows["low"].clip(upper=rows["mean"]), rows["high"].clip(lower=rows["mean"])  # Wilson rounds at 0, 1
             line_with_interval(ax, positions, rows["mean"], *ends, role=role, label=name)
         ax.set(title=split, ylim=(-4, 104))
-    axes[0, 0].set_ylabel("R(a) ≥ 0 (%)")
+    axes[0, 0].set_ylabel("share with R(a) ≥ 0 (%)")
     return finished(figure, axes[0, 0], ncols=3)
 
 

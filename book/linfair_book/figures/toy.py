@@ -8,8 +8,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from linfair.plots.style import COLORS, GREY, MARKERS
-from linfair_book.figures.shared import budget_axis, finished, line_with_interval
+from linfair.plots.style import COLORS, GREY, MARKERS, apart
+from linfair_book.figures.shared import ROLES, budget_axis, finished, line_with_interval
 from linfair_book.toy import ToyStudy
 
 
@@ -59,9 +59,6 @@ def toy_accuracy(
 def _label_ends(ax: Axes, x: float, ends: Sequence[float], names: tuple[str, str]) -> None:
     """Write the groups' names at the right ends of their lines, apart from each other where the lines meet."""
     bottom, top = ax.get_ylim()
-    apart = 0.08 * (top - bottom)
-    push = max(0.0, apart - abs(ends[0] - ends[1])) / 2
-    signs = (1, -1) if ends[0] >= ends[1] else (-1, 1)
-    for role, name, end, sign in zip(("majority", "minority"), names, ends, signs, strict=True):
+    for role, name, y in zip(ROLES, names, apart(ends, 0.08 * (top - bottom)), strict=True):
         look = {"va": "center", "color": COLORS[role], "fontweight": "bold", "annotation_clip": False}
-        ax.annotate(name, (x, end + sign * push), xytext=(8, 0), textcoords="offset points", **look)
+        ax.annotate(name, (x, y), xytext=(8, 0), textcoords="offset points", **look)

@@ -43,7 +43,7 @@ def eigenvalue_bars(table: pd.DataFrame) -> Figure:
     for number, (name, part) in enumerate(rows.groupby("column", sort=False)):
         shift = np.random.default_rng(0).uniform(-0.25, 0.25, len(part))
         role, one = part["role"].iloc[0], means[means["column"] == name]
-        ax.scatter(number + shift, part["top_eigenvalue"], s=10, color=COLORS[role], alpha=0.45, linewidths=0)
+        ax.scatter(number + shift, part["top_eigenvalue"], s=14, color=COLORS[role], alpha=0.7, linewidths=0)
         look = {"color": GREY, "marker": MARKERS[role], "elinewidth": 1.6, "capsize": 2.5}
         ax.errorbar([number], one["mean"], yerr=ends(one), **look)
         ax.text(number, 1.01, part["size"].iloc[0], transform=ax.get_xaxis_transform(), ha="center", fontsize=10)
@@ -125,9 +125,9 @@ def correlation_chart(found: pd.DataFrame) -> Figure:
                 continue
             rows = rows.set_index("predictor").reindex(signs)
             look = {"markerfacecolor": face, "markeredgewidth": 1.4, "label": words}
-            dots_with_intervals(ax, rows, y + shift, "all", **look)
+            dots_with_intervals(ax, rows, y + shift * (found["statistic"].nunique() > 1), "all", **look)
         ax.axvline(0, color=GREY, linewidth=1)
-        ax.set(title=f"{100 * budget:g} % kept", xlim=(-1, 1))
+        ax.set(title=f"{100 * budget:g} % kept", xlim=(-1, 1), ylim=(-0.5, len(shown) - 0.5))
         ax.set_xticks([-0.5, 0, 0.5], ["−0.5", "0", "0.5"], fontsize=9)
         ax.set_yticks(y, [f"{'large' if sign > 0 else 'small'} {name}" for name, sign in signs.items()])
     across = "rank correlation with the accuracy drop"

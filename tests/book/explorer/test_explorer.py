@@ -85,7 +85,7 @@ def test_every_choice_leads_to_one_cell_and_the_start_is_one_of_them_with_a_repa
 def test_two_tables_that_disagree_are_kept_apart_by_name(table) -> None:
     worse = table.assign(accuracy=table["accuracy"] * 0.9)
     state = explorer.results_state({"one": table, "same": table, "worse": worse})
-    assert {cell["data"].rpartition(", ")[2] for cell in state["cells"]} == {"snl", "snl (worse)"}
+    assert {cell["data"].rpartition(", ")[2] for cell in state["cells"]} == {"SNL", "SNL (table worse)"}
 
 
 def test_tables_of_interventions_and_counts_are_left_out(table, tmp_path: Path) -> None:

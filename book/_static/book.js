@@ -52,3 +52,16 @@ if (window.location.protocol === "file:" && typeof DOCUMENTATION_OPTIONS !== "un
   });
   window.addEventListener("resize", reachWhatScrolls);
 })();
+
+// Paper is white: a page is printed in the light scheme, whatever the reader looks at.
+(() => {
+  const page = document.documentElement;
+  let theme;
+  window.addEventListener("beforeprint", () => {
+    theme = page.dataset.theme;
+    page.dataset.theme = "light";
+  });
+  window.addEventListener("afterprint", () => {
+    page.dataset.theme = theme;
+  });
+})();

@@ -121,8 +121,8 @@ def mitigate(
 
 def _warning(one: Judged) -> str:
     low, high = (f"{100 * end:.0f}" for end in wilson(0.5, one.n))
-    how = "are judged together on" if len(one.groups) > 1 else "has"
-    few = f"{one.name} {how} {one.n} validation image{'s' * (one.n > 1)}"
+    who = f"The groups of the {one.name} are judged together on" if len(one.groups) > 1 else f"Group {one.name} has"
+    few = f"{who} {one.n} validation image{'s' * (one.n > 1)}"
     return f"{few}, where an accuracy of 50 % has an interval from {low} to {high} %: a group may still lose"
 
 

@@ -176,7 +176,8 @@ def test_plain_fine_tuning_that_diverges_is_an_error(
 def test_few_validation_images_are_said_with_their_interval(pair: Pair, found: Mitigated, tmp_path: Path) -> None:
     """By hand: the Wilson interval of 50 % is 24 to 76 % for 10 images, 9 to 91 % for 2."""
     (warning,) = found.warnings
-    assert warning.startswith("minority (") and "judged together on 10" in warning and "from 24 to 76 %" in warning
+    assert warning.startswith("The groups of the minority (") and "judged together on 10" in warning
+    assert "from 24 to 76 %" in warning
     alone = run(pair, tmp_path, arms=("plain",), min_images=1)
     assert len(alone.warnings) == 5
     assert all("has 2 validation images" in text and "from 9 to 91 %" in text for text in alone.warnings)

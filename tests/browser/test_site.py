@@ -63,3 +63,16 @@ def test_the_first_page_has_its_picture_without_a_script(browser: Browser, site:
     expect(page.locator(".front svg:visible")).to_have_count(1)
     expect(page.locator(".front tbody tr").last).to_be_visible()
     context.close()
+
+
+def test_a_page_in_the_dark_scheme_is_printed_in_the_light_one(browser: Browser, site: Path) -> None:
+    """Oracle: the two events that a browser sends around printing; dark headings of the theme's print style need it."""
+    context = browser.new_context(color_scheme="dark", offline=True)
+    tab = context.new_page()
+    tab.goto((site / "book/index.html").as_uri())
+    page = tab.locator("html")
+    expect(page).to_have_attribute("data-theme", "dark")
+    for event, scheme in (("beforeprint", "light"), ("afterprint", "dark")):
+        tab.evaluate("name => void window.dispatchEvent(new Event(name))", event)
+        expect(page).to_have_attribute("data-theme", scheme)
+    context.close()

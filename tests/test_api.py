@@ -46,9 +46,9 @@ for call in (linfair.audit, function):
     assert done.returncode == 0, done.stderr
 
 
-def test_the_readmes_first_example_takes_these_names_alone_and_ten_lines() -> None:
-    text = (Path(linfair.__file__).parent.parent / "README.md").read_text()
-    block = re.search(r"in ten lines\n\n```python\n(.*?)```", text, re.DOTALL)[1]
+def test_the_first_example_takes_these_names_alone_and_ten_lines() -> None:
+    text = (Path(linfair.__file__).parent.parent / "book/use-it.md").read_text()
+    block = re.search(r"in ten lines\?\n\n```python\n(.*?)```", text, re.DOTALL)[1]
     imports = [line for line in block.splitlines() if "import" in line]
     assert len(block.splitlines()) <= 10
     assert len(imports) == 1

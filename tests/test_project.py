@@ -98,13 +98,13 @@ def targets() -> set[str]:
     return set(re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
-def readme_blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
 
 
-def readme_commands() -> list[list[str]]:
-    """Every shell command of the README, split into words, comments and variables before it dropped."""
-    lines = "".join(readme_blocks("bash")).replace("\\\n", " ").splitlines()
+def typed(page: str) -> list[list[str]]:
+    """Every shell command of the page, split into words, comments and variables before it dropped."""
+    lines = "".join(blocks(page, "bash")).replace("\\\n", " ").splitlines()
     commands = [shlex.split(VARIABLE.sub("", line), comments=True) for line in lines]
     return [command for command in commands if command]
 
@@ -302,9 +302,25 @@ def test_readme_links_lead_somewhere():
     assert [link for link in links if not (ROOT / link).exists()] == []
 
 
-def test_readme_commands_exist():
-    commands = readme_commands()
-    assert {"make", "linfair", "papermill"} <= {words[0] for words in commands}
+def test_readme_is_a_screen():
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) <= 80
+    said = re.sub(r"^```.*?^```|\]\([^)]*\)", "", text, flags=re.MULTILINE | re.DOTALL)
+    assert len(said.split()) < 500
+
+
+@pytest.mark.parametrize(
+    ("page", "programs"),
+    [
+        ("README.md", {"make", "linfair"}),
+        ("book/use-it.md", {"make", "linfair"}),
+        ("book/install.md", {"python", "pip", "pytest", "jupyter-book"}),
+        ("book/rerun.md", {"make", "linfair", "papermill"}),
+    ],
+)
+def test_commands_of_the_page_exist(page, programs):
+    commands = typed(page)
+    assert programs <= {words[0] for words in commands}
     for words in commands:
         check_command(words)
 
@@ -328,11 +344,11 @@ def check_command(words: list[str]) -> None:
         module = rest[1].replace(".", "/")
         assert rest[1] == "venv" or any((root / f"{module}.py").is_file() for root in (ROOT, ROOT / "book")), words
     else:
-        assert program in {"git", "cd", ".", "pip", "pytest", "jupyter-book", "conda"}, words
+        assert program in {".", "source", "pip", "pytest", "jupyter-book"}, words
 
 
-def test_readme_steps_without_make_are_the_ones_make_takes(tmp_path):
-    """Oracle: what `make --dry-run` prints, the environment's folder taken off (the README activates it)."""
+def test_steps_without_make_are_the_ones_make_takes(tmp_path):
+    """Oracle: what `make --dry-run` prints, the environment's folder taken off (the page activates it)."""
     folder = f"{tmp_path}/venv/bin/"
     lines = make("--dry-run", "book", "test", f"VENV={tmp_path}/venv").stdout.splitlines()
     lines = [VARIABLE.sub("", line) for line in lines]
@@ -341,19 +357,14 @@ def test_readme_steps_without_make_are_the_ones_make_takes(tmp_path):
         words[2:] if words[:3] in (["python", "-m", "pip"], ["python", "-m", "pytest"]) else words for words in recipe
     ]
     assert [step[0] for step in steps] == ["pip", "pip", "pip", "python", "jupyter-book", "python", "pytest", "pytest"]
-    missing = [step for step in steps if step not in readme_commands()]
+    missing = [step for step in steps if step not in typed("book/install.md")]
     assert missing == []
 
 
-@pytest.mark.parametrize("block", [block for block in readme_blocks("python") if "mymodel.py" not in block])
-def test_readme_python_block_runs(block, tmp_path, monkeypatch):
-    """In short; the block of the audit is run by `tests/audit/test_readme.py`."""
+def test_ten_lines_of_python_run(tmp_path, monkeypatch):
+    """In short; the page's other block is run by `tests/audit/test_use_it.py`."""
     monkeypatch.chdir(tmp_path)
-    line = (ROOT / "README.md").read_text().split(block)[0].count("\n")
+    block, _ = blocks("book/use-it.md", "python")
     block = block.replace('profile="small"', 'profile="smoke"')
     block = block.replace("fit(teacher, data)", "fit(teacher, data, schedule=Schedule(epochs=20))")
-    exec(compile("\n" * line + block, ROOT / "README.md", "exec"), {"__name__": "readme", "Schedule": Schedule})
-
-
-def test_readme_shows_the_package_in_use():
-    assert readme_blocks("python")
+    exec(compile(block, "use-it.md", "exec"), {"__name__": "page", "Schedule": Schedule})

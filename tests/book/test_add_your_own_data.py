@@ -1,4 +1,7 @@
-"""The page "Add your own data set": its blocks are run in order, and what it shows is what they print."""
+"""The page "Add your own data set": its blocks are run in order, and what it shows is what they print.
+
+The commands of `book/use-it.md` then go on from its files.
+"""
 
 import re
 import shlex
@@ -37,6 +40,14 @@ def test_the_pages_blocks_run_in_order_and_print_what_it_shows(tmp_path, monkeyp
     assert set(table["data"]) == {"folder:my-shapes (group=light, label=shape)"}
     assert set(counted.index) == {"bright", "dark"} and (counted.loc["dark", "test"]) == 12
     assert (tmp_path / "my-shapes.npz.sha256").is_file()
+
+    files = next(tmp_path.glob("linearized/*"))
+    of = ["--teacher", "teacher", "--mask", "snl-0.1.mask", "--weights", "snl-0.1.weights"]
+    of[1::2] = [str(files / f"{name}.safetensors") for name in of[1::2]]
+    for command in (["diagnose"], ["mitigate", "--profile", "smoke"]):
+        assert main.main([*command, *of]) == 0, capsys.readouterr().err
+        assert {"bright", "dark"} <= set(capsys.readouterr().out.split())
+    assert main.main(["export", *of]) == 0
 
 
 @pytest.mark.parametrize("word", ["--label", "--group", "--strict"])

@@ -5,19 +5,20 @@ each set of rows the table of checks that it was judged by, with where the rows 
 and a style sheet (`book/_static/claims.css`); without either, every card is shown.
 """
 
-import json
 import math
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from html import escape
 
 import pandas as pd
-from linfair_book import claims
+from linfair_book import claims, parameters
 from linfair_book.build import NOTED, repository
 from linfair_book.claims import Claim
 from linfair_book.judging.judge import AGREEMENT, Judged, Verdict
-from linfair_book.judging.rows import INIT
+from readers import minus
+from row_names import in_words, name
 
 SIGNS = {"yes": "✓", "mixed": "◐", "no": "✕", "inconclusive": "?", "not run": "○"}
 SETTING = {"paper's": "the paper's setting", "thin": "thin", "stand-in": "stand-in"}
@@ -89,19 +90,20 @@ def _facts(facts: Mapping[str, str]) -> str:
     return f"<dl>{''.join(f'<dt>{term}</dt><dd>{text}</dd>' for term, text in facts.items() if text)}</dl>"
 
 
-def number(key: str, row: Mapping[str, object]) -> str:
+def number(key: str, says: str, row: Mapping[str, object]) -> str:
     """One number of the evidence: what it is, its value, and behind it where it comes from."""
-    page, _, name = key.partition("#")
-    name = re.sub(r"\bat (\d+)\b", r"at \1 %", name.replace("-", " "))
-    name = re.sub(r"[a-z]+_[a-z_]+", lambda word: in_words(word[0]), name)
-    link = f'<a href="../notebooks/{page}.html">{chapter(page)}</a>'
     facts = {
-        "from": link,
+        "from": linked([key.partition("#")[0]]),
         "settings": escape(str(row["settings"])),
         "on": f"{escape(str(row['device']))}, torch {row['torch']}, linfair {row['linfair']}, {row['seconds']:.0f} s",
     }
-    value = escape(claims.shown(row))
-    return f"<li><details><summary>{escape(name)}: <b>{value}</b></summary>{_facts(facts)}</details></li>"
+    value = escape(minus(claims.shown(row)))
+    return f"<li><details><summary>{escape(says)}: <b>{value}</b></summary>{_facts(facts)}</details></li>"
+
+
+def linked(pages: Sequence[str]) -> str:
+    """Links to notebooks by their titles, each once."""
+    return ", ".join(f'<a href="../notebooks/{page}.html">{chapter(page)}</a>' for page in dict.fromkeys(pages))
 
 
 def _shown(value: float, low: float, high: float) -> str:
@@ -111,69 +113,45 @@ def _shown(value: float, low: float, high: float) -> str:
 
 
 def _p(value: float) -> str:
-    return "" if math.isnan(value) else "&lt; 0.001" if value < 0.001 else f"{value:.3f}"
-
-
-HEAD = (
-    "check",
-    "group",
-    "kept, or at",
-    "seeds",
-    "estimate, plain interval",
-    "corrected interval",
-    "p",
-    "Holm",
-    "outcome",
-)
+    return "" if math.isnan(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def checks(cells: pd.DataFrame) -> str:
-    """The table of checks of one set of rows; p is that of the claimed side, or that of a contradiction."""
-    lines = []
-    for row in cells.itertuples():
-        p, holm = (row.p_no, row.holm_no) if row.outcome == "does not" else (row.p, row.holm)
-        against = f", {row.arm} against {row.against}" if row.against else f", {row.arm}" if row.arm else ""
-        corrected = "" if math.isnan(row.corrected_low) else _shown(row.estimate, row.corrected_low, row.corrected_high)
-        values = [
-            f"{escape(row.says)}: {escape(row.threshold)} ({escape(f'{row.scale}{against}')})",
-            escape(row.group),
-            escape(row.budget),
-            str(row.n),
-            row.count or _shown(row.estimate, row.low, row.high),
-            corrected.partition(" ")[2],
-            _p(p),
-            _p(holm),
-            row.outcome,
-        ]
-        lines.append(f"<tr>{''.join(f'<td>{value}</td>' for value in values)}</tr>")
-    head = "".join(f'<th scope="col">{name}</th>' for name in HEAD)
-    body = f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody>"
-    return f'<div class="checks" tabindex="0"><table>{body}</table></div>'
+    """The table of checks of one set of rows, a heading for each check, without columns that say nothing.
 
-
-WORDS = {"svhn subset": "a tenth of SVHN"}
-WORDS |= {"digits_s": "digits with a bias", "resnet18": "ResNet18", "mlp": "an MLP", "cnn": "a small CNN", "snl": "SNL"}
-WORDS |= {"deepreduce": "DeepReDuce", "prune_magnitude": "magnitude pruning", "original": "without reduction"}
-WORDS |= {"thin": "short training", "small": "the book's schedule", "cpu": "a laptop's schedule"}
-"""What the names of rows mean to a reader."""
-
-OUTCOMES = {"holds": "hold", "does not": "do not", "cannot tell": "cannot tell"}
-
-
-def in_words(name: object) -> str:
-    """A name of the rows in a reader's words, options in brackets as they are."""
-    word, _, options = re.sub("^utkface_", "UTKFace by ", str(name)).partition(" (")
-    return WORDS.get(word, word) + (f" ({options}" if options else "")
-
-
-def name(judged: Judged) -> str:
-    """A set of rows in words: data, network with its width, method, profile, seeds."""
-    names = judged.names
-    width = f", width {names['width']}" if int(names["width"]) else ""
-    options = f", {names['options']}" if names["options"] else ""
-    options += f", weights start {names['init']}" if names["init"] != INIT else ""
-    first = [in_words(names["data"]), f"{in_words(names['network'])}{width}", in_words(names["method"]) + options]
-    return ", ".join([*first, in_words(names["profile"])])
+    Its p is that of the claimed side, or that of a contradiction.
+    """
+    by = [cells[column] for column in ("says", "threshold", "scale")]
+    arms = cells[["arm", "against"]].agg(lambda pair: " against ".join(map(in_words, filter(None, pair))), axis=1)
+    wrong = cells["outcome"] == "does not"
+    several = arms.groupby(by).transform("nunique") > 1
+    columns = {
+        "compared": arms.where(several, ""),
+        "group": cells["group"].map(in_words),
+        "kept, or at": cells["budget"].map(in_words),
+        "seeds": cells["n"].astype(str),
+        "estimate, plain interval": [
+            row.count or _shown(row.estimate, row.low, row.high) for row in cells.itertuples()
+        ],
+        "corrected interval": [
+            _shown(row.estimate, row.corrected_low, row.corrected_high).partition(" ")[2] for row in cells.itertuples()
+        ],
+        "p": cells["p"].mask(wrong, cells["p_no"]).map(_p),
+        "Holm": cells["holm"].mask(wrong, cells["holm_no"]).map(_p),
+        "outcome": cells["outcome"],
+    }
+    shown = pd.DataFrame(columns, index=cells.index)
+    shown = shown.loc[:, (shown != "").any()]
+    head, body = "".join(f'<th scope="col">{column}</th>' for column in shown), ""
+    for (says, threshold, scale), part in shown.groupby(by, sort=False):
+        compared = "" if several[part.index[0]] else arms[part.index[0]]
+        about = ", ".join(filter(None, (in_words(scale), compared)))
+        said = escape(f"{says}: {minus(threshold)}" + (f" ({about})" if about else ""))
+        body += f'<tbody><tr><th colspan="{shown.shape[1]}" scope="rowgroup"><span>{said}</span></th></tr>'
+        for line in part.itertuples(index=False):
+            body += f"<tr>{''.join(f'<td>{escape(value)}</td>' for value in line)}</tr>"
+        body += "</tbody>"
+    return f'<div class="checks" tabindex="0"><table><thead><tr>{head}</tr></thead>{body}</table></div>'
 
 
 def rows(judged: Judged) -> str:
@@ -209,22 +187,22 @@ def adverse(verdict: Verdict) -> str:
     said = []
     for judged in verdict.deciding:
         for row in judged.cells[judged.cells["adverse"]].drop_duplicates(["group", "budget", "says"]).itertuples():
-            where = " at ".join(filter(None, (row.group, row.budget)))
-            said.append(f"{row.says}: {where} {_shown(row.estimate, row.low, row.high)}")
+            where = ", ".join(filter(None, map(in_words, (row.group, row.budget))))
+            said.append(f"{row.says}: {where}: {minus(_shown(row.estimate, row.low, row.high))}")
     return f"<p>Against it: {escape('; '.join(said))}.</p>" if said and verdict.agreement != "no" else ""
 
 
 def card(claim: Claim, verdict: Verdict, evidence: pd.DataFrame) -> str:
     """One claim: where, agreement and setting, the paper's words, what a reader must know, how it was judged."""
-    links = ", ".join(f'<a href="../notebooks/{page}.html">{chapter(page)}</a>' for page in claim.pages)
     note = f"<p>Note: {escape(claim.note)}.</p>" if claim.note else ""
     setting = f'<span class="setting">{SETTING[verdict.setting]}</span>' if verdict.setting else ""
     said = []
     if verdict.deciding and verdict.deciding[0].names:
         said.append(f'<ul class="numbers">{"".join(map(rows, verdict.deciding))}</ul>')
     elif verdict.deciding:
-        keys = [*verdict.deciding[0].source["keys"], *claim.evidence]
-        listed = "".join(number(key, evidence.loc[key]) for key in dict.fromkeys(keys))
+        judged = dict(zip(verdict.deciding[0].source["keys"], verdict.deciding[0].cells["says"], strict=True))
+        keys = {key: key.partition("#")[2].replace("-", " ") for key in claim.evidence} | judged
+        listed = "".join(number(key, says, evidence.loc[key]) for key, says in keys.items())
         said.append(f'{checks(verdict.deciding[0].cells)}<ul class="numbers">{listed}</ul>')
     if verdict.beside:
         said.append(f'<p>Beside it, not deciding:</p><ul class="numbers">{"".join(map(rows, verdict.beside))}</ul>')
@@ -232,7 +210,7 @@ def card(claim: Claim, verdict: Verdict, evidence: pd.DataFrame) -> str:
         f'<li class="claim" id="claim-{escape(claim.id)}" data-verdict="{verdict.agreement}">'
         f'<div class="where"><b>{escape(claim.where)}</b> {chip(verdict.agreement)}{setting}</div>'
         f'<div class="said"><blockquote>{escape(claim.claim)}</blockquote>{note}{adverse(verdict)}{"".join(said)}'
-        f"<p>See {links}.</p></div></li>"
+        f"<p>See {linked(claim.pages)}.</p></div></li>"
     )
 
 
@@ -282,17 +260,13 @@ def shows(claim: Claim) -> str:
     return found[0] if found else claim.where
 
 
-def outcome(claim: Claim, verdict: Verdict) -> str:
-    """What the deciding rows of a claim are and how their tests come out, in a line."""
-    if not verdict.deciding:
-        return escape(claim.note) if claim.note else "not run"
-    said = []
-    for judged in verdict.deciding:
-        found = judged.cells["outcome"].value_counts()
-        tests = [f"{found[word]} {say}" for word, say in OUTCOMES.items() if found.get(word, 0)]
-        said.append(f"{escape(name(judged))}: {', '.join(tests)}" if judged.names else ", ".join(tests))
-    said[0] = f"Tests on {said[0]}" if verdict.deciding[0].names else f"Tests: {said[0]}"
-    return "; ".join(said)
+def figures(listed: Sequence[Claim], paper: str) -> dict[str, list[Claim]]:
+    """The claims of a paper by the figure, table or statement that they are read off; one by one for an abstract."""
+    found: dict[str, list[Claim]] = {}
+    for claim in listed:
+        if claim.paper == paper and (SHOWS.search(claim.where) or paper == "privacy"):
+            found.setdefault(claim.id if paper == "privacy" else shows(claim), []).append(claim)
+    return found
 
 
 def matrix() -> str:
@@ -301,36 +275,29 @@ def matrix() -> str:
     written = tomllib.loads((repository() / "book/matrix.toml").read_text(encoding="utf-8"))
     head = "".join(f'<th scope="col">{text}</th>' for text in ("where", "the paper", "here", "agreement", "setting"))
     parts = []
-    for paper, counts in claims.by_paper(listed, verdicts).items():
-        rows: dict[str, list[Claim]] = {}
-        for claim in listed:
-            if claim.paper == paper and (SHOWS.search(claim.where) or paper == "privacy"):
-                rows.setdefault(claim.id if paper == "privacy" else shows(claim), []).append(claim)
-        lines = "".join(line(of, paper, verdicts, written) for of in rows.values())
-        found = [
-            word for word in counts.index if any(verdicts[c.id].agreement == word for of in rows.values() for c in of)
-        ]
+    for paper, words in claims.PAPERS.items():
+        rows = figures(listed, paper)
+        lines = "".join(line(of, written[paper][key], verdicts) for key, of in rows.items())
+        met = {verdicts[claim.id].agreement for of in rows.values() for claim in of}
         table = f'<table class="matrix"><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>'
-        parts += [f"## {claims.PAPERS[paper]}: {paper}", filters(f"{paper}-figures", {word: None for word in found})]
-        parts.append(raw(f'<div class="pst-scrollable-table-container">{table}</div>'))
+        parts += [f"## {words}: {paper}"]
+        parts += [filters(f"{paper}-figures", {word: None for word in AGREEMENT if word in met})]
+        parts += [raw(f'<div class="pst-scrollable-table-container">{table}</div>')]
     return "\n\n".join(parts)
 
 
-def line(of: Sequence[Claim], paper: str, verdicts: Mapping[str, Verdict], written: Mapping[str, str]) -> str:
-    """One row of the matrix: the claims that are read off one figure, table or statement."""
+def line(of: Sequence[Claim], ours: str, verdicts: Mapping[str, Verdict]) -> str:
+    """One row of the matrix: the claims that are read off one figure, table or statement, and what was seen of it."""
     agreements = list(dict.fromkeys(verdicts[claim.id].agreement for claim in of))
     settings = dict.fromkeys(SETTING[verdicts[claim.id].setting] for claim in of if verdicts[claim.id].setting)
-    links = ", ".join(
-        f'<a href="../notebooks/{page}.html">{chapter(page)}</a>'
-        for page in dict.fromkeys(p for c in of for p in c.pages)
-    )
-    quotes = "".join(
-        f'<p>“{escape(claim.claim)}” <a href="#claim-{claim.id}">how it was judged</a></p>' for claim in of
-    )
-    ours = escape(written.get(shows(of[0]), "").strip()) if paper == "linearization" else ""
-    ours = f"<p>{ours or '; '.join(dict.fromkeys(outcome(claim, verdicts[claim.id]) for claim in of))}</p>"
+    theirs = ""
+    for claim in of:
+        words = escape(claim.claim)
+        said = f"In short: {words}." if claim.note.startswith("Paraphrased") else f"“{words}”"
+        theirs += f'<p>{said} <a href="#claim-{claim.id}">how it was judged</a></p>'
+    links = linked([page for claim in of for page in claim.pages])
     chips = "".join(f"<p>{chip(word)}</p>" for word in agreements)
-    cells = [quotes, f"{ours}<p>See {links}.</p>", chips, ", ".join(settings)]
+    cells = [theirs, f"<p>{escape(' '.join(ours.split()))}</p><p>See {links}.</p>", chips, ", ".join(settings)]
     words = " ".join(word.replace(" ", "-") for word in agreements)
     return (
         f'<tr data-verdicts="{words}"><th scope="row">{escape(shows(of[0]))}</th>'
@@ -338,10 +305,10 @@ def line(of: Sequence[Claim], paper: str, verdicts: Mapping[str, Verdict], writt
     )
 
 
+@lru_cache
 def chapter(page: str) -> str:
-    """The title of a notebook, from its first line."""
-    cells = json.loads((repository() / f"notebooks/{page}.ipynb").read_text(encoding="utf-8"))["cells"]
-    return "".join(cells[0]["source"]).splitlines()[0].removeprefix("# ")
+    """The title of a notebook."""
+    return parameters.load(repository() / f"notebooks/{page}.ipynb").title
 
 
 def provenance() -> str:
@@ -352,7 +319,7 @@ def provenance() -> str:
     fresh = pd.concat([pd.read_parquet(file) for file in files]).drop_duplicates("key").set_index("key")
     found = claims.beside(claims.load_evidence(repository() / claims.EVIDENCE), fresh)
     lines = "".join(
-        f'<tr><td><a href="../notebooks/{row.page}.html">{chapter(row.page)}</a></td><td>{escape(row.number)}</td>'
+        f"<tr><td>{linked([row.page])}</td><td>{escape(row.number)}</td>"
         f"<td>{escape(row.reference)}</td><td>{escape(row.here)}</td><td>{row.outcome}</td></tr>"
         for row in found.sort_values(["outcome", "page"], ascending=[False, True]).itertuples()
     )

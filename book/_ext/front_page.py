@@ -45,7 +45,7 @@ SHOWN = (
         "utkface_race_cpu",
         "test",
         False,
-        "The paper's faces (UTKFace), ResNet18 at a quarter of its width, SNL; 7 seeds, 4,741 test images a seed.",
+        "The paper's faces (UTKFace), ResNet18 at a quarter of its width, SNL",
         width=16,
     ),
     Shown(
@@ -53,14 +53,14 @@ SHOWN = (
         "utkface_age_thin",
         "test",
         False,
-        "The paper's faces (UTKFace), ResNet18 at an eighth of its width, SNL; 4 seeds.",
+        "The paper's faces (UTKFace), ResNet18 at an eighth of its width, SNL",
     ),
     Shown(
         "Handwritten digits",
         "digits_mlp_snl",
         "test_balanced",
         True,
-        "Shifted handwritten digits, a network of 128 ReLUs, SNL; 10 seeds, 540 test images a seed.",
+        "Shifted handwritten digits, a network of 128 ReLUs, SNL",
     ),
 )
 
@@ -85,7 +85,9 @@ def numbers(shown: Shown) -> dict[str, object]:
             }
         )
     kept = rows.groupby("budget")["budget_units"].first()
-    return {"name": shown.name, "says": shown.says, "budgets": budgets, "kept": kept[budgets].tolist(), "groups": found}
+    original = rows[rows["arm"] == "original"].groupby("seed")["n"].sum()
+    says = f"{shown.says}; {len(original)} seeds, {original.mean():,.0f} test images a seed."
+    return {"name": shown.name, "says": says, "budgets": budgets, "kept": kept[budgets].tolist(), "groups": found}
 
 
 def picture(data: dict[str, object], number: int) -> str:

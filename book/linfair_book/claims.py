@@ -142,15 +142,16 @@ def load_evidence(path: str | Path) -> pd.DataFrame:
     return table
 
 
-def resolve(claims: Iterable[Claim], rules: Rules, evidence: pd.DataFrame) -> list[str]:
-    """Keys that rules judge and no notebook has noted yet; other missing keys, claims and rules are a `ClaimsError`."""
-    claims = list(claims)
-    if alone := {claim.id for claim in claims} ^ set(rules.claims):
+def resolve(claims: Iterable[Claim], rules: Rules, evidence: pd.DataFrame) -> None:
+    """A ClaimsError if claims and rules differ, or if either names a number that no notebook has noted."""
+    named = {claim.id: {*claim.evidence} for claim in claims}
+    if alone := set(named) ^ set(rules.claims):
         raise ClaimsError(f"claims and rules differ in {', '.join(sorted(alone))}: every claim needs one rule")
-    if missing := [f"{claim.id}: {key}" for claim in claims for key in claim.evidence if key not in evidence.index]:
-        listing = "\n  ".join(["claims name numbers that no notebook has noted:", *missing])
+    for claim, keys in named.items():
+        keys |= {check.of for check in rules.claims[claim].checks if check.of}
+    if missing := [f"{claim}: {key}" for claim, keys in named.items() for key in sorted(keys - set(evidence.index))]:
+        listing = "\n  ".join(["claims or their rules name numbers that no notebook has noted:", *missing])
         raise ClaimsError(f"{listing}\nCorrect the key, or run: python -m linfair_book.claims collect")
-    return sorted(rules.numbers() - set(evidence.index))
 
 
 def all_evidence(root: Path) -> pd.DataFrame:
@@ -238,13 +239,11 @@ def main(arguments: list[str] | None = None) -> None:
         keys = rules.numbers().union(*(claim.evidence for claim in load(root / CLAIMS)))
         collect(root, options.pages or sorted({key.partition("#")[0] for key in keys}))
         read.cache_clear()
-    claims, evidence, verdicts = read(root)
+    claims, _, verdicts = read(root)
     for paper, found in by_paper(claims, verdicts).items():
         print(f"{PAPERS[paper]}, {paper}: {found['all'].sum()} claims")
         for word, row in found.iterrows():
             print(f"  {word}: {listed(row)}")
-    if waiting := resolve(claims, rules, evidence):
-        print(f"not noted by any notebook yet: {', '.join(waiting)}")
 
 
 if __name__ == "__main__":

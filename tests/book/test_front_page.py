@@ -1,9 +1,8 @@
 """The first page: its figure against the committed rows, its length, and what it names."""
 
-import importlib
-import sys
 from pathlib import Path
 
+import front_page as made
 import pytest
 from bs4 import BeautifulSoup
 from linfair_book.tables import committed
@@ -11,18 +10,8 @@ from linfair_book.tables import committed
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture(scope="module")
-def made():
-    """`book/_ext/front_page.py`, imported as Sphinx does."""
-    sys.path.insert(0, str(ROOT / "book/_ext"))
-    try:
-        return importlib.import_module("front_page")
-    finally:
-        sys.path.pop(0)
-
-
 @pytest.mark.parametrize("group", ["White", "Others"])
-def test_the_figure_shows_the_means_of_the_committed_rows(made, group: str) -> None:
+def test_the_figure_shows_the_means_of_the_committed_rows(group: str) -> None:
     """Oracle: plain means over seeds, computed here from the table."""
     rows = committed("utkface_race_cpu").query("width == 16 and split == 'test' and group_name == @group")
     shown = made.numbers(made.SHOWN[0])
@@ -33,7 +22,13 @@ def test_the_figure_shows_the_means_of_the_committed_rows(made, group: str) -> N
         assert control == pytest.approx(at["original" if budget == 1 else "control"], abs=0.051)
 
 
-def test_without_a_script_the_picture_and_the_numbers_of_the_lowest_budget_stand_there(made) -> None:
+@pytest.mark.parametrize(("at", "seeds", "images"), [(0, 7, "4,741"), (1, 4, "4,516"), (2, 10, "540")])
+def test_seeds_and_images_are_counted_in_the_rows(at: int, seeds: int, images: str) -> None:
+    """Oracle: the data sheets' test images, the files' seeds, and a tenth of digits that has every class alike."""
+    assert made.numbers(made.SHOWN[at])["says"].endswith(f"; {seeds} seeds, {images} test images a seed.")
+
+
+def test_without_a_script_the_picture_and_the_numbers_of_the_lowest_budget_stand_there() -> None:
     soup = BeautifulSoup(made.figure(), "html.parser")
     data = made.numbers(made.SHOWN[0])
     assert ["hidden" in one.attrs for one in soup.select("svg")] == [False, True, True]
@@ -43,12 +38,12 @@ def test_without_a_script_the_picture_and_the_numbers_of_the_lowest_budget_stand
     assert [line[2] for line in lines] == [f"{one['accuracy'][-1]:.1f}" for one in data["groups"]]
 
 
-def test_no_group_gets_an_accuracy_above_100_per_cent(made) -> None:
+def test_no_group_gets_an_accuracy_above_100_per_cent() -> None:
     for shown in made.SHOWN:
         assert max(value for one in made.numbers(shown)["groups"] for value in one["high"] if value == value) <= 100
 
 
-def test_the_link_to_the_repository_is_there_once_its_address_is(made, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_link_to_the_repository_is_there_once_its_address_is(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "repository" not in made.paper()
     text = (ROOT / "_config.yml").read_text().replace('repository_url: ""', "repository_url: https://example.org/a/b")
     monkeypatch.setattr(made.yaml, "safe_load", lambda _, load=made.yaml.safe_load: load(text))

@@ -5,12 +5,14 @@ import hashlib
 import importlib
 import inspect
 import re
-import sys
 import textwrap
 from pathlib import Path
 
+import docstrings
 import pandas as pd
 import pytest
+import reference_pages as made
+import result_columns as columns
 import yaml
 from linfair_book import build, notebooks
 from linfair_book.tables import RESULTS, place, registry
@@ -21,20 +23,6 @@ from linfair.cli.main import app
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [path for path in (ROOT / "book").rglob("*.md") if "_build" not in path.parts]
 FILES = sorted((ROOT / "book/results").glob("*.parquet"))
-
-
-def extension(name: str):
-    """A module of `book/_ext`, imported as Sphinx does: its folder on the path."""
-    sys.path.insert(0, str(ROOT / "book/_ext"))
-    try:
-        return importlib.import_module(name)
-    finally:
-        sys.path.pop(0)
-
-
-made = extension("reference_pages")
-docstrings = extension("docstrings")
-columns = extension("result_columns")
 
 
 def test_every_page_of_the_reference_is_in_the_toc():

@@ -140,7 +140,7 @@ def table_1() -> pd.DataFrame:
     lines = []
     for data, both in _TABLE_1.items():
         full, short = (float(np.ptp(np.array(form.split(), float) / 1000)) for form in both.split(" / "))
-        lines.append({"data": data, "full": full, "relaxed": short, "full is fairer": full < short})
+        lines.append({"data": data, "full": full, "relaxed": short, "full is fairer": "yes" if full < short else "no"})
     return pd.DataFrame(lines)
 
 
@@ -151,7 +151,7 @@ def table_2() -> pd.DataFrame:
     for name, (right, gap) in list(_TABLE_2.items())[1:]:
         fairer, change = int((np.array(gap) < violation).sum()), 100 * (np.array(right) - accuracy)
         line = {"method": name, "fairer at": f"{fairer} of 4"}
-        lines.append(line | {"points of accuracy": ", ".join(f"{one:+.1f}" for one in change)})
+        lines.append(line | {"points of accuracy": ", ".join(f"{one:+.1f}".replace("+0.0", "0.0") for one in change)})
     return pd.DataFrame(lines)
 
 

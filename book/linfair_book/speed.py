@@ -35,7 +35,19 @@ COUNTS = RESULTS / "data_counts.parquet"
 TABLE = RESULTS / "performance.parquet"
 PRECISION = RESULTS / "digits_resnet18_precision.parquet"
 MARGIN = 1.0  # points within which bf16 must lie, stated before the cells of `PRECISION` were computed
-PARTS = ("cell", "ceilings", "stages", "steps", "logits", "precision", "ladder", "ensemble", "gpu", "grid")
+PARTS = (
+    "cell",
+    "ceilings",
+    "stages",
+    "steps",
+    "logits",
+    "precision",
+    "ladder",
+    "ensemble",
+    "gpu",
+    "gpu errors",
+    "grid",
+)
 
 SHAPE, CLASSES = (3, 32, 32), 10  # one image of every data set of the paper; the number of classes hardly matters
 ARITHMETIC = "arithmetic"
@@ -256,12 +268,14 @@ def blocks(table: pd.DataFrame) -> dict[str, str]:
 
     def timed(found: pd.DataFrame, digits: int) -> dict[str, pd.Series]:
         shares = shown(100 * found["floor"] / found["seconds"], 0).replace(r"(.+)", r"\1 %", regex=True)
-        floors = found["floor"].map("{:.2g}".format).where(found["floor"].notna(), "")
-        return {"seconds": shown(found["seconds"], digits), "floor (s)": floors, "share of the floor": shares}
+        floors = found["floor"].map("{:#.2g}".format).where(found["floor"].notna(), "")
+        return {"seconds": shown(found["seconds"], digits), "floor (s)": floors, "floor, of the seconds": shares}
 
     def said(key: str) -> str:
         row = rows.loc[key]
-        counted = "by arithmetic" if row["of"] == ARITHMETIC else f"{row['n']} {row['of']}"
+        counted = {ARITHMETIC: "by arithmetic", "best of five": "best of five"}.get(
+            row["of"], f"{row['n']} {row['of']}"
+        )
         return f"{row['settings']} · {counted} · {row['device']} · torch {row['torch']} · linfair {row['linfair']}"
 
     def markdown(first: str, columns: Mapping[str, pd.Series], key: str) -> str:
@@ -280,32 +294,36 @@ def blocks(table: pd.DataFrame) -> dict[str, str]:
     hours = {"hours": (2, "GPU-hours at least")}
     ceiling, step, ladder, beside = map(wide, ("ceiling", "step", "ladder", "ensemble"))
     logits, gpu = map(wide, ("logits", "gpu"))
-    errors = gpu["error"].dropna()
-    told = [f"{name} by {error:.1g}, {gpu.loc[name, 'decisions']:.0f} decisions" for name, error in errors.items()]
-    moves = [
-        f"Trained in {name}: measured in bf16, logits within {row.range:.3g} move by {row.moved:.2g} on average and by "
-        f"{row.largest:.2g} at most, and {row.decisions:.0f} of {rows.loc[f'logits/{name}/moved', 'n']} decisions "
-        "differ."
-        for name, row in logits.iterrows()
-    ]
+    rates = {"GFLOP/s in a product": ceiling["operations"], "GB/s in a copy": ceiling["bytes"]}
+    moved = {"largest logit": "range", "moves by": "moved", "moves at most by": "largest"}
+    differ = {"decisions that differ": shown(logits["decisions"], 0)}
+    error = gpu["error"].dropna()
+    errors = {
+        "relative error of logits": error.map("{:.1g}".format),
+        "decisions that differ": shown(gpu.loc[error.index, "decisions"], 0),
+    }
     ways = {way: step["ratio"].filter(regex=f"/{way}$").rename(lambda name: name.partition("/")[0]) for way in WAYS}
+    base = {way: pd.Series({"base, in seconds": f"{step.loc[f'base/{way}', 'seconds']:.3f}"}) for way in WAYS}
+    both = beside["seconds"].dropna()
+    gain = pd.Series({"one by one": "", "ensemble": f"{beside.loc['', 'gain']:.1f}"})
     return {
         "cell": markdown("stage", of_profiles(wide("cell"), kinds), "cell/paper/all/by bytes"),
-        "ceilings": f"Here: {ceiling.loc['float32', 'operations']:.0f} GFLOP/s in float32, "
-        f"{ceiling.loc['bf16', 'operations']:.0f} GFLOP/s in bf16, {ceiling.loc['float32', 'bytes']:.0f} GB/s "
-        f"({rows.loc['ceiling/bf16/bytes', 'device']}, measured in the process that measured the steps).",
+        "ceilings": markdown("", {name: shown(rate, 0) for name, rate in rates.items()}, "ceiling/bf16/bytes"),
         "stages": markdown("stage", timed(wide("stage"), 1), "stage/base/seconds"),
-        "steps": f"A step of base training takes {step.loc['base/float32', 'seconds']:.3f} s in float32 and "
-        f"{step.loc['base/bf16', 'seconds']:.3f} s in bf16. Seconds of other steps, as ratios to the former:\n\n"
-        + markdown("stage", {way: shown(ratios) for way, ratios in ways.items()}, "step/base/float32/seconds"),
-        "logits": f"{' '.join(moves)} *{said('logits/bf16/moved')}*",
+        "steps": markdown(
+            "step",
+            {way: pd.concat([base[way], shown(ratios)]) for way, ratios in ways.items()},
+            "step/base/float32/seconds",
+        ),
+        "logits": markdown(
+            "trained in",
+            {name: logits[kind].map("{:.2g}".format) for name, kind in moved.items()} | differ,
+            "logits/bf16/moved",
+        ),
         "ladder": markdown("step", {"gain": shown(ladder["gain"]), **timed(ladder, 2)}, "ladder/bf16/seconds"),
-        "ensemble": f"One by one {beside.loc['one by one', 'seconds']:.2f} s, side by side "
-        f"{beside.loc['ensemble', 'seconds']:.2f} s: {beside.loc['', 'gain']:.1f} times as fast.\n\n"
-        + f"*{said('ensemble/gain')}*",
-        "gpu": markdown("step", timed(gpu[gpu["seconds"].notna()], 3), "gpu/full width/seconds")
-        + f"\n\nLogits differ from those in float64, relatively, and decisions with them: {'; '.join(told)}. "
-        + f"*{said(f'gpu/{errors.index[0]}/error')}*",
+        "ensemble": markdown("ten networks", {"seconds": shown(both), "times as fast": gain}, "ensemble/gain"),
+        "gpu": markdown("step", timed(gpu[gpu["seconds"].notna()], 3), "gpu/full width/seconds"),
+        "gpu errors": markdown("precision", errors, f"gpu/{error.index[0]}/error"),
         "grid": markdown("data, network, method", of_profiles(wide("grid"), hours), "grid/paper/all/hours"),
     }
 
@@ -320,13 +338,14 @@ def precision_part(rows: pd.DataFrame) -> str:
             "all images": f"{row.mean:.2f} [{row.low:.2f}, {row.high:.2f}]",
             "groups within the margin": f"{groups['lies_within'].sum()} of {len(groups)}",
             "farthest end of a group's interval": f"{groups[['low', 'high']].abs().max(axis=None):.1f}",
+            "equivalent": "yes" if replace(found, rows=groups).shown else "not shown",
         }
     arms = rows.drop_duplicates(["precision", "teacher", "arm"])
     about = {name: ", ".join(rows[name].unique()) for name in ("device", "torch", "linfair")}
     n = f"{rows.loc[rows['group_name'] == 'all', 'n'].max()} test images a seed"
     line = evidence(seeds=rows["seed"].nunique(), n=n, seconds=arms["seconds"].sum(), **about)
     table = _markdown("bf16 minus float32 (points)", pd.DataFrame(columns).T.to_dict("series"))
-    return f"{table}\n\n*{line}*\n\nGroup by group, {replace(found, rows=found.rows[~whole]).verdict}"
+    return f"{table}\n\n*{line}*"
 
 
 def _markdown(first: str, columns: Mapping[str, pd.Series]) -> str:

@@ -63,6 +63,7 @@ def pictures(*, toy: bool = False) -> dict[str, Figure]:
     ways = ["lagrangian", "kd_over_c", "group_dro", "balanced_sampling"]
     drawn = {
         "accuracy_impact.svg": impact.role_accuracy_bars(committed("digits_mlp_snl")),
+        "above_floor.svg": impact.above_floor(committed("performance")),
         "fine_tuning.svg": impact.fine_tuning_curve(committed("digits_convergence")),
         "weight.svg": why.upsampling_lines(group_size.effects(committed(group_size.TABLE))),
         "repair.svg": mitigation.change_chart(committed("digits_mlp_mitigation"), ways=ways, scale="points"),

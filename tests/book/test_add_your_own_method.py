@@ -30,7 +30,7 @@ def test_the_pages_blocks_run_in_order_and_print_what_it_shows(registries, tmp_p
     """Oracle for the printed line: the page. For the numbers: the page's own tests, which are its last block."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LINFAIR_CACHE", str(tmp_path / "cache"))
-    assert [kind for kind, _ in BLOCKS] == ["python"] * 4 + ["text"] + ["python"] * 3
+    assert [kind for kind, _ in BLOCKS] == ["python"] * 3 + ["text"] + ["python"] * 3
     names, printed = {"__name__": "page"}, []
     for kind, text in BLOCKS:
         if kind == "text":
@@ -41,12 +41,12 @@ def test_the_pages_blocks_run_in_order_and_print_what_it_shows(registries, tmp_p
             printed.append(capsys.readouterr().out)
     found = names["found"]
     assert set(found["arm"]) == {"plain", "control", "tilted", "tilted(t=5.0)", "balanced_sampling"}
-    assert (found["n_seeds"] == 3).all() and "minority" in printed[4]
+    assert (found["n_seeds"] == 3).all() and "minority" in printed[3]
     table = names["table"]
     by = ["seed", "split", "group"]
     accuracy = {arm: part.set_index(by)["accuracy"] for arm, part in table.groupby("arm")}
     assert not accuracy["tilted"].equals(accuracy["plain"]) and not accuracy["tilted"].equals(accuracy["tilted(t=5.0)"])
-    assert "Chosen: " in printed[5] and "tilted" in printed[5]
+    assert "Chosen: " in printed[4] and "tilted" in printed[4]
     assert list((tmp_path / "my-results" / "results").glob("*.parquet"))
     assert pd.read_parquet(tmp_path / "my-run" / "groups.parquet")["method"].isin(["group_snip", "original"]).all()
     assert sum(name.startswith("test_") for name in names) == 4

@@ -192,6 +192,7 @@ def test_a_changed_number_changes_the_page(committed: pd.DataFrame) -> None:
         ("ladder/bf16/gain", "ladder"),
         ("ensemble/gain", "ensemble"),
         ("gpu/full width/seconds", "gpu"),
+        ("gpu/in bf16/decisions", "gpu errors"),
         ("grid/fast/all/hours", "grid"),
     ):
         changed = blocks(committed.assign(value=committed["value"].where(committed["key"] != key, 77.0)))
@@ -207,10 +208,10 @@ def test_precisions_are_compared_seed_by_seed_and_an_interval_beyond_the_margin_
     slow = seeds.merge(names, how="cross").assign(precision="float32", **row)
     fast = slow.assign(precision="bf16", accuracy=slow["accuracy"] + 0.005)
     alike = speed.precision_part(pd.concat([slow, fast]))
-    assert "| plain at 20 % | 0.50 [0.50, 0.50] | 2 of 2 | 0.5 |" in alike and "`bf16` is equivalent" in alike
+    assert "| plain at 20 % | 0.50 [0.50, 0.50] | 2 of 2 | 0.5 | yes |" in alike
     fast.loc[(fast["seed"] == 0) & (fast["group_name"] == "b"), "accuracy"] += 0.09
     unlike = speed.precision_part(pd.concat([slow, fast]))
-    assert "| 1 of 2 |" in unlike and "`bf16` is not shown equivalent" in unlike
+    assert "| 1 of 2 |" in unlike and "| not shown |" in unlike
 
 
 def test_the_page_itself_states_no_measured_number() -> None:

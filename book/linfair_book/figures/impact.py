@@ -6,9 +6,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from linfair.plots.style import COLORS, MARKERS
+from linfair.plots.style import COLORS, GREY, MARKERS
 from linfair.study.tables import by_role, drops, over_seeds, overall, units_of
 from linfair_book.averages import role_accuracy
 from linfair_book.figures.shared import ROLES, budget_axis, budget_lines, drawn, ends, finished, line_with_interval
@@ -85,3 +85,30 @@ def fine_tuning_curve(table: pd.DataFrame) -> Figure:
     ax.set_xlabel("epochs of fine-tuning")
     ax.set_ylabel("validation accuracy (%)")
     return finished(figure, ax)
+
+
+def above_floor(numbers: pd.DataFrame) -> Figure:
+    """How many times its floor each measured step takes, from the rows of `linfair_book.speed`; logarithmic."""
+    values = numbers.set_index("key")["value"]
+    figure, ax = plt.subplots(figsize=(5.4, 4.2))
+    for place, (label, key, role) in enumerate(
+        (
+            ("base training, MLPs", "stage/base", "all"),
+            ("mask path, MLPs", "stage/path", "all"),
+            ("control, MLPs", "stage/control", "all"),
+            ("fine-tuning, MLPs", "stage/finetune", "all"),
+            ("fine-tuning, float32", "ladder/teacher's logits kept", "other"),
+            ("fine-tuning, bf16", "ladder/bf16", "other"),
+            ("GPU step, width 16", "gpu/width 16", "control"),
+            ("GPU step, full width", "gpu/full width", "control"),
+        )
+    ):
+        times = values[f"{key}/seconds"] / values[f"{key}/floor"]
+        ax.barh(label, times, color=COLORS[role])
+        said = f"{times:.2g}" if times < 100 else f"{times:.0f}"
+        ax.annotate(said, (times, place), (4, 0), textcoords="offset points", va="center", color=GREY)
+    ax.set(xscale="log", xlim=(1, 400), xlabel="times the floor")
+    ax.grid(visible=False)
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.invert_yaxis()
+    return finished(figure)

@@ -21,17 +21,16 @@ def dots(
     xlim: tuple[float, float] | None = None,
     chance: float | None = None,
 ) -> Figure:
-    """Means with intervals: a panel per value of a column, a line per value of another, a look for each of `roles`."""
+    """Means with intervals: a panel per value of a column, two in a row, a line per value of another, a look a role."""
     means = drawn(means) if "n_seeds" in means else means
     panels, names = list(means[panel].unique()), list(means[line].unique())
     together = means[means[by].isin(roles)].groupby([panel, line])[by].nunique().max() > 1
-    labels = [name.replace(": ", ":\n") for name in names]
-    size = (
-        2.4 + (2.1 if len(panels) < 3 else 1.3) * len(panels),
-        1.2 + (0.45 if labels != names else 0.32) * len(names),
-    )
-    figure, axes = plt.subplots(1, len(panels), figsize=size, sharey=True, squeeze=False)
-    for ax, part in zip(axes.flat, panels, strict=True):
+    below, beside = (len(panels) + 1) // 2, min(2, len(panels))
+    size = (2.4 + 2.1 * beside, 1.0 + (0.5 + 0.29 * len(names)) * below)
+    figure, axes = plt.subplots(below, beside, figsize=size, sharey=True, squeeze=False)
+    for ax in axes.flat[len(panels) :]:
+        ax.set_axis_off()
+    for ax, part in zip(axes.flat, panels, strict=False):
         for number, (role, label) in enumerate(roles.items()):
             rows = means[(means[panel] == part) & (means[by] == role)]
             shift = 0.24 * (number - (len(roles) - 1) / 2) * together
@@ -40,8 +39,8 @@ def dots(
             ax.axvline(chance, color=GREY, linestyle="--", linewidth=1)
         ax.set(title=part, xlim=xlim)
         ax.grid(visible=True, axis="x")
-    axes[0, 0].set_yticks(range(len(names)), labels)
-    axes[0, 0].invert_yaxis()
+    axes[0, 0].set_yticks(range(len(names)), names)
+    axes[0, 0].set_ylim(len(names) - 0.4, -0.6)
     return finished(figure, axes[0, 0], across=across, ncols=len(roles))
 
 

@@ -1,4 +1,4 @@
-"""How far linearization moved a network: in its parameters (the paper's Fig. 8), and in its predictions (*churn*).
+"""How far linearization moved a network: in its parameters (the paper's Fig. 8), and in its predictions (churn).
 
 Training alone moves parameters too, so the distance of the 100 % control belongs beside that of a linearized network.
 """

@@ -132,7 +132,8 @@ function render({ model, el }) {
     });
     const lines = cell().lines.map(read);
     const most = lines.reduce((one, other) => (other.points[1].drop[0] > one.points[1].drop[0] ? other : one));
-    summary.textContent = `${most.name === most.role ? `The ${most.role}` : most.name} loses most: ${most.points.map(({ mean }) => `${fixed(mean)} %`).join(", then ")}.`;
+    const who = most.name === most.role ? `The ${most.role}` : `Group ${most.name}`;
+    summary.textContent = `${who} ${most.points[1].drop[0] > 0 ? "loses most" : "gains least"}: ${most.points.map(({ mean }) => `${fixed(mean)} %`).join(", then ")}.`;
     head.replaceChildren(...["group", "seeds", ...stages()].map((text) => make("th", { scope: "col" }, text)));
     const shown = ({ mean, drop }) => (drop[0] === undefined ? fixed(mean) : `${fixed(mean)} (${signed(-drop[0])}${drop[1] === null ? "" : `, ${signed(-drop[2])} to ${signed(-drop[1])}`})`);
     body.replaceChildren(

@@ -129,7 +129,7 @@ def checks(cells: pd.DataFrame) -> str:
         "compared": arms.where(several, ""),
         "group": cells["group"].map(in_words),
         "kept, or at": cells["budget"].map(in_words),
-        "seeds": cells["n"].astype(str),
+        "outcome": cells["outcome"],
         "estimate, plain interval": [
             row.count or _shown(row.estimate, row.low, row.high) for row in cells.itertuples()
         ],
@@ -138,7 +138,7 @@ def checks(cells: pd.DataFrame) -> str:
         ],
         "p": cells["p"].mask(wrong, cells["p_no"]).map(_p),
         "Holm": cells["holm"].mask(wrong, cells["holm_no"]).map(_p),
-        "outcome": cells["outcome"],
+        "seeds" if cells["arm"].any() else "n": cells["n"].astype(str),
     }
     shown = pd.DataFrame(columns, index=cells.index)
     shown = shown.loc[:, (shown != "").any()]
@@ -157,7 +157,7 @@ def checks(cells: pd.DataFrame) -> str:
 def rows(judged: Judged) -> str:
     """One set of rows under a rule: how it comes out, the table of checks, and where the rows come from."""
     found = judged.cells["outcome"].value_counts()
-    counts = ", ".join(f"{found.get(word, 0)} {word}" for word in ("holds", "does not", "cannot tell"))
+    counts = ", ".join(f"{word}: {found[word]}" for word in ("holds", "does not", "cannot tell") if word in found)
     source = judged.source
     facts = {
         "rows": f"<code>{escape(str(source['files']))}</code>, seeds {source['seeds']}",
@@ -201,8 +201,8 @@ def card(claim: Claim, verdict: Verdict, evidence: pd.DataFrame) -> str:
         said.append(f'<ul class="numbers">{"".join(map(rows, verdict.deciding))}</ul>')
     elif verdict.deciding:
         judged = dict(zip(verdict.deciding[0].source["keys"], verdict.deciding[0].cells["says"], strict=True))
-        keys = {key: key.partition("#")[2].replace("-", " ") for key in claim.evidence} | judged
-        listed = "".join(number(key, says, evidence.loc[key]) for key, says in keys.items())
+        named = {key: re.sub(r".*#([ab]-[a-z]+\d+[a-z]?-)?", "", key).replace("-", " ") for key in claim.evidence}
+        listed = "".join(number(key, says, evidence.loc[key]) for key, says in (judged | named | judged).items())
         said.append(f'{checks(verdict.deciding[0].cells)}<ul class="numbers">{listed}</ul>')
     if verdict.beside:
         said.append(f'<p>Beside it, not deciding:</p><ul class="numbers">{"".join(map(rows, verdict.beside))}</ul>')
@@ -297,7 +297,8 @@ def line(of: Sequence[Claim], ours: str, verdicts: Mapping[str, Verdict]) -> str
         theirs += f'<p>{said} <a href="#claim-{claim.id}">how it was judged</a></p>'
     links = linked([page for claim in of for page in claim.pages])
     chips = "".join(f"<p>{chip(word)}</p>" for word in agreements)
-    cells = [theirs, f"<p>{escape(' '.join(ours.split()))}</p><p>See {links}.</p>", chips, ", ".join(settings)]
+    seen = escape(" ".join(ours.split()).replace(" %", "\N{NO-BREAK SPACE}%"))
+    cells = [theirs, f"<p>{seen}</p><p>See {links}.</p>", chips, ", ".join(settings)]
     words = " ".join(word.replace(" ", "-") for word in agreements)
     return (
         f'<tr data-verdicts="{words}"><th scope="row">{escape(shows(of[0]))}</th>'

@@ -29,6 +29,7 @@ SHORT = {r"\(kd=0\.0\)": "", r"lagrangian": "mitigated", r"\(mu=(.*?)\)": r" (mu
 SHORT |= {
     r" from mitigated": ", from a mitigated original",
     r"epochs=(\d+)": r"\1 epochs",
+    r"shadows (\d+)": r"\1 shadows",
     r"(\d\.\d)\d{2,} %": r"\1 %",
 }
 """Parts of such names as a reader meets them."""

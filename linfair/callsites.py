@@ -153,7 +153,6 @@ def _one_pass(owner: nn.Module, forward: Callable[..., object], *args: object, *
     return output
 
 
-@torch.compiler.disable
 def _one_eager_pass(owner: nn.Module, forward: Callable[..., object], *args: object, **kwargs: object) -> object:
     return _one_pass(owner, forward, *args, **kwargs)
 
@@ -186,7 +185,8 @@ def _subclass(base: type, around: Callable[..., object]) -> type:
         for name, method in {name: value for one in theirs for name, value in one.items()}.items():
             if inspect.isfunction(method) and not name.startswith("__") and name not in vars(nn.Module):
                 own[name] = _wrapped(method, around)
-    own |= {"forward": _wrapped(base.forward, around), "_made_of": (*getattr(base, "_made_of", (base,)), around)}
+    compiled = torch.compiler.disable(around) if around is _one_eager_pass else around  # it imports all of the compiler
+    own |= {"forward": _wrapped(base.forward, compiled), "_made_of": (*getattr(base, "_made_of", (base,)), around)}
     own["__reduce_ex__"] = lambda self, _protocol: (_empty, type(self)._made_of, self.__dict__)
     return type(base)(base.__name__, (base,), own)
 

@@ -13,6 +13,8 @@ WORDS |= {
 WORDS |= {"digits (minority_fraction=0.9, scale=fixed, shift=0)": "centred digits with as many images of the minority"}
 WORDS |= {"resnet18": "ResNet18", "mlp": "an MLP", "cnn": "a small CNN", "snl": "SNL", "deepreduce": "DeepReDuce"}
 WORDS |= {"prune_magnitude": "magnitude pruning"}
+WORDS |= {"check_every=1": "counted at every step", "exact=True": "exact counts", "rewind=True": "its mask alone"}
+WORDS |= {"negative_part": "most negative inputs", "lagrangian(mu=0.005, clip=5.0)": "mitigated (mu 0.005, clipped)"}
 WORDS |= {"thin": "short training", "small": "the book's schedule", "cpu": "a laptop's schedule"}
 WORDS |= {"start=fresh": "from fresh weights", "start=teacher": "from the teacher's weights"}
 WORDS |= {"sgd": "SGD", "clipped": "SGD with batches clipped", "sam": "SAM", "asam": "ASAM"}

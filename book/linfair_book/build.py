@@ -178,7 +178,10 @@ def _executed(path: Path, timeout: int, evidence: Path) -> "tuple[Path, Executio
 
 
 def execute(root: Path, *, workers: int = WORKERS) -> None:
-    """Execute the notebooks of `_toc.yml` that the cache lacks, the longest first; a BookError tells what failed."""
+    """Execute the notebooks of `_toc.yml` that the cache lacks; a BookError tells what failed.
+
+    The longest go first, but before them those whose networks other notebooks read: two at once would train them twice.
+    """
     from jupyter_cache import get_cache
     from jupyter_cache.base import CacheBundleIn
     from yaml import safe_load
@@ -189,15 +192,16 @@ def execute(root: Path, *, workers: int = WORKERS) -> None:
             try:
                 cache.match_cache_notebook(read)
             except KeyError:
-                waiting[path] = read["metadata"].get("minutes", 0)
+                about = read["metadata"]
+                waiting[path] = about.get("read_by_others", False), about.get("minutes", 0)
     if not waiting:
         return
     timeout = safe_load((root / "_config.yml").read_text())["execute"]["timeout"]
-    longest_first = sorted(waiting, key=waiting.get, reverse=True)
+    in_order = sorted(waiting, key=waiting.get, reverse=True)
     workers = min(workers, os.cpu_count() or 1, len(waiting))
     spawn = multiprocessing.get_context("spawn")
     with spawn.Pool(workers) as pool:
-        work = pool.imap_unordered(partial(_executed, timeout=timeout, evidence=root / NOTED), longest_first)
+        work = pool.imap_unordered(partial(_executed, timeout=timeout, evidence=root / NOTED), in_order)
         for count, (path, found) in enumerate(work, 1):
             name, result = path.relative_to(root).as_posix(), "failed"
             if isinstance(found, str):

@@ -12,8 +12,8 @@ import pandas as pd
 from linfair.study.cell import ARMS, Cell, grid
 from linfair.study.plan import Panel, find
 from linfair.study.tables import by_role, drops, over_seeds
+from linfair_book import tables
 from linfair_book.averages import disparity, less, paired
-from linfair_book.tables import ran
 
 DEEPREDUCE_TABLE = "book/results/digits_resnet18_deepreduce.parquet"
 
@@ -37,12 +37,17 @@ def cells_of(name: str, data: str, network: str, **how: object) -> list[Cell]:
 def run_selections(data: str, network: str, **how: object) -> pd.DataFrame:
     """The table of all selections, each with its control, options as for `grid`; unequal counts are a ValueError."""
     how |= {"data": data, "network": network}
-    tables = [ran(one.arms, method=one.method, options=dict(one.options), **how) for one in panels().values()]
-    table = with_selections(pd.concat(tables, ignore_index=True))
+    parts = [tables.ran(one.arms, method=one.method, options=dict(one.options), **how) for one in panels().values()]
+    table = with_selections(pd.concat(parts, ignore_index=True))
     unequal = table[(table["arm"] == "plain") & (table["kept"] != table["budget_units"])]
     if len(unequal):
         raise ValueError(f"{sorted(unequal['selection'].unique())} do not keep exactly the budget: nothing to compare")
     return table
+
+
+def committed() -> pd.DataFrame:
+    """The same on digits from the rows that come with the book, those of the study figure `selection`."""
+    return with_selections(tables.committed("digits_mlp_selection"))
 
 
 def with_selections(table: pd.DataFrame) -> pd.DataFrame:
@@ -120,12 +125,12 @@ def beside_deepreduce(
     parts = []
     for seed in seeds:
         shared = {"data": "digits", "network": "resnet18", "seeds": [seed], "profile": profile}
-        parts.append(table := ran(ARMS, method="deepreduce", budgets=budgets, **shared))
+        parts.append(table := tables.ran(ARMS, method="deepreduce", budgets=budgets, **shared))
         total = table.loc[table["arm"] == "original", "kept"].iloc[0]
         reached = table[table["arm"] == "plain"].drop_duplicates("budget").set_index("budget")["kept"]
         shared["budgets"] = sorted(set(reached / total), reverse=True)
         chosen = [panels()[name] for name in ("snl mask", "random")]
-        others = [ran(one.arms[1:], method=one.method, options=dict(one.options), **shared) for one in chosen]
+        others = [tables.ran(one.arms[1:], method=one.method, options=dict(one.options), **shared) for one in chosen]
         others = pd.concat(others)
         parts += [others[others["budget_units"] == kept].assign(budget=asked) for asked, kept in reached.items()]
     return with_selections(pd.concat(parts, ignore_index=True))

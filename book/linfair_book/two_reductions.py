@@ -13,8 +13,8 @@ from linfair.study.cell import Worker
 from linfair.study.grids import grid
 from linfair.study.tables import by_role, over_seeds
 from linfair.training import threads
+from linfair_book import tables
 from linfair_book.averages import alike, gains, paired
-from linfair_book.tables import ran
 
 METHODS = {"ReLUs": "snl", "weights": "prune_magnitude"}
 """What is removed, and by which method."""
@@ -24,8 +24,13 @@ REPAIRS = ("lagrangian(clip=5.0, mu=0.005)", "balanced_sampling")
 def compute(seeds: Sequence[int], *, repairs: Sequence[str] = REPAIRS, **how: object) -> pd.DataFrame:
     """Both reductions of the same original networks with control and repairs: rows of `study.run` with `removed`."""
     arms = ("original", PLAIN, "control", *repairs)
-    parts = [ran(arms, seeds=seeds, **_grid(one) | how).assign(removed=what) for what, one in METHODS.items()]
+    parts = [tables.ran(arms, seeds=seeds, **_grid(one) | how).assign(removed=what) for what, one in METHODS.items()]
     return pd.concat(parts, ignore_index=True)
+
+
+def committed() -> pd.DataFrame:
+    """The same on digits from the rows that come with the book."""
+    return tables.committed("digits_mlp_two_reductions")
 
 
 def in_sequence(

@@ -183,6 +183,24 @@ def test_notebooks_are_executed_once_and_a_failing_one_is_named_with_its_traceba
         assert nbformat.read(tmp_path / f"{name}.ipynb", 4).cells[0].outputs == []
 
 
+def test_notebooks_whose_networks_others_read_go_first_then_the_longest(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    about = {
+        "short": {"minutes": 0.5},
+        "long": {"minutes": 2},
+        "read": {"minutes": 1, "read_by_others": True},
+        "no": {},
+    }
+    book_of(tmp_path, **{name: repr(name) for name in about})
+    for name, metadata in about.items():
+        found = nbformat.read(tmp_path / f"{name}.ipynb", 4)
+        found.metadata |= metadata
+        nbformat.write(found, tmp_path / f"{name}.ipynb")
+    build.execute(tmp_path, workers=1)
+    assert re.findall(r": (\w+)\.ipynb", capsys.readouterr().err) == ["read", "long", "short", "no"]
+
+
 def test_without_npm_pages_use_the_cdn_and_the_log_says_so(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tree))
     message = "\n".join(build.prepare(tree))

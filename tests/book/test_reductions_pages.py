@@ -133,3 +133,16 @@ def test_the_rows_of_the_page_can_be_computed(tmp_path, one_thread) -> None:
     )
     assert (times.groupby("arm")["seed"].nunique() == 2).all() and set(times["arm"]) == set(fair_pruning.TIMES)
     assert len(fair_pruning.balance(found)) == 6
+
+
+def test_the_rows_of_both_reductions_can_be_computed_and_the_committed_ones_have_the_same_arms(
+    tmp_path, one_thread
+) -> None:
+    """Oracle: the arms of the page, written out; each reduction removes from the same original networks."""
+    arms = {"original", "plain", "control", "lagrangian(mu=0.005, clip=5.0)", "balanced_sampling"}
+    how = {"profile": "smoke", "store": ResultStore(tmp_path), "progress": False}
+    computed, committed = two_reductions.compute([0, 1], budgets=[0.5], **how), two_reductions.committed()
+    for rows in (computed, committed):
+        assert {what: set(part["arm"]) for what, part in rows.groupby("removed")} == {"ReLUs": arms, "weights": arms}
+        assert rows["teacher"].nunique() == 1
+    assert set(committed["seed"]) == set(range(10)) and set(committed["budget"]) == {1.0, 0.5, 0.3, 0.1}

@@ -94,13 +94,13 @@ def test_a_second_call_computes_nothing(
 
 
 def test_unequal_counts_are_refused(store: ResultStore, monkeypatch: pytest.MonkeyPatch, table: pd.DataFrame) -> None:
-    original = selection.ran
+    original = selection.tables.ran
 
     def undershoot(*arguments: object, **options: object) -> pd.DataFrame:
         found = original(*arguments, **options)
         return found.assign(kept=found["kept"].where(found["method"] != "snip", found["kept"] - 1))
 
-    monkeypatch.setattr(selection, "ran", undershoot)
+    monkeypatch.setattr(selection.tables, "ran", undershoot)
     with pytest.raises(ValueError, match=r"\['snip'\] do not keep exactly the budget"):
         selection.run_selections("digits", "mlp", store=store, progress=False, **PANEL)
 
@@ -209,3 +209,20 @@ def test_beside_deepreduce_the_others_keep_what_it_reached(monkeypatch: pytest.M
     found = table[table["arm"] != "original"].groupby(["selection", "arm"])["budget"].agg(sorted)
     names = ("deepreduce", "snl mask", "random")
     assert found.to_dict() == {(name, arm): [0.2, 0.4] for name in names for arm in ("plain", "control")}
+
+
+def test_the_committed_rows_are_those_that_the_page_computes() -> None:
+    """The cells and arms of the study figure, every seed and budget once: a control for each selection."""
+    rows = selection.committed()
+    assert set(rows["seed"]) == set(range(10)) and rows["teacher"].nunique() == 1
+    assert {"train", SPLIT} <= set(rows["split"]) and set(rows["profile"]) == {"small"}
+    for name in NAMES:
+        own = rows[rows["selection"] == name]
+        assert not own.duplicated(["arm", "budget", "seed", "split", "group"]).any()
+        for arm in ("plain", "control"):
+            one = own[(own["arm"] == arm) & (own["split"] == SPLIT) & (own["group"] == 0)]
+            assert sorted(zip(one["budget"], one["seed"], strict=True)) == [
+                (b, s) for b in (0.1, 0.2, 0.4) for s in range(10)
+            ]
+    plain = rows[rows["arm"] == "plain"]
+    assert (plain["kept"] == plain["budget_units"]).all()

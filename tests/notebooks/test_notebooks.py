@@ -94,7 +94,9 @@ def test_plain_papermill_stops_at_the_second_cell_with_the_same_message(values, 
     ("name", "values"),
     [
         ("08_gpu_sweeps", {"profile": "smoke", "n_seeds": 2, "minutes": 15.0}),  # by default it only reads
+        ("07_which_linearizer", {"profile": "smoke", "n_seeds": 2, "rows": "run"}),
         ("12_faces", {"data": "utkface_age", "n_seeds": 2}),
+        ("15_two_reductions", {"profile": "smoke", "n_seeds": 2, "rows": "run"}),
     ],
 )
 def test_a_notebook_runs_with_other_parameters_than_its_own(name, values, tmp_path, monkeypatch):

@@ -47,13 +47,14 @@ def arm_in(rows: pd.DataFrame, arm: str) -> str:
 
     That is one with another mu, or, for an arm with `kd=0.0` alone, with further settings.
     """
-    arms = rows.drop_duplicates(["arm", "seed"])["arm"].value_counts()
+    there = rows["arm"].unique()
     further = re.fullmatch(r"(\w+)\(kd=0\.0\)(| from .+)", arm)
-    if arm in arms or ("(" in arm and not further):
+    if arm in there or ("(" in arm and not further):
         return arm
     said = rf"{further[1]}\((.+, )?kd=0\.0(, .+)?\){re.escape(further[2])}" if further else rf"{arm}\(mu=[^,]*"
-    alike = [name for name in sorted(arms.index) if re.fullmatch(said, name)]
-    return max(alike, key=lambda name: arms[name], default=arm)
+    alike = [name for name in sorted(there) if re.fullmatch(said, name)]
+    seeds = rows.drop_duplicates(["arm", "seed"])["arm"].value_counts() if len(alike) > 1 else {}
+    return max(alike, key=lambda name: seeds.get(name, 0), default=arm)
 
 
 def evaluate(check: Check, context: Context) -> list[dict[str, object]]:

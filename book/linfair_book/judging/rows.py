@@ -48,7 +48,8 @@ def read(folder: str | Path, methods: Iterable[str]) -> pd.DataFrame:
     gaps = found["accuracy"].max() - found["accuracy"].min()
     if (gaps > 1e-9).any():
         raise RowsError(f"files disagree about {gaps.idxmax()}: accuracies differ by {gaps.max():g}")
-    return found.first().reset_index()
+    rows = found.first().reset_index()  # its strings are arrow's: many small selections of them are slow
+    return rows.astype({name: object for name in rows if pd.api.types.is_string_dtype(rows[name])})
 
 
 def sets(rows: pd.DataFrame) -> dict[tuple[object, ...], pd.DataFrame]:

@@ -24,13 +24,19 @@ REPAIRS = ("lagrangian(clip=5.0, mu=0.005)", "balanced_sampling")
 def compute(seeds: Sequence[int], *, repairs: Sequence[str] = REPAIRS, **how: object) -> pd.DataFrame:
     """Both reductions of the same original networks with control and repairs: rows of `study.run` with `removed`."""
     arms = ("original", PLAIN, "control", *repairs)
-    parts = [tables.ran(arms, seeds=seeds, **_grid(one) | how).assign(removed=what) for what, one in METHODS.items()]
-    return pd.concat(parts, ignore_index=True)
+    return _by_reduction(pd.concat(tables.ran(arms, seeds=seeds, **_grid(one) | how) for one in METHODS.values()))
 
 
 def committed() -> pd.DataFrame:
     """The same on digits from the rows that come with the book."""
-    return tables.committed("digits_mlp_two_reductions")
+    return _by_reduction(tables.committed("digits_mlp_two_reductions"))
+
+
+def _by_reduction(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows with what was removed in `removed`; those of the original networks stand with either."""
+    rows = rows.drop_duplicates(["method", "arm", "budget", "seed", "split", "group"])
+    parts = [rows[rows["method"].isin([one, "original"])].assign(removed=what) for what, one in METHODS.items()]
+    return pd.concat(parts, ignore_index=True)
 
 
 def in_sequence(

@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from linfair_book.propositions import (
+    SETTLED,
     STATIONARY,
     against_rest,
     descend,
@@ -62,7 +63,8 @@ def test_decayed_optimum_equals_scikit_learn(decay: float) -> None:
     sklearn.fit(part.x.numpy(), part.y.numpy())
     weight = model.weight.detach()
     assert (weight[1] - weight[0]).numpy() == pytest.approx(sklearn.coef_[0], rel=1e-5)
-    assert torch.allclose(weight.sum(0), torch.zeros(2, dtype=torch.float64), atol=1e-9)
+    # the rows of the gradient on data cancel: decay times the sum of rows is what is left of the gradient, summed
+    assert decay * weight.sum(0).norm() <= math.sqrt(2) * SETTLED
 
 
 def test_decayed_total_gradient_is_the_decay_times_the_weights() -> None:

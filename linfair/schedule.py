@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from linfair.device import bf16_is_fast
+
 _OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 _KNOWN = {"precision": ("float32", "bf16"), "optimizer": _OPTIMIZERS, "decay": ("constant", "cosine", "step")}
 
@@ -60,8 +62,8 @@ class Schedule:
             raise ValueError(f"nesterov=True needs optimizer='sgd' and momentum > 0, got {got}")
 
     def sound_channels_last(self, device: str) -> bool:
-        """Whether channels-last memory is sound: on a CPU in float32 torch 2.13 writes beyond the end of an array."""
-        return device != "cpu" or self.precision == "bf16"
+        """Whether channels-last memory is sound: on CPUs without AMX torch 2.13 writes beyond the end of an array."""
+        return device != "cpu" or (self.precision == "bf16" and bf16_is_fast(device))
 
     def steps(self, n: int) -> int:
         """Steps of one epoch over n inputs."""

@@ -9,13 +9,24 @@ import torch
 from torch import Tensor, nn
 
 from linfair import gates
-from linfair.data import GroupedData, load_data
+from linfair.data import GroupedData, Split, load_data
+from linfair.device import bf16_is_fast
 from linfair.ensemble import Ensemble
 from linfair.linearizers import LINEARIZERS
 from linfair.models import build
 from linfair.study import recipe
 from linfair.study.recipes import in_every_stage
-from linfair.training import Batch, Distill, Schedule, cross_entropy, distillation, fit, predict, supervised
+from linfair.training import (
+    Batch,
+    Distill,
+    Schedule,
+    Source,
+    cross_entropy,
+    distillation,
+    fit,
+    predict,
+    supervised,
+)
 
 QUIET = {"seeds": [0], "stage": "base", "progress": False}
 PLAIN = Schedule(epochs=2, batch_size=100, lr=0.02, weight_decay=1e-3)
@@ -159,7 +170,22 @@ def test_float32_on_a_cpu_is_never_channels_last_where_torch_writes_beyond_array
     assert seen and all(seen)
     two = trained(network, data, replace(PLAIN, epochs=1))
     assert all(torch.equal(a, b) for a, b in zip(one[0].parameters(), two[0].parameters(), strict=True))
-    assert replace(PLAIN, precision="bf16").sound_channels_last("cpu") and PLAIN.sound_channels_last("cuda")
+    assert replace(PLAIN, precision="bf16").sound_channels_last("cpu") == bf16_is_fast("cpu")
+    assert PLAIN.sound_channels_last("cuda")
+
+
+@pytest.mark.parametrize("shape", [(6, 12, 12, 1), (6, 12, 12, 3)], ids=["one channel", "three"])
+def test_no_network_runs_channels_last_because_its_images_were_stored_so(shape: tuple[int, ...]) -> None:
+    """Oracle: strides of a new array. Images are permuted views, as digits are and shifted ones."""
+    x = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0)).permute(0, 3, 1, 2)
+    part = Split(x, torch.arange(6) % 2, torch.arange(6) % 3)
+    values = (0.5,) * x.shape[1]
+    images = GroupedData("x", {"train": part}, ("a", "b"), ("r", "s", "t"), mean=values, std=values, shift=2)
+    index, shifts = torch.arange(6).view(1, -1), torch.ones(2, 1, 6, dtype=torch.int64)
+    taken = [Source(images, "train").take(index, how).x for how in (None, shifts)]
+    for one in (images.normalise(part.x), images.normalise(part.x.float()), *taken):
+        assert one.stride() == torch.empty(one.shape).stride()
+        assert nn.Conv2d(x.shape[1], 4, 1)(one.float()).is_contiguous()
 
 
 def test_channels_last_changes_nothing_for_ensembles_and_flat_networks(data: GroupedData) -> None:

@@ -165,11 +165,15 @@ class GroupedData:
         return replace(self, splits=moved)
 
     def normalise(self, x: Tensor) -> Tensor:
-        """Stored images (..., channels, height, width) as float32, mean zero, deviation one; features as they are."""
-        if x.dtype != torch.uint8:
-            return x
-        mean, std = (torch.tensor(values, device=x.device).view(-1, 1, 1) for values in (self.mean, self.std))
-        return (x.float() / 255 - mean) / std
+        """Stored images (..., channels, height, width) as float32, mean zero, deviation one; features as they are.
+
+        In memory channels come before rows, however the images were stored: torch lets a network follow its input's
+        order, and with channels last torch 2.13 writes beyond the end of arrays on some CPUs.
+        """
+        if x.dtype == torch.uint8:
+            mean, std = (torch.tensor(values, device=x.device).view(-1, 1, 1) for values in (self.mean, self.std))
+            x = (x.float() / 255 - mean) / std
+        return x.reshape(-1).view(x.shape)
 
 
 def move(x: Tensor, down: Tensor, right: Tensor, reach: int) -> Tensor:

@@ -173,7 +173,8 @@ class GroupedData:
         if x.dtype == torch.uint8:
             mean, std = (torch.tensor(values, device=x.device).view(-1, 1, 1) for values in (self.mean, self.std))
             x = (x.float() / 255 - mean) / std
-        return x.reshape(-1).view(x.shape)
+        rows = x.reshape(-1).view(x.shape)
+        return x if x.stride() == rows.stride() else rows
 
 
 def move(x: Tensor, down: Tensor, right: Tensor, reach: int) -> Tensor:

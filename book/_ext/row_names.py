@@ -5,14 +5,15 @@ import re
 from linfair_book.judging.judge import Judged
 from linfair_book.judging.rows import INIT
 
-WORDS = {"svhn subset": "a tenth of SVHN", "digits_s": "digits with a bias"}
+from linfair.names import NAMES
+
+WORDS = {name: NAMES[name] for name in ("svhn subset", "resnet18", "snl", "deepreduce", "prune_magnitude")}
+WORDS |= {"digits_s": "digits with a bias", "mlp": "an MLP", "cnn": "a small CNN"}
 WORDS |= {
     "digits (scale=fixed, shift=0)": "centred digits",
     "utkface_gender (group=race)": "UTKFace by gender and race",
 }
 WORDS |= {"digits (minority_fraction=0.9, scale=fixed, shift=0)": "centred digits with as many images of the minority"}
-WORDS |= {"resnet18": "ResNet18", "mlp": "an MLP", "cnn": "a small CNN", "snl": "SNL", "deepreduce": "DeepReDuce"}
-WORDS |= {"prune_magnitude": "magnitude pruning"}
 WORDS |= {"check_every=1": "counted at every step", "exact=True": "exact counts", "rewind=True": "its mask alone"}
 WORDS |= {"negative_part": "most negative inputs", "lagrangian(mu=0.005, clip=5.0)": "mitigated (mu 0.005, clipped)"}
 WORDS |= {"thin": "short training", "small": "the book's schedule", "cpu": "a laptop's schedule"}

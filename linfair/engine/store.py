@@ -40,7 +40,7 @@ def code_hash() -> str:
     """SHA-256 (12 hex digits) over the modules that decide a result: a change in them starts a fresh cache."""
     package = Path(__file__).parent.parent
     names = ["callsites", "device", "gates", "functional", "nonlinear", "masks", "ensemble", "models"]
-    names += ["ledger", "names", "resume", "schedule", "training", "weights"]
+    names += ["ledger", "names", "replay", "resume", "schedule", "training", "weights"]
     measured = ("accuracy", "curvature", "distance", "gradients", "margin", "measure", "risk")
     names += [*(f"metrics/{name}" for name in measured), "engine/stages", "study/arms", "study/cell", "study/grids"]
     folders = [package / name for name in ("data", "linearizers", "mitigation", "pruners", "rules")]

@@ -25,6 +25,7 @@ from linfair.linearizers.oneshot import top_units
 from linfair.linearizers.record import TOLERANCE, BudgetOutOfReach, LinearizedModel, budget_units, check_budgets, record
 from linfair.masks import RELUS, apply_mask, masks_of
 from linfair.mitigation import resolve
+from linfair.replay import repeats
 from linfair.resume import weights_of, with_weights
 from linfair.training import Batch, Data, Schedule, fit
 
@@ -117,7 +118,7 @@ def snl(
     how = path.mitigated.hooks | {"after_epoch": path.after_epoch, "parts": (path, path.mitigated)}
     how |= {"after_step": path.after_step if options.check_every else None, "progress": progress}
     how |= {"seeds": seeds, "stage": "masks", "label": "snl: mask path"}
-    history = path.finished(fit(path.model, data, path.objective, options.schedule, **how))
+    history = path.finished(fit(path.model, data, path, options.schedule, **how))
     single, records = not isinstance(path.model, Ensemble), []
     for number, (budget, limit) in enumerate(zip(budgets, path.limits, strict=True)):
         networks, epochs, steps = zip(*(taken[number] for taken in path.taken), strict=True)
@@ -148,7 +149,11 @@ class _Path:
         fall = (1 - options.threshold) / ((options.schedule.alpha_lr or options.schedule.lr) * self.steps)
         self.patience = options.patience or max(50, math.ceil(2 * fall))
 
-    def objective(self, model: nn.Module, batch: Batch) -> Tensor:
+    @property
+    def repeats(self) -> bool:
+        return repeats(self.mitigated)
+
+    def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
         l1 = sum(alpha.abs().flatten(1).sum(1) for alpha in gates.alphas(model).values())
         return self.mitigated(model, batch) + self.lasso * l1
 

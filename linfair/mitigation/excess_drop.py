@@ -27,6 +27,8 @@ from linfair.training import Batch, Data, correctness, cross_entropy
 class ExcessDropObjective(Multiplied):
     """L^KD + the surrogate penalty."""
 
+    repeats = True
+
     def __init__(self, model: nn.Module, teacher: nn.Module, data: Data, **stage: object) -> None:
         super().__init__(model, teacher, data, **stage)
         self.dense = self._errors(teacher)

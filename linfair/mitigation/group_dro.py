@@ -21,6 +21,7 @@ class GroupDROObjective(MitigatedObjective):
     """The weighted sum of group losses; rows hold `weights` (at the end of the epoch) and `absent`."""
 
     carried = ("exponents",)
+    repeats = True
 
     @property
     def weights(self) -> Tensor:

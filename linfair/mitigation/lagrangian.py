@@ -24,6 +24,8 @@ from linfair.training import Batch
 class LagrangianObjective(Multiplied):
     """L^KD + the penalty."""
 
+    repeats = True
+
     def __init__(self, *args: object, **stage: object) -> None:
         super().__init__(*args, **stage)
         groups = range(self.n_groups) if self.options.groups is None else self.options.groups

@@ -45,7 +45,7 @@ API = {
         "data.download",
         "data.torchvision",
     ),
-    "training": ("training", "schedule"),
+    "training": ("training", "schedule", "replay"),
     "cost": ("cost", "nonlinear"),
     "metrics": ("metrics",),
     "metrics-curvature": ("metrics.gradients", "metrics.curvature", "metrics.bias", "metrics.distance"),

@@ -21,8 +21,14 @@ where a hundred with the released 0.001 do."""
 REPAIRS = {REPAIR: "Algorithm 1", "kd_over_c": "KD / C", "balanced_sampling": "balanced"}
 """The repairs of notebook 12, as figures write them; the book's rows have the first."""
 
-WIDE = {"width 8": ("race_thin", 8), "width 16": ("race_cpu", 16), "full width": ("race_cpu", 64)}
-"""ResNet18 by race, as figures write it -> the table with its rows, and its width."""
+WIDE = {
+    "race": {"width 8": ("race_thin", 8), "width 16": ("race_cpu", 16), "full width": ("race_cpu", 64)},
+    "age": {"width 8": ("age_thin", 8), "width 16": ("age_cpu", 16)},
+}
+"""ResNet18 by race and by age, as figures write it -> the table with its rows, and its width."""
+
+ROLES = pd.DataFrame({"group_name": ["majority", "minority"], "role": ["majority", "minority"]})
+"""The two roles as groups, for figures of classes that are pooled."""
 
 KNOWN = tuple(one for one in predictors.PREDICTORS if one.name != "top eigenvalue")
 """What is known of every group in the original network. Of the eigenvalue few seeds have rows."""
@@ -41,9 +47,9 @@ def committed(data: str) -> pd.DataFrame:
     return tables.committed(f"{data}_thin")
 
 
-def by_width(seeds: int) -> dict[str, pd.DataFrame]:
-    """The committed rows of each network of `WIDE`, of seeds below a number."""
-    found = {name: (tables.committed(f"utkface_{table}"), width) for name, (table, width) in WIDE.items()}
+def by_width(by: str, seeds: int) -> dict[str, pd.DataFrame]:
+    """The committed rows of each network of `WIDE`, by `race` or `age`, of seeds below a number."""
+    found = {name: (tables.committed(f"utkface_{table}"), width) for name, (table, width) in WIDE[by].items()}
     return {name: rows[(rows["width"] == width) & (rows["seed"] < seeds)] for name, (rows, width) in found.items()}
 
 
@@ -57,11 +63,16 @@ def beyond_control(networks: Mapping[str, pd.DataFrame], budgets: Sequence[float
     return pd.concat(found, ignore_index=True)
 
 
-def ten_classes(table: pd.DataFrame, *, split: str = "test_balanced") -> pd.DataFrame:
-    """Of data with ten classes: drop beyond the control's by role and budget in points, the largest budget first."""
-    split = split if split in set(table["split"]) else "test"
-    each = paired(table, arm="plain", against="control", split=split, pooled="role")
-    means = over_seeds(each.assign(drop=-each["value"]), "drop", ["group_name", "budget"])
+def balanced(table: pd.DataFrame) -> str:
+    """The split on which ten classes are compared: the balanced test images where there are some."""
+    return "test_balanced" if "test_balanced" in set(table["split"]) else "test"
+
+
+def of_roles(table: pd.DataFrame, *, arm: str = "control", against: str = "plain") -> pd.DataFrame:
+    """What one arm has more than another, by role and budget in points: by default the drop beyond the control's."""
+    means = over_seeds(
+        paired(table, arm=arm, against=against, split=balanced(table), pooled="role"), "value", ["group_name", "budget"]
+    )
     return means.sort_values("budget", ascending=False, kind="stable", ignore_index=True)
 
 

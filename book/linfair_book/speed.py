@@ -45,6 +45,7 @@ PARTS = (
     "ladder",
     "ensemble",
     "gpu",
+    "replay",
     "gpu errors",
     "grid",
 )
@@ -293,7 +294,8 @@ def blocks(table: pd.DataFrame) -> dict[str, str]:
     kinds |= {f"by {what}": (0, f"seconds by {what}") for what in ("operations", "bytes")}
     hours = {"hours": (2, "GPU-hours at least")}
     ceiling, step, ladder, beside = map(wide, ("ceiling", "step", "ladder", "ensemble"))
-    logits, gpu = map(wide, ("logits", "gpu"))
+    logits, gpu, replay = map(wide, ("logits", "gpu", "replay"))
+    gained = {f"{way} (ms)": shown(replay[way], 1) for way in ("launched", "replayed")}
     rates = {"GFLOP/s in a product": ceiling["operations"], "GB/s in a copy": ceiling["bytes"]}
     moved = {"largest logit": "range", "moves by": "moved", "moves at most by": "largest"}
     differ = {"decisions that differ": shown(logits["decisions"], 0)}
@@ -323,6 +325,7 @@ def blocks(table: pd.DataFrame) -> dict[str, str]:
         "ladder": markdown("step", {"gain": shown(ladder["gain"]), **timed(ladder, 2)}, "ladder/bf16/seconds"),
         "ensemble": markdown("ten networks", {"seconds": shown(both), "times as fast": gain}, "ensemble/gain"),
         "gpu": markdown("step", timed(gpu[gpu["seconds"].notna()], 3), "gpu/full width/seconds"),
+        "replay": markdown("a step of", gained, "replay/distillation/replayed"),
         "gpu errors": markdown("precision", errors, f"gpu/{error.index[0]}/error"),
         "grid": markdown("data, network, method", of_profiles(wide("grid"), hours), "grid/paper/all/hours"),
     }

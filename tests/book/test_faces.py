@@ -58,14 +58,17 @@ def test_networks_of_several_widths_stand_beside_each_other_net_of_the_control()
     for name in ("a", "b"):
         means = found.loc[name, "mean"]
         assert means.to_dict() == pytest.approx({"large": 0.0, "middle": 2.5, "small": 9.0})
-    roles = faces.ten_classes(rows()).set_index(["budget", "group_name"])["mean"]
+    roles = faces.of_roles(rows()).set_index(["budget", "group_name"])["mean"]
     assert roles[0.02, "minority"] == pytest.approx((75 * 5 + 25 * 18) / 100)
+    gained = faces.of_roles(rows(), arm="kd_over_c", against="plain").set_index(["budget", "group_name"])["mean"]
+    assert gained[0.4, "minority"] == pytest.approx((75 * 0 + 25 * 6) / 100)
 
 
 def test_the_committed_rows_of_wider_networks_are_of_one_width_each() -> None:
-    found = faces.by_width(1)
-    assert [set(one["width"]) for one in found.values()] == [{8}, {16}, {64}]
-    assert all(set(one["seed"]) == {0} for one in found.values())
+    found = {by: faces.by_width(by, 1) for by in ("race", "age")}
+    widths = {by: [set(one["width"]) for one in networks.values()] for by, networks in found.items()}
+    assert widths == {"race": [{8}, {16}, {64}], "age": [{8}, {16}]}
+    assert all(set(one["seed"]) == {0} for networks in found.values() for one in networks.values())
 
 
 def test_groups_that_change_their_role_have_no_line_of_their_own() -> None:

@@ -192,6 +192,7 @@ def test_a_changed_number_changes_the_page(committed: pd.DataFrame) -> None:
         ("ladder/bf16/gain", "ladder"),
         ("ensemble/gain", "ensemble"),
         ("gpu/full width/seconds", "gpu"),
+        ("replay/distillation/replayed", "replay"),
         ("gpu/in bf16/decisions", "gpu errors"),
         ("grid/fast/all/hours", "grid"),
     ):
@@ -215,11 +216,11 @@ def test_precisions_are_compared_seed_by_seed_and_an_interval_beyond_the_margin_
 
 
 def test_the_page_itself_states_no_measured_number() -> None:
-    """In the prose: the H200's two ceilings, from the module, counts of seeds, points and assumed epochs."""
+    """In the prose: the H200's two ceilings, from the module, counts of seeds, points, assumed epochs, a switch's 0."""
     prose = re.sub(r"% generated: .*", "", (ROOT / "book/performance.md").read_text())
     numbers = set(re.findall(r"(?<![\w.])\d+(?:\.\d+)?(?: [TG]\S+/s)?", prose))
     assert f"{H200.operations / 1e12:g} TFLOP/s" in numbers and f"{H200.bytes / 1e12:g} TB/s" in numbers
-    assert numbers <= {"790 TFLOP/s", "4.3 TB/s", "300", "95", "2", "1"}, numbers
+    assert numbers <= {"790 TFLOP/s", "4.3 TB/s", "300", "95", "2", "1", "0"}, numbers
 
 
 def test_the_committed_floors_are_those_of_the_present_code(committed: pd.DataFrame) -> None:
@@ -233,7 +234,7 @@ def test_the_committed_floors_are_those_of_the_present_code(committed: pd.DataFr
 
 def test_only_the_section_on_a_gpu_claims_to_be_measured_on_one(committed: pd.DataFrame) -> None:
     """Elsewhere: either this CPU, or a GPU's ceilings with the word that nothing ran on it."""
-    on_gpu = committed["key"].str.startswith("gpu/")
+    on_gpu = committed["key"].str.startswith(("gpu/", "replay/"))
     assert committed.loc[on_gpu, "device"].str.startswith("NVIDIA H100").all() and on_gpu.any()
     for device in committed.loc[~on_gpu, "device"].unique():
         assert device.startswith("CPU") or device == "H200's ceilings, not run"

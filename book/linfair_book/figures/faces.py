@@ -60,6 +60,7 @@ def change_panels(
                 dots_with_intervals(ax, rows.reindex([group.group_name]), [place], group.role, label=None)
             ax.axvline(0, color=GREY, linewidth=1)
             ax.set_yticks(y, groups["group_name"])
+            ax.set_ylim(-0.5, len(groups) - 0.5)
             ax.grid(visible=True, axis="both")
         line[0].set_ylabel(names[way], fontsize=10)
     for ax, budget in zip(axes[0], budgets, strict=True):

@@ -258,8 +258,11 @@ def compare(
     found = compared(*tables, names=("mine", "other"))
     for name, (where, size) in places.items():
         print(f"{name}: {', '.join(where)}, profile {size}")
-    print(found.verdict)
+    print(found.counts.to_string())
+    shown = {"index": False, "float_format": lambda value: f"{value:.2g}", "na_rep": ""}
     if not found.columns.empty:
-        print(found.columns.to_string(index=False, float_format=lambda value: f"{value:.2g}", na_rep=""))
+        print(found.columns.to_string(**shown))
+        print(f"margin {found.equivalence.margin:g} points, {found.equivalence.status}; the farthest:")
+        print(found.equivalence.farthest.to_string(**shown))
     if not found.same and not found.equivalence.shown:
         raise StudyFailed("not shown to be the same")

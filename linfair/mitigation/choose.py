@@ -31,6 +31,17 @@ ROUNDING = 1e-6
 NOISE = 0.05
 """A gain with a p-value above this is called noise, and a repair is chosen only below it unless asked otherwise."""
 
+REASONS = {
+    "alone": "there is no repair to choose from",
+    "costly": "every repair loses more overall accuracy than is allowed",
+    "worse": "no repair within the allowed loss has a better worst group than plain",
+    "noise": "the best repair's gain is within noise, so the simplest arm stays",
+    "limit": "the best repair's p is above the significance asked for, so the simplest arm stays",
+    "asked": "it has the best worst group; its gain is within noise, which the significance asked for allows",
+    "gain": "it has the best worst group, and its gain is more than noise",
+}
+"""Why an arm is chosen; the table of arms has the numbers."""
+
 
 @dataclass(frozen=True)
 class Judged:
@@ -58,7 +69,7 @@ class Choice:
 
     chosen: str
     best: str  # the arm with the best worst group; `chosen` unless its p-value is above `significance`
-    reason: str
+    reason: str  # one of `REASONS`
     candidates: tuple[Candidate, ...]  # the arms that did not diverge, `plain` first
 
     @property
@@ -172,19 +183,9 @@ def choose(
     gained = [one for one in others if one.allowed and merit[one.arm][0] > merit[PLAIN][0]]
     best = max(gained, key=lambda one: merit[one.arm], default=plain)  # the first of equals
     chosen = best if best is plain or best.p <= significance else plain
-    worst, within = f"{100 * best.worst.accuracy:.1f} % ({names[best.worst.group]})", f"{max_accuracy_loss:g} points of"
-    if not others:
-        reason = "There is no repair to choose from."
-    elif not rivals:
-        reason = f"Every repair loses more than {within} overall validation accuracy against plain."
-    elif best is plain:
-        reason = f"No repair within {within} plain's overall accuracy has a better worst group than its {worst}."
+    noise = best.p > NOISE
+    if best is plain:
+        why = "costly" if others and not rivals else "worse" if rivals else "alone"
     else:
-        gain, in_all = best.worst.accuracy - plain.worst.accuracy, best.overall.accuracy - plain.overall.accuracy
-        noise = "more than noise" if best.p <= NOISE else "within noise"
-        tested = f"the gain is {noise} (p = {best.p:.2g} for the best of {len(rivals)} arm{'s' * (len(rivals) > 1)})"
-        limit = f", above the limit {significance:g}, so the simplest arm stays" if chosen is plain else ""
-        asked = f", taken because significance is {significance:g}" if best.p > NOISE and not limit else ""
-        reason = f"{best.arm} has the best worst group, {worst}, {100 * gain:+.1f} points against plain, "
-        reason += f"overall {100 * in_all:+.1f}; {tested}{limit}{asked}."
-    return Choice(chosen.arm, best.arm, reason, tuple(candidates))
+        why = ("noise" if noise else "limit") if chosen is plain else "asked" if noise else "gain"
+    return Choice(chosen.arm, best.arm, REASONS[why], tuple(candidates))

@@ -24,6 +24,13 @@ LEFT_OUT = (*TIMING, "figure", "panel", "device", "torch", "linfair", "code", "p
 MARGIN = 2.0  #: Points of accuracy within which a group's difference must lie
 SEEDS = 5  #: Pairs of seeds that are needed
 
+STATUS = (
+    "cannot tell: no seed was computed in both ways",
+    "cannot tell: some groups have fewer than 5 pairs of seeds",
+    "not shown equivalent: some intervals reach beyond the margin",
+    "equivalent: the 95 % interval of every group's difference in accuracy is within the margin",
+)
+
 _WHAT = ["data", "network", "base", "method", "arm", "budget", "split", "group_name"]
 _ROW = ["data", "network", "base", "method", "arm", "budget", "seed", "split", "group"]
 
@@ -44,22 +51,15 @@ class Equivalence:
         return len(self.rows) > 0 and bool(self.rows["lies_within"].all())
 
     @property
-    def verdict(self) -> str:
-        """One sentence for a page."""
-        rows, fewest, reach = self.rows, self.rows["n"].min(), f"{self.margin:g} point{'s' * (self.margin != 1)}"
-        if self.shown:
-            why = f" within {reach}: so says the 95 % interval of every group's difference in accuracy "
-            why += f"({len(rows)} of them, {fewest} or more seeds)"
-        elif rows.empty:
-            why = ": no seed was computed in both ways"
-        elif fewest < SEEDS:
-            why = f": some groups have {fewest} pairs of seeds, and {SEEDS} are needed"
-        else:
-            worst = rows.loc[rows[["low", "high"]].abs().max(axis=1).idxmax()]
-            why = f": {(~rows['lies_within']).sum()} of {len(rows)} intervals reach beyond {reach}, the "
-            why += f"farthest that of {worst['group_name']}, {worst['arm']} at {100 * worst['budget']:g} % on "
-            why += f"{worst['data']}: {worst['mean']:.1f} [{worst['low']:.1f}, {worst['high']:.1f}]"
-        return f"`{self.first}` is {'' if self.shown else 'not shown '}equivalent to `{self.second}`{why}."
+    def status(self) -> str:
+        """One of `STATUS`."""
+        few, beyond = self.rows["n"].min() < SEEDS, not self.shown
+        return STATUS[0] if self.rows.empty else STATUS[1] if few else STATUS[2 if beyond else 3]
+
+    @property
+    def farthest(self) -> pd.DataFrame:
+        """The row whose interval reaches farthest from 0."""
+        return self.rows.loc[self.rows[["low", "high"]].astype(float).abs().max(axis=1).nlargest(1).index]
 
 
 def equivalent(
@@ -96,18 +96,15 @@ class Comparison:
         return self.rows > 0 and self.only == (0, 0) and self.columns.empty
 
     @property
-    def verdict(self) -> str:
-        """One paragraph."""
-        first, second = self.equivalence.first, self.equivalence.second
-        if not self.rows:
-            return f"`{first}` and `{second}` have no row in common: other data, networks, arms, budgets or seeds."
-        alone = zip((first, second), self.only, strict=True)
-        head = [f"{self.rows} rows are in both", *(f"{n} rows are in `{name}` only" for name, n in alone if n)]
-        if self.columns.empty:
-            return f"{'; '.join(head)}. Those in both are the same to the last bit."
+    def counts(self) -> pd.Series:
+        """How many rows and original networks both have, and which are the same."""
+        names = self.equivalence.first, self.equivalence.second
+        found = {"rows in both": self.rows} | {
+            f"rows in {name} only": n for name, n in zip(names, self.only, strict=True)
+        }
         shared, alike = self.networks
-        head.append(f"{alike} of {shared} original networks are the same, {len(self.columns)} columns differ")
-        return f"{'; '.join(head)}. {self.equivalence.verdict}"
+        found |= {"original networks in both": shared, "of these the same to the last bit": alike}
+        return pd.Series(found | {"columns that differ": len(self.columns)})
 
 
 def compare(first: pd.DataFrame, second: pd.DataFrame, *, names: tuple[str, str] = ("first", "second")) -> Comparison:

@@ -9,7 +9,7 @@ import pytest
 from linfair.cli import main
 from linfair.engine.store import Tables
 from linfair.study.cell import TIMING
-from linfair.study.compare import compare
+from linfair.study.compare import STATUS, compare
 from linfair.study.plan import figures
 from linfair.study.results import collect, gather
 
@@ -30,7 +30,7 @@ def test_rows_that_differ_in_timing_and_place_alone_are_the_same(rows: pd.DataFr
     found = compare(rows, other.sample(frac=1, random_state=0))
     assert found.same and found.only == (0, 0) and found.rows == len(rows) and found.columns.empty
     assert found.networks == (2, 2)
-    assert found.verdict == f"{len(rows)} rows are in both. Those in both are the same to the last bit."
+    assert list(found.counts) == [len(rows), 0, 0, 2, 2, 0]
 
 
 def test_a_last_bit_is_seen_and_measured(rows: pd.DataFrame) -> None:
@@ -44,7 +44,7 @@ def test_a_last_bit_is_seen_and_measured(rows: pd.DataFrame) -> None:
     line = found.columns.set_index("column").loc["gradient_norm"]
     assert line["rows"] == 1 and line["largest"] == np.spacing(before)
     assert line["relative"] == pytest.approx(np.spacing(before) / before)
-    assert found.networks == (2, 1) and "1 of 2 original networks are the same, 2 columns differ" in found.verdict
+    assert found.networks == (2, 1) and list(found.counts[3:]) == [2, 1, 2]
 
 
 @pytest.mark.parametrize(("points", "shown"), [(1.0, True), (3.0, False)])
@@ -53,14 +53,14 @@ def test_accuracies_decide_what_is_equivalent(rows: pd.DataFrame, points: float,
     first = five_seeds(rows)
     found = compare(first, first.assign(accuracy=first["accuracy"] - points / 100), names=("mine", "other"))
     assert not found.same and found.equivalence.shown is shown
-    assert ("`mine` is equivalent to `other`" in found.verdict) is shown
+    assert found.equivalence.status == STATUS[3 if shown else 2]
 
 
 def test_rows_of_one_side_alone_are_counted_and_a_double_is_refused(rows: pd.DataFrame) -> None:
     found = compare(rows[rows["seed"] == 0], rows)
     assert found.only == (0, int((rows["seed"] == 1).sum())) and not found.same
-    assert "rows are in `second` only" in found.verdict
-    assert "no row in common" in compare(rows, rows.assign(seed=rows["seed"] + 7)).verdict
+    assert found.counts["rows in second only"] == found.only[1]
+    assert compare(rows, rows.assign(seed=rows["seed"] + 7)).counts["rows in both"] == 0
     with pytest.raises(ValueError, match="first has a row twice"):
         compare(pd.concat([rows, rows.assign(teacher="another")]), rows)
 
@@ -81,6 +81,6 @@ def test_the_command_says_so_and_its_status_too(fig01: Path, tmp_path: Path, cap
     assert main.main([*words, "--other", str(tmp_path)]) == 1
     said = capsys.readouterr()
     assert "margin" in said.out and "0.0099" in said.out and "not shown to be the same" in said.err
-    assert "2 pairs of seeds, and 5 are needed" in said.out
+    assert STATUS[1] in said.out
     assert main.main(["study", "compare", "all", "--out", str(fig01)]) == 2
     assert "name it" in capsys.readouterr().err

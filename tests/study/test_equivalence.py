@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from linfair.study.compare import equivalent
+from linfair.study.compare import SEEDS, STATUS, equivalent
 
 
 def table(differences: dict[str, list[float]], *, arms: tuple[str, ...] = ("plain",)) -> pd.DataFrame:
@@ -29,7 +29,7 @@ def test_small_differences_of_five_seeds_are_shown_equivalent_with_the_paired_t_
     """Oracle: scipy's t interval of the differences."""
     found = equivalent(table({"Asian": SMALL, "White": [0.5, 0.4, 0.6, 0.5, 0.5]}), "fast", "paper")
     assert found.shown
-    assert found.verdict.startswith("`fast` is equivalent to `paper` within 2 points")
+    assert found.status == STATUS[3] and found.margin == 2
     row = found.rows[found.rows["group_name"] == "Asian"].iloc[0]
     low, high = stats.t.interval(0.95, 4, np.mean(SMALL), stats.sem(SMALL))
     assert (row["n"], row["mean"]) == (5, pytest.approx(np.mean(SMALL)))
@@ -39,9 +39,7 @@ def test_small_differences_of_five_seeds_are_shown_equivalent_with_the_paired_t_
 def test_four_seeds_show_nothing_however_equal() -> None:
     found = equivalent(table({"Asian": [0.0] * 4}), "fast", "paper")
     assert not found.shown
-    assert found.verdict == (
-        "`fast` is not shown equivalent to `paper`: some groups have 4 pairs of seeds, and 5 are needed."
-    )
+    assert found.status == STATUS[1] and str(SEEDS) in STATUS[1]
 
 
 @pytest.mark.parametrize("sign", [-1, 1])
@@ -51,7 +49,7 @@ def test_one_group_whose_interval_sticks_out_is_enough_and_is_named(sign: int) -
     found = equivalent(table({"Asian": SMALL, "Others": bad}), "fast", "paper")
     assert not found.shown
     assert list(found.rows["lies_within"]) == [True, False]
-    assert "not shown equivalent" in found.verdict and "that of Others, plain at 20 % on utkface_race" in found.verdict
+    assert found.status == STATUS[2] and list(found.farthest["group_name"]) == ["Others"]
 
 
 def test_wide_noise_around_zero_is_not_shown() -> None:
@@ -88,7 +86,7 @@ def test_diverged_seeds_make_no_pairs() -> None:
 def test_without_rows_nothing_is_shown() -> None:
     found = equivalent(table({"Asian": SMALL}), "bf16", "float32")
     assert not found.shown
-    assert found.verdict.endswith("no seed was computed in both ways.")
+    assert found.status == STATUS[0] and found.farthest.empty
 
 
 def test_mixed_devices_and_a_comparison_with_itself_are_refused() -> None:

@@ -17,8 +17,9 @@ from linfair_book import claims, parameters
 from linfair_book.build import NOTED, repository
 from linfair_book.claims import Claim
 from linfair_book.judging.judge import AGREEMENT, Judged, Verdict
-from readers import minus
 from row_names import in_words, name
+
+from linfair.audit.shown import minus
 
 SIGNS = {"yes": "✓", "mixed": "◐", "no": "✕", "inconclusive": "?", "not run": "○"}
 SETTING = {"paper's": "the paper's setting", "thin": "thin", "stand-in": "stand-in"}

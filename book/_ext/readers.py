@@ -13,6 +13,8 @@ from docutils.nodes import document, paragraph
 from sphinx.application import Sphinx
 from sphinx.config import Config
 
+from linfair.audit.shown import minus
+
 LONGEST = 200  # characters of a description
 
 
@@ -32,12 +34,6 @@ def tables(html: str) -> str:
 
     html = re.sub(r"<(thead|tbody)\b.*?</\1>", scoped, html, flags=re.DOTALL)
     return re.sub(r"<td\b.*?</td>", cell, html, flags=re.DOTALL)
-
-
-def minus(text: str) -> str:
-    """Text whose negative numbers have a minus sign, and whose zeros have none."""
-    text = re.sub(r"(?<![\w.)])-(?=0(?:\.0+)?(?![\d.e]))", "", text)
-    return re.sub(r"(?<![\w.)])-(?=\.?\d)", "\u2212", text)
 
 
 def description(doctree: document | None) -> str:

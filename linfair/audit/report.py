@@ -12,7 +12,7 @@ from linfair import plots
 from linfair.audit import figures, findings
 from linfair.audit.expose import MARKS, NO_PROMISE, shown
 from linfair.audit.run import Audit, recipe_for
-from linfair.audit.shown import interval, number
+from linfair.audit.shown import interval, minus, number
 from linfair.checkpoints import save_network
 from linfair.cost import DELPHI
 from linfair.engine.store import weights_digest
@@ -101,4 +101,6 @@ def html(audit: Audit, *, command: str = "", files: list[str] | None = None) -> 
     title = f"Who pays for fewer {known['units']}: {header.network} on {f'{kind} {Path(place).name}'.strip()}"
     about = pd.DataFrame({"what": asked.keys(), "value": asked.values()})
     more = {"title": title, "about": about, "command": command, "files": files or []}
-    return _template("report.html", escape=True).render(known, f=known, **more)
+    page = _template("report.html", escape=True).render(known, f=known, **more)
+    own = r"<(pre|code|script|style|svg)\b.*?</\1>|>[^<]+"
+    return re.sub(own, lambda part: part[0] if part[1] else minus(part[0]), page, flags=re.DOTALL)

@@ -1,6 +1,7 @@
 """Numbers as commands, report and notebook show them: a value and its 95 % interval, two networks' difference."""
 
 import math
+import re
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,16 @@ def interval(value: float, low: float, high: float, digits: int = 1, ends: int |
     """A value and its interval, whose ends may have other digits; one image has no interval."""
     first, *rest = number(value, digits), *(number(end, digits if ends is None else ends) for end in (low, high))
     return f"{first} [{'no interval' if math.isnan(low) or math.isnan(high) else ', '.join(rest)}]"
+
+
+def minus(text: str) -> str:
+    """Text whose negative numbers have a minus sign, and whose zeros have none.
+
+    >>> minus("-1.5 [-0.0, 2-12]")
+    '\u22121.5 [0.0, 2-12]'
+    """
+    text = re.sub(r"(?<![\w.)])-(?=0(?:\.0+)?(?![\d.e]))", "", text)
+    return re.sub(r"(?<![\w.)])-(?=\.?\d)", "\u2212", text)
 
 
 def intervals(

@@ -16,6 +16,7 @@ from linfair import audit as package
 from linfair import plots
 from linfair.audit import Audit, answer, caveats, figures, findings, html, repair, words, write_report
 from linfair.audit.findings import check_table, rows_of
+from linfair.audit.shown import minus
 from linfair.ledger import Guarantee
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks/11_audit.ipynb"
@@ -90,7 +91,8 @@ def test_the_report_stands_and_shows_the_numbers(found: Audit, undrawn: None) ->
     assert not re.search(r"kd_over_c|excess_drop|group_dro|lagrangian|test_balanced|best of \d", text), "names of ours"
     assert page.tags.count("svg") == 3 + (found.mitigated is not None and found.mitigated.choice.chosen != "plain")
     for sentence in answer(found):
-        assert sentence in text
+        assert minus(sentence) in text
+    assert not re.search(r"(?<![\w.)])-\d", text)
 
 
 def test_a_repair_is_presented_as_a_fix_only_if_it_gained_more_than_noise(found: Audit) -> None:

@@ -9,7 +9,8 @@ import pytest
 from bs4 import BeautifulSoup
 from linfair_book import claims
 from linfair_book.judging.judge import AGREEMENT, Verdict
-from readers import minus
+
+from linfair.audit.shown import minus
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -175,7 +175,7 @@ def run(
     *,
     which: Which = Which(),
     out: Annotated[str, says("Where results go; what is there is not computed.")],
-    known: Annotated[tuple[str, ...], several("Leave out cells whose rows are in this folder")] = (),
+    known: Annotated[tuple[str, ...], several("Leave out cells and arms whose rows are in this folder")] = (),
     minutes: Annotated[float | None, ranged(float, 0, 1e6, MINUTES, above=True)] = None,
     jobs: Annotated[int, ranged(int, 1, 1024, "Processes.")] = 1,
     threads: Annotated[int, ranged(int, 1, 1024, "CPU threads of each process.")] = 1,

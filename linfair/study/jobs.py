@@ -123,8 +123,9 @@ def compute(
 ) -> None:
     """Compute what is missing of a job; whatever goes wrong is told, not raised, but for `Broken` after a CUDA error.
 
-    No stage is started that will not end before the deadline, as far as its `pace` is known; tables named in `done`
-    exist elsewhere. After the `last` job that needs its mask path, that checkpoint is removed.
+    No stage is started that will not end before the deadline, as far as its `pace` is known. Tables named in `done`
+    exist elsewhere, and so do the job's `known` arms where the original network is the same. After the `last` job that
+    needs its mask path, that checkpoint is removed.
     """
     cell, arms, worker, complete, pace = job.cell, list(job.arms), None, True, pace or {}
 
@@ -144,7 +145,8 @@ def compute(
                     with suppress(Exception):  # said below, of the arms that need what failed
                         worker.settle([arm, *arms])
                 name = worker.name(arm)
-                event = _finish(worker, arm, name, name in done)
+                there = name in done or (arm in dict(job.known) and (arm, worker.teacher.digest) in job.known)
+                event = _finish(worker, arm, name, there)
             tell(event)
         except OutOfTime as stop:
             tell(Event("stopped", str(stop), 1 + len(arms)))

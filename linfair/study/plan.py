@@ -201,6 +201,7 @@ class Job:
     cell: Cell
     arms: tuple[str, ...]
     figures: tuple[str, ...] = ()
+    known: tuple[tuple[str, str], ...] = ()  #: Arms whose rows are elsewhere, each with their original network's digest
 
 
 _FIGURE = {"figure": str, "title": str, "shows": str, "split": SPLITS, "quantity": QUANTITIES}

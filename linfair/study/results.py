@@ -103,7 +103,7 @@ def wanted(jobs: Sequence[Job]) -> dict[tuple, frozenset[float]]:
 
 
 def missing(jobs: Sequence[Job], found: Found) -> list[Job]:
-    """The jobs of which not every arm is there with one original network for all."""
+    """The jobs of which not every arm is there with one original network for all, with the arms that are `known`."""
     rows = found.rows.assign(data=found.rows["data"].map(asked_for))
     curved = rows[rows["top_eigenvalue"].notna()] if "top_eigenvalue" in rows else rows[:0]
     have: list[dict[tuple, dict[str, frozenset[float]]]] = [{}, {}]
@@ -111,14 +111,23 @@ def missing(jobs: Sequence[Job], found: Found) -> list[Job]:
         for (*name, teacher), part in some.groupby([*KNOWN_BY, "teacher"], sort=False):
             there.setdefault(tuple(name), {})[teacher] = frozenset(part["budget"])
 
-    def complete(job: Job) -> bool:
-        there, teachers = have[job.cell.curvature in ("original", "all")], {}
-        for name, budgets in wanted([job]).items():
-            whole = {teacher for teacher, found in there.get(name, {}).items() if budgets <= found}
-            teachers[name[-1]] = teachers.get(name[-1], whole) & whole
-        return all(teachers.values())
+    def teachers(job: Job) -> dict[str, list[set[str]]]:
+        """The original networks of which each arm is whole, seed by seed."""
+        there, whole = have[job.cell.curvature in ("original", "all")], {}
+        for arm in job.arms:
+            needs = wanted([replace(job, arms=(arm,))]).items()
+            whole[arm] = [
+                {one for one, found in there.get(name, {}).items() if needed <= found} for name, needed in needs
+            ]
+        return whole
 
-    return [job for job in jobs if not complete(job)]
+    left = []
+    for job in jobs:
+        whole = teachers(job)
+        if not all(set.intersection(*of_seed) for of_seed in zip(*whole.values(), strict=True)):
+            known = [(arm, one) for arm, each in whole.items() for one in sorted(set.intersection(*each))]
+            left.append(replace(job, known=tuple(known)))
+    return left
 
 
 def merge(found: Found, folder: str | Path) -> list[Path]:

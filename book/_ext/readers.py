@@ -1,6 +1,7 @@
 """Sphinx extension: what every page owes its readers and Sphinx, pandas and the theme leave out.
 
 * Headers of tables say what they head (`scope`), minus signs in cells are minus signs, and no cell says "-0.0".
+* Lines of shell commands break between words alone.
 * A page describes itself to search machines and where a link to it is shared: by its first paragraph.
 * Buttons that lead to the repository (source, edit, issue, Binder, Colab) are there once `_config.yml` has its address.
 """
@@ -36,6 +37,22 @@ def tables(html: str) -> str:
     return re.sub(r"<td\b.*?</td>", cell, html, flags=re.DOTALL)
 
 
+def commands(html: str) -> str:
+    """The page with the words of its shell commands kept whole: a line breaks at a space, not behind a hyphen.
+
+    >>> commands('<div class="highlight-bash"><pre>run --out-of <span>a-b</span> c</pre></div> <pre>a-b</pre>')
+    '<div class="highlight-bash"><pre>run <span class="word">--out-of</span> <span><span class="word">a-b</span></span>\
+ c</pre></div> <pre>a-b</pre>'
+    """
+
+    def whole(block: re.Match[str]) -> str:
+        word = r"(?<![^\s>])([^\s<>&]{0,30}-[^\s<>&]{1,30})(?![^\s<])"
+        kept = re.sub(r"(?<=>)[^<]+", lambda text: re.sub(word, r'<span class="word">\1</span>', text[0]), block[2])
+        return block[1] + kept
+
+    return re.sub(r'(<div class="highlight-(?:bash|console|shell)\b[^>]*>)(.*?</pre>)', whole, html, flags=re.DOTALL)
+
+
 def description(doctree: document | None) -> str:
     """The first paragraph of a page, cut after a sentence or a word if it is long."""
     text = next((node.astext() for node in doctree.findall(paragraph)), "") if doctree else ""
@@ -49,7 +66,7 @@ def description(doctree: document | None) -> str:
 def finish(app: Sphinx, page: str, template: str, context: dict[str, object], doctree: document | None) -> None:
     """Mend the tables of a page and add what it says of itself."""
     if "body" in context:
-        context["body"] = tables(str(context["body"]))
+        context["body"] = commands(tables(str(context["body"])))
     static: Callable[[str, int], str] = context["pathto"]
     base = app.config.html_baseurl.rstrip("/")
     card = f"{base}/_static/card.png" if base else static("_static/card.png", 1)

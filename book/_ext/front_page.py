@@ -40,6 +40,7 @@ class Shown:
 
 
 SHOWN = (
+    Shown("CIFAR-10", "cifar10_cpu", "test_balanced", True, "CIFAR-10, ResNet18 at a quarter of its width, SNL"),
     Shown(
         "Faces by race",
         "utkface_race_cpu",
@@ -50,10 +51,10 @@ SHOWN = (
     ),
     Shown(
         "Faces by age",
-        "utkface_age_thin",
+        "utkface_age_cpu",
         "test",
         False,
-        "The paper's faces (UTKFace), ResNet18 at an eighth of its width, SNL",
+        "The paper's faces (UTKFace), ResNet18 at a quarter of its width, SNL",
     ),
     Shown(
         "Handwritten digits",

@@ -79,7 +79,7 @@ def test_every_choice_leads_to_one_cell_and_the_start_is_one_of_them_with_a_repa
     state = explorer.results_state(explorer.result_tables(repository() / "book/results"))
     keys = [tuple(cell[axis] for axis in AXES) for cell in state["cells"]]
     start = tuple(first_choice(state).values())
-    assert len(set(keys)) == len(keys) and start in keys and start[-1] == "Algorithm 1"
+    assert len(set(keys)) == len(keys) and start in keys and start[-1].startswith("Algorithm 1")
 
 
 def test_two_tables_that_disagree_are_kept_apart_by_name(table) -> None:

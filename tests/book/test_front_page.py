@@ -22,7 +22,10 @@ def test_the_figure_shows_the_means_of_the_committed_rows(group: str) -> None:
         assert control == pytest.approx(at["original" if budget == 1 else "control"], abs=0.051)
 
 
-@pytest.mark.parametrize(("at", "seeds", "images"), [(0, 10, "10,000"), (1, 10, "4,741"), (2, 5, "4,516"), (3, 10, "540")])
+COUNTS = [(0, 10, "10,000"), (1, 10, "4,741"), (2, 5, "4,516"), (3, 10, "540")]
+
+
+@pytest.mark.parametrize(("at", "seeds", "images"), COUNTS)
 def test_seeds_and_images_are_counted_in_the_rows(at: int, seeds: int, images: str) -> None:
     """Oracle: the data sheets' test images, the files' seeds, and tests that have every class alike."""
     assert made.numbers(made.SHOWN[at])["says"].endswith(f"; {seeds} seeds, {images} test images a seed.")

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from linfair import replay, training
 from linfair.data import GroupedData, load_data
+from linfair.ensemble import Ensemble
 from linfair.gates import freeze, install
 from linfair.linearizers.snl import SNL, snl
 from linfair.mitigation import MITIGATIONS, MitigatedObjective, MitigationOptions, resolve
@@ -137,6 +138,7 @@ def test_what_does_not_say_that_it_repeats_is_computed_step_by_step(data, teache
     assert objective.steps == HOW.epochs * HOW.steps(len(data.splits["train"]))
     fit(copy.deepcopy(teacher), data, lambda model, batch: supervised(model, batch), HOW, **QUIET)
     train(copy.deepcopy(teacher), data, HOW, rule="sam", **QUIET)
+    fit(Ensemble([copy.deepcopy(teacher) for _ in range(2)]), [data, data], schedule=HOW, progress=False)
     assert not recorded
 
 

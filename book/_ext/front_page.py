@@ -36,6 +36,8 @@ class Shown:
         rows = committed(self.table)
         rows = rows[(rows["split"] == self.split) & rows["arm"].isin(["original", "control", "plain"])]
         rows = rows if self.width is None else rows[rows["width"] == self.width]
+        arms = rows.groupby("seed")["arm"].transform("nunique")
+        rows = rows[arms == arms.max()]  # a seed without its control is compared with nothing
         return by_role(rows) if self.roles else rows
 
 

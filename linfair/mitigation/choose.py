@@ -185,7 +185,7 @@ def choose(
     chosen = best if best is plain or best.p <= significance else plain
     noise = best.p > NOISE
     if best is plain:
-        why = "costly" if others and not rivals else "worse" if rivals else "alone"
+        why = "worse" if rivals else "costly" if others else "alone"
     else:
         why = ("noise" if noise else "limit") if chosen is plain else "asked" if noise else "gain"
     return Choice(chosen.arm, best.arm, REASONS[why], tuple(candidates))

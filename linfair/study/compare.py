@@ -53,8 +53,9 @@ class Equivalence:
     @property
     def status(self) -> str:
         """One of `STATUS`."""
-        few, beyond = self.rows["n"].min() < SEEDS, not self.shown
-        return STATUS[0] if self.rows.empty else STATUS[1] if few else STATUS[2 if beyond else 3]
+        if self.rows.empty:
+            return STATUS[0]
+        return STATUS[1] if self.rows["n"].min() < SEEDS else STATUS[3 if self.shown else 2]
 
     @property
     def farthest(self) -> pd.DataFrame:

@@ -12,8 +12,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.mark.parametrize("group", ["White", "Others"])
 def test_the_figure_shows_the_means_of_the_committed_rows(group: str) -> None:
-    """Oracle: plain means over seeds, computed here from the table."""
+    """Oracle: plain means over the seeds that have a control, computed here from the table."""
     rows = committed("utkface_race_cpu").query("width == 16 and split == 'test' and group_name == @group")
+    rows = rows[rows["seed"].isin(rows.loc[rows["arm"] == "control", "seed"])]
     shown = made.numbers(made.SHOWN[1])
     found = next(one for one in shown["groups"] if one["name"] == group)
     for budget, accuracy, control in zip(shown["budgets"], found["accuracy"], found["control"], strict=True):
@@ -22,7 +23,7 @@ def test_the_figure_shows_the_means_of_the_committed_rows(group: str) -> None:
         assert control == pytest.approx(at["original" if budget == 1 else "control"], abs=0.051)
 
 
-COUNTS = [(0, 10, "10,000"), (1, 10, "4,741"), (2, 5, "4,516"), (3, 10, "540")]
+COUNTS = [(0, 10, "10,000"), (1, 9, "4,741"), (2, 5, "4,516"), (3, 10, "540")]
 
 
 @pytest.mark.parametrize(("at", "seeds", "images"), COUNTS)

@@ -55,23 +55,6 @@ def copied(finished: tuple[Path, Path, list[Event]], tmp_path: Path) -> tuple[Pa
     return Path(shutil.copytree(finished[0], tmp_path / "out")), Path(shutil.copytree(finished[1], tmp_path / "cache"))
 
 
-def test_arms_that_are_known_elsewhere_are_left_out_where_the_original_network_is_the_same(
-    finished: tuple[Path, Path, list[Event]], copied: tuple[Path, Path], tmp_path: Path
-) -> None:
-    """Oracle: the tables of the whole study; with another digest everything is computed."""
-    whole, [digest] = rows(finished[0]), rows(finished[0])["teacher"].unique()
-    for other, computed in (("", ["lagrangian", "kd_over_c"]), ("0", list(JOB.arms))):
-        store = ResultStore(copied[1], tmp_path / f"part{other}")
-        said = events(replace(JOB, known=(("original", digest + other), ("plain", digest + other))), store)
-        assert [one.arm for one in said if one.kind == "computed"] == computed
-        assert [one.kind for one in said if one.arm not in computed] == ["read"] * (len(JOB.arms) - len(computed))
-        found = pd.concat([table for _, table in Tables(store.results).results()])
-        assert set(found["arm"]) == set(computed)
-        columns = ["arm", "budget", "seed", "split", "group", "accuracy", "teacher"]
-        both = [one[one["arm"].isin(computed)][columns].sort_values(columns[:5]) for one in (found, whole)]
-        pd.testing.assert_frame_equal(*(one.reset_index(drop=True) for one in both))
-
-
 def run(out: Path, cache: Path, jobs: list[Job] = SMOKE, **options: object) -> list[str]:
     lines: list[str] = []
     run_jobs(jobs, out, cache=cache, progress=False, say=options.pop("say", lines.append), **options)

@@ -23,11 +23,11 @@ if (window.location.protocol === "file:" && typeof DOCUMENTATION_OPTIONS !== "un
     }
   }
 
-  // Tables made for reading break their lines (book.css), but not inside of 5.1 [3.7, 6.6] or 40 %.
+  // Tables made for reading break their lines (book.css), but not inside of [3.7, 6.6] or 40 %.
   function keepIntervals() {
     for (const cell of all(".bd-content table:not(.dataframe) :is(td, td > p)")) {
       if (!cell.childElementCount) {
-        cell.textContent = cell.textContent.replace(/\S+ (\[[^\]]*\]|%)/g, (found) => found.replaceAll(" ", "\u00a0"));
+        cell.textContent = cell.textContent.replace(/\[[^\]]*\]|\S+ %/g, (found) => found.replaceAll(" ", "\u00a0"));
       }
     }
   }

@@ -16,6 +16,12 @@ def sides(means: pd.DataFrame, *, at: float = 0.0) -> pd.DataFrame:
     return means.assign(side=np.select([means["low"] > at, means["high"] < at], SIDES[:2], SIDES[2]))
 
 
+def inside(means: pd.DataFrame, least: float, most: float, *, lines: pd.Series | bool = True) -> pd.DataFrame:
+    """Cut intervals at what a mean can be: a t interval of accuracies does not know that none is above 100 %."""
+    cut = {end: np.where(lines, means[end].clip(least, most), means[end]) for end in ("low", "high")}
+    return means.assign(**cut)
+
+
 def disparity(table: pd.DataFrame, *, split: str, column: str = "relative_drop") -> pd.DataFrame:
     """Minority minus majority drop (of `drops(by_role(...))`) by budget, and what is left without the control's."""
     part = table[(table["split"] == split) & (table["arm"] != "original")]

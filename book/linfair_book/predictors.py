@@ -14,6 +14,7 @@ import pandas as pd
 from scipy import stats
 
 from linfair.study.tables import drops, over_seeds
+from linfair_book.averages import inside
 
 
 @dataclass(frozen=True)
@@ -134,8 +135,7 @@ def correlations(rows: pd.DataFrame, *, outcome: str = "drop", predictors: Predi
     found = per_seed(rows, outcome=outcome, predictors=predictors)
     means = over_seeds(found, "value", by)
     groups = found.groupby(by, sort=False)["n_groups"].min().to_numpy()
-    ends = {"low": means["low"].clip(-1, 1), "high": means["high"].clip(-1, 1)}
-    means = means.assign(outcome=outcome, n_groups=groups, **ends)
+    means = inside(means, -1, 1).assign(outcome=outcome, n_groups=groups)
     return means[["outcome", *by, "n_groups", "n_seeds", "mean", "low", "high"]]
 
 

@@ -13,7 +13,7 @@ from linfair.study.cell import ARMS, Cell, grid
 from linfair.study.plan import Panel, find
 from linfair.study.tables import by_role, drops, over_seeds
 from linfair_book import tables
-from linfair_book.averages import disparity, less, paired
+from linfair_book.averages import disparity, inside, less, paired
 
 DEEPREDUCE_TABLE = "book/results/digits_resnet18_deepreduce.parquet"
 
@@ -93,8 +93,7 @@ def per_seed(table: pd.DataFrame, *, split: str) -> pd.DataFrame:
 def levels(table: pd.DataFrame, *, split: str) -> pd.DataFrame:
     """Means over seeds of what `per_seed` holds, in the order of `QUANTITIES`, `NAMES` and descending budgets."""
     found = _means(per_seed(table, split=split), names_in(table))
-    accuracy = found["quantity"].str.endswith("accuracy")
-    return found.assign(high=found["high"].mask(accuracy & (found["high"] > 100), 100.0))  # no accuracy is above
+    return inside(found, 0, 100, lines=found["quantity"].str.endswith("accuracy"))
 
 
 def differences(table: pd.DataFrame, against: str, *, split: str) -> pd.DataFrame:

@@ -11,6 +11,7 @@ from linfair.linearizers.finetuning import STARTS
 from linfair.study.arms import ARMS
 from linfair.study.recipes import recipe
 from linfair.study.tables import by_role, over_seeds, side_by_side
+from linfair_book.averages import inside
 from linfair_book.build import repository
 from linfair_book.tables import ran, save
 
@@ -47,7 +48,8 @@ def differences(table: pd.DataFrame, *, split: str = "test_balanced") -> pd.Data
     wide = 100 * pooled.pivot_table(index=[*by, "seed"], columns="start", values="accuracy")
     wide["fresh minus teacher"] = wide["fresh"] - wide["teacher"]
     long = wide.melt(ignore_index=False, var_name="of", value_name="value").reset_index()
-    return over_seeds(long, "value", [*by, "of"])
+    found = over_seeds(long, "value", [*by, "of"])
+    return inside(found, 0, 100, lines=found["of"].isin(STARTS))
 
 
 def shown(table: pd.DataFrame, *, split: str = "test_balanced") -> pd.DataFrame:

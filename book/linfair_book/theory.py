@@ -18,6 +18,7 @@ from linfair.theory.hessian import READINGS, hessian_bound
 from linfair.theory.optimality import Counterexample
 from linfair.training import threads
 from linfair.weights import masked as under
+from linfair_book.averages import inside
 from linfair_book.checks import check
 from linfair_book.piecewise import counts_on_lines
 from linfair_book.propositions import optimality_shares, ranking
@@ -87,8 +88,8 @@ def loss_shares(table: pd.DataFrame, *, splits: Sequence[str] = ("train", "test"
     """How often R(a) >= 0, as Prop. 4.3 says of every group, from a study's rows of one linearized arm."""
     part = table[table["split"].isin(splits)].assign(loses=lambda rows: (rows["excess"] >= 0).astype(float))
     shares = part.groupby(["split", "budget", "role", "seed"], as_index=False)["loses"].mean()
-    roles = over_seeds(shares, "loses", ["split", "budget", "role"]).rename(columns={"role": "who", "n_seeds": "n"})
-    roles = roles.assign(low=roles["low"].clip(lower=0), high=roles["high"].clip(upper=1))
+    roles = inside(over_seeds(shares, "loses", ["split", "budget", "role"]), 0, 1)
+    roles = roles.rename(columns={"role": "who", "n_seeds": "n"})
     worst = part.groupby(["split", "budget", "seed"], as_index=False)["excess"].min()
     every = optimality_shares(worst, by=("split", "budget")).assign(mean=lambda rows: rows["share"], who="all")
     found = pd.concat([roles, every])[["split", "budget", "who", "mean", "low", "high", "n"]]
@@ -142,8 +143,7 @@ def rank_table(table: pd.DataFrame, terms: Sequence[str] = ("bound", "first", "s
     for (*names, seed), group in table.groupby([*by, "seed"], sort=False):
         rows += [(*names, term, seed, ranking(list(group.itertuples()), term)) for term in terms]
     known = pd.DataFrame(rows, columns=[*by, "term", "seed", "spearman"]).dropna()
-    found = over_seeds(known, "spearman", [*by, "term"])
-    return found.assign(low=found["low"].clip(lower=-1), high=found["high"].clip(upper=1))
+    return inside(over_seeds(known, "spearman", [*by, "term"]), -1, 1)
 
 
 def check_approximation(rates: pd.DataFrame) -> Checks:

@@ -30,6 +30,16 @@ def rows() -> pd.DataFrame:
     return pd.DataFrame(found).assign(**shared)
 
 
+def test_no_interval_leaves_what_an_accuracy_can_be_but_differences_are_not_cut() -> None:
+    """Accuracies of 2 and 98, 80 and 100 %, ...: t(2) intervals leave [0, 100]; those of the differences may."""
+    table = rows()
+    high = table["start"].eq("fresh") & table["seed"].gt(0)
+    found = starts.differences(table.assign(accuracy=(0.02 + 0.96 * high)))
+    levels, less = (found[found["of"].isin(("teacher", "fresh")) == own] for own in (True, False))
+    assert levels["low"].min() == 0 and levels["high"].max() == 100 and levels["mean"].between(2, 66.1).all()
+    assert less["high"].max() > 100
+
+
 def test_differences_are_paired_within_seeds() -> None:
     """Fresh minus teacher is -5 in every seed: no width; a level varies by a point a seed, t(2) = 4.303."""
     found = starts.differences(rows()).set_index(["arm", "role", "of"])

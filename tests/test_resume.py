@@ -16,6 +16,7 @@ from linfair.engine.store import DamagedFile, ResultStore
 from linfair.linearizers import SNL, control, finetune
 from linfair.linearizers.registry import LINEARIZERS, find
 from linfair.linearizers.snl import snl
+from linfair.metrics import curvature
 from linfair.mitigation import MITIGATIONS
 from linfair.models import build
 from linfair.resume import resumable
@@ -157,6 +158,32 @@ def test_a_state_of_another_call_or_network_is_left_alone(digits, teacher, store
         with resumable(store, name="stage", every=1e9):
             again = run(lr, copy.deepcopy(network))
         assert whole[0] == again[0] and equal(whole[1], again[1])
+
+
+def test_eigenvalues_of_a_stopped_search_are_kept_group_by_group(digits, teacher, store, monkeypatch):
+    """The same numbers, to the last bit; only the groups whose search had not ended are searched again."""
+    search, searched = curvature._search, []
+
+    def counted(*args, **options):
+        if len(searched) == stop:
+            raise Stopped
+        searched.append(1)
+        return search(*args, **options)
+
+    monkeypatch.setattr(curvature, "_search", counted)
+    one, stop = stages.Stages(digits, store=store, progress=False), None
+    monkeypatch.setattr(stages, "resumable", partial(resumable, every=0))
+    whole, needed = curvature.top_eigenvalue_pairs(teacher, digits), len(searched)
+    stop = needed + 4
+    with pytest.raises(Stopped), one.measuring(teacher):
+        curvature.top_eigenvalue_pairs(teacher, digits)
+    kept, stop = len(list((store.folder / "checkpoints").glob("*-fit*"))), None
+    assert 0 < kept <= 4
+    before = len(searched)
+    with one.measuring(teacher):
+        assert curvature.top_eigenvalue_pairs(teacher, digits) == whole
+    assert len(searched) - before < needed
+    assert not list((store.folder / "checkpoints").iterdir())
 
 
 def test_a_training_that_declares_nothing_is_not_kept(digits, teacher, store, stop_after):

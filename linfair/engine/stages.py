@@ -13,7 +13,8 @@ it starts from, and how this machine computes. Studies, audits, repairs and page
 import copy
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import KW_ONLY, asdict, dataclass, replace
 from functools import cached_property, partial
 from typing import Any
@@ -106,6 +107,13 @@ class Stages:
         if keep:
             self.store.save(name, tensors, notes | {"seconds": watch.seconds})
         return replace(made, seconds=watch.seconds)
+
+    @contextmanager
+    def measuring(self, model: nn.Module) -> Iterator[None]:
+        """The threads of a network that is measured; an eigenvalue that took long is kept if the next is stopped."""
+        (self.store.folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+        with threads(self.threads), resumable(self.store, name=self._name("measure", weights=weights_digest(model))):
+            yield
 
     @cached_property
     def content(self) -> list[str]:

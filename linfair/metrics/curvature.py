@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from linfair.data import GroupedData
 from linfair.device import full_precision
 from linfair.metrics.gradients import ParameterRisk, flat, unflat
+from linfair.resume import remembered
 
 WHICH = {"LA": lambda found: found.value, "LM": lambda found: abs(found.value)}  #: The top one has the largest of these
 BASIS = 10  #: Lanczos vectors between restarts: on trained networks 10 take half of the products of ARPACK's 20
@@ -157,21 +158,29 @@ def top_eigenvalue_pairs(
     return [(largest, absolute) for absolute, largest in rows]
 
 
+def _read(kept: list) -> list[list[_Found]]:
+    return [[_Found(float(a), float(b), bool(c), int(d)) for a, b, c, d in searches] for searches in kept]
+
+
 def _rows(
     risk: ParameterRisk, groups: Sequence[int] | None, estimator: str, which: Sequence[str], **options: object
 ) -> list[list[TopEigenvalue]]:
     """For each group a row for each of `which`; a search whose eigenvalue is not negative serves those after it."""
     rows = []
     for group in risk.check_groups(groups):
-        found = {name: [] for name in which}
-        for index in risk.positions(group, estimator):
-            product, last = hessian_product(risk, index), None
-            for name in which:
-                if last is None or not last.converged or last.value < 0:
-                    last = _search(product, risk.size, which=name, **options)
-                found[name].append(last)
+
+        def searched(group: int = group) -> list[list[_Found]]:
+            found = {name: [] for name in which}
+            for index in risk.positions(group, estimator):
+                product, last = hessian_product(risk, index), None
+                for name in which:
+                    if last is None or not last.converged or last.value < 0:
+                        last = _search(product, risk.size, which=name, **options)
+                    found[name].append(last)
+            return list(found.values())
+
         rows.append([])
-        for name, searches in found.items():
+        for name, searches in zip(which, remembered(searched, _read, group=group, which=which, **options), strict=True):
             top = max(searches, key=WHICH[name])
             evidence = all(one.converged for one in searches), sum(one.products for one in searches), len(searches)
             rows[-1].append(TopEigenvalue(group, risk.n[group], top.value, top.residual, *evidence))

@@ -32,7 +32,6 @@ from linfair.schedule import Schedule
 from linfair.study.arms import ARMS, canonical, mitigation_of, with_fate, word
 from linfair.study.grids import Cell, built_as, grid, load_sets, pairs
 from linfair.study.recipes import Recipe, recipe
-from linfair.training import threads
 
 STAGES = ("base", "path", "finetune", "measure")
 """What an arm's seconds are spent on: columns `seconds_*`, which say what shared stages cost once. `seconds` is the
@@ -307,7 +306,7 @@ class Worker:
 
         def measured(model: object, *counts: object) -> pd.DataFrame:
             before = time.perf_counter()
-            with threads(self.stages.threads):
+            with self.stages.measuring(model):
                 found = measure(model, self.stages.data, cell.seeds, *counts, **compared)
             self.spent["measure"] += time.perf_counter() - before
             return found

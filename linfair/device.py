@@ -16,11 +16,16 @@ _OPERATIONS = [backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn]
 _OPERATIONS += [backends.mkldnn.matmul, backends.mkldnn.conv, backends.mkldnn.rnn]
 
 
+def has_amx() -> bool:
+    """Whether torch uses a CPU's tile registers."""
+    return torch.cpu._is_amx_tile_supported() and backends.cpu.get_cpu_capability() != "DEFAULT"
+
+
 def bf16_is_fast(device: str) -> bool:
-    """Whether hardware is built for products of bfloat16: a GPU from Ampere on, or a CPU with AMX."""
+    """Whether hardware is built for products of bfloat16: a GPU from Ampere on, a CPU with AMX or AVX-512 BF16."""
     if device.startswith("cuda"):
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.cpu._is_amx_tile_supported() and torch.backends.cpu.get_cpu_capability() != "DEFAULT"
+    return has_amx() or (torch.cpu._is_avx512_bf16_supported() and backends.cpu.get_cpu_capability() != "DEFAULT")
 
 
 def device_name(device: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from linfair.device import bf16_is_fast
+from linfair.device import has_amx
 
 _OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 _KNOWN = {"precision": ("float32", "bf16"), "optimizer": _OPTIMIZERS, "decay": ("constant", "cosine", "step")}
@@ -63,7 +63,7 @@ class Schedule:
 
     def sound_channels_last(self, device: str) -> bool:
         """Whether channels-last memory is sound: on CPUs without AMX torch 2.13 writes beyond the end of an array."""
-        return device != "cpu" or (self.precision == "bf16" and bf16_is_fast(device))
+        return device != "cpu" or (self.precision == "bf16" and has_amx())
 
     def steps(self, n: int) -> int:
         """Steps of one epoch over n inputs."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from linfair import gates
 from linfair.data import GroupedData, Split, load_data
-from linfair.device import bf16_is_fast
+from linfair.device import has_amx
 from linfair.ensemble import Ensemble
 from linfair.linearizers import LINEARIZERS
 from linfair.models import build
@@ -170,7 +170,7 @@ def test_float32_on_a_cpu_is_never_channels_last_where_torch_writes_beyond_array
     assert seen and all(seen)
     two = trained(network, data, replace(PLAIN, epochs=1))
     assert all(torch.equal(a, b) for a, b in zip(one[0].parameters(), two[0].parameters(), strict=True))
-    assert replace(PLAIN, precision="bf16").sound_channels_last("cpu") == bf16_is_fast("cpu")
+    assert replace(PLAIN, precision="bf16").sound_channels_last("cpu") == has_amx()
     assert PLAIN.sound_channels_last("cuda")
 
 

@@ -1,8 +1,8 @@
 """How each stage is trained, by network, data set and profile.
 
 `paper` are the paper's settings (SGD 0.1 for 160 epochs, SNL as released, 100 epochs of fine-tuning), `fast` those of a
-GPU in bf16 and TF32, `fast_float32` the same in float32. On a CPU, `thin` and `cpu` (bf16, with AMX) take the paper's
-data to narrow networks, `small` takes bundled data; `quick` is far from converged, and `smoke` means nothing.
+GPU in bf16 and TF32, `fast_float32` the same in float32. On a CPU, `thin` and `cpu` (bf16, where that is fast) take the
+paper's data to narrow networks, `small` takes bundled data; `quick` is far from converged, and `smoke` means nothing.
 """
 
 from dataclasses import dataclass, field, replace
@@ -82,8 +82,10 @@ def in_every_stage(plan: Recipe, **changed: object) -> Recipe:
 def check_precision(profile: str, precision: str | None, device: str) -> None:
     """Refuse bf16 that a profile brings along, but the device computes no faster than float32."""
     if profile == "cpu" and precision is None and not bf16_is_fast(device):
-        text = f"profile cpu trains in bf16, for which {device_name(device)} has no hardware (AMX): a step would take "
-        text += "longer than in float32. Add --precision float32, or --precision bf16 to compute it slowly"
+        text = (
+            f"profile cpu trains in bf16, for which {device_name(device)} has no hardware (AMX, AVX-512 BF16): a step "
+        )
+        text += "would take longer than in float32. Add --precision float32, or --precision bf16 to compute it slowly"
         raise ValueError(text)
 
 

@@ -4,7 +4,9 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
+import torch
 
+from linfair import device
 from linfair.cli import main
 from linfair.study import recipes
 from linfair.study.plan import find, plan
@@ -21,6 +23,26 @@ def test_a_processor_without_bf16_hardware_is_asked_before_anything_is_computed(
     arguments = ["study", "run", "cpu", "--profile", "cpu", "--data", "svhn", "--out", str(tmp_path / "out")]
     assert main.main(arguments) == 2
     assert "AMX" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("amx", "avx512_bf16", "capability", "fast"),
+    [
+        (True, True, "AVX512", True),
+        (True, False, "AVX2", True),
+        (False, True, "AVX512", True),
+        (False, False, "AVX512", False),
+        (True, True, "DEFAULT", False),
+    ],
+)
+def test_bf16_is_fast_where_instructions_for_it_are_and_torch_uses_them(
+    monkeypatch: pytest.MonkeyPatch, amx: bool, avx512_bf16: bool, capability: str, fast: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512_bf16)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    assert device.bf16_is_fast("cpu") == fast
+    assert device.has_amx() == (amx and fast), "channels-last memory is sound with AMX alone"
 
 
 def test_with_the_hardware_nothing_is_asked(monkeypatch):

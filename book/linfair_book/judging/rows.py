@@ -53,7 +53,10 @@ def read(folder: str | Path, methods: Iterable[str]) -> pd.DataFrame:
 
 
 def sets(rows: pd.DataFrame) -> dict[tuple[object, ...], pd.DataFrame]:
-    """Rows set by set: each method's arms beside the original networks they belong to, one teacher a seed and base."""
+    """Rows set by set: each method's arms beside the original networks they belong to, one teacher a seed and base.
+
+    Original networks with eigenvalues that no arm belongs to, as a queue may compute them, are sets of their own.
+    """
     found = {}
     for names, arms in rows[rows["method"] != "original"].groupby(SET, sort=False):
         same = (rows[SHARED] == list(names[: len(SHARED)])).all(axis=1) & (rows["method"] == "original")
@@ -67,6 +70,13 @@ def sets(rows: pd.DataFrame) -> dict[tuple[object, ...], pd.DataFrame]:
         found[names] = both.merge(
             best[["seed", "base", "teacher"]], on=["seed", "base", "teacher"], validate="many_to_one"
         )
+    used = {teacher for both in found.values() for teacher in both["teacher"].unique()}
+    if "top_eigenvalue" in rows:
+        alone = rows[(rows["arm"] == "original") & ~rows["teacher"].isin(used)]
+        alone = alone[alone["teacher"].isin(alone.loc[alone["top_eigenvalue"].notna(), "teacher"])]
+        for names, part in alone.groupby(SHARED, sort=False):
+            first = part.drop_duplicates("seed")[["seed", "teacher"]]
+            found[(*names, "original", "")] = part.merge(first, on=["seed", "teacher"])
     return found
 
 

@@ -93,6 +93,23 @@ def test_of_widths_the_one_with_the_most_seeds_decides(rules: Rules, tmp_path: P
     assert found.agreement == "yes" and [one.names["width"] for one in found.beside] == [8]
 
 
+def test_eigenvalues_of_originals_that_no_arm_belongs_to_are_judged_alone(rules: Rules, tmp_path: Path) -> None:
+    """fig-4: Black's and Others' are 2 and 3 times White's, up to noise; the arms of the same seeds have none."""
+    alone = made(LOSE).query("arm == 'original'")
+    top = alone["group_name"].map({"White": 1.0, "Black": 2.0, "Others": 3.0}) * (1 + 0.01 * (alone["seed"] % 3))
+    alone = alone.assign(
+        top_eigenvalue=top, top_eigenvalue_converged=True, teacher="alone " + alone["seed"].astype(str)
+    )
+    found = verdict_of("fig-4", rules, made(LOSE), alone, folder=tmp_path)
+    assert (found.agreement, found.setting, [one.names["method"] for one in found.deciding]) == (
+        "yes",
+        "thin",
+        ["original"],
+    )
+    assert found.deciding[0].cells["estimate"].round(2).tolist() == pytest.approx([2, 3], abs=0.05)
+    assert found.deciding[0].source["seeds"] == "0, 1, 2, 3, 4, 5"
+
+
 def test_fixed_configurations_come_before_a_search_and_starts_stay_apart(rules: Rules, tmp_path: Path) -> None:
     """fig-6-deepreduce: the paper's panel decides over a search with more seeds; teachers of two starts stay apart."""
     fixed = made(LOSE, method="deepreduce").replace({"options": {"": "configurations=['1', '2,3'], start=fresh"}})

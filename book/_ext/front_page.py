@@ -14,7 +14,7 @@ from linfair_book.build import repository
 from linfair_book.tables import committed
 
 from linfair.plots.style import apart
-from linfair.study.tables import by_role, over_seeds
+from linfair.study.tables import by_role, one_teacher, over_seeds
 
 RELEASED = "https://github.com/SaswatD27/ICML_Linearization_Disparate_Impact"
 LEFT, RIGHT, TOP, BOTTOM, WIDTH, HEIGHT = 46, 380, 14, 250, 480, 300
@@ -33,7 +33,7 @@ class Shown:
 
     def rows(self) -> pd.DataFrame:
         """The rows of the one network that is shown, for each group or pooled by role."""
-        rows = committed(self.table)
+        rows = one_teacher(committed(self.table))[0]
         rows = rows[(rows["split"] == self.split) & rows["arm"].isin(["original", "control", "plain"])]
         rows = rows if self.width is None else rows[rows["width"] == self.width]
         arms = rows.groupby("seed")["arm"].transform("nunique")

@@ -9,7 +9,7 @@ from linfair.study.arms import ARMS
 from linfair.study.plan import find, plan
 from linfair.study.results import collect, gather
 from linfair.study.runner import run_jobs
-from linfair.study.tables import over_seeds, text
+from linfair.study.tables import one_teacher, over_seeds, text
 from linfair_book import mitigation, predictors, tables
 from linfair_book.averages import paired
 
@@ -48,9 +48,10 @@ def committed(data: str) -> pd.DataFrame:
 
 
 def by_width(by: str, seeds: int) -> dict[str, pd.DataFrame]:
-    """The committed rows of each network of `WIDE`, by `race` or `age`, of seeds below a number."""
+    """The committed rows of each network of `WIDE`, by `race` or `age`, one original for each seed below a number."""
     found = {name: (tables.committed(f"utkface_{table}"), width) for name, (table, width) in WIDE[by].items()}
-    return {name: rows[(rows["width"] == width) & (rows["seed"] < seeds)] for name, (rows, width) in found.items()}
+    found = {name: rows[(rows["width"] == width) & (rows["seed"] < seeds)] for name, (rows, width) in found.items()}
+    return {name: one_teacher(rows)[0] for name, rows in found.items()}
 
 
 def beyond_control(networks: Mapping[str, pd.DataFrame], budgets: Sequence[float]) -> pd.DataFrame:

@@ -164,9 +164,9 @@ def _compared(values: pd.DataFrame, arms: list[str], against: str, scale: str) -
 
 
 def role_accuracy(table: pd.DataFrame, by: list[str], *, split: str) -> pd.DataFrame:
-    """Accuracy in % of both roles on a split, mean over seeds."""
+    """Accuracy in % of both roles on a split, mean over seeds; no interval leaves 0 to 100."""
     rows = by_role(table[table["split"] == split])
-    return over_seeds(rows.assign(value=100 * rows["accuracy"]), "value", by)
+    return inside(over_seeds(rows.assign(value=100 * rows["accuracy"]), "value", by), 0, 100)
 
 
 def gains(table: pd.DataFrame, *, against: str, arms: Sequence[str] = (), **how: str) -> pd.DataFrame:

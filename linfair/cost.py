@@ -20,9 +20,10 @@ client evaluates (*online*). With r ReLUs left in l layers, one answer takes
 
     online seconds = 0.43 m + 21.8e-6 r + 8 * 1193 r / B + (l + 1) T,    online bytes = 1193 r,
 
-where m = (multiply-accumulates of the network) / (those of ResNet18 on 32x32 images). The constants were measured for
-ResNet18 on CIFAR on one thread; that the linear layers' seconds grow with m is an assumption, their bytes are not in
-the source, and other nonlinearities than ReLUs are left out.
+where m = (multiply-accumulates of the network) / (those of ResNet18 on 32x32 images). The public artifact of an ASPLOS
+study measured the constants, for ResNet18 on CIFAR on one thread; that the linear layers' seconds grow with m is an
+assumption. The linear layers' bytes and the time of garbling are not in the source (so the offline seconds are a lower
+bound), and other nonlinearities than ReLUs are left out.
 """
 
 import copy
@@ -49,36 +50,16 @@ RESNET18_MACS = 555_422_720
 """Multiply-accumulates of one forward pass of ResNet18 on a 3x32x32 image with 10 classes (`count_macs`)."""
 
 
-@dataclass(frozen=True)
-class ReluCost:
-    """What one ReLU costs under one protocol; None where it was not measured."""
-
-    name: str
-    online_bytes: float  # sent while the client waits
-    source: str
-    offline_bytes: float | None = None  # sent beforehand
-    online_seconds: float | None = None  # computing while the client waits, one thread
-    linear_seconds: float | None = None  # online, of all linear layers of ResNet18 on CIFAR
-    offline_seconds: float | None = None  # of the linear layers' homomorphic encryption, for the same network
-    note: str = ""  # what the numbers leave out
-
-
-DELPHI = ReluCost(
-    name="delphi",
-    online_bytes=1_184 + 9,  # labels of the inputs, masked input
-    offline_bytes=17_072 + 2_016,  # garbled circuit, oblivious transfer
-    online_seconds=21.8e-6,  # evaluate and encode
-    linear_seconds=0.43,
-    offline_seconds=286.0,
-    source="measured by the public artifact of an ASPLOS study, ResNet18 on CIFAR, one thread",
-    note="the time of garbling is not in it, so the offline seconds are a lower bound",
-)
+ONLINE_BYTES, OFFLINE_BYTES = 1_184 + 9, 17_072 + 2_016
+"""Of one ReLU under Delphi: labels of the inputs, masked input; garbled circuit, oblivious transfer."""
+RELU_SECONDS, LINEAR_SECONDS, OFFLINE_SECONDS = 21.8e-6, 0.43, 286.0
+"""To evaluate and encode one ReLU, and of all linear layers of ResNet18 on CIFAR online and, encrypted, offline."""
 PRICES: dict[str, dict] = tomllib.loads(resources.files("linfair").joinpath("prices.toml").read_text()) | {
     "delphi": {
         "answer": {"parties": 2, "rounds": 1, "setup": [0, 0]},
-        "ReLU": {"bytes": {"scalars": DELPHI.online_bytes}, "rounds": 1, "seconds": {"scalars": DELPHI.online_seconds}},
+        "ReLU": {"bytes": {"scalars": ONLINE_BYTES}, "rounds": 1, "seconds": {"scalars": RELU_SECONDS}},
         **{
-            kind: {"bytes": {}, "rounds": 0, "seconds": {"products": DELPHI.linear_seconds / RESNET18_MACS}}
+            kind: {"bytes": {}, "rounds": 0, "seconds": {"products": LINEAR_SECONDS / RESNET18_MACS}}
             for kind in ("linear", "convolution", "multiplication", "AvgPool", "truncation")
         },
     }
@@ -114,26 +95,18 @@ class Cost:
 
 
 def private_inference_cost(
-    kept: int | Mask,
-    *,
-    bandwidth: float = 1e9,
-    rtt: float = 0.0,
-    layers: int | None = None,
-    units: int | None = None,
-    macs: int | None = None,
+    kept: int | Mask, *, macs: int | None = None, bandwidth: float = 1e9, rtt: float = 0.0
 ) -> Cost:
-    """Online and offline cost of one answer under `DELPHI`.
+    """Online and offline cost of one answer under Delphi.
 
     Args:
-        kept: The mask, or how many ReLUs are kept.
+        kept: The mask, or how many ReLUs of ResNet18 are kept, in as many layers as can be.
+        macs: Multiply-accumulates of the masked network, see `count_macs`; needed for any but ResNet18.
         bandwidth: Bits a second between client and server; 1e9 is a fast local network.
         rtt: Round trip time in seconds.
-        layers: Layers that keep a ReLU. A mask knows; of a count, by default all 16 of ResNet18, the most there can be.
-        units: ReLUs of the whole network. A mask knows; of a count, by default ResNet18's.
-        macs: Multiply-accumulates of the network, see `count_macs`; needed for any network but ResNet18.
 
     Raises:
-        ValueError: For a number out of range, `layers` or `units` beside a mask, or another network without `macs`.
+        ValueError: For a number out of range, a mask of another network without `macs`, or `macs` without a mask.
 
     The two ends of the paper's range, computing alone; then 0.43 + 0.214 + 0.938 + 17 * 0.05 seconds on a slow link:
 
@@ -143,43 +116,37 @@ def private_inference_cost(
     >>> round(private_inference_cost(9_830, bandwidth=1e8, rtt=0.05).online_seconds, 2)
     2.43
     """
-    _check_link(bandwidth, rtt)
+    check_link(bandwidth, rtt)
     if isinstance(kept, Mask):
-        if layers is not None or units is not None:
-            raise ValueError("a mask knows its layers and units: leave out layers= and units=")
         kept, units, layers = kept.kept, kept.total, sum(count > 0 for count in kept.per_site.values())
+        if macs is None and units != RESNET18_UNITS:
+            raise ValueError(
+                f"the linear layers' seconds were measured for ResNet18 on 32x32 images ({RESNET18_UNITS:,} ReLUs), "
+                f"and this network has {units:,}; scale them with macs=linfair.cost.count_macs(model, input_shape)"
+            )
     elif isinstance(kept, bool) or not isinstance(kept, int):
         raise ValueError(f"kept = {kept!r} is not allowed; give a Mask or a whole number of ReLUs")
-    elif macs is not None and None in (units, layers):
-        raise ValueError("macs= means another network than ResNet18: give its units= and layers= too, or a Mask")
+    elif macs is not None:
+        raise ValueError("a count is of ResNet18's ReLUs, and macs= means another network: give its Mask")
+    elif not 0 <= kept <= RESNET18_UNITS:
+        raise ValueError(f"kept = {kept:,} is not possible; give 0 to {RESNET18_UNITS:,}, the ReLUs of ResNet18")
     else:
-        units = RESNET18_UNITS if units is None else units
-        if not 0 <= kept <= units:
-            raise ValueError(f"kept = {kept:,} is not possible: the network has {units:,} ReLUs, so 0 to {units:,}")
-        if layers is None:
-            layers = min(RESNET18_LAYERS, kept)
-        if not min(kept, 1) <= layers <= kept:
-            raise ValueError(f"layers = {layers} cannot hold {kept:,} ReLUs, at least one each")
-    if macs is None and units != RESNET18_UNITS:
-        raise ValueError(
-            f"the linear layers' seconds were measured for ResNet18 on 32x32 images ({RESNET18_UNITS:,} ReLUs), and "
-            f"this network has {units:,}; scale them with macs=linfair.cost.count_macs(model, input_shape)"
-        )
+        layers = min(RESNET18_LAYERS, kept)
     if macs is not None and macs < 0:
         raise ValueError(f"macs = {macs} is not allowed; take it from linfair.cost.count_macs(model, input_shape)")
     scale = 1.0 if macs is None else macs / RESNET18_MACS
-    online, offline = kept * DELPHI.online_bytes, kept * DELPHI.offline_bytes
+    online, offline = kept * ONLINE_BYTES, kept * OFFLINE_BYTES
     return Cost(
         kept=kept,
         layers=layers,
         rounds=layers + 1,
-        linear_seconds=DELPHI.linear_seconds * scale,
-        relu_seconds=DELPHI.online_seconds * kept,
+        linear_seconds=LINEAR_SECONDS * scale,
+        relu_seconds=RELU_SECONDS * kept,
         transfer_seconds=8 * online / bandwidth,
         waiting_seconds=(layers + 1) * rtt,
         online_bytes=online,
         offline_bytes=offline,
-        offline_seconds=DELPHI.offline_seconds * scale + 8 * offline / bandwidth,
+        offline_seconds=OFFLINE_SECONDS * scale + 8 * offline / bandwidth,
     )
 
 
@@ -195,7 +162,8 @@ def count_macs(model: nn.Module, input_shape: tuple[int, ...]) -> int:
     return counter.get_total_flops() // 2
 
 
-def _check_link(bandwidth: float, rtt: float) -> None:
+def check_link(bandwidth: float, rtt: float) -> None:
+    """Refuse a bandwidth or a round trip time that no link has."""
     if not bandwidth > 0:
         raise ValueError(f"bandwidth = {bandwidth} is not allowed; give bits a second above 0, such as 1e8")
     if not rtt >= 0:
@@ -371,7 +339,7 @@ def predicted(
     >>> found.bytes == 16 * (64 + 640) + 8 * 10 + 144 * 10, found.rounds
     (True, 10)
     """
-    _check_link(bandwidth, rtt)
+    check_link(bandwidth, rtt)
     if protocol not in PRICES:
         raise ValueError(f"protocol = {protocol!r} is not known; there are {', '.join(PRICES)}")
     if isinstance(network, nn.Module):

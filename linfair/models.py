@@ -16,15 +16,13 @@ Shape = tuple[int, ...]
 
 
 class MLP(nn.Sequential):
-    """Fully connected: flatten, then linear and ReLU for each of `depth` layers of `width` units, then linear.
+    """Fully connected: flatten, then linear and ReLU for each of two layers of `width` units, then linear.
 
     It has no norm; `grouped`, there is a group norm over the units between each linear layer and its ReLU.
     """
 
-    def __init__(
-        self, input_shape: Shape, classes: int, *, width: int = 64, depth: int = 2, grouped: bool = False
-    ) -> None:
-        features, hidden = [torch.Size(input_shape).numel(), *[width] * depth], []
+    def __init__(self, input_shape: Shape, classes: int, *, width: int = 64, grouped: bool = False) -> None:
+        features, hidden = [torch.Size(input_shape).numel(), width, width], []
         for a, b in zip(features, features[1:], strict=False):
             hidden += [nn.Linear(a, b), *[group_norm(b, 4)] * grouped, nn.ReLU()]
         super().__init__(nn.Flatten(), *hidden, nn.Linear(features[-1], classes))
@@ -179,17 +177,9 @@ class VGG(_Staged):
     `large_head` the head is that for ImageNet: 7x7 averages, two hidden layers of 64 `width` units with dropout.
     """
 
-    def __init__(
-        self,
-        input_shape: Shape,
-        classes: int,
-        *,
-        convolutions: Sequence[int] = (2, 2, 4, 4, 4),
-        width: int = 64,
-        large_head: bool = False,
-    ) -> None:
+    def __init__(self, input_shape: Shape, classes: int, *, width: int = 64, large_head: bool = False) -> None:
         channels, side, stages = input_shape[0], min(input_shape[1:]), []
-        for number, count in enumerate(convolutions):
+        for number, count in enumerate((2, 2, 4, 4, 4)):
             layers: list[nn.Module] = [nn.MaxPool2d(2)] if number and side >= 2 else []
             side //= 2 if layers else 1
             for outputs in [width * 2 ** min(number, 3)] * count:

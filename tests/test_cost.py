@@ -172,13 +172,9 @@ def test_delphi_is_one_of_the_protocols():
         (5, {"bandwidth": 0}, "bandwidth = 0 is not allowed; give bits a second above 0"),
         (5, {"bandwidth": float("nan")}, "bandwidth = nan"),
         (5, {"rtt": -0.1}, "rtt = -0.1 is not allowed"),
-        (5, {"layers": 6}, "layers = 6 cannot hold 5 ReLUs"),
-        (5, {"layers": 0}, "layers = 0 cannot hold 5 ReLUs"),
-        (5, {"units": 10}, "measured for ResNet18.*network has 10; scale them with macs="),
-        (5, {"macs": 7}, "give its units= and layers= too, or a Mask"),
-        (5, {"macs": -7, "units": 10, "layers": 1}, "macs = -7 is not allowed"),
-        (mask_of(1, 2), {}, "network has 20; scale them with macs="),
-        (mask_of(1, 2), {"layers": 2}, "a mask knows its layers and units"),
+        (5, {"macs": 7}, "macs= means another network: give its Mask"),
+        (mask_of(1, 2), {"macs": -7}, "macs = -7 is not allowed"),
+        (mask_of(1, 2), {}, "measured for ResNet18.*network has 20; scale them with macs="),
     ],
 )
 def test_refusals_say_what_was_given_and_what_is_allowed(kept, options, words):

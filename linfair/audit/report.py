@@ -14,7 +14,7 @@ from linfair.audit.expose import MARKS, NO_PROMISE, shown
 from linfair.audit.run import Audit, recipe_for
 from linfair.audit.shown import interval, minus, number
 from linfair.checkpoints import save_network
-from linfair.cost import DELPHI
+from linfair.cost import ONLINE_BYTES
 from linfair.engine.store import weights_digest
 from linfair.linearizers.record import share
 from linfair.linearizers.registry import find
@@ -58,7 +58,7 @@ def _template(name: str, *, escape: bool) -> jinja2.Template:
     found.filters |= {"share": share, "commas": "{:,}".format}
     found.filters["points"] = lambda value: f"{value:g} point{'s' * (value != 1)}"
     found.globals |= {"interval": interval, "number": number, "overall": findings.overall, "findings": findings}
-    found.globals |= {"noise": NOISE, "delphi": DELPHI, "figures": figures, "plots": plots}
+    found.globals |= {"noise": NOISE, "relu_bytes": ONLINE_BYTES, "figures": figures, "plots": plots}
     found.globals |= {"shown": shown, "marks": MARKS, "no_promise": NO_PROMISE, "called": called}
     return found.get_template(name)
 

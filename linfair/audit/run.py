@@ -19,7 +19,7 @@ from linfair.audit.diagnose import Pair, diagnose, provenance
 from linfair.audit.expose import Exposed, expose
 from linfair.audit.network import AuditError, Subject, behaviour
 from linfair.audit.repair import DEFAULT_ARMS, Mitigated, arm_list, mitigate
-from linfair.cost import Operation, count_macs, predicted, private_inference_cost
+from linfair.cost import Operation, check_link, count_macs, predicted, private_inference_cost
 from linfair.engine.stages import Stages, machine
 from linfair.engine.store import ResultStore, key, weights_digest
 from linfair.ledger import Guarantee
@@ -160,7 +160,7 @@ def audit(
     arm_list(plan.arms)
     if not 0 <= plan.tolerance <= 100:
         raise AuditError(f"the tolerance is 0 to 100 points that a group may lose, got {plan.tolerance}")
-    private_inference_cost(1, layers=1, bandwidth=plan.bandwidth, rtt=plan.rtt)
+    check_link(plan.bandwidth, plan.rtt)
     check_groups(subject.data)
     if plan.exposure and not subject.own:
         raise AuditError("--exposure trains shadow networks as linfair trained the network: it needs --teacher FILE")

@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from scipy.optimize import isotonic_regression
 
 GREY = "#767676"
 COLORS = {"majority": "#0072B2", "minority": "#D55E00", "control": GREY, "all": "#009E73", "other": "#CC79A7"}
@@ -66,21 +68,9 @@ def apart(places: Sequence[float], room: float, low: float = -math.inf, high: fl
     >>> apart([10.0, 12.0, 60.0], 10), apart([10.0, 12.0, 60.0], 10, low=8)
     ([6.0, 16.0, 60.0], [8.0, 18.0, 60.0])
     """
-    order = sorted(range(len(places)), key=places.__getitem__)
-    clusters: list[tuple[float, int]] = []  # the sum of the places, and how many
-
-    def middle(total: float, n: int) -> float:
-        return min(max(total / n, low + room * (n - 1) / 2), high - room * (n - 1) / 2)
-
-    for place in (places[i] for i in order):
-        clusters.append((place, 1))
-        while len(clusters) > 1:
-            (a, m), (b, n) = clusters[-2:]
-            if middle(b, n) - middle(a, m) >= room * (m + n) / 2:
-                break
-            clusters[-2:] = [(a + b, m + n)]
-    laid = [middle(total, n) + room * (k - (n - 1) / 2) for total, n in clusters for k in range(n)]
-    return [laid[order.index(i)] for i in range(len(places))]
+    order, steps = np.argsort(places, kind="stable"), room * np.arange(len(places))
+    stacked = isotonic_regression(np.take(places, order) - steps).x.clip(low, high - steps[-1]) + steps
+    return stacked[np.argsort(order)].tolist()
 
 
 PARTS = {"linear_seconds": ("linear layers, computing", GREY), "relu_seconds": ("ReLUs, computing", COLORS["majority"])}

@@ -12,6 +12,7 @@ from linfair.audit.repair import Mitigated
 from linfair.checkpoints import Header
 from linfair.cost import private_inference_cost
 from linfair.data import GroupedData, Split
+from linfair.masks import Mask
 from linfair.metrics import wilson
 from linfair.mitigation.choose import choose, judged_groups
 
@@ -131,7 +132,8 @@ def made(
     groups = pd.DataFrame(table).astype({"top_eigenvalue_converged": "boolean"})
     costs = []
     for budget in (1.0, *budgets):
-        one = private_inference_cost(round(budget * UNITS), units=UNITS, layers=2, bandwidth=1e8, rtt=0.05, macs=1000)
+        mask = Mask({site: torch.arange(UNITS // 2) < budget * UNITS / 2 for site in "12"}, "")
+        one = private_inference_cost(mask, bandwidth=1e8, rtt=0.05, macs=1000)
         sums = {"compute_seconds": one.compute_seconds, "online_seconds": one.online_seconds}
         about = {
             "network": "mine.py:build",

@@ -65,6 +65,16 @@ class Header:
             "`linfair linearize`"
         )
 
+    def check_asked(self, path: str | Path, **asked: object) -> None:
+        """Refuse what was asked for, but not trained with; on other data training images might be tested."""
+        known = vars(self) | dict(self.data_options)
+        for name, value in asked.items():
+            if value not in (None, known.get(name)):
+                option = f"--{name.replace('_', '-')}"
+                found = f"{name} {known[name]}" if name in known else f"the data's own {name}"
+                text = f"{option} {value}, but {path} was trained with {found}; leave {option} out"
+                raise CheckpointError(f"{text}, or give a network trained with {value}")
+
     def build(self) -> nn.Module:
         """The network before training, with frozen gates if it has any."""
         options = {"width": self.width or None, "seed": self.seed, "init": self.init}

@@ -23,11 +23,11 @@ class Ensemble(nn.Module):
         if any(other != shapes[0] for other in shapes):
             raise ValueError("networks of an ensemble must have the same structure")
         self.members, self.network = len(networks), copy.deepcopy(networks[0])
-        places = [_places(network) for network in (self.network, *networks)]
-        if len({id(held[name]) for held, name in places[0]}) < len(places[0]):
+        tensors = [_tensors(network) for network in (self.network, *networks)]
+        if len(set(map(id, tensors[0]))) < len(tensors[0]):
             raise ValueError("modules of this network share a parameter (tied weights); an ensemble would untie them")
-        for (held, name), *theirs in zip(*places, strict=True):
-            _put(held, name, torch.stack([other[name].detach() for other, name in theirs]))
+        for own, *theirs in zip(*tensors, strict=True):
+            own.data = torch.stack([one.detach() for one in theirs])
 
     def forward(self, x: Tensor) -> Tensor:
         """Run every member on its own batch, x of shape (members, n, ...)."""
@@ -40,8 +40,8 @@ class Ensemble(nn.Module):
     def member(self, index: int) -> nn.Module:
         """A copy of one network, on its own."""
         network = copy.deepcopy(self.network)
-        for held, name in _places(network):
-            _put(held, name, held[name].detach()[index].clone())
+        for one in _tensors(network):
+            one.data = one.data[index].clone()
         return network
 
     def networks(self) -> list[nn.Module]:
@@ -73,12 +73,7 @@ def member_of(model: nn.Module, index: int) -> nn.Module:
     return model.member(index) if isinstance(model, Ensemble) else copy.deepcopy(model)
 
 
-def _places(network: nn.Module) -> list[tuple[dict[str, Tensor], str]]:
-    """Where parameters and buffers lie: a module's dictionary, and their name in it."""
-    places = [held for one in network.modules() for held in (one._parameters, one._buffers)]
-    return [(held, name) for held in places for name, value in held.items() if value is not None]
-
-
-def _put(held: dict[str, Tensor], name: str, value: Tensor) -> None:
-    old = held[name]
-    held[name] = nn.Parameter(value, requires_grad=old.requires_grad) if isinstance(old, nn.Parameter) else value
+def _tensors(network: nn.Module) -> list[Tensor]:
+    """Parameters and buffers, module by module."""
+    held = [values for one in network.modules() for values in (one._parameters, one._buffers)]
+    return [value for values in held for value in values.values() if value is not None]

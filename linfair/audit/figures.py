@@ -47,7 +47,8 @@ def why_dots(before: pd.DataFrame, after: pd.DataFrame) -> Figure:
     """What was computed of `WHY` for every group, a panel each, in the original (open) and the linearized network."""
     before, after = before.set_index("group"), after.set_index("group")
     columns = [column for column in WHY if before[column].notna().all() and after[column].notna().all()]
-    order, size = _order(before), {"markersize": 6.5, "linestyle": ""}
+    order = before.sort_index().sort_values("n_train", ascending=False, kind="stable").index.tolist()  # largest first
+    size = {"markersize": 6.5, "linestyle": ""}
     height = len(columns) * (0.75 + 0.24 * len(order)) + 0.4
     figure, axes = plt.subplots(len(columns), 1, figsize=(5.0, height), squeeze=False)
     hollow = {"markerfacecolor": "none", "markeredgewidth": 1.5}
@@ -72,11 +73,6 @@ def why_dots(before: pd.DataFrame, after: pd.DataFrame) -> Figure:
     figure.legend(handles=handles, loc="outside upper center", ncols=2)
     plt.close(figure)
     return figure
-
-
-def _order(rows: pd.DataFrame) -> list[int]:
-    """The groups, largest first."""
-    return rows.sort_index().sort_values("n_train", ascending=False, kind="stable").index.tolist()
 
 
 def svg(figure: Figure, name: str, alt: str) -> str:

@@ -58,12 +58,7 @@ def load_teacher(path: str | Path, device: str, **asked: str | None) -> tuple[nn
     model, header = load_network(path)
     if header.reduced:
         raise CheckpointError(f"{path} holds a {header.reduced} network; give its original, teacher.safetensors")
-    known = {"network": header.network, "data": header.data, **dict(header.data_options)}
-    for name, value in asked.items():
-        if value not in (None, known.get(name)):
-            has = known.get(name, f"the data's own {name}")
-            text = f"--{name} {value}, but {path} was trained with {has}, and on another one its training images may "
-            raise AuditError(f"{text}be tested; leave --{name} out, or give the teacher trained on it")
+    header.check_asked(path, **asked)
     data = load_data(header.data, seed=header.seed, **dict(header.data_options))
     header.check_data(data, path)
     return model.to(device).eval(), data.to(device), header

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from linfair.cli import options
-from linfair.cli.inference import HOW, MASK, described, reduced
-from linfair.cli.network import Network
+from linfair.cli.inference import HOW, MASK, reduced
+from linfair.cli.network import Network, about
 from linfair.cli.options import ranged, says, tell
 from linfair.cost import PROTOCOLS, Prediction, predicted
 from linfair.inference import spu
@@ -50,7 +50,7 @@ def cost(
             told["measured"] = vars(answer) | {"logits": answer.logits.tolist(), "groups": groups.to_dict("records")}
         print(json.dumps(told, indent=2))
         return
-    print(f"{described(pair, mask)}\n{protocol}, {found.parties} parties, {execution}")
+    print(f"{about(pair)}\n{protocol}, {found.parties} parties, {execution}")
     print(_table(found, answer))
     if answer:
         versions = ", ".join(f"{package} {version}" for package, version in answer.versions.items())

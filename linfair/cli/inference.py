@@ -12,7 +12,6 @@ from linfair.cli.network import Network, about, promised
 from linfair.cli.options import says, tell
 from linfair.inference import difference, to_onnx
 from linfair.paths import whole
-from linfair.weights import removed
 
 MASK = "Which ReLUs or weights stay, METHOD-BUDGET.mask.safetensors; by default all."
 HOW = "How a layer is computed of which only a part of the ReLUs stays; gather compares no others."
@@ -27,15 +26,6 @@ def reduced(network: Network, mask: str | None) -> Pair:
     if pair.beside:
         tell(f"These are the teacher's own weights; those beside the mask: --weights {pair.beside}")
     return pair
-
-
-def described(pair: Pair, mask: str | None) -> str:
-    """What a network is and what a mask leaves of it."""
-    if not mask:
-        return f"{pair.header.network} on {pair.header.data}, seed {pair.header.seed}: nothing is removed"
-    reduction = removed(pair.linearized, pair.original)
-    kept, total = reduction.kept(pair.linearized)[0], reduction.total(pair.linearized)
-    return about(pair, kept, total, kept / total)
 
 
 def export(
@@ -59,7 +49,7 @@ def export(
         part.write_bytes(file)
     x = data.normalise(data.splits["test"].x[:64])
     apart, shape = difference(file, pair.linearized, x), " x ".join(map(str, ("batch", *data.input_shape)))
-    print("\n".join([described(pair, mask), *promised(pair.guarantee)]))
+    print("\n".join([about(pair), *promised(pair.guarantee)]))
     by = "; ".join(", ".join(f"{value:.4g}" for value in values) for values in (data.mean, data.std))
     print(f"input: {shape}, float32; {scaled}" + f" ({by})" * images)
     print(f"ONNX Runtime answers {len(x)} test inputs as torch does: scores differ by at most {apart:.1g}")

@@ -145,14 +145,13 @@ def _reduce(run: Trained, method: Linearizer, budgets: Sequence[float], out: str
     given, name = run.given(), method.name
     network, data, width, seed, built = run.network, run.data, run.width, run.seed, {}
     if run.teacher:
-        asked = {"network": network, "data": data, "width": width, "seed": seed}
-        network, data, width, seed, given, built = _of_teacher(run.teacher, asked, given)
+        header = load_network(run.teacher)[1]
+        header.check_asked(run.teacher, network=network, data=data, width=width, seed=seed, **given)
+        network, data, width, seed = header.network, header.data, header.width or None, header.seed
+        given, built = dict(header.data_options), {"norm": header.norm, "standardised": header.standardised}
     network, data, seed = network or "mlp", data or "digits", seed or 0
     check_name(data)
-    kind, colon, place = data.partition(":")
-    label = f"{kind}-{Path(place).absolute().name}" if colon else kind
-    folder = options.output("--out", out or f"{called}/{label}-{network}-{name}-{seed}")
-    options.cache()
+    folder = options.run_folder(out, called, data, network, name, seed)
 
     def total() -> int:
         of, wide = load_data(data, seed=seed, **given), width or recipe(network, run.profile).width
@@ -179,19 +178,6 @@ def _reduce(run: Trained, method: Linearizer, budgets: Sequence[float], out: str
     print(f"Masks, weights and the table are in {folder}")
 
 
-def _of_teacher(teacher: str, asked: dict[str, object], given: dict[str, object]) -> tuple:
-    """Network, data, width, seed, data options and norms of a teacher, unless something else was asked."""
-    header = load_network(teacher)[1]
-    trained = dict(header.data_options)
-    for name, value in (asked | given).items():
-        option, found = f"--{name.replace('_', '-')}", trained.get(name) if name in given else getattr(header, name)
-        how = f"was trained with {trained or 'no options of the data'}" if name in given else f"has {name} {found}"
-        if value not in (None, found):
-            raise ValueError(f"{option} {value}, but {teacher} {how}; leave {option} out")
-    built = {"norm": header.norm, "standardised": header.standardised}
-    return header.network, header.data, header.width or None, header.seed, trained, built
-
-
 def diagnose(
     *,
     files: Files,
@@ -208,21 +194,24 @@ def diagnose(
     how = {"seed": pair.header.seed, "estimator": estimator, "curvature": curvature, "batch_size": batch_size}
     with threads(threads_of(pair.header.network)):
         found = audits.diagnose(pair.linearized, pair.original, pair.data, split, **how)
-    kept, total = (int(found.table["kept"].agg(which)) for which in ("min", "max"))
     whose = f"the weights of {files.weights}" if files.weights else "the teacher's own weights, not fine-tuned"
-    head = f"{about(pair, kept, total, kept / total)}, {whose}"
+    head = f"{about(pair)}, {whose}"
     if pair.beside:
         head += f"\nFine-tuned weights lie beside the mask; to diagnose those: --weights {pair.beside}"
     print("\n".join([head, *promised(pair.guarantee)]), file=sys.stderr if as_json else sys.stdout)
     if out:
         tell(f"wrote {save_table(found.table, out)}")
-    known = {"teacher": files.teacher, "mask": files.mask, "weights": files.weights, "kept": kept, "total": total}
+    known = {"teacher": files.teacher, "mask": files.mask, "weights": files.weights}
+    known |= {name: int(found.table["kept"].agg(which)) for name, which in (("kept", "min"), ("total", "max"))}
     print(json.dumps(known | found.as_json(), indent=2) if as_json else audits.diagnosis_text(found))
 
 
-def about(pair: audits.Pair, kept: int, total: int, budget: float) -> str:
+def about(pair: audits.Pair) -> str:
     """What a network is and what is left of it."""
-    left = kept_share(kept, total, budget, WORDS[removed(pair.linearized, pair.original).kind])
+    left, reduction = "nothing is removed", removed(pair.linearized, pair.original)
+    if pair.linearized is not pair.original:
+        kept, total = reduction.kept(pair.linearized)[0], reduction.total(pair.linearized)
+        left = kept_share(kept, total, kept / total, WORDS[reduction.kind])
     return f"{pair.header.network} on {pair.header.data}, seed {pair.header.seed}: {left}"
 
 
@@ -254,9 +243,7 @@ def mitigate(
         print(f"Starting from the teacher's own weights; from those beside the mask: --weights {pair.beside}")
     limits = {"max_accuracy_loss": max_accuracy_loss, "significance": significance, "min_images": min_images}
     found = audits.mitigate(pair, arms=arms, mu=mu, profile=profile, announce=tell, **limits)
-    row = found.table.iloc[0]
-    said = about(pair, row["kept"], removed(found.model, pair.original).total(found.model), row["budget"])
-    print("\n".join([f"{said}; fine-tuned in profile {profile}", *promised(found.guarantee)]))
+    print("\n".join([f"{about(pair)}; fine-tuned in profile {profile}", *promised(found.guarantee)]))
     print(audits.mitigated_text(found))
     header = replace(pair.header, guarantee=found.guarantee)
     weights = save_network(folder / "chosen.weights.safetensors", found.model, header)

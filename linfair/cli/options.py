@@ -108,6 +108,15 @@ def cache(folder: str | Path | None = None) -> Path:
     return output("--cache" if folder else "the cache, see LINFAIR_CACHE,", folder or cache_folder(), alone=False)
 
 
+def run_folder(out: str | None, called: str, data: str, *about: object) -> Path:
+    """The folder `--out`, by default CALLED/DATA-ABOUT-..., and with it the cache, where writing was tried."""
+    kind, colon, place = data.partition(":")
+    label = f"{kind}-{Path(place).absolute().name}" if colon else kind
+    folder = output("--out", out or f"{called}/{'-'.join(map(str, (label, *about)))}")
+    cache()
+    return folder
+
+
 def chosen(kind: str, method: str | None) -> Linearizer:
     """The method that `--kind` and `--method` name."""
     try:

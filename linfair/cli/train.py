@@ -1,7 +1,6 @@
 """The command `train`: an original network under any rule of `linfair.rules`, private ones among them."""
 
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 from typing import Annotated, Literal
 
 import pandas as pd
@@ -75,10 +74,7 @@ def train(
     check_device(asked.device)
     changed = {one: getattr(asked, one) for one in ("epochs", "batch_size", "lr") if getattr(asked, one) is not None}
     schedule = replace(plan.private, **changed)
-    kind, colon, place = asked.data.partition(":")
-    label = f"{kind}-{Path(place).absolute().name}" if colon else kind
-    folder = options.output("--out", out or f"trained/{label}-{asked.network}-{rule.name}-{asked.seed}")
-    options.cache()
+    folder = options.run_folder(out, "trained", asked.data, asked.network, rule.name, asked.seed)
     given |= {"scale": "fixed"} if private else {}  # no training image may decide how others are normalised
     data = load_data(asked.data, seed=asked.seed, **given).to(asked.device)
     n = len(data.splits["train"])

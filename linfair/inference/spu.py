@@ -190,11 +190,7 @@ def compared(
     with torch.no_grad():
         clear = network.cpu().eval()(x)
     off, flips = (many.logits - clear).abs().amax(1), many.logits.argmax(1) != clear.argmax(1)
-    rows = [(groups == group, name) for group, name in enumerate(data.group_names)]
-    return one, pd.DataFrame(
-        [
-            {"group_name": name, "n": int(of.sum()), "flips": int(flips[of].sum()), "deviation": off[of].max().item()}
-            for of, name in rows
-            if of.any()
-        ]
-    )
+    names = [data.group_names[group] for group in groups.tolist()]
+    rows = pd.DataFrame({"group_name": names, "n": 1, "flips": flips.tolist(), "deviation": off.tolist()})
+    how = {"n": "sum", "flips": "sum", "deviation": "max"}
+    return one, rows.groupby("group_name", sort=False, as_index=False).agg(how)

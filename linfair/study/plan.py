@@ -319,7 +319,6 @@ def plan(
     *,
     seeds: int | None = None,
     device: str = "cpu",
-    width: int | None = None,
     precision: str | None = None,
     only: Mapping[str, str] | None = None,
 ) -> list[Job]:
@@ -339,7 +338,7 @@ def plan(
         used = chosen.panel(panel)
         entry = number if used.most else _place(queue["entry"], figure.name, panel)
         template = {one.name: getattr(used, one.name) for one in fields(Cell)}
-        template |= {"device": device, "width": width or used.width, "precision": precision}
+        template |= {"device": device, "precision": precision}
         for some in seed_lists(used.network, range(min(count, used.most or count))):
             order = (not used.most and some[0] >= queue["first_seeds"]), entry, some[0]
             wanted.setdefault((order, Cell(**template | {"seeds": some})), []).append((figure.name, used.arms))

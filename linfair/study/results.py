@@ -28,7 +28,6 @@ _LATER = {"options": "", "width": 0, "base": ""}
 class Status:
     """How far one figure is under one profile; an arm of one seed counts as one."""
 
-    figure: str
     profile: str
     done: int
     missing: int  #: Neither done nor failed
@@ -162,7 +161,7 @@ def status(figure: Figure, profile: str, found: Found, *, seeds: int | None = No
     used = {have[name]["device"].iloc[0] for name in done}
     hours = sum(have[name]["seconds"].max() for name in done if "seconds" in rows) / 3600
     left = len(needs) - len(done) - failed
-    return Status(figure.name, profile, len(done), left, failed, tuple(sorted(complete)), tuple(sorted(used)), hours)
+    return Status(profile, len(done), left, failed, tuple(sorted(complete)), tuple(sorted(used)), hours)
 
 
 def by_panel(figure: Figure) -> list[tuple[str, Figure]]:

@@ -98,7 +98,7 @@ def test_files_that_do_not_belong_together_are_refused(files: Path, tmp_path: Pa
             CheckpointError,
             "others than the .* of one budget",
         ),
-        ((teacher, mask), {"data": "toy"}, ValueError, "--data toy, but .* trained with digits"),
+        ((teacher, mask), {"data": "toy"}, ValueError, "--data toy, but .* trained with data digits"),
         ((teacher, mask), {"group": "race"}, ValueError, "--group race, but .* the data's own group"),
         ((teacher, mask), {"device": "cuda"}, ValueError, "torch sees no GPU"),
     ]

@@ -73,7 +73,7 @@ def test_json_and_parquet_hold_the_same_rows(files: Path, tmp_path: Path, capsys
     [
         (["--split", "tset"], ["no split 'tset'", "test_balanced"]),
         (["--group", "race"], ["--group race", "leave --group out"]),
-        (["--data", "toy"], ["--data toy", "trained with digits"]),
+        (["--data", "toy"], ["--data toy", "trained with data digits"]),
         (["--mask", "nowhere.safetensors"], ["no mask at nowhere.safetensors"]),
         (["--teacher", "nowhere.safetensors"], ["no network at nowhere.safetensors"]),
         (["--weights", "nowhere.safetensors"], ["no network at nowhere.safetensors"]),

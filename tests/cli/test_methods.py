@@ -135,7 +135,7 @@ def test_a_teacher_that_contradicts_an_option_is_refused(
     file = save_network(here / "teacher.safetensors", teacher, Header("mlp", 16, (1, 12, 12), 10, "digits", 3))
     assert smoke("--teacher", str(file), f"--{option}", given) == 2
     err = capsys.readouterr().err
-    assert f"--{option} {given}, but {file} has {option} {found}; leave --{option} out" in err
+    assert f"--{option} {given}, but {file} was trained with {option} {found}; leave --{option} out" in err
     assert [path.name for path in here.iterdir()] == [file.name]
 
 

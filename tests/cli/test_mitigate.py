@@ -83,7 +83,7 @@ def test_starts_from_given_weights(files: Path, tmp_path: Path, capsys: pytest.C
         (["--mask", "nowhere.safetensors"], ["no mask at nowhere.safetensors"]),
         (["--teacher", "nowhere.safetensors"], ["no network at nowhere.safetensors"]),
         (["--mask", "WIDER"], ["does not fit", "teacher.safetensors"]),
-        (["--data", "toy"], ["--data toy", "trained with digits"]),
+        (["--data", "toy"], ["--data toy", "trained with data digits"]),
         (["--max-accuracy-loss", "-1"], ["--max-accuracy-loss", "0 to 100", "got -1"]),
         (["--significance", "2"], ["at most 1", "got 2"]),
         (["--profile", "smal"], ['"smal" for --profile', '"small"?']),

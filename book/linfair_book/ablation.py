@@ -8,12 +8,10 @@ are those of De et al. (arXiv 2204.13650); sharpness is the rule's, DP-SAT besid
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pandas as pd
 
 from linfair.data import load_data
-from linfair.paths import save_table
 from linfair.rules import resolve
 from linfair.schedule import Schedule
 from linfair.study.tables import over_seeds
@@ -60,17 +58,6 @@ def found(rule: str, epsilon: float, technique: str, sweep: Sweep = SWEEP) -> pd
     return pd.DataFrame(lines).assign(**said, seconds=time.perf_counter() - start)
 
 
-def compute(into: Path) -> None:
-    """What is missing of the table, a cell at a time."""
-    table = pd.read_parquet(into) if into.is_file() else pd.DataFrame(columns=["rule", "epsilon", "technique"])
-    done = set(zip(table["rule"], table["epsilon"], table["technique"], strict=True))
-    for cell in cells():
-        if cell not in done:
-            table = pd.concat([*[table] * bool(len(table)), found(*cell)], ignore_index=True)
-            save_table(table, into)
-            print(*cell, f"{table['seconds'].iloc[-1]:.0f} s", sep=", ", flush=True)
-
-
 def gains(table: pd.DataFrame) -> pd.DataFrame:
     """Points that each technique gains over nothing, or loses when it is taken from all, paired, by rule and who."""
     on = ["rule", "epsilon", "who", "seed"]
@@ -83,4 +70,4 @@ def gains(table: pd.DataFrame) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    compute(tables.place("digits_ablation"))
+    tables.grown(tables.place("digits_ablation"), ("rule", "epsilon", "technique"), cells(), found)

@@ -4,12 +4,10 @@ Tran et al. (NeurIPS 2022, App. C.3) watched the gradient norm; here the accurac
 many batches as at x1 (they grow), so that no network takes more steps.
 """
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 from math import ceil
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -96,14 +94,5 @@ def effects(table: pd.DataFrame, *, measured_on: str = "train") -> pd.DataFrame:
     return over_seeds(pd.concat([values.assign(of="level"), changes]), "value", [*by[:3], "times", "of"])
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Compute the book's table: digits, MLP, SNL at 20 and 2 %."""
-    parser = argparse.ArgumentParser(prog="python -m linfair_book.group_size", description=main.__doc__)
-    parser.add_argument("--seeds", type=int, default=10, help="number of seeds (default: 10)")
-    parser.add_argument("--to", type=Path, default=place(TABLE), help="file to write (default: the book's)")
-    given = parser.parse_args(arguments)
-    save(run_upsampling(grid("digits", "mlp", budgets=(0.2, 0.02), seeds=range(given.seeds))), given.to)
-
-
 if __name__ == "__main__":
-    main()
+    save(run_upsampling(grid("digits", "mlp", budgets=(0.2, 0.02), seeds=range(10))), place(TABLE))

@@ -4,13 +4,12 @@ Two networks, or two measurements of one, differ in one switch alone, from the p
 where the paper is silent; `book/switches.toml` says what both are. Each is judged by its *headline*, within a seed.
 """
 
-import argparse
+import sys
 import time
 import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -26,10 +25,9 @@ from linfair_book import released_runs
 from linfair_book.averages import sides
 from linfair_book.build import repository
 from linfair_book.released_lab import ACCURACY, Lab
-from linfair_book.tables import save
+from linfair_book.tables import committed, place, save
 
-TABLE = Path("book/results/released_switches.parquet")
-COUNTS = Path("book/results/data_counts.parquet")
+TABLE = "released_switches"
 THIN_SEEDS = 5  # seeds of the switches that need a ResNet18
 
 
@@ -51,8 +49,7 @@ class Switch:
 @cache
 def switches() -> dict[str, Switch]:
     """All switches by name, in the order of the page."""
-    with (repository() / "book" / "switches.toml").open("rb") as file:
-        found = tomllib.load(file)
+    found = tomllib.loads((repository() / "book/switches.toml").read_text(encoding="utf-8"))
     return {name: Switch(name, **one | {"headline": tuple(one["headline"])}) for name, one in found.items()}
 
 
@@ -82,23 +79,21 @@ def compute(
     seeds: Sequence[int] = range(10),
     thin_seeds: int = THIN_SEEDS,
     counts: pd.DataFrame | None = None,
-    store: ResultStore | None = None,
-    device: str = "cpu",
     **how: object,
 ) -> pd.DataFrame:
     """Run some switches (by default all): a row per switch, version, quantity, who and seed, with provenance."""
     names = list(switches() if names is None else names)
     if unknown := sorted(set(names) - set(switches())):
         raise ValueError(f"no switches {unknown}; there are {', '.join(switches())}")
-    how |= {"store": store or ResultStore.default(), "device": device}
+    how = {"store": ResultStore.default(), "device": "cpu"} | how
     labs = {"mlp": [Lab("mlp", tuple(seeds), **how)], "": []}
     labs["resnet18"] = [Lab("resnet18", (seed,), **how) for seed in tuple(seeds)[:thin_seeds]]
-    about = {"device": device_name(device), "torch": torch.__version__, "linfair": linfair.__version__}
+    about = {"device": device_name(how["device"]), "torch": torch.__version__, "linfair": linfair.__version__}
     tables = []
     for name in names:
         network, start = switches()[name].network, time.perf_counter()
         with threads(1):
-            parts = [getattr(released_runs, name)(lab) for lab in labs[network]]
+            parts = [part for lab in labs[network] for part in getattr(released_runs, name)(lab)]
         parts += [facts(counts, name)] if counts is not None else []
         if parts:
             about |= {"network": network, "seconds": time.perf_counter() - start}
@@ -195,20 +190,7 @@ def agreement(one: pd.DataFrame, other: pd.DataFrame) -> tuple[int, float]:
     return len(both), float((both["value_x"] - both["value_y"]).abs().max()) if len(both) else 0.0
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Compute the book's table of switches."""
-    parser = argparse.ArgumentParser(prog="python -m linfair_book.released", description=main.__doc__)
-    parser.add_argument("switches", nargs="*", help=f"some of {', '.join(switches())} (default: all)")
-    parser.add_argument("--seeds", type=int, default=10, help="number of seeds of the MLP (default: 10)")
-    parser.add_argument("--to", type=Path, default=TABLE, help=f"file to write, other switches stay (default: {TABLE})")
-    given = parser.parse_args(arguments)
-    names = given.switches or list(switches())
-    table = compute(names, seeds=range(given.seeds), counts=pd.read_parquet(COUNTS))
-    if given.to.is_file():
-        old = pd.read_parquet(given.to)
-        table = pd.concat([old[~old["switch"].isin(names)], table], ignore_index=True)
-    save(table, given.to)
-
-
 if __name__ == "__main__":
-    main()
+    names = sys.argv[1:] or list(switches())
+    old, fresh = committed(TABLE), compute(names, counts=committed("data_counts"))
+    save(pd.concat([old[~old["switch"].isin(names)], fresh], ignore_index=True), place(TABLE))

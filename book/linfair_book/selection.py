@@ -15,8 +15,7 @@ from linfair.study.tables import by_role, drops, over_seeds
 from linfair_book import tables
 from linfair_book.averages import disparity, inside, less, paired
 
-DEEPREDUCE_TABLE = "book/results/digits_resnet18_deepreduce.parquet"
-
+DEEPREDUCE_TABLE = "digits_resnet18_deepreduce"
 NAMES = ("snl", "snl mask", "snip", "negative_part", "uniform", "random")  # all selections, SNL first, `random` last
 QUANTITIES = ("minority accuracy", "majority accuracy", "disparity")
 """What selections are compared by: accuracies in per cent, and the minority's relative drop minus the majority's."""

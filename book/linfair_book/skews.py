@@ -10,6 +10,8 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -24,14 +26,13 @@ from linfair.ledger import Guarantee
 from linfair.metrics import membership
 from linfair.metrics.bias import aligned_accuracy, mean_bias
 from linfair.models import build
-from linfair.paths import save_table
 from linfair.schedule import Schedule
 from linfair.study.recipes import recipe
 from linfair.training import predict, threads
+from linfair_book import tables
 from linfair_book.build import repository
 from linfair_book.membership import promised, where
 from linfair_book.outliers import removal
-from linfair_book.tables import RESULTS
 from linfair_book.three_prices import score
 
 
@@ -162,32 +163,16 @@ def _of_one(data: GroupedData, predicted: torch.Tensor, exposed: pd.DataFrame) -
 
 
 def compute(name: str, into: Path) -> pd.DataFrame:
-    """What is missing of a sweep's table, a combination of rule and skew at a time; what is there stays."""
-    sweep, table = SWEEPS[name], pd.read_parquet(into) if into.is_file() else pd.DataFrame()
-    done = set(zip(table["rule"], table.get("skew", [None] * len(table)), strict=True)) if len(table) else set()
-    for skew in sweep.skews:
-        for rule in sweep.rules:
-            if (rules.resolve(rule).name, skew) not in done:
-                found = rows(sweep, rule, skew)
-                table = pd.concat([table, found], ignore_index=True)
-                save_table(table, into)
-                print(f"{name}, {rule}, skew {skew}: {found['seconds'].iloc[0]:.0f} s", flush=True)
-    return table
-
-
-def compute_outliers(name: str, into: Path, seeds: Sequence[int] = range(10)) -> pd.DataFrame:
-    """The seeds that are missing of a table of outliers."""
-    table = pd.read_parquet(into) if into.is_file() else pd.DataFrame(columns=["seed"])
-    for seed in sorted(set(seeds) - set(table["seed"])):
-        table = pd.concat([table, removed(SWEEPS[name], seed)], ignore_index=True)
-        save_table(table, into)
-    return table
+    """What is missing of a sweep's table, a combination of skew and rule at a time; what is there stays."""
+    sweep = SWEEPS[name]
+    wanted = product(sweep.skews, sweep.rules)
+    return tables.grown(into, ("skew", "rule"), wanted, lambda skew, rule: rows(sweep, rule, skew))
 
 
 if __name__ == "__main__":
-    results = repository() / RESULTS
     for named in sys.argv[1:] or SWEEPS:
         if named.endswith("_outliers"):
-            compute_outliers(named.removesuffix("_outliers"), results / f"{named}.parquet")
+            known = partial(removed, SWEEPS[named.removesuffix("_outliers")])
+            tables.grown(tables.place(named), ["seed"], [(seed,) for seed in range(10)], known)
         else:
-            compute(named, results / f"{named}_private.parquet")
+            compute(named, repository() / tables.RESULTS / f"{named}_private.parquet")

@@ -1,9 +1,7 @@
 """Where DeepReDuce's students start: the original's weights, or fresh ones as in the released code (thin ResNet18)."""
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import pandas as pd
 
@@ -12,10 +10,9 @@ from linfair.study.arms import ARMS
 from linfair.study.recipes import recipe
 from linfair.study.tables import by_role, over_seeds, side_by_side
 from linfair_book.averages import inside
-from linfair_book.build import repository
-from linfair_book.tables import ran, save
+from linfair_book.tables import place, ran, save
 
-TABLE = Path("book/results/digits_resnet18_starts.parquet")
+TABLE = "digits_resnet18_starts"
 CONFIGURATIONS = ("1,4",)
 EPOCHS = (20, 200)
 
@@ -61,12 +58,5 @@ def shown(table: pd.DataFrame, *, split: str = "test_balanced") -> pd.DataFrame:
     return side_by_side(found, ["role", "of"], line="network")
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Compute the committed table."""
-    parser = argparse.ArgumentParser(prog="python -m linfair_book.starts", description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=3, help="number of seeds (default: 3)")
-    save(compute(range(parser.parse_args(arguments).seeds)), repository() / TABLE)
-
-
 if __name__ == "__main__":
-    main()
+    save(compute(), place(TABLE))

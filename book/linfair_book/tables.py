@@ -1,8 +1,8 @@
 """The committed tables `book/results/NAME.parquet` (`book/tables.toml`); `python -m` draws the first page's figures."""
 
-import argparse
+import sys
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +49,18 @@ def save(table: pd.DataFrame, path: Path) -> None:
     print(save_table(table, path))
 
 
+def grown(path: Path, keys: Sequence[str], wanted: Iterable[tuple], made: Callable[..., pd.DataFrame]) -> pd.DataFrame:
+    """A table with rows of all wanted combinations of some columns; what is missing is made and saved one by one."""
+    table = pd.read_parquet(path) if path.is_file() else pd.DataFrame(columns=list(keys))
+    known = table.reindex(columns=list(keys)).astype(object)
+    done = set(known.where(known.notna(), None).itertuples(index=False, name=None))
+    for one in wanted:
+        if one not in done:
+            table = pd.concat([*[table] * bool(len(table)), made(*one)], ignore_index=True)
+            print(*one, save_table(table, path), sep=", ", flush=True)
+    return table
+
+
 def geometric(logs: pd.DataFrame, column: str, by: list[str]) -> pd.DataFrame:
     """`over_seeds` of logarithms, as factors: geometric means with the interval of the logarithm."""
     means = over_seeds(logs, column, by)
@@ -66,7 +78,7 @@ def pictures(*, toy: bool = False) -> dict[str, Figure]:
         "above_floor.svg": impact.above_floor(committed("performance")),
         "fine_tuning.svg": impact.fine_tuning_curve(committed("digits_convergence")),
         "weight.svg": why.upsampling_lines(group_size.effects(committed(group_size.TABLE))),
-        "repair.svg": mitigation.change_chart(committed("digits_mlp_mitigation"), ways=ways, scale="points"),
+        "repair.svg": mitigation.change_chart(committed("digits_mlp_mitigation"), ways=ways),
         "price.svg": plots.cost_parts(cost.answers("resnet18", (1.0, 0.5, 0.2, 0.02), "semi2k")),
     }
     if toy:
@@ -78,14 +90,11 @@ def pictures(*, toy: bool = False) -> dict[str, Figure]:
     return drawn
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Draw the figures, with `--compute` from fresh rows."""
-    parser = argparse.ArgumentParser(prog="python -m linfair_book.tables", description="Draw the first page's figures.")
-    parser.add_argument("--compute", action="store_true", help="run the study and the toy again and replace the table")
-    compute, source = parser.parse_args(arguments).compute, place("digits_mlp_snl")
+def draw(*, compute: bool) -> None:
+    """Draw the figures, on request from fresh rows, which replace the table."""
     if compute:
         cells = study.grid("digits", "mlp", budgets=(0.8, 0.6, 0.4, 0.2, 0.02), seeds=range(10))
-        study.run(cells).to_parquet(source, index=False)
+        study.run(cells).to_parquet(place("digits_mlp_snl"), index=False)
     table, root = committed("digits_mlp_snl"), repository()
     plots.style()
     drawn, bare = pictures(toy=compute), dict.fromkeys(("Creator", "Date", "Format", "Type"))
@@ -99,4 +108,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    draw(compute="--compute" in sys.argv)

@@ -12,7 +12,6 @@ from linfair.cost import count_macs, private_inference_cost
 from linfair.gates import install
 from linfair.ledger import Guarantee
 from linfair.masks import Mask, masks_of
-from linfair.paths import save_table
 from linfair.study.recipes import recipe
 from linfair.study.tables import over_seeds
 from linfair_book import tables
@@ -128,8 +127,5 @@ def scores(table: pd.DataFrame) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    place = tables.place("digits_three_prices")
-    for number in range(int(sys.argv[1])):
-        old = [pd.read_parquet(place)] if place.is_file() else []
-        if not old or number not in set(old[0]["seed"]):
-            print(number, save_table(pd.concat([*old, rows([number], progress=False)], ignore_index=True), place))
+    wanted = [(seed,) for seed in range(int(sys.argv[1]))]
+    tables.grown(tables.place("digits_three_prices"), ["seed"], wanted, lambda seed: rows([seed], progress=False))

@@ -1,7 +1,5 @@
 """One group's images repeated: the data, the networks trained on them, and the summaries by hand."""
 
-from pathlib import Path
-
 import pandas as pd
 import pytest
 import torch
@@ -180,11 +178,3 @@ def test_the_books_table_is_what_the_module_says_and_shows_the_effect() -> None:
     assert set(found["profile"]) == {"small"} and set(found["budget"]) == {1.0, 0.2, 0.02}
     changed = group_size.effects(found).query("of == 'minus x1' and times == 20 and what == 'upsampled'")
     assert (changed[changed["quantity"].isin(["gradient_norm", "drop"])]["high"] < 0).all()
-
-
-def test_the_command_writes_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: pd.DataFrame) -> None:
-    asked = []
-    monkeypatch.setattr(group_size, "run_upsampling", lambda cells: (asked.extend(cells), table)[1])
-    group_size.main(["--seeds", "3", "--to", str(tmp_path / "new" / "table.parquet")])
-    assert asked[0].seeds == (0, 1, 2) and asked[0].budgets == (0.2, 0.02)
-    assert len(pd.read_parquet(tmp_path / "new" / "table.parquet")) == len(table)

@@ -4,9 +4,8 @@ import math
 
 import pandas as pd
 import pytest
-from linfair_book import mitigation
+from linfair_book import mitigation, tables
 from linfair_book.averages import SIDES
-from linfair_book.build import repository
 from linfair_book.mitigation import of_mu
 from linfair_book.reading import NOTHING, readable
 
@@ -179,7 +178,7 @@ def test_the_grid_is_every_way_while_fine_tuning_two_in_the_mask_phase_and_deepr
 
 @pytest.fixture(scope="module")
 def committed() -> dict[str, pd.DataFrame]:
-    return {name: pd.read_parquet(repository() / name) for name in (mitigation.TABLE, mitigation.DEEPREDUCE_TABLE)}
+    return {name: tables.committed(name) for name in (mitigation.TABLE, mitigation.DEEPREDUCE_TABLE)}
 
 
 def test_the_committed_rows_are_whole(committed: dict) -> None:

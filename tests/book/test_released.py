@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from linfair_book import released, released_runs
+from linfair_book import released, released_runs, tables
 from linfair_book.figures.released import switch_chart
 from linfair_book.released import switches
 from linfair_book.released_lab import ACCURACY, Lab
@@ -21,7 +21,6 @@ from linfair.models import build
 from linfair.study import ResultStore
 from linfair.training import Source
 
-ROOT = Path(__file__).resolve().parents[2]
 SEEDS = (0, 1)
 
 
@@ -33,7 +32,7 @@ def lab(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Lab:
 
 @pytest.fixture(scope="module")
 def committed() -> pd.DataFrame:
-    return pd.read_parquet(ROOT / released.TABLE)
+    return tables.committed(released.TABLE)
 
 
 def value(rows: pd.DataFrame, version: str, quantity: str, who: str = "all") -> list[float]:
@@ -47,7 +46,7 @@ def value(rows: pd.DataFrame, version: str, quantity: str, who: str = "all") -> 
 
 def test_a_detached_penalty_leaves_every_weight_as_it_is_and_a_real_one_does_not(lab: Lab) -> None:
     """Bitwise equality with fine-tuning that has no penalty at all."""
-    found = released_runs.penalty(lab)
+    found = pd.concat(released_runs.penalty(lab))
     moved = "largest change of a weight by the penalty"
     assert value(found, "released", moved) == [0.0, 0.0] and min(value(found, "paper", moved)) > 0
     plain = lab.accuracies("plain", lab.tune().model)
@@ -65,7 +64,7 @@ def test_the_largest_change_of_a_weight_is_each_members_own() -> None:
 
 def test_released_multipliers_grow_with_the_number_of_batches(lab: Lab) -> None:
     """500 images: 16 batches of 32, one of 512; the paper's multipliers know the training set alone."""
-    found = released_runs.multipliers(lab, (32, 512))
+    found = pd.concat(released_runs.multipliers(lab, (32, 512)))
     ratio = {
         size: np.divide(*(value(found, version, f"last multiplier, batches of {size}") for version in of)).min()
         for of in [("released", "paper")]
@@ -111,7 +110,7 @@ def test_the_smaller_data_of_linearization_lie_within_those_of_base_training() -
 
 def test_facts_are_those_of_the_counts() -> None:
     """23,705 images, 22,582 of them from 2 years on; 100 and 1,000 test images: 5 and 1.58 points at 50 %."""
-    counts = pd.read_parquet(ROOT / released.COUNTS)
+    counts = tables.committed("data_counts")
     ages = released.facts(counts, "ages")
     assert value(ages, "paper", "UTKFace images used") == [22_582]
     assert value(ages, "released", "UTKFace images used") == [23_705]
@@ -128,7 +127,7 @@ def test_facts_are_those_of_the_counts() -> None:
 
 def test_the_best_test_epoch_cannot_report_less_than_any_other(lab: Lab) -> None:
     """Optimism by definition: the maximum over epochs."""
-    found = released_runs.checkpoint(lab)
+    found = pd.concat(released_runs.checkpoint(lab))
     reported = "accuracy on the test that is reported"
     best = np.array(value(found, "released", reported))
     for version in ("last", "best on validation"):
@@ -139,7 +138,7 @@ def test_the_best_test_epoch_cannot_report_less_than_any_other(lab: Lab) -> None
 
 
 def test_exact_budgets_keep_exactly_the_budget_and_epoch_ends_do_not_exceed_it(lab: Lab) -> None:
-    found = released_runs.exact_budget(lab)
+    found = pd.concat(released_runs.exact_budget(lab))
     exact, released_counts = (value(found, version, "ReLUs kept") for version in ("exact", "released"))
     assert exact == [100 * round(0.2 * 128) / 128] * 2 and all(
         a >= b for a, b in zip(exact, released_counts, strict=True)
@@ -149,7 +148,7 @@ def test_exact_budgets_keep_exactly_the_budget_and_epoch_ends_do_not_exceed_it(l
 def test_the_start_of_weights_is_compared_with_the_labs_own_network(tmp_path: Path) -> None:
     """Its parameters' norm by hand; the released start is another network of the same shape."""
     alone = Lab("mlp", (0,), profile="smoke", store=ResultStore(tmp_path), progress=False)
-    found = released_runs.initialisation(alone)
+    found = pd.concat(released_runs.initialisation(alone))
     [own], [other] = (value(found, one, "norm of the original's parameters") for one in ("torch", "released"))
     assert own == pytest.approx(
         math.sqrt(sum(float(p.detach().double().square().sum()) for p in alone.teacher.model.parameters()))
@@ -214,7 +213,7 @@ def test_a_switch_that_is_none_is_refused() -> None:
 
 
 def test_computing_gives_every_headline_with_provenance(lab: Lab) -> None:
-    counts = pd.read_parquet(ROOT / released.COUNTS)
+    counts = tables.committed("data_counts")
     options = {"seeds": SEEDS, "profile": "smoke", "store": lab.store, "progress": False}
     found = released.compute(["kd_weight", "ages"], counts=counts, **options)
     assert released.headlines(found)["switch"].tolist() == ["kd_weight", "ages"]

@@ -3,9 +3,9 @@
 import pandas as pd
 import pytest
 from linfair_book import selection
-from linfair_book.build import repository
 from linfair_book.reading import readable
 from linfair_book.selection import NAMES
+from linfair_book.tables import committed
 from scipy import stats
 
 from linfair.study import ResultStore, cell, grid
@@ -178,7 +178,7 @@ def test_disparities_are_those_of_the_tables_module_for_each_selection(table: pd
 
 
 def test_what_the_page_says_of_deepreduce_holds_in_the_committed_rows() -> None:
-    beside = pd.read_parquet(repository() / selection.DEEPREDUCE_TABLE)
+    beside = committed(selection.DEEPREDUCE_TABLE)
     assert set(beside["selection"]) == {"original", "deepreduce", "snl mask", "random"}
     found = selection.differences(beside, "random", split=SPLIT).query("selection == 'deepreduce'")
     found = readable(found).set_index(["quantity", "budget"])["side"]

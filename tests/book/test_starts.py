@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from linfair_book import starts
-from linfair_book.build import repository
+from linfair_book.tables import committed
 
 from linfair.study import ResultStore, grid
 
@@ -71,7 +71,7 @@ def test_both_starts_are_computed_from_one_original_network(
 
 
 def test_the_committed_rows_are_three_seeds_of_both_starts() -> None:
-    table = pd.read_parquet(repository() / starts.TABLE)
+    table = committed(starts.TABLE)
     assert set(table["seed"]) == {0, 1, 2} and {"device", "torch", "linfair", "seconds"} <= set(table)
     trained = table[table["arm"] != "original"]
     assert set(trained["start"]) == {"teacher", "fresh"} and set(trained["student_epochs"]) == set(starts.EPOCHS)

@@ -11,15 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from linfair_book import mitigation
-from linfair_book.build import repository
+from linfair_book.tables import committed
 
 from linfair import study
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks/05_mitigation.ipynb"
-ROWS = {
-    str(name): pd.read_parquet(repository() / name).query("seed < 3")
-    for name in (mitigation.TABLE, mitigation.DEEPREDUCE_TABLE)
-}
+ROWS = {name: committed(name).query("seed < 3") for name in (mitigation.TABLE, mitigation.DEEPREDUCE_TABLE)}
 MEASURED = ["accuracy", "margin", "gradient_norm", "multiplier"]
 
 Force = Callable[[pd.DataFrame], pd.DataFrame]
@@ -69,16 +66,16 @@ def shown(source: str, space: dict[str, object]) -> str:
 
 @pytest.mark.parametrize("force", OUTCOMES.values(), ids=OUTCOMES)
 def test_notebook_05_shows_every_outcome(force: Force, monkeypatch: pytest.MonkeyPatch, house_style: None) -> None:
-    def read(path: Path) -> pd.DataFrame:
-        return force(ROWS[str(Path(path).relative_to(repository()))]).reset_index(drop=True)
+    def read(name: str) -> pd.DataFrame:
+        return force(ROWS[name]).reset_index(drop=True)
 
     def run(*given: object, arms: tuple[str, ...], **options: object) -> pd.DataFrame:
-        rows = read(repository() / mitigation.TABLE)
+        rows = read(mitigation.TABLE)
         here = rows["arm"].isin([*arms, "lagrangian"]) & (rows["options"] == "") & rows["budget"].isin((0.2, 1.0))
         return rows[here].reset_index(drop=True)
 
     monkeypatch.setattr(study, "run", run)
-    monkeypatch.setattr(pd, "read_parquet", read)
+    monkeypatch.setattr("linfair_book.tables.committed", read)
     monkeypatch.setitem(os.environ, "LINFAIR_PROFILE", "smoke")
     cells = [cell for cell in json.loads(NOTEBOOK.read_text())["cells"] if cell["cell_type"] == "code"]
     space: dict[str, object] = {}

@@ -5,7 +5,7 @@ from pathlib import Path
 import front_page as made
 import pytest
 from bs4 import BeautifulSoup
-from linfair_book.tables import committed
+from linfair_book.tables import FIGURES, committed, pictures
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -45,6 +45,10 @@ def test_without_a_script_the_picture_and_the_numbers_of_the_lowest_budget_stand
 def test_no_group_gets_an_accuracy_above_100_per_cent() -> None:
     for shown in made.SHOWN:
         assert max(value for one in made.numbers(shown)["groups"] for value in one["high"] if value == value) <= 100
+
+
+def test_every_picture_without_the_toy_is_drawn_from_committed_rows(house_style: None) -> None:
+    assert set(pictures()) == {path.name for path in (ROOT / FIGURES).glob("*.svg")}
 
 
 def test_the_link_to_the_repository_is_there_once_its_address_is(monkeypatch: pytest.MonkeyPatch) -> None:

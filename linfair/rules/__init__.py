@@ -7,4 +7,4 @@ from linfair.rules.accounting import ACCOUNTANTS, noise_for, spent
 from linfair.rules.adaptive import DPGlobalAdapt
 from linfair.rules.options import ASAM, SAM, SGD, Clipped, RuleOptions, Started
 from linfair.rules.private import DPSAT, DPSGD
-from linfair.rules.registry import RULES, Rule, canonical, resolve, train
+from linfair.rules.registry import RULES, canonical, resolve, train

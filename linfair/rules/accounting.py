@@ -59,17 +59,13 @@ def spent(noise: float, delta: float, rate: float, steps: int, accountant: str =
 
 @cache
 def noise_for(epsilon: float, delta: float, rate: float, steps: int, accountant: str = "rdp") -> float:
-    """The noise with which so many steps spend at most epsilon, and at least 99 % of it; arguments as for `spent`.
+    """The noise with which so many steps spend at most epsilon, and at least 99 % of it; all else as for `spent`.
 
-    Raises:
-        ValueError: If epsilon is too small for the accountant, which stays above some number whatever the noise, or too
-            large for `prv`.
-        ImportError: If Opacus is not installed.
+    A ValueError also refuses an epsilon too small for the accountant, which stays above some number whatever the noise.
     """
     utils = _opacus(accountant)
-    order = max(
-        utils.create_accountant(mechanism="rdp").DEFAULT_ALPHAS
-    )  # at it, rdp stays above this without any loss:
+    order = max(utils.create_accountant(mechanism="rdp").DEFAULT_ALPHAS)
+    # at this order rdp stays above `least` without any loss
     least = 1.1 * (math.log1p(-1 / order) - math.log(delta * order) / (order - 1)) if accountant == "rdp" else 0.02
     most = LARGEST if accountant == "prv" else 1e4
     if not least <= epsilon <= most:

@@ -73,8 +73,6 @@ class DPGlobalAdapt(DPSGD):
     """
 
     name = "dp_global_adapt"
-    summary = "DP-SGD that scales gradients up to a privately adapted bound, and clips beyond it"
-    source = "Esipova et al., ICLR 2023"
     bound: float = 1.0
     rate: float = 0.2
     threshold: float = 1.0

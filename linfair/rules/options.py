@@ -7,7 +7,7 @@ With g the gradient of a batch at the weights w, SAM (Foret et al., ICLR 2021) a
 over all trained parameters; ASAM's released code has T = 1 for biases. A step costs two.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field
 
 import torch
@@ -35,13 +35,12 @@ RANGES = {
 
 @dataclass(frozen=True)
 class Started:
-    """A rule of one training: what `fit` takes, and what is left to do after it."""
+    """A rule of one training: `gradient` and `batches` as `fit` takes them."""
 
     gradient: Gradient | None
     batches: Batches | None
-    hooks: dict[str, object]  #: More that `fit` takes: `parts`, and `after_step` where there is an average
+    average: "Average | None"  #: Of the weights, which become the network's after `fit`
     guarantee: Guarantee | None  #: Of the network when it is trained
-    finish: Callable[[], None]  #: To be called after `fit`: averaged weights become the network's
 
 
 @dataclass(frozen=True)
@@ -141,11 +140,8 @@ class RuleOptions:
             guarantee = after(guarantee, STEPS["normalisation by training images"])
         gradient = self.gradient(data, schedule, range(len(sets)) if seeds is None else seeds, stage)
         batches = Repeated(self.multiplicity, self.plan) if self.multiplicity > 1 else self.plan
-        hooks, finish = {"parts": (gradient,) if hasattr(gradient, "state") else ()}, lambda: None
-        if self.average:
-            average = Average(model, self.average)
-            hooks, finish = {"after_step": average.after_step, "parts": (*hooks["parts"], average)}, average.finish
-        return Started(gradient, None if batches is shuffled else batches, hooks, guarantee, finish)
+        average = Average(model, self.average) if self.average else None
+        return Started(gradient, None if batches is shuffled else batches, average, guarantee)
 
 
 @dataclass(frozen=True)
@@ -153,13 +149,13 @@ class SGD(RuleOptions):
     """Backpropagation; the optimizer is the schedule's."""
 
     name = "sgd"
-    summary = "the batch's gradient as it is"
-    source = "the baseline"
 
 
 @dataclass(frozen=True)
 class Clipped(RuleOptions):
     """Backpropagation, then each member's gradient g over all parameters becomes g * min(1, max_norm / (|g| + 1e-6)).
+
+    That is not private. Source: Pascanu et al., ICML 2013.
 
     >>> layer = nn.Linear(2, 1, bias=False)
     >>> toward = lambda batch: (layer.weight * batch).sum()
@@ -169,8 +165,6 @@ class Clipped(RuleOptions):
     """
 
     name = "clipped"
-    summary = "bounds the norm of the batch's gradient; not private"
-    source = "Pascanu et al., ICML 2013"
     max_norm: float = 1.0
 
     def __call__(self, model: nn.Module, loss: Loss, batch: object) -> Tensor:
@@ -190,8 +184,6 @@ class SAM(RuleOptions):
     """Sharpness-aware minimisation: the gradient where the loss is largest within `rho`, to first order."""
 
     name = "sam"
-    summary = "takes the gradient after a step uphill"
-    source = "Foret et al., ICLR 2021"
     rho: float = 0.05
 
     def __call__(self, model: nn.Module, loss: Loss, batch: object) -> Tensor:
@@ -224,8 +216,6 @@ class ASAM(SAM):
     """Adaptive sharpness-aware minimisation: steps in proportion to the weights' sizes, to which `eta` is added."""
 
     name = "asam"
-    summary = "takes the gradient after a step uphill, in proportion to the weights"
-    source = "Kwon et al., ICML 2021"
     rho: float = 0.5
     eta: float = 0.01
 

@@ -180,8 +180,6 @@ class DPSGD(RuleOptions):
     """
 
     name = "dp_sgd"
-    summary = "clips each image's gradient and adds noise: (epsilon, delta)-private"
-    source = "Abadi et al., CCS 2016"
     epsilon: float = 8.0
     delta: float = 1e-5
     clip: float = 1.0
@@ -219,8 +217,6 @@ class DPSAT(DPSGD):
     """
 
     name = "dp_sat"
-    summary = "DP-SGD with gradients taken after a step along the last noisy one"
-    source = "Park et al., ICML 2023"
     rho: float = 0.05
 
 

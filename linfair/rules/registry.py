@@ -1,7 +1,6 @@
 """The rules by name, and a training under one."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from torch import nn
 
@@ -13,18 +12,8 @@ from linfair.rules.private import DPSAT, DPSGD
 from linfair.schedule import SMALL, Schedule
 from linfair.training import Data, fit
 
-
-class Rule(NamedTuple):
-    """One way to compute gradients: `options(...).start(model, data, schedule)` is that of one training."""
-
-    name: str
-    summary: str
-    source: str
-    options: type
-
-
 _OWN = (SGD, Clipped, SAM, ASAM, DPSGD, DPSAT, DPGlobalAdapt)
-RULES = {one.name: Rule(one.name, one.summary, one.source, one) for one in _OWN}
+RULES = {one.name: one for one in _OWN}  #: The options of each, whose `start` gives the rule of one training
 
 
 def resolve(rule: str | object | None) -> RuleOptions:
@@ -46,7 +35,7 @@ def resolve(rule: str | object | None) -> RuleOptions:
         raise ValueError(f"{error}, for example dp_sgd(epsilon=3); rules are {', '.join(RULES)}") from None
     if name not in RULES:
         raise ValueError(unknown("no rule", name, RULES))
-    return RULES[name].options(**checked(given, RULES[name].options, f"rule {name}"))
+    return RULES[name](**checked(given, RULES[name], f"rule {name}"))
 
 
 def canonical(rule: str | object | None) -> str:
@@ -86,10 +75,12 @@ def train(
             if options.get(name) is not None:
                 raise ValueError(f"rule {rule.name} has {name} of its own: leave yours out, or take another rule")
             options[name] = own
-    hooks, given = dict(started.hooks), options.get("after_step")
-    if given is not None and (own := hooks.get("after_step")) is not None:
-        hooks["after_step"] = lambda steps: (own(steps), given(steps))
-    hooks["parts"] = (*(options.get("parts") or ()), *hooks["parts"])
-    history = fit(model, data, schedule=schedule, seeds=seeds, **options | hooks)
-    started.finish()
+    average, given = started.average, options.get("after_step")
+    kept = [one for one in (started.gradient, average) if hasattr(one, "state")]
+    options["parts"] = [*(options.get("parts") or ()), *kept]
+    if average is not None:
+        options["after_step"] = lambda steps: (average.after_step(steps), given and given(steps))
+    history = fit(model, data, schedule=schedule, seeds=seeds, **options)
+    if average is not None:
+        average.finish()
     return history, started.guarantee

@@ -24,12 +24,13 @@ from linfair.metrics.gradients import ParameterRisk, flat, unflat
 from linfair.names import some
 from linfair.theory.approximation import FUNCTIONS, ConvexFunction, approximate, line_error
 from linfair.theory.bound import BoundRow, Expansion, common_risks, expand
-from linfair.theory.hessian import READINGS, Bend, terms_of, within
+from linfair.theory.hessian import READINGS, terms_of, within
 from linfair.theory.logit_curvature import dense_curvature
 from linfair.theory.stationarity import gradient_ratio
 
 STEPS = (1.0, 0.3, 0.1, 0.03, 0.01)  #: Parts of the way from the original to the linearized or pruned network
 STATIONARY = 1e-6  #: Up to this share of the smaller group's gradient norm, that of the whole risk counts as 0
+Bend = Callable[[Tensor], Tensor]  #: An activation
 SETTLED = 1e-10  #: Gradient norm at which `settle` stops
 
 

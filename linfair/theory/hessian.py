@@ -18,7 +18,6 @@ and the Hessian; and as p - y has either sign, lambda(grad^2 h) must be the larg
     corrected   h inside, lambda largest in absolute value: proved, a violation would be an error in the code.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -31,7 +30,6 @@ from linfair.metrics.curvature import top_eigenvalues
 from linfair.metrics.gradients import ParameterRisk, flat, unflat
 from linfair.theory.logit_curvature import LogitCurvature, logit_curvature
 
-Bend = Callable[[Tensor], Tensor]  #: An activation
 READINGS = ("printed", "logit", "corrected")
 TOLERANCE = 1e-6  #: A bound fails when below the eigenvalue by more than this share of it, more than rounding moves
 
@@ -69,28 +67,19 @@ class HessianRow:
         return bool(within(self.eigenvalue, getattr(self, reading).total))
 
 
-class SingleLogit(nn.Module):
-    """A binary classifier as one logit h, shape (n,): z_1 - z_0 of a network with two, the output of one with one."""
+class TwoLogits(nn.Module):
+    """A binary classifier as logits (0, h), h the output of a network with one and z_1 - z_0 of one with two."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, x: Tensor) -> Tensor:
-        """The logit of each input."""
+        """Both logits of each input, shape (n, 2)."""
         z = self.network(x)
-        if z.ndim == 1 or z.shape[1:] == (1,):
-            return z.flatten()
-        if z.shape[1:] != (2,):
+        if z.ndim != 1 and z.shape[1:] not in ((1,), (2,)):
             raise ValueError(f"Prop. 4.5 needs outputs (n,), (n, 1) or (n, 2), got {tuple(z.shape)}: take two labels")
-        return z[:, 1] - z[:, 0]
-
-
-class _TwoLogits(SingleLogit):
-    """The same classifier for the metrics, which take two logits: (0, h)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        h = super().forward(x)
+        h = z[:, 1] - z[:, 0] if z.shape[1:] == (2,) else z.flatten()
         return torch.stack([torch.zeros_like(h), h], dim=1)
 
 
@@ -115,7 +104,7 @@ def hessian_bound(
     """
     if data.classes != 2:
         raise ValueError(f"Prop. 4.5 is about binary tasks, {data.name} has {data.classes} labels")
-    two = _TwoLogits(model)
+    two = TwoLogits(model)
     risk = ParameterRisk(two, data, split, dtype=torch.float64)
     free = {name: value.detach() for name, value in risk.named.items()}
     theta, part = flat(risk.parameters), data.splits[split]

@@ -14,7 +14,7 @@ from linfair.data import GroupedData, Split
 from linfair.gates import binarise, install, set_alphas
 from linfair.models import build
 from linfair.theory import logit_curvature as module
-from linfair.theory.hessian import READINGS, SingleLogit, hessian_bound
+from linfair.theory.hessian import READINGS, TwoLogits, hessian_bound
 from linfair.theory.logit_curvature import extremes, logit_curvature
 
 
@@ -56,11 +56,11 @@ def expected_terms(model: nn.Module, x: Tensor, y: Tensor) -> dict[str, tuple[fl
     """The three readings by a loop over the inputs, from the definitions."""
     sums = {reading: np.zeros(2) for reading in READINGS}
     for point, label in zip(x, y, strict=True):
-        h = SingleLogit(model)(point[None])[0]
+        h = TwoLogits(model)(point[None])[0, 1]
         p = h.sigmoid().item()
         near, error = p * (1 - p), abs(p - label.item())
-        slope, bend = dense(lambda run, point=point: SingleLogit(run_as(run))(point[None])[0], model)
-        p_slope, p_bend = dense(lambda run, point=point: SingleLogit(run_as(run))(point[None])[0].sigmoid(), model)
+        slope, bend = dense(lambda run, point=point: TwoLogits(run_as(run))(point[None])[0, 1], model)
+        p_slope, p_bend = dense(lambda run, point=point: TwoLogits(run_as(run))(point[None])[0, 1].sigmoid(), model)
         values = torch.linalg.eigvalsh(bend)
         sums["printed"] += [near * p_slope.square().sum(), error * torch.linalg.eigvalsh(p_bend)[-1]]
         sums["logit"] += [near * slope.square().sum(), error * values[-1]]
@@ -69,7 +69,7 @@ def expected_terms(model: nn.Module, x: Tensor, y: Tensor) -> dict[str, tuple[fl
 
 
 def run_as(function: callable) -> nn.Module:
-    """A function as the module SingleLogit expects."""
+    """A function as the module TwoLogits expects."""
 
     class Run(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
@@ -89,7 +89,7 @@ def test_both_sides_equal_their_definitions(outputs: int, limit: int, monkeypatc
     for row in hessian_bound(model, data, tol=1e-9):
         x, y = part.x[part.a == row.group], part.y[part.a == row.group]
         _, bend = dense(
-            lambda run, x=x, y=y: F.binary_cross_entropy_with_logits(SingleLogit(run_as(run))(x), y.double()), model
+            lambda run, x=x, y=y: F.binary_cross_entropy_with_logits(TwoLogits(run_as(run))(x)[:, 1], y.double()), model
         )
         assert row.eigenvalue == pytest.approx(torch.linalg.eigvalsh(bend)[-1].item(), rel=1e-8)
         for reading, terms in expected_terms(model, x, y).items():

@@ -28,22 +28,15 @@ class MeanBias:
 
 
 def mean_bias(
-    predictions: Tensor,
-    domain: Tensor,
-    classes: int,
-    *,
-    image: Tensor | None = None,
-    draws: int = 1000,
-    level: float = 0.95,
-    seed: int = 0,
+    predictions: Tensor, domain: Tensor, classes: int, *, image: Tensor | None = None, draws: int = 1000
 ) -> MeanBias:
     """Mean over classes of max(grey_c, colour_c) / (grey_c + colour_c) - 1/2 (Wang et al., CVPR 2020).
 
     grey_c and colour_c count how often class c is *predicted* in each domain, right or wrong. Ours: a class that is
     never predicted is left out of the mean and counted in `left_out`; counts are divided by their domain's inputs where
     these are not equally many. `predictions` and `domain` (0 or 1, else a ValueError) are int64 (n,), and so is
-    `image`, which image an input shows: both its domains are drawn together. The interval is a bootstrap of `draws`
-    over images, by `seed`.
+    `image`, which image an input shows: both its domains are drawn together. The 95 % interval is a bootstrap of
+    `draws` over images.
 
     >>> found = mean_bias(torch.tensor([0, 0, 0, 0, 1]), torch.tensor([0, 0, 0, 1, 1]), 3, draws=2)
     >>> round(found.bias, 3), found.left_out  # of rates 1 and 1/2, then 0 and 1/2: (2/3 + 1) / 2 - 1/2
@@ -64,9 +57,9 @@ def mean_bias(
         there = rates.sum(0) > 0
         return rates.max(0)[there] / rates.sum(0)[there] - 0.5
 
-    own, generator, images = counts(np.ones(len(p))), np.random.default_rng(seed), int(whose.max()) + 1
+    own, generator, images = counts(np.ones(len(p))), np.random.default_rng(0), int(whose.max()) + 1
     drawn = (np.bincount(generator.integers(images, size=images), minlength=images)[whose] for _ in range(draws))
-    low, high = np.quantile([biases(counts(one)).mean() for one in drawn], [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile([biases(counts(one)).mean() for one in drawn], [0.025, 0.975])
     totals, values = own.sum(0)[own.sum(0) > 0].astype(int), biases(own)
     even = [binom(n, 0.5).expect(lambda k, n=n: abs(k / n - 0.5)) for n in totals]
     return MeanBias(len(p), float(values.mean()), float(low), float(high), classes - len(values), float(np.mean(even)))

@@ -35,6 +35,7 @@ ATTACKS = {
 MANY = 32  #: From so many shadows in and out of every point on, LiRA gives each point variances of its own
 FEW = 20  #: A cell with fewer members is marked, and no finding
 RATES = (0.001, 0.01)  #: False positive rates at which the true positive rate is reported
+LEVEL = 0.95  #: Of all intervals
 
 
 def confidence(logits: Tensor, y: Tensor) -> Tensor:
@@ -229,9 +230,7 @@ def exposure(
     *,
     group_names: Sequence[str] | None = None,
     naive: bool = False,
-    level: float = 0.95,
     draws: int = 300,
-    seed: int = 0,
 ) -> pd.DataFrame:
     """How well scores tell members from non-members: over all points, and for each group within its classes.
 
@@ -247,7 +246,7 @@ def exposure(
     `scores` are (n,), or (targets, n), `members` the points that each target was trained on, bool, in the same shape,
     `groups` (None leaves them out) and `labels` int (n,). With `naive` each group's members are compared with its
     non-members of all classes and targets too, as `GROUP, naive`, which recognises class or target as well. `draws` are
-    the bootstrap's, by `seed`. What does not fit or is not finite raises a ValueError.
+    the bootstrap's. What does not fit or is not finite raises a ValueError.
 
     Returns:
         A row each with `who`; `auc`, `low`, `high`; `tpr_0.001` and `tpr_0.01` with `_low` and `_high`; `targets`,
@@ -273,11 +272,10 @@ def exposure(
         name, part = str(group if group_names is None else group_names[group]), kinds[1] == group
         rows.append((name, part, cells, True))
         rows += [(f"{name}, naive", part, np.zeros(n, int), False)] * naive
-    how = {"level": level, "draws": draws, "seed": seed}
-    return pd.DataFrame({"who": who} | _row(s[:, p], inside[:, p], c[p], by, **how) for who, p, c, by in rows)
+    return pd.DataFrame({"who": who} | _row(s[:, p], inside[:, p], c[p], by, draws) for who, p, c, by in rows)
 
 
-def _row(s: NDArray, inside: NDArray, cells: NDArray, by_target: bool, *, level: float, draws: int, seed: int) -> dict:
+def _row(s: NDArray, inside: NDArray, cells: NDArray, by_target: bool, draws: int) -> dict:
     targets, n = s.shape
     point, which, score, member = np.tile(np.arange(n), targets), np.tile(cells, targets), s.ravel(), inside.ravel()
     strata = which + by_target * (cells.max() + 1) * np.repeat(np.arange(targets), n)
@@ -289,13 +287,13 @@ def _row(s: NDArray, inside: NDArray, cells: NDArray, by_target: bool, *, level:
     found, notes = {"auc": auc, "low": np.nan, "high": np.nan}, []
     if counted.any():
         points = min(len(np.unique(point[counted & (member == side)])) for side in (True, False))
-        spread = stats.norm.ppf((1 + level) / 2) * np.sqrt((np.bincount(point, influence, n) ** 2).sum())
-        ends = wilson(auc, points, level=level) if auc in (0, 1) else np.clip((auc - spread, auc + spread), 0, 1)
+        spread = stats.norm.ppf((1 + LEVEL) / 2) * np.sqrt((np.bincount(point, influence, n) ** 2).sum())
+        ends = wilson(auc, points, level=LEVEL) if auc in (0, 1) else np.clip((auc - spread, auc + spread), 0, 1)
         found["low"], found["high"] = map(float, ends)
         notes += [f"n < {FEW} members in a cell"] * (smallest < FEW)
     else:
         notes.append("no cell has members and non-members")
-    found |= _true_positives(score, member, strata, share, point, level, draws, seed)
+    found |= _true_positives(score, member, strata, share, point, draws)
     others = int((counted & ~member).sum())
     notes += [f"rate {rate:g} is 0 of {others} non-members" for rate in RATES if 0 < others < 1 / rate]
     found |= {"targets": targets, "members": inside.sum() / targets, "non_members": (~inside).sum() / targets}
@@ -324,7 +322,7 @@ def _stratified(score: NDArray, member: NDArray, strata: NDArray) -> tuple[float
 
 
 def _true_positives(
-    score: NDArray, member: NDArray, cell: NDArray, share: NDArray, point: NDArray, level: float, draws: int, seed: int
+    score: NDArray, member: NDArray, cell: NDArray, share: NDArray, point: NDArray, draws: int
 ) -> dict[str, float]:
     """The true positive rate at each of `RATES`, with its interval."""
     names = [f"tpr_{rate:g}{end}" for rate in RATES for end in ("", "_low", "_high")]
@@ -340,12 +338,12 @@ def _true_positives(
         true, false = (one[:, last] / np.maximum(one[:, -1:], np.finfo(float).tiny) for one in sums)
         return np.stack([np.where(false <= rate + 1e-12, true, 0).max(axis=1) for rate in RATES])
 
-    points, step, generator = int(point.max()) + 1, max(1, BLOCK // len(score)), np.random.default_rng(seed)
+    points, step, generator = int(point.max()) + 1, max(1, BLOCK // len(score)), np.random.default_rng(0)
     values, even = rates(np.ones((1, points)))[:, 0], np.full(points, 1 / points)
     blocks = (generator.multinomial(points, even, min(step, draws - start)) for start in range(0, draws, step))
-    ends = np.quantile(np.hstack([rates(one) for one in blocks]), [(1 - level) / 2, (1 + level) / 2], axis=1)
+    ends = np.quantile(np.hstack([rates(one) for one in blocks]), [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=1)
     different, found = len(np.unique(whose[inside & (weight > 0)])), []
     for value, low, high in zip(values, *ends, strict=True):
-        exact = stats.binomtest(round(value * different), different).proportion_ci(level, "exact")
+        exact = stats.binomtest(round(value * different), different).proportion_ci(LEVEL, "exact")
         found += [float(value), float(min(low, exact.low, value)), float(max(high, exact.high, value))]
     return dict(zip(names, found, strict=True))

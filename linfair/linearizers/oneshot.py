@@ -1,12 +1,6 @@
 """One-shot controls: rank the units once, keep the best, train nothing before fine-tuning.
 
 They tell whether the *selection* of the units or only their *count* drives a disparity. Each meets its budget exactly.
-
-random: units drawn uniformly over the network.
-uniform: the same share in every site, drawn at random (largest remainders make the total exact).
-negative_part: what linearizing a unit would change, the mean of |relu(x) - x| = max(-x, 0) over the training split.
-snip: how much the loss would feel it, |dL/dalpha| at alpha = 1 over the training split, after SNIP (Lee, Ajanthan,
-Torr; ICLR 2019), which SNL's authors use as a baseline for gates.
 """
 
 import copy
@@ -52,7 +46,7 @@ def reduction_of(options: object) -> Reduction:
 
 @full_precision()
 def negative_part_scores(network: nn.Module, data: GroupedData, seed: int, options: OneShot) -> Scores:
-    """Mean of max(-x, 0) over the training split for each unit, x its input in evaluation mode."""
+    """Mean of max(-x, 0), which linearizing a unit changes, over the training split, x its input in evaluation mode."""
     sums: Scores = {}
 
     def add(site: str, _gate: nn.Module, inputs: tuple[Tensor]) -> None:
@@ -69,7 +63,10 @@ def negative_part_scores(network: nn.Module, data: GroupedData, seed: int, optio
 
 @full_precision()
 def snip_scores(network: nn.Module, data: GroupedData, seed: int, options: OneShot) -> Scores:
-    """|dL/dalpha| at alpha = 1 for each unit, L the mean cross entropy over the training split."""
+    """|dL/dalpha| at alpha = 1 for each unit, L the mean cross entropy over the training split.
+
+    After SNIP (Lee, Ajanthan, Torr; ICLR 2019), which SNL's authors use as a baseline for gates.
+    """
     gates.freeze(network, frozen=False)
     n = len(data.splits["train"])
     for batch in batches(data, options.batch_size):

@@ -1,11 +1,4 @@
-"""One-shot pruners: score each weight of the trained network once, keep the best; retraining follows.
-
-prune_magnitude: |w|, over all layers together (the paper's).
-prune_layerwise: |w|, the same share of every layer.
-prune_random: drawn uniformly over the network.
-prune_snip: |w dL/dw|, L the mean cross entropy over the training split, over all layers (Lee, Ajanthan, Torr, SNIP,
-ICLR 2019, Eq. 4, here on the trained network).
-"""
+"""One-shot pruners: score each weight of the trained network once, keep the best; retraining follows."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -56,7 +49,10 @@ def magnitude_scores(network: nn.Module, data: GroupedData, seed: int, options: 
 
 @full_precision()
 def snip_scores(network: nn.Module, data: GroupedData, seed: int, options: Pruning) -> Scores:
-    """|w dL/dw| of each weight, L the mean cross entropy over the training split, in evaluation mode."""
+    """|w dL/dw| of each weight, L the mean cross entropy over the training split, in evaluation mode.
+
+    Lee, Ajanthan, Torr, SNIP, ICLR 2019, Eq. 4, here on the trained network.
+    """
     n = len(data.splits["train"])
     for batch in batches(data, options.batch_size):
         (supervised(network, batch) * len(batch.y) / n).backward()

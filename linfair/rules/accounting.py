@@ -1,10 +1,9 @@
-"""What noise costs: (epsilon, delta) of Poisson-sampled Gaussian steps, by the accountants of Opacus (extra `private`).
+"""What noise costs: (epsilon, delta) of Poisson-sampled Gaussian steps, by the RDP accountant of Opacus.
 
 A step releases sum_i clip(g_i) + noise * clip * N(0, 1) over a batch that holds each image with probability `rate`. A
 guarantee of (epsilon, delta) says of two data sets that differ by one image, added or left out, and any set S of
-networks: P(net in S) <= e^epsilon P(net' in S) + delta. `rdp` is the bound by Renyi divergences (Mironov et al., arXiv
-1908.10530), quick and never too small; `prv` composes the losses numerically (Gopi et al., NeurIPS 2021), and is
-tighter. Both hold for Poisson batches: of shuffled ones the same numbers say too little.
+networks: P(net in S) <= e^epsilon P(net' in S) + delta. The accountant bounds epsilon by Renyi divergences (Mironov et
+al., arXiv 1908.10530), never too small, for Poisson batches: of shuffled ones the same numbers say too little.
 """
 
 import math
@@ -12,16 +11,8 @@ import warnings
 from functools import cache
 from types import ModuleType
 
-from linfair.names import unknown
 
-ACCOUNTANTS = ("rdp", "prv")
-LARGEST = 50
-"""Epsilon above which `prv` would need too fine a grid."""
-
-
-def _opacus(accountant: str) -> ModuleType:
-    if accountant not in ACCOUNTANTS:
-        raise ValueError(unknown("no accountant", accountant, ACCOUNTANTS))
+def _opacus() -> ModuleType:
     try:
         from opacus.accountants import utils
     except ImportError:
@@ -31,7 +22,7 @@ def _opacus(accountant: str) -> ModuleType:
 
 
 @cache
-def spent(noise: float, delta: float, rate: float, steps: int, accountant: str = "rdp") -> float:
+def spent(noise: float, delta: float, rate: float, steps: int) -> float:
     """Epsilon at a delta of so many steps.
 
     Args:
@@ -39,39 +30,34 @@ def spent(noise: float, delta: float, rate: float, steps: int, accountant: str =
         delta: In (0, 1).
         rate: Probability of each image to be in a batch, in (0, 1].
         steps: How many.
-        accountant: One of `ACCOUNTANTS`.
 
     Raises:
-        ValueError: For an epsilon too large for `prv`.
-        ImportError: If Opacus is not installed.
+        ImportError: If Opacus (the extra `private`) is not installed.
 
     >>> 7.9 < spent(2.73, 1e-5, 4096 / 50_000, 2500) < 8.0
     True
     """
-    counted = _opacus(accountant).create_accountant(mechanism=accountant)
+    counted = _opacus().create_accountant(mechanism="rdp")
     counted.history = [(noise, rate, steps)]
-    if accountant == "prv" and (about := spent(noise, delta, rate, steps)) > LARGEST:
-        raise ValueError(f"epsilon is about {about:.3g} here, and prv takes minutes above {LARGEST}: use rdp")
     with warnings.catch_warnings():  # of an order at the end of those tried: the bound is loose there, but it holds
         warnings.simplefilter("ignore")
         return float(counted.get_epsilon(delta=delta))
 
 
 @cache
-def noise_for(epsilon: float, delta: float, rate: float, steps: int, accountant: str = "rdp") -> float:
+def noise_for(epsilon: float, delta: float, rate: float, steps: int) -> float:
     """The noise with which so many steps spend at most epsilon, and at least 99 % of it; all else as for `spent`.
 
-    A ValueError also refuses an epsilon too small for the accountant, which stays above some number whatever the noise.
+    A ValueError refuses an epsilon too small for the accountant, which stays above some number whatever the noise.
     """
-    utils = _opacus(accountant)
+    utils = _opacus()
     order = max(utils.create_accountant(mechanism="rdp").DEFAULT_ALPHAS)
     # at this order rdp stays above `least` without any loss
-    least = 1.1 * (math.log1p(-1 / order) - math.log(delta * order) / (order - 1)) if accountant == "rdp" else 0.02
-    most = LARGEST if accountant == "prv" else 1e4
-    if not least <= epsilon <= most:
-        text = f"the accountant {accountant!r} reaches epsilon from {least:.2g} to {most:.2g} at a delta of {delta:g}"
-        raise ValueError(f"{text}, got {epsilon:g}: ask for one of these" + " or use rdp" * (accountant == "prv"))
+    least = 1.1 * (math.log1p(-1 / order) - math.log(delta * order) / (order - 1))
+    if not least <= epsilon <= 1e4:
+        text = f"the accountant 'rdp' reaches epsilon from {least:.2g} to 1e+04 at a delta of {delta:g}"
+        raise ValueError(f"{text}, got {epsilon:g}: ask for one of these")
     how = {"target_epsilon": epsilon, "target_delta": delta, "sample_rate": rate, "steps": steps}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return utils.get_noise_multiplier(**how, accountant=accountant, epsilon_tolerance=0.005 * epsilon)
+        return utils.get_noise_multiplier(**how, accountant="rdp", epsilon_tolerance=0.005 * epsilon)

@@ -1,9 +1,8 @@
 """Metrics per group, a row each with its evidence: n, an interval, or a residual.
 
 Start with `group_accuracy`, `mean_interval` (over seeds), or `measure`, which gives all of them for a network. They
-take `logits` (n, classes >= 2), labels `y` and `groups`, both int64 (n,), and return a row for each of `n_groups`;
-`level` is that of the t interval over a group's inputs. What is not defined (a group without inputs, shapes that do not
-fit, logits that are not finite) raises a ValueError.
+take `logits` (n, classes >= 2), labels `y` and `groups`, both int64 (n,), and return a row for each of `n_groups`. What
+is not defined (a group without inputs, shapes that do not fit, logits that are not finite) raises a ValueError.
 """
 
 from linfair.metrics.accuracy import (

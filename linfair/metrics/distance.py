@@ -62,9 +62,7 @@ def _weights(model: nn.Module, role: str) -> dict[str, Tensor]:
     return found
 
 
-def group_churn(
-    logits: Tensor, other: Tensor, groups: Tensor, n_groups: int, *, level: float = 0.95
-) -> list[GroupMean]:
+def group_churn(logits: Tensor, other: Tensor, groups: Tensor, n_groups: int) -> list[GroupMean]:
     """Churn, the share of each group's inputs whose label two networks predict differently, with Wilson's interval.
 
     >>> one, two = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[0.0, 1.0], [0.0, 2.0]])
@@ -74,4 +72,4 @@ def group_churn(
     check_shapes(logits, other)
     changed = checked_logits(logits).argmax(dim=1) != checked_logits(other).argmax(dim=1)
     rows = mean_by_group(changed, groups, n_groups)
-    return [GroupMean(row.group, row.n, row.mean, *wilson(row.mean, row.n, level=level)) for row in rows]
+    return [GroupMean(row.group, row.n, row.mean, *wilson(row.mean, row.n)) for row in rows]

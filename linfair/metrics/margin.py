@@ -70,7 +70,7 @@ def normalised(means: Sequence[float], counts: Sequence[int]) -> list[float]:
     return [mean / reference if reference else math.nan for mean in means]
 
 
-def group_margin(logits: Tensor, groups: Tensor, counts: Sequence[int], *, level: float = 0.95) -> list[GroupMargin]:
+def group_margin(logits: Tensor, groups: Tensor, counts: Sequence[int]) -> list[GroupMargin]:
     """Margins of each group, from logits (n, classes); `counts` are its training inputs (`GroupedData.counts`).
 
     >>> z = torch.tensor([[9.0, 0.0], [0.0, 9.0], [1.0, 0.0]])
@@ -80,7 +80,7 @@ def group_margin(logits: Tensor, groups: Tensor, counts: Sequence[int], *, level
     """
     values = margin(logits)
     parts = values_by_group(values, groups, len(counts))
-    rows = mean_by_group(values, groups, len(counts), level=level)
+    rows = mean_by_group(values, groups, len(counts))
     shares = normalised([row.mean for row in rows], counts)
     return [
         GroupMargin(row.group, row.n, row.mean, row.low, row.high, share, tuple(np.quantile(part, QUANTILES).tolist()))

@@ -36,6 +36,7 @@ MANY = 32  #: From so many shadows in and out of every point on, LiRA gives each
 FEW = 20  #: A cell with fewer members is marked, and no finding
 RATES = (0.001, 0.01)  #: False positive rates at which the true positive rate is reported
 LEVEL = 0.95  #: Of all intervals
+OFFLINE = 0.3  #: The `a` of RMIA, as its authors set it
 
 
 def confidence(logits: Tensor, y: Tensor) -> Tensor:
@@ -116,8 +117,6 @@ def attack(
     members: ArrayLike | None = None,
     *,
     variance: str = "auto",
-    gamma: float = 1.0,
-    offline: float = 0.3,
 ) -> NDArray[np.float64]:
     """Membership score of each point, (n,), higher for a likelier member.
 
@@ -127,13 +126,13 @@ def attack(
         loss           c, which orders points as the loss log(1 + exp(-c)) does (Yeom et al., CSF 2018),
         lira_online    log N(c; mu_in, s_in^2) - log N(c; mu_out, s_out^2) (Carlini et al., S&P 2022, Alg. 1),
         lira_offline   (c - mu_out) / s_out, monotone in their one-sided 1 - Pr[Z > c],
-        rmia           share of population points z with (p(x) / q(x)) / (p(z) / q(z)) > gamma, q = (p_in + p_out) / 2
-                       the shadows' mean (Zarifzadeh et al., ICML 2024); the population is the pool itself.
+        rmia           share of population points z with p(x) / q(x) > p(z) / q(z), q = (p_in + p_out) / 2 the shadows'
+                       mean (Zarifzadeh et al., ICML 2024, at gamma = 1); the population is the pool itself.
 
     The squares of `lira_online` are divided by 1 + 1 / (shadows behind the mean), which is ours and 1 for many: the
     others of K shadows hold a member of one of them once less than a non-member, and with 8 noise had an AUC of .48.
-    Where RMIA has shadows on one side of a point only, the other is filled in by its authors' p_in = offline p_out + (1
-    - offline); that it is also solved for p_out, at 0 or more, is ours.
+    Where RMIA has shadows on one side of a point only, the other is filled in by its authors' p_in = 0.3 p_out + 0.7;
+    that it is also solved for p_out, at 0 or more, is ours.
 
     Args:
         kind: One of `ATTACKS`.
@@ -142,17 +141,16 @@ def attack(
         members: Which points each shadow was trained on, bool, shape (K, n).
         variance: Of LiRA: `point`, each point its own; `global`, the pooled within-point variance, one in, one out; or
             `auto`, `point` where every point has `MANY` shadows in and out (one side for `lira_offline`).
-        gamma: Of RMIA.
-        offline: Of RMIA, its `a`, above 0 and at most 1. A ValueError names what is wrong, or that shadows are too few.
+
+    A ValueError names what is wrong, or that shadows are too few.
 
     >>> attack("lira_offline", [3.0], [[0.0], [2.0], [9.0]], [[False], [False], [True]]).round(3).tolist()  # s = sqrt 2
     [1.414]
     """
     if kind not in ATTACKS:
         raise ValueError(unknown("no attack", kind, ATTACKS))
-    if variance not in ("auto", "point", "global") or not gamma > 0 or not 0 < offline <= 1:
-        got = f"variance={variance!r}, gamma={gamma}, offline={offline}"
-        raise ValueError(f"variance is auto, point or global, gamma above 0, offline above 0 and at most 1; got {got}")
+    if variance not in ("auto", "point", "global"):
+        raise ValueError(f"variance is auto, point or global, got {variance!r}")
     c = np.asarray(target, float)
     if c.ndim != 1 or not len(c) or not np.isfinite(c).all():
         raise ValueError(f"a target needs finite confidences of shape (n,), got shape {c.shape}")
@@ -166,7 +164,7 @@ def attack(
         raise ValueError(f"shadows and members need finite values of shape (K, {len(c)}), got {found}")
     sides = {"lira_online": (inside, ~inside), "lira_offline": (~inside,)}
     if kind == "rmia":
-        return _rmia(c, seen, inside, gamma, offline)
+        return _rmia(c, seen, inside)
     if lacking := int(sum((side.sum(0) == 0).sum() for side in sides[kind])):
         text = f"{kind} needs shadows {'with and ' * (kind == 'lira_online')}without each point, and {lacking} points "
         raise ValueError(f"{text}lack them among {len(seen)} shadows; train more, or attack by rmia")
@@ -192,13 +190,13 @@ def _gauss(values: NDArray, side: NDArray, own: bool) -> tuple[NDArray, NDArray]
     return mean, np.sqrt((squares / freedom if own else pooled) + 1e-30)
 
 
-def _rmia(c: NDArray, seen: NDArray, inside: NDArray, gamma: float, offline: float) -> NDArray:
+def _rmia(c: NDArray, seen: NDArray, inside: NDArray) -> NDArray:
     p, (count_in, count_out) = expit(seen), (inside.sum(0), (~inside).sum(0))
     p_in, p_out = ((p * side).sum(0) / np.maximum(side.sum(0), 1) for side in (inside, ~inside))
-    p_in = np.where(count_in, p_in, offline * p_out + 1 - offline)
-    p_out = np.where(count_out, p_out, np.maximum((p_in - 1 + offline) / offline, 0))
+    p_in = np.where(count_in, p_in, OFFLINE * p_out + 1 - OFFLINE)
+    p_out = np.where(count_out, p_out, np.maximum((p_in - 1 + OFFLINE) / OFFLINE, 0))
     ratio = np.log(expit(c) / np.maximum((p_in + p_out) / 2, np.finfo(float).tiny) + np.finfo(float).tiny).round(12)
-    return np.searchsorted(np.sort(ratio), ratio - np.log(gamma), side="left") / len(ratio)  # rounding raises nobody
+    return np.searchsorted(np.sort(ratio), ratio, side="left") / len(ratio)  # rounding raises nobody
 
 
 def leave_one_out(kind: str, shadows: ArrayLike, members: ArrayLike, **options: object) -> NDArray[np.float64]:

@@ -85,12 +85,12 @@ def values_by_group(values: Tensor, groups: Tensor, n_groups: int) -> list[np.nd
     return [numbers[a == group] for group in range(n_groups)]
 
 
-def mean_by_group(values: Tensor, groups: Tensor, n_groups: int, *, level: float = 0.95) -> list[GroupMean]:
-    """Mean of a quantity over each group, with a t interval over the inputs: mean +- t s / sqrt(n).
+def mean_by_group(values: Tensor, groups: Tensor, n_groups: int) -> list[GroupMean]:
+    """Mean of a quantity over each group, with a 95 % t interval over the inputs: mean +- t s / sqrt(n).
 
     The network is held fixed: the interval says what other inputs of the group would give, not another training.
     """
-    found = [mean_interval(part, level=level) for part in values_by_group(values, groups, n_groups)]
+    found = [mean_interval(part) for part in values_by_group(values, groups, n_groups)]
     return [GroupMean(group, one.n, one.mean, one.low, one.high) for group, one in enumerate(found)]
 
 
@@ -104,24 +104,22 @@ def losses(logits: Tensor, y: Tensor) -> Tensor:
     return cross_entropy(logits, y)
 
 
-def group_risk(logits: Tensor, y: Tensor, groups: Tensor, n_groups: int, *, level: float = 0.95) -> list[GroupMean]:
+def group_risk(logits: Tensor, y: Tensor, groups: Tensor, n_groups: int) -> list[GroupMean]:
     """Group risk J(theta; S^a), the mean cross entropy of each group in nats, from logits (n, classes).
 
     >>> round(group_risk(torch.zeros(2, 4), torch.tensor([0, 3]), torch.tensor([0, 0]), 1)[0].mean, 6)  # log 4
     1.386294
     """
-    return mean_by_group(losses(logits, y), groups, n_groups, level=level)
+    return mean_by_group(losses(logits, y), groups, n_groups)
 
 
-def excessive_loss(
-    logits: Tensor, original: Tensor, y: Tensor, groups: Tensor, n_groups: int, *, level: float = 0.95
-) -> list[GroupMean]:
+def excessive_loss(logits: Tensor, original: Tensor, y: Tensor, groups: Tensor, n_groups: int) -> list[GroupMean]:
     """Excessive loss R(a) = J(theta~; S^a) - J(theta*; S^a) of each group, from both networks' logits (n, classes).
 
     Both networks see the same inputs, so the interval is that of the mean difference of the two losses of an input.
     """
     check_shapes(logits, original)
-    return mean_by_group(losses(logits, y) - losses(original, y), groups, n_groups, level=level)
+    return mean_by_group(losses(logits, y) - losses(original, y), groups, n_groups)
 
 
 def disparity(rows: Sequence[GroupMean | GroupAccuracy], *, worst: str) -> Disparity:

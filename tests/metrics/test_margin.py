@@ -89,13 +89,13 @@ def test_group_margins_equal_fairlearns_metric_frame_and_scipys_interval(seed: i
         y_pred=values,
         sensitive_features=groups.numpy(),
     ).by_group
-    rows = group_margin(logits, groups, [5, 9, 7], level=0.9)
+    rows = group_margin(logits, groups, [5, 9, 7])
     assert [row.group for row in rows] == frame.index.tolist()
     assert [row.n for row in rows] == frame["n"].astype(int).tolist()
     assert [row.mean for row in rows] == pytest.approx(frame["mean"].tolist(), abs=1e-12)
     assert [row.normalised for row in rows] == pytest.approx((frame["mean"] / frame["mean"][1]).tolist(), abs=1e-12)
     for row in rows:
-        expected = stats.ttest_1samp(values[groups.numpy() == row.group], 0).confidence_interval(0.9)
+        expected = stats.ttest_1samp(values[groups.numpy() == row.group], 0).confidence_interval(0.95)
         assert (row.low, row.high) == pytest.approx((expected.low, expected.high), abs=1e-9)
 
 

@@ -316,7 +316,7 @@ def total_units(model: nn.Module) -> int:
 
 def kept_units(model: nn.Module, *, threshold: float = 1e-2) -> Tensor:
     """Units that count as ReLUs, alpha > threshold (0.01 as in SNL's code), of each member: int64, shape (members,)."""
-    return sum((alpha.detach() > threshold).flatten(1).sum(1) for alpha in alphas(model).values())
+    return sum((alpha.detach() > threshold).reshape(len(alpha), -1).sum(1) for alpha in alphas(model).values())
 
 
 def freeze(model: nn.Module, frozen: bool = True) -> nn.Module:

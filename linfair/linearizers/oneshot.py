@@ -49,10 +49,12 @@ def negative_part_scores(network: nn.Module, data: GroupedData, seed: int, optio
     """Mean of max(-x, 0), which linearizing a unit changes, over the training split, x its input in evaluation mode."""
     sums: Scores = {}
 
-    def add(site: str, _gate: nn.Module, inputs: tuple[Tensor]) -> None:
-        sums[site] = sums.get(site, 0) + inputs[0].clamp(max=0).double().neg().sum(0)
+    def add(site: str, _gate: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
+        (x,) = (*args, *kwargs.values())
+        sums[site] = sums.get(site, 0) + x.clamp(max=0).double().neg().sum(0)
 
-    handles = [gate.register_forward_pre_hook(partial(add, site)) for site, gate in gates.sites(network).items()]
+    found = gates.sites(network).items()
+    handles = [gate.register_forward_pre_hook(partial(add, site), with_kwargs=True) for site, gate in found]
     with torch.no_grad():
         for batch in batches(data, options.batch_size):
             network(batch.x)
@@ -68,6 +70,8 @@ def snip_scores(network: nn.Module, data: GroupedData, seed: int, options: OneSh
     After SNIP (Lee, Ajanthan, Torr; ICLR 2019), which SNL's authors use as a baseline for gates.
     """
     gates.freeze(network, frozen=False)
+    for gate in gates.sites(network).values():
+        gate.alpha.grad = torch.zeros_like(gate.alpha)  # of a unit that does not reach the scores, too
     n = len(data.splits["train"])
     for batch in batches(data, options.batch_size):
         (supervised(network, batch) * len(batch.y) / n).backward()

@@ -154,7 +154,7 @@ class _Path:
         return repeats(self.mitigated)
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
-        l1 = sum(alpha.abs().flatten(1).sum(1) for alpha in gates.alphas(model).values())
+        l1 = sum(alpha.abs().reshape(len(alpha), -1).sum(1) for alpha in gates.alphas(model).values())
         return self.mitigated(model, batch) + self.lasso * l1
 
     def after_step(self, step: int) -> None:

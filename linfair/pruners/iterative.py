@@ -68,13 +68,13 @@ class Iterative:
         """The loss of the retraining between rounds."""
         return Distill(teacher, data, kd=self.kd)
 
-    def rounds(self, budgets: Sequence[float]) -> list[float]:
-        """The share kept after each round."""
+    def rounds(self, budgets: Sequence[float], total: float = math.inf) -> list[float]:
+        """The share kept after each round; of so many weights in all, less than half a one is none."""
         shares, share = [], 1.0
         for budget in budgets:
             while share > budget:
                 share *= 1 - self.rate
-                share = budget if share < budget * (1 + 1e-9) else share
+                share = budget if share < max(budget * (1 + 1e-9), 0.5 / total) else share
                 shares.append(share)
         return shares
 
@@ -115,11 +115,15 @@ class _Path:
         source = data[0] if isinstance(teacher, Ensemble) else data
         self.model = options.reduction.install(teacher, source.input_shape)
         self.total = options.reduction.total(self.model)
-        self.budgets, self.options, self.shares = budgets, options, options.rounds(budgets)
+        self.budgets, self.options, self.shares = budgets, options, options.rounds(budgets, self.total)
         self.steps = options.schedule.steps(len(source.splits["train"]))
         self.done = 0
-        self.taken: list[tuple[list[nn.Module], int]] = []
-        self.prune(0)
+        self.taken: list[tuple[list[nn.Module], int]] = [(self.networks(), 0)] if budgets[0] == 1 else []
+        if self.left():
+            self.prune(0)
+
+    def networks(self) -> list[nn.Module]:
+        return [member_of(self.model, member) for member in range(getattr(self.model, "members", 1))]
 
     def left(self) -> bool:
         return self.done < len(self.shares)
@@ -143,7 +147,7 @@ class _Path:
         self.options.reduction.apply(self.model, masks)
         self.done += 1
         if share in self.budgets:
-            self.taken.append(([member_of(self.model, member) for member in members], epochs))
+            self.taken.append((self.networks(), epochs))
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, object]]:
         named = {f"{n}/{m}": one for n, (each, _) in enumerate(self.taken) for m, one in enumerate(each)}

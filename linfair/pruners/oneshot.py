@@ -1,8 +1,10 @@
 """One-shot pruners: score each weight of the trained network once, keep the best; retraining follows."""
 
+import copy
 from dataclasses import dataclass
 from functools import partial
 
+import torch
 from torch import nn
 from torch.optim.swa_utils import update_bn
 
@@ -11,7 +13,7 @@ from linfair.data import GroupedData
 from linfair.device import full_precision
 from linfair.linearizers.oneshot import Scores, batches, even_units, one_shot, random_scores, top_units
 from linfair.masks import Reduction
-from linfair.training import supervised
+from linfair.training import Source, evenly, supervised
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,9 @@ class Pruning:
     def ready(self, network: nn.Module, data: GroupedData) -> nn.Module:
         """The pruned network with batch norm re-estimated, if that is asked for."""
         if self.reestimate:
-            device = data.splits["train"].y.device
-            update_bn((batch.x for batch in batches(data, self.batch_size)), network, device)
+            source = Source(data, "train")  # torch weighs all batches alike, so none may be small
+            parts = evenly(torch.arange(source.n, device=source.y.device), self.batch_size)
+            update_bn((source.take(part.unsqueeze(0)).x for part in parts), network, source.y.device)
         return network.eval()
 
 
@@ -53,13 +56,13 @@ def snip_scores(network: nn.Module, data: GroupedData, seed: int, options: Pruni
 
     Lee, Ajanthan, Torr, SNIP, ICLR 2019, Eq. 4, here on the trained network.
     """
-    n = len(data.splits["train"])
+    network, n = copy.deepcopy(network).requires_grad_(), len(data.splits["train"])  # frozen weights have scores, too
+    found = {site: weight for site, (_, weight) in weights.switches(network).items()}
+    for weight in found.values():
+        weight.grad = torch.zeros_like(weight)  # of a weight that does not reach the scores, too
     for batch in batches(data, options.batch_size):
         (supervised(network, batch) * len(batch.y) / n).backward()
-    found = weights.switches(network)
-    scores = {site: (weight * weight.grad).detach().abs().cpu() for site, (_, weight) in found.items()}
-    network.zero_grad(set_to_none=True)
-    return scores
+    return {site: (weight * weight.grad).detach().abs().cpu() for site, weight in found.items()}
 
 
 prune_magnitude = one_shot("prune_magnitude", magnitude_scores, partial(top_units, as_torch=True), Pruning)

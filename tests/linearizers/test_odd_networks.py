@@ -1,0 +1,120 @@
+"""Networks that few people write, and that every method must take: counts and scores are known without running it."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from linfair import gates
+from linfair.data import GroupedData, Split
+from linfair.linearizers import SNL, linearize, oneshot, snl
+from linfair.linearizers.oneshot import OneShot
+from linfair.linearizers.registry import find
+from linfair.models import build
+from linfair.pruners import Iterative, Pruning, prune_snip
+from linfair.pruners.oneshot import snip_scores
+from linfair.training import Schedule
+from linfair.weights import install, plain
+
+SHORT = Schedule(epochs=2, batch_size=16, lr=0.01)
+
+
+def points(n: int = 40) -> GroupedData:
+    x = torch.randn(n, 4, generator=torch.Generator().manual_seed(0))
+    part = Split(x, (x[:, 0] > 0).long(), torch.arange(n) % 2)
+    return GroupedData("points", dict.fromkeys(("train", "val", "test"), part), ("no", "yes"), ("even", "odd"))
+
+
+class Gated(nn.Module):
+    """Three units, scaled by a ReLU that has one number for each input: 4 units in two sites."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.relu, self.scale, self.last = nn.Linear(4, 3), nn.ReLU(), nn.ReLU(), nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scale the units."""
+        h = self.first(x)
+        return self.last(self.relu(h) * self.scale(h.sum(1))[:, None])
+
+
+class Aside(nn.Module):
+    """Six units, called by keyword, and six more that, with the weights of a second head, do not reach the scores."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.relu, self.last = nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2)
+        self.other, self.aside = nn.ReLU(), nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute both, and answer with one."""
+        h = self.relu(input=self.first(x))
+        self.other(h - 1)
+        return self.last(h)
+
+
+def made(kind: type[nn.Module]) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return kind()
+
+
+def test_a_site_of_one_unit_an_input_is_counted_and_linearized() -> None:
+    network = gates.install(made(Gated), (4,))
+    assert gates.kept_units(network).tolist() == [4]
+    gates.set_alphas(network, lambda site, alpha: torch.full_like(alpha, site == "relu"))
+    assert gates.kept_units(network).tolist() == [3]
+    options = SNL(lasso=0.1, warmup=0, schedule=Schedule(epochs=300, batch_size=16, optimizer="adam", alpha_lr=9e-3))
+    one, none = snl(made(Gated), points(), (0.5, 0.0), seeds=[0], options=options, progress=False)
+    assert one.kept[0] <= 2 and none.kept == (0,)
+
+
+def test_units_that_do_not_reach_the_scores_lose_nothing() -> None:
+    """They have a SNIP score of exactly 0, and |relu(x) - x| whatever becomes of it."""
+    network, data = gates.install(made(Aside), (4,)).eval(), points()
+    scores = oneshot.snip_scores(network, data, 0, OneShot())
+    assert (scores["other"] == 0).all() and (scores["relu"] > 0).any()
+    h = made(Aside).first(data.splits["train"].x)
+    found = oneshot.negative_part_scores(network, data, 0, OneShot())
+    torch.testing.assert_close(found["relu"].float(), h.clamp(max=0).neg().mean(0))
+    torch.testing.assert_close(found["other"].float(), (h.relu() - 1).clamp(max=0).neg().mean(0))
+    weights = snip_scores(install(made(Aside)).eval(), data, 0, Pruning())
+    assert (weights["aside.weight"] == 0).all() and (weights["last.weight"] > 0).any()
+
+
+def test_frozen_weights_are_pruned_by_the_scores_that_they_have_when_trained_and_stay_frozen() -> None:
+    network, frozen = build("mlp", (4,), 2, width=5), build("mlp", (4,), 2, width=5)
+    next(frozen.parameters()).requires_grad_(False)
+    wanted, found = (prune_snip(one, points(), [0.5], seeds=[0], progress=False)[0] for one in (network, frozen))
+    assert found.mask.jaccard(wanted.mask) == 1
+    assert [one.requires_grad for one in found.model.parameters()].count(False) == 1
+
+
+@pytest.mark.parametrize("budgets", [(1.0, 0.5), (1.0,), (0.5, 0.0), (0.0,)])
+def test_rounds_begin_at_all_weights_and_end_at_none(budgets: tuple[float, ...]) -> None:
+    """The mlp has 4 x 5 + 5 x 5 + 5 x 2 weights; of 0.5 alone the networks are the same."""
+    model, data = build("mlp", (4,), 2, width=5), points()
+    options = Iterative(rate=0.5, epochs=1, schedule=replace(SHORT, epochs=20))
+    how = {"seeds": [0], "options": options, "progress": False}
+    records = find("prune_iterative").run(model, data, budgets, **how)
+    assert [one.kept for one in records] == [(round(budget * 55),) for budget in budgets]
+    if 1.0 in budgets:
+        whole = plain(records[0].model).state_dict()
+        assert all(torch.equal(whole[name], value) for name, value in model.state_dict().items())
+    if 0.5 in budgets:
+        alone = find("prune_iterative").run(model, data, (0.5,), **how)[0]
+        one = records[budgets.index(0.5)]
+        assert one.mask.jaccard(alone.mask) == 1 and one.steps == alone.steps
+    tuned = linearize(model, data, budgets=budgets, method="prune_iterative", finetuning=SHORT, **how)
+    assert [one.kept for one in tuned] == [one.kept for one in records]
+
+
+def test_batch_norm_is_re_estimated_on_batches_of_one_size() -> None:
+    """Oracle: the mean over all ten points, which batches of nine and one would weigh one half each."""
+    model, data = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.ReLU(), nn.Linear(3, 2)), points(10)
+    options = Pruning(reestimate=True, batch_size=9)
+    (one,) = find("prune_magnitude").run(model, data, [1.0], seeds=[0], options=options, progress=False)
+    inputs = model[0](data.splits["train"].x)
+    torch.testing.assert_close(one.model[1].running_mean, inputs.mean(0))
+    torch.testing.assert_close(one.model[1].running_var, (inputs[:5].var(0) + inputs[5:].var(0)) / 2)

@@ -18,6 +18,6 @@ from linfair.metrics.bias import MeanBias, aligned_accuracy, mean_bias
 from linfair.metrics.curvature import TopEigenvalue, top_eigenvalue_pairs, top_eigenvalues
 from linfair.metrics.distance import ParameterDistance, group_churn, parameter_distance
 from linfair.metrics.gradients import GroupGradient, group_gradient_norm_pairs, group_gradient_norms
-from linfair.metrics.margin import GroupMargin, closeness, closeness_of, group_margin, margin
+from linfair.metrics.margin import closeness, closeness_of, margin
 from linfair.metrics.membership import ATTACKS, attack, by_point, confidence, exposure, halves, leave_one_out, shadows
 from linfair.metrics.risk import Disparity, GroupMean, disparity, excessive_loss, group_risk, mean_by_group

@@ -12,24 +12,12 @@ Fig. 14 is normalised without saying how; here every group's mean is divided by 
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from linfair.data import GroupedData
-from linfair.metrics.risk import GroupMean, checked_logits, logits_on, mean_by_group, values_by_group
-
-QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)  #: Where `GroupMargin.quantiles` are taken
-
-
-@dataclass(frozen=True)
-class GroupMargin(GroupMean):
-    """Mean margin of one group, in [0, 1], and how the margins are distributed."""
-
-    normalised: float  #: The mean divided by that of the group with most training inputs; nan where that is 0
-    quantiles: tuple[float, ...]  #: Of the group's margins, at `QUANTILES` (linear interpolation)
+from linfair.metrics.risk import GroupMean, checked_logits, logits_on, mean_by_group
 
 
 def margin(logits: Tensor) -> Tensor:
@@ -63,29 +51,9 @@ def normalised(means: Sequence[float], counts: Sequence[int]) -> list[float]:
     >>> normalised([0.8, 0.2], [900, 100])
     [1.0, 0.25]
     """
-    if len(means) != len(counts) or not len(means):
-        raise ValueError(f"need one training count for each group, got {len(means)} means and {len(counts)} counts")
-    largest = [group for group, count in enumerate(counts) if count == max(counts)]
-    reference = sum(means[group] for group in largest) / len(largest)
+    largest = [mean for mean, count in zip(means, counts, strict=True) if count == max(counts)]
+    reference = sum(largest) / len(largest)
     return [mean / reference if reference else math.nan for mean in means]
-
-
-def group_margin(logits: Tensor, groups: Tensor, counts: Sequence[int]) -> list[GroupMargin]:
-    """Margins of each group, from logits (n, classes); `counts` are its training inputs (`GroupedData.counts`).
-
-    >>> z = torch.tensor([[9.0, 0.0], [0.0, 9.0], [1.0, 0.0]])
-    >>> rows = group_margin(z, torch.tensor([0, 0, 1]), [90, 10])
-    >>> [(row.n, round(row.mean, 3), round(row.normalised, 3)) for row in rows]  # tanh(9 / 2), tanh(1 / 2)
-    [(2, 1.0, 1.0), (1, 0.462, 0.462)]
-    """
-    values = margin(logits)
-    parts = values_by_group(values, groups, len(counts))
-    rows = mean_by_group(values, groups, len(counts))
-    shares = normalised([row.mean for row in rows], counts)
-    return [
-        GroupMargin(row.group, row.n, row.mean, row.low, row.high, share, tuple(np.quantile(part, QUANTILES).tolist()))
-        for row, share, part in zip(rows, shares, parts, strict=True)
-    ]
 
 
 def closeness_of(model: nn.Module, data: GroupedData, split: str) -> list[GroupMean]:

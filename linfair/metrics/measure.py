@@ -19,7 +19,7 @@ from linfair.metrics.curvature import top_eigenvalue_pairs
 from linfair.metrics.distance import group_churn, parameter_distance
 from linfair.metrics.gradients import group_gradient_norm_pairs
 from linfair.metrics.margin import margin
-from linfair.metrics.risk import GroupMean, losses, mean_by_group
+from linfair.metrics.risk import GroupMean, excessive_loss, group_risk, mean_by_group
 from linfair.training import Data, answers
 
 MEANS = ("risk", "excess", "margin", "churn")  #: Means over a group's inputs, with an interval in `*_low` and `*_high`
@@ -119,10 +119,9 @@ def _means(
     logits: Tensor, reference: Tensor, y: Tensor, groups: Tensor, n_groups: int, *, itself: bool
 ) -> dict[str, list[float]]:
     """The columns of `MEANS` and their ends, a number for each group; of the original itself excess and churn are 0."""
-    loss = losses(logits, y)
     found = {
-        "risk": mean_by_group(loss, groups, n_groups),
-        "excess": mean_by_group(loss - losses(reference, y), groups, n_groups),
+        "risk": group_risk(logits, y, groups, n_groups),
+        "excess": excessive_loss(logits, reference, y, groups, n_groups),
         "margin": mean_by_group(margin(logits), groups, n_groups),
         "churn": group_churn(logits, reference, groups, n_groups),
     }

@@ -78,19 +78,14 @@ def check_shapes(one: Tensor, two: Tensor) -> None:
         raise ValueError(f"logits of two networks must have one shape, got {tuple(one.shape)}, {tuple(two.shape)}")
 
 
-def values_by_group(values: Tensor, groups: Tensor, n_groups: int) -> list[np.ndarray]:
-    """The values (n,) of each group, float64: one array for every group of the data set, checked as `check_groups`."""
-    check_groups(values, groups, n_groups)
-    numbers, a = values.detach().cpu().double().numpy(), groups.cpu().numpy()
-    return [numbers[a == group] for group in range(n_groups)]
-
-
 def mean_by_group(values: Tensor, groups: Tensor, n_groups: int) -> list[GroupMean]:
     """Mean of a quantity over each group, with a 95 % t interval over the inputs: mean +- t s / sqrt(n).
 
     The network is held fixed: the interval says what other inputs of the group would give, not another training.
     """
-    found = [mean_interval(part) for part in values_by_group(values, groups, n_groups)]
+    check_groups(values, groups, n_groups)
+    numbers, a = values.detach().cpu().double().numpy(), groups.cpu().numpy()
+    found = [mean_interval(numbers[a == group]) for group in range(n_groups)]
     return [GroupMean(group, one.n, one.mean, one.low, one.high) for group, one in enumerate(found)]
 
 

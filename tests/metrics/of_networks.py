@@ -3,7 +3,7 @@
 from torch import nn
 
 from linfair.data import GroupedData
-from linfair.metrics import GroupMargin, GroupMean, excessive_loss, group_churn, group_margin, group_risk
+from linfair.metrics import GroupMean, excessive_loss, group_churn, group_risk, margin, mean_by_group
 from linfair.metrics.risk import logits_on
 
 
@@ -22,12 +22,12 @@ def excess_of(model: nn.Module, original: nn.Module, data: GroupedData, split: s
     return excessive_loss(one, two, part.y, part.a, len(data.group_names))
 
 
-def margin_of(model: nn.Module, data: GroupedData, split: str) -> list[GroupMargin]:
-    """`group_margin` of a network on a split, inputs at their stored position.
+def margin_of(model: nn.Module, data: GroupedData, split: str) -> list[GroupMean]:
+    """Mean `margin` by group of a network on a split, inputs at their stored position.
 
     Accuracies are averaged over a data set's `views`, margins are not: one input has one distance.
     """
-    return group_margin(logits_on(model, data, split), data.splits[split].a, data.counts)
+    return mean_by_group(margin(logits_on(model, data, split)), data.splits[split].a, len(data.group_names))
 
 
 def churn_of(model: nn.Module, other: nn.Module, data: GroupedData, split: str) -> list[GroupMean]:

@@ -23,7 +23,6 @@ from linfair.metrics.risk import (
     group_risk,
     logits_on,
     mean_by_group,
-    values_by_group,
 )
 from linfair.models import build
 
@@ -184,8 +183,8 @@ def test_means_do_not_depend_on_the_order_of_inputs() -> None:
         (lambda: group_risk(torch.zeros(3, 2), Y, GROUPS, 3), r"groups \[2\] have no inputs"),
         (lambda: group_risk(torch.zeros(3, 2), Y, GROUPS, 1), r"0 to 0, got \[0, 1\]"),
         (lambda: excessive_loss(torch.zeros(3, 2), torch.zeros(3, 4), Y, GROUPS, 2), r"\(3, 2\), \(3, 4\)"),
-        (lambda: values_by_group(torch.zeros(2), GROUPS, 2), r"values \(2,\) and groups \(3,\)"),
-        (lambda: values_by_group(torch.tensor([0, math.inf, 1]), GROUPS, 2), "1 of 3 inputs are not finite"),
+        (lambda: mean_by_group(torch.zeros(2), GROUPS, 2), r"values \(2,\) and groups \(3,\)"),
+        (lambda: mean_by_group(torch.tensor([0, math.inf, 1]), GROUPS, 2), "1 of 3 inputs are not finite"),
         (lambda: disparity([GroupMean(0, 1, 0.0, 0.0, 0.0)], worst="high"), "two of them, got 1"),
         (lambda: disparity([], worst="largest"), "got 'largest'"),
         (lambda: disparity([GroupMean(0, 1, math.nan, 0.0, 0.0)] * 2, worst="low"), "nan, nan"),

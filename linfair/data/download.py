@@ -1,6 +1,6 @@
 """Downloads of files whose bytes and SHA-256 are known, bounded in time, bytes and redirects, resumed where offered.
 
-A server is not waited for longer than `wait` seconds at a time, and must send `least` bytes in that time. No more is
+A server is not waited for longer than `WAIT` seconds at a time, and must send `LEAST` bytes in that time. No more is
 written than the file has, and nothing is used that its SHA-256 does not confirm.
 """
 
@@ -50,43 +50,41 @@ def workplace(folder: Path) -> Iterator[Path]:
                 folder.rmdir()
 
 
-def get(
-    url: str, folder: Path, known: Known, *, wait: float = WAIT, least: int = LEAST, retries: int = RETRIES
-) -> Path:
+def get(url: str, folder: Path, known: Known, retries: int = RETRIES) -> Path:
     """Download a file into a workplace; if it breaks off, a `*.part` is left where the server can go on."""
     part = folder / f"{url.rpartition('/')[2]}.part"
     have = part.stat().st_size if part.exists() else 0
     try:
-        path = part if have == known.bytes else _receive(url, part, have, known, wait, least)
+        path = part if have == known.bytes else _receive(url, part, have, known)
         if (found := digest(path)) == known.sha256:
             return path
         path.unlink()  # what was there may be of another file: once more, from the beginning
         ensure(have and retries, f"{url}: its SHA-256 is {found}, which does not match {known.sha256}")
     except _BROKEN as error:
         ensure(retries, f"{url}: {shown(str(error), 300)}")
-        time.sleep(min(1, wait))
+        time.sleep(min(1, WAIT))
     except DataError:
         part.unlink(missing_ok=True)
         raise
-    return get(url, folder, known, wait=wait, least=least, retries=retries - 1)
+    return get(url, folder, known, retries - 1)
 
 
-def _receive(url: str, part: Path, have: int, known: Known, wait: float, least: int) -> Path:
+def _receive(url: str, part: Path, have: int, known: Known) -> Path:
     """Write what the server sends into the part, or into another file where it cannot go on with one."""
-    answer = _within(wait, lambda: _answer(url, have, wait))
+    answer = _within(lambda: _answer(url, have))
     try:
         have, path = _checked(answer, url, part, have, known)
         bar = tqdm(desc=part.stem, total=known.bytes, initial=have, unit="B", unit_scale=True)
         with bar, path.open("ab" if have else "wb") as file:
             since, before = time.monotonic(), have
-            while chunk := _within(wait, lambda: answer.raw.read1(2**16, decode_content=False)):
+            while chunk := _within(lambda: answer.raw.read1(2**16, decode_content=False)):
                 have += len(chunk)
                 ensure(have <= known.bytes, f"{url}: the server sends more than the {known.bytes:,} bytes of the file")
                 file.write(chunk)
                 bar.update(len(chunk))
-                if (now := time.monotonic()) - since > wait:
-                    if have - before < least:
-                        raise TimeoutError(f"the server sent {have - before:,} bytes in {wait:g} s, which is too slow")
+                if (now := time.monotonic()) - since > WAIT:
+                    if have - before < LEAST:
+                        raise TimeoutError(f"the server sent {have - before:,} bytes in {WAIT:g} s, which is too slow")
                     since, before = now, have
     finally:
         with suppress(OSError, RuntimeError, ValueError):  # it may have ended
@@ -116,7 +114,7 @@ def _checked(answer: requests.Response, url: str, part: Path, have: int, known: 
     return have, part if goes_on or told.get("Accept-Ranges") == "bytes" else part.with_suffix(".whole")
 
 
-def _answer(url: str, have: int, wait: float) -> requests.Response:
+def _answer(url: str, have: int) -> requests.Response:
     """What the server answers, a few redirects to http(s) later; of no body is anything read."""
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
     session = requests.Session()
@@ -124,7 +122,7 @@ def _answer(url: str, have: int, wait: float) -> requests.Response:
         request = session.prepare_request(requests.Request("GET", url, headers=headers))
         settings = session.merge_environment_settings(request.url, {}, True, None, None)
         # `requests.get` would read the body of a redirect, however long it is
-        answer = session.get_adapter(request.url).send(request, timeout=2 * wait, **settings)
+        answer = session.get_adapter(request.url).send(request, timeout=2 * WAIT, **settings)
         if not answer.is_redirect:
             return answer
         answer.close()
@@ -134,8 +132,8 @@ def _answer(url: str, have: int, wait: float) -> requests.Response:
     raise DataError(f"the server redirects more than {REDIRECTS} times, at last to {shown(url)!r}")
 
 
-def _within(seconds: float, call: Callable[[], Any]) -> Any:
-    """What a call returns; if it takes longer, a TimeoutError, and the call is left to itself."""
+def _within(call: Callable[[], Any]) -> Any:
+    """What a call returns; if it takes longer than `WAIT`, a TimeoutError, and the call is left to itself."""
     future = Future()
 
     def run() -> None:
@@ -146,9 +144,9 @@ def _within(seconds: float, call: Callable[[], Any]) -> Any:
 
     Thread(target=run, daemon=True).start()
     try:
-        return future.result(seconds)
+        return future.result(WAIT)
     except TimeoutError:
-        raise TimeoutError(f"the server said nothing for {seconds:g} s") from None
+        raise TimeoutError(f"the server said nothing for {WAIT:g} s") from None
 
 
 def unpack(archive: Path, inner: str, files: Mapping[str, Known]) -> None:

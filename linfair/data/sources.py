@@ -115,7 +115,7 @@ def checksum_state(found: Found) -> str:
     return f"checksum differs: {', '.join(wrong)}" if wrong else "checksum ok"
 
 
-def fetch(name: str, folder: str | Path, **bounds: float) -> Found:
+def fetch(name: str, folder: str | Path) -> Found:
     """Download a data set, unless it is there and whole; of one that breaks off only what arrived is kept."""
     folder = Path(folder).expanduser()
     by_hand = getattr(SHEETS.get(name), "by_hand", "")
@@ -134,7 +134,7 @@ def fetch(name: str, folder: str | Path, **bounds: float) -> Found:
             needed = sum(known.bytes for known in {*release.urls.values(), *release.files.values()})
             free, advice = shutil.disk_usage(work).free, "make room, or name another folder"
             ensure(free > needed, f"{needed / 1e6:,.0f} MB are needed and {free / 1e6:,.0f} MB are free; {advice}")
-            for path in [download.get(url, work, known, **bounds) for url, known in release.urls.items()]:
+            for path in [download.get(url, work, known) for url, known in release.urls.items()]:
                 path = path.rename(path.with_suffix(""))
                 if path.name not in release.files:
                     download.unpack(path, release.folder, release.files)

@@ -23,13 +23,18 @@ from linfair.data.official import CIFAR10, Known
 from linfair.data.sources import fetch
 
 CONTENT = bytes(range(256)) * 400
-BOUNDS = {"wait": 0.15, "least": 1000, "retries": 0}
 HUNG = 20.0
 Answer = Callable[[socket.socket, bytes], None]
 
 
 def known(content: bytes) -> Known:
     return Known(len(content), hashlib.md5(content).hexdigest(), hashlib.sha256(content).hexdigest())
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("WAIT", 0.15), ("LEAST", 1000)):
+        monkeypatch.setattr(download, name, value)
 
 
 @pytest.fixture
@@ -110,14 +115,14 @@ def ranged(content: bytes, most: int | None = None) -> Answer:
     return answer
 
 
-def take(url: str, folder: Path, **changes: object) -> bytes:
+def take(url: str, folder: Path, retries: int = 0) -> bytes:
     """Download in a thread that is given up as hung."""
     outcome: dict[str, object] = {}
 
     def call() -> None:
         try:
             with download.workplace(folder) as work:
-                outcome["content"] = download.get(url, work, known(CONTENT), **(BOUNDS | changes)).read_bytes()
+                outcome["content"] = download.get(url, work, known(CONTENT), retries).read_bytes()
         except Exception as error:
             outcome["error"] = error
 
@@ -311,6 +316,6 @@ def test_an_archive_with_the_right_checksum_and_bad_members_is_refused(
     release = replace(source.release, urls={url: known(content)}, files=files)
     monkeypatch.setitem(sources.SOURCES, "cifar10", replace(source, release=release))
     with pytest.raises(DataError, match="cifar10 could not be downloaded.*nothing was kept. Try again") as caught:
-        fetch("cifar10", tmp_path / "data", **BOUNDS)
+        fetch("cifar10", tmp_path / "data")
     assert "\n" not in str(caught.value)
     assert [path.name for path in tmp_path.rglob("*") if path.is_file() or path.is_symlink()] == []

@@ -161,19 +161,14 @@ def _same_sites(ours: dict[str, Tensor], theirs: dict[str, Tensor], what: str) -
 
 @dataclass(frozen=True)
 class Reduction:
-    """One kind of thing to remove from a trained network, so that whatever follows need not know what it is.
+    """One kind of thing to remove from a trained network, so that whatever follows need not know what it is."""
 
-    Attributes:
-        switched: Network and the shape of one input -> a copy that computes the same, with a switch at every unit.
-        apply: Network (or ensemble) and its mask or masks -> the same, its switches set to them and out of training.
-        masks: Network (or ensemble) with switches -> the present mask of each member.
-        kind: What a unit is, one of `WORDS`.
-    """
-
+    #: Network and the shape of one input -> a copy that computes the same, with a switch at every unit
     switched: Callable[[nn.Module, tuple[int, ...]], nn.Module]
+    #: Network (or ensemble) and its mask or masks -> the same, its switches set to them and out of training
     apply: Callable[[nn.Module, Mask | list[Mask]], nn.Module]
-    masks: Callable[[nn.Module], list[Mask]]
-    kind: str = "relu"
+    masks: Callable[[nn.Module], list[Mask]]  #: Network (or ensemble) with switches -> each member's present mask
+    kind: str = "relu"  #: What a unit is, one of `WORDS`
 
     def install(self, model: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
         """A copy of a network, or of each network of an ensemble, with every switch on."""

@@ -15,43 +15,25 @@ _KNOWN = {"precision": ("float32", "bf16"), "optimizer": _OPTIMIZERS, "decay": (
 
 @dataclass(frozen=True)
 class Schedule:
-    """How a stage is trained.
+    """How a stage is trained."""
 
-    Attributes:
-        epochs: Passes over the training split.
-        batch_size: Images of a batch; None is the whole split. The last batches differ by one image at most.
-        optimizer: `sgd`, `adam` or `adamw`.
-        lr: Learning rate of the weights.
-        momentum: For `sgd`; `nesterov` takes Nesterov's form of it.
-        weight_decay: Of the weights; alphas have none.
-        decay: `constant`, `cosine` (to 0 over the epochs) or `step`.
-        milestones: Epochs at which `step` multiplies the rate by `gamma`.
-        alpha_lr: Learning rate of the alphas, where they are trained; None is `lr`.
-        augment: Shift images at random where the data set says so.
-        compile: Run the network through torch.compile; losses differ by rounding only.
-        precision: `float32`, or `bf16`: networks, the teacher's included, train under autocast, losses stay float32.
-        tf32: On a GPU, let products of float32 numbers run in TF32, ten bits of mantissa.
-        channels_last: Train one network in channels-last memory, where that is sound (see below).
-        fused: The optimizer's fused form; rounding may differ.
-    """
-
-    epochs: int
-    batch_size: int | None = 128
-    optimizer: str = "sgd"
-    lr: float = 0.1
-    momentum: float = 0.9
-    nesterov: bool = False
-    weight_decay: float = 0.0
-    decay: str = "constant"
-    milestones: tuple[int, ...] = ()
+    epochs: int  #: Passes over the training split
+    batch_size: int | None = 128  #: Images of a batch, batches differ by one at most; None is the whole split
+    optimizer: str = "sgd"  #: `sgd`, `adam` or `adamw`
+    lr: float = 0.1  #: Learning rate of the weights
+    momentum: float = 0.9  #: For `sgd`
+    nesterov: bool = False  #: Nesterov's form of momentum
+    weight_decay: float = 0.0  #: Of the weights; alphas have none
+    decay: str = "constant"  #: `constant`, `cosine` (to 0 over the epochs) or `step`
+    milestones: tuple[int, ...] = ()  #: Epochs at which `step` multiplies the rate by `gamma`
     gamma: float = 0.1
-    alpha_lr: float | None = None
-    augment: bool = True
-    compile: bool = False
-    precision: str = "float32"
-    tf32: bool = False
-    channels_last: bool = False
-    fused: bool = False
+    alpha_lr: float | None = None  #: Learning rate of the alphas, where they are trained; None is `lr`
+    augment: bool = True  #: Shift images at random where the data set says so
+    compile: bool = False  #: Run the network through torch.compile; losses differ by rounding only
+    precision: str = "float32"  #: Or `bf16`: networks, the teacher's too, train under autocast, losses stay float32
+    tf32: bool = False  #: On a GPU, let products of float32 numbers run in TF32, ten bits of mantissa
+    channels_last: bool = False  #: Train one network in channels-last memory, where that is sound (see below)
+    fused: bool = False  #: The optimizer's fused form; rounding may differ
 
     def __post_init__(self) -> None:
         for name, known in _KNOWN.items():

@@ -63,20 +63,13 @@ class AdaptedGradient(PrivateGradient):
 
 @dataclass(frozen=True)
 class DPGlobalAdapt(DPSGD):
-    """DP-SGD that scales gradients up to an adapted bound and clips those beyond it.
-
-    Attributes:
-        bound: Z at the start; at `clip` the first step is DP-SGD's.
-        rate: The share of a batch that is to lie above the bound.
-        threshold: From where on a gradient counts as above it, over Z.
-        count_noise: Standard deviation of the noise of the count; it must be above the noise of the whole step.
-    """
+    """DP-SGD that scales gradients up to an adapted bound and clips those beyond it."""
 
     name = "dp_global_adapt"
-    bound: float = 1.0
-    rate: float = 0.2
-    threshold: float = 1.0
-    count_noise: float = 10.0
+    bound: float = 1.0  #: Z at the start; at `clip` the first step is DP-SGD's
+    rate: float = 0.2  #: The share of a batch that is to lie above the bound
+    threshold: float = 1.0  #: From where on a gradient counts as above it, over Z
+    count_noise: float = 10.0  #: Standard deviation of the count's noise; it must be above that of the whole step
 
     def guarantee(self, n: int, schedule: Schedule) -> Guarantee | None:
         """What a training on n images guarantees; its noise is that of both releases together."""

@@ -89,17 +89,12 @@ class Average:
 
 @dataclass(frozen=True)
 class RuleOptions:
-    """What all rules have; one whose options are called as a `Gradient` needs nothing else.
-
-    Attributes:
-        average: Decay of the exponential moving average of the weights that becomes the network at the end; 0 is none.
-        multiplicity: Random shifts of each image whose gradients are averaged in a step (before an image is clipped).
-    """
+    """What all rules have; one whose options are called as a `Gradient` needs nothing else."""
 
     plan = staticmethod(shuffled)
     _: KW_ONLY
-    average: float = 0.0
-    multiplicity: int = 1
+    average: float = 0.0  #: Decay of the moving average of the weights that becomes the network at the end; 0 is none
+    multiplicity: int = 1  #: Random shifts of each image whose gradients are averaged (before an image is clipped)
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():

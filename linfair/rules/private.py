@@ -169,22 +169,14 @@ class PrivateGradient:
 
 @dataclass(frozen=True)
 class DPSGD(RuleOptions):
-    """Differentially private SGD.
-
-    Attributes:
-        epsilon: What all steps may spend, unless `noise` is given.
-        delta: At which it is counted.
-        clip: Largest norm of an image's gradient.
-        noise: Standard deviation of the noise over `clip`; None is the least that epsilon allows, 0 is no guarantee.
-        physical: Shifted images whose gradients are held at a time; bounds the memory, not the value.
-    """
+    """Differentially private SGD."""
 
     name = "dp_sgd"
-    epsilon: float = 8.0
-    delta: float = 1e-5
-    clip: float = 1.0
-    noise: float | None = None
-    physical: int = 256
+    epsilon: float = 8.0  #: What all steps may spend, unless `noise` is given
+    delta: float = 1e-5  #: At which it is counted
+    clip: float = 1.0  #: Largest norm of an image's gradient
+    noise: float | None = None  #: Its deviation over `clip`; None is the least that epsilon allows, 0 no guarantee
+    physical: int = 256  #: Shifted images whose gradients are held at a time; bounds the memory, not the value
     plan = staticmethod(poisson)
     rho = 0.0
 
@@ -210,14 +202,10 @@ class DPSGD(RuleOptions):
 
 @dataclass(frozen=True)
 class DPSAT(DPSGD):
-    """DP-SGD with gradients taken after a step along the last noisy gradient.
-
-    Attributes:
-        rho: Length of the step.
-    """
+    """DP-SGD with gradients taken after a step along the last noisy gradient."""
 
     name = "dp_sat"
-    rho: float = 0.05
+    rho: float = 0.05  #: Length of the step
 
 
 def _places(network: nn.Module) -> dict[str, str]:

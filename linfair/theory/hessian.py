@@ -83,14 +83,12 @@ class TwoLogits(nn.Module):
         return torch.stack([torch.zeros_like(h), h], dim=1)
 
 
-def hessian_bound(
-    model: nn.Module, data: GroupedData, split: str = "train", *, steps: int = 80, tol: float = 1e-3
-) -> list[HessianRow]:
+def hessian_bound(model: nn.Module, data: GroupedData, split: str = "train", *, tol: float = 1e-3) -> list[HessianRow]:
     """Both sides of Prop. 4.5, a row for each group, in float64; the gates' alphas are no parameters here.
 
-    The model has one logit or two, the data set two labels. Each input takes `steps` of Lanczos at most; its
-    eigenvalues have converged once their residuals are at most `tol` times the largest. A ValueError refuses a task
-    that is not binary, and what `linfair.metrics.gradients.ParameterRisk` does.
+    The model has one logit or two, the data set two labels. An input's eigenvalues have converged once their residuals
+    are at most `tol` times the largest. A ValueError refuses a task that is not binary, and what
+    `linfair.metrics.gradients.ParameterRisk` does.
 
     A logistic regression at weight 0, x = 1: grad^2 h = 0, p (1 - p) |grad h|^2 = 1/4, the eigenvalue itself.
 
@@ -117,7 +115,7 @@ def hessian_bound(
         (index,) = risk.positions(top.group, "exact")
         x, y = data.normalise(part.x[index]).to(theta), part.y[index].to(theta)
         with full_precision():
-            found = logit_curvature(logit, theta, x, steps=steps, tol=tol)
+            found = logit_curvature(logit, theta, x, tol=tol)
         printed, inside, corrected = (Terms(*(value.mean().item() for value in terms)) for terms in terms_of(found, y))
         evidence = top.converged and bool(found.converged.all()), found.residual.max().item()
         rows.append(HessianRow(top.group, len(index), top.value, *evidence, printed, inside, corrected))

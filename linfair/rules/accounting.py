@@ -21,22 +21,30 @@ def _opacus() -> ModuleType:
     return utils
 
 
+def _check(delta: float, rate: float, steps: int, noise: float = 0.0) -> None:
+    if not (0 < delta < 1 and 0 < rate <= 1 and steps >= 1 and noise >= 0):
+        text = "epsilon is counted for delta in (0, 1), rate in (0, 1], steps of 1 or more and noise of 0 or more, got"
+        raise ValueError(f"{text} delta={delta:g}, rate={rate:g}, steps={steps}, noise={noise:g}")
+
+
 @cache
 def spent(noise: float, delta: float, rate: float, steps: int) -> float:
     """Epsilon at a delta of so many steps.
 
     Args:
-        noise: Standard deviation of the noise over the clipping norm.
+        noise: Standard deviation of the noise over the clipping norm, 0 or more.
         delta: In (0, 1).
         rate: Probability of each image to be in a batch, in (0, 1].
-        steps: How many.
+        steps: How many, at least 1.
 
     Raises:
+        ValueError: For numbers outside these ranges.
         ImportError: If Opacus (the extra `private`) is not installed.
 
     >>> 7.9 < spent(2.73, 1e-5, 4096 / 50_000, 2500) < 8.0
     True
     """
+    _check(delta, rate, steps, noise)
     counted = _opacus().create_accountant(mechanism="rdp")
     counted.history = [(noise, rate, steps)]
     with warnings.catch_warnings():  # of an order at the end of those tried: the bound is loose there, but it holds
@@ -48,8 +56,9 @@ def spent(noise: float, delta: float, rate: float, steps: int) -> float:
 def noise_for(epsilon: float, delta: float, rate: float, steps: int) -> float:
     """The noise with which so many steps spend at most epsilon, and at least 99 % of it; all else as for `spent`.
 
-    A ValueError refuses an epsilon too small for the accountant, which stays above some number whatever the noise.
+    A ValueError also refuses an epsilon too small for the accountant, which stays above some number whatever the noise.
     """
+    _check(delta, rate, steps)
     utils = _opacus()
     order = max(utils.create_accountant(mechanism="rdp").DEFAULT_ALPHAS)
     # at this order rdp stays above `least` without any loss

@@ -40,6 +40,17 @@ def test_what_the_accountant_cannot_say_is_refused() -> None:
         noise_for(1e-6, 1e-5, 0.5, 100)
 
 
+@pytest.mark.parametrize("wrong", [{"delta": 2.0}, {"delta": 0.0}, {"rate": 0.0}, {"rate": 2.0}, {"steps": 0}])
+def test_numbers_of_no_training_are_refused(wrong: dict[str, float]) -> None:
+    """Opacus says epsilon = -10 at delta = 2, and looks for the noise of no steps for ever."""
+    numbers = {"delta": 1e-5, "rate": 0.1, "steps": 10} | wrong
+    for count in (lambda: spent(1.0, **numbers), lambda: noise_for(1.0, **numbers)):
+        with pytest.raises(ValueError, match="counted for delta in"):
+            count()
+    with pytest.raises(ValueError, match="noise=-1"):
+        spent(-1.0, 1e-5, 0.1, 10)
+
+
 def test_without_opacus_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opacus", None)
     monkeypatch.setitem(sys.modules, "opacus.accountants", None)

@@ -92,7 +92,8 @@ def differences(value: Measure, table: pd.DataFrame) -> tuple[pd.DataFrame, list
         mine = mine.merge(other, on=on, validate="many_to_one")
     else:
         mine = mine.assign(reference=1.0 if value.scale == "ratio" else 0.0)
-    return mine.assign(value=SCALES[value.scale](mine[value.quantity], mine["reference"])), free
+    mine = mine.assign(value=SCALES[value.scale](mine[value.quantity], mine["reference"]))
+    return mine.dropna(subset=["value"]), free
 
 
 def provenance(context: Context, checks: tuple[Check, ...]) -> dict[str, object]:

@@ -13,6 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+ROUNDING = 1e-12
+"""Numbers that differ by this share of their size are equal."""
+
+
+def _equal(values: np.ndarray, beside: np.ndarray) -> bool:
+    """Whether values are one number but for the rounding of numbers as large as those beside them."""
+    return bool(np.ptp(values) <= ROUNDING * np.abs(beside).max())
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -43,7 +51,7 @@ class Estimate:
         if self.df < 1:
             return math.nan
         if self.corrected == 0:
-            return 0.0 if gap > 0 else 1.0
+            return 0.0 if gap > ROUNDING * max(abs(self.value), abs(threshold)) else 1.0
         return min(1.0, 2 * float(stats.t.sf(gap / self.corrected, self.df)))
 
 
@@ -58,7 +66,7 @@ def mean(values: Sequence[float], *, shared: float = 0.0) -> Estimate:
     if not found.size or shared < 0:
         raise ValueError(f"a mean needs values and shared >= 0, got {found.size} values and shared={shared}")
     n = found.size
-    spread = float(found.std(ddof=1)) if n > 1 else math.nan
+    spread = math.nan if n < 2 else 0.0 if _equal(found, found) else float(found.std(ddof=1))
     return Estimate(n, float(found.mean()), spread / math.sqrt(n), spread * math.sqrt(1 / n + shared), n - 1)
 
 
@@ -77,14 +85,14 @@ def spreads(first: Sequence[float], second: Sequence[float]) -> tuple[float, flo
     """
     one, two = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
     n = one.size
-    if n < 3 or two.std() == 0 or one.std() == 0:
+    if n < 3 or _equal(one, one) or _equal(two, two):
         return (math.nan,) * 4
     ratio = float(one.std(ddof=1) / two.std(ddof=1))
     rest = max(0.0, 1 - float(np.corrcoef(one, two)[0, 1]) ** 2)
     k = 1 + 2 * rest * stats.t.ppf(0.975, n - 2) ** 2 / (n - 2)
     ends = [ratio * math.sqrt(max(0.0, k + sign * math.sqrt(k**2 - 1))) for sign in (-1, 1)]
     total, gap = one + two, one - two
-    if np.ptp(gap) == 0:
+    if _equal(gap, total):
         return ratio, *ends, 1.0
     r = float(np.corrcoef(total, gap)[0, 1])
     p = 0.0 if abs(r) >= 1 else 2 * float(stats.t.sf(abs(r) * math.sqrt((n - 2) / (1 - r**2)), n - 2))

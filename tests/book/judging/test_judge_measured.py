@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from linfair_book.judging import measured
 from linfair_book.judging.judge import Verdict, judge
-from linfair_book.judging.rules import Rules
+from linfair_book.judging.rules import Measure, Rules
 from made_rows import NOTHING
 
 SHARED = {"network": "cnn", "width": 0, "profile": "small", "shared": 0.5, "device": "CPU", "torch": "2"}
@@ -103,3 +103,11 @@ def test_faces_have_no_skew_and_are_a_second_data_set(rules: Rules, tmp_path: Pa
     assert verdict_of("b-c13", rules, tmp_path, digits_s_private=digits).agreement == "inconclusive"
     both = {"digits_s_private": digits, "utkface_gender_private": faces}
     assert verdict_of("b-c13", rules, tmp_path, **both).agreement == "yes"
+
+
+def test_a_seed_without_a_ratio_is_left_out() -> None:
+    """A rate of 0 has no logarithm; the other seed's 0.2 is twice 0.1."""
+    table = pd.DataFrame({"seed": [0, 0, 1, 1], "rule": ["sgd", "sam"] * 2, "tpr_1": [0.1, 0.2, 0.1, 0.0]})
+    value = Measure(["made"], "tpr_1", {"rule": "sam"}, {"rule": "sgd"}, scale="ratio")
+    found, _ = measured.differences(value, table)
+    assert found["seed"].tolist() == [0] and found["value"].tolist() == [pytest.approx(np.log(2))]

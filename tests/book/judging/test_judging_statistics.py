@@ -39,6 +39,15 @@ def test_one_seed_has_no_interval_and_seeds_that_agree_are_exact() -> None:
         mean([])
 
 
+def test_seeds_that_agree_vary_by_nothing_however_their_sum_rounds() -> None:
+    """0.1 three times has a mean of 0.10000000000000002 and a standard deviation of 1.7e-17."""
+    found = mean([0.1] * 3)
+    assert found.error == 0.0 and found.p(0.1, 1) == found.p(0.1, -1) == 1.0 and found.p(0.09, 1) == 0.0
+    varied = [0.2, 0.3, 0.5]
+    assert all(math.isnan(one) for pair in (([0.1] * 3, varied), (varied, [0.1] * 3)) for one in spreads(*pair))
+    assert spreads(varied, [one + 0.1 for one in varied])[3] == 1.0  # shifted by one number
+
+
 def test_pitman_morgan_is_the_correlation_of_sum_and_difference() -> None:
     """Oracle: scipy's pearsonr; and the interval's end is where scaled spreads are just told apart."""
     one, two = [1.0, 5.0, 2.0, 8.0, 3.0], [2.0, 3.0, 2.5, 4.0, 1.0]

@@ -22,12 +22,9 @@ from linfair.metrics import GroupAccuracy, group_accuracy
 from linfair.mitigation import PLAIN
 from linfair.names import some
 
-DRAWS = 9999
-"""Random swaps of the test for noise: p-values are multiples of 1 / 10,000."""
-FEW = 10
-"""Groups with fewer validation images are judged together: the worst of several such is the unluckiest."""
-ROUNDING = 1e-6
-"""Accuracies closer than this are equal: shares of views are float32."""
+DRAWS = 9999  #: Random swaps of the test for noise: p-values are multiples of 1 / 10,000
+FEW = 10  #: Groups with fewer validation images are judged together: the worst of several such is the unluckiest
+ROUNDING = 1e-6  #: Accuracies closer than this are equal: shares of views are float32
 NOISE = 0.05
 """A gain with a p-value above this is called noise, and a repair is chosen only below it unless asked otherwise."""
 

@@ -28,8 +28,7 @@ from linfair import ledger
 from linfair.mitigation.objective import MitigationOptions, Multiplied
 from linfair.training import AT_ONCE, Batch, Data
 
-STEPS = 10
-"""Power iterations for an eigenvalue."""
+STEPS = 10  #: Power iterations for an eigenvalue
 _AFFINE = (("weight", 1.0), ("bias", 0.0))
 
 

@@ -171,10 +171,8 @@ class MitigationOptions:
     """
 
     objective = MitigatedObjective
-    taught = False
-    """Whether it compares with the original network beyond KD, and so cannot train that one."""
-    privacy = UNDESCRIBED
-    """What it does to a privacy guarantee, one of `linfair.ledger.STEPS`."""
+    taught = False  #: Whether it compares with the original network beyond KD, and so cannot train that one
+    privacy = UNDESCRIBED  #: What it does to a privacy guarantee, one of `linfair.ledger.STEPS`
 
     kd: float = field(default=1.0, kw_only=True)
 
@@ -191,8 +189,7 @@ class MitigationOptions:
         return self.objective(model, teacher, data, options=self, **stage)
 
 
-PLAIN = "plain"
-"""The arm of plain fine-tuning, in rows, commands, reports and pages."""
+PLAIN = "plain"  #: The arm of plain fine-tuning, in rows, commands, reports and pages
 
 
 @dataclass(frozen=True)

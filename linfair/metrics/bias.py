@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.stats import binom
+from scipy.stats import hypergeom
 from torch import Tensor
 
 from linfair.metrics.accuracy import GroupAccuracy, group_accuracy
@@ -36,7 +36,7 @@ def mean_bias(
     never predicted is left out of the mean and counted in `left_out`; counts are divided by their domain's inputs where
     these are not equally many. `predictions` and `domain` (0 or 1, else a ValueError) are int64 (n,), and so is
     `image`, which image an input shows: both its domains are drawn together. The 95 % interval is a bootstrap of
-    `draws` over images.
+    `draws` over images, of the draws that hold both domains (nan without any).
 
     >>> found = mean_bias(torch.tensor([0, 0, 0, 0, 1]), torch.tensor([0, 0, 0, 1, 1]), 3, draws=2)
     >>> round(found.bias, 3), found.left_out  # of rates 1 and 1/2, then 0 and 1/2: (2/3 + 1) / 2 - 1/2
@@ -59,9 +59,10 @@ def mean_bias(
 
     own, generator, images = counts(np.ones(len(p))), np.random.default_rng(0), int(whose.max()) + 1
     drawn = (np.bincount(generator.integers(images, size=images), minlength=images)[whose] for _ in range(draws))
-    low, high = np.quantile([biases(counts(one)).mean() for one in drawn], [0.025, 0.975])
-    totals, values = own.sum(0)[own.sum(0) > 0].astype(int), biases(own)
-    even = [binom(n, 0.5).expect(lambda k, n=n: abs(k / n - 0.5)) for n in totals]
+    means = [biases(found).mean() for found in map(counts, drawn) if found.sum(1).all()]
+    low, high = np.quantile(means, [0.025, 0.975]) if means else (np.nan, np.nan)
+    values, (one, two), totals = biases(own), own.sum(1).astype(int), own.sum(0)[own.sum(0) > 0].astype(int)
+    even = [hypergeom(len(p), one, n).expect(lambda k, n=n: abs(k / (k + (n - k) * one / two) - 0.5)) for n in totals]
     return MeanBias(len(p), float(values.mean()), float(low), float(high), classes - len(values), float(np.mean(even)))
 
 

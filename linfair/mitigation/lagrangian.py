@@ -53,7 +53,10 @@ class LagrangianObjective(Multiplied):
     def violations(self) -> Tensor:
         """Violations over the training split, or the sum of the epoch's batches, (members, groups)."""
         batches, self.summed = self.summed, self.zeros()
-        return batches if self.by_batches else self._violated(*self.training_losses())
+        if self.by_batches:
+            return batches
+        mean, means, counts = self.training_losses()
+        return self._violated(mean, means) * (counts > 0)
 
 
 @dataclass(frozen=True)

@@ -112,10 +112,10 @@ class MitigatedObjective:
         self._absent.zero_()
 
     @torch.no_grad()
-    def training_losses(self) -> tuple[Tensor, Tensor]:
-        """Mean loss over the training split (members,) and its groups (members, groups), in evaluation mode.
+    def training_losses(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean loss over the training split (members,), in its groups, and their counts, (members, groups) each.
 
-        In the training's precision, images where they are (no random shifts), averaged in float64.
+        In evaluation mode and the training's precision, images where they are (no shifts), averaged in float64.
         """
         source = self._source
         y, a = (value[0] if source.single else value for value in (source.y, source.a))
@@ -123,7 +123,7 @@ class MitigatedObjective:
         batch = Batch(y.new_empty(0), y, a, everything, augmented=False)
         logits = predict(self.model, self.data, "train", measured=False)
         losses = self.distill.per_input(logits, batch).view(self.members, -1).double()
-        return losses.mean(dim=1), self.means(losses, source.a)[0]
+        return losses.mean(dim=1), *self.means(losses, source.a)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, object]]:
         """What `linfair.resume` keeps for a training that goes on later."""

@@ -27,19 +27,26 @@ def test_a_network_that_names_the_domain_has_bias_one_half_and_a_blind_one_none(
 
 def test_classes_that_are_never_predicted_are_left_out_and_counted() -> None:
     found = mean_bias(torch.tensor([0, 0, 0, 0]), torch.tensor([0, 0, 1, 1]), 10)
-    assert (found.bias, found.left_out) == (0, 9)
+    assert (found.bias, found.left_out, found.chance) == (0, 9, 0)  # of one class alone there is no other bias
 
 
-def test_chance_is_the_bias_of_predictions_that_know_no_domain() -> None:
-    """Oracle: the mean over 300 random ones."""
-    draw, domain = np.random.default_rng(0), torch.arange(80) % 2
+@pytest.mark.parametrize("few", [40, 10])
+def test_chance_is_the_bias_of_predictions_that_know_no_domain(few: int) -> None:
+    """Oracle: the mean over 300 random ones, in domains of one size and in others."""
+    draw, domain = np.random.default_rng(0), (torch.arange(80) < few).long()
     found = [mean_bias(torch.from_numpy(draw.integers(4, size=80)), domain, 4, draws=1) for _ in range(300)]
-    assert np.mean([one.bias for one in found]) == pytest.approx(np.mean([one.chance for one in found]), abs=0.01)
+    assert np.mean([one.bias for one in found]) == pytest.approx(np.mean([one.chance for one in found]), abs=0.005)
 
 
 def test_domains_of_other_sizes_are_compared_by_their_rates() -> None:
     predictions, domain = torch.tensor([0, 1] * 30), torch.tensor([0] * 40 + [1] * 20)
     assert mean_bias(predictions, domain, 2).bias == 0
+
+
+def test_draws_without_a_domain_say_nothing() -> None:
+    """One image of the other domain, in which all inputs are predicted alike: no draw that holds it has a bias."""
+    found = mean_bias(torch.zeros(40).long(), (torch.arange(40) == 7).long(), 2)
+    assert (found.bias, found.low, found.high) == (0, 0, 0)
 
 
 def test_what_is_no_bias_between_two_domains_is_refused() -> None:

@@ -115,6 +115,21 @@ def test_a_group_absent_from_a_batch_adds_nothing_and_is_counted(two_groups: Gro
     assert example.objective.rows == [{"absent": [[0, 3]]}]
 
 
+@pytest.mark.parametrize("accumulate", ["epoch", "batches"])
+def test_a_group_without_training_images_has_no_violation(two_groups: GroupedData, accumulate: str) -> None:
+    """A third name without an image leaves the other two as they are, and its multiplier at 0."""
+    found = []
+    for names in (two_groups.group_names, (*two_groups.group_names, "nobody")):
+        student, teacher = (build("mlp", (2,), 2, width=4, seed=seed) for seed in (0, 1))
+        data = replace(two_groups, group_names=names)
+        objective = Lagrangian(mu=0.5, accumulate=accumulate).start(student, teacher, data)
+        objective(student, Source(data, "train").take(torch.arange(len(data.splits["train"]))[None]))
+        objective.after_epoch(0)
+        found += objective.rows
+    for name in ("multipliers", "violations"):
+        assert found[1][name][0] == [*found[0][name][0], 0.0] and min(found[0][name][0]) > 0
+
+
 def test_batches_mode_skips_groups_with_one_image(two_groups: GroupedData) -> None:
     """As in the released code; the default takes part with one image."""
     for accumulate, expected in (("epoch", [[0, 0]]), ("batches", [[0, 1]])):

@@ -7,7 +7,6 @@ that the store does not give are a user's: what cannot be used of them is said a
 
 import errno
 import hashlib
-import io
 import itertools
 import json
 import os
@@ -221,7 +220,7 @@ class Tables:
         """Store rows under a name, with their digest, whole or not at all; returns where."""
         marked, arrow = rows.copy(deep=False), pyarrow.Table.from_pandas(rows, preserve_index=False)
         marked.attrs = rows.attrs | {MARK: {"name": name, "sha256": rows_digest(name, arrow)}}
-        self._put(file := f"{name}.parquet", lambda part: marked.to_parquet(part, index=False))
+        self.put(file := f"{name}.parquet", marked.to_parquet(index=False))
         return self._path(file)
 
     def set_aside(self, name: str, problem: str) -> None:
@@ -229,19 +228,15 @@ class Tables:
         set_aside(self._path(f"{name}.parquet"), problem, None if self.folder else self.system)
 
     def put(self, file: str, content: bytes) -> None:
-        """Write a small file beside the tables."""
-        self._put(file, lambda part: part.write_bytes(content) if self.folder else part.write(content))
+        """Write a file beside the tables, whole or not at all."""
+        if self.folder is None:
+            self.system.pipe_file(f"{self.root}/{file}", content)
+            return
+        with room(self.folder / file), whole(self.folder / file) as part:
+            part.write_bytes(content)
 
     def _path(self, file: str) -> str:
         return str(self.folder / file) if self.folder else f"{self.place}/{file}"
-
-    def _put(self, file: str, write: Callable[[Path | io.BytesIO], object]) -> None:
-        if self.folder is None:
-            write(content := io.BytesIO())
-            self.system.pipe_file(f"{self.root}/{file}", content.getvalue())
-            return
-        with room(self.folder / file), whole(self.folder / file) as part:
-            write(part)
 
     def drop(self, file: str) -> None:
         """Remove such a file, if there is one; what cannot be removed stays."""

@@ -148,16 +148,16 @@ def test_a_full_disk_names_the_file_and_what_to_free_and_the_other_cells_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A writer that fails as the system does; the tables of the other cell have room."""
-    store, write = ResultStore(tmp_path / "cache", tmp_path / "out"), pd.DataFrame.to_parquet
+    store, write = ResultStore(tmp_path / "cache", tmp_path / "out"), Path.write_bytes
     victim = Worker(JOB.cell, store, progress=False).name("original")
 
-    def full(self: pd.DataFrame, path: Path, **options: object) -> None:
+    def full(path: Path, content: bytes) -> None:
         if victim in str(path):
-            path.write_bytes(b"half a file")
+            write(path, b"half a file")
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        write(self, path, **options)
+        write(path, content)
 
-    monkeypatch.setattr(pd.DataFrame, "to_parquet", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     [failed] = events(replace(JOB, arms=("original",)), store)
     assert failed.kind == "failed" and failed.arms == 1
     for word in (f"{victim}.parquet", "no space left", "MiB free there", "LINFAIR_CACHE", str(store.folder.parent)):

@@ -6,6 +6,8 @@ operators on weights alone count nothing, and patches folded into the batch axis
 """
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -99,24 +101,33 @@ class Watched(TorchDispatchMode):
             self.squashes[out.data_ptr()] = out, self.squashes[args[0].data_ptr()][1]
 
 
+@contextmanager
+def in_mode(network: nn.Module, training: bool = False) -> Iterator[None]:
+    """Within it a network is in evaluation (or training) mode, after it each module is in its own again."""
+    modes = {module: module.training for module in network.modules()}
+    network.train(training)
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
 def watch(
     network: nn.Module, input_shape: tuple[int, ...], n: int = 3, *, training: bool = False, skip: Types = ()
 ) -> Watched:
     """Run a network once on random inputs; note every nonlinearity but those in modules of `skip`."""
     like = next(network.parameters(), torch.empty(0))  # inputs have its number format and place
     x = torch.randn(n, *input_shape, generator=torch.Generator().manual_seed(n)).to(like)
-    seen, modes = Watched(network, skip), {module: module.training for module in network.modules()}
-    handles = [module.register_forward_pre_hook(seen._enter, with_kwargs=True) for module in modes]
-    handles += [module.register_forward_hook(seen._leave) for module in modes]
+    seen, modules = Watched(network, skip), list(network.modules())
+    handles = [module.register_forward_pre_hook(seen._enter, with_kwargs=True) for module in modules]
+    handles += [module.register_forward_hook(seen._leave) for module in modules]
     try:
-        network.train(training)
-        with torch.no_grad(), torch.random.fork_rng(devices=[]), seen:
+        with in_mode(network, training), torch.no_grad(), torch.random.fork_rng(devices=[]), seen:
             seen.output = network(x)
     finally:
         for handle in handles:
             handle.remove()
-        for module, mode in modes.items():
-            module.training = mode
     return seen
 
 

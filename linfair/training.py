@@ -21,6 +21,7 @@ from tqdm import tqdm
 from linfair.data import GroupedData, move
 from linfair.device import full_precision, products
 from linfair.ensemble import Ensemble, Isolation
+from linfair.functional import in_mode
 from linfair.gates import held
 from linfair.replay import Replay, aside, repeats, worthwhile
 from linfair.resume import STAGE, Kept
@@ -365,14 +366,12 @@ def predict(
     source = Source(data, split)
     if max(map(abs, view)) > (shift := source.sets[0].shift):
         raise ValueError(f"{source.sets[0].name} allows shifts of {shift} pixels, view={view} was asked for")
-    training, logits = model.training, []
-    model.eval()
-    with full_precision() if measured else nullcontext():
+    logits = []
+    with in_mode(model), full_precision() if measured else nullcontext():
         for index in torch.arange(source.n, device=source.y.device).split(AT_ONCE):
             index = index.expand(len(source.sets), -1)
             moved = torch.tensor(view, device=index.device).view(2, 1, 1).expand(2, *index.shape)
             logits.append(model(source.take(index, moved if view != (0, 0) else None).x))
-    model.train(training)
     return torch.cat(logits, dim=-2)
 
 

@@ -130,7 +130,8 @@ def linearize(
     the `paper`, `small` for bundled data on a CPU, or another of `FINETUNE`. `guarantee` is the teacher's of privacy.
 
     Returns:
-        One record per budget: mask, exact count, history, fine-tuned network, validation accuracy before and after.
+        One record per budget: mask, exact count, history, fine-tuned network in evaluation mode, validation accuracy
+        before and after.
 
     Raises:
         ValueError: For an unknown method or profile, options of another method, or wrong budgets.
@@ -155,5 +156,6 @@ def linearize(
         if one.finetunes(options):
             tuned = finetune(before, teacher, data, schedule=finetuning or schedule, **how)
         accuracy = [tuple(correctness(it.model, data, "val").mean(dim=1).tolist()) for it in (before, tuned)]
+        tuned.model.eval()
         records.append(replace(tuned, accuracy_before=accuracy[0], accuracy_after=accuracy[1]))
     return records

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from linfair import ledger
+from linfair.functional import in_mode
 from linfair.mitigation.objective import MitigationOptions, Multiplied
 from linfair.training import AT_ONCE, Batch, Data
 
@@ -133,11 +134,10 @@ class EqualGradientsObjective(Multiplied):
     @torch.enable_grad()
     def _over_split(self, network: nn.Module) -> Tensor:
         """Of all of the training split and of each group, in evaluation mode: (members, constraints, 1 + groups)."""
-        training, a, parameters = network.training, self._source.a, self._parameters(network)
-        network.eval()
+        a, parameters = self._source.a, self._parameters(network)
         some = [torch.ones_like(a, dtype=torch.bool), *(a == group for group in range(self.n_groups))]
-        found = [self._of_split(network, parameters, inside).double() for inside in some]
-        network.train(training)
+        with in_mode(network):
+            found = [self._of_split(network, parameters, inside).double() for inside in some]
         return torch.stack(found, dim=2)
 
     def log(self, **columns: Tensor) -> None:

@@ -11,10 +11,11 @@ from linfair.data import GroupedData, Split
 from linfair.linearizers import SNL, linearize, oneshot, snl
 from linfair.linearizers.oneshot import OneShot
 from linfair.linearizers.registry import find
+from linfair.metrics.measure import measure
 from linfair.models import build
 from linfair.pruners import Iterative, Pruning, prune_snip
 from linfair.pruners.oneshot import snip_scores
-from linfair.training import Schedule
+from linfair.training import Schedule, predict
 from linfair.weights import install, plain
 
 SHORT = Schedule(epochs=2, batch_size=16, lr=0.01)
@@ -108,6 +109,19 @@ def test_rounds_begin_at_all_weights_and_end_at_none(budgets: tuple[float, ...])
         assert one.mask.jaccard(alone.mask) == 1 and one.steps == alone.steps
     tuned = linearize(model, data, budgets=budgets, method="prune_iterative", finetuning=SHORT, **how)
     assert [one.kept for one in tuned] == [one.kept for one in records]
+
+
+def test_every_module_keeps_its_mode_and_students_are_in_evaluation_mode() -> None:
+    """Frozen batch norm in a network in training mode; inputs of another size end a prediction early."""
+    model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.ReLU(), nn.Linear(3, 2))
+    model[1].eval()
+    measure(model, points())
+    x = torch.zeros(5, 3)
+    with pytest.raises(RuntimeError):
+        predict(model, replace(points(), splits={"train": Split(x, x[:, 0].long(), x[:, 0].long())}), "train")
+    assert [one.training for one in model] == [True, False, True, True]
+    (one,) = linearize(model, points(), budgets=(0.5,), method="random", finetuning=SHORT, progress=False)
+    assert not any(module.training for module in one.model.modules())
 
 
 def test_batch_norm_is_re_estimated_on_batches_of_one_size() -> None:

@@ -105,17 +105,16 @@ def masked(model: nn.Module, input_shape: tuple[int, ...], mask: Mask) -> nn.Mod
 
 
 def plain(model: nn.Module) -> nn.Module:
-    """A copy without switches, its weights 0 where they were not kept."""
-    network = copy.deepcopy(model)
+    """A copy without switches, its weights 0 where they were not kept; one that layers share is shared again."""
+    network, made = copy.deepcopy(model), {}
     for module in [one for one in network.modules() if _switched(one)]:
-        values = {name: getattr(module, name).detach() for name in module.parametrizations}
-        trained = {name: one.original.requires_grad for name, one in module.parametrizations.items()}
+        values = {name: (one.original, getattr(module, name).detach()) for name, one in module.parametrizations.items()}
         # not remove_parametrizations, which would break all copies of this network: they share one class
         module.__class__ = type(module).__bases__[0]
         del module._modules["parametrizations"]
         rest = {name: module._parameters.pop(name) for name in list(module._parameters)}
-        for name, value in values.items():
-            module.register_parameter(name, nn.Parameter(value, trained[name]))
+        for name, (own, value) in values.items():
+            module.register_parameter(name, made.setdefault(own, nn.Parameter(value, own.requires_grad)))
         module._parameters |= rest
     return network
 

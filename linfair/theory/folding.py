@@ -40,9 +40,9 @@ class _Tracer(fx.Tracer):  # records calls of layers and gates without looking i
 def fold_batch_norm(network: nn.Module) -> nn.Module:
     """Copy a network, gated or not, in evaluation mode, with every batch norm folded; it computes the same.
 
-    A batch norm goes into the convolution or linear layer before it where that layer's output goes nowhere else and
-    torch.fx can trace the network; any other becomes an `Affine` layer under its name. One without running statistics,
-    which is no fixed scale and shift, raises a ValueError.
+    A batch norm goes into the convolution or linear layer before it where that layer's output goes nowhere else, nobody
+    reads its weights and torch.fx can trace the network; any other becomes an `Affine` layer under its name. One that has
+    no running statistics, and so no fixed scale and shift, raises a ValueError.
 
     >>> folded = fold_batch_norm(nn.Sequential(nn.Conv2d(1, 2, 3, bias=False), nn.BatchNorm2d(2)))
     >>> [name for name, _ in folded.named_parameters()]
@@ -77,13 +77,18 @@ def _layers_before(network: nn.Module) -> dict[str, str]:
     modules = dict(network.named_modules())
     calls = [node for node in graph.nodes if node.op == "call_module"]
     called, found = [node.target for node in calls], {}
+    read = {str(node.target).rpartition(".")[0] for node in graph.nodes if node.op == "get_attr"}  # by their weights
     for node in calls:
         norm, source = modules[node.target], next(iter(node.args), None)
         if not isinstance(norm, _NORMS) or source not in calls or len(source.users) > 1:
             continue
         layer = modules[source.target]
         kind = type(layer)  # a subclass may use its weights in another way
-        fits = kind in _CONVOLUTIONS or (kind is nn.Linear and isinstance(norm, nn.BatchNorm1d))
-        if fits and called.count(source.target) == 1 == called.count(node.target):
+        linear = kind is nn.Linear and isinstance(norm, nn.BatchNorm1d) and layer.out_features == norm.num_features
+        if (
+            (kind in _CONVOLUTIONS or linear)
+            and source.target not in read
+            and called.count(source.target) == 1 == called.count(node.target)
+        ):
             found[node.target] = source.target
     return found

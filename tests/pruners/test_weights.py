@@ -124,6 +124,18 @@ def test_copies_are_independent_and_the_plain_network_computes_the_same() -> Non
     assert torch.equal(model(x), expected)
 
 
+def test_a_shared_weight_is_one_parameter_before_and_after() -> None:
+    """Oracle: the distance that the network has with its switches."""
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
+    model[2].weight = model[0].weight
+    switched = pruned(model)
+    flat = weights.plain(switched)
+    assert flat[0].weight is flat[2].weight
+    assert parameter_distance(flat, model) == parameter_distance(switched, model)
+    x = torch.randn(3, 4)
+    assert torch.equal(flat(x), switched(x))
+
+
 def test_an_ensemble_of_pruned_networks_computes_what_each_does() -> None:
     models = [pruned(network(seed=seed), share) for seed, share in ((0, 0.3), (1, 0.2))]
     both = Ensemble(models)

@@ -123,6 +123,28 @@ def test_linear_layer_takes_its_batch_norm() -> None:
     assert [name for name, _ in folded.named_parameters()] == ["0.weight", "0.bias", "3.weight", "3.bias"]
 
 
+class Tied(nn.Module):
+    """The weights of a layer before a batch norm are used again, transposed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.code, self.norm = nn.Linear(3, 4), nn.BatchNorm1d(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Encode and decode."""
+        return nn.functional.linear(self.norm(self.code(x)), self.code.weight.T)
+
+
+@pytest.mark.parametrize("kind", ["axis", "tied"])
+def test_a_linear_layer_whose_scale_is_not_its_own_is_left_alone(kind: str) -> None:
+    """A norm over the middle axis, which has another size than the layer's; and weights that are read elsewhere."""
+    torch.manual_seed(0)
+    network = Tied() if kind == "tied" else nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(5))
+    network.double().eval().get_submodule("norm" if kind == "tied" else "1").running_var.uniform_(1, 2)
+    x = torch.randn(5, *([3] if kind == "tied" else [5, 3]), dtype=torch.float64)
+    assert torch.allclose(fold_batch_norm(network)(x), network(x), rtol=1e-12)
+
+
 def test_statistics_of_the_batch_cannot_be_folded() -> None:
     with pytest.raises(ValueError, match="track_running_stats=True"):
         fold_batch_norm(nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2, track_running_stats=False)))

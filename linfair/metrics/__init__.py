@@ -5,15 +5,7 @@ take `logits` (n, classes >= 2), labels `y` and `groups`, both int64 (n,), and r
 is not defined (a group without inputs, shapes that do not fit, logits that are not finite) raises a ValueError.
 """
 
-from linfair.metrics.accuracy import (
-    GroupAccuracy,
-    MeanInterval,
-    PairedDifference,
-    group_accuracy,
-    mean_interval,
-    paired_bootstrap,
-    wilson,
-)
+from linfair.metrics.accuracy import GroupAccuracy, MeanInterval, group_accuracy, mean_interval, wilson
 from linfair.metrics.bias import MeanBias, aligned_accuracy, mean_bias
 from linfair.metrics.curvature import TopEigenvalue, top_eigenvalue_pairs, top_eigenvalues
 from linfair.metrics.distance import ParameterDistance, group_churn, parameter_distance

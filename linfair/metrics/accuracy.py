@@ -1,4 +1,4 @@
-"""Group accuracy with its evidence: counts, Wilson intervals for one network, t and bootstrap intervals over seeds."""
+"""Group accuracy with its evidence: counts, Wilson intervals for one network, t intervals over seeds."""
 
 import math
 from collections.abc import Sequence
@@ -9,8 +9,6 @@ import numpy as np
 import torch
 from scipy import stats
 from torch import Tensor
-
-BLOCK = 2_000_000  #: Differences that `paired_bootstrap` draws at once: bounds the memory
 
 
 @dataclass(frozen=True)
@@ -36,14 +34,6 @@ class MeanInterval:
     def __format__(self, spec: str) -> str:
         spec = spec or ".1f"
         return f"{self.mean:{spec}} [{self.low:{spec}}, {self.high:{spec}}], n = {self.n}"
-
-
-@dataclass(frozen=True)
-class PairedDifference(MeanInterval):
-    """Mean of first - second over seeds with its percentile interval."""
-
-    draws: int  #: Bootstrap draws behind the interval
-    level: float  #: Its level
 
 
 def wilson(accuracy: float, n: int, *, level: float = 0.95) -> tuple[float, float]:
@@ -107,38 +97,6 @@ def mean_interval(values: Sequence[float], *, level: float = 0.95) -> MeanInterv
         return MeanInterval(1, mean, math.nan, math.nan)
     half = float(_quantile(level, array.size - 1) * array.std(ddof=1) / math.sqrt(array.size))
     return MeanInterval(array.size, mean, mean - half, mean + half)
-
-
-def paired_bootstrap(
-    first: Sequence[float], second: Sequence[float], *, draws: int = 10_000, level: float = 0.95, seed: int = 0
-) -> PairedDifference:
-    """Percentile interval of the mean of first - second, a value of both arms for each seed in the same order, (n,).
-
-    Each draw takes n seeds with replacement; the interval runs from the (1 - level) / 2 to the (1 + level) / 2 quantile
-    of the draws' means (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13). The same `seed`, `draws`
-    and n draw the same seeds. With few seeds it is too narrow: for normal differences by sqrt((n - 1) / n) z / t, at
-    level 0.95 0.82 for ten seeds and 0.91 for twenty, where `mean_interval` is exact. A ValueError refuses arms without
-    finite values of one length, draws < 1 and a level outside (0, 1).
-
-    >>> f"{paired_bootstrap([3.0, 5.0, 7.0], [1.0, 3.0, 5.0])}"  # every seed differs by 2
-    '2.0 [2.0, 2.0], n = 3'
-    """
-    one, two = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
-    if one.shape != two.shape or one.ndim != 1 or not one.size:
-        raise ValueError(f"both arms need one value for each seed, at least one, got shapes {one.shape}, {two.shape}")
-    if bad := np.flatnonzero(~(np.isfinite(one) & np.isfinite(two))).tolist():
-        raise ValueError(f"need finite values, got others at positions {bad}: leave those seeds out of both arms")
-    if draws < 1 or not 0 < level < 1:
-        raise ValueError(f"need draws >= 1 and a level in (0, 1), got draws={draws}, level={level}")
-    difference = one - two
-    n, mean = len(difference), float(difference.mean())
-    if n == 1:
-        return PairedDifference(1, mean, math.nan, math.nan, draws, level)
-    generator, step = np.random.default_rng(seed), max(1, BLOCK // n)
-    blocks = (generator.integers(n, size=(min(step, draws - start), n)) for start in range(0, draws, step))
-    means = np.concatenate([difference[block].mean(axis=1) for block in blocks])
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return PairedDifference(n, mean, float(low), float(high), draws, level)
 
 
 @cache  # the search for a quantile takes longer than all the rest of an interval

@@ -22,7 +22,7 @@ from scipy.special import expit
 from torch import Tensor, nn
 
 from linfair.data import GroupedData, Split
-from linfair.metrics.accuracy import BLOCK, wilson
+from linfair.metrics.accuracy import wilson
 from linfair.names import unknown
 from linfair.training import predict
 
@@ -36,6 +36,7 @@ MANY = 32  #: From so many shadows in and out of every point on, LiRA gives each
 FEW = 20  #: A cell with fewer members is marked, and no finding
 RATES = (0.001, 0.01)  #: False positive rates at which the true positive rate is reported
 LEVEL = 0.95  #: Of all intervals
+BLOCK = 2_000_000  #: Scores that the bootstrap draws at once: bounds the memory
 OFFLINE = 0.3  #: The `a` of RMIA, as its authors set it
 
 

@@ -41,8 +41,8 @@ def fold_batch_norm(network: nn.Module) -> nn.Module:
     """Copy a network, gated or not, in evaluation mode, with every batch norm folded; it computes the same.
 
     A batch norm goes into the convolution or linear layer before it where that layer's output goes nowhere else, nobody
-    reads its weights and torch.fx can trace the network; any other becomes an `Affine` layer under its name. One that has
-    no running statistics, and so no fixed scale and shift, raises a ValueError.
+    reads its weights and torch.fx can trace the network; any other becomes an `Affine` layer under its name. A norm
+    without running statistics, which is no fixed scale and shift, raises a ValueError.
 
     >>> folded = fold_batch_norm(nn.Sequential(nn.Conv2d(1, 2, 3, bias=False), nn.BatchNorm2d(2)))
     >>> [name for name, _ in folded.named_parameters()]

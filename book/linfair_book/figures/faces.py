@@ -8,15 +8,14 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from linfair.plots.style import COLORS, GREY, MARKERS
-from linfair_book.figures.shared import budget_lines, dots_with_intervals, drawn, finished, only_words
+from linfair_book.figures.shared import budget_lines, dots_with_intervals, drawn, finished, only_words, panels
 
 LOOKS = {"majority": "majority", "minority": "minority", "control": "100 % control"}
 
 
 def drop_panels(means: pd.DataFrame, groups: pd.DataFrame) -> Figure:
     """Accuracy drop of each group against the budget, linearized and in the control (`faces.group_drops`, `sizes`)."""
-    lines = -(-len(groups) // 3)
-    figure, axes = plt.subplots(lines, 3, figsize=(5.4, 2.1 * lines + 0.6), sharey=True, squeeze=False)
+    figure, axes = panels(len(groups), 3, 0.6, 2.1, sharey=True)
     for place, (ax, group) in enumerate(zip(axes.flat, groups.itertuples(), strict=False)):
         own = means[means["group_name"] == group.group_name]
         budget_lines(ax, own, "of", {"control": "control", "plain": group.role})
@@ -24,8 +23,6 @@ def drop_panels(means: pd.DataFrame, groups: pd.DataFrame) -> Figure:
         if place + 3 < len(groups):
             ax.set_xlabel("")
         ax.set_title(f"{group.group_name}\n{group.n_train:,.0f} images", fontsize=10)
-    for ax in axes.flat[len(groups) :]:
-        ax.set_axis_off()
     figure.supylabel("accuracy drop (points)", color=GREY, fontsize=11)
     handles = []
     for role, words in LOOKS.items():

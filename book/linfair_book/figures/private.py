@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from linfair.plots.style import COLORS, GREY
-from linfair_book.figures.shared import dots_with_intervals, drawn, finished
+from linfair_book.figures.shared import dots_with_intervals, drawn, finished, panels
 
 
 def dots(
@@ -23,14 +23,11 @@ def dots(
 ) -> Figure:
     """Means with intervals: a panel per value of a column, two in a row, a line per value of another, a look a role."""
     means = drawn(means) if "n_seeds" in means else means
-    panels, names = list(means[panel].unique()), list(means[line].unique())
+    parts, names = list(means[panel].unique()), list(means[line].unique())
     together = means[means[by].isin(roles)].groupby([panel, line])[by].nunique().max() > 1
-    below, beside = (len(panels) + 1) // 2, min(2, len(panels))
-    size = (2.4 + 2.1 * beside, 1.0 + (0.5 + 0.29 * len(names)) * below)
-    figure, axes = plt.subplots(below, beside, figsize=size, sharey=True, squeeze=False)
-    for ax in axes.flat[len(panels) :]:
-        ax.set_axis_off()
-    for ax, part in zip(axes.flat, panels, strict=False):
+    beside, each = min(2, len(parts)), 0.5 + 0.29 * len(names)
+    figure, axes = panels(len(parts), beside, 1.0, each, width=2.4 + 2.1 * beside, sharey=True)
+    for ax, part in zip(axes.flat, parts, strict=False):
         for number, (role, label) in enumerate(roles.items()):
             rows = means[(means[panel] == part) & (means[by] == role)]
             shift = 0.24 * (number - (len(roles) - 1) / 2) * together

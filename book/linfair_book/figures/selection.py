@@ -1,6 +1,5 @@
 """Figures of notebook 07: equally many ReLUs, chosen in different ways."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -8,7 +7,8 @@ from matplotlib.figure import Figure
 from linfair.names import called
 from linfair.plots.style import GREY
 from linfair_book.averages import paired
-from linfair_book.figures.shared import ROLES, budget_axis, dots_with_intervals, drawn, finished, line_with_interval
+from linfair_book.figures import shared
+from linfair_book.figures.shared import ROLES, budget_axis, dots_with_intervals, drawn, finished, panels
 from linfair_book.selection import disparities, levels, names_in
 
 
@@ -18,13 +18,8 @@ def selection_accuracy(table: pd.DataFrame, *, split: str = "test_balanced") -> 
     means = drawn(levels(table, split=split))
     budgets = sorted(means["budget"].unique(), reverse=True)
     names = names_in(table)
-    columns = min(3, len(budgets))
-    lines = -(-len(budgets) // columns)
-    size = 5.4, 0.35 + (0.95 + 0.38 * len(names)) * lines
-    figure, axes = plt.subplots(lines, columns, figsize=size, sharex=True, sharey=True, squeeze=False)
+    figure, axes = panels(len(budgets), min(3, len(budgets)), 0.35, 0.95 + 0.38 * len(names), sharex=True, sharey=True)
     y = np.arange(len(names))[::-1]
-    for ax in axes.flat[len(budgets) :]:
-        ax.set_axis_off()
     for ax, budget in zip(axes.flat, budgets, strict=False):
         for role in ROLES[::-1]:
             rows = means[(means["budget"] == budget) & (means["quantity"] == f"{role} accuracy")]
@@ -49,16 +44,13 @@ def selection_disparity(table: pd.DataFrame, *, split: str = "test_balanced") ->
     found = drawn(disparities(table, split=split))
     found = found[found["of"] == "plain minus control"]
     budgets, names = sorted(found["budget"].unique(), reverse=True), names_in(table)[::-1]
-    lines = -(-len(names) // 3)
-    figure, axes = plt.subplots(lines, 3, figsize=(5.4, 0.5 + 1.6 * lines), sharex=True, sharey=True, squeeze=False)
-    for ax in axes.flat[len(names) :]:
-        ax.set_axis_off()
+    figure, axes = panels(len(names), 3, 0.5, 1.6, sharex=True, sharey=True)
     for ax, name in zip(axes.flat, names, strict=False):
         positions = budget_axis(ax, budgets)
         for other in names:
             rows = found[found["selection"] == other].set_index("budget").loc[budgets]
             if other == name:
-                line_with_interval(ax, positions, rows["mean"], rows["low"], rows["high"], role="all")
+                shared.line_with_interval(ax, positions, rows["mean"], rows["low"], rows["high"], role="all")
             else:
                 ax.plot(positions, rows["mean"], color=GREY, linewidth=0.8, alpha=0.6)
         ax.set_title(called(name))

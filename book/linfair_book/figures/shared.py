@@ -29,6 +29,17 @@ def finished(
     return figure
 
 
+def panels(
+    count: int, columns: int, base: float, each: float, *, width: float = 5.4, **look: object
+) -> tuple[Figure, np.ndarray]:
+    """A figure with so many plots, some in a row; it is `base` inches high and `each` for a row."""
+    size = width, base + each * -(-count // columns)
+    figure, axes = plt.subplots(-(-count // columns), columns, figsize=size, squeeze=False, **look)
+    for ax in axes.flat[count:]:
+        ax.set_axis_off()
+    return figure, axes
+
+
 def plain_log(ax: Axes) -> None:
     """Make the y axis logarithmic, with plain numbers."""
     ax.set_yscale("log")

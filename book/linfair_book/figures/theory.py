@@ -10,7 +10,7 @@ from torch import nn
 
 from linfair.plots.style import COLORS, GREY, MARKERS
 from linfair.theory.pieces import pieces
-from linfair_book.figures.shared import budget_axis, finished, line_with_interval
+from linfair_book.figures.shared import budget_lines, finished
 
 LINES = [(COLORS["all"], "^"), (COLORS["other"], "D"), ("#9467BD", "P"), ("#B5651D", "v"), ("#56811F", "X")]
 LINES += [("#2A8C9E", "*")]  # colour and marker of things that are no groups, in their order
@@ -86,14 +86,12 @@ def excess_shares(shares: pd.DataFrame) -> Figure:
     """How often R(a) >= 0 against the ReLUs kept, by role, and how often no group gains (`loss_shares`)."""
     splits = shares["split"].unique()
     figure, axes = plt.subplots(1, len(splits), figsize=(5.4, 3.2), sharey=True, squeeze=False)
+    looks = {"majority": "majority", "minority": "minority", "no group gains": "all"}
+    low, high = shares[["mean", "low"]].min(axis=1), shares[["mean", "high"]].max(axis=1)  # Wilson rounds at 0, 1
+    shares = shares.assign(mean=100 * shares["mean"], low=100 * low, high=100 * high, n_seeds=shares["n"])
+    shares = shares.replace({"who": {"all": "no group gains"}})
     for ax, split in zip(axes[0], splits, strict=True):
-        part = shares[shares["split"] == split]
-        budgets = sorted(part["budget"].unique(), reverse=True)
-        positions = budget_axis(ax, budgets)
-        for role, name in (("majority", "majority"), ("minority", "minority"), ("all", "no group gains")):
-            rows = 100 * part[part["who"] == role].set_index("budget").loc[budgets, ["mean", "low", "high"]]
-            ends = rows["low"].clip(upper=rows["mean"]), rows["high"].clip(lower=rows["mean"])  # Wilson rounds at 0, 1
-            line_with_interval(ax, positions, rows["mean"], *ends, role=role, label=name)
+        budget_lines(ax, shares[shares["split"] == split], "who", looks)
         ax.set(title=split, ylim=(-4, 104))
     axes[0, 0].set_ylabel("share with R(a) ≥ 0 (%)")
     return finished(figure, axes[0, 0], ncols=3)

@@ -109,12 +109,8 @@ def correlation_chart(found: pd.DataFrame) -> Figure:
     for name, other in (("mean", "mean"), ("low", "high"), ("high", "low")):
         flipped[name] = (found[name] * flipped["sign"]).where(flipped["sign"] > 0, found[other] * flipped["sign"])
     budgets, y = sorted(found["budget"].unique(), reverse=True), np.arange(len(shown))[::-1]
-    columns = min(3, len(budgets))
-    lines = -(-len(budgets) // columns)
-    size = 5.4, 0.9 + (0.6 + 0.34 * len(shown)) * lines
-    figure, axes = plt.subplots(lines, columns, figsize=size, sharex=True, sharey=True, squeeze=False)
-    for ax in axes.flat[len(budgets) :]:
-        ax.set_axis_off()
+    each = 0.6 + 0.34 * len(shown)
+    figure, axes = shared.panels(len(budgets), min(3, len(budgets)), 0.9, each, sharex=True, sharey=True)
     for ax, budget in zip(axes.flat, budgets, strict=False):
         for statistic, shift, face, words in (
             ("alone", 0.12, COLORS["all"], "all groups"),

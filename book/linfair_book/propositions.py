@@ -2,15 +2,13 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise, product
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from scipy import stats
 from scipy.optimize import minimize
 from torch import Tensor, nn
 from torch.func import grad, jacrev, vmap
@@ -21,9 +19,8 @@ from linfair.gates import sites
 from linfair.metrics.accuracy import wilson
 from linfair.metrics.curvature import hessian_product
 from linfair.metrics.gradients import ParameterRisk, flat, unflat
-from linfair.names import some
 from linfair.theory.approximation import FUNCTIONS, ConvexFunction, approximate, line_error
-from linfair.theory.bound import BoundRow, Expansion, common_risks, expand
+from linfair.theory.bound import common_risks, expand
 from linfair.theory.hessian import READINGS, terms_of, within
 from linfair.theory.logit_curvature import dense_curvature
 from linfair.theory.stationarity import gradient_ratio
@@ -40,25 +37,11 @@ def even_error(function: ConvexFunction, n: int) -> float:
     return max(line_error(function, u, v) for u, v in pairwise(knots))
 
 
-class Rate(NamedTuple):
-    """A power law error = constant * n^order fitted to n points' logarithms; the largest residual of log(error)."""
-
-    order: float
-    constant: float
-    residual: float
-    n: int
-
-
-def fit_rate(n: Sequence[float], errors: Sequence[float]) -> Rate:
-    """Fit a power law to positive errors at two or more different n."""
-    n, errors = np.asarray(n, float), np.asarray(errors, float)
-    if len(set(n.tolist())) < 2 or not ((n > 0).all() and (errors > 0).all()):
-        raise ValueError(f"a rate needs two different n and positive errors, got n {n.tolist()}, {errors.tolist()}")
-    x, y = np.log2(n), np.log2(errors)
-    order = ((x - x.mean()) * (y - y.mean())).sum() / ((x - x.mean()) ** 2).sum()
-    offset = y.mean() - order * x.mean()
-    residual = np.abs(y - offset - order * x).max() * math.log(2)
-    return Rate(float(order), float(2**offset), float(residual), len(n))
+def fit_rate(n: Sequence[float], errors: Sequence[float]) -> tuple[float, float]:
+    """The order of a power law error ~ n^order fitted to the logarithms, and the largest residual of log(error)."""
+    x, y = np.log(n), np.log(errors)
+    order, offset = np.polyfit(x, y, 1)
+    return float(order), float(np.abs(y - offset - order * x).max())
 
 
 def rate_table(n: Sequence[int], *, functions: Sequence[str] = tuple(FUNCTIONS)) -> pd.DataFrame:
@@ -75,29 +58,11 @@ def rates(table: pd.DataFrame) -> pd.DataFrame:
     """Fitted exponents of `rate_table` by function: of all n, of the two largest alone, of equally spaced knots."""
     rows = []
     for key, part in table.sort_values("n", kind="stable").groupby("function", sort=False):
-        free, even = (fit_rate(part["n"], part[column]) for column in ("error", "even"))
-        last, last_order = part.iloc[-1], fit_rate(part["n"].iloc[-2:], part["error"].iloc[-2:]).order
-        found = {"order": free.order, "residual": free.residual, "last_order": last_order, "even_order": even.order}
-        of_n = {"points": free.n, "scaled": last["scaled"], "largest": part["scaled"].max(), "limit": last["limit"]}
-        rows.append({"function": key, "name": last["name"]} | found | of_n)
+        (order, residual), last = fit_rate(part["n"], part["error"]), part.iloc[-1]
+        last_order, even_order = fit_rate(part["n"][-2:], part["error"][-2:])[0], fit_rate(part["n"], part["even"])[0]
+        found = {"order": order, "residual": residual, "last_order": last_order, "even_order": even_order}
+        rows.append({"function": key, "points": len(part)} | found | last[["scaled", "limit"]].to_dict())
     return pd.DataFrame(rows)
-
-
-def optimality_shares(table: pd.DataFrame, *, by: Sequence[str] = ("split", "group")) -> pd.DataFrame:
-    """How often R(a) >= 0 over seeds: `n`, `count`, `share` with its Wilson interval, mean excess."""
-    by = list(by)
-    if missing := [name for name in [*by, "seed", "excess"] if name not in table]:
-        raise ValueError(f"the table has no columns {missing}; it has {some(table.columns, 20)}")
-    known = table.dropna(subset=["excess"])
-    if known.empty:
-        raise ValueError("no row of the table has an excess, so there is nothing to count")
-    if twice := int(known.duplicated([*by, "seed"]).sum()):
-        raise ValueError(f"{twice} rows repeat a seed within {by}; add the columns that tell them apart to by=...")
-    groups = known.assign(loses=known["excess"] >= 0).groupby(by, sort=False, observed=True, as_index=False)
-    found = groups.agg(n=("excess", "size"), count=("loses", "sum"), mean=("excess", "mean"))
-    found["share"] = found["count"] / found["n"]
-    found[["low", "high"]] = [wilson(share, n) for share, n in zip(found["share"], found["n"], strict=True)]
-    return found[[*by, "n", "count", "share", "low", "high", "mean"]]
 
 
 def violations(
@@ -234,12 +199,10 @@ def against_rest(data: GroupedData, group: int) -> GroupedData:
     return replace(data, splits=splits, group_names=("rest", data.group_names[group]))
 
 
-def stationarity_table(*, seed: int = 0, sizes: tuple[int, int, int] = (400, 100, 50)) -> pd.DataFrame:
+def stationarity_table(*, seed: int = 0) -> pd.DataFrame:
     """Gradient ratios where A.1 applies and where an assumption does not; `setting` is the decay or the steps."""
-    if len(sizes) != 3 or not sizes[0] > sizes[1] > sizes[2] > 0:
-        raise ValueError(f"sizes are three numbers of inputs in descending order, got {sizes}")
-    two, three = overlapping(sizes[:2], seed=seed), overlapping(sizes, seed=seed)
-    mixed = with_mixture(two, sum(sizes[:2]) // sizes[1] + 1)
+    two, three = overlapping((400, 100), seed=seed), overlapping((400, 100, 50), seed=seed)
+    mixed = with_mixture(two, 6)  # the mixture is the smallest: 500 points beside 600 and 2,400
     linear = nn.Sequential(nn.Linear(2, 2)).double()
     vector_to_parameters(torch.zeros(6, dtype=torch.float64), linear.parameters())
     settled = settle(linear, three)
@@ -264,19 +227,10 @@ def stationarity_table(*, seed: int = 0, sizes: tuple[int, int, int] = (400, 100
     return pd.DataFrame(rows)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Step(Expansion):
-    """The expansion of one group's excess at a part of the way from the original to the reduced network."""
-
-    group: int
-    n: int  #: Inputs of the group
-    t: float  #: Part of the way
-
-
 def remainders(
     model: nn.Module, original: nn.Module, data: GroupedData, split: str = "train", *, steps: Sequence[float] = STEPS
-) -> list[Step]:
-    """The expansion at parts t of the way to the reduced network: O(|d|^3) falls with t^3 unless units switch."""
+) -> pd.DataFrame:
+    """Each group's expansion at parts t of the way to the reduced network: O(|d|^3) falls with t^3 if none switches."""
     before, after = common_risks([original, model], data, split, alpha=bool(sites(model)), dtype=torch.float64)
     start, end = flat(before.parameters), flat(after.parameters)
     rows = []
@@ -287,17 +241,5 @@ def remainders(
             with torch.no_grad():  # `after` becomes the network on the way; its buffers are all folded
                 vector_to_parameters(start + t * (end - start), after.parameters)
             found = expand(after.value(index) - risk, gradient, product, t * (end - start))
-            rows.append(Step(**vars(found), group=group, n=len(index), t=t))
-    return rows
-
-
-def ranking(rows: Sequence[BoundRow], term: str = "bound") -> float:
-    """Spearman's rank correlation of R(a) with an attribute `term` of `excess_bound`'s rows; nan if one is constant."""
-    if len(rows) < 2:
-        raise ValueError(f"an order needs two groups at least, got {len(rows)}")
-    if not hasattr(rows[0], term):
-        raise ValueError(f"a row has no {term!r}; take bound, first, second, gradient_norm or eigenvalue")
-    excess, values = [row.excess for row in rows], [float(getattr(row, term)) for row in rows]
-    if len(set(excess)) == 1 or len(set(values)) == 1 or not all(map(math.isfinite, excess + values)):
-        return math.nan
-    return float(stats.spearmanr(values, excess).statistic)
+            rows.append(vars(found) | {"group": group, "n": len(index), "t": t})
+    return pd.DataFrame(rows)

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from linfair.data import GroupedData
+from linfair.metrics.accuracy import wilson
 from linfair.metrics.measure import networks_of
 from linfair.study.cell import Cell, Worker
 from linfair.study.tables import over_seeds
@@ -21,7 +22,6 @@ from linfair.weights import masked as under
 from linfair_book.averages import inside
 from linfair_book.checks import check
 from linfair_book.piecewise import counts_on_lines
-from linfair_book.propositions import optimality_shares, ranking
 
 Checks = list[dict[str, object]]
 
@@ -90,8 +90,9 @@ def loss_shares(table: pd.DataFrame, *, splits: Sequence[str] = ("train", "test"
     shares = part.groupby(["split", "budget", "role", "seed"], as_index=False)["loses"].mean()
     roles = inside(over_seeds(shares, "loses", ["split", "budget", "role"]), 0, 1)
     roles = roles.rename(columns={"role": "who", "n_seeds": "n"})
-    worst = part.groupby(["split", "budget", "seed"], as_index=False)["excess"].min()
-    every = optimality_shares(worst, by=("split", "budget")).assign(mean=lambda rows: rows["share"], who="all")
+    worst = part.groupby(["split", "budget", "seed"])["loses"].min().groupby(["split", "budget"])
+    every = worst.agg(["mean", "size"]).rename(columns={"size": "n"}).reset_index().assign(who="all")
+    every[["low", "high"]] = [wilson(*one) for one in zip(every["mean"], every["n"], strict=True)]
     found = pd.concat([roles, every])[["split", "budget", "who", "mean", "low", "high", "n"]]
     return found.sort_values("split", key=lambda names: names.map(list(splits).index), kind="stable", ignore_index=True)
 
@@ -138,12 +139,10 @@ def bound_summary(table: pd.DataFrame) -> pd.DataFrame:
 
 def rank_table(table: pd.DataFrame, terms: Sequence[str] = ("bound", "first", "second")) -> pd.DataFrame:
     """Spearman between R(a) and the bound or its terms over groups, mean over seeds, cut at -1 and 1."""
-    by = ["variant", "budget"]
-    rows = []
-    for (*names, seed), group in table.groupby([*by, "seed"], sort=False):
-        rows += [(*names, term, seed, ranking(list(group.itertuples()), term)) for term in terms]
-    known = pd.DataFrame(rows, columns=[*by, "term", "seed", "spearman"]).dropna()
-    return inside(over_seeds(known, "spearman", [*by, "term"]), -1, 1)
+    each = table.groupby(["variant", "budget", "seed"], sort=False)[["excess", *terms]]
+    ranks = each.apply(lambda part: part.corr("spearman", min_periods=len(part))["excess"])
+    known = ranks[list(terms)].rename_axis(columns="term").stack().dropna().rename("spearman").reset_index()
+    return inside(over_seeds(known, "spearman", ["variant", "budget", "term"]), -1, 1)
 
 
 def check_approximation(rates: pd.DataFrame) -> Checks:

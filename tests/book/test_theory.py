@@ -4,9 +4,11 @@ import pandas as pd
 import pytest
 import torch
 from linfair_book import checks, claims, piecewise, propositions, theory
+from scipy import stats
 
 from linfair import study
 from linfair.gates import kept_units
+from linfair.metrics import wilson
 from linfair.theory import hessian, optimality
 from linfair.theory.bound import excess_bound
 from linfair.theory.pieces import on_line, pieces
@@ -70,7 +72,9 @@ def test_the_bound_table_holds_the_rows_of_each_reading(nets, bounds):
     assert (mask["bound"] == 0).all() and (mask["holds"] == (mask["excess"] <= 0)).all()
     ranks = theory.rank_table(table)
     assert set(ranks["variant"]) == {"weights", "gates", "mask gates"}  # the bound of 'mask' is 0 for all groups
-    assert len(ranks) == 9 and ranks["mean"].between(-1, 1).all()
+    own = table[table["variant"] == "weights"]
+    rho = stats.spearmanr(own["bound"], own["excess"]).statistic
+    assert len(ranks) == 9 and ranks["mean"].iloc[0] == pytest.approx(rho)
 
 
 def test_summary_counts_by_hand():
@@ -100,6 +104,7 @@ def test_loss_shares_by_hand():
     train = shares[shares["split"] == "train"].set_index("who")
     assert train["mean"].to_dict() == pytest.approx({"majority": 2 / 3, "minority": 5 / 6, "all": 1 / 3})
     assert (train["n"] == 3).all() and train["low"].min() >= 0 and train["high"].max() <= 1
+    assert tuple(train.loc["all", ["low", "high"]]) == wilson(1 / 3, 3)
 
 
 def test_the_hessian_table_holds_the_rows_of_each_network():

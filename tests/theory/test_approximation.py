@@ -145,10 +145,8 @@ def test_an_infinite_slope_at_the_right_end_is_the_mirror_image():
 
 def test_fit_of_an_exact_power_law_and_of_a_bent_one():
     """By hand: y = log2(e) = 0, -1, -4 at x = 0, 1, 2: order -2, residual of the middle point 2/3 of log 2."""
-    assert fit_rate([1, 2, 4], [1.0, 0.25, 0.0625]) == (-2.0, 1.0, 0.0, 3)
-    rate = fit_rate([1, 2, 4], [1.0, 0.5, 0.0625])
-    assert (rate.order, rate.n) == (pytest.approx(-2.0), 3)
-    assert rate.residual == pytest.approx(2 / 3 * math.log(2)) and rate.constant == pytest.approx(2 ** (1 / 3))
+    assert fit_rate([1, 2, 4], [1.0, 0.25, 0.0625]) == pytest.approx((-2, 0))
+    assert fit_rate([1, 2, 4], [1.0, 0.5, 0.0625]) == pytest.approx((-2, 2 / 3 * math.log(2)))
 
 
 def test_tables_hold_the_closed_forms():
@@ -158,7 +156,7 @@ def test_tables_hold_the_closed_forms():
     square, root = propositions.rates(table).to_dict("records")
     assert (square["order"], square["residual"]) == (pytest.approx(-2), pytest.approx(0, abs=1e-9))
     assert root["even_order"] == pytest.approx(-0.5) and root["last_order"] == pytest.approx(math.log2(5 / 18))
-    assert (root["largest"], root["limit"], root["points"]) == (pytest.approx(64 / (4 * 72)), 0.25, 3)
+    assert (root["limit"], root["points"]) == (0.25, 3)
 
 
 @pytest.mark.parametrize(
@@ -169,8 +167,6 @@ def test_what_is_not_strictly_convex_is_refused(value, slope):
         approximate(ConvexFunction("f", value, slope, -1.0, 1.0, math.nan), 2)
 
 
-def test_no_segments_and_no_rate_from_one_point_are_refused():
+def test_no_segments_are_refused():
     with pytest.raises(ValueError, match="n >= 1 segments, got n = 0"):
         approximate(FUNCTIONS["exp"], 0)
-    with pytest.raises(ValueError, match="two different n"):
-        fit_rate([4, 4], [0.1, 0.1])

@@ -3,14 +3,11 @@
 import math
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
-from linfair_book.propositions import optimality_shares
 from of_networks import excess_of
 from scipy.optimize import minimize
 
-from linfair.metrics import wilson
 from linfair.metrics.gradients import ParameterRisk
 from linfair.metrics.risk import logits_on
 from linfair.theory.optimality import counterexample
@@ -60,35 +57,3 @@ def test_minority_is_predicted_right_only_after_linearization() -> None:
     ]
     assert [hits[part.a == 1].double().mean().item() for hits in right] == [0, 1]
     assert [hits.double().mean().item() for hits in right] == [13 / 16, 9 / 16]
-
-
-def test_shares_equal_counting_by_hand() -> None:
-    train = [(0.5, -0.1), (0.0, 0.2), (0.25, -0.3), (-0.25, -0.4)]
-    rows = [("train", seed, a, excess) for seed, both in enumerate(train) for a, excess in enumerate(both)]
-    rows += [("test", 0, 0, 0.5), ("test", 0, 1, -0.1)]
-    table = pd.DataFrame(rows, columns=["split", "seed", "group", "excess"])
-    found = optimality_shares(table)
-    assert found[["split", "group", "n", "count", "share"]].values.tolist() == [
-        ["train", 0, 4, 3, 0.75],
-        ["train", 1, 4, 1, 0.25],
-        ["test", 0, 1, 1, 1.0],
-        ["test", 1, 1, 0, 0.0],
-    ]
-    assert tuple(found.loc[0, ["low", "high"]]) == wilson(0.75, 4)
-    assert found["mean"].tolist() == pytest.approx([0.125, -0.15, 0.5, -0.1])
-
-
-def test_rows_without_an_excess_do_not_count() -> None:
-    table = pd.DataFrame({"seed": [0, 1], "split": "test", "group": 0, "excess": [0.5, math.nan]})
-    assert optimality_shares(table)["n"].tolist() == [1]
-    with pytest.raises(ValueError, match="nothing to count"):
-        optimality_shares(table[1:])
-
-
-def test_a_seed_twice_in_a_group_is_refused() -> None:
-    table = pd.DataFrame({"seed": [0, 0], "split": "test", "group": 0, "budget": [0.5, 0.2], "excess": [0.5, 0.1]})
-    with pytest.raises(ValueError, match="repeat a seed"):
-        optimality_shares(table)
-    assert optimality_shares(table, by=("split", "group", "budget"))["n"].tolist() == [1, 1]
-    with pytest.raises(ValueError, match=r"no columns \['arm'\]"):
-        optimality_shares(table, by=("arm",))

@@ -25,8 +25,6 @@ def inside(means: pd.DataFrame, least: float, most: float, *, lines: pd.Series |
 def disparity(table: pd.DataFrame, *, split: str, column: str = "relative_drop") -> pd.DataFrame:
     """Minority minus majority drop (of `drops(by_role(...))`) by budget, and what is left without the control's."""
     part = table[(table["split"] == split) & (table["arm"] != "original")]
-    if part.duplicated(["budget", "seed", "arm", "group_name"]).any():
-        raise ValueError("several methods, networks or data sets are mixed: select one before asking for its disparity")
     wide = part.pivot(index=["budget", "seed"], columns=["group_name", "arm"], values=column)
     gaps = wide["minority"] - wide["majority"]
     if {"plain", "control"} <= set(gaps):

@@ -7,7 +7,6 @@ ignores `_config.yml` and `_toc.yml` and builds nothing, with exit status 0: `ch
 
 import argparse
 import hashlib
-import io
 import multiprocessing
 import os
 import re
@@ -80,43 +79,27 @@ def start_afresh(root: Path) -> bool:
     return stale
 
 
-def npm_file(package: str, member: str, target: Path, sha256: str, *, timeout: float = 120.0) -> str | None:
-    """Put one file of an npm package of an exact version and SHA-256 in place; the reason if it cannot be."""
-    if target.is_file():
-        return _check(target.read_bytes(), sha256, f"{target} was changed; remove it and build again")
-    if (npm := shutil.which("npm")) is None:
-        return "npm is not installed"
-    with tempfile.TemporaryDirectory() as folder:
-        command = [npm, "pack", package, "--silent", "--ignore-scripts"]
-        try:
-            subprocess.run(command, cwd=folder, timeout=timeout, check=True, capture_output=True, text=True)
-            packed = next(Path(folder).glob("*.tgz")).read_bytes()
-            with tarfile.open(fileobj=io.BytesIO(packed), mode="r:gz") as archive:
-                content = (archive.extractfile(f"package/{member}") or io.BytesIO()).read(2**25)
-        except subprocess.TimeoutExpired:
-            return f"npm did not answer within {timeout:.0f} s"
-        except subprocess.CalledProcessError as error:
-            return f"npm failed: {(error.stderr or error.stdout).strip()[-300:]}"
-        except StopIteration:
-            return "npm left no package"
-        except (KeyError, tarfile.TarError) as error:
-            return f"the npm package is not as expected: {error}"
-    _check(content, sha256, f"{member} of {package} is not the file that was published; look at npm's registry")
-    with whole(target) as part:
-        part.write_bytes(content)
-    return None
-
-
-def _check(content: bytes, sha256: str, problem: str) -> None:
-    found = hashlib.sha256(content).hexdigest()
-    if found != sha256:
-        raise BookError(f"{problem} (its SHA-256 is {found[:16]}..., not {sha256[:16]}...)")
-
-
 def vendor_mathjax(root: Path, timeout: float = 120.0) -> str | None:
-    """Put MathJax under `_build/static/`, unless it is there; the reason if it cannot be."""
-    target = root / STATIC / MATHJAX_FILE
-    return npm_file(f"mathjax@{MATHJAX_VERSION}", f"es5/{target.name}", target, MATHJAX_SHA256, timeout=timeout)
+    """Put MathJax under `_build/static/`, unless it is there; the reason if it cannot be, an error if it is another."""
+    target, advice = root / STATIC / MATHJAX_FILE, "remove it and build again"
+    if not (there := target.is_file()):
+        advice = "npm's package has another file than was published; look at its registry"
+        command = ["npm", "pack", f"mathjax@{MATHJAX_VERSION}", "--silent", "--ignore-scripts"]
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                subprocess.run(command, cwd=folder, timeout=timeout, check=True, capture_output=True, text=True)
+                (packed,) = Path(folder).glob("*.tgz")
+                with tarfile.open(packed) as archive:
+                    content = archive.extractfile(f"package/es5/{target.name}").read(2**25)
+            except (OSError, subprocess.SubprocessError, ValueError, KeyError, tarfile.TarError) as error:
+                return f"npm has not given MathJax: {(getattr(error, 'stderr', '') or str(error)).strip()[-300:]}"
+    found = hashlib.sha256(target.read_bytes() if there else content).hexdigest()
+    if found != MATHJAX_SHA256:
+        raise BookError(f"{target}: {advice} (its SHA-256 is {found[:16]}..., not {MATHJAX_SHA256[:16]}...)")
+    if not there:
+        with whole(target) as part:
+            part.write_bytes(content)
+    return None
 
 
 def mathjax_source(root: Path) -> str:

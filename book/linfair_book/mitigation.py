@@ -24,18 +24,6 @@ RIVALS = ("balanced_sampling", "excess_drop", "lagrangian(kd_over_classes=True)"
 SELECTED = ("lagrangian", "balanced_sampling")  # mitigations that are used in the mask phase too
 
 
-def way_of(arm: str, options: str) -> str:
-    """What is compared, from a row's `arm` and `options`.
-
-    >>> way_of("plain", "mitigation=lagrangian"), way_of("lagrangian", "mitigation=lagrangian")
-    ('lagrangian, before', 'lagrangian, both')
-    """
-    inside = dict(pair.split("=", 1) for pair in options.split(", ") if pair).get("mitigation")
-    if inside is None:
-        return arm
-    return f"{inside}, before" if arm == "plain" else f"{arm}, both"
-
-
 def label(way: str) -> str:
     """A way as figures write it.
 
@@ -64,19 +52,15 @@ def of_mu(mu: float) -> str:
 
 def with_ways(table: pd.DataFrame) -> pd.DataFrame:
     """The rows with a column `way`, those of an original network that several panels share once."""
-    names = _ways(table)
-    rows = table.assign(way=[names[pair] for pair in zip(table["arm"], table["options"], strict=True)])
+    inside = table["options"].str.extract(r"\bmitigation=([^,]*)", expand=False)
+    when = (inside + ", before").where(table["arm"] == "plain", table["arm"] + ", both")
+    rows = table.assign(way=when.where(inside.notna(), table["arm"]))
     return rows.drop_duplicates(["way", "budget", "seed", "split", "group"])
-
-
-def _ways(table: pd.DataFrame) -> dict[tuple[str, str], str]:
-    pairs = table[["arm", "options"]].drop_duplicates().itertuples(index=False, name=None)
-    return {pair: way_of(*pair) for pair in pairs}
 
 
 def mitigated(table: pd.DataFrame) -> list[str]:
     """The ways of a table that mitigate, in its order."""
-    return [way for way in dict.fromkeys(_ways(table).values()) if way not in ARMS]
+    return [way for way in with_ways(table)["way"].unique() if way not in ARMS]
 
 
 def _values(table: pd.DataFrame, quantity: str, ways: Sequence[str], *, split: str, **how: str) -> pd.DataFrame:

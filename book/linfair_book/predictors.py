@@ -71,12 +71,6 @@ def group_rows(
     Norm, margin and eigenvalue are those of the training split, `own_...` of the linearized network; `net` takes off
     what the control lost: what is left is what linearization itself costs.
     """
-    missing = sorted({"gradient_norm", "margin", "excess", "distance"} - set(table.columns))
-    if missing:
-        raise ValueError(f"the table has no columns {missing}: it is older than the diagnostics, run its study again")
-    for column, value in (("split", split), ("arm", arm)):
-        if value not in set(table[column]):
-            raise ValueError(f"the table has no {column} {value!r}; there are {sorted(table[column].unique())}")
     by, losses = [*_KEYS, "budget"], ["drop", "relative_drop", "excess"]
     every = drops(table[table["split"] == split])
     lost = every[every["arm"] == arm]
@@ -106,8 +100,6 @@ def converged(table: pd.DataFrame) -> pd.Series:
 
 def per_seed(rows: pd.DataFrame, *, outcome: str = "drop", predictors: Predictors = PREDICTORS) -> pd.DataFrame:
     """The coefficients of each seed: a row per (budget, seed, predictor, statistic), nan where it is not defined."""
-    if outcome not in OUTCOMES:
-        raise ValueError(f"no outcome {outcome!r}; there are {', '.join(OUTCOMES)}")
     lines = []
     for (budget, seed), part in rows.groupby(["budget", "seed"], sort=False):
         n, y = len(part), part[outcome].to_numpy()
@@ -141,15 +133,11 @@ def correlations(rows: pd.DataFrame, *, outcome: str = "drop", predictors: Predi
 
 def collinearity(rows: pd.DataFrame, predictors: Predictors = PREDICTORS) -> pd.DataFrame:
     """How far the predictors say the same: rank correlations `with` each other."""
-    lines = []
-    for seed, part in rows[rows["budget"] == rows["budget"].min()].groupby("seed", sort=False):
-        columns = {one.name: part[one.column].to_numpy() for one in predictors}
-        if not all(np.isfinite(column).all() for column in columns.values()):
-            continue
-        for name, x in columns.items():
-            lines += [[seed, name, other, partial_spearman(x, y)] for other, y in columns.items() if other != name]
-    found = pd.DataFrame(lines, columns=["seed", "predictor", "with", "value"])
-    return over_seeds(found, "value", ["predictor", "with"])
+    names = {one.column: one.name for one in predictors}
+    each = rows[rows["budget"] == rows["budget"].min()].rename(columns=names).groupby("seed", sort=False)
+    ranks = each[list(names.values())].apply(lambda part: part.corr("spearman", min_periods=len(part)))
+    found = ranks.rename_axis(["seed", "predictor"]).rename_axis(columns="with").stack().reset_index(name="value")
+    return over_seeds(found[found["predictor"] != found["with"]].dropna(), "value", ["predictor", "with"])
 
 
 def ranking(
@@ -159,8 +147,6 @@ def ranking(
     found = per_seed(rows[rows["budget"] == budget], outcome=outcome, predictors=predictors)
     wide = found[found["statistic"] == "alone"].pivot(index="seed", columns="predictor", values="value")
     wide = wide.dropna(axis=1, how="all").dropna()
-    if wide.empty:
-        raise ValueError(f"no seed has defined coefficients at budget {budget}: an outcome or predictor is constant")
     wide = wide * wide.columns.map({one.name: one.sign for one in predictors})
     best = wide.mean().idxmax()
     lead = (-wide.drop(columns=best)).add(wide[best], axis=0).reset_index().melt("seed", var_name="predictor")

@@ -80,18 +80,6 @@ def test_stored_order_hides_the_minoritys_bias_because_it_is_sorted_by_class(
     assert ratio["shuffled"] - 1 > 5 * (ratio["stored"] - 1)
 
 
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"quantities": ["margin"]}, r"no quantities \['margin'\]; there are gradient norm, top eigenvalue"),
-        ({"batch_sizes": []}, r"each >= 1; got \[\]"),
-    ],
-)
-def test_what_cannot_be_measured_is_refused(linear: nn.Module, data: GroupedData, options: dict, words: str) -> None:
-    with pytest.raises(ValueError, match=words):
-        estimator_bias.estimator_bias(linear, data, **options)
-
-
 def test_the_study_measures_each_seeds_original_and_keeps_the_table(
     one_thread: None, tmp_path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -123,7 +123,7 @@ def test_original_rows_shared_by_several_methods_count_once() -> None:
     assert len(pooled) == (1 + 2 + 2) * 2 * 2 * 2
     found = disparity(drops(pooled).query("method != 'random'"), split="test")
     pd.testing.assert_frame_equal(found, disparity(drops(by_role(panel())), split="test"))
-    with pytest.raises(ValueError, match="several methods, networks or data sets are mixed"):
+    with pytest.raises(ValueError, match="duplicate entries"):
         disparity(drops(pooled), split="test")
 
 

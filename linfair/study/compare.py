@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from linfair.study.cell import TIMING
-from linfair.study.tables import finished, over_seeds
+from linfair.study.tables import complete, finished, over_seeds
 
 LEFT_OUT = (*TIMING, "figure", "panel", "device", "torch", "linfair", "code", "profile")
 """Columns that say when, where and by what rows were computed, not what came out."""
@@ -31,8 +31,9 @@ STATUS = (
     "equivalent: the 95 % interval of every group's difference in accuracy is within the margin",
 )
 
-_WHAT = ["data", "network", "base", "method", "arm", "budget", "split", "group_name"]
-_ROW = ["data", "network", "base", "method", "arm", "budget", "seed", "split", "group"]
+_SAME = ["data", "network", "width", "base"]  # what two original networks of a seed have in common
+_WHAT = [*_SAME, "method", "options", "arm", "budget", "split", "group_name"]
+_ROW = [*_WHAT[:-2], "seed", "split", "group"]
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Equivalence:
     @property
     def status(self) -> str:
         """One of `STATUS`."""
-        if self.rows.empty:
+        if not self.rows["n"].any():
             return STATUS[0]
         return STATUS[1] if self.rows["n"].min() < SEEDS else STATUS[3 if self.shown else 2]
 
@@ -69,7 +70,7 @@ def equivalent(
     """Compare the accuracies of every group, paired over seeds; what only one has is a row with n = 0."""
     if first == second:
         raise ValueError(f"{first!r} is to be compared with itself; name two values of the column {column!r}")
-    rows, on = _based(finished(table)), [*_WHAT, "seed"]
+    rows, on = complete(finished(table)), [*_WHAT, "seed"]
     both = [rows.loc[rows[column] == name, [*on, "accuracy"]] for name in (first, second)]
     for name, part in zip((first, second), both, strict=True):
         if part.duplicated(on).any():
@@ -109,10 +110,10 @@ class Comparison:
 
 
 def compare(first: pd.DataFrame, second: pd.DataFrame, *, names: tuple[str, str] = ("first", "second")) -> Comparison:
-    """Compare rows, matched by data, network, method, arm, budget, seed, split and group."""
+    """Compare rows, matched by data, network, width, method, options, arm, budget, seed, split and group."""
     tables = []
     for name, table in zip(names, (first, second), strict=True):
-        table = _based(table.drop(columns=["figure", "panel"], errors="ignore")).drop_duplicates()  # shared originals
+        table = complete(table.drop(columns=["figure", "panel"], errors="ignore")).drop_duplicates()  # shared originals
         if table.duplicated(_ROW).any():
             raise ValueError(f"{name} has a row twice: take one teacher for each seed")
         tables.append(table.set_index(_ROW).sort_index())
@@ -124,14 +125,9 @@ def compare(first: pd.DataFrame, second: pd.DataFrame, *, names: tuple[str, str]
     differing = filter(None, (_differ(name, one[name], two[name]) for name in columns))
     found = pd.DataFrame(differing, columns=["column", "rows", "largest", "relative"])
     found = found.sort_values("relative", ascending=False, na_position="first", ignore_index=True)
-    alike = (one["teacher"] == two["teacher"]).groupby(["data", "network", "base", "seed"]).first()
+    alike = (one["teacher"] == two["teacher"]).groupby([*_SAME, "seed"]).first()
     networks = len(alike), int(alike.sum())
     return Comparison(len(both), only, networks, found, equivalent(sides, *names, column="side"))
-
-
-def _based(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows with the column `base`, which older ones lack."""
-    return rows.assign(base=rows["base"].fillna("") if "base" in rows else "")
 
 
 def _differ(name: str, one: pd.Series, two: pd.Series) -> tuple[str, int, float, float] | None:

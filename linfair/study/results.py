@@ -16,12 +16,10 @@ from linfair.names import checked
 from linfair.study.cell import OtherTeacher
 from linfair.study.grids import about, asked_for, pairs, width_of
 from linfair.study.plan import QUANTITIES, Figure, Job, Panel, find_profile, panels_of, plan
-from linfair.study.tables import check_teachers, drops, finished, one_teacher, over_seeds, overall
+from linfair.study.tables import check_teachers, complete, drops, finished, one_teacher, over_seeds, overall
 
 BOOK = Path(__file__).parents[2] / "book/results"  #: The book's tables; not all are a study's
 KNOWN_BY = ["data", "network", "width", "method", "options", "arm", "profile", "base", "seed"]
-_LATER = {"options": "", "width": 0, "base": ""}
-"""Columns that older rows lack: they were computed without options, at the full width, from an ordinary original."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ def collect(places: Sequence[str]) -> Found:
     tables, failed = [], set()
     for here in map(Tables, places):
         for _, table in here.results(said=here.folder is None or here.folder.resolve() != BOOK):
-            tables.append(_complete(table).dropna(axis="columns", how="all"))
+            tables.append(complete(table).dropna(axis="columns", how="all"))
         for file, text in here.texts("FAILED-").items():
             try:
                 if not isinstance(known := json.loads(text.partition("\n")[0]), dict):
@@ -77,11 +75,6 @@ def brief(found: Found) -> Found:
     by, kept = [*KNOWN_BY, "teacher", "budget"], {"device", "diverged", "seconds", *QUANTITIES}
     rows = found.rows[found.rows.columns.intersection([*by, *kept])]
     return replace(found, rows=rows.groupby(by, as_index=False, sort=False).first())
-
-
-def _complete(table: pd.DataFrame) -> pd.DataFrame:
-    """A table with the columns that older ones lack."""
-    return table.assign(**{name: table[name].fillna(one) if name in table else one for name, one in _LATER.items()})
 
 
 def _name(cell: Mapping[str, object], arm: str) -> tuple:
@@ -136,7 +129,7 @@ def merge(found: Found, folder: str | Path) -> list[Path]:
     for (profile, data, network, width), rows in found.rows.groupby(["profile", "data", "network", "width"]):
         name = re.sub(r"\W+", "_", f"{profile} {data} {network} {width or 'full'}")
         there = place.read(name, own=True)
-        there = there if there is None else _complete(there)
+        there = there if there is None else complete(there)
         both = rows if there is None else pd.concat([there, rows.dropna(axis="columns", how="all")])
         if "top_eigenvalue" in both:  # an original network may have been measured again, for its eigenvalues
             both = both.sort_values("top_eigenvalue", kind="stable", na_position="last")

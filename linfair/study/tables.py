@@ -11,6 +11,8 @@ from linfair.metrics.measure import DIAGNOSTICS
 ORIGINAL = ["data", "network", "width", "profile", "base", "seed"]
 """What one original network is known by, beside its digest."""
 
+_LATER = {"options": "", "width": 0, "base": ""}
+"""Columns that older rows lack: they were computed without options, at the full width, from an ordinary original."""
 _PER_GROUP = {"group", "group_name", "n_train", "n", "accuracy", "low", "high"}
 
 
@@ -51,6 +53,11 @@ def units_of(table: pd.DataFrame) -> str:
     return (kinds or {WORDS["relu"]}).pop() if len(kinds) < 2 else "units"
 
 
+def complete(table: pd.DataFrame) -> pd.DataFrame:
+    """A table with the columns that older ones lack."""
+    return table.assign(**{name: table[name].fillna(one) if name in table else one for name, one in _LATER.items()})
+
+
 def finished(table: pd.DataFrame) -> pd.DataFrame:
     """The rows without those of seeds that diverged under a mitigation, which have no accuracy."""
     return table[~table["diverged"].eq(True)] if "diverged" in table else table
@@ -78,7 +85,7 @@ def drops(table: pd.DataFrame) -> pd.DataFrame:
     """
     table = finished(table)
     check_teachers(table)
-    by = ["data", "network", "profile", *["base"] * ("base" in table), "seed", "split", "group_name"]
+    by = [*(name for name in ORIGINAL if name in table), "split", "group_name"]
     original = table[table["arm"] == "original"].drop_duplicates([*by, "teacher"])[[*by, "accuracy"]]
     original = original.rename(columns={"accuracy": "original"})
     merged = table.merge(original, on=by, how="left", validate="many_to_one")

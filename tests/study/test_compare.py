@@ -71,6 +71,24 @@ def test_originals_that_panels_share_are_one_row(rows: pd.DataFrame) -> None:
     assert compare(twice, rows).same
 
 
+@pytest.mark.parametrize("column", ["width", "options"])
+def test_networks_of_one_figure_that_differ_in_width_or_options_are_each_compared(
+    rows: pd.DataFrame, column: str
+) -> None:
+    """Oracle: rows that are the same, and the column alone changed on one side."""
+    arms = rows if column == "width" else rows[rows["arm"] != "original"]
+    both = pd.concat([rows, arms.assign(**{column: 8 if column == "width" else "exact=True"})], ignore_index=True)
+    found = compare(both, both)
+    assert found.same and found.rows == len(both)
+    assert found.networks == ((4, 4) if column == "width" else (2, 2))
+    one = compare(rows, both)
+    assert one.only == (0, len(arms)) and one.columns.empty
+
+
+def test_what_was_never_computed_in_both_ways_says_so(rows: pd.DataFrame) -> None:
+    assert compare(rows, rows.assign(seed=rows["seed"] + 7)).equivalence.status == STATUS[0]
+
+
 def test_the_command_says_so_and_its_status_too(fig01: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     words = ["study", "compare", "fig01", "--out", str(fig01)]
     assert main.main([*words, "--other", str(fig01)]) == 0

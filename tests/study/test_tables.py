@@ -77,6 +77,14 @@ def test_drops_are_against_the_same_seeds_original_network() -> None:
     assert len(drops(panel())) == len(panel())
 
 
+def test_drops_are_against_the_original_network_of_the_same_width() -> None:
+    """A wider network of the same seeds, right on one image less in every group, loses as much as the other one."""
+    thin = panel().assign(width=16)
+    wide = thin.assign(width=0, teacher="wide " + thin["teacher"], accuracy=thin["accuracy"] - 1 / thin["n"])
+    found = drops(pd.concat([thin, wide], ignore_index=True))
+    assert found.loc[found["width"] == 0, "drop"].tolist() == pytest.approx(drops(thin)["drop"].tolist())
+
+
 def test_a_gain_is_a_negative_drop() -> None:
     """Group 0, control of seed 1: from 40/50 to 44/50."""
     row = drops(panel()).query("split == 'test' and group_name == '0' and arm == 'control' and seed == 1")

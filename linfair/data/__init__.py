@@ -23,10 +23,8 @@ def scaled(read: Callable[..., GroupedData]) -> Callable[..., GroupedData]:
         ensure(scale in ("own", "fixed"), f"scale = {scale!r} is not allowed; it is own or fixed")
         return read(**options) if scale == "own" else read(**options).fixed()
 
-    added = inspect.Parameter("scale", inspect.Parameter.KEYWORD_ONLY, default="own")
-    load.__signature__ = inspect.signature(read).replace(
-        parameters=[*inspect.signature(read).parameters.values(), added]
-    )
+    own, added = inspect.signature(read), inspect.Parameter("scale", inspect.Parameter.KEYWORD_ONLY, default="own")
+    load.__signature__ = own.replace(parameters=[*own.parameters.values(), added])
     load.__annotations__ = get_type_hints(getattr(read, "func", read)) | {"scale": str}
     return load
 

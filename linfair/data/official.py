@@ -208,9 +208,8 @@ def _idx(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 OFFERED = tomllib.loads(Path(__file__).with_name("releases.toml").read_text(encoding="utf-8"))
-CLASSES = {
-    name: tuple(words.split()) for name, words in OFFERED["names"].items()
-}  #: By source; CelebA's attributes too
+#: By source; CelebA's attributes too
+CLASSES = {name: tuple(words.split()) for name, words in OFFERED["names"].items()}
 
 
 def _release(name: str, folder: str, images: int, read_file: Callable) -> Release:

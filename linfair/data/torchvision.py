@@ -27,9 +27,7 @@ def torchvision() -> ModuleType:
             if _DECLARED or "operator torchvision::nms does not exist" not in str(error):
                 what = f"torchvision cannot be imported next to torch {torch.__version__}"
                 pairs = "torch 2.13 goes with torchvision 0.28, torch 2.11 with 0.26"
-                advice = (
-                    f'Install a pair that belongs together: {pairs}; pip install "torch==2.13.*" "torchvision==0.28.*"'
-                )
+                advice = f'Install a pair that fits: {pairs}; pip install "torch==2.13.*" "torchvision==0.28.*"'
                 raise ImportError(f"{what} ({type(error).__name__}: {error}). {advice}") from error
             _DECLARED.append(torch.library.Library("torchvision", "DEF"))
             for name in ("nms", "qnms"):

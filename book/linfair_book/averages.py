@@ -49,7 +49,7 @@ def violations(table: pd.DataFrame) -> pd.DataFrame:
 
     With R(a) the excessive loss of group a and A(a) its accuracy (Tran et al., NeurIPS 2022, Eq. 3 and Sec. 6.2),
     `excess_violation` = max |R(a) - R(a')| in nats, `accuracy_violation` = max A(a) - min A(a), `overall` the accuracy
-    over all images. Seeds that diverged are left out.
+    over all images. Seeds that diverged are left out; what one group has no number for is nan.
     """
     rows = finished(table)
     rows = rows[rows["arm"] != "original"]
@@ -59,7 +59,7 @@ def violations(table: pd.DataFrame) -> pd.DataFrame:
     rows = rows.assign(right=rows["accuracy"] * rows["n"])
     found = rows.groupby(by, dropna=False, sort=False)
     gaps = {f"{name}_violation": found[name].agg(lambda of: np.ptp(of.to_numpy())) for name in ("excess", "accuracy")}
-    overall = found["right"].sum() / found["n"].sum()
+    overall = (found["right"].sum() / found["n"].sum()).where(gaps["accuracy_violation"].notna())
     return pd.DataFrame(gaps | {"overall": overall}).reset_index()
 
 
@@ -67,7 +67,7 @@ def disagreement(found: pd.DataFrame) -> pd.DataFrame:
     """How often `violations` disagree on which of two arms of a seed is fairer; `share` is without ties."""
     if found.duplicated(["seed", "budget", "split", "arm"]).any():
         raise ValueError("several rows of one arm, seed, budget and split: select one data set, network and method")
-    rows = []
+    rows, found = [], found.dropna(subset=["excess_violation", "accuracy_violation"])
     for (budget, split), part in found.groupby(["budget", "split"], sort=False):
         both = part.merge(part, on="seed", suffixes=("", "_other"))
         both = both[both["arm"] < both["arm_other"]]
@@ -103,7 +103,8 @@ def paired(
         points 100 (a - b),  relative 100 (a - b) / b,  difference a - b,  ratio log(a / b).
 
     The original network counts at every budget (its own is 1). Pooled by `group`, `role` or `all`, accuracies count by
-    images, others are means over groups. Beside the `majority`, its number is taken off. Diverged seeds are left out.
+    images, others are means over groups; without the number of one there is none. Beside the `majority`, its number is
+    taken off. Diverged seeds are left out.
     """
     arms = [arm] if isinstance(arm, str) else list(arm)
     if scale not in SCALES or pooled not in ("group", "role", "all") or beside not in ("", "majority"):
@@ -132,16 +133,23 @@ def less(rows: pd.DataFrame, other: pd.DataFrame, on: list[str]) -> pd.DataFrame
 
 
 def _pooled(rows: pd.DataFrame, quantity: str, pooled: str) -> pd.DataFrame:
-    """A row per arm, budget, seed and group, role or all: `value`, role, n_train; several of one group are refused."""
+    """A row per arm, budget, seed and group, role or all: `value`, role, n_train; several of one group are refused.
+
+    A role of which a group has no number has none.
+    """
     by = ["arm", "budget", "seed", "group_name", "role"]
-    rows = rows[[*by, "n_train", "n", quantity]].dropna(subset=[quantity]).astype({quantity: float})
-    if rows.duplicated(by).any():
+    rows = rows[[*by, "n_train", "n", quantity]].astype({quantity: float})
+    known = rows.dropna(subset=[quantity])
+    if known.duplicated(by).any():
         raise ValueError("several rows of one arm, budget, seed and group: select one data set, network and method")
+    if pooled == "group" and len(known):
+        return known.rename(columns={quantity: "value"})[[*by, "n_train", "value"]]
     if pooled != "group":
+        rows = rows.assign(lost=rows.groupby(by)[quantity].transform("max").isna())
         rows = rows.assign(role="all") if pooled == "all" else rows
         rows = rows.assign(group_name=rows["role"])
-    elif len(rows):
-        return rows.rename(columns={quantity: "value"})[[*by, "n_train", "value"]]
+        rows = rows[~rows.groupby(by)["lost"].transform("any")]
+    rows = rows.dropna(subset=[quantity])
     weight = rows["n"] if quantity == "accuracy" else 1.0
     rows = rows.assign(weight=weight, weighted=rows[quantity] * weight)
     sums = rows.groupby(by, as_index=False, sort=False)[["weighted", "weight", "n_train"]].sum()

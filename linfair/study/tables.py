@@ -64,12 +64,17 @@ def finished(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def by_role(table: pd.DataFrame) -> pd.DataFrame:
-    """Pool groups into roles, every image and every shared row counted once; diagnostics are left out."""
+    """Pool groups into roles, every image and every shared row counted once; diagnostics are left out.
+
+    Where a group has no accuracy, its role has none.
+    """
     table = finished(table).drop(columns=[*DIAGNOSTICS, "multiplier", "multipliers"], errors="ignore").drop_duplicates()
     by = [name for name in table.columns if name not in _PER_GROUP]
-    pooled = table.assign(right=table["accuracy"] * table["n"], group_name=table["role"])
-    pooled = pooled.groupby([*by, "group_name"], as_index=False, dropna=False)[["right", "n", "n_train"]].sum()
-    return pooled.assign(accuracy=pooled["right"] / pooled["n"]).drop(columns="right")
+    right, lost = table["accuracy"] * table["n"], table["accuracy"].isna()
+    pooled = table.assign(right=right, lost=lost, group_name=table["role"])
+    pooled = pooled.groupby([*by, "group_name"], as_index=False, dropna=False)[["right", "lost", "n", "n_train"]].sum()
+    accuracy = (pooled["right"] / pooled["n"]).where(pooled["lost"] == 0)
+    return pooled.assign(accuracy=accuracy).drop(columns=["right", "lost"])
 
 
 def overall(table: pd.DataFrame) -> pd.DataFrame:

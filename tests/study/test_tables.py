@@ -4,7 +4,7 @@ import math
 
 import pandas as pd
 import pytest
-from linfair_book.averages import convergence, disparity, paired
+from linfair_book.averages import convergence, disparity, paired, violations
 from scipy import stats
 
 from linfair.study.tables import by_role, drops, finished, over_seeds, overall, side_by_side, text
@@ -75,6 +75,24 @@ def test_drops_are_against_the_same_seeds_original_network() -> None:
     assert table["relative_drop"]["control", 1] == pytest.approx(20.0)
     assert table["drop"]["original"].to_dict() == {0: 0.0, 1: 0.0}
     assert len(drops(panel())) == len(panel())
+
+
+@pytest.mark.parametrize("pooled", ["role", "all"])
+@pytest.mark.parametrize("quantity", ["accuracy", "margin"])
+def test_a_role_of_which_a_group_has_no_number_has_none(pooled: str, quantity: str) -> None:
+    """Oracle: the rows without that seed; seed 0 has no number of group 1, one of two of the majority, in one arm."""
+    table = panel().assign(margin=lambda rows: rows["accuracy"] / 2)
+    bad = (table["seed"] == 0) & (table["group"] == 1) & (table["arm"] == "plain")
+    broken = table.assign(**{quantity: table[quantity].mask(bad)})
+    how = {"arm": "plain", "against": "original", "pooled": pooled, "scale": "difference"}
+    wanted, found = (paired(one, quantity, **how) for one in (table, broken))
+    spoiled = (wanted["seed"] == 0) & (wanted["role"] != "minority")
+    pd.testing.assert_frame_equal(found, wanted[~spoiled].reset_index(drop=True))
+    if quantity == "accuracy":
+        lost = by_role(broken).query("accuracy.isna()")
+        assert set(zip(lost["seed"], lost["arm"], lost["role"], strict=True)) == {(0, "plain", "majority")}
+        whole = violations(broken.assign(excess=0.1)).query("seed == 0 and arm == 'plain'")
+        assert whole[["accuracy_violation", "overall"]].isna().all(axis=None)
 
 
 def test_drops_are_against_the_original_network_of_the_same_width() -> None:

@@ -14,8 +14,9 @@ from datetime import date
 
 import pandas as pd
 import torch
+from floors import Number, keep
 from linfair_book.build import repository
-from linfair_book.speed import PRECISION, Number, keep, precision_part
+from linfair_book.speed import PRECISION, precision_part
 from linfair_book.tables import save
 
 from linfair.data import load_data

@@ -17,8 +17,8 @@ from dataclasses import replace
 from datetime import date
 
 import torch
+from floors import Number, keep
 from linfair_book.build import repository
-from linfair_book.speed import Number, keep
 from torch import Tensor, nn
 
 from linfair import gates

@@ -20,8 +20,8 @@ from pathlib import Path
 from statistics import median
 
 import torch
+from floors import SHAPE, Machine, Number, cell_floors, image_cost, keep, training_work
 from linfair_book.build import repository
-from linfair_book.speed import SHAPE, Machine, Number, cell_floors, image_cost, keep, training_work
 from torch import Tensor
 
 from linfair import gates

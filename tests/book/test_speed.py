@@ -9,15 +9,12 @@ import pandas as pd
 import pytest
 import torch
 from bench_training import ASKED, KEPT, STEPS, Asking, ceilings, generated, in_turns, ladder, side_by_side, stages
-from linfair_book import speed
-from linfair_book.speed import (
+from floors import (
     H200,
-    PARTS,
     SHAPE,
-    TABLE,
     Machine,
     Work,
-    blocks,
+    arithmetic,
     cell_floors,
     grid_floors,
     image_cost,
@@ -25,6 +22,8 @@ from linfair_book.speed import (
     table_of,
     training_work,
 )
+from linfair_book import speed
+from linfair_book.speed import PARTS, TABLE, blocks
 from torch import nn
 
 from linfair.data import load_data
@@ -225,11 +224,11 @@ def test_the_page_itself_states_no_measured_number() -> None:
 
 def test_the_committed_floors_are_those_of_the_present_code(committed: pd.DataFrame) -> None:
     """Oracle: the arithmetic done again."""
-    again = table_of(speed.arithmetic(ROOT)).set_index("key")["value"]
+    again = table_of(arithmetic(ROOT)).set_index("key")["value"]
     before = committed.set_index("key")["value"]
     assert set(again.index) == {key for key in before.index if key.startswith(("cell/", "grid/"))}
     for key, value in again.items():
-        assert before[key] == pytest.approx(value, rel=1e-9), f"{key}: run python -m linfair_book.speed"
+        assert before[key] == pytest.approx(value, rel=1e-9), f"{key}: run python tests/benchmarks/floors.py"
 
 
 def test_only_the_section_on_a_gpu_claims_to_be_measured_on_one(committed: pd.DataFrame) -> None:

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from floors import arithmetic
 from linfair_book.build import repository
-from linfair_book.speed import arithmetic
 from linfair_book.sweeps import seeds_of_panels
 
 from linfair.cli import main

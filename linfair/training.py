@@ -97,9 +97,12 @@ def _padded(values: Tensor, sizes: Sequence[int], wanted: Sequence[int], fill: i
 
 
 class Source:
-    """One split as batches: of one data set, or of equally large ones side by side for an ensemble."""
+    """One split as batches: of one data set, or of equally large ones side by side for an ensemble.
 
-    def __init__(self, data: Data, split: str) -> None:
+    Inputs come in the number format of a network's weights, where these have one.
+    """
+
+    def __init__(self, data: Data, split: str, network: nn.Module | None = None) -> None:
         self.single = isinstance(data, GroupedData)
         self.sets = [data] if self.single else list(data)
         parts = [one.splits[split] for one in self.sets]
@@ -108,6 +111,9 @@ class Source:
             raise ValueError(f"data sets of an ensemble must have equally large {split} splits, got {sizes}")
         self.x, self.y, self.a = (torch.stack([getattr(part, name) for part in parts]) for name in "xya")
         self.n = self.y.shape[1]
+        weights = () if network is None else network.named_parameters()
+        kinds = {one.dtype for name, one in weights if one.is_floating_point() and name.rpartition(".")[2] != "alpha"}
+        self.kind = kinds.pop() if len(kinds) == 1 else None
 
     def take(self, index: Tensor, shifts: Tensor | None = None) -> Batch:
         """The inputs at positions index (members, b), moved by shifts (2 or 3, members, b); the third says mirrored."""
@@ -120,6 +126,7 @@ class Source:
                 moved = torch.where(one.view(-1, 1, 1, 1) > 0, moved.flip(-1), moved)
             x = moved.view_as(x)
         x = torch.stack([one.normalise(part) for one, part in zip(self.sets, x, strict=True)])
+        x = x.to(self.kind or x.dtype) if x.is_floating_point() else x
         fields = x, self.y[member, index], self.a[member, index], index
         return Batch(*(value[0] if self.single else value for value in fields), augmented=shifts is not None)
 
@@ -267,7 +274,7 @@ def fit(
     members, label = model.members if isinstance(model, Ensemble) else 1, label or stage
     seeds = range(members) if seeds is None else seeds
     gradient, batches = gradient or plain, batches or shuffled
-    source = Source(data, "train")
+    source = Source(data, "train", model)
     device = source.y.device
     if (check_fit := getattr(gradient, "check", None)) is not None:
         check_fit(model, objective, schedule, batches)
@@ -363,7 +370,7 @@ def predict(
     What is `measured` runs without autocast and TF32, never less precise than the weights; what only steers a training
     runs in that training's precision.
     """
-    source = Source(data, split)
+    source = Source(data, split, model)
     if max(map(abs, view)) > (shift := source.sets[0].shift):
         raise ValueError(f"{source.sets[0].name} allows shifts of {shift} pixels, view={view} was asked for")
     logits = []

@@ -231,6 +231,19 @@ def test_install_refuses_what_it_cannot_gate() -> None:
         gates.kept_units(nn.Linear(3, 2))
 
 
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16, torch.half])
+def test_the_input_of_an_in_place_relu_that_is_used_again_is_seen_in_every_number_format(kind: torch.dtype) -> None:
+    class Again(Inner):
+        def forward(self, x: Tensor) -> Tensor:
+            h = self.layers[0][0](x)
+            return self.head(h + self.layers[0][1](h))
+
+    network = Again()
+    network.layers[0][1].inplace = True
+    with pytest.raises(GateError, match="used again"):
+        install(network.to(kind), (5,))
+
+
 def test_another_input_size_is_named_with_both_shapes() -> None:
     gated = install(build("resnet18", (1, 8, 8), 3, width=2), (1, 8, 8))
     with pytest.raises(GateError, match=r"\(2, 8, 8\).*\(2, 12, 12\)"):

@@ -56,7 +56,7 @@ def negative_part_scores(network: nn.Module, data: GroupedData, seed: int, optio
     found = gates.sites(network).items()
     handles = [gate.register_forward_pre_hook(partial(add, site), with_kwargs=True) for site, gate in found]
     with torch.no_grad():
-        for batch in batches(data, options.batch_size):
+        for batch in batches(network, data, options.batch_size):
             network(batch.x)
     for handle in handles:
         handle.remove()
@@ -73,7 +73,7 @@ def snip_scores(network: nn.Module, data: GroupedData, seed: int, options: OneSh
     for gate in gates.sites(network).values():
         gate.alpha.grad = torch.zeros_like(gate.alpha)  # of a unit that does not reach the scores, too
     n = len(data.splits["train"])
-    for batch in batches(data, options.batch_size):
+    for batch in batches(network, data, options.batch_size):
         (supervised(network, batch) * len(batch.y) / n).backward()
     scores = {site: gate.alpha.grad.abs().double().cpu() for site, gate in gates.sites(network).items()}
     network.zero_grad(set_to_none=True)
@@ -81,9 +81,9 @@ def snip_scores(network: nn.Module, data: GroupedData, seed: int, options: OneSh
     return scores
 
 
-def batches(data: GroupedData, batch_size: int) -> Iterator[Batch]:
+def batches(network: nn.Module, data: GroupedData, batch_size: int) -> Iterator[Batch]:
     """The training split in batches, in its own order."""
-    source = Source(data, "train")
+    source = Source(data, "train", network)
     return (source.take(part.unsqueeze(0)) for part in torch.arange(source.n, device=source.y.device).split(batch_size))
 
 

@@ -65,7 +65,7 @@ class MitigatedObjective:
             self.distill = replace(self.distill, kd=kd)
         self.members, self.n_groups = len(sets), sizes[0]
         self.rows: list[dict[str, object]] = []
-        self._source = Source(data, "train")
+        self._source = Source(data, "train", model)
         self._absent = self.zeros(dtype=torch.int64)
         for name in self.carried:
             setattr(self, name, self.zeros())

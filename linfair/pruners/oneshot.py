@@ -39,7 +39,7 @@ class Pruning:
     def ready(self, network: nn.Module, data: GroupedData) -> nn.Module:
         """The pruned network with batch norm re-estimated, if that is asked for."""
         if self.reestimate:
-            source = Source(data, "train")  # torch weighs all batches alike, so none may be small
+            source = Source(data, "train", network)  # torch weighs all batches alike, so none may be small
             parts = evenly(torch.arange(source.n, device=source.y.device), self.batch_size)
             update_bn((source.take(part.unsqueeze(0)).x for part in parts), network, source.y.device)
         return network.eval()
@@ -60,7 +60,7 @@ def snip_scores(network: nn.Module, data: GroupedData, seed: int, options: Pruni
     found = {site: weight for site, (_, weight) in weights.switches(network).items()}
     for weight in found.values():
         weight.grad = torch.zeros_like(weight)  # of a weight that does not reach the scores, too
-    for batch in batches(data, options.batch_size):
+    for batch in batches(network, data, options.batch_size):
         (supervised(network, batch) * len(batch.y) / n).backward()
     return {site: (weight * weight.grad).detach().abs().cpu() for site, weight in found.items()}
 

@@ -8,14 +8,14 @@ from torch import Tensor, nn
 
 from linfair import gates
 from linfair.data import GroupedData, Split
-from linfair.linearizers import SNL, linearize, oneshot, snl
+from linfair.linearizers import SNL, finetune, linearize, oneshot, snl
 from linfair.linearizers.oneshot import OneShot
 from linfair.linearizers.registry import find
 from linfair.metrics.measure import measure
 from linfair.models import build
 from linfair.pruners import Iterative, Pruning, prune_snip
 from linfair.pruners.oneshot import snip_scores
-from linfair.training import Schedule, predict
+from linfair.training import Schedule, fit, predict
 from linfair.weights import install, plain
 
 SHORT = Schedule(epochs=2, batch_size=16, lr=0.01)
@@ -109,6 +109,29 @@ def test_rounds_begin_at_all_weights_and_end_at_none(budgets: tuple[float, ...])
         assert one.mask.jaccard(alone.mask) == 1 and one.steps == alone.steps
     tuned = linearize(model, data, budgets=budgets, method="prune_iterative", finetuning=SHORT, **how)
     assert [one.kept for one in tuned] == [one.kept for one in records]
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16, torch.half])
+def test_weights_of_another_number_format_take_images_in_it(kind: torch.dtype) -> None:
+    """Images are normalised in float32. Oracle: the network on the same images by hand."""
+    x = torch.randint(0, 256, (40, 1, 6, 6), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    part = Split(x, (x[:, 0, 0, 0] > 127).long(), torch.arange(40) % 2)
+    data = replace(points(), splits=dict.fromkeys(("train", "val", "test"), part), mean=(0.5,), std=(0.3,))
+    layers = nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Linear(48, 2)
+    model = nn.Sequential(*layers).to(kind)
+    fit(model, data, schedule=SHORT, progress=False)
+    logits = model.eval()(data.normalise(x).to(kind))
+    assert torch.equal(predict(model, data, "test"), logits)
+    right = (logits.argmax(1) == part.y).double()
+    wanted = [right[part.a == group].mean().item() for group in (0, 1)]
+    assert measure(model, data, split="test")["accuracy"].tolist() == pytest.approx(wanted)
+    for method in (
+        () if kind is torch.half else ("snl", "snip", "negative_part", "prune_snip")
+    ):  # Adam's 1e-8 is 0 there
+        how = {"method": method, "finetuning": SHORT, "profile": "smoke", "progress": False}
+        (one,) = linearize(model, data, budgets=(0.5,), **how)
+        assert one.kept[0] <= one.budget_units
+        finetune(one, model, data, seeds=[0], schedule=SHORT, mitigation="lagrangian", progress=False)
 
 
 def test_every_module_keeps_its_mode_and_students_are_in_evaluation_mode() -> None:

@@ -102,4 +102,6 @@ def mean_interval(values: Sequence[float], *, level: float = 0.95) -> MeanInterv
 @cache  # the search for a quantile takes longer than all the rest of an interval
 def _quantile(level: float, freedom: float) -> np.float64:
     """Half width of an interval in standard errors: of Student's t, normal for infinite degrees of freedom."""
+    if not 0 < level < 1:
+        raise ValueError(f"the level of an interval is above 0 and below 1, such as 0.95, got {level}")
     return (stats.t(freedom) if math.isfinite(freedom) else stats.norm).ppf((1 + level) / 2)

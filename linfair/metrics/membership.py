@@ -160,9 +160,10 @@ def attack(
     if shadows is None or members is None:
         raise ValueError(f"{kind} needs the confidences of shadow networks and which points each was trained on")
     seen, inside = np.asarray(shadows, float), np.asarray(members, bool)
-    if seen.shape != inside.shape or seen.ndim != 2 or seen.shape[1] != len(c) or not np.isfinite(seen).all():
+    fits = seen.ndim == 2 and seen.shape == inside.shape and seen.shape[1] == len(c) and len(seen) > 0
+    if not fits or not np.isfinite(seen).all():
         found = f"{seen.shape} and {inside.shape}"
-        raise ValueError(f"shadows and members need finite values of shape (K, {len(c)}), got {found}")
+        raise ValueError(f"shadows and members need finite values of shape (K >= 1, {len(c)}), got {found}")
     sides = {"lira_online": (inside, ~inside), "lira_offline": (~inside,)}
     if kind == "rmia":
         return _rmia(c, seen, inside)

@@ -96,6 +96,8 @@ GROUPS = torch.tensor([0, 0, 2])
         (lambda: group_accuracy(torch.tensor([1, float("nan"), 0]), GROUPS, 3), "not finite"),
         (lambda: group_accuracy(torch.ones(2), GROUPS, 3), r"values \(2,\) and groups \(3,\)"),
         (lambda: group_accuracy(torch.ones(3, 1), GROUPS[:, None], 3), r"values \(3, 1\)"),
+        (lambda: wilson(0.5, 10, level=95), "such as 0.95, got 95"),  # was [0, 1]
+        (lambda: mean_interval([1.0, 2.0], level=0.0), "got 0.0"),
         (lambda: mean_interval([]), r"at least one, got \[\]"),
         (lambda: mean_interval([1.0, float("nan")]), r"got \[1.0, nan\]"),
         (lambda: mean_interval([1.0, float("inf")]), r"got \[1.0, inf\]"),

@@ -147,6 +147,8 @@ def test_what_cannot_be_attacked_is_refused() -> None:
             attack("rmia", target, others, inside)
     with pytest.raises(ValueError, match="shape"):
         exposure(np.zeros(3), np.zeros(4, bool))
+    with pytest.raises(ValueError, match="K >= 1"):  # RMIA gave scores without any shadow
+        leave_one_out("rmia", [[1.0, 2.0]], [[True, False]])
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=4, max_size=40))

@@ -29,6 +29,11 @@ from linfair.ensemble import Ensemble
 from linfair.functional import GateError, Watched, survey, watch
 from linfair.nonlinear import Nonlinearity
 
+
+class NoReLU(GateError):
+    """A network that computes no ReLU on its inputs."""
+
+
 _HELD: WeakKeyDictionary[nn.Module, tuple[Tensor, dict]] = WeakKeyDictionary()  # gate -> alpha, what is made of it
 
 
@@ -176,7 +181,7 @@ def install(model: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
         raise GateError("this network is one bare nn.ReLU; put it into an nn.Sequential")
     if not seen.calls and not seen.hidden:
         others = f", only {'; '.join(map(str, seen.others))}" if seen.others else ""
-        raise GateError(f"{name} computes no ReLU{others}: there is nothing to linearize")
+        raise NoReLU(f"{name} computes no ReLU{others}: there is nothing to linearize")
     places = [child for parent in gated.modules() for child in parent._modules.values() if isinstance(child, nn.ReLU)]
     traced = any(isinstance(one, fx.GraphModule) for one in gated.modules())
     if seen.hidden or traced or len(set(places)) < len(places):
@@ -184,7 +189,7 @@ def install(model: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
     _check_training(gated, found, input_shape)
     shared = _put_gates(gated, found)
     if not sites(gated):
-        raise GateError(f"{name} computes ReLUs on its weights alone: there is nothing to linearize")
+        raise NoReLU(f"{name} computes ReLUs on its weights alone: there is nothing to linearize")
     last = watch(gated, input_shape, skip=(ReLUGate,))
     for one in shared:
         one.learning = False

@@ -17,7 +17,7 @@ from linfair.ensemble import Ensemble
 from linfair.metrics.accuracy import group_accuracy
 from linfair.metrics.curvature import top_eigenvalue_pairs
 from linfair.metrics.distance import group_churn, parameter_distance
-from linfair.metrics.gradients import group_gradient_norm_pairs
+from linfair.metrics.gradients import group_gradient_norm_pairs, group_gradient_norms
 from linfair.metrics.margin import margin
 from linfair.metrics.risk import GroupMean, excessive_loss, group_risk, mean_by_group
 from linfair.training import Data, answers
@@ -74,9 +74,10 @@ def measure(
 
     An ensemble has a data set for each member; `seeds` (0, 1, ... by default), `kept` ReLUs (counted by default) and
     `epochs` (0) that a member had trained when its mask was taken are one for each. `budget`, a fraction, and `units`,
-    a count, are by default what the first member keeps. `split` is one or several, None all; `gradients` and
-    `curvature` name those on which gradient norms and eigenvalues are computed, `estimator` and `batch_size` how, see
-    `linfair.metrics.gradients`. A group without inputs in a split, and outputs that are not finite, raise a ValueError.
+    a count, are by default what the first member keeps; a network without ReLUs keeps all of none. `split` is one or
+    several, None all; `gradients` and `curvature` name those on which gradient norms and eigenvalues are computed,
+    `estimator` and `batch_size` how, see `linfair.metrics.gradients`. A group without inputs in a split, and outputs
+    that are not finite, raise a ValueError.
     """
     sets = [data] if isinstance(data, GroupedData) else list(data)
     alone, original = original is None, original or Original(model, data)
@@ -84,10 +85,11 @@ def measure(
     members = original.members if itself else networks_of(model)
     pairs = zip(members, original.members, strict=True)
     moved = [parameter_distance(one, two) for one, two in pairs]  # before gates: both have the same names
-    gated = [one if gates.sites(one) else gates.install(one, sets[0].input_shape) for one in members]
-    kept = [int(gates.kept_units(one)) for one in gated] if kept is None else kept
+    gated = [_gated(one, sets[0].input_shape) for one in members]
+    kept = [int(gates.kept_units(one)) if gates.sites(one) else 0 for one in gated] if kept is None else kept
     seeds, epochs = range(len(members)) if seeds is None else seeds, epochs or [0] * len(members)
-    budget = kept[0] / gates.total_units(gated[0]) if budget is None else budget
+    if budget is None:
+        budget = kept[0] / gates.total_units(gated[0]) if gates.sites(gated[0]) else 1.0
     units = kept[0] if units is None else units
     options = {"estimator": estimator, "batch_size": batch_size}
     rows = []
@@ -115,6 +117,14 @@ def measure(
     return table.astype({name: "boolean" if name.endswith("_converged") else float for name in DIAGNOSTICS})
 
 
+def _gated(model: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
+    """A network with gates at its ReLUs, if it has any."""
+    try:
+        return model if gates.sites(model) else gates.install(model, input_shape)
+    except gates.NoReLU:
+        return model
+
+
 def _means(
     logits: Tensor, reference: Tensor, y: Tensor, groups: Tensor, n_groups: int, *, itself: bool
 ) -> dict[str, list[float]]:
@@ -133,6 +143,8 @@ def _means(
 
 def _gradients(model: nn.Module, data: GroupedData, split: str, **options: object) -> dict[str, list[float]]:
     """The columns of `GRADIENTS`, a value for each group."""
+    if not gates.sites(model):
+        return {GRADIENTS[0]: [row.norm for row in group_gradient_norms(model, data, split, **options)]}
     kinds = zip(*group_gradient_norm_pairs(model, data, split, **options), strict=True)
     return {name: [row.norm for row in rows] for name, rows in zip(GRADIENTS, kinds, strict=True)}
 

@@ -7,11 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from linfair import gates
+from linfair.audit import diagnose
 from linfair.data import GroupedData, Split
 from linfair.linearizers import SNL, finetune, linearize, oneshot, snl
 from linfair.linearizers.oneshot import OneShot
 from linfair.linearizers.registry import find
-from linfair.metrics.measure import measure
+from linfair.metrics import group_gradient_norms
+from linfair.metrics.measure import Original, measure
 from linfair.models import build
 from linfair.pruners import Iterative, Pruning, prune_snip
 from linfair.pruners.oneshot import snip_scores
@@ -109,6 +111,17 @@ def test_rounds_begin_at_all_weights_and_end_at_none(budgets: tuple[float, ...])
         assert one.mask.jaccard(alone.mask) == 1 and one.steps == alone.steps
     tuned = linearize(model, data, budgets=budgets, method="prune_iterative", finetuning=SHORT, **how)
     assert [one.kept for one in tuned] == [one.kept for one in records]
+
+
+def test_a_network_without_relus_is_pruned_measured_and_diagnosed() -> None:
+    model, data = nn.Sequential(nn.Linear(4, 6), nn.GELU(), nn.Linear(6, 2)), points()
+    (one,) = find("prune_magnitude").run(model, data, [0.5], seeds=[0], progress=False)
+    table = measure(one.model, data, split="test", original=Original(model, data))
+    norms = [row.norm for row in group_gradient_norms(one.model, data, "test")]
+    assert table["gradient_norm"].tolist() == norms and table["gradient_norm_alpha"].isna().all()
+    assert set(table["kept"]) == {0} and set(table["budget"]) == {1.0}
+    found = diagnose(one.model, model, data).table
+    assert found["kept"].tolist() == [36, 36, 18, 18]
 
 
 @pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16, torch.half])

@@ -6,7 +6,6 @@ about five seconds each; it needs `make mpc`.
 """
 
 import sys
-from collections.abc import Iterator
 
 import pandas as pd
 import torch
@@ -16,18 +15,13 @@ from linfair import gates
 from linfair.cost import predicted
 from linfair.inference import spu, to_onnx
 from linfair.models import build
-from linfair_book.tables import committed, place, save
+from linfair_book.tables import grown, place
 
 TABLE = "spu_answers"
-DIGITS, IMAGES = (1, 12, 12), (3, 32, 32)
-NETWORKS = {
-    ("cnn", 32, DIGITS): (1.0, 0.2),
-    ("mlp", 64, DIGITS): (1.0, 0.2),
-    ("resnet18", 8, DIGITS): (1.0, 0.2),
-    ("vgg19", 8, IMAGES): (1.0, 0.2),
-    ("resnet18", 8, IMAGES): (1.0, 0.2),
-}
-"""Network, width and input, with the shares of ReLUs kept."""
+KNOWN = ("network", "width", "input", "protocol", "budget")
+NETWORKS = (("cnn", 32, "1x12x12"), ("mlp", 64, "1x12x12"), ("resnet18", 8, "1x12x12"))
+NETWORKS += (("vgg19", 8, "3x32x32"), ("resnet18", 8, "3x32x32"))
+"""Network, width and input; each is measured with all of its ReLUs and with a fifth of them."""
 
 
 def reduced(name: str, width: int, shape: tuple[int, ...], budget: float) -> nn.Module:
@@ -35,40 +29,22 @@ def reduced(name: str, width: int, shape: tuple[int, ...], budget: float) -> nn.
     network = gates.install(build(name, shape, 10, width=width), shape)
     total = gates.total_units(network)
     kept = (torch.randperm(total, generator=torch.Generator().manual_seed(0)) < round(budget * total)).float()
-    places = dict(
-        zip(gates.sites(network), kept.split([a[0].numel() for a in gates.alphas(network).values()]), strict=True)
-    )
-    return gates.binarise(gates.set_alphas(network, lambda site, alpha: places[site].view_as(alpha)))
+    parts = iter(kept.split([alpha[0].numel() for alpha in gates.alphas(network).values()]))
+    return gates.binarise(gates.set_alphas(network, lambda _, alpha: next(parts).view_as(alpha)))
 
 
-def measured(protocol: str, done: set[tuple]) -> Iterator[dict[str, object]]:
-    """A row for each network and share that is not done."""
-    for (name, width, shape), budgets in NETWORKS.items():
-        image = torch.rand(1, *shape, generator=torch.Generator().manual_seed(1))
-        for budget in budgets:
-            key = {
-                "network": name,
-                "width": width,
-                "input": "x".join(map(str, shape)),
-                "protocol": protocol,
-                "budget": budget,
-            }
-            if tuple(key.values()) in done or (protocol == "cheetah" and shape == IMAGES):
-                continue
-            network = reduced(name, width, shape, budget)
-            found = spu.private_answer(to_onnx(network, shape), image, protocol)
-            with torch.no_grad():
-                apart = (network.eval()(image) - found.logits).abs().max().item()
-            yield key | {
-                "parties": found.parties,
-                "kept": int(gates.kept_units(network)),
-                "bytes": found.sent_bytes,
-                "rounds": found.rounds,
-                "seconds": found.seconds["run"],
-                "setup_bytes": found.setup[0],
-                "deviation": apart,
-                "spu": found.versions["spu"],
-            }
+def measured(name: str, width: int, size: str, protocol: str, budget: float) -> pd.DataFrame:
+    """The row of one network and share, under one protocol."""
+    shape = tuple(map(int, size.split("x")))
+    network = reduced(name, width, shape, budget)
+    image = torch.rand(1, *shape, generator=torch.Generator().manual_seed(1))
+    found = spu.private_answer(to_onnx(network, shape), image, protocol)
+    with torch.no_grad():
+        apart = (network.eval()(image) - found.logits).abs().max().item()
+    row = dict(zip(KNOWN, (name, width, size, protocol, budget), strict=True))
+    row |= {"parties": found.parties, "kept": int(gates.kept_units(network)), "bytes": found.sent_bytes}
+    row |= {"rounds": found.rounds, "seconds": found.seconds["run"], "setup_bytes": found.setup[0]}
+    return pd.DataFrame([row | {"deviation": apart, "spu": found.versions["spu"]}])
 
 
 def against(rows: pd.DataFrame) -> pd.DataFrame:
@@ -83,9 +59,5 @@ def against(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    table = committed(TABLE) if place(TABLE).exists() else pd.DataFrame()
-    known = ["network", "width", "input", "protocol", "budget"]
-    for line in measured(sys.argv[1], set(table[known].itertuples(index=False, name=None)) if len(table) else set()):
-        table = pd.concat([table, pd.DataFrame([line])], ignore_index=True)
-        save(table, place(TABLE))
-        print(line)
+    chosen = [one for one in NETWORKS if sys.argv[1] != "cheetah" or one[-1] == "1x12x12"]
+    grown(place(TABLE), KNOWN, [(*one, sys.argv[1], share) for one in chosen for share in (1.0, 0.2)], measured)

@@ -17,7 +17,7 @@ import pandas as pd
 from scipy.optimize import nnls
 
 import linfair
-from linfair.cost import PRICES, Operation, product
+from linfair.cost import Operation, product
 from linfair.inference import PROTOCOLS, spu
 from linfair_book.tables import committed, place, save
 
@@ -56,10 +56,10 @@ def operation(row: pd.Series) -> Operation:
     return Operation(kind, n)
 
 
-def solved(operations: list[Operation], names: list[str], values: pd.Series) -> dict[str, float]:
-    """Prices, 0 or more, with the least relative error."""
-    amounts = np.array([[one.amounts[name] for name in names] for one in operations])
-    found, _ = nnls(amounts / values.to_numpy()[:, None], np.ones(len(values)))
+def solved(rows: pd.DataFrame, names: list[str], of: str) -> dict[str, float]:
+    """Prices of bytes or seconds, 0 or more, with the least relative error."""
+    amounts = np.array([[operation(row).amounts[name] for name in names] for _, row in rows.iterrows()])
+    found, _ = nnls(amounts / rows[of].to_numpy()[:, None], np.ones(len(rows)))
     return {name: float(f"{one:.5g}") for name, one in zip(names, found, strict=True) if one > 1e-9}
 
 
@@ -68,34 +68,20 @@ def fit(rows: pd.DataFrame) -> dict[str, dict]:
     laws: dict[str, dict] = {}
     many = rows[(rows["elements"] > 1) & ~rows["operation"].str.startswith("mask")]  # Cheetah: one is another case
     for (protocol, kind), part in many.groupby(["protocol", "operation"], sort=False):
-        done = [operation(row) for _, row in part.iterrows()]
         of, extra = "comparisons" if kind == "MaxPool" else "scalars", [] if protocol == "semi2k" else ["calls"]
-        sent, timed = [of, *extra], [of, "calls"]
-        if kind in ("linear", "convolution"):
-            sent, timed = PRODUCTS[protocol], ["unpacked" if protocol == "cheetah" else "products", "scalars", "calls"]
-        rounds = float(np.median(part["rounds"] / [one.levels for one in done]))
+        sent, timed, alike = [of, *extra], [of, "calls"], part
         if kind in ("linear", "convolution"):  # the same bytes
-            all_products = many[(many["protocol"] == protocol) & many["operation"].isin(["linear", "convolution"])]
-            law = {"bytes": solved([operation(row) for _, row in all_products.iterrows()], sent, all_products["bytes"])}
-        else:
-            law = {"bytes": solved(done, sent, part["bytes"])}
-        law["rounds"] = rounds
-        laws.setdefault(protocol, {})[kind] = law | {"seconds": solved(done, timed, part["seconds"])}
+            sent, timed = PRODUCTS[protocol], ["unpacked" if protocol == "cheetah" else "products", "scalars", "calls"]
+            alike = many[(many["protocol"] == protocol) & many["operation"].isin(["linear", "convolution"])]
+        rounds = float(np.median(part["rounds"] / [operation(row).levels for _, row in part.iterrows()]))
+        law = {"bytes": solved(alike, sent, "bytes"), "rounds": rounds, "seconds": solved(part, timed, "seconds")}
+        laws.setdefault(protocol, {})[kind] = law
     for protocol, law in laws.items():
         once = rows[(rows["protocol"] == protocol) & rows["operation"].isin(["ReLU", "linear"])]
         once = once[once["once_bytes"] > 10_000]
         setup = [int(once["once_bytes"].sum()), int(once["once_rounds"].sum())]
         law["answer"] = {"parties": PROTOCOLS[protocol], "rounds": 0, "setup": setup}
     return laws
-
-
-def within(rows: pd.DataFrame, laws: dict[str, dict] = PRICES) -> pd.DataFrame:
-    """The rows with the bytes that the laws say, `predicted`, and the relative `error`."""
-    sent = []
-    for _, row in rows.iterrows():
-        amounts, law = operation(row).amounts, laws[row["protocol"]][row["operation"]]["bytes"]
-        sent.append(sum(price * amounts[of] for of, price in law.items()))
-    return rows.assign(predicted=sent, error=np.array(sent) / rows["bytes"] - 1)
 
 
 def written(laws: dict[str, dict]) -> str:

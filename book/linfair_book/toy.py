@@ -23,7 +23,7 @@ from linfair.ensemble import Ensemble
 from linfair.metrics import group_accuracy
 from linfair.study.tables import over_seeds, text
 from linfair.training import Schedule, correctness, fit, supervised, threads
-from linfair_book.averages import sides
+from linfair_book.averages import less, sides
 from linfair_book.checks import check
 
 BUDGETS = (1.0, 0.75, 0.5, 0.25, 0.1, 0.0)
@@ -91,8 +91,6 @@ def network(seed: int, *, width: int = 16) -> nn.Module:
 
 def linearized(mlp: nn.Module, budget: float, *, seed: int) -> nn.Module:
     """A copy with frozen gates of which round(budget * width) random ones in each layer are ReLUs, nested by budget."""
-    if not 0 <= budget <= 1:
-        raise ValueError(f"a ReLU budget is a share from 0 to 1, got {budget}")
     gated = gates.install(mlp, (2,))
     rng = np.random.default_rng([seed, 31])
     for gate in gates.sites(gated).values():
@@ -101,26 +99,6 @@ def linearized(mlp: nn.Module, budget: float, *, seed: int) -> nn.Module:
             gate.alpha.zero_()
             gate.alpha[order[: round(budget * len(order))]] = 1.0
     return gates.freeze(gated)
-
-
-def fitted(
-    cells: list[tuple[int, float]], sets: list[GroupedData], *, width: int, steps: int, device: str, **how: object
-) -> tuple[Ensemble, list[float]]:
-    """One network for each (seed, budget) on its data set, by full-batch Adam side by side, and their last losses."""
-    fresh = {seed: network(seed, width=width) for seed, _ in cells}
-    ensemble = Ensemble([linearized(fresh[seed], budget, seed=seed) for seed, budget in cells]).to(device)
-    schedule = Schedule(epochs=steps, batch_size=None, optimizer="adam", lr=LEARNING_RATE)
-    with threads(1):
-        history = fit(ensemble, sets, supervised, schedule, seeds=[seed for seed, _ in cells], **how)
-    return ensemble, history[-1]["loss"]
-
-
-def distinct(seeds: Sequence[int]) -> tuple[int, ...]:
-    """The seeds, at least one and no seed twice."""
-    seeds = tuple(seeds)
-    if not seeds or len(set(seeds)) != len(seeds):
-        raise ValueError(f"distinct seeds are needed, at least one, got {list(seeds)}")
-    return seeds
 
 
 def train(
@@ -133,21 +111,22 @@ def train(
     progress: bool = True,
     **toy: object,
 ) -> ToyStudy:
-    """Train one network for each seed and budget (1.0 is added), and measure both groups; options of the data `toy`."""
-    seeds = distinct(seeds)
-    budgets = tuple(sorted({1.0, *map(float, budgets)}, reverse=True))
-    cells = [(seed, budget) for seed in seeds for budget in budgets]
+    """A network for each seed and budget (1.0 is added), by full-batch Adam side by side; options of the data `toy`."""
+    seeds, budgets = tuple(seeds), tuple(sorted({1.0, *map(float, budgets)}, reverse=True))
+    cells = list(product(seeds, budgets))
     sets = {seed: data.load_data("toy", seed=seed, **toy).to(device) for seed in seeds}
-    start = time.perf_counter()
-    of_cells = [sets[seed] for seed, _ in cells]
-    how = {"width": width, "steps": steps, "device": device, "stage": "toy", "progress": progress}
-    ensemble, losses = fitted(cells, of_cells, **how)
+    start, fresh = time.perf_counter(), {seed: network(seed, width=width) for seed in seeds}
+    ensemble = Ensemble([linearized(fresh[seed], budget, seed=seed) for seed, budget in cells]).to(device)
+    schedule = Schedule(epochs=steps, batch_size=None, optimizer="adam", lr=LEARNING_RATE)
+    how = {"seeds": [seed for seed, _ in cells], "stage": "toy", "progress": progress}
+    with threads(1):
+        history = fit(ensemble, [sets[seed] for seed, _ in cells], supervised, schedule, **how)
     seconds = time.perf_counter() - start
     about = {"boundary": sets[seeds[0]].provenance["options"]["boundary"], "device": device}
     about |= {"torch": torch.__version__, "linfair": version("linfair"), "seconds": seconds}
     rows = pd.DataFrame(_rows(ensemble, cells, sets)).assign(**about)
     networks = dict(zip(cells, ensemble.networks(), strict=True))
-    return ToyStudy(budgets, seeds, sets, networks, dict(zip(cells, losses, strict=True)), rows, seconds)
+    return ToyStudy(budgets, seeds, sets, networks, dict(zip(cells, history[-1]["loss"], strict=True)), rows, seconds)
 
 
 def _rows(ensemble: Ensemble, cells: list[tuple[int, float]], sets: dict[int, GroupedData]) -> list[dict]:
@@ -167,22 +146,17 @@ def _rows(ensemble: Ensemble, cells: list[tuple[int, float]], sets: dict[int, Gr
 def summarise(rows: pd.DataFrame) -> pd.DataFrame:
     """Accuracy (%) by split, group and budget, mean over seeds with 95 % t interval, and paired `change` (points)."""
     rows = rows.assign(accuracy=100 * rows["accuracy"]).sort_values("seed", kind="stable")
-    own = ["seed", "split", "group"]
-    full = rows[rows["budget"] == 1.0].set_index(own)["accuracy"].rename("full")
-    rows = rows.join(full, on=own)
-    rows = rows.assign(change=rows["accuracy"] - rows["full"], worse=rows["accuracy"] < rows["full"])
-    by = ["split", "group", "budget"]
-    level, moved = over_seeds(rows, "accuracy", by), sides(over_seeds(rows, "change", by))
+    rows, by = rows.assign(value=rows["accuracy"]), ["split", "group", "budget"]
+    changes = less(rows, rows[rows["budget"] == 1.0], ["seed", "split", "group"])
+    level, moved = over_seeds(rows, "accuracy", by), sides(over_seeds(changes, "value", by))
     moved = moved[["mean", "low", "high", "side"]].set_axis(["change", "change_low", "change_high", "side"], axis=1)
-    worse = rows.groupby(by, sort=False)["worse"].sum().reset_index(drop=True)
+    worse = changes["value"].lt(0).groupby([changes[name] for name in by], sort=False).sum().reset_index(drop=True)
     return level.rename(columns={"n_seeds": "seeds", "mean": "accuracy"}).join(moved).assign(worse=worse)
 
 
 def at(summary: pd.DataFrame, budget: float, group: str, *, split: str = "test_balanced") -> pd.Series:
     """The row of `summarise` for one budget, group and split."""
     rows = summary.query("split == @split and group == @group and budget == @budget")
-    if rows.empty:
-        raise KeyError(f"no row for split {split!r}, group {group!r}, budget {budget}")
     return rows.iloc[0]
 
 

@@ -145,20 +145,6 @@ def test_the_full_budget_is_always_there_and_budgets_descend():
     assert study.budgets == (1.0, 0.5, 0.25)
 
 
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [({"seeds": []}, "at least one"), ({"seeds": [1, 1]}, r"\[1, 1\]"), ({"budgets": [1.5]}, "got 1.5")],
-)
-def test_wrong_requests_are_refused(options, words):
-    with pytest.raises(ValueError, match=words):
-        toy.train(**{**SMALL, **options})
-
-
-def test_a_missing_row_is_named(study):
-    with pytest.raises(KeyError, match="0.33"):
-        toy.at(toy.summarise(study.rows), 0.33, "minority")
-
-
 def test_tables_for_reading_hold_both_groups_at_every_budget(study):
     summary = toy.summarise(study.rows)
     shown = toy.table(summary)

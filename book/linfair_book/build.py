@@ -161,10 +161,7 @@ def _executed(path: Path, timeout: int, evidence: Path) -> "tuple[Path, Executio
 
 
 def execute(root: Path, *, workers: int = WORKERS) -> None:
-    """Execute the notebooks of `_toc.yml` that the cache lacks; a BookError tells what failed.
-
-    The longest go first, but before them those whose networks other notebooks read: two at once would train them twice.
-    """
+    """Execute the notebooks that the cache lacks, first those whose networks others read, then the longest."""
     from jupyter_cache import get_cache
     from jupyter_cache.base import CacheBundleIn
     from yaml import safe_load

@@ -161,11 +161,7 @@ def all_evidence(root: Path) -> pd.DataFrame:
 
 
 def beside(reference: pd.DataFrame, fresh: pd.DataFrame) -> pd.DataFrame:
-    """The numbers of both, indexed by key, and whether they agree: intervals that meet, or the same digits without.
-
-    Returns:
-        A row for each key of both: `page`, `number`, `reference` and `here` as the book prints them, `outcome`.
-    """
+    """The numbers of both, by key, as the book prints them; they agree if intervals meet or, without, digits do."""
     rows = []
     for key in reference.index.intersection(fresh.index):
         old, new = reference.loc[key], fresh.loc[key]

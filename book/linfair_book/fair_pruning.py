@@ -29,10 +29,7 @@ TIMES = ("No mitigation", "Fair Bf", "Fair Aft", "Fair Both")
 def before_and_after(
     table: pd.DataFrame, mitigation: str, *, base: str = "", plain: str = "plain", partly: bool = False
 ) -> pd.DataFrame:
-    """Rows of the arm `plain` and of a mitigation, each from two original networks of a seed, arms named as `TIMES`.
-
-    What has no rows is refused, or `partly` left out.
-    """
+    """Rows of `plain` and of a mitigation from both original networks of a seed, arms as in `TIMES`, all or `partly`."""
     fair, found = base_of(base or mitigation), []
     arms = {plain: TIMES[:2], canonical(mitigation): TIMES[2:]}
     wanted = {(one, arm): names[one != ""] for arm, names in arms.items() for one in ("", fair)}

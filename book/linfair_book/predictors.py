@@ -66,11 +66,7 @@ def _residual(rank: np.ndarray, columns: Sequence[Sequence[float]]) -> np.ndarra
 def group_rows(
     table: pd.DataFrame, *, split: str = "test_balanced", arm: str = "plain", net: bool = False
 ) -> pd.DataFrame:
-    """What each group lost beside what it was like in the original network: a row per budget, seed and group.
-
-    Norm, margin and eigenvalue are those of the training split, `own_...` of the linearized network; `net` takes off
-    what the control lost: what is left is what linearization itself costs.
-    """
+    """What each group lost (`net` of the control) beside what it was in the original, `own_...` in this network."""
     by, losses = [*_KEYS, "budget"], ["drop", "relative_drop", "excess"]
     every = drops(table[table["split"] == split])
     lost = every[every["arm"] == arm]

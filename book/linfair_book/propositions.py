@@ -68,11 +68,7 @@ def rates(table: pd.DataFrame) -> pd.DataFrame:
 def violations(
     networks: int = 400, *, inputs: int = 20, seed: int = 0, bend: Bend = F.relu, steps: int = 0
 ) -> pd.DataFrame:
-    """How many random networks 2-3-3-1 break each reading of Prop. 4.5, by dense Hessians in float64.
-
-    All inputs are one group, labels fair coins; `worst` is the largest eigenvalue / right side, `looseness` the median
-    of its inverse, `input_violations` counts inputs that break Eq. 13.
-    """
+    """How many random networks 2-3-3-1 break each reading of Prop. 4.5, and inputs Eq. 13, by dense Hessians."""
     outputs, theta, x, y = random_networks(networks, inputs, seed=seed, bend=bend)
     y = y.double()
 

@@ -38,10 +38,7 @@ from linfair_book.three_prices import score
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a table holds: data, network, members, and which rules at which skews, in the order of computing.
-
-    Without skews the data are as they are, and a class is aligned with the group that it has most training images of.
-    """
+    """What a table holds, in the order of computing; without skews a class is aligned with its largest group."""
 
     data: str
     network: str

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from linfair_book.averages import paired, violations
+from linfair_book.averages import less, paired, violations
 from linfair_book.judging import rows as tidy
 from linfair_book.judging.rules import LOW, VIOLATIONS, Check, Value
 from linfair_book.judging.statistics import Estimate, mean, signs, spreads
@@ -157,9 +157,8 @@ def _ranks(value: Value, rows: pd.DataFrame, arm: str, against: str, split: str)
         return _NOTHING
     on = ["seed", "group_name", *(["budget"] if own else [])]
     outcome = paired(rows, value.quantity, arm=arm, against=against, scale="difference", split=split)
-    both = outcome.drop(columns="n_train").merge(
-        known.dropna(subset=[column])[[*on, column]], on=on, validate="many_to_one"
-    )
+    known = known.dropna(subset=[column])[[*on, column]]
+    both = outcome.drop(columns="n_train").merge(known, on=on, validate="many_to_one")
     lines = []
     for (budget, seed), part in both.groupby(["budget", "seed"], sort=False):
         if len(part) >= 3 and part["value"].nunique() > 1 and part[column].nunique() > 1:
@@ -174,10 +173,7 @@ def _budgets(budgets: str, found: pd.DataFrame, kept: list[float]) -> Iterator[t
         ends = kept if budgets == "steps" else [*kept[:1], *kept[1:][-1:]]
         for large, small in zip(ends, ends[1:], strict=False):
             first, last = found[found["budget"] == large], found[found["budget"] == small]
-            both = last.merge(
-                first[["seed", "group_name", "value"]], on=["seed", "group_name"], suffixes=("", "_first")
-            )
-            yield f"{100 * small:g} % less {100 * large:g} %", both.assign(value=both["value"] - both["value_first"])
+            yield f"{100 * small:g} % less {100 * large:g} %", less(last, first, ["seed", "group_name"])
         return
     wanted = {"low": [budget for budget in kept if budget <= LOW], "lowest": kept[-1:]}.get(budgets, kept)
     for budget in wanted:

@@ -88,14 +88,12 @@ def judge_rows(rule: Rule, rules: Rules, contexts: Sequence[cells.Context | meas
 
 def judge_numbers(rule: Rule, rules: Rules, evidence: pd.DataFrame) -> Verdict:
     """A claim that notebooks' numbers judge; one that was not noted cannot be told."""
-    keys, lines = [check.of for check in rule.checks if check.of in evidence.index], []
-    for check in rule.checks:
-        if check.of in keys:
-            row = evidence.loc[check.of]
-            nowhere = dict.fromkeys(("arm", "against", "group", "budget"), "")
-            lines.append(_shown(check, row["unit"]) | nowhere | cells.noted(check, row, rules.judging))
+    known, nowhere = evidence.index, dict.fromkeys(("arm", "against", "group", "budget"), "")
+    noted = {check: evidence.loc[check.of] for check in rule.checks if check.of in known}
+    lines = [_shown(one, row["unit"]) | nowhere | cells.noted(one, row, rules.judging) for one, row in noted.items()]
     if not lines:
         return Verdict(rule.claim, "not run", "")
+    keys = [check.of for check in noted]
     found = _corrected(lines, rules.judging["level"])
     one = Judged({}, rule.setting, agreement_of(rule, found), int(found["n"].max()), found, {"keys": keys}, seen=True)
     return Verdict(rule.claim, one.agreement, one.setting, (one,))

@@ -45,10 +45,7 @@ def contexts(folder: str | Path, names: set[str], judging: Mapping[str, object])
 
 
 def _by_who(table: pd.DataFrame) -> pd.DataFrame:
-    """A study's original networks as such a table: who is `all` (the natural test), or a role on the balanced one.
-
-    `shared` is n_test / n_train, for seeds that share data.
-    """
+    """A study's original networks as such a table: `all` on the natural test, roles on the balanced one."""
     if "who" in table:
         return table
     test = table[(table["split"] == "test") & (table["arm"] == "original")]

@@ -53,10 +53,7 @@ def read(folder: str | Path, methods: Iterable[str]) -> pd.DataFrame:
 
 
 def sets(rows: pd.DataFrame) -> dict[tuple[object, ...], pd.DataFrame]:
-    """Rows set by set: each method's arms beside the original networks they belong to, one teacher a seed and base.
-
-    Original networks with eigenvalues that no arm belongs to, as a queue may compute them, are sets of their own.
-    """
+    """Rows by set: arms beside their original networks, one teacher a seed and base; eigenvalues without arms alone."""
     found = {}
     for names, arms in rows[rows["method"] != "original"].groupby(SET, sort=False):
         same = (rows[SHARED] == list(names[: len(SHARED)])).all(axis=1) & (rows["method"] == "original")

@@ -51,10 +51,7 @@ class Value(_Words):
 
 @dataclass(frozen=True)
 class Measure(_Words):
-    """What is computed for each seed from tables with a number a line: of one side, against another one in that seed.
-
-    Sides are chosen by keys (`measured.KEYS`), which have one value or a list; `where` holds for both.
-    """
+    """What is computed for each seed from tables with a number a line: sides by `measured.KEYS`, `where` for both."""
 
     tables: list[str]
     quantity: Literal[MEASURED]

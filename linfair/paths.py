@@ -75,9 +75,9 @@ def unfit(path: str | Path, most: int = 2**40) -> str | None:
 
 
 def save_table(table: pd.DataFrame, path: str | Path) -> Path:
-    """Write a table as Parquet; the file appears whole or not at all."""
+    """Write a table as Parquet, or to a name in `.csv` as text; the file appears whole or not at all."""
     with whole(path) as part:
-        table.to_parquet(part, index=False)
+        (table.to_csv if Path(path).suffix == ".csv" else table.to_parquet)(part, index=False)
     return Path(path)
 
 

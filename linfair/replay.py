@@ -95,23 +95,16 @@ class Replay:
         return loss
 
     def _record(self, given: Sequence[Tensor]) -> tuple[Callable[[], None], Sequence[Tensor], Tensor, list]:
-        inputs = [one.clone() for one in given]
-        replay, loss = record(self.step, inputs)
-        return replay, inputs, loss, [(one, one.grad) for one in self.model.parameters() if one.grad is not None]
+        inputs, graph = [one.clone() for one in given], torch.cuda.CUDAGraph()
+        *_, pool = _pool(torch.cuda.current_device())
+        graph.capture_begin(pool=pool)
+        try:
+            loss = self.step(*inputs)
+        finally:
+            graph.capture_end()
+        return graph.replay, inputs, loss, [(one, one.grad) for one in self.model.parameters() if one.grad is not None]
 
     def end_epoch(self) -> None:
         """Forget what was recorded: what is made anew once an epoch is part of it."""
         self.recorded.clear()
         self.first = True
-
-
-def record(step: Step, inputs: Sequence[Tensor]) -> tuple[Callable[[], None], Tensor]:
-    """A function that computes the step again on what the inputs hold then, and the tensor in which its loss lies."""
-    *_, pool = _pool(torch.cuda.current_device())
-    graph = torch.cuda.CUDAGraph()
-    graph.capture_begin(pool=pool)
-    try:
-        loss = step(*inputs)
-    finally:
-        graph.capture_end()
-    return graph.replay, loss

@@ -25,7 +25,7 @@ from linfair.ledger import Guarantee
 from linfair.linearizers import LINEARIZERS
 from linfair.linearizers.configurations import stage_units
 from linfair.linearizers.record import check_budgets, kept_share
-from linfair.linearizers.registry import Linearizer, of_kind
+from linfair.linearizers.registry import Linearizer
 from linfair.masks import RELUS, WORDS
 from linfair.metrics.membership import ATTACKS
 from linfair.mitigation.choose import FEW, NOISE
@@ -126,7 +126,7 @@ def linearize(
     out: Annotated[str | None, says(f"{TO} linearized/DATA-NETWORK-METHOD-SEED.")] = None,
 ) -> None:
     """Linearize a network and measure every group."""
-    _reduce(trained, of_kind("relu", method), budgets, out, "linearized")
+    _reduce(trained, options.chosen("relu", method), budgets, out, "linearized")
 
 
 def reduce(

@@ -118,17 +118,11 @@ def run_folder(out: str | None, called: str, data: str, *about: object) -> Path:
 
 
 def chosen(kind: str, method: str | None) -> Linearizer:
-    """The method that `--kind` and `--method` name."""
+    """The method that `--method` names, of those that remove units of a kind."""
     try:
         return of_kind(kind, method)
     except ValueError as error:
-        raise ValueError(f"--method {method} of --kind {kind}: {error}") from None
-
-
-def checked_method(text: str) -> str:
-    """A linearizer as it is typed, if there is one."""
-    of_kind("relu", text)
-    return text
+        raise ValueError(f"--method {method}: {error}") from None
 
 
 DATA = f"folder:PATH, or {', '.join(DATASETS)}"
@@ -139,7 +133,7 @@ EITHER = f"{METHODS[:-1]}; or the weights, magnitude(everything=True): {', '.joi
 Budgets = Annotated[tuple[float, ...], commas(shares, SHARES)]
 Arms = Annotated[tuple[str, ...], commas(split_arms, REPAIRS)]
 Device = Annotated[Literal["cpu", "cuda"], says("Where to compute.")]
-Method = Annotated[str, says(METHODS, converter=lambda _, tokens: checked_method(tokens[-1].value))]
+Method = Annotated[str, says(METHODS)]
 Kind = Annotated[Literal[*WORDS], says("What is removed, ReLUs or weights.")]
 Named = Annotated[str | None, says(EITHER)]
 Training = Annotated[Literal[*PROFILES], says("How long to train.")]

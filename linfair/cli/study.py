@@ -14,7 +14,7 @@ from linfair.cli import options
 from linfair.cli.options import Device, Profile, ranged, says, several, tell
 from linfair.data import DataError
 from linfair.engine.store import ResultStore, Tables, code_hash
-from linfair.paths import cache_folder, whole
+from linfair.paths import cache_folder, save_table
 from linfair.study import plan, results
 from linfair.study.cell import OtherTeacher, Worker
 from linfair.study.cluster import run_on_ray
@@ -224,9 +224,7 @@ def table(figure: Figure, /, *, profile: Profile = "smoke", seeds: Seeds = None,
     to = options.output("--to", to, ".parquet", ".csv") if to else None
     rows = results.gather(one, profile, results.collect(map(_at, out)), seeds=seeds)
     if to:
-        with whole(to) as part:
-            (rows.to_csv if to.suffix == ".csv" else rows.to_parquet)(part, index=False)
-        print(to)
+        print(save_table(rows, to))
         return
     print(f"{one.figure}: {one.title}. {one.shows}\n{plan.QUANTITIES[one.quantity]} on {one.split}")
     for title, means in results.summary(rows, one).items():

@@ -29,7 +29,7 @@ TIMES = ("No mitigation", "Fair Bf", "Fair Aft", "Fair Both")
 def before_and_after(
     table: pd.DataFrame, mitigation: str, *, base: str = "", plain: str = "plain", partly: bool = False
 ) -> pd.DataFrame:
-    """Rows of `plain` and of a mitigation from both originals of a seed, named as `TIMES`; `partly`: those there are."""
+    """Rows of `plain` and of a mitigation from both originals of a seed, named as `TIMES`; `partly`: what is there."""
     fair, found = base_of(base or mitigation), []
     arms = {plain: TIMES[:2], canonical(mitigation): TIMES[2:]}
     wanted = {(one, arm): names[one != ""] for arm, names in arms.items() for one in ("", fair)}

@@ -118,6 +118,10 @@ def recipe_for(subject: Subject, plan: Plan) -> tuple[Schedule, object]:
     """How students are fine-tuned, and the method's options; a user's network gets AdamW, which needs less luck."""
     found, careful = recipe(subject.header.network, plan.profile), {"optimizer": "adamw", "lr": 1e-3}
     options, tuning = replace(found.method(plan.method), **dict(plan.given)), found.finetune
+    if not find(plan.method).finetunes(options):
+        raise AuditError(
+            f"an audit fine-tunes what {plan.method} makes, so finetuning = False is not for it; leave it out"
+        )
     if not subject.own and plan.profile != "paper":
         tuning = replace(tuning, **careful)
         if getattr(getattr(options, "schedule", None), "optimizer", "") == "sgd":

@@ -172,17 +172,32 @@ def test_who_pays_most_is_said_only_where_groups_differ_by_more_than_noise() -> 
     equal = sentences(plain={0.05: (0.5, 0.5)}, original=(0.9, 0.9), control=(0.9, 0.9))[0]
     assert "no longer works" in equal
     alike = sentences(plain={0.05: (0.7, 0.7)})[0]
-    assert "no group measurably pays more than another" in alike and "pays most" not in alike
+    assert "lose most and least are not measurably apart" in alike and "pays most" not in alike
     assert "gap of 0.0 [" in alike
     near = sentences(plain={0.05: (0.7, 0.68)})[0]
-    assert "no group measurably pays more than another" in near and "gap of 2.0 [" in near
+    assert "lose most and least are not measurably apart" in near and "gap of 2.0 [" in near
     assert "no group measurably loses accuracy" in sentences(plain={0.05: (0.9, 0.89)})[0]
+
+
+@pytest.mark.parametrize("control", [None, (0.9, 0.9)])
+def test_a_group_that_certainly_loses_is_found_beside_one_that_may_lose_more(control: tuple[float, ...] | None) -> None:
+    """Oracle: the intervals. Group g1 loses 20 points, but of so few images that it may as well gain."""
+    found = made(plain={0.05: (0.8, 0.7)}, control=control)
+    few = found.groups["group"] == 1
+    wide = {"low": 0.3, "high": 1.0, "drop_low": -5.0, "drop_high": 45.0}
+    groups = found.groups.assign(**{name: found.groups[name].mask(few, end) for name, end in wide.items()})
+    found = replace(found, groups=groups)
+    checks = check_table(found).set_index("name")
+    for name in ["a group loses accuracy", *["a group loses against the control"] * (control is not None)]:
+        assert (checks["outcome"][name], checks["group"][name]) == ("holds", "g0") and checks["low"][name] > 0
+    said = answer(found)[0]
+    assert "no group measurably loses" not in said and "are not measurably apart" in said
 
 
 def test_from_which_budget_on_groups_differ_by_more_than_noise() -> None:
     assert sentences()[1] == "Groups fare measurably differently from 5 % of the ReLUs downwards."
     assert sentences(plain={0.5: (0.9, 0.5), 0.05: (0.9, 0.3)})[1].startswith("Groups fare measurably differently fro")
-    assert sentences(plain={0.05: (0.7, 0.7)})[1].startswith("At no budget is a difference between groups larger than")
+    assert sentences(plain={0.05: (0.7, 0.7)})[1].startswith("At no budget is the largest difference between")
     failed = sentences(plain={0.5: (0.5, 0.5), 0.05: (0.5, 0.4)})
     assert failed[1] == "The linearized network no longer works at any of the budgets."
     assert "says nothing about groups" in failed[0]

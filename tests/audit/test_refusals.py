@@ -96,6 +96,7 @@ def test_a_function_that_builds_no_network_for_these_data(
         ({"budgets": "0.1,0.5"}, "descend"),
         ({"repair_at": "0.3"}, "0.3, is not one of the budgets: name one of 0.5, 0.1"),
         ({"method": "snll"}, "snl"),
+        ({"method": "deepreduce(finetuning=False)"}, "finetuning = False is not for it"),
         ({"profile": "tiny"}, '"tiny" for --profile'),
         ({"arms": "fairness"}, "no mitigation 'fairness'"),
         ({"max_accuracy_loss": "-1"}, "got -1"),

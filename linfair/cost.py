@@ -2,7 +2,7 @@
 
 Measured protocols (`predicted`): SEMI2K, Cheetah and ABY3 as the engine SPU computes them. An answer is a list of
 `operations`: products of matrices (a convolution is one of patches and kernels) and nonlinearities. Each has a law that
-was fitted to measured operations alone (`prices.toml`, by `linfair_book.spu_cost`):
+was fitted to measured operations alone (`prices.toml`, by `tests/benchmarks/spu_cost.py`):
 
     bytes = sum of price * amount,    rounds = so many for each call,    seconds = sum of price * amount.
 

@@ -3,8 +3,9 @@
 import matplotlib as mpl
 import pandas as pd
 import pytest
+import spu_cost
 import torch
-from linfair_book import spu_answers, spu_cost
+from linfair_book import spu_answers
 from linfair_book.figures.cost import PROTOCOLS, STUDIES, answers, cost_and_accuracy, explorer, price_of_points
 from linfair_book.tables import committed
 from torch import nn

@@ -1,8 +1,8 @@
 """The laws of `linfair.cost` for a secure engine: fitted to measured operations, held against whole networks.
 
-`python -m linfair_book.spu_cost semi2k cheetah aby3` measures every operation under these protocols, some minutes each
-(`linfair_book.spu_operations`; `make mpc` first), and writes the rows; with and without protocols it then fits the laws
-to the rows and writes linfair/prices.toml.
+`python tests/benchmarks/spu_cost.py semi2k cheetah aby3` measures every operation under these protocols, some minutes
+each (`spu_operations.py`; `make mpc` first), and writes the rows; with and without protocols it then fits the laws to
+the rows and writes linfair/prices.toml.
 """
 
 import json
@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from linfair_book.tables import committed, place, save
 from scipy.optimize import nnls
 
 import linfair
 from linfair.cost import Operation, product
 from linfair.inference import PROTOCOLS, spu
-from linfair_book.tables import committed, place, save
 
 TABLE = "spu_operations"
 PRODUCTS = {"semi2k": ["masked", "scalars"], "cheetah": ["sent", "packed", "alone", "scalars"], "aby3": ["scalars"]}
@@ -94,7 +94,7 @@ def written(laws: dict[str, dict]) -> str:
 
     lines = [
         "# What operations cost under SPU: bytes of all parties, rounds of a call, seconds of one thread a party.",
-        "# Fitted to book/results/spu_operations.parquet by `python -m linfair_book.spu_cost`; do not edit.",
+        "# Fitted to book/results/spu_operations.parquet by `python tests/benchmarks/spu_cost.py`; do not edit.",
     ]
     for protocol, kinds in laws.items():
         lines += ["", f"[{protocol}]", *(f"{json.dumps(kind)} = {line(law)}" for kind, law in kinds.items())]

@@ -1,6 +1,6 @@
 """What operations cost under a secure engine: one party that computes each of them alone, three times over.
 
-`linfair_book.spu_cost` starts it in the environment of `make mpc`, which has SPU but not linfair, and reads its
+`spu_cost.py` starts it in the environment of `make mpc`, which has SPU but not linfair, and reads its
 log; the first time has what a connection pays once as well. The link is that of linfair/inference/party.py.
 """
 

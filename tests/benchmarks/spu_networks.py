@@ -1,4 +1,4 @@
-"""Private answers of linearized networks, measured: `python -m linfair_book.spu_networks` (`make mpc` first).
+"""Private answers of linearized networks, measured: `python tests/benchmarks/spu_networks.py` (`make mpc` first).
 
 An MLP and a thin ResNet18, trained on digits and linearized with SNL, seed 0: at each budget one private answer under
 each protocol, and under most of them test images of each group, to see how far fixed-point scores are off and whether a
@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 import torch
+from linfair_book.tables import place, save
 
 from linfair import gates
 from linfair.data import GroupedData
@@ -20,7 +21,6 @@ from linfair.inference import private_answer, to_onnx
 from linfair.inference.spu import Answer, compared
 from linfair.study.cell import Worker
 from linfair.study.grids import grid
-from linfair_book.tables import place, save
 
 TABLE = "spu_networks"
 BUDGETS = (0.5, 0.2, 0.02)

@@ -86,11 +86,9 @@ def cost_parts(table: pd.DataFrame) -> Figure:
     figure, ax = plt.subplots(figsize=(5.4, 3.2))
     start, y = 0 * table["online_seconds"].to_numpy(), range(len(table))
     for column, (label, color) in PARTS.items():
-        ax.barh(y, table[column], left=start, color=color, label=label)
+        bars = ax.barh(y, table[column], left=start, color=color, label=label)
         start = start + table[column].to_numpy()
-    for position, total in zip(y, start, strict=True):
-        said = f"{total:#.3g}".rstrip(".")
-        ax.annotate(said, (total, position), xytext=(5, 0), textcoords="offset points", va="center")
+    ax.bar_label(bars, [f"{total:#.3g}".rstrip(".") for total in start], padding=5)
     ax.set_yticks(list(y), [f"{100 * budget:g}" for budget in table["budget"]])
     ax.set(xlabel="seconds per answer", ylabel="ReLUs kept (%)", xlim=(0, 1.13 * start.max()))
     ax.grid(False)

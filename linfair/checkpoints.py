@@ -16,7 +16,7 @@ from linfair.models import INITS, NETWORKS, NORMS, build
 from linfair.names import checked, some
 from linfair.paths import unfit, whole
 from linfair.schedule import Schedule
-from linfair.tensors import TEXT, check_finite, check_kinds, kinds, parsed, read, refusing, typed
+from linfair.tensors import TEXT, apart, check_finite, check_kinds, kinds, parsed, read, refusing, typed
 
 FORMAT = "linfair-network-1"
 
@@ -88,9 +88,8 @@ def save_network(path: str | Path, model: nn.Module, header: Header) -> Path:
     header = replace(header, gated=bool(gates.sites(model)))
     if weights.switches(model):
         header, model = replace(header, pruned=weights.masks_of(model)[0].kept), weights.plain(model)
-    tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     with whole(path) as part:
-        save_file(tensors, part, metadata={"format": FORMAT, "header": json.dumps(asdict(header))})
+        save_file(apart(model.state_dict()), part, metadata={"format": FORMAT, "header": json.dumps(asdict(header))})
     return Path(path)
 
 

@@ -102,6 +102,16 @@ def typed(
     return given
 
 
+def apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors as a file takes them: contiguous on the CPU, and one that has several names once for each."""
+    found, places = {}, set()
+    for name, value in tensors.items():
+        one = value.detach().cpu().contiguous()
+        found[name] = one.clone() if one.data_ptr() in places else one
+        places.add(one.data_ptr())
+    return found
+
+
 def kinds(tensors: Mapping[str, Tensor]) -> dict[str, str]:
     """Number format and shape of each tensor, in words."""
     return {name: f"{str(one.dtype).removeprefix('torch.')} {tuple(one.shape)}" for name, one in tensors.items()}

@@ -32,6 +32,7 @@ from safetensors.torch import save_file
 from linfair.engine.rows import COLUMNS, NEEDED, lacking, parsed, problem_of
 from linfair.linearizers.registry import ALIASES
 from linfair.paths import cache_folder, unfit, whole
+from linfair.tensors import apart
 
 
 @cache
@@ -315,7 +316,7 @@ class ResultStore:
     def save(self, name: str, tensors: Mapping[str, torch.Tensor], notes: Mapping[str, object]) -> None:
         """Store a checkpoint: tensors, and notes that JSON can hold, with a digest of both and the name."""
         path, text = self._checkpoint(name), json.dumps(notes)
-        clean = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+        clean = apart(tensors)
         about = {"notes": text, "name": name, "sha256": tensors_digest(name, clean, text)}
         with room(path), whole(path) as part:
             save_file(clean, part, metadata=about)

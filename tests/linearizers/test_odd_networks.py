@@ -1,14 +1,19 @@
 """Networks that few people write, and that every method must take: counts and scores are known without running it."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from linfair import gates
 from linfair.audit import diagnose
+from linfair.checkpoints import Header, save_network
 from linfair.data import GroupedData, Split
+from linfair.engine.stages import Stages
+from linfair.engine.store import ResultStore
 from linfair.linearizers import SNL, finetune, linearize, oneshot, snl
 from linfair.linearizers.oneshot import OneShot
 from linfair.linearizers.registry import find
@@ -111,6 +116,35 @@ def test_rounds_begin_at_all_weights_and_end_at_none(budgets: tuple[float, ...])
         assert one.mask.jaccard(alone.mask) == 1 and one.steps == alone.steps
     tuned = linearize(model, data, budgets=budgets, method="prune_iterative", finetuning=SHORT, **how)
     assert [one.kept for one in tuned] == [one.kept for one in records]
+
+
+class Tied(nn.Module):
+    """Two layers share their weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.last, self.relu = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2), nn.ReLU()
+        self.second.weight = self.first.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        """One ReLU after both."""
+        return self.last(self.relu(self.second(self.relu(self.first(x)))))
+
+
+@pytest.mark.parametrize(("method", "kept"), [("random", 4), ("prune_magnitude", 12)])
+def test_weights_that_layers_share_are_kept_and_read(method: str, kept: int, tmp_path: Path) -> None:
+    """Of 8 ReLUs, and of 16 + 8 weights, half; what is read is what was computed."""
+    found, model, x = [], made(Tied), points().splits["train"].x
+    for _ in range(2):
+        stages = Stages(points(), [0], ResultStore(tmp_path), progress=False)
+        path = stages.path(teacher := stages.given(model), method, (0.5,))
+        found.append(stages.student(teacher, path.records[0], SHORT))
+    first, again = (one.record.model.eval() for one in found)
+    assert [one.read for one in found] == [False, True] and found[1].record.kept == (kept,)
+    assert torch.equal(first(x), again(x)) and not torch.equal(first(x), model(x))
+    header = Header("mine.py:build", 0, (4,), 2, "folder:images", 0)
+    stored = load_file(save_network(tmp_path / "w.safetensors", again, header))
+    assert torch.equal(stored["first.weight"], stored["second.weight"])
 
 
 def test_a_network_without_relus_is_pruned_measured_and_diagnosed() -> None:

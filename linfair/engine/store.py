@@ -31,6 +31,7 @@ from safetensors.torch import save_file
 
 from linfair.engine.rows import COLUMNS, NEEDED, lacking, parsed, problem_of
 from linfair.linearizers.registry import ALIASES
+from linfair.names import shown
 from linfair.paths import cache_folder, unfit, whole
 from linfair.tensors import apart
 
@@ -110,8 +111,7 @@ def set_aside(
 def say_damaged(path: str | Path, problem: str, what: str = "it is passed over, and stays where it is") -> None:
     """Say in one line what is wrong with a file, and what becomes of it."""
     line = " ".join(f"{path} {problem[:300]}; {what}".split())
-    line = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in line)
-    warnings.warn(line, DamagedFile, stacklevel=4)
+    warnings.warn(shown(line), DamagedFile, stacklevel=4)
 
 
 class DiskFull(OSError):

@@ -77,8 +77,7 @@ def run_on_ray(
                     continue
                 except OSError as error:  # it cannot be claimed
                     for job in group:
-                        text = f"{words(job.cell)}: {error}"
-                        report.tell(failure(job, text, job.arms, cell_id(job.cell), str(error)))
+                        report.tell(failure(job, f"{words(job.cell)}: {error}"))
                     continue
                 done = frozenset(tables.names())
                 running[task.remote(group, cache, threads, how, done, keep)] = group, mine
@@ -149,7 +148,7 @@ def _take(ray: object, reference: object, group: Sequence[Job], tables: Tables, 
     except ray.exceptions.RayError as error:
         for job in group:
             text = f"{words(job.cell)}: {type(error).__name__} after {RETRIES} retries: {str(error).splitlines()[0]}"
-            report.tell(failure(job, text, job.arms, cell_id(job.cell), str(error)))
+            report.tell(failure(job, text, why=str(error)))
         return
     for event in events:
         try:
@@ -157,5 +156,5 @@ def _take(ray: object, reference: object, group: Sequence[Job], tables: Tables, 
                 tables.write(event.name, new.pop(event.name))
         except OSError as error:  # the node has the result in its cache; the others go on
             [job] = [one for one in group if cell_id(one.cell) == event.cell]
-            event = failure(job, f"{event.name} could not be written: {error}", [event.arm], event.name, str(error))
+            event = failure(job, f"{event.name} could not be written: {error}", [event.arm], event.name)
         report.tell(event)

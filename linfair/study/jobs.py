@@ -195,10 +195,11 @@ def _finish(worker: Worker, arm: str, name: str, exists: bool) -> Event:
     return Event(how, text + (f"; seeds {lost} diverged" if lost else ""), *settled)
 
 
-def failure(job: Job, text: str, arms: Sequence[str], name: str, why: str) -> Event:
-    """The event of arms that failed; its details start with what `linfair study status` knows them by."""
+def failure(job: Job, text: str, arms: Sequence[str] | None = None, name: str = "", why: str = "") -> Event:
+    """The event of arms, by default all, that failed; its details start with what `study status` knows them by."""
+    arms, cell = job.arms if arms is None else arms, cell_id(job.cell)
     known = json.dumps(about(job.cell) | {"arms": arms})
-    return Event("failed", text, len(arms), name, cell_id(job.cell), details=f"{known}\n\n{why}")
+    return Event("failed", text, len(arms), name or cell, cell, details=f"{known}\n\n{why or text}")
 
 
 def read_pace(tables: Tables) -> dict[tuple[str | int, ...], float]:

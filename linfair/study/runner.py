@@ -17,7 +17,7 @@ import torch
 from linfair.engine.store import ResultStore, Tables
 from linfair.paths import unfit
 from linfair.study import jobs as one_job
-from linfair.study.jobs import Broken, Claimed, Event, Report, cell_id, compute, failure, held, words
+from linfair.study.jobs import Broken, Claimed, Event, Report, compute, failure, held, words
 from linfair.study.plan import Job
 
 LOCKS = ".locks"
@@ -172,7 +172,7 @@ class _Pool:
             arms, code = job.arms[one.settled :], one.process.exitcode
             why = f"its process ended with exit code {code}" + (" (out of memory?)" if code == -signal.SIGKILL else "")
             text = f"{words(job.cell)}, arms {', '.join(arms)}: {why}"
-            self.report.tell(failure(job, text, arms, cell_id(job.cell), why))
+            self.report.tell(failure(job, text, arms))
         place = self.processes.index(one)
         self.processes[place] = self._started(place)
 
@@ -204,7 +204,7 @@ def work(connection: Connection, store: ResultStore, threads: int, gpu: int | No
         except Claimed as owner:
             end = str(owner)
         except OSError as error:  # the claim could not be written
-            connection.send(failure(job, f"{words(job.cell)}: {error}", job.arms, cell_id(job.cell), str(error)))
+            connection.send(failure(job, f"{words(job.cell)}: {error}"))
         connection.send(end)
         if isinstance(end, Broken):
             return

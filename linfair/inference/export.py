@@ -56,11 +56,11 @@ class Gather(nn.Module):
         self.register_buffer("units", units)
         self.register_buffer("places", places)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """ReLU where a unit is kept, the identity elsewhere."""
-        flat = x.flatten(1)
+        flat = input.flatten(1)
         both = torch.cat([flat, relu(flat.index_select(1, self.units))], 1)
-        return both.index_select(1, self.places).reshape(-1, *x.shape[1:])
+        return both.index_select(1, self.places).reshape(-1, *input.shape[1:])
 
 
 class Multiply(nn.Module):
@@ -70,9 +70,9 @@ class Multiply(nn.Module):
         super().__init__()
         self.register_buffer("mask", kept.float())
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """ReLU where a unit is kept, the identity elsewhere."""
-        return x + self.mask * (relu(x) - x)
+        return input + self.mask * (relu(input) - input)
 
 
 def to_onnx(
@@ -94,8 +94,6 @@ def to_onnx(
         ExportError: For gates between 0 and 1, or a network that torch cannot write as ONNX.
         ImportError: Without the packages of the extra `export`.
     """
-    if execution not in EXECUTIONS:
-        raise ExportError(f"no execution {execution!r}; there are {', '.join(EXECUTIONS)}")
     try:
         import onnxruntime.capi.onnxruntime_pybind11_state as runtime  # what runs the file
         import onnxscript  # noqa: F401 - what torch writes it by
@@ -163,6 +161,8 @@ def difference(file: bytes, network: nn.Module, inputs: Tensor) -> float:
 
 def as_computed(network: nn.Module, execution: str) -> tuple[nn.Module, dict[str, str]]:
     """A copy as an engine computes it, and how many ReLUs or weights it keeps."""
+    if execution not in EXECUTIONS:
+        raise ExportError(f"no execution {execution!r}; there are {', '.join(EXECUTIONS)}")
     counts = {}
     if weights.switches(network):
         counts["weights"] = f"{weights.WEIGHTS.kept(network)[0]} of {weights.WEIGHTS.total(network)}"

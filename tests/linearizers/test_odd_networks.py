@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from linfair import gates
 from linfair.audit import diagnose
 from linfair.checkpoints import Header, save_network
+from linfair.cost import operations
 from linfair.data import GroupedData, Split
 from linfair.engine.stages import Stages
 from linfair.engine.store import ResultStore
+from linfair.inference.export import as_computed
 from linfair.linearizers import SNL, finetune, linearize, oneshot, snl
 from linfair.linearizers.oneshot import OneShot
 from linfair.linearizers.registry import find
@@ -116,6 +118,18 @@ def test_rounds_begin_at_all_weights_and_end_at_none(budgets: tuple[float, ...])
         assert one.mask.jaccard(alone.mask) == 1 and one.steps == alone.steps
     tuned = linearize(model, data, budgets=budgets, method="prune_iterative", finetuning=SHORT, **how)
     assert [one.kept for one in tuned] == [one.kept for one in records]
+
+
+@pytest.mark.parametrize("kind", [Gated, Aside])
+def test_an_engine_computes_what_the_network_does(kind: type[nn.Module]) -> None:
+    data = points()
+    (one,) = find("random").run(made(kind), data, (0.5,), seeds=[0], progress=False)
+    x, network = data.splits["train"].x, one.model.eval()
+    for execution in ("gather", "multiply"):
+        torch.testing.assert_close(as_computed(network, execution)[0](x), network(x))
+        assert sum(part.scalars for part in operations(network, (4,)) if part.kind == "ReLU") == one.kept[0]
+    with pytest.raises(ValueError, match="no execution 'gathered'; there are gather"):
+        operations(network, (4,), execution="gathered")
 
 
 class Tied(nn.Module):

@@ -15,8 +15,6 @@ MASK_SEED_STEP = 1_000_000_007  # between two mask seeds of one teacher: far fro
 
 def mask_overlap(cells: Sequence[Cell], *, n_masks: int = 3, **how: object) -> pd.DataFrame:
     """How alike the `n_masks` masks are that one method finds on the same teacher with other mask seeds."""
-    if n_masks < 2:
-        raise ValueError(f"overlap is that of at least two masks, got n_masks={n_masks}")
     rows = []
     for cell in cells:
         worker = Worker(cell, **how)

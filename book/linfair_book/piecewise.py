@@ -36,8 +36,6 @@ def zigzag(widths: Sequence[int]) -> nn.Sequential:
     >>> pieces(zigzag([3, 4])).count, pieces_bound_kept([3, 4]), pieces_bound([3, 4])
     (20, 20, 32)
     """
-    if not widths or min(widths) < 3:
-        raise ValueError(f"every layer needs at least 3 units to zigzag, got widths {list(widths)}")
     layers = []
     for width in widths:
         turns = [0.0, *(2.0 * i - 1 for i in range(1, width))]

@@ -6,8 +6,8 @@ groups, not of other groups.
 """
 
 import math
+from collections import namedtuple
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -16,16 +16,8 @@ from scipy import stats
 from linfair.study.tables import drops, over_seeds
 from linfair_book.averages import inside
 
-
-@dataclass(frozen=True)
-class Predictor:
-    """One explanation: name, column in `group_rows`, and +1 where the paper expects large values to lose more."""
-
-    name: str
-    column: str
-    sign: int
-
-
+Predictor = namedtuple("Predictor", "name column sign")
+"""One explanation: name, column in `group_rows`, and +1 where the paper expects large values to lose more."""
 Predictors = Sequence[Predictor]
 PREDICTORS = (
     Predictor("gradient norm", "gradient_norm", 1),
@@ -50,17 +42,13 @@ _KEYS = ["data", "network", "profile", "seed", "group"]
 
 def partial_spearman(x: Sequence[float], y: Sequence[float], others: Sequence[Sequence[float]] = ()) -> float:
     """Spearman's rank correlation of x and y over groups, given others; nan where one side has nothing left to vary."""
-    ranks = [stats.rankdata(values) for values in (x, y)]
-    left = [_residual(rank, others) for rank in ranks]
-    norms = [np.linalg.norm(part) for part in left]
-    if any(norm < 1e-8 * np.linalg.norm(rank) for norm, rank in zip(norms, ranks, strict=True)):
+    ranks = np.column_stack([stats.rankdata(values) for values in (x, y)])
+    fixed = np.column_stack([np.ones(len(ranks)), *map(stats.rankdata, others)])
+    left = ranks - fixed @ np.linalg.lstsq(fixed, ranks, rcond=None)[0]
+    norms = np.linalg.norm(left, axis=0)
+    if (norms < 1e-8 * np.linalg.norm(ranks, axis=0)).any():
         return math.nan
-    return float(left[0] @ left[1] / (norms[0] * norms[1]))
-
-
-def _residual(rank: np.ndarray, columns: Sequence[Sequence[float]]) -> np.ndarray:
-    fixed = np.column_stack([np.ones(len(rank)), *(stats.rankdata(column) for column in columns)])
-    return rank - fixed @ np.linalg.lstsq(fixed, rank, rcond=None)[0]
+    return float(left[:, 0] @ left[:, 1] / norms.prod())
 
 
 def group_rows(

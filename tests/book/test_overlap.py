@@ -1,7 +1,6 @@
 """Overlap of masks against enumeration, a closed form, and the linearizers run by hand."""
 
 from itertools import combinations
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -75,8 +74,3 @@ def test_paths_with_other_seeds_are_kept(store: ResultStore, monkeypatch: pytest
     first = overlap.mask_overlap(panel("random"), store=store, progress=False)
     monkeypatch.setattr(stages, "resumable", None)  # called where something is trained
     pd.testing.assert_frame_equal(overlap.mask_overlap(panel("random"), store=store, progress=False), first)
-
-
-def test_overlap_of_one_mask_is_refused() -> None:
-    with pytest.raises(ValueError, match="n_masks=1"):
-        overlap.mask_overlap(panel("random"), n_masks=1, store=ResultStore(Path("unused")))

@@ -18,16 +18,9 @@ STEPS = (*mitigation.MUS, mitigation.BEYOND)
 _SMALL = {"ha": "center", "va": "top", "fontsize": 8}
 
 
-def change_chart(
-    table: pd.DataFrame,
-    *,
-    ways: Sequence[str],
-    budgets: Sequence[float] | None = None,
-    split: str = "test_balanced",
-) -> Figure:
+def change_chart(table: pd.DataFrame, *, ways: Sequence[str]) -> Figure:
     """Change of both roles against plain in points, a line per way, a panel per budget; diverged seeds are told."""
-    found = drawn(mitigation.compared(table, split=split, ways=ways))
-    budgets = sorted(budgets or _budgets(table), reverse=True)
+    found, budgets = drawn(mitigation.compared(table, ways=ways)), _budgets(table)
     fate = mitigation.lost_seeds(table).groupby("way")[["diverged", "n_seeds"]].sum()
     names = []
     for way in ways:
@@ -80,12 +73,11 @@ def levels(table: pd.DataFrame, columns: Sequence[tuple[str, str]], *, ways: Seq
     return finished(figure, axes[0, 0])
 
 
-def step_lines(table: pd.DataFrame, *, mus: Sequence[float] = STEPS, split: str = "test_balanced") -> Figure:
+def step_lines(table: pd.DataFrame, *, mus: Sequence[float] = STEPS) -> Figure:
     """Change against plain for each mu of Algorithm 1, a panel per budget (Fig. 15); on top, seeds that diverged."""
     ways = [mitigation.of_mu(mu) for mu in mus]
-    found = drawn(mitigation.compared(table, split=split, ways=ways))
+    found, budgets = drawn(mitigation.compared(table, ways=ways)), _budgets(table)
     fate = mitigation.lost_seeds(table).set_index(["way", "budget"])
-    budgets = sorted(_budgets(table), reverse=True)
     figure, axes = plt.subplots(1, len(budgets), figsize=(5.4, 3.2), sharey=True, squeeze=False)
     positions = np.arange(1, len(mus) + 1)
     for ax, budget in zip(axes[0], budgets, strict=True):
@@ -107,14 +99,12 @@ def step_lines(table: pd.DataFrame, *, mus: Sequence[float] = STEPS, split: str 
     return finished(figure, axes[0, 0], across="mu")
 
 
-def trade_chart(table: pd.DataFrame, *, budget: float = mitigation.HEADLINE) -> Figure:
+def trade_chart(table: pd.DataFrame) -> Figure:
     """Change against plain by way, the fairest first: both roles, fairness violation, all images of the own test."""
     roles = drawn(mitigation.compared(table))
-    roles = roles[roles["budget"] == budget].rename(columns={"group_name": "of"})
-    means = [
-        mitigation.trade(table, budget=budget, against="plain", split=split) for split in ("test_balanced", "test")
-    ]
-    violation, whole = (drawn(one) for one in means)
+    roles = roles[roles["budget"] == mitigation.HEADLINE].rename(columns={"group_name": "of"})
+    splits = ("test_balanced", "test")
+    violation, whole = (drawn(mitigation.trade(table, against="plain", split=split)) for split in splits)
     violation, whole = violation[violation["of"] == "violation"], whole[whole["of"] == "accuracy"]
     ways = [way for way in violation.sort_values("mean")["way"] if way != "control"]
     figure, axes, y = _lines(3, [mitigation.label(way) for way in ways])
@@ -143,5 +133,5 @@ def _lines(panels: int, names: Sequence[str]) -> tuple[Figure, np.ndarray, np.nd
 
 
 def _budgets(table: pd.DataFrame) -> list[float]:
-    """The budgets of all rows, those of seeds that diverged too."""
-    return [float(budget) for budget in table.loc[table["arm"] != "original", "budget"].unique()]
+    """The budgets of all rows, those of seeds that diverged too, the largest first."""
+    return sorted(table.loc[table["arm"] != "original", "budget"].unique(), reverse=True)

@@ -33,10 +33,10 @@ def toy_boundaries(study: ToyStudy, seed: int, budgets: Sequence[float], *, reso
     return finished(figure)
 
 
-def toy_accuracy(summary: pd.DataFrame, *, split: str = "test_balanced", names: tuple[str, str] = ROLES) -> Figure:
+def toy_accuracy(summary: pd.DataFrame, *, names: tuple[str, str] = ROLES) -> Figure:
     """Accuracy of both groups against the ReLU budget (`toy.summarise`), mean and 95 % t interval over seeds."""
     figure, ax = plt.subplots()
-    means = summary[summary["split"] == split].rename(columns={"accuracy": "mean", "seeds": "n_seeds"})
+    means = summary[summary["split"] == "test_balanced"].rename(columns={"accuracy": "mean", "seeds": "n_seeds"})
     budget_lines(ax, means, "group", dict(zip(ROLES, ROLES, strict=True)))
     lines = means.sort_values("budget", ascending=False).groupby("group")["mean"]
     ax.axhline(lines.first()["minority"], color=COLORS["control"], linestyle="--", linewidth=1.2)

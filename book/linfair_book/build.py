@@ -200,11 +200,7 @@ UNRENDERED = re.compile("|".join(MARKUP), re.MULTILINE)
 
 
 def unrendered(html: str) -> list[str]:
-    """What stands on a page as its author typed it: fences, roles, emphasis, links, headings; code and formulas may.
-
-    >>> unrendered("<article><p>```{prf:proof}</p><p><b>fine</b> <code>**kwargs</code></p></article>")
-    ['```{prf:proof}']
-    """
+    """What stands on a page as its author typed it: fences, roles, emphasis, links, headings; code and formulas may."""
     from bs4 import BeautifulSoup
 
     page = BeautifulSoup(html, "html.parser")

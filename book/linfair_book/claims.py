@@ -59,11 +59,7 @@ class Claim:
 
 
 def shown(row: Mapping[str, object]) -> str:
-    """A row of the evidence as the book prints it.
-
-    >>> shown({"value": 1.234, "low": 1.0, "high": 1.5, "n": 10, "of": "seeds", "unit": "points", "digits": 2})
-    '1.23 [1.00, 1.50] points (seeds: 10)'
-    """
+    """A row of the evidence as the book prints it."""
     value, low, high = (f"{row[name]:.{row['digits']}f}" for name in ("value", "low", "high"))
     interval = "" if isnan(row["low"]) or isnan(row["high"]) else f" [{low}, {high}]"
     return f"{value}{interval} {row['unit']}{' ' if row['unit'] else ''}({row['of']}: {row['n']})"

@@ -153,11 +153,7 @@ def table_2() -> pd.DataFrame:
 
 
 def printed() -> dict[str, float]:
-    """What both printed tables say of the paper's sentences, by the keys of the claims page.
-
-    >>> round(printed()["table-2-lead-of-aft-at-90-less-at-30"], 3)
-    0.171
-    """
+    """What both printed tables say of the paper's sentences, by the keys of the claims page."""
     gap = {name: np.array(values) for name, (_, values) in _TABLE_2.items()}
     rows = {f"Table 1 full less relaxed on {row.data}": row.full - row.relaxed for row in table_1().itertuples()}
     for one, other in [(one, other) for one in gap for other in list(gap)[:2] if one not in ("No mitigation", other)]:

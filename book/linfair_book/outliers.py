@@ -5,7 +5,7 @@ al., arXiv 2206.10469). Both are compared with as many random images. One set of
 measures: by the same, the most exposed would fall, and the next rise, by chance alone.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -73,14 +73,10 @@ def _attacked(train: Train, data: GroupedData, count: int, kind: str, seed: int,
 def _useful(train: Train, data: GroupedData, repeats: int, seed: int, at_once: int) -> dict[str, float]:
     """Mean accuracy and mean bias on the test images of networks trained on all there is."""
     part, seeds = data.splits["test"], [(1000 * (seed + 1) + k) % 2**32 for k in range(repeats)]
-    found = [one for start in range(0, repeats, at_once) for one in _answers(train, data, seeds[start:][:at_once])]
+    only, found = replace(data, splits={"train": data.splits["train"]}), []
+    for own in (seeds[start:][:at_once] for start in range(0, repeats, at_once)):
+        logits = predict(train([only] * len(own), own), [data] * len(own) if len(own) > 1 else data, "test")
+        found += logits.view(len(own), *logits.shape[-2:]).argmax(dim=-1)
     biases = [mean_bias(one, part.a, data.classes, draws=1).bias for one in found if len(data.group_names) == 2]
     accuracy = np.mean([(one == part.y).float().mean().item() for one in found])
     return {"n": len(part), "accuracy": float(accuracy), "mean_bias": float(np.mean(biases)) if biases else np.nan}
-
-
-def _answers(train: Train, data: GroupedData, seeds: list[int]) -> Iterator[torch.Tensor]:
-    """What each network says about the test images."""
-    only, several = replace(data, splits={"train": data.splits["train"]}), len(seeds) > 1
-    logits = predict(train([only] * len(seeds), seeds), [data] * len(seeds) if several else data, "test")
-    yield from logits.view(len(seeds), *logits.shape[-2:]).argmax(dim=-1)

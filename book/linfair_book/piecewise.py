@@ -32,9 +32,6 @@ def zigzag(widths: Sequence[int]) -> nn.Sequential:
     """A network that reaches the product of (1 + width) on R, the most for these widths, which are at least 3.
 
     A layer of w units computes a zigzag of 1 + w pieces between -1 and 1, on each of which the next layer bends.
-
-    >>> pieces(zigzag([3, 4])).count, pieces_bound_kept([3, 4]), pieces_bound([3, 4])
-    (20, 20, 32)
     """
     layers = []
     for width in widths:

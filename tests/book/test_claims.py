@@ -72,6 +72,7 @@ def test_numbers_of_the_printed_tables_are_those_that_the_rules_read() -> None:
     assert found["table-1-full-less-relaxed-on-utkface-age"] == pytest.approx((0.856 - 0.128) - (0.810 - 0.096))
     assert found["table-2-fair-bf-fairer-than-no-mitigation"] == 0
     assert found["table-2-fair-aft-fairer-than-fair-bf"] == 4
+    assert found["table-2-lead-of-aft-at-90-less-at-30"] == pytest.approx((0.238 - 0.05) - (0.189 - 0.172))
 
 
 def test_every_number_names_its_provenance() -> None:

@@ -129,11 +129,7 @@ def agreement_of(rule: Rule, table: pd.DataFrame) -> str:
 
 
 def together(agreements: Sequence[str]) -> str:
-    """Of several sets of rows.
-
-    >>> together(["yes", "yes", "inconclusive"]), together(["yes", "inconclusive"]), together(["yes", "no"])
-    ('yes', 'inconclusive', 'mixed')
-    """
+    """Of several sets of rows."""
     found = Counter(agreements)
     if found["mixed"] or (found["yes"] and found["no"]):
         return "mixed"

@@ -56,12 +56,7 @@ class Estimate:
 
 
 def mean(values: Sequence[float], *, shared: float = 0.0) -> Estimate:
-    """Mean over seeds that share data; `shared` is n_test / n_train, 0 for seeds that draw their own data.
-
-    >>> found = mean([1.0, 2.0, 3.0], shared=1.0)
-    >>> round(found.corrected / found.error, 6)  # the square root of (1/3 + 1) / (1/3)
-    2.0
-    """
+    """Mean over seeds that share data; `shared` is n_test / n_train, 0 for seeds that draw their own data."""
     found = np.asarray(values, dtype=float)
     if not found.size or shared < 0:
         raise ValueError(f"a mean needs values and shared >= 0, got {found.size} values and shared={shared}")
@@ -79,9 +74,6 @@ def spreads(first: Sequence[float], second: Sequence[float]) -> tuple[float, flo
         (s1 / s2)^2 (k -+ sqrt(k^2 - 1)),    k = 1 + 2 (1 - r^2) t^2 / (n - 2).
 
     All four are nan for fewer than three seeds, and where one side does not vary.
-
-    >>> [round(float(x), 3) for x in spreads([0.0, 1.0, 2.0, 4.0], [0.0, 1.0, 2.0, 4.0])]
-    [1.0, 1.0, 1.0, 1.0]
     """
     one, two = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
     n = one.size
@@ -100,20 +92,12 @@ def spreads(first: Sequence[float], second: Sequence[float]) -> tuple[float, flo
 
 
 def signs(hits: int, n: int) -> float:
-    """Twice the exact probability that at least so many of n fair coins show heads, at most 1.
-
-    >>> signs(5, 5), signs(10, 10)
-    (0.0625, 0.001953125)
-    """
+    """Twice the exact probability that at least so many of n fair coins show heads, at most 1."""
     return min(1.0, 2 * float(stats.binom.sf(hits - 1, n, 0.5))) if n else math.nan
 
 
 def holm(ps: Sequence[float]) -> list[float]:
-    """P values corrected for their number as Holm proposed; nan stay and do not count.
-
-    >>> [round(p, 3) for p in holm([0.01, 0.04, 0.03])]
-    [0.03, 0.06, 0.06]
-    """
+    """P values corrected for their number as Holm proposed; nan stay and do not count."""
     found = np.asarray(ps, dtype=float)
     order = np.argsort(found, kind="stable")[: np.isfinite(found).sum()]
     corrected = np.full(found.shape, math.nan)

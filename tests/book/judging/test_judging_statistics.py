@@ -67,6 +67,7 @@ def test_signs_have_the_exact_binomial_test() -> None:
 
 
 def test_holm_leaves_out_what_is_not_a_number() -> None:
-    """By hand: 2 (0.01), then max(0.02, 1 (0.04)); nan neither counts nor changes."""
+    """By hand: 2 (0.01), then max(0.02, 1 (0.04)); nan neither counts nor changes. 2 (0.03) is above 1 (0.04)."""
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     found = holm([0.04, math.nan, 0.01])
     assert found[0] == pytest.approx(0.04) and found[2] == pytest.approx(0.02) and math.isnan(found[1])

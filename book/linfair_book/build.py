@@ -216,13 +216,12 @@ def check(root: Path) -> Path:
     problems = [f"{page}: listed in _toc.yml, but there is no {page}.md or {page}.ipynb" for page in absent]
     built = [HTML / f"{page}.html" for page in ("index", *pages(root)) if page not in absent]
     problems += [f"{path.as_posix()} was not written" for path in built if not (root / path).is_file()]
-    if not problems:
-        for path in built:
-            if left := unrendered((root / path).read_text(encoding="utf-8")):
-                raise BookError(f"{path.as_posix()} shows markup that was not rendered: {'; '.join(left[:5])}")
     if problems:
         advice = "Run 'make book'. If it builds nothing, look at 'jupyter-book --version': it must be 1.x"
         raise BookError("\n  ".join(["the book is not complete:", *problems]) + f"\n{advice}")
+    for path in built:
+        if left := unrendered((root / path).read_text(encoding="utf-8")):
+            raise BookError(f"{path.as_posix()} shows markup that was not rendered: {'; '.join(left[:5])}")
     return (root / HTML / "index.html").resolve()
 
 

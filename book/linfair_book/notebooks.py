@@ -54,16 +54,13 @@ def run(notebook: Notebook, values: Mapping[str, Any], *, out: str | Path | None
         return running.replace(folder / f"{notebook.name}.ipynb")
     except (PapermillExecutionError, DeadKernelError) as error:
         failed = running.replace(folder / f"{notebook.name}.failed.ipynb")
-        raise NotebookError(f"{notebook.name}: {_what_failed(error)}\n  as far as it came: {failed}") from error
+        why = f"the kernel died ({error}); not enough memory?"
+        if hasattr(error, "exec_count"):
+            code = next((line for line in error.source.splitlines() if line.strip()), "")
+            why = f"cell [{error.exec_count}] failed with {error.ename}: {error.evalue}\n  it starts with: {code}"
+        raise NotebookError(f"{notebook.name}: {why}\n  as far as it came: {failed}") from error
     except NoSuchKernel as error:
         text = f"{notebook.path} asks for the kernel {error.name!r}, which is not installed here"
         raise ParameterError(text) from error
     finally:
         running.unlink(missing_ok=True)
-
-
-def _what_failed(error: Exception) -> str:
-    if not hasattr(error, "exec_count"):
-        return f"the kernel died ({error}); not enough memory?"
-    code = next((line for line in error.source.splitlines() if line.strip()), "")
-    return f"cell [{error.exec_count}] failed with {error.ename}: {error.evalue}\n  it starts with: {code}"

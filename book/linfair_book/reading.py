@@ -9,10 +9,9 @@ from linfair.audit.findings import overall, row_of, rows_of
 from linfair.audit.shown import gap_of, interval, number
 from linfair.mitigation import PLAIN
 from linfair.study.tables import text
-from linfair_book.averages import SIDES, sides
+from linfair_book.averages import sides
 from linfair_book.mitigation import label
 
-UP, DOWN, OPEN = SIDES
 NOTHING = pd.DataFrame({"": ["no seed is left to compare"]})
 
 

@@ -1,7 +1,5 @@
 """Figures of the accuracy impact: the paper's Figs. 1, 5 and 6 from the rows of a study."""
 
-from collections.abc import Sequence
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -57,15 +55,15 @@ def relative_drop_lines(table: pd.DataFrame, *, split: str = "test_balanced") ->
     return finished(figure)
 
 
-def overall_accuracy(table: pd.DataFrame, *, splits: Sequence[str] = ("test", "test_balanced")) -> Figure:
+def overall_accuracy(table: pd.DataFrame) -> Figure:
     """Accuracy of all test images together against the budget, a panel per test set (Fig. 5)."""
-    figure, axes = plt.subplots(1, len(splits), figsize=(5.4, 3.0), sharey=True, squeeze=False)
-    for ax, split in zip(axes[0], splits, strict=True):
+    figure, axes = plt.subplots(1, 2, figsize=(5.4, 3.0), sharey=True, squeeze=False)
+    for ax, split, title in zip(axes[0], ("test", "test_balanced"), ("imbalanced", "balanced"), strict=True):
         part = overall(table[table["split"] == split])
         means = over_seeds(part.assign(value=100 * part["accuracy"]), "value", ["arm", "budget"])
         means["arm"] = means["arm"].map({"control": "100 % control"}).fillna("linearized")
         budget_lines(ax, means, "arm", {"linearized": "all", "100 % control": "control"}, units=units_of(table))
-        ax.set_title({"test": "imbalanced test", "test_balanced": "balanced test"}.get(split, split))
+        ax.set_title(f"{title} test")
     axes[0, 0].set_ylabel("accuracy (%)")
     axes[0, -1].legend(loc="lower left")
     return finished(figure)

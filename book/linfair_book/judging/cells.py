@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,7 +16,6 @@ from linfair_book.judging.statistics import Estimate, mean, signs, spreads
 
 NEAR = 1.25  # two methods are compared where one keeps at most this many times the other's ReLUs
 _NOTHING = pd.DataFrame(columns=["budget", "seed", "group_name", "value"])
-_NO_INTERVAL = (math.nan, math.nan)
 
 
 @dataclass(frozen=True)
@@ -180,21 +179,12 @@ def _budgets(budgets: str, found: pd.DataFrame, kept: list[float]) -> Iterator[t
         yield f"{100 * budget:g} %", found[found["budget"] == budget]
 
 
-def _line(
-    n: int,
-    estimate: float,
-    plain: Sequence[float],
-    corrected: Sequence[float],
-    ps: Sequence[float],
-    least: int,
-    **rest: object,
-) -> dict[str, object]:
+def _line(n: int, estimate: float, ends: Iterable[float], ps: Sequence[float], least: int, **rest: object) -> dict:
     """A line's numbers; with too few seeds nothing is tested and nothing speaks against a claim."""
     p, p_no = ps if n >= least else (math.nan, math.nan)
     line = {"n": n, "estimate": estimate, "count": "", "adverse": False, "p": p, "p_no": p_no} | rest
     line["adverse"] = bool(line["adverse"]) and n >= least
-    ends = zip(("low", "high", "corrected_low", "corrected_high"), (*plain, *corrected), strict=True)
-    return line | dict(ends)
+    return line | dict(zip(("low", "high", "corrected_low", "corrected_high"), ends, strict=True))
 
 
 def tested(check: Check, estimate: Estimate, judging: Mapping[str, object], ratio: bool = False) -> dict[str, object]:
@@ -211,8 +201,8 @@ def tested(check: Check, estimate: Estimate, judging: Mapping[str, object], rati
         at = to(check.above if check.side == 1 else check.below)
         ps = estimate.p(at, check.side), estimate.p(at - check.side * to(check.margin), -check.side)
         adverse = plain[1] < nothing if check.side == 1 else plain[0] > nothing
-    ends = [[back(end) for end in interval] for interval in (plain, corrected)]
-    return _line(estimate.n, back(estimate.value), *ends, ps, judging["min_seeds"], adverse=adverse)
+    ends = map(back, (*plain, *corrected))
+    return _line(estimate.n, back(estimate.value), ends, ps, judging["min_seeds"], adverse=adverse)
 
 
 def _signed(check: Check, values: np.ndarray, least: int) -> dict[str, object]:
@@ -221,7 +211,7 @@ def _signed(check: Check, values: np.ndarray, least: int) -> dict[str, object]:
     hits = int((check.side * clear > 0).sum())
     ps = signs(hits, len(clear)), signs(len(clear) - hits, len(clear))
     count = f"{hits} of {len(values)} seeds {'above' if check.side == 1 else 'below'} 0"
-    return _line(len(values), float(values.mean()), _NO_INTERVAL, _NO_INTERVAL, ps, least, count=count)
+    return _line(len(values), float(values.mean()), [math.nan] * 4, ps, least, count=count)
 
 
 def _spread(check: Check, values: pd.DataFrame, least: int) -> dict[str, object]:
@@ -229,4 +219,4 @@ def _spread(check: Check, values: pd.DataFrame, least: int) -> dict[str, object]
     ratio, low, high, p = spreads(values["ours"], values["theirs"])
     ps = (p, 1.0) if check.side * (ratio - 1) > 0 else (1.0, p)
     ps = (math.nan, math.nan) if math.isnan(ratio) else ps
-    return _line(len(values), ratio, (low, high), (low, high), ps, least)
+    return _line(len(values), ratio, (low, high) * 2, ps, least)

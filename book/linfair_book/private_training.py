@@ -9,7 +9,7 @@ from linfair.rules import RULES
 from linfair.study.cell import run
 from linfair.study.grids import grid
 from linfair.study.tables import by_role, over_seeds, overall
-from linfair_book.averages import less
+from linfair_book.averages import inside, less
 
 NAMES = {"sgd": "SGD", "clipped": "SGD, batch clipped", "sam": "SAM", "asam": "ASAM"}
 NAMES |= {"dp_sgd": "DP-SGD", "dp_sat": "DP-SAT", "dp_global_adapt": "DP-SGD, global clip"}
@@ -17,6 +17,7 @@ NAMES |= {"dp_sgd": "DP-SGD", "dp_sat": "DP-SAT", "dp_global_adapt": "DP-SGD, gl
 PRIVATE = [name for name in RULES if name.startswith("dp_")]
 NOTHING = "no guarantee"
 PLAIN = f"{NAMES['sgd']}, {NOTHING}"
+BY = ["images", "trained", "group_name"]
 FEW = {"scale": "fixed", "shift": 0}
 EVEN = {"minority_fraction": 0.9, **FEW}
 """Options of digits: as they come, and with as many images of every class. A fixed scale keeps the guarantee."""
@@ -58,12 +59,12 @@ def accuracies(table: pd.DataFrame, *, split: str) -> pd.DataFrame:
 
 
 def means(rows: pd.DataFrame) -> pd.DataFrame:
-    """Means over seeds by rule and group."""
-    return over_seeds(rows, "value", ["images", "trained", "group_name"])
+    """Accuracies by rule and group, means over seeds."""
+    return inside(over_seeds(rows, "value", BY), 0, 100)
 
 
 def gains(rows: pd.DataFrame, *, over: str = PLAIN) -> pd.DataFrame:
     """Points gained over another rule, named with its guarantee, or without: each over that of its own guarantee."""
     named = rows["trained"].eq(over) | rows["trained"].eq(over + ", " + rows["guarantee"])
     on = ["images", "group_name", "seed", *["guarantee"] * (over != PLAIN)]
-    return means(less(rows[~named], rows[named], on))
+    return over_seeds(less(rows[~named], rows[named], on), "value", BY)

@@ -54,7 +54,8 @@ class EqualGradientsObjective(Multiplied):
     def __init__(self, model: nn.Module, teacher: nn.Module, data: Data, **stage: object) -> None:
         super().__init__(model, teacher, data, **stage)
         self.multipliers = self.zeros().repeat(1, 1 + self.options.eigenvalues)
-        own = self._over_split(teacher)[..., 1:].abs().mean(dim=2, keepdim=True)
+        own = self._over_split(teacher)[..., 1:].abs().sum(dim=2, keepdim=True)
+        own = own / self.trained_on.sum(dim=1).view(-1, 1, 1)
         self.scale = torch.where(own > 0, own, 1.0)
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:

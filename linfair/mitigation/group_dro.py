@@ -1,6 +1,6 @@
 """Group DRO: the loss of the worst group, by exponentiated gradients (Sagawa, Koh, Hashimoto, Liang; ICLR 2020).
 
-Each group has a weight q_a, 1/G at first. Per batch B (their Algorithm 1, all groups of a batch at once)
+Each of G groups with training images has a weight q_a, 1/G at first. Per batch B (Algorithm 1, all groups at once)
 
     q_a <- q_a exp(step L_a(B)) / sum_b q_b exp(step L_b(B)),    loss = sum_a q_a L_a(B),
 
@@ -10,6 +10,7 @@ therefore the softmax of step * (L_a(B_1) + ... + L_a(B_t)).
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from linfair.ledger import STEPS
@@ -22,6 +23,10 @@ class GroupDROObjective(MitigatedObjective):
 
     carried = ("exponents",)
     repeats = True
+
+    def __init__(self, *args: object, **stage: object) -> None:
+        super().__init__(*args, **stage)
+        self.exponents.masked_fill_(~self.trained_on, -torch.inf)
 
     @property
     def weights(self) -> Tensor:

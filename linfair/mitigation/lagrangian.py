@@ -33,6 +33,7 @@ class LagrangianObjective(Multiplied):
             raise ValueError(f"groups {groups} were asked for, the data has groups 0 to {self.n_groups - 1}")
         self.summed, self.constrained = self.zeros(), self.zeros(dtype=torch.bool)
         self.constrained[:, list(groups)] = True
+        self.constrained &= self.trained_on
         self.by_batches = self.options.accumulate == "batches"
 
     def _violated(self, mean: Tensor, means: Tensor) -> Tensor:
@@ -53,10 +54,7 @@ class LagrangianObjective(Multiplied):
     def violations(self) -> Tensor:
         """Violations over the training split, or the sum of the epoch's batches, (members, groups)."""
         batches, self.summed = self.summed, self.zeros()
-        if self.by_batches:
-            return batches
-        mean, means, counts = self.training_losses()
-        return self._violated(mean, means) * (counts > 0)
+        return batches if self.by_batches else self._violated(*self.training_losses())
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,7 @@ class MitigatedObjective:
         self.rows: list[dict[str, object]] = []
         self._source = Source(data, "train", model)
         self._absent = self.zeros(dtype=torch.int64)
+        self.trained_on = F.one_hot(self._source.a, self.n_groups).any(dim=1)  # the groups that have training images
         for name in self.carried:
             setattr(self, name, self.zeros())
 
@@ -112,8 +113,8 @@ class MitigatedObjective:
         self._absent.zero_()
 
     @torch.no_grad()
-    def training_losses(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Mean loss over the training split (members,), in its groups, and their counts, (members, groups) each.
+    def training_losses(self) -> tuple[Tensor, Tensor]:
+        """Mean loss over the training split (members,) and in its groups (members, groups).
 
         In evaluation mode and the training's precision, images where they are (no shifts), averaged in float64.
         """
@@ -123,7 +124,7 @@ class MitigatedObjective:
         batch = Batch(y.new_empty(0), y, a, everything, augmented=False)
         logits = predict(self.model, self.data, "train", measured=False)
         losses = self.distill.per_input(logits, batch).view(self.members, -1).double()
-        return losses.mean(dim=1), *self.means(losses, source.a)
+        return losses.mean(dim=1), self.means(losses, source.a)[0]
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, object]]:
         """What `linfair.resume` keeps for a training that goes on later."""

@@ -31,6 +31,19 @@ def tuned(
     return finetune(student, teacher, data, seeds=[SEED], schedule=schedule, mitigation=mitigation, progress=False)
 
 
+@pytest.mark.parametrize(
+    "mitigation", ["group_dro", "lagrangian", "excess_drop", "equal_gradients", "balanced_sampling"]
+)
+def test_a_group_without_training_images_changes_nothing(
+    mitigation: str, student: LinearizedModel, teacher: nn.Module, digits: GroupedData
+) -> None:
+    more = replace(digits, group_names=(*digits.group_names, "nobody"))
+    one, other = (tuned(mitigation, student, teacher, data, replace(TUNE, epochs=1)) for data in (digits, more))
+    assert bits(one.model) == bits(other.model)
+    for name in {"weights", "multipliers"} & set(one.finetuning[0]):
+        assert other.finetuning[0][name][0] == [*one.finetuning[0][name][0], 0.0]
+
+
 # KD / C
 
 

@@ -30,13 +30,15 @@ import copy
 import math
 import tomllib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -150,14 +152,27 @@ def private_inference_cost(
     )
 
 
+@contextmanager
+def _by_products() -> Iterator[None]:
+    """Within it torch computes attention by products of matrices, not by one operator that hides them."""
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+
+
 def count_macs(model: nn.Module, input_shape: tuple[int, ...]) -> int:
-    """Multiply-accumulates of one forward pass on one input: convolutions and linear layers alone.
+    """Multiply-accumulates of one forward pass on one input: convolutions, linear layers and attention alone.
 
     >>> count_macs(nn.Linear(3, 2), (3,))
     6
     """
     copied, like = copy.deepcopy(model).eval(), next(model.parameters(), torch.empty(0))
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    vectors = {torch.ops.aten.mv: lambda matrix, *_, **__: 2 * math.prod(matrix)}
+    with _by_products(), FlopCounterMode(display=False, custom_mapping=vectors) as counter:
         copied(torch.zeros(1, *input_shape, device=like.device, dtype=like.dtype))
     return counter.get_total_flops() // 2
 
@@ -245,18 +260,29 @@ class _Calls(TorchDispatchMode):
             add(Operation("ReLU", out.numel(), out.numel()))
         elif name == "convolution":
             (_, channels, *places), weight, groups = out.shape, args[1], args[8]
-            shape = product(args[0].shape[1] // groups, channels // groups, args[0].shape[2:], weight.shape[2:], places)
+            inputs, outputs, size = args[0].shape[1] // groups, channels // groups, args[0].shape[2:]
+            shape = product(inputs, outputs, size, weight.shape[2:], places)
+            if args[6]:  # transposed: each input place gives a window of outputs, and windows are added up
+                shape = math.prod(size), inputs, weight[0].numel()
             for _ in range(groups):
                 add(Operation("convolution", math.prod(places) * channels // groups, shape=shape))
         elif name in ("mm", "bmm", "addmm", "baddbmm"):
             (*_, m, k), n = tensors[-2].shape, out.shape[-1]
             for _ in range(out.numel() // (m * n)):
                 add(Operation("linear", m * n, shape=(m, k, n)))
+        elif name == "mv":
+            add(Operation("linear", out.numel(), shape=(*args[0].shape, 1)))
         elif name in ("mean", "avg_pool2d", "_adaptive_avg_pool2d"):
             add(Operation("AvgPool", out.numel()))
         elif name in ("mul", "div", "addcmul") and tensors:  # by a number or a mask only the result is rescaled
             secret = [one for one in tensors if one.data_ptr() not in self.public]
             add(Operation("multiplication" if len(secret) > 1 else "truncation", out.numel()))
+            if name == "div" and any(args[1] is one for one in secret):
+                add(Operation("reciprocal", counted(name, args, out)[1]))
+        elif name == "pow" and isinstance(args[1], int | float) and args[1] > 1 and args[1] == int(args[1]):
+            power = int(args[1])  # by squares, and their products
+            for _ in range(power.bit_length() - 1 + power.bit_count() - 1):
+                add(Operation("multiplication", out.numel()))
         elif (what := counted(name, args, out)) and what[1]:
             kind, units, comparisons = what
             depth = math.ceil(math.log2(comparisons / units + 1)) if "Pool" in kind or kind in ("Max", "Min") else 1
@@ -272,7 +298,7 @@ def operations(network: nn.Module, input_shape: tuple[int, ...], *, execution: s
     [('linear', 2, (1, 3, 2)), ('ReLU', 2, None), ('linear', 1, (1, 2, 1))]
     """
     plain = as_computed(copy.deepcopy(network).cpu().float().eval(), execution)[0]
-    with torch.no_grad(), _Calls(plain) as calls:
+    with _by_products(), _Calls(plain) as calls:
         plain(torch.zeros(1, *input_shape))
     return tuple(calls.found)
 

@@ -70,6 +70,73 @@ def test_macs_of_a_convolution_and_a_linear_layer_by_hand():
     assert network.training
 
 
+class _Attending(nn.Module):
+    """4 tokens of 8 numbers through attention, as one fused operator where torch has one."""
+
+    def __init__(self, attention):
+        super().__init__()
+        self.embed, self.attention, self.head = nn.Linear(8, 16), attention, nn.Linear(16, 3)
+        self.weights = nn.Parameter(torch.ones(16))
+
+    def forward(self, x):
+        x = self.embed(x.reshape(len(x), 4, 8))
+        one = isinstance(self.attention, nn.TransformerEncoderLayer)
+        x = self.attention(x) if one else self.attention(x, x, x, need_weights=False)[0]
+        return self.head(torch.relu((x * (x @ self.weights)[..., None]).sum(1)))
+
+
+@pytest.mark.parametrize(
+    ("attention", "more"),
+    [
+        (nn.MultiheadAttention(16, 4, batch_first=True), 0),
+        (nn.TransformerEncoderLayer(16, 4, 32, activation="gelu", batch_first=True), 2 * 4 * 16 * 32),
+    ],
+)
+def test_attention_counts_its_products_by_hand(attention, more):
+    """Oracle: embedding, three projections, scores and averages of 4 tokens, output, head, and a vector's product."""
+    network, hand = _Attending(attention), 4 * 8 * 16 + 3 * 4 * 16 * 16 + 2 * 4 * 4 * 16 + 4 * 16 * 16 + 16 * 3 + 4 * 16
+    found = cost.operations(network, (32,))
+    assert cost.count_macs(network, (32,)) == hand + more
+    assert sum(one.amounts["products"] for one in found) == hand + more
+    assert sum(one.scalars for one in found if one.kind == "Softmax") == 4 * 4 * 4
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
+class _Function(nn.Module):
+    """A function between two linear layers of 6 units."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.first, self.last, self.function = nn.Linear(4, 6), nn.Linear(6, 2), function
+
+    def forward(self, x):
+        return self.last(self.function(self.first(x)))
+
+
+@pytest.mark.parametrize(
+    ("function", "kinds"),
+    [
+        (torch.square, ["multiplication"]),
+        (lambda x: x**3, ["multiplication"] * 2),
+        (lambda x: x.pow(1), []),
+        (lambda x: x / 2, ["truncation"]),
+        (lambda x: x / x.sum(1, keepdim=True), ["multiplication", "reciprocal"]),
+    ],
+)
+def test_powers_are_products_and_a_quotient_has_a_reciprocal(function, kinds):
+    """Oracle: x^2 is x x, x^3 is x x x, x / s is x times 1 / s, of which there is one for six x."""
+    found = cost.operations(_Function(function), (4,))[1:-1]
+    assert [one.kind for one in found] == kinds
+    assert [one.scalars for one in found] == [1 if one.kind == "reciprocal" else 6 for one in found]
+
+
+def test_a_transposed_convolution_has_the_products_of_its_inputs():
+    """Oracle: each of 3 x 8 x 8 inputs is multiplied by 5 kernels of 4 x 4."""
+    network = nn.Sequential(nn.ConvTranspose2d(3, 5, 4, 2, 1), nn.ReLU())
+    products = sum(one.amounts["products"] for one in cost.operations(network, (3, 8, 8)))
+    assert products == cost.count_macs(network, (3, 8, 8)) == 3 * 64 * 5 * 16
+
+
 def test_linear_seconds_of_other_networks_grow_with_their_macs_and_relu_seconds_do_not():
     """Oracle: DESIGN's ratios of work, ResNet34 2.1 times and WRN-22-8 4.4 times ResNet18's, and known unit counts."""
     units = {"resnet18": 491_520, "resnet34": 901_120, "wrn22_8": 1_359_872, "vgg19": 303_104}

@@ -9,6 +9,9 @@ from linfair.names import some
 from linfair.study.tables import ORIGINAL, by_role, check_teachers, finished, over_seeds
 
 SIDES = ("up", "down", "no measurable change")
+ROUNDING = 1e-7
+"""Accuracies, and differences of them, that are closer are one number: 0.9 - 0.5 is not 0.7 - 0.3 in a computer, and
+the share of an image's views that are right is a float32."""
 
 
 def sides(means: pd.DataFrame, *, at: float = 0.0) -> pd.DataFrame:
@@ -63,11 +66,22 @@ def violations(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(gaps | {"overall": overall}).reset_index()
 
 
+def even(accuracies: pd.Series, within: float = ROUNDING) -> pd.Series:
+    """Accuracies or differences of them without what rounding adds, so that equal ones tie.
+
+    >>> even(pd.Series([0.9 - 0.5, 0.25, 0.7 - 0.3])).nunique()
+    2
+    """
+    known = accuracies.dropna().sort_values()
+    return known.groupby((known.diff() > within).cumsum()).transform("first").reindex(accuracies.index)
+
+
 def disagreement(found: pd.DataFrame) -> pd.DataFrame:
     """How often `violations` disagree on which of two arms of a seed is fairer; `share` is without ties."""
     if found.duplicated(["seed", "budget", "split", "arm"]).any():
         raise ValueError("several rows of one arm, seed, budget and split: select one data set, network and method")
-    rows, found = [], found.dropna(subset=["excess_violation", "accuracy_violation"])
+    rows, found = [], found.dropna(subset=["excess_violation", "accuracy_violation"]).reset_index(drop=True)
+    found = found.assign(accuracy_violation=even(found["accuracy_violation"]))
     for (budget, split), part in found.groupby(["budget", "split"], sort=False):
         both = part.merge(part, on="seed", suffixes=("", "_other"))
         both = both[both["arm"] < both["arm_other"]]
@@ -123,6 +137,10 @@ def paired(
     if beside:
         majority = _compared(_pooled(rows, quantity, "role"), arms, against, scale).query("role == 'majority'")
         found = less(found, majority, ["arm", "budget", "seed"])
+    if quantity == "accuracy":
+        percent = scale in ("points", "relative")
+        found = found.reset_index(drop=True)
+        found = found.assign(value=even(found["value"], 100 * ROUNDING if percent else ROUNDING))
     return found.drop(columns=["arm"] * isinstance(arm, str)).reset_index(drop=True)
 
 
@@ -184,6 +202,9 @@ def gains(table: pd.DataFrame, *, against: str, arms: Sequence[str] = (), **how:
 
 def alike(rows: pd.DataFrame, one: str, other: str) -> pd.DataFrame:
     """Spearman's correlation of two columns over the groups of a seed, mean over seeds by budget."""
+    if "accuracy" in (one, other):
+        rows = rows.reset_index(drop=True)
+        rows = rows.assign(accuracy=even(rows["accuracy"]))
     each = rows.dropna(subset=[one, other]).groupby(["budget", "seed"], sort=False)[[one, other]]
     ranks = each.apply(lambda part: part.corr("spearman").iloc[0, 1])
     return over_seeds(ranks.rename("value").reset_index(), "value", ["budget"])

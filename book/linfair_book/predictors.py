@@ -14,7 +14,7 @@ import pandas as pd
 from scipy import stats
 
 from linfair.study.tables import drops, over_seeds
-from linfair_book.averages import inside
+from linfair_book.averages import ROUNDING, even, inside
 
 Predictor = namedtuple("Predictor", "name column sign")
 """One explanation: name, column in `group_rows`, and +1 where the paper expects large values to lose more."""
@@ -69,6 +69,8 @@ def group_rows(
     original = train[train["arm"] == "original"].drop_duplicates(_KEYS)
     own = train[train["arm"] == arm].rename(columns={name: f"own_{name}" for name in ("gradient_norm", "margin")})
     rows = lost[kept].reset_index()
+    for name, scale in {"original": 1, "accuracy": 1, "drop": 100, "relative_drop": 100}.items():
+        rows[name] = even(rows[name], scale * ROUNDING)
     rows = rows.merge(original[[*_KEYS, "gradient_norm", "margin", "top_eigenvalue"]], on=_KEYS, validate="many_to_one")
     rows = rows.merge(own[[*by, "own_gradient_norm", "own_margin"]], on=by, validate="one_to_one")
     return rows.assign(log_size=np.log(rows["n_train"]))

@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from linfair_book.averages import less, paired, violations
+from linfair_book.averages import even, less, paired, violations
 from linfair_book.judging import rows as tidy
 from linfair_book.judging.rules import LOW, VIOLATIONS, Check, Value
 from linfair_book.judging.statistics import Estimate, mean, signs, spreads
+from linfair_book.predictors import partial_spearman
 
 NEAR = 1.25  # two methods are compared where one keeps at most this many times the other's ReLUs
 _NOTHING = pd.DataFrame(columns=["budget", "seed", "group_name", "value"])
@@ -156,13 +157,14 @@ def _ranks(value: Value, rows: pd.DataFrame, arm: str, against: str, split: str)
         return _NOTHING
     on = ["seed", "group_name", *(["budget"] if own else [])]
     outcome = paired(rows, value.quantity, arm=arm, against=against, scale="difference", split=split)
-    known = known.dropna(subset=[column])[[*on, column]]
+    known = known.dropna(subset=[column])[[*on, column]].reset_index(drop=True)
+    known = known.assign(accuracy=even(known[column])) if column == "accuracy" else known
     both = outcome.drop(columns="n_train").merge(known, on=on, validate="many_to_one")
     lines = []
     for (budget, seed), part in both.groupby(["budget", "seed"], sort=False):
-        if len(part) >= 3 and part["value"].nunique() > 1 and part[column].nunique() > 1:
-            rho = float(stats.spearmanr(part["value"], part[column].astype(float)).statistic)
-            lines.append((budget, seed, f"{len(part)} groups", rho))
+        rho = partial_spearman(part["value"], part[column]) if len(part) >= 3 else math.nan
+        if not math.isnan(rho):
+            lines.append((budget, seed, f"{len(part)} groups", round(rho, 9)))  # else rounding gives 0 a sign
     return pd.DataFrame(lines, columns=_NOTHING.columns)
 
 

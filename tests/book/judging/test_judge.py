@@ -291,6 +291,7 @@ def test_correlations_are_net_of_the_control_and_counted(verdicts: dict) -> None
     wide = part.pivot(index=["seed", "group_name"], columns="arm", values="accuracy")
     norm = rows[(rows["split"] == "train") & (rows["arm"] == "original")].set_index(["seed", "group_name"])
     change = (wide["plain"] - wide["control"]).rename("change").to_frame().join(norm["gradient_norm"])
+    change = change.assign(change=change["change"].round(6))  # 20/27 - 18/27 and 22/27 - 20/27 are a tie
     rhos = change.groupby("seed").apply(lambda one: stats.spearmanr(one["change"], one["gradient_norm"]).statistic)
     judged = next(one for one in verdicts["s5-gradient"].beside if one.names["data"] == "digits")
     [line] = judged.cells[judged.cells["budget"] == "80 %"].itertuples()

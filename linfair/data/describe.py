@@ -74,7 +74,8 @@ def label_table(rows: pd.DataFrame) -> pd.DataFrame:
     part = rows[rows["split"] == "train"]
     names = part.drop_duplicates("label_number").sort_values("label_number")["label_name"]
     table = part.pivot(index=["group_number", "group_name"], columns="label_number", values="n")
-    return table.set_axis(list(names), axis=1).droplevel("group_number").rename_axis("group").reset_index()
+    head = "group" + " " * max([len(name) for name in names if name.strip() == "group"], default=0)  # a name of its own
+    return table.set_axis(list(names), axis=1).droplevel("group_number").rename_axis(head).reset_index()
 
 
 def as_shown(table: pd.DataFrame) -> pd.DataFrame:

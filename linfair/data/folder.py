@@ -60,7 +60,7 @@ def read_folder(
     check_link(folder / TABLE, inside)
     by_folder = not os.path.lexists(folder / TABLE) and has_folders(folder)
     source = f"{folder} (labels are folders)" if by_folder else str(folder / TABLE)
-    table = _from_folders(folder) if by_folder else _from_csv(folder / TABLE)
+    table = _from_folders(folder, inside) if by_folder else _from_csv(folder / TABLE)
     there = [name for name in table if name != "file"]
     asked = [name for name in there if name != "split"] if columns is None else map(cleaned, columns)
     columns = list(dict.fromkeys(asked))
@@ -91,22 +91,32 @@ def read_folder(
     ordered = {column: in_order(rows[column]) for column in columns}
     codes = {column: pd.Categorical(rows[column], categories=list(names)).codes for column, names in ordered.items()}
     fields = {column: numbers.astype(np.int64) for column, numbers in codes.items()}
-    sets = len(np.unique(same))
-    differ = len(np.unique(np.stack([same, *fields.values()]), axis=1).T) - sets
     alike = [text for column in columns for text in lookalikes(column, ordered[column])]
-    notes = {"duplicates": duplicates, "found_as": found_as, "rotated": rotated, "copies": len(same) - sets}
-    notes |= {"copies_differ": differ, "lookalikes": alike}
+    notes = {"duplicates": duplicates, "found_as": found_as, "rotated": rotated, "lookalikes": alike}
+    notes |= {"copies": len(same) - len(np.unique(same)), "copies_differ": copies_differ(same, fields)}
     origin, sha256 = f"folder {folder.name}, {len(rows):,} images", content_digest(images, fields)
     names = {column: tuple(told_apart(names).values()) for column, names in ordered.items()}
     notes = {name: note for name, note in notes.items() if note}
     return Collection("folder", images, fields, same, official, origin, sha256, tuple(skipped), names, notes)
 
 
+def copies_differ(same: np.ndarray, fields: dict[str, np.ndarray]) -> int:
+    """How many images differ in a field from the first that is identical to them."""
+    _, first, member = np.unique(same, return_index=True, return_inverse=True)
+    return int(sum(values != values[first[member]] for values in fields.values()).astype(bool).sum())
+
+
 def has_folders(folder: Path) -> bool:
     """Whether most images of a folder lie in folders of their labels or splits, as torchvision's `ImageFolder` asks."""
-    images = [path.relative_to(folder).parts for path in files_of(folder)] if folder.is_dir() else []
+    images = _parts(folder, folder) if folder.is_dir() else []
     tops = [parts[0] for parts in images if len(parts) > 1]
     return 2 * len(tops) > len(images) and (len(set(tops)) > 1 or all(map(_split_name, tops)))
+
+
+def _parts(folder: Path, inside: Path | None) -> list[list[str]]:
+    """The parts of each image's path; behind a link to a folder that cannot be read is something without a name."""
+    found = files_of(folder, inside=inside)
+    return [[*_text(p.relative_to(folder)).split("/"), *["", ""] * (p.is_dir() or not p.suffix)] for p in found]
 
 
 def check_named(where: str, asked: Iterable[str], there: Sequence[str]) -> None:
@@ -222,9 +232,9 @@ def _from_csv(path: Path) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index", columns=header)
 
 
-def _from_folders(folder: Path) -> pd.DataFrame:
+def _from_folders(folder: Path, inside: Path | None) -> pd.DataFrame:
     """A line for each image: its label is the folder it lies in, below a folder for the split if there are such."""
-    images = [_text(path.relative_to(folder)).split("/") for path in files_of(folder)]
+    images = _parts(folder, inside)
     splits = {top: _split_name(top) for top in sorted({parts[0] for parts in images if len(parts) > 1})}
     by_split = None not in splits.values()
     known, others = ([top for top, name in splits.items() if (name is None) is other] for other in (False, True))
@@ -235,8 +245,8 @@ def _from_folders(folder: Path) -> pd.DataFrame:
     labelled = not by_split or any(len(parts) > depth for parts in images)
     flat = f"{folder}: {', '.join(splits)} hold images without a folder for each label"
     ensure(labelled, f"{flat}, and no {TABLE} is there")
-    lines = {"file": ["/".join(parts) for parts in images]}
-    lines["label"] = [cleaned(parts[depth - 1]) if len(parts) > depth else "" for parts in images]
+    lines = {"file": ["/".join(parts).rstrip("/") for parts in images]}
+    lines["label"] = [cleaned(parts[depth - 1] or parts[0]) if len(parts) > depth else "" for parts in images]
     if by_split:
         lines["split"] = [splits.get(parts[0]) or "" for parts in images]
     return pd.DataFrame(lines, index=range(1, len(images) + 1))

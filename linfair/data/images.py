@@ -2,11 +2,10 @@
 
 import contextlib
 import hashlib
-import itertools
 import os
 import warnings
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,18 +19,40 @@ from linfair.paths import unfit
 
 MANY = 5_000  #: With more images than this, reading shows a progress bar on a terminal
 MOST = 2_000_000  #: Files of all kinds below a folder, at most
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+SUFFIXES += (".ppm", ".pgm", ".pbm", ".pnm")
 PIXELS = 2**26  #: Of one image, at most
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 
 
-def files_of(folder: str | Path, *, hidden: bool = False) -> list[Path]:
-    """The image files below a folder in order of their paths; by default without hidden ones and those of archivers."""
+def below(folder: Path, inside: Path | None = None) -> Iterator[Path]:
+    """The files below a folder, through links to folders; a link that leads out of `inside` is given itself."""
+    count = 0
+    for place, folders, files in os.walk(folder, followlinks=True):
+        count += len(files) + len(folders)
+        ensure(count < MOST, f"{folder} holds {MOST:,} files or more; name the folder that has the images")
+        here, ways = Path(place), {}
+        for one in folders:
+            real = Path(os.path.realpath(here / one))
+            ways[one] = real, inside is None or real.is_relative_to(os.path.realpath(inside))
+        above = {os.path.realpath(one) for one in (here, *here.parents) if one.is_relative_to(folder)}
+        folders[:] = [one for one, (real, leads) in ways.items() if leads and str(real) not in above]
+        yield from (here / one for one in [*files, *(one for one, (_, leads) in ways.items() if not leads)])
+
+
+def files_of(folder: str | Path, *, hidden: bool = False, inside: Path | None = None) -> list[Path]:
+    """The images `below` a folder, in order of their paths, by default without hidden ones and those of archivers.
+
+    Links to nothing, and links to folders out of `inside`, are among them: whoever reads them says so.
+    """
     folder = Path(folder)
-    below = list(itertools.islice(folder.rglob("*"), MOST))
-    ensure(len(below) < MOST, f"{folder} holds {MOST:,} files or more; name the folder that has the images")
-    found = sorted(path for path in below if path.suffix.lower() in SUFFIXES and path.is_file())
+    found = sorted(path for path in below(folder, inside) if _is_image(path))
     return [p for p in found if hidden or not any(part.startswith((".", "__")) for part in p.relative_to(folder).parts)]
+
+
+def _is_image(path: Path) -> bool:
+    dead = path.is_symlink() and not path.exists()
+    return path.is_dir() or (path.suffix.lower() in SUFFIXES and (dead or path.is_file())) or (dead and not path.suffix)
 
 
 def small(image: Image.Image, size: int) -> np.ndarray:

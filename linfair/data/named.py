@@ -195,7 +195,8 @@ def grouped(
             raise DataError(f"{name}: {_nowhere(split, empty, source, parts, groups, drawn)}")
         index = np.flatnonzero(chosen)
         splits[split] = Split(*map(torch.from_numpy, (source.images[index], y[index], a[index])))
-    pixels = source.images[parts["train"]].astype(np.float32) / 255
+    # in another order numpy would add all pixels of a channel one by one, which float32 cannot
+    pixels = np.ascontiguousarray(source.images[parts["train"]]).astype(np.float32) / 255
     mean, std = pixels.mean(axis=(0, 2, 3)), pixels.std(axis=(0, 2, 3))
     blank = "a colour channel is the same everywhere in the training images"
     ensure((std > 0).all(), f"{name}: {blank}; check that the images are not blank")

@@ -21,8 +21,8 @@ from linfair import paths
 from linfair.data import official, packs
 from linfair.data.core import Collection, DataError, digest, ensure
 from linfair.data.describe import SHEETS
-from linfair.data.folder import NEEDED, TABLE, check_named, has_folders, read_folder
-from linfair.data.images import files_of
+from linfair.data.folder import NEEDED, TABLE, check_named, copies_differ, has_folders, read_folder
+from linfair.data.images import below
 from linfair.data.official import CIFAR10, CIFAR100, MNIST, SVHN, Release
 from linfair.names import unknown
 
@@ -100,7 +100,8 @@ def read(name: str, root: str | Path | None = None, *, strict: bool | None = Non
     advice = f"run `linfair data fetch {name}`, or name the folder that has it in LINFAIR_DATA"
     ensure(found, f"{missing}; {advice}; `linfair data status` shows what is where")
     strict = os.environ.get("LINFAIR_STRICT", "") not in ("", "0") if strict is None else strict
-    return _read(name, found, _stamp(name, found), strict, tuple(sorted(options.items())))
+    inside = found.path if name == "folder" and options.get("links") != "anywhere" else None
+    return _read(name, found, _stamp(name, found, inside), strict, tuple(sorted(options.items())))
 
 
 def checksum_state(found: Found) -> str:
@@ -166,17 +167,20 @@ def _read(name: str, found: Found, stamp: str, strict: bool, options: tuple[tupl
     if name != "folder":
         return collection
     fields, names = ({column: values[column] for column in columns} for values in (collection.fields, collection.names))
-    return replace(collection, fields=fields, names=names)
+    of_these = tuple(f"column {column} has " for column in columns)
+    met = {"lookalikes": [text for text in collection.notes.get("lookalikes", ()) if text.startswith(of_these)]}
+    met = collection.notes | met | {"copies_differ": copies_differ(collection.same, fields)}
+    return replace(collection, fields=fields, names=names, notes={name: note for name, note in met.items() if note})
 
 
-def _stamp(name: str, found: Found) -> str:
+def _stamp(name: str, found: Found, inside: Path | None) -> str:
     """Changes when a file of the source changes: names, sizes and times."""
     if found.kind == "pack":
         files = [found.path, found.path.with_name(f"{found.path.name}.sha256")]
     elif release := SOURCES[name].release:
         files = [found.path / file for file in release.files]
     else:
-        files = [*(found.path / one for one in (TABLE, *official.CELEBA)), *files_of(found.path, hidden=True)]
+        files = sorted(below(found.path, inside))
     there = [(file, file.stat()) for file in files if file.exists()]
     state = [f"{file}\0{about.st_size}\0{about.st_mtime_ns}\n" for file, about in there]
     return hashlib.sha256(os.fsencode("".join(state))).hexdigest()

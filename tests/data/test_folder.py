@@ -236,6 +236,48 @@ def test_links_out_of_the_folder_are_skipped_unless_asked_for(mine: Path, tmp_pa
     assert read_folder(mine, links="anywhere").skipped == ()
 
 
+def test_links_to_folders_are_followed_as_links_to_files_are(tmp_path: Path, write_image: Writer) -> None:
+    """Oracle: 6 images of each label as torchvision's ImageFolder finds them, none twice where a link turns back."""
+    root, outside = tmp_path / "mine", tmp_path / "outside"
+    for number in range(18):
+        place = (root / "cat", outside, root / "owl")[number % 3]
+        write_image(place / f"{number}.png", number, size=(8, 8))
+    (root / "dog").symlink_to(outside)
+    (root / "owl" / "up").symlink_to(root)
+    (root / "fox").symlink_to(tmp_path / "gone")
+    (root / "cat" / "lost.png").symlink_to(tmp_path / "gone.png")
+    near, far = read_folder(root), read_folder(root, links="anywhere")
+    assert near.names["label"] == ("cat", "owl") and [one.name for one in near.skipped] == [
+        "cat/lost.png",
+        "dog",
+        "fox",
+    ]
+    assert str(outside) in near.skipped[1].why and "links anywhere" in near.skipped[1].why
+    assert far.names["label"] == ("cat", "dog", "owl") and np.bincount(far.fields["label"]).tolist() == [6, 6, 6]
+    assert [one.name for one in far.skipped] == ["cat/lost.png", "fox"]
+
+
+def test_images_by_any_of_their_formats_endings_are_found(tmp_path: Path, write_image: Writer) -> None:
+    """A label is a folder, so that one whose files have another ending would be missed without a word."""
+    for number, ending in enumerate((".png", ".ppm", ".PGM", ".jfif", ".jpe")):
+        image = Image.fromarray(write_image(tmp_path / "drawn.png", number, size=(8, 8)))
+        place = tmp_path / "mine" / f"of{ending}" / f"1{ending}"
+        place.parent.mkdir(parents=True)
+        image.save(place, format="PPM" if ending in (".ppm", ".PGM") else "PNG" if ending == ".png" else "JPEG")
+    assert read_folder(tmp_path / "mine").names["label"] == ("of.PGM", "of.jfif", "of.jpe", "of.png", "of.ppm")
+
+
+def test_a_changed_file_is_read_anew_whatever_its_name(tmp_path: Path, write_image: Writer) -> None:
+    found = []
+    for number in (0, 100):
+        for image in range(30):
+            write_image(tmp_path / "drawn.png", image + number * (image == 7), size=(8, 8))
+            (tmp_path / "drawn.png").replace(tmp_path / f"image{image}")
+        table(tmp_path, "file,label\n" + "".join(f"image{image},{'xy'[image % 2]}\n" for image in range(30)))
+        found.append(load_data(f"folder:{tmp_path}").content)
+    assert found[0] != found[1]
+
+
 def test_names_that_are_no_text_are_escaped_or_skipped(tmp_path: Path, write_image: Writer) -> None:
     for number in range(40):
         write_image(tmp_path / ("cat" if number % 2 else "d\x1b[31mog") / f"{number}.png", number, size=(8, 8))

@@ -118,6 +118,24 @@ def test_identical_pictures_are_counted_and_so_are_those_that_disagree(
     assert "images identical to another one: 3 (1 with another label or group)" in capsys.readouterr().out
 
 
+def test_copies_that_disagree_are_counted_one_by_one_in_a_pack_too(folder: Callable[..., Path]) -> None:
+    """Image 1 has four copies, two of another label; the site of all differs, which a pack knows though nobody asks."""
+    root = folder([f"{'xy'[i % 2]},far,{i}" for i in range(60)], "label,group,site")
+    for number in (3, 5, 8, 10):
+        (root / f"{number}.png").write_bytes((root / "1.png").read_bytes())
+    write_pack(read_folder(root, columns=None), root / "mine.npz")
+    for place in (root, root / "mine.npz"):
+        known = load_data(f"folder:{place}").provenance
+        assert (known["copies"], known["copies_differ"]) == (4, 2)
+
+
+def test_a_label_may_be_called_group(folder: Callable[..., Path], capsys: pytest.CaptureFixture) -> None:
+    root = folder([f"{('group', 'single')[i % 2]},{'far' if i % 3 else 'near'}" for i in range(60)])
+    assert main.main(["data", "describe", f"folder:{root}", "--group", "group"]) == 0
+    (head,) = [line.split() for line in capsys.readouterr().out.splitlines() if "single" in line]
+    assert head == ["group", "group", "single"]
+
+
 def test_many_small_groups_are_named_in_a_line_of_bounded_length(folder: Callable[..., Path]) -> None:
     root = folder([f"{'xy'[i % 2]},{'far' if i < 30 else i}" for i in range(150)])
     with pytest.raises(DataError, match="groups 100, .*, 105, ... 114 more have no image") as caught:

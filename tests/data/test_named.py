@@ -9,6 +9,8 @@ import torch
 
 from linfair.data import DataError, GroupedData, Split, load_data
 from linfair.data.core import Collection
+from linfair.data.named import grouped
+from linfair.data.values import Groups
 
 Writer = Callable[..., tuple[np.ndarray, np.ndarray]]
 
@@ -178,3 +180,14 @@ def test_the_seed_decides_everything(faces: Callable[..., Collection]) -> None:
     assert one.provenance["sha256"] == again.provenance["sha256"] != other.provenance["sha256"]
     assert one.provenance["source"] == "made here"
     assert one.provenance["source_sha256"] == "0" * 64
+
+
+def test_mean_and_deviation_are_right_in_whatever_order_pixels_lie() -> None:
+    """Oracle: values 254 and 255 equally often; added one by one in float32, 8 million of them would be 1 each."""
+    images = np.full((8, 1024, 1024, 3), 255, np.uint8)
+    images[:, ::2] = 254
+    read = Collection("folder", images.transpose(0, 3, 1, 2), {}, np.arange(8), None, "made", "0" * 64)
+    labels, every = (np.arange(8) % 2, ("x", "y")), np.ones(8, bool)
+    data = grouped("folder", read, labels, 0, {}, groups=Groups(*labels), parts={"train": every, "test": every})
+    assert data.mean == pytest.approx([254.5 / 255] * 3, rel=1e-5)
+    assert data.std == pytest.approx([0.5 / 255] * 3, rel=1e-2)

@@ -131,12 +131,17 @@ def merge(found: Found, folder: str | Path) -> list[Path]:
         there = place.read(name, own=True)
         there = there if there is None else complete(there)
         both = rows if there is None else pd.concat([there, rows.dropna(axis="columns", how="all")])
-        if "top_eigenvalue" in both:  # an original network may have been measured again, for its eigenvalues
-            both = both.sort_values("top_eigenvalue", kind="stable", na_position="last")
-        both = both.drop_duplicates(once).sort_values(once, kind="stable", ignore_index=True)
+        both = _once(both, once).sort_values(once, kind="stable", ignore_index=True)
         if there is None or both.notna().sum().sum() > there.notna().sum().sum():
             changed.append(Path(place.write(name, both)))
     return changed
+
+
+def _once(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """A row of each kind; an original network may have been measured again, for its eigenvalues, which stay."""
+    if "top_eigenvalue" in rows:
+        rows = rows.sort_values("top_eigenvalue", kind="stable", na_position="last")
+    return rows.drop_duplicates(by)
 
 
 def status(figure: Figure, profile: str, found: Found, *, seeds: int | None = None) -> Status:
@@ -144,8 +149,8 @@ def status(figure: Figure, profile: str, found: Found, *, seeds: int | None = No
     needs = wanted(plan([figure], profile, seeds=seeds))
     rows = found.rows[found.rows["profile"] == profile]
     rows = rows.assign(data=rows["data"].map(asked_for))
-    if figure.quantity in rows:
-        rows = rows[rows[figure.quantity].notna() | rows.get("diverged", False)]
+    shown = "accuracy" if figure.quantity in ("drop", "relative_drop", "relative_change") else figure.quantity
+    rows = rows[rows.get(shown, pd.Series(index=rows.index)).notna() | rows.get("diverged", False)]
     rows = pd.concat([rows[:0], *(part for _, part in _by_panel(figure, profile, rows, seeds))])
     have = dict(iter(rows.groupby(KNOWN_BY, sort=False)))
     done = {name for name, budgets in needs.items() if name in have and budgets <= set(have[name]["budget"])}
@@ -172,7 +177,7 @@ def gather(figure: Figure, profile: str, found: Found, *, seeds: int | None = No
     """The rows of a figure, `figure` and `panel` in front, of one teacher a seed, in an order of their own."""
     parts, keys, up = [], ["rank", "seed", "budget", "split", "group"], [True, True, False, True, True]
     for panel, part in _by_panel(figure, profile, found.rows[found.rows["profile"] == profile], seeds):
-        part = part.drop_duplicates(["method", "arm", "budget", "seed", "split", "group"])
+        part = _once(part, ["method", "arm", "budget", "seed", "split", "group"])
         part = part.assign(rank=part["arm"].map(panel.arms.index))
         parts.append(part.sort_values(keys, ascending=up).drop(columns="rank").assign(panel=panel.title))
     if not parts:

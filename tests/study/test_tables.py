@@ -1,12 +1,16 @@
 """Tables against numbers worked out by hand on a panel of two seeds, three groups and one budget."""
 
 import math
+from pathlib import Path
 
 import pandas as pd
 import pytest
 from linfair_book.averages import convergence, disparity, paired, violations
 from scipy import stats
 
+from linfair.engine.store import Tables
+from linfair.study import results
+from linfair.study.plan import figures
 from linfair.study.tables import by_role, drops, finished, over_seeds, overall, side_by_side, text
 
 GROUPS = {"0": ("majority", 90, 50), "1": ("majority", 80, 30), "2": ("minority", 10, 20)}
@@ -264,3 +268,19 @@ def test_no_means_are_no_lines() -> None:
     empty = pd.DataFrame(columns=["way", "budget", "group_name", "n_seeds", "mean", "low", "high"])
     assert list(side_by_side(empty, ["group_name"])) == ["ReLUs kept"]
     assert list(side_by_side(empty, ["group_name"], line="way")) == ["way"]
+
+
+def test_eigenvalues_that_no_row_has_are_missing_and_those_of_a_second_measurement_are_read(tmp_path: Path) -> None:
+    """Oracle: the book's rows, in a folder that has them without eigenvalues first."""
+    rows = pd.read_parquet(results.BOOK / "digits_mlp_snl.parquet")
+    with_both, figure = rows[rows["seed"] < 2], figures()["fig04"]
+    without = with_both.drop(columns=[name for name in with_both if "eigenvalue" in name])
+    Tables(tmp_path).write("a", without)
+    state = results.status(figure, "small", results.collect([str(tmp_path)]), seeds=2)
+    assert (state.done, state.missing) == (0, 2)
+    Tables(tmp_path).write("b", with_both)
+    found = results.collect([str(tmp_path)])
+    assert results.status(figure, "small", found, seeds=2).done == 2
+    original = with_both[(with_both["arm"] == "original") & with_both["top_eigenvalue"].notna()]
+    read = results.gather(figure, "small", found, seeds=2).dropna(subset=["top_eigenvalue"])
+    assert sorted(read["top_eigenvalue"]) == sorted(original["top_eigenvalue"])

@@ -5,6 +5,7 @@ while fine-tuning (its arm), in SNL's mask phase alone (`lagrangian, before`), o
 that diverged is counted, and left out of that way's means with its plain partner.
 """
 
+import re
 from collections.abc import Sequence
 
 import pandas as pd
@@ -27,15 +28,14 @@ SELECTED = ("lagrangian", "balanced_sampling")  # mitigations that are used in t
 def label(way: str) -> str:
     """A way as figures write it.
 
-    >>> label("lagrangian(mu=0.005, clip=5.0)"), label("lagrangian, before"), label("kd_over_c")
-    ('Alg. 1, mu 0.005, clip 5', 'Alg. 1, before', 'KD / C')
+    >>> label("lagrangian(mu=0.005, clip=5.0), both"), label("lagrangian, before"), label("kd_over_c")
+    ('Alg. 1, mu 0.005, clip 5, both', 'Alg. 1, before', 'KD / C')
     """
     if way == "lagrangian(kd_over_classes=True)":
         return "Alg. 1, mu 0.001, KD / C"
-    name, _, rest = way.partition("(")
-    name, _, when = name.partition(", ")
+    name, rest, when = re.fullmatch(r"(.*?)(?:\((.*)\))?(?:, (before|both))?", way).groups(default="")
     words = []
-    for option in rest.rstrip(")").split(", ") if rest else []:
+    for option in rest.split(", ") if rest else []:
         key, _, value = option.partition("=")
         words.append(key.replace("_", "-") if value == "True" else f"{key} {float(value):g}")
     known = {"lagrangian": "Alg. 1", "kd_over_c": "KD / C", "group_dro": "group DRO"}
@@ -52,7 +52,7 @@ def of_mu(mu: float) -> str:
 
 def with_ways(table: pd.DataFrame) -> pd.DataFrame:
     """The rows with a column `way`, those of an original network that several panels share once."""
-    inside = table["options"].str.extract(r"\bmitigation=([^,]*)", expand=False)
+    inside = table["options"].str.extract(r"\bmitigation=((?:\([^)]*\)|[^,])*)", expand=False)
     when = (inside + ", before").where(table["arm"] == "plain", table["arm"] + ", both")
     rows = table.assign(way=when.where(inside.notna(), table["arm"]))
     return rows.drop_duplicates(["way", "budget", "seed", "split", "group"])

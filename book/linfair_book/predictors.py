@@ -62,7 +62,9 @@ def group_rows(
         raise ValueError("several methods or options are mixed: select one before asking what explains its drops")
     lost = lost.set_index(by)
     if net:
-        lost[losses] -= every[every["arm"] == "control"].set_index(by)[losses].loc[lost.index]
+        control = every[every["arm"] == "control"].set_index(by)[losses]
+        lost = lost[lost.index.isin(control.index)]
+        lost = lost.assign(**(lost[losses] - control.loc[lost.index]))
     kept = ["group_name", "role", "n_train", "original", "accuracy", *losses, "distance", "relative_distance"]
 
     train = table[table["split"] == "train"].assign(top_eigenvalue=converged(table))

@@ -116,7 +116,7 @@ def text(table: pd.DataFrame, *, digits: int = 1) -> pd.DataFrame:
     """A table of means for reading: mean, low and high become one column, `mean [low, high]`; one seed has none."""
 
     def show(row: pd.Series) -> str:
-        mean, low, high = (f"{row[name]:.{digits}f}" for name in ("mean", "low", "high"))
+        mean, low, high = (f"{row[name]:z.{digits}f}" for name in ("mean", "low", "high"))
         one = " (1 seed)" if row.get("n_seeds") == 1 else ""
         return f"{mean}{one}" if np.isnan(row["low"]) else f"{mean} [{low}, {high}]"
 

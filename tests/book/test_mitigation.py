@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from linfair_book import mitigation, tables
 from linfair_book.averages import SIDES
+from linfair_book.explorer.results import _said
 from linfair_book.mitigation import of_mu
 from linfair_book.reading import NOTHING, readable
 
@@ -45,6 +46,16 @@ def table(ways: dict[tuple[str, str], dict[int, float]], *, budgets=(0.2,), lost
                             }
                         )
     return pd.DataFrame(lines)
+
+
+def test_a_mitigation_of_the_mask_phase_keeps_all_of_its_options() -> None:
+    """Two that differ in their second option alone are two ways."""
+    before = [f"mitigation=lagrangian(mu=0.005, clip={clip}), start=fresh" for clip in (5.0, 2.0)]
+    rows = table({("plain", options): {0: 0.8} for options in before})
+    ways = mitigation.mitigated(rows)
+    assert ways == [f"lagrangian(mu=0.005, clip={clip}), before" for clip in (5.0, 2.0)]
+    assert [mitigation.label(way) for way in ways] == [f"Alg. 1, mu 0.005, clip {clip}, before" for clip in (5, 2)]
+    assert _said(before[0]) == ", selected under Algorithm 1 (mu 0.005, clip 5), from fresh weights"
 
 
 ORIGINAL, PLAIN, ALG = ("original", ""), ("plain", ""), ("lagrangian", "")

@@ -146,6 +146,10 @@ def test_net_of_the_control_the_drop_is_what_linearization_costs() -> None:
     table.loc[worse, "accuracy"] -= 0.05
     plain, net = (predictors.group_rows(table, net=net).set_index(["seed", "group"])["drop"] for net in (False, True))
     assert (plain - net).groupby("group").mean().tolist() == pytest.approx([0, 0, 0, 5, 0, 0])
+    without = table[(table["arm"] != "control") | (table["seed"] != 1)]  # nothing can be taken from that seed's drop
+    pd.testing.assert_series_equal(
+        predictors.group_rows(without, net=True).set_index(["seed", "group"])["drop"], net[0:6]
+    )
 
 
 def test_an_eigenvalue_that_did_not_converge_counts_as_missing() -> None:

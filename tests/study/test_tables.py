@@ -236,7 +236,7 @@ def test_text_writes_mean_and_interval_and_leaves_out_what_is_undefined() -> Non
     table = pd.DataFrame({"of": ["a", "b"], "mean": [1.26, -2.0], "low": [-0.04, math.nan], "high": [2.55, math.nan]})
     shown = text(table)
     assert list(shown.columns) == ["of", "mean [95 % interval]"]
-    assert shown["mean [95 % interval]"].tolist() == ["1.3 [-0.0, 2.5]", "-2.0"]
+    assert shown["mean [95 % interval]"].tolist() == ["1.3 [0.0, 2.5]", "-2.0"]
     assert text(table, digits=2)["mean [95 % interval]"][0] == "1.26 [-0.04, 2.55]"
 
 

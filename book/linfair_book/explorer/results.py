@@ -1,6 +1,7 @@
 """The explorer of committed results: from rows to small JSON, each group's accuracy original, linearized, repaired."""
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -91,7 +92,7 @@ def _method(part: pd.DataFrame) -> pd.Series:
 
 def _said(options: str) -> str:
     """The options of a method, each in words."""
-    pairs = (option.split("=") for option in options.split(", ") if option)
+    pairs = (option.split("=", 1) for option in re.split(r", (?![^(]*\))", options) if option)
     known = {"mitigation": "selected under {}", "start": "from {} weights", "epochs": "{} epochs"}
     return "".join(f", {known.get(key, f'{key} {{}}').format(called(value))}" for key, value in pairs)
 

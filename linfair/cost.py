@@ -40,6 +40,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from linfair.inference.export import as_computed
@@ -170,11 +171,13 @@ def count_macs(model: nn.Module, input_shape: tuple[int, ...]) -> int:
     >>> count_macs(nn.Linear(3, 2), (3,))
     6
     """
-    copied, like = copy.deepcopy(model).eval(), next(model.parameters(), torch.empty(0))
+    copied, like, flops = copy.deepcopy(model).eval(), next(model.parameters(), torch.empty(0)), []
     vectors = {torch.ops.aten.mv: lambda matrix, *_, **__: 2 * math.prod(matrix)}
-    with _by_products(), FlopCounterMode(display=False, custom_mapping=vectors) as counter:
-        copied(torch.zeros(1, *input_shape, device=like.device, dtype=like.dtype))
-    return counter.get_total_flops() // 2
+    for n in (1, 2):  # a second input adds what is not done on weights alone
+        with _by_products(), FlopCounterMode(display=False, custom_mapping=vectors) as counter:
+            copied(torch.zeros(n, *input_shape, device=like.device, dtype=like.dtype))
+        flops.append(counter.get_total_flops())
+    return (flops[1] - flops[0]) // 2
 
 
 def check_link(bandwidth: float, rtt: float) -> None:
@@ -242,18 +245,26 @@ def product(
     return (m, inputs * window, outputs) if window <= pixels else (1, inputs * pixels, outputs * m)
 
 
-class _Calls(TorchDispatchMode):
-    """The operations of a forward pass, in their order."""
+def _place(one: Tensor) -> int:
+    return one.untyped_storage().data_ptr()
 
-    def __init__(self, network: nn.Module) -> None:
+
+class _Calls(TorchDispatchMode):
+    """The operations of a forward pass on x, in their order; the server does those on weights alone by itself."""
+
+    def __init__(self, network: nn.Module, x: Tensor) -> None:
         super().__init__()
         self.found: list[Operation] = []
         self.public = {buffer.data_ptr() for buffer in network.buffers()}  # masks
+        self.made = {_place(x): x}  # out of x, by where it lies
 
     def __torch_dispatch__(
         self, function: object, types: object, args: tuple = (), kwargs: dict | None = None
     ) -> object:
         out = function(*args, **(kwargs or {}))
+        if not any(_place(one) in self.made for one in tree_leaves([args, kwargs]) if isinstance(one, Tensor)):
+            return out
+        self.made |= {_place(one): one for one in tree_leaves(out) if isinstance(one, Tensor) and one.numel()}
         name, add = name_of(function), self.found.append
         tensors = [one for one in args if isinstance(one, Tensor) and one.is_floating_point() and one.ndim]
         if is_relu(name, args):
@@ -261,18 +272,13 @@ class _Calls(TorchDispatchMode):
         elif name == "convolution":
             (_, channels, *places), weight, groups = out.shape, args[1], args[8]
             inputs, outputs, size = args[0].shape[1] // groups, channels // groups, args[0].shape[2:]
-            shape = product(inputs, outputs, size, weight.shape[2:], places)
-            if args[6]:  # transposed: each input place gives a window of outputs, and windows are added up
-                shape = math.prod(size), inputs, weight[0].numel()
-            for _ in range(groups):
-                add(Operation("convolution", math.prod(places) * channels // groups, shape=shape))
-        elif name in ("mm", "bmm", "addmm", "baddbmm"):
-            (*_, m, k), n = tensors[-2].shape, out.shape[-1]
-            for _ in range(out.numel() // (m * n)):
-                add(Operation("linear", m * n, shape=(m, k, n)))
-        elif name == "mv":
-            add(Operation("linear", out.numel(), shape=(*args[0].shape, 1)))
-        elif name in ("mean", "avg_pool2d", "_adaptive_avg_pool2d"):
+            across = math.prod(size), inputs, weight[0].numel()  # transposed: windows of outputs, which are added up
+            shape = across if args[6] else product(inputs, outputs, size, weight.shape[2:], places)
+            self.found += [Operation("convolution", math.prod(places) * outputs, shape=shape)] * groups
+        elif name in ("mm", "mv", "bmm", "addmm", "baddbmm"):
+            (*_, m, k), n = tensors[-2].shape, 1 if name == "mv" else out.shape[-1]
+            self.found += [Operation("linear", m * n, shape=(m, k, n))] * (out.numel() // (m * n))
+        elif name.replace("3d", "2d") in ("mean", "avg_pool2d", "_adaptive_avg_pool2d"):
             add(Operation("AvgPool", out.numel()))
         elif name in ("mul", "div", "addcmul") and tensors:  # by a number or a mask only the result is rescaled
             secret = [one for one in tensors if one.data_ptr() not in self.public]
@@ -281,8 +287,7 @@ class _Calls(TorchDispatchMode):
                 add(Operation("reciprocal", counted(name, args, out)[1]))
         elif name == "pow" and isinstance(args[1], int | float) and args[1] > 1 and args[1] == int(args[1]):
             power = int(args[1])  # by squares, and their products
-            for _ in range(power.bit_length() - 1 + power.bit_count() - 1):
-                add(Operation("multiplication", out.numel()))
+            self.found += [Operation("multiplication", out.numel())] * (power.bit_length() + power.bit_count() - 2)
         elif (what := counted(name, args, out)) and what[1]:
             kind, units, comparisons = what
             depth = math.ceil(math.log2(comparisons / units + 1)) if "Pool" in kind or kind in ("Max", "Min") else 1
@@ -298,8 +303,9 @@ def operations(network: nn.Module, input_shape: tuple[int, ...], *, execution: s
     [('linear', 2, (1, 3, 2)), ('ReLU', 2, None), ('linear', 1, (1, 2, 1))]
     """
     plain = as_computed(copy.deepcopy(network).cpu().float().eval(), execution)[0]
-    with _by_products(), _Calls(plain) as calls:
-        plain(torch.zeros(1, *input_shape))
+    x = torch.randn(1, *input_shape, generator=torch.Generator().manual_seed(0))  # max(0, 0) would be a ReLU
+    with _by_products(), _Calls(plain, x) as calls:
+        plain(x)
     return tuple(calls.found)
 
 

@@ -39,7 +39,7 @@ def _table(*rows: tuple[int, dict[str, str]]) -> dict[str, tuple[str, int]]:
 
 _SMOOTH = (
     "sqrt rsqrt reciprocal exp exp2 expm1 log log2 log10 log1p sin cos tan sinh cosh asin acos atan asinh acosh atanh "
-    "erf erfc erfinv digamma lgamma"
+    "erf erfc erfinv digamma lgamma logit"
 )
 _GIVEN = _table(
     (1, {"LeakyReLU": "leaky_relu", "PReLU": "_prelu_kernel", "RReLU": "rrelu_with_noise", "CELU": "celu"}),
@@ -58,7 +58,7 @@ _GIVEN = _table(
 _MADE = _table(
     (1, {"Maximum": "maximum fmax", "Minimum": "minimum fmin"}),
     (1, {"Comparison": "gt ge lt le eq ne isclose logical_not"}),
-    (0, {"GLU": "glu", "Norm": "linalg_vector_norm std _cdist_forward", "Smooth": "atan2"}),
+    (0, {"GLU": "glu", "Norm": "linalg_vector_norm std _cdist_forward", "Smooth": "atan2 xlogy logaddexp hypot"}),
 )
 
 

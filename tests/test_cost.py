@@ -120,14 +120,25 @@ class _Function(nn.Module):
         (lambda x: x**3, ["multiplication"] * 2),
         (lambda x: x.pow(1), []),
         (lambda x: x / 2, ["truncation"]),
+        (lambda x: torch.maximum(x, -x), ["Maximum"]),
+        (torch.logit, ["logit"]),
         (lambda x: x / x.sum(1, keepdim=True), ["multiplication", "reciprocal"]),
     ],
 )
 def test_powers_are_products_and_a_quotient_has_a_reciprocal(function, kinds):
-    """Oracle: x^2 is x x, x^3 is x x x, x / s is x times 1 / s, of which there is one for six x."""
+    """Oracle: x^2 is x x, x^3 is x x x, x / s is x times 1 / s, of which there is one for six x; max(x, -x) is |x|."""
     found = cost.operations(_Function(function), (4,))[1:-1]
     assert [one.kind for one in found] == kinds
     assert [one.scalars for one in found] == [1 if one.kind == "reciprocal" else 6 for one in found]
+
+
+@pytest.mark.parametrize("normed", [nn.utils.parametrizations.weight_norm, nn.utils.parametrizations.spectral_norm])
+def test_what_is_done_on_weights_alone_costs_the_client_nothing(normed):
+    """Oracle: a linear layer of the same size."""
+    network = nn.Sequential(normed(nn.Linear(8, 6)), nn.ReLU(), nn.Linear(6, 2))
+    plain = nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 2))
+    assert cost.operations(network, (8,)) == cost.operations(plain, (8,))
+    assert cost.count_macs(network, (8,)) == 8 * 6 + 6 * 2
 
 
 def test_a_transposed_convolution_has_the_products_of_its_inputs():

@@ -41,7 +41,8 @@ def count_rows(data: GroupedData) -> pd.DataFrame:
     """
     known, labels, rows = data.provenance, len(data.label_names), []
     plain = {"label": "class", "group": "class" if data.aligned is None else "domain"}
-    about = {"data": data.name, **{what: known["options"].get(what, word) for what, word in plain.items()}}
+    whose = known["source"].rpartition(", ")[0] if data.name == "folder" else data.name  # `folder NAME`
+    about = {"data": whose, **{what: known["options"].get(what, word) for what, word in plain.items()}}
     rest = {"source": known["source"], "source_sha256": known.get("source_sha256", known["sha256"])}
     rest |= {"skipped": len(known.get("skipped", ())), "linfair": linfair.__version__}
     for split, part in data.splits.items():

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -307,6 +308,16 @@ def test_every_command_that_reads_a_folder_takes_its_choices_and_says_what_was_m
     assert code == 2 and "--min-images 3" in err and "was trained with" in err
     code, _, err = linfair(capsys, "data", "describe", "digits", "--min-images", "3")
     assert code == 2 and "digits has no option 'min_images'" in err
+
+
+def test_describe_keeps_the_rows_of_another_folder(pictures: Path, capsys: pytest.CaptureFixture) -> None:
+    """Oracle: the sum of what was written."""
+    shutil.copytree(pictures, pictures.with_name("other"))
+    for name in ("mine", "other", "mine"):
+        words = [f"folder:{name}", "--label", "kind", "--group", "site", "--write", "counts.parquet"]
+        assert linfair(capsys, "data", "describe", *words)[0] == 0
+    counts = pd.read_parquet("counts.parquet").groupby("data")["n"].sum()
+    assert counts.to_dict() == {"folder mine": 200, "folder other": 200}
 
 
 def test_files_skipped_for_one_reason_share_a_line(pictures: Path, capsys: pytest.CaptureFixture) -> None:

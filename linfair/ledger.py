@@ -39,6 +39,7 @@ _ENDS = {
     "balanced sampling": "draws training images by their groups, at other rates than the accountant counted",
     "batch-norm re-estimation": "takes means and deviations of training images without noise",
     "normalisation by training images": "takes their mean and deviation without noise",
+    "repeated images": "gives a training image several gradients in a batch, of which the accountant counted one",
     "a mask of another network": "may show what that network knows of training images",
     "choice among networks": "has seen several, each of which spent a guarantee of its own",
     "an undescribed step": "may read training images",

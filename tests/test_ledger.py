@@ -15,6 +15,7 @@ from linfair.audit.repair import mitigate
 from linfair.checkpoints import Header, load_network, save_network
 from linfair.cli import main
 from linfair.data import GroupedData, load_data
+from linfair.data.core import upsample
 from linfair.engine.stages import Stages
 from linfair.engine.store import ResultStore
 from linfair.ensemble import Ensemble
@@ -222,6 +223,15 @@ def test_normalisation_by_training_images_ends_a_guarantee(digits: GroupedData) 
     schedule = Schedule(epochs=1, batch_size=100, lr=0.1, momentum=0.0)
     _, guarantee = train(network, digits, schedule, rule="dp_sgd", seeds=[3], progress=False)
     assert left(guarantee) == "normalisation by training images"
+
+
+def test_images_that_are_there_several_times_end_a_guarantee() -> None:
+    """A step's sum may hold an image three times, so that it changes by three times the clip, not by one."""
+    data = upsample(load_data("digits", seed=3, scale="fixed"), 0, 3)
+    network = build("mlp", data.input_shape, data.classes, width=4, norm="group")
+    schedule = Schedule(epochs=1, batch_size=100, lr=0.1, momentum=0.0)
+    _, guarantee = train(network, data, schedule, rule="dp_sgd", seeds=[3], progress=False)
+    assert left(guarantee) == "repeated images"
 
 
 def test_files_of_a_private_teacher_say_what_is_left(folder: Path) -> None:

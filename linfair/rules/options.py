@@ -133,6 +133,8 @@ class RuleOptions:
         guarantee = self.guarantee(len(sets[0].splits["train"]), schedule)
         if not all(one.fixed_scale for one in sets):
             guarantee = after(guarantee, STEPS["normalisation by training images"])
+        if any("upsampled_from" in one.provenance for one in sets):
+            guarantee = after(guarantee, STEPS["repeated images"])
         gradient = self.gradient(data, schedule, range(len(sets)) if seeds is None else seeds, stage)
         batches = Repeated(self.multiplicity, self.plan) if self.multiplicity > 1 else self.plan
         average = Average(model, self.average) if self.average else None

@@ -69,10 +69,11 @@ def violations(table: pd.DataFrame) -> pd.DataFrame:
 def even(accuracies: pd.Series, within: float = ROUNDING) -> pd.Series:
     """Accuracies or differences of them without what rounding adds, so that equal ones tie.
 
-    >>> even(pd.Series([0.9 - 0.5, 0.25, 0.7 - 0.3])).nunique()
-    2
+    >>> even(pd.Series([0.9 - 0.5, 0.25, 0.7 - 0.3])).nunique(), even(pd.Series([1e-8])).tolist()
+    (2, [0.0])
     """
     known = accuracies.dropna().sort_values()
+    known = known.where(known.abs() > within, 0.0)
     return known.groupby((known.diff() > within).cumsum()).transform("first").reindex(accuracies.index)
 
 

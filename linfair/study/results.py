@@ -157,8 +157,12 @@ def status(figure: Figure, profile: str, found: Found, *, seeds: int | None = No
     failed = len((needs.keys() - done) & found.failed)
     complete = {name[-1] for name in needs} - {name[-1] for name in needs.keys() - done}
     used = {have[name]["device"].iloc[0] for name in done}
-    hours = sum(have[name]["seconds"].max() for name in done if "seconds" in rows) / 3600
+    timed = [
+        have[name] for name in done if "seconds" in rows
+    ]  # networks of an ensemble have its digest and its seconds
+    took = {(*one[KNOWN_BY[:-1]].iloc[0], one["teacher"].iloc[0]): one["seconds"].max() for one in timed}
     left = len(needs) - len(done) - failed
+    hours = sum(took.values()) / 3600
     return Status(profile, len(done), left, failed, tuple(sorted(complete)), tuple(sorted(used)), hours)
 
 

@@ -278,6 +278,9 @@ def test_eigenvalues_that_no_row_has_are_missing_and_those_of_a_second_measureme
     Tables(tmp_path).write("a", without)
     state = results.status(figure, "small", results.collect([str(tmp_path)]), seeds=2)
     assert (state.done, state.missing) == (0, 2)
+    impact = results.status(figures()["fig06"], "small", results.collect([str(tmp_path)]), seeds=2)
+    arms = without.drop_duplicates("arm").set_index("arm")["seconds"]  # the seeds of a row of networks are one ensemble
+    assert impact.done == 6 and impact.hours == pytest.approx(arms[["original", "plain", "control"]].sum() / 3600)
     Tables(tmp_path).write("b", with_both)
     found = results.collect([str(tmp_path)])
     assert results.status(figure, "small", found, seeds=2).done == 2

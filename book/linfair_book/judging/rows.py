@@ -86,7 +86,8 @@ def shared(rows: pd.DataFrame) -> float:
 
 def provenance(rows: pd.DataFrame) -> dict[str, object]:
     """Where a set of rows comes from: files, seeds, arms, device, versions, and the hours that its arms took."""
-    took = rows.drop_duplicates(["arm", "seed", "seconds"])["seconds"].sum() if "seconds" in rows else 0.0
+    own = rows.drop_duplicates([name for name in ("arm", "teacher", "seconds") if name in rows])  # an ensemble's once
+    took = own["seconds"].sum() if "seconds" in rows else 0.0
     listed = {
         name: ", ".join(sorted({str(value) for value in rows[name].dropna()})) if name in rows else ""
         for name in ("file", *_SOURCE)

@@ -306,7 +306,7 @@ def test_provenance_is_that_of_the_rows(verdicts: dict) -> None:
     used = rows[rows["arm"] != "control"]
     assert source["files"] == "utkface_age_thin.parquet" and source["seeds"] == "0, 1, 2, 3"
     assert source["device"] == rows["device"].iloc[0] and source["torch"] == rows["torch"].iloc[0]
-    hours = used.drop_duplicates(["arm", "seed", "seconds"])["seconds"].sum() / 3600
+    hours = used.drop_duplicates(["arm", "teacher", "seconds"])["seconds"].sum() / 3600
     assert source["hours"] == pytest.approx(hours)
 
 

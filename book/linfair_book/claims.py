@@ -60,7 +60,7 @@ class Claim:
 
 def shown(row: Mapping[str, object]) -> str:
     """A row of the evidence as the book prints it."""
-    value, low, high = (f"{row[name]:.{row['digits']}f}" for name in ("value", "low", "high"))
+    value, low, high = (f"{row[name]:z.{row['digits']}f}" for name in ("value", "low", "high"))
     interval = "" if isnan(row["low"]) or isnan(row["high"]) else f" [{low}, {high}]"
     return f"{value}{interval} {row['unit']}{' ' if row['unit'] else ''}({row['of']}: {row['n']})"
 

@@ -132,8 +132,8 @@ def amount(row: object) -> str:
     if row.low == row.high == 0:
         return "0 in every seed"
     times, digits = row.unit == "times", _digits(row, row.mean)
-    numbers = [f"{one:,.{digits}f}" for one in (row.low, row.high) if one == one]
-    mean = f"times {row.mean:,.{digits}f}" if times else f"{row.mean:+,.{digits}f}"
+    numbers = [f"{one:z,.{digits}f}" for one in (row.low, row.high) if one == one]
+    mean = f"times {row.mean:,.{digits}f}" if times else f"{row.mean:+z,.{digits}f}"
     unit = {"%": " points", "": "", "times": ""}.get(row.unit, f" {row.unit}")
     return f"{mean} [{', '.join(numbers)}]{unit}" if numbers else mean + unit
 

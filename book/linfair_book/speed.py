@@ -118,7 +118,7 @@ def precision_part(rows: pd.DataFrame) -> str:
     for row in found.rows[whole].itertuples():
         groups = found.rows[~whole & (found.rows["arm"] == row.arm) & (found.rows["budget"] == row.budget)]
         columns[row.arm if row.budget == 1 else f"{row.arm} at {100 * row.budget:g} %"] = {
-            "all images": f"{row.mean:.2f} [{row.low:.2f}, {row.high:.2f}]",
+            "all images": f"{row.mean:z.2f} [{row.low:z.2f}, {row.high:z.2f}]",
             "groups within the margin": f"{groups['lies_within'].sum()} of {len(groups)}",
             "farthest end of a group's interval": f"{groups[['low', 'high']].abs().max(axis=None):.1f}",
             "equivalent": "yes" if replace(found, rows=groups).shown else "not shown",

@@ -231,7 +231,7 @@ def diagnosis_text(diagnosis: Diagnosis) -> str:
     for name, one in diagnosis.disparities.items():
         title = "fairness violation (gap of R(a))" if name == "excess" else f"{name}: gap"
         unit, digits = (" points", 1) if name in scales else ("", 3)
-        value, *ends = (f"{scales.get(name, 1) * end:.{digits}f}" for end in (one.gap, one.low, one.high))
+        value, *ends = (f"{scales.get(name, 1) * end:z.{digits}f}" for end in (one.gap, one.low, one.high))
         worst, best = f"{names[one.worst]} (n = {one.n_worst})", f"{names[one.best]} (n = {one.n_best})"
         lines.append(f"  {title} {value}{unit} [{', '.join(ends)}]; worst {worst}, best {best}")
     share = f"{100 * moved.relative:.3g} % of the original's norm ({moved.n:,} weights)"

@@ -135,7 +135,7 @@ def arm_table(found: Mitigated | None) -> pd.DataFrame:
     loss, gain = overall["accuracy"][0] - overall["accuracy"], worst["accuracy"] - worst["accuracy"][0]
     columns = {"arm": [one.arm for one in arms], "overall": accuracies(overall), "loss": (100 * loss).map(number)}
     columns |= {"worst group": accuracies(worst), "which": [found.judged[group].name for group in worst["group"]]}
-    columns |= {"n": worst["n"], "gain": (100 * gain).map("{:+.1f}".format)}
+    columns |= {"n": worst["n"], "gain": (100 * gain).map("{:+z.1f}".format)}
     columns["p"] = ["" if math.isnan(one.p) else f"{one.p:.2g}" for one in arms]
     return pd.DataFrame(columns | {"": [found.choice.mark(one.arm) for one in arms]})
 
@@ -147,7 +147,7 @@ def compared(of: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     columns = {"group": first["group_name"].fillna("all"), "role": first["role"].fillna(""), "n": first["n"]}
     columns |= {arm: accuracies(rows) for arm, rows in zip(of, parts, strict=True)}
     if len(parts) > 1:
-        columns["change"] = (100 * (last["accuracy"] - first["accuracy"])).map("{:+.1f}".format)
+        columns["change"] = (100 * (last["accuracy"] - first["accuracy"])).map("{:+z.1f}".format)
     return pd.DataFrame(columns)
 
 

@@ -86,4 +86,4 @@ def change_of_worst(before: pd.DataFrame, after: pd.DataFrame) -> tuple[float, f
 def change_text(change: float, low: float, high: float) -> str:
     """A change in points and whether it is more than test noise."""
     found = "a gain" if low > 0 else "a loss" if high < 0 else "within test noise"
-    return f"{change:+.1f} points [{low:+.1f}, {high:+.1f}], {found}"
+    return f"{change:+z.1f} points [{low:+z.1f}, {high:+z.1f}], {found}"

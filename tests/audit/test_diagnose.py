@@ -211,3 +211,4 @@ def test_intervals_and_changes_are_written_and_drops_have_mover_ends() -> None:
     assert drop_between(one, two) == pytest.approx({"drop": 10, "drop_low": -40, "drop_high": 60})
     assert change_text(5.0, -1.0, 11.0) == "+5.0 points [-1.0, +11.0], within test noise"
     assert change_text(-5.0, -9.0, -1.0) == "-5.0 points [-9.0, -1.0], a loss"
+    assert change_text(-0.01, -0.04, 0.02) == "+0.0 points [+0.0, +0.0], within test noise"

@@ -115,7 +115,7 @@ def has_folders(folder: Path) -> bool:
 
 def _parts(folder: Path, inside: Path | None) -> list[list[str]]:
     """The parts of each image's path; behind a link to a folder that cannot be read is something without a name."""
-    found = files_of(folder, inside=inside)
+    found = files_of(folder, inside)
     return [[*_text(p.relative_to(folder)).split("/"), *["", ""] * (p.is_dir() or not p.suffix)] for p in found]
 
 

@@ -40,14 +40,14 @@ def below(folder: Path, inside: Path | None = None) -> Iterator[Path]:
         yield from (here / one for one in [*files, *(one for one, (_, leads) in ways.items() if not leads)])
 
 
-def files_of(folder: str | Path, *, hidden: bool = False, inside: Path | None = None) -> list[Path]:
-    """The images `below` a folder, in order of their paths, by default without hidden ones and those of archivers.
+def files_of(folder: str | Path, inside: Path | None = None) -> list[Path]:
+    """The images `below` a folder, in order of their paths, without hidden ones and those of archivers.
 
     Links to nothing, and links to folders out of `inside`, are among them: whoever reads them says so.
     """
     folder = Path(folder)
     found = sorted(path for path in below(folder, inside) if _is_image(path))
-    return [p for p in found if hidden or not any(part.startswith((".", "__")) for part in p.relative_to(folder).parts)]
+    return [p for p in found if not any(part.startswith((".", "__")) for part in p.relative_to(folder).parts)]
 
 
 def _is_image(path: Path) -> bool:

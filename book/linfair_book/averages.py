@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from pandas.api.typing import DataFrameGroupBy, SeriesGroupBy
 
 from linfair.names import some
 from linfair.study.tables import ORIGINAL, by_role, check_teachers, finished, over_seeds
@@ -64,6 +65,11 @@ def violations(table: pd.DataFrame) -> pd.DataFrame:
     gaps = {f"{name}_violation": found[name].agg(lambda of: np.ptp(of.to_numpy())) for name in ("excess", "accuracy")}
     overall = (found["right"].sum() / found["n"].sum()).where(gaps["accuracy_violation"].notna())
     return pd.DataFrame(gaps | {"overall": overall}).reset_index()
+
+
+def mean_of_every(groups: DataFrameGroupBy | SeriesGroupBy) -> pd.DataFrame | pd.Series:
+    """Means over groups; without the number of one of them there is none."""
+    return groups.agg(lambda values: values.mean(skipna=False))
 
 
 def even(accuracies: pd.Series, within: float = ROUNDING) -> pd.Series:

@@ -17,7 +17,7 @@ from linfair.data.core import upsample
 from linfair.study.cell import Cell, Setting, Worker, grid, setting_of
 from linfair.study.tables import drops, over_seeds
 from linfair.training import Schedule
-from linfair_book.averages import less
+from linfair_book.averages import less, mean_of_every
 from linfair_book.tables import place, save
 
 TIMES = (1, 5, 10, 20)  # how often the group's images are repeated: the pruning paper's
@@ -81,7 +81,7 @@ def per_seed(table: pd.DataFrame, *, measured_on: str = "train") -> pd.DataFrame
     parts = of(original[original["split"] == measured_on], "gradient_norm", "margin") + of(accuracy, "accuracy")
     parts += of(lost, "drop", "relative_drop", "excess")
     by = ["seed", "times", "what", "quantity", "budget"]
-    return pd.concat(parts).groupby(by, sort=False, as_index=False)["value"].mean()
+    return mean_of_every(pd.concat(parts).groupby(by, sort=False)["value"]).reset_index()
 
 
 def effects(table: pd.DataFrame, *, measured_on: str = "train") -> pd.DataFrame:

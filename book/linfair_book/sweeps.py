@@ -12,6 +12,7 @@ from linfair.study.plan import Figure, find, find_profile, panels_of, plan
 from linfair.study.results import Status, collect, gather, status, values
 from linfair.study.runner import run_jobs
 from linfair.study.tables import over_seeds
+from linfair_book.averages import mean_of_every
 from linfair_book.build import repository
 from linfair_book.tables import RESULTS
 
@@ -82,5 +83,5 @@ def by_role(table: pd.DataFrame, figure: Figure) -> pd.DataFrame:
     """For each panel, arm, budget and role: the mean over the role's groups in each seed, then over seeds."""
     by, rows = ["panel", "arm", "budget", "role"], begun(table[table["split"] == figure.split])
     parts = [values(part, figure.quantity) for _, part in rows.groupby("panel", sort=False)]
-    shown = pd.concat(parts).dropna(subset=["value"])
-    return over_seeds(shown.groupby([*by, "seed"], sort=False, as_index=False)["value"].mean(), "value", by)
+    each = mean_of_every(pd.concat(parts).groupby([*by, "seed"], sort=False)["value"])
+    return over_seeds(each.dropna().reset_index(), "value", by)

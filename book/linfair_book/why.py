@@ -3,8 +3,9 @@
 import numpy as np
 import pandas as pd
 
+from linfair.mitigation import PLAIN
 from linfair.study.tables import check_teachers
-from linfair_book.averages import paired
+from linfair_book.averages import mean_of_every, paired
 from linfair_book.predictors import Predictor
 from linfair_book.tables import geometric
 
@@ -13,10 +14,10 @@ OWN = (Predictor("gradient norm", "own_gradient_norm", -1), Predictor("margin", 
 
 
 def role_ratios(table: pd.DataFrame, column: str, *, split: str, by: str = "budget") -> pd.DataFrame:
-    """A positive quantity of the mean minority group over that of the mean majority group, at every budget."""
+    """A positive quantity of the mean minority group over that of the mean majority group, original and plain."""
     check_teachers(table)
-    part = table[(table["split"] == split) & (table["arm"] != "control")].dropna(subset=[column])
-    wide = part.astype({column: float}).pivot_table(index=[by, "seed"], columns="role", values=column)
+    part = table[(table["split"] == split) & table["arm"].isin(("original", PLAIN))].astype({column: float})
+    wide = mean_of_every(part.groupby([by, "seed", "role"])[column]).unstack("role")
     wide = wide.reindex(columns=["minority", "majority"])
     wide = wide.where(wide > 0)
     return _ratios(np.log(wide["minority"] / wide["majority"]).reset_index(name="value"), [by])

@@ -71,3 +71,7 @@ def test_a_quantity_that_is_zero_or_missing_has_no_ratio() -> None:
     found = why.role_ratios(table, "gradient_norm", split="train").set_index("budget")
     assert found["n_seeds"].tolist() == [3, 3, 3] and found["mean"].tolist() == pytest.approx([3, 6, 3])
     assert why.role_ratios(table.assign(margin=0.0), "margin", split="train").empty
+    table.loc[(table["seed"] == 0) & (table["group"] == 3), "gradient_norm"] = math.nan  # one of two minority groups
+    repaired = table[table["arm"] == "plain"].assign(arm="lagrangian", gradient_norm=1.0)
+    found = why.role_ratios(pd.concat([table, repaired]), "gradient_norm", split="train").set_index("budget")
+    assert found["n_seeds"].tolist() == [2, 2, 2] and found["mean"].tolist() == pytest.approx([3, 6, 3])

@@ -84,7 +84,7 @@ def spreads(first: Sequence[float], second: Sequence[float]) -> tuple[float, flo
     k = 1 + 2 * rest * stats.t.ppf(0.975, n - 2) ** 2 / (n - 2)
     ends = [ratio * math.sqrt(max(0.0, k + sign * math.sqrt(k**2 - 1))) for sign in (-1, 1)]
     total, gap = one + two, one - two
-    if _equal(gap, total):
+    if _equal(gap, total) or _equal(total, gap):  # alike but for a shift, or each other's mirror image
         return ratio, *ends, 1.0
     r = float(np.corrcoef(total, gap)[0, 1])
     p = 0.0 if abs(r) >= 1 else 2 * float(stats.t.sf(abs(r) * math.sqrt((n - 2) / (1 - r**2)), n - 2))

@@ -46,6 +46,7 @@ def test_seeds_that_agree_vary_by_nothing_however_their_sum_rounds() -> None:
     varied = [0.2, 0.3, 0.5]
     assert all(math.isnan(one) for pair in (([0.1] * 3, varied), (varied, [0.1] * 3)) for one in spreads(*pair))
     assert spreads(varied, [one + 0.1 for one in varied])[3] == 1.0  # shifted by one number
+    assert spreads(varied, [0.1 - one for one in varied])[3] == 1.0  # the mirror image spreads alike, too
 
 
 def test_pitman_morgan_is_the_correlation_of_sum_and_difference() -> None:

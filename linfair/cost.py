@@ -30,19 +30,18 @@ import copy
 import math
 import tomllib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from linfair.functional import by_products
 from linfair.inference.export import as_computed
 from linfair.masks import Mask
 from linfair.nonlinear import counted, is_relu, name_of
@@ -153,18 +152,6 @@ def private_inference_cost(
     )
 
 
-@contextmanager
-def _by_products() -> Iterator[None]:
-    """Within it torch computes attention by products of matrices, not by one operator that hides them."""
-    fused = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fused)
-
-
 def count_macs(model: nn.Module, input_shape: tuple[int, ...]) -> int:
     """Multiply-accumulates of one forward pass on one input: convolutions, linear layers and attention alone.
 
@@ -174,7 +161,7 @@ def count_macs(model: nn.Module, input_shape: tuple[int, ...]) -> int:
     copied, like, flops = copy.deepcopy(model).eval(), next(model.parameters(), torch.empty(0)), []
     vectors = {torch.ops.aten.mv: lambda matrix, *_, **__: 2 * math.prod(matrix)}
     for n in (1, 2):  # a second input adds what is not done on weights alone
-        with _by_products(), FlopCounterMode(display=False, custom_mapping=vectors) as counter:
+        with torch.no_grad(), by_products(), FlopCounterMode(display=False, custom_mapping=vectors) as counter:
             copied(torch.zeros(n, *input_shape, device=like.device, dtype=like.dtype))
         flops.append(counter.get_total_flops())
     return (flops[1] - flops[0]) // 2
@@ -304,7 +291,7 @@ def operations(network: nn.Module, input_shape: tuple[int, ...], *, execution: s
     """
     plain = as_computed(copy.deepcopy(network).cpu().float().eval(), execution)[0]
     x = torch.randn(1, *input_shape, generator=torch.Generator().manual_seed(0))  # max(0, 0) would be a ReLU
-    with _by_products(), _Calls(plain, x) as calls:
+    with torch.no_grad(), by_products(), _Calls(plain, x) as calls:
         plain(x)
     return tuple(calls.found)
 

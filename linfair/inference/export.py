@@ -27,6 +27,7 @@ import linfair
 from linfair import gates, weights
 from linfair.callsites import UngatedReLU
 from linfair.ensemble import Ensemble
+from linfair.functional import by_products
 from linfair.masks import RELUS
 from linfair.models import StandardisedConv2d
 from linfair.theory.folding import fold_batch_norm
@@ -109,7 +110,7 @@ def to_onnx(
         if not isinstance(scores := network(inputs), Tensor):
             raise ExportError(f"{name} answers with {type(scores).__name__}; it must answer with one tensor of scores")
     try:
-        with _silence(), torch.no_grad():
+        with _silence(), torch.no_grad(), by_products():
             made = torch.onnx.export(folded, (inputs,), dynamo=True, opset_version=OPSET, verbose=False, **named)
     except torch.onnx.OnnxExporterError as error:
         why = " ".join(str(error.__cause__ or error).split())[:300]

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from linfair.data import GroupedData
 from linfair.device import full_precision
+from linfair.functional import by_products
 from linfair.gates import sites
 from linfair.metrics.risk import check_one
 from linfair.training import cross_entropy
@@ -109,7 +110,7 @@ class ParameterRisk:
     def mean_loss(self, index: Tensor, n: int) -> Tensor:
         """Sum of the cross entropies of the inputs at positions index, over n: a scalar with a graph."""
         part, like = self.data.splits[self.split], self.parameters[0]
-        with torch.enable_grad():
+        with torch.enable_grad(), by_products():
             logits = self.model(self.data.normalise(part.x[index]).to(like))
             losses = cross_entropy(logits, part.y[index].to(like.device))
             mean = losses.sum() / n

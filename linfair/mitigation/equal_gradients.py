@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from linfair import ledger
-from linfair.functional import in_mode
+from linfair.functional import by_products, in_mode
 from linfair.mitigation.objective import MitigationOptions, Multiplied
 from linfair.training import AT_ONCE, Batch, Data
 
@@ -62,7 +62,7 @@ class EqualGradientsObjective(Multiplied):
         """Loss of a batch and its penalties, one number for each member."""
         network = getattr(model, "_orig_mod", model)  # what torch.compile makes has first derivatives alone
         penalised = bool(self.multipliers.any())  # a penalty of 0 costs nothing
-        with BatchNormWritten() if penalised else nullcontext():
+        with BatchNormWritten() if penalised else nullcontext(), by_products():
             logits = network(batch.x)
         mean, means, counts = self.batch_losses(logits, batch)
         self.note_absent(counts > 0)
@@ -113,7 +113,8 @@ class EqualGradientsObjective(Multiplied):
             total = 0
             for index in order.split(AT_ONCE, dim=1):
                 batch = self._source.take(index)
-                losses = self.distill.per_input(network(batch.x), batch).view(self.members, -1)
+                with by_products():
+                    losses = self.distill.per_input(network(batch.x), batch).view(self.members, -1)
                 mean = (losses * inside.gather(1, index)).sum(dim=1) / counts.clamp(min=1)
                 part = self._derivative(mean.sum(), parameters, create_graph=vector is not None)
                 part = part if vector is None else self._derivative(part, parameters, grad_outputs=vector)

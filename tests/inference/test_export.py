@@ -170,6 +170,15 @@ def test_a_users_network_with_shared_and_functional_relus_answers_as_its_file() 
     assert operators(file)["Relu"] == len(gates.sites(network)) - 1 == 2
 
 
+def test_attention_is_written_as_products() -> None:
+    """Torch's fused operator of a whole layer is none that ONNX knows."""
+    layer = nn.TransformerEncoderLayer(8, 2, 16, activation=F.gelu, batch_first=True)
+    network = nn.Sequential(layer, nn.Flatten(), nn.Linear(32, 6), nn.ReLU(), nn.Linear(6, 3)).eval()
+    file = to_onnx(gates.install(network, (4, 8)), (4, 8))
+    assert difference(file, network, torch.randn(7, 4, 8, generator=torch.Generator().manual_seed(1))) < 1e-5
+    assert operators(file)["Softmax"] == 1 and operators(file)["Relu"] == 1
+
+
 @pytest.mark.parametrize(
     ("kind", "words"),
     [("random", "draws at random"), ("branch", "data-dependent"), ("fixed", "Strange"), ("two", "tuple")],

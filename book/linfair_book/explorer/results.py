@@ -74,10 +74,11 @@ def _cells(table: pd.DataFrame, splits: Sequence[str]) -> Iterator[dict]:
             repairs = [one for one in own["arm"].unique() if one not in plain and not one.startswith("control")]
             repairs = sorted(repairs, key=lambda arm: (not arm.startswith("lagrangian"), arm))
             for arm in (*repairs, UNREPAIRED) if plain else ():
-                used = part[(part["method"] == method) & part["arm"].isin([*plain, arm])]
+                beside = min(plain, key=lambda one: (("kd=0.0" in one) != ("kd=0.0" in arm), one))
+                used = part[(part["method"] == method) & part["arm"].isin([beside, arm])]
                 label = [called(data), called(network), *_SCHEDULES.get(profile, (profile,)), method]
                 about = {"data": ", ".join(label), "budget": budget, "arm": called(arm), "split": called(split)}
-                yield about | {"lines": _lines(own, plain, arm), "evidence": plots.evidence_of(used, split=split)}
+                yield about | {"lines": _lines(own, beside, arm), "evidence": plots.evidence_of(used, split=split)}
 
 
 def _method(part: pd.DataFrame) -> pd.Series:
@@ -108,12 +109,12 @@ def _means(part: pd.DataFrame, swap: bool) -> pd.DataFrame:
     return level.assign(before=before, drop=lost["mean"], drop_low=lost["low"], drop_high=lost["high"])
 
 
-def _lines(own: pd.DataFrame, plain: set[str], arm: str) -> list[list]:
+def _lines(own: pd.DataFrame, plain: str, arm: str) -> list[list]:
     """Of each group: name, role, seeds, original, and of both networks mean, ends, drop, its ends."""
     numbers = ["mean", "low", "high", "drop", "drop_low", "drop_high"]
     repaired = {tuple(row[_LINE]): row for _, row in own[own["arm"] == arm].iterrows()}
     lines = []
-    for _, row in own[own["arm"].isin(plain)].iterrows():
+    for _, row in own[own["arm"] == plain].iterrows():
         other = repaired.get(tuple(row[_LINE]))
         networks = [None if one is None else [_number(one[name]) for name in numbers] for one in (row, other)]
         lines.append([row["group_name"], row["role"], int(row["n_seeds"]), _number(row["before"]), *networks])

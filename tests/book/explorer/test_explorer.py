@@ -70,6 +70,19 @@ def test_a_repair_stands_beside_the_linearized_network_of_the_same_budget() -> N
     assert len(cell["lines"]) == table["group_name"].nunique()
 
 
+def test_a_repair_without_distillation_stands_beside_plain_without_it(table) -> None:
+    """Oracle: the same rows with one of both alone."""
+    without = table[table["arm"] == "plain"].assign(arm="plain(kd=0.0)", accuracy=0.25)
+    repairs = [without.assign(arm=name, accuracy=0.5) for name in ("lagrangian", "lagrangian(kd=0.0)")]
+    cells = explorer.results_state({"both": pd.concat([table, without, *repairs])})["cells"]
+    only = explorer.results_state({"one": pd.concat([table[table["arm"] != "plain"], without, repairs[1]])})["cells"]
+    alone = explorer.results_state({"one": pd.concat([table, repairs[0]])})["cells"]
+    for cell in cells:
+        beside = only if "kd" in cell["arm"] else alone
+        [one] = [other for other in beside if (other["budget"], other["arm"]) == (cell["budget"], cell["arm"])]
+        assert one["lines"] == cell["lines"]
+
+
 def test_one_seed_gives_no_interval(table) -> None:
     state = explorer.results_state({"digits": table[table["seed"] == 0]})
     assert all(line[4][1] is line[4][2] is None for cell in state["cells"] for line in cell["lines"])

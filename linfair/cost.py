@@ -153,15 +153,18 @@ def private_inference_cost(
 
 
 def count_macs(model: nn.Module, input_shape: tuple[int, ...]) -> int:
-    """Multiply-accumulates of one forward pass on one input: convolutions, linear layers and attention alone.
+    """Multiply-accumulates of one forward pass on one input, of products of matrices and convolutions alone.
 
     >>> count_macs(nn.Linear(3, 2), (3,))
     6
     """
     copied, like, flops = copy.deepcopy(model).eval(), next(model.parameters(), torch.empty(0)), []
-    vectors = {torch.ops.aten.mv: lambda matrix, *_, **__: 2 * math.prod(matrix)}
+    more = {
+        torch.ops.aten.mv: lambda matrix, *_, **__: 2 * math.prod(matrix),
+        torch.ops.aten.mkldnn_rnn_layer: lambda x, *w, **_: 2 * x[0] * x[1] * (math.prod(w[0]) + math.prod(w[1])),
+    }
     for n in (1, 2):  # a second input adds what is not done on weights alone
-        with torch.no_grad(), by_products(), FlopCounterMode(display=False, custom_mapping=vectors) as counter:
+        with torch.no_grad(), by_products(), FlopCounterMode(display=False, custom_mapping=more) as counter:
             copied(torch.zeros(n, *input_shape, device=like.device, dtype=like.dtype))
         flops.append(counter.get_total_flops())
     return (flops[1] - flops[0]) // 2

@@ -132,6 +132,12 @@ def test_powers_are_products_and_a_quotient_has_a_reciprocal(function, kinds):
     assert [one.scalars for one in found] == [1 if one.kind == "reciprocal" else 6 for one in found]
 
 
+@pytest.mark.parametrize(("kind", "gates_of"), [(nn.LSTM, 4), (nn.GRU, 3), (nn.RNN, 1)])
+def test_recurrent_layers_count_their_products_by_hand(kind, gates_of):
+    """Oracle: at each of 5 steps, each of 2 units of each gate has a product with 3 inputs and one with 2 states."""
+    assert cost.count_macs(kind(3, 2, batch_first=True), (5, 3)) == 5 * gates_of * 2 * (3 + 2)
+
+
 @pytest.mark.parametrize("normed", [nn.utils.parametrizations.weight_norm, nn.utils.parametrizations.spectral_norm])
 def test_what_is_done_on_weights_alone_costs_the_client_nothing(normed):
     """Oracle: a linear layer of the same size."""

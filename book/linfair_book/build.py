@@ -79,27 +79,33 @@ def start_afresh(root: Path) -> bool:
     return stale
 
 
-def vendor_mathjax(root: Path, timeout: float = 120.0) -> str | None:
-    """Put MathJax under `_build/static/`, unless it is there; the reason if it cannot be, an error if it is another."""
-    target, advice = root / STATIC / MATHJAX_FILE, "remove it and build again"
+def npm_file(package: str, member: str, target: Path, sha256: str, *, timeout: float = 120.0) -> str | None:
+    """Put one file of an npm package in place, unless it is there; a reason if it cannot be, an error if it differs."""
+    advice = "remove it and build again"
     if not (there := target.is_file()):
         advice = "npm's package has another file than was published; look at its registry"
-        command = ["npm", "pack", f"mathjax@{MATHJAX_VERSION}", "--silent", "--ignore-scripts"]
+        command = ["npm", "pack", package, "--silent", "--ignore-scripts"]
         with tempfile.TemporaryDirectory() as folder:
             try:
                 subprocess.run(command, cwd=folder, timeout=timeout, check=True, capture_output=True, text=True)
                 (packed,) = Path(folder).glob("*.tgz")
                 with tarfile.open(packed) as archive:
-                    content = archive.extractfile(f"package/es5/{target.name}").read(2**25)
+                    content = archive.extractfile(f"package/{member}").read(2**25)
             except (OSError, subprocess.SubprocessError, ValueError, KeyError, tarfile.TarError) as error:
-                return f"npm has not given MathJax: {(getattr(error, 'stderr', '') or str(error)).strip()[-300:]}"
+                return f"npm has not given {package}: {(getattr(error, 'stderr', '') or str(error)).strip()[-300:]}"
     found = hashlib.sha256(target.read_bytes() if there else content).hexdigest()
-    if found != MATHJAX_SHA256:
-        raise BookError(f"{target}: {advice} (its SHA-256 is {found[:16]}..., not {MATHJAX_SHA256[:16]}...)")
+    if found != sha256:
+        raise BookError(f"{target}: {advice} (its SHA-256 is {found[:16]}..., not {sha256[:16]}...)")
     if not there:
         with whole(target) as part:
             part.write_bytes(content)
     return None
+
+
+def vendor_mathjax(root: Path, timeout: float = 120.0) -> str | None:
+    """Put MathJax under `_build/static/`, as `npm_file` does."""
+    target = root / STATIC / MATHJAX_FILE
+    return npm_file(f"mathjax@{MATHJAX_VERSION}", f"es5/{target.name}", target, MATHJAX_SHA256, timeout=timeout)
 
 
 def mathjax_source(root: Path) -> str:

@@ -204,7 +204,7 @@ def test_notebooks_whose_networks_others_read_go_first_then_the_longest(
 def test_without_npm_pages_use_the_cdn_and_the_log_says_so(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tree))
     message = "\n".join(build.prepare(tree))
-    assert "npm has not given MathJax: [Errno 2]" in message
+    assert f"npm has not given mathjax@{build.MATHJAX_VERSION}: [Errno 2]" in message
     assert "CDN" in message
     assert build.mathjax_source(tree) == build.MATHJAX_CDN
     assert build.MATHJAX_VERSION in build.MATHJAX_CDN

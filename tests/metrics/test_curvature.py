@@ -295,15 +295,6 @@ def test_pairs_equal_both_searches_run_apart(estimator: str) -> None:
     assert signs == {True, False}
 
 
-def test_pairs_search_again_where_the_first_search_did_not_converge(digits: GroupedData, teacher: nn.Module) -> None:
-    """A tolerance out of float32's reach: the value is not taken over, both rows say that they did not converge."""
-    (pair, *_) = top_eigenvalue_pairs(teacher, digits, tol=1e-13, max_iterations=2)
-    assert not pair[0].converged
-    assert not pair[1].converged
-    with pytest.raises(ValueError, match="need tol > 0"):
-        top_eigenvalue_pairs(teacher, digits, tol=0)
-
-
 # per_batch
 
 

@@ -8,7 +8,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from linfair.data import GroupedData
-from linfair.metrics.curvature import _Found, _search, top_eigenvalues
+from linfair.metrics.curvature import _Found, _search, top_eigenvalue_pairs, top_eigenvalues
 from linfair.models import build
 
 
@@ -67,3 +67,12 @@ def test_last_digits_do_not_depend_on_the_number_of_blas_threads(digits: Grouped
         with threadpool_limits(limits=count, user_api="blas"):
             found.append(top_eigenvalues(wide, digits, which=which))
     assert found[0] == found[1]
+
+
+def test_pairs_search_again_where_the_first_search_did_not_converge(digits: GroupedData, teacher: nn.Module) -> None:
+    """A tolerance out of float32's reach: the value is not taken over, both rows say that they did not converge."""
+    (pair, *_) = top_eigenvalue_pairs(teacher, digits, tol=1e-13, max_iterations=2)
+    assert not pair[0].converged
+    assert not pair[1].converged
+    with pytest.raises(ValueError, match="need tol > 0"):
+        top_eigenvalue_pairs(teacher, digits, tol=0)

@@ -17,6 +17,7 @@ from inspect import BoundArguments
 from cyclopts import App, Parameter
 
 from linfair.cli.terminal import HELD, Shown, answer, line
+from linfair.memory import keep_freed_memory
 from linfair.names import shown
 
 DEBUG = "--debug"
@@ -64,7 +65,9 @@ def parse(words: Sequence[str]) -> tuple[Callable[..., None], BoundArguments]:
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run the `linfair` command and return the exit code; `words` are what is typed after it."""
-    words = sys.argv[1:] if words is None else words
+    if words is None:
+        keep_freed_memory()
+        words = sys.argv[1:]
     sys.stdout, sys.stderr = sys.stdout or io.StringIO(), sys.stderr or io.StringIO()  # closed by the caller
     try:
         function, bound = parse(words)

@@ -17,6 +17,7 @@ import pandas as pd
 import torch
 
 from linfair.engine.store import ResultStore, Tables
+from linfair.memory import keep_freed_memory
 from linfair.study import jobs as one_job
 from linfair.study.jobs import Broken, Claimed, Event, Report, cell_id, compute, failure, held, words
 from linfair.study.plan import DefinitionError, Job
@@ -129,6 +130,7 @@ def compute_all(
 ) -> tuple[list[Event], dict[str, pd.DataFrame]]:
     """The Ray task: compute jobs on this node; the events and the new tables."""
     torch.set_num_threads(threads)
+    keep_freed_memory()
     store, events = ResultStore.default(cache), []
     for number, job in enumerate(jobs):
         needed = keep or one_job.path_needed(job, jobs[number + 1 :])

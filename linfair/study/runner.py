@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from linfair.engine.store import ResultStore, Tables
+from linfair.memory import keep_freed_memory
 from linfair.paths import unfit
 from linfair.study import jobs as one_job
 from linfair.study.jobs import Broken, Claimed, Event, Report, compute, failure, held, words
@@ -188,6 +189,7 @@ def work(connection: Connection, store: ResultStore, threads: int, gpu: int | No
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     threading.Thread(target=end_with_the_runner, daemon=True).start()
     torch.set_num_threads(threads)
+    keep_freed_memory()
     if gpu is not None:
         torch.cuda.set_device(gpu)
     while True:

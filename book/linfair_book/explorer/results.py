@@ -11,7 +11,8 @@ from linfair import plots
 from linfair.engine.store import Tables
 from linfair.mitigation import PLAIN
 from linfair.names import called
-from linfair.study.tables import by_role, drops, over_seeds
+from linfair.study.tables import by_role, drops, one_teacher, over_seeds
+from linfair_book.averages import inside
 
 AXES = ("data", "budget", "arm")
 UNREPAIRED = "not repaired"
@@ -22,12 +23,17 @@ _SCHEDULES = {"small": (), "thin": ("short training",), "cpu": ("a laptop's sche
 
 
 def result_tables(folder: str | Path) -> dict[str, pd.DataFrame]:
-    """The tables of a folder that can be explored, by file name: a study's columns, one original network a seed."""
+    """The tables of a folder that can be explored, by file name: a study's columns, one original network a seed.
+
+    Of a seed that several machines trained, the original with the most networks is taken; a table in which one machine
+    trained several originals of a seed is of an intervention on them, and left out.
+    """
     tables = {}
     for name, table in Tables(folder).results(said=False):
-        originals = table[table["arm"] == "original"].groupby(["data", "network", "profile", "seed"])["teacher"]
+        by = [one for one in ("data", "network", "width", "profile", "seed", "device") if one in table]
+        originals = table[table["arm"] == "original"].groupby(by)["teacher"]
         if len(originals) and originals.nunique().max() == 1:
-            tables[name] = table
+            tables[name] = one_teacher(table)[0]
     return tables
 
 
@@ -64,21 +70,30 @@ def first_choice(state: dict) -> dict:
 def _cells(table: pd.DataFrame, splits: Sequence[str]) -> Iterator[dict]:
     if missing := [name for name in _NEEDED if name not in table]:
         raise ValueError(f"these rows lack {', '.join(missing)}; pass what linfair.study.run returned")
-    for (data, network, profile), part in table.groupby(["data", "network", "profile"], sort=False):
+    table = table if "width" in table else table.assign(width=0)
+    for (data, network, width, profile), part in table.groupby(["data", "network", "width", "profile"], sort=False):
         split = next((one for one in splits if (part["split"] == one).any()), None)
         part = part[part["split"] == split]
         part = part.assign(method=_method(part), budget=part["budget"].astype(float))
         swap = part.groupby("group_name")["role"].nunique().max() > 1  # then a group has no role of its own
-        for (method, budget), own in _means(part, swap).groupby(["method", "budget"], sort=False):
+        compared = drops(by_role(part) if swap else part)
+        for (method, budget), own in compared[compared["arm"] != "original"].groupby(["method", "budget"], sort=False):
             plain = {arm for arm in own["arm"] if arm.partition("(")[0] == PLAIN}
             repairs = [one for one in own["arm"].unique() if one not in plain and not one.startswith("control")]
             repairs = sorted(repairs, key=lambda arm: (not arm.startswith("lagrangian"), arm))
             for arm in (*repairs, UNREPAIRED) if plain else ():
                 beside = min(plain, key=lambda one: (("kd=0.0" in one) != ("kd=0.0" in arm), one))
+                both = own[own["arm"].isin([beside, arm])]
+                both = both[both.groupby("seed")["arm"].transform("nunique") == both["arm"].nunique()]
+                if both.empty:
+                    continue
                 used = part[(part["method"] == method) & part["arm"].isin([beside, arm])]
-                label = [called(data), called(network), *_SCHEDULES.get(profile, (profile,)), method]
+                used = used[used["seed"].isin(both["seed"])]
+                size = f"{called(network)} of width {width}" if width else called(network)
+                label = [called(data), size, *_SCHEDULES.get(profile, (profile,)), method]
                 about = {"data": ", ".join(label), "budget": budget, "arm": called(arm), "split": called(split)}
-                yield about | {"lines": _lines(own, beside, arm), "evidence": plots.evidence_of(used, split=split)}
+                evidence = plots.evidence_of(used, split=split)
+                yield about | {"lines": _lines(_means(both), beside, arm), "evidence": evidence}
 
 
 def _method(part: pd.DataFrame) -> pd.Series:
@@ -98,14 +113,13 @@ def _said(options: str) -> str:
     return "".join(f", {known.get(key, f'{key} {{}}').format(called(value))}" for key, value in pairs)
 
 
-def _means(part: pd.DataFrame, swap: bool) -> pd.DataFrame:
-    """Accuracy and drop over seeds of each group, or of each role if groups swap roles between seeds."""
+def _means(compared: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy and drop over seeds, in per cent and points, of each group, or of each role."""
     by = ["method", "arm", "budget", *_LINE]
-    compared = drops(by_role(part) if swap else part)
-    compared = compared[compared["arm"] != "original"]
     compared = compared.assign(percent=100 * compared["accuracy"], before=100 * compared["original"])
     level, lost = (over_seeds(compared[[*by, "seed", column]], column, by) for column in ("percent", "drop"))
     before = compared.groupby(by, sort=False, dropna=False)["before"].mean().to_numpy()
+    level = inside(level, 0, 100)
     return level.assign(before=before, drop=lost["mean"], drop_low=lost["low"], drop_high=lost["high"])
 
 

@@ -83,6 +83,37 @@ def test_a_repair_without_distillation_stands_beside_plain_without_it(table) -> 
         assert one["lines"] == cell["lines"]
 
 
+def test_a_repair_is_compared_over_the_seeds_that_have_it(table) -> None:
+    """Oracle: the table of these seeds alone; the network without a repair keeps all of its seeds."""
+    repair = table[(table["arm"] == "plain") & (table["seed"] < 4)].assign(arm="lagrangian", accuracy=0.5)
+    both, few = pd.concat([table, repair]), pd.concat([table[table["seed"] < 4], repair])
+    cells, fewer = (explorer.results_state({"digits": one})["cells"] for one in (both, few))
+    whole = explorer.results_state({"digits": table})["cells"]
+    for cell in cells:
+        beside = whole if cell["arm"] == UNREPAIRED else fewer
+        [one] = [other for other in beside if (other["budget"], other["arm"]) == (cell["budget"], cell["arm"])]
+        assert one["lines"] == cell["lines"]
+    assert {line[2] for cell in cells if cell["arm"] != UNREPAIRED for line in cell["lines"]} == {4}
+
+
+def test_a_seed_of_two_machines_and_networks_of_two_widths_are_explored(table, tmp_path: Path) -> None:
+    """Oracle: the original with more networks; before, one seed of two machines hid the whole table."""
+    other = table[(table["seed"] == 0) & table["arm"].isin(["original", "plain"])]
+    other = other.assign(teacher="another", device="another", accuracy=0.0)
+    wide = table[table["seed"] < 3].assign(network="resnet18", width=16, teacher=lambda rows: rows["teacher"] + "w")
+    both = pd.concat([table, other, wide, wide.assign(width=8, teacher=lambda rows: rows["teacher"] + "8")])
+    both.to_parquet(tmp_path / "both.parquet")
+    tables = explorer.result_tables(tmp_path)
+    cells = explorer.results_state(tables)["cells"]
+    assert {cell["data"] for cell in cells} == {
+        "digits, MLP, SNL",
+        "digits, ResNet18 of width 8, SNL",
+        "digits, ResNet18 of width 16, SNL",
+    }
+    alone = explorer.results_state({"digits": table})["cells"]
+    assert [cell["lines"] for cell in cells if "MLP" in cell["data"]] == [cell["lines"] for cell in alone]
+
+
 def test_one_seed_gives_no_interval(table) -> None:
     state = explorer.results_state({"digits": table[table["seed"] == 0]})
     assert all(line[4][1] is line[4][2] is None for cell in state["cells"] for line in cell["lines"])

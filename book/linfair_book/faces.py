@@ -54,6 +54,13 @@ def by_width(by: str, seeds: int) -> dict[str, pd.DataFrame]:
     return {name: one_teacher(rows)[0] for name, rows in found.items()}
 
 
+def with_eigenvalues(seeds: int) -> pd.DataFrame:
+    """The committed originals by race, of width 16 and seeds below a number, whose eigenvalues were computed."""
+    rows = tables.committed("utkface_race_cpu")
+    known = rows.loc[rows["top_eigenvalue"].notna() & (rows["width"] == 16), "teacher"]
+    return rows[rows["teacher"].isin(known) & (rows["arm"] == "original") & (rows["seed"] < seeds)]
+
+
 def beyond_control(networks: Mapping[str, pd.DataFrame], budgets: Sequence[float]) -> pd.DataFrame:
     """Drop of each group beyond the control's in points, by network (`way`), at some budgets."""
     found = []

@@ -32,8 +32,3 @@ def against_original(table: pd.DataFrame, column: str, *, split: str) -> pd.Data
 def _ratios(logs: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     found = geometric(logs.dropna(subset=["value"]), "value", by)
     return found.sort_values(by, ascending=[name != "budget" for name in by], ignore_index=True)
-
-
-def has_eigenvalues(table: pd.DataFrame) -> bool:
-    """Whether any row has a top Hessian eigenvalue: a study may leave them out."""
-    return "top_eigenvalue" in table and bool(table["top_eigenvalue"].notna().any())

@@ -114,9 +114,10 @@ def _brief(text: str, most: int = 100) -> str:
 
 @dataclass(frozen=True)
 class Panel(Cell):
-    """One panel of a figure: a cell whose seeds may be open, and the budgets of a fixed list of configurations, too."""
+    """One panel of a figure: a cell whose seeds are open, and the budgets of a fixed list of configurations, too."""
 
     arms: tuple[str, ...] = ()
+    most: int = 0  #: The most seeds that are computed; 0 is the profile's
     stands_for: str = ""  #: What the paper has here, where something stands in for it
 
     @property
@@ -179,7 +180,7 @@ class Profile:
         if stands_in or panel.data in EMBEDDED:
             return panel
         thin = width_of(panel) not in (0, NETWORKS[panel.network][2])
-        kept = () if panel.seeds else tuple(budget for budget in panel.budgets if budget in self.budgets)
+        kept = () if panel.most else tuple(budget for budget in panel.budgets if budget in self.budgets)
         text = f"{panel.network} of full width" if thin else ""
         return replace(panel, stands_for=text, budgets=kept or panel.budgets)
 
@@ -224,8 +225,7 @@ def read_figure(path: str | Path) -> Figure:
 def _panel(source: Source, index: int, values: Mapping[str, object]) -> Panel:
     at, names = ("panel", index), {"data": [name for name in DATASETS if name != "folder"], "network": NETWORKS}
     names |= {"method": [*methods(), *ALIASES], "arms": list[str]}
-    listed = {"seeds": list[int]} if isinstance(values.get("seeds"), list) else {}
-    source.check(values, names | _OPTIONAL | listed, *at, needed=names)
+    source.check(values, names | _OPTIONAL, *at, needed=names)
     arms = tuple(source.called(canonical, arm, *at, "arms") for arm in values["arms"])
     if "original" not in arms or len(set(arms)) < len(arms):
         raise source.error(f"arms must name `original`, and each arm once; got {list(arms)}", *at, "arms")
@@ -237,13 +237,12 @@ def _panel(source: Source, index: int, values: Mapping[str, object]) -> Panel:
         key: tuple(sorted(source.called(check, values.get(key, {}), *at, key, f"{name}{key}: ").items()))
         for key, check in checks.items()
     }
-    chosen |= {key: values.get(key) for key in ("width", "curvature")}
-    chosen["seeds"] = _seeds(source, values["seeds"], *at) if "seeds" in values else ()
+    chosen |= {key: values.get(key) for key in ("width", "curvature")} | {"most": values.get("seeds", 0)}
     for key, check in (("base_mitigation", base_of), ("base_rule", rule_of)):
         chosen[key] = source.called(check, values.get(key, ""), *at, key, f"{name}{key}: ")
     chosen["norm"] = values.get("norm", "batch")
     chosen["standardised"] = values.get("standardised", False)
-    panel = Panel(data, network, method, (), arms=arms, **chosen)
+    panel = Panel(data, network, method, (), (), arms=arms, **chosen)
     fixed = source.called(kept_by_list, panel, *at, "options", f"{name}options: configurations: ")
     if "budgets" in values:
         return replace(panel, budgets=source.called(check_budgets, values["budgets"], *at, "budgets"))
@@ -251,14 +250,6 @@ def _panel(source: Source, index: int, values: Mapping[str, object]) -> Panel:
         text = "budgets is missing; only a fixed list, options = { configurations = [...] }, has budgets of its own"
         raise source.error(text, *at)
     return panel
-
-
-def _seeds(source: Source, given: int | Sequence[int], *at: str | int) -> tuple[int, ...]:
-    """The seeds that a panel names, or the first so many."""
-    seeds = tuple(given if isinstance(given, list) else range(given))
-    if not 0 < len(seeds) == len(set(seeds)) or not all(0 <= seed < 10_000 for seed in seeds):
-        raise source.error(f"seeds must be from 0 to 9,999, each once; got {_brief(str(given))}", *at, "seeds")
-    return seeds
 
 
 def read_queue(path: str | Path, figures: Collection[str]) -> Mapping[str, object]:
@@ -345,11 +336,11 @@ def plan(
         if any(getattr(panel, name) != value for name, value in only.items()):
             continue
         used = chosen.panel(panel)
-        entry = number if used.seeds else _place(queue["entry"], figure.name, panel)
+        entry = number if used.most else _place(queue["entry"], figure.name, panel)
         template = {one.name: getattr(used, one.name) for one in fields(Cell)}
         template |= {"device": device, "precision": precision}
-        for some in seed_lists(used.network, (used.seeds or range(count))[:count]):
-            order = (not used.seeds and some[0] >= queue["first_seeds"]), entry, some[0]
+        for some in seed_lists(used.network, range(min(count, used.most or count))):
+            order = (not used.most and some[0] >= queue["first_seeds"]), entry, some[0]
             wanted.setdefault((order, Cell(**template | {"seeds": some})), []).append((figure.name, used.arms))
     if not wanted:
         text = ", ".join(f"{name} {value}" for name, value in only.items())

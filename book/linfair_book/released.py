@@ -127,6 +127,14 @@ def headlines(table: pd.DataFrame) -> pd.DataFrame:
     return found.loc[[key for key in keys if key in found.index]].reset_index()
 
 
+def charted(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `effects` that the page's chart shows: of each switch the accuracies of both roles, by its title."""
+    found = effects(table).set_index(["switch", "version", "quantity", "who"])
+    keys = [(one.name, one.other, one.charted, who) for one in switches().values() for who in ("majority", "minority")]
+    rows = found.loc[[key for key in keys if key in found.index]].reset_index()
+    return rows.assign(title=rows["switch"].map({name: one.title for name, one in switches().items()}), panel="")
+
+
 def amount(row: object) -> str:
     """A difference with its unit, from a row of `effects`."""
     if row.low == row.high == 0:

@@ -4,17 +4,14 @@ import io
 import math
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from linfair_book import released, released_runs, tables
-from linfair_book.figures.released import switch_chart
+from linfair_book import figures, released, released_runs, tables
 from linfair_book.released import switches
 from linfair_book.released_lab import ACCURACY, Lab
 
-from linfair import plots
 from linfair.data import GroupedData, load_data
 from linfair.mitigation import Lagrangian
 from linfair.models import build
@@ -242,15 +239,10 @@ def test_every_switch_has_its_run_or_is_a_fact_about_data() -> None:
         assert hasattr(released_runs, name) == bool(one.network), name
 
 
-def test_the_chart_draws_the_means_of_both_roles() -> None:
+def test_the_chart_draws_the_means_of_both_roles(house_style: None) -> None:
     rows = pd.concat([made("%", [50.0, 60.0], [40.0, 52.0]), made("%", [80.0, 90.0], [81.0, 93.0], who="majority")])
-    backend = mpl.get_backend()
-    mpl.use("agg")
-    with mpl.rc_context():
-        plots.style()
-        figure = switch_chart(rows)
-        [ax] = figure.axes
-        assert [bars[0].get_xdata().tolist() for bars in ax.containers] == [[2.0], [-9.0]]
-        assert [tick.get_text() for tick in ax.get_yticklabels()] == ["Penalty's gradient"]
-        figure.savefig(io.BytesIO(), format="png", dpi=50)
-    mpl.use(backend)
+    figure = figures.dots(released.charted(rows), panel="panel", line="title", by="who", rule=0.0)
+    [ax] = figure.axes
+    assert [bars[0].get_xdata().tolist() for bars in ax.containers] == [[2.0], [-9.0]]
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["Penalty's gradient"]
+    figure.savefig(io.BytesIO(), format="png", dpi=50)

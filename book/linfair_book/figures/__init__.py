@@ -1,7 +1,8 @@
 """Figures of single pages; those that every study shares are in `linfair.plots`."""
 
-from linfair_book.figures.pruning import lines
+from linfair_book.figures.private import memorization
 from linfair_book.figures.selection import selection_accuracy, selection_disparity
+from linfair_book.figures.shared import dots, lines
 from linfair_book.figures.toy import toy_accuracy, toy_boundaries
 from linfair_book.figures.why import (
     bias_curves,

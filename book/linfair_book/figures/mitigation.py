@@ -1,51 +1,44 @@
 """Figures of mitigation: the paper's Figs. 9 and 12 to 15, gain in and out of sample, and what each way costs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from linfair.plots.style import COLORS, GREY
+from linfair.plots.style import GREY
 from linfair.study.tables import over_seeds, units_of
 from linfair_book import mitigation
 from linfair_book.figures import shared
-from linfair_book.figures.shared import ROLES, budget_lines, dots_with_intervals, drawn, finished, line_with_interval
+from linfair_book.figures.shared import BOTH, ROLES, budget_lines, dots, drawn, finished, line_with_interval
 from linfair_book.tables import geometric
 
 STEPS = (*mitigation.MUS, mitigation.BEYOND)
+LOOK = {"line": "line", "across": "change against plain (points)", "rule": 0.0}
 _SMALL = {"ha": "center", "va": "top", "fontsize": 8}
 
 
 def change_chart(table: pd.DataFrame, *, ways: Sequence[str]) -> Figure:
     """Change of both roles against plain in points, a line per way, a panel per budget; diverged seeds are told."""
-    found, budgets = drawn(mitigation.compared(table, ways=ways)), _budgets(table)
-    fate = mitigation.lost_seeds(table).groupby("way")[["diverged", "n_seeds"]].sum()
-    names = []
-    for way in ways:
-        lost, runs = fate.loc[way] if way in fate.index else (0, 0)
-        names.append(mitigation.label(way) + (f"\n({lost} of {runs} diverged)" if lost else ""))
-    figure, axes, y = _lines(len(budgets), names)
-    for ax, budget in zip(axes, budgets, strict=True):
-        for offset, role in zip((0.14, -0.14), ROLES, strict=True):
-            rows = found[(found["budget"] == budget) & (found["group_name"] == role)].set_index("way").reindex(ways)
-            dots_with_intervals(ax, rows, y + offset, role, label=role)
-        ax.set_title(f"{100 * budget:g} % ReLUs")
-    return finished(figure, axes[0], across="change against plain (points)")
+    fate = mitigation.lost_seeds(table).groupby("way")[["diverged", "n_seeds"]].sum().reindex(ways, fill_value=0)
+    names = {}
+    for way, lost, runs in fate.itertuples():
+        names[way] = mitigation.label(way) + (f"\n({lost} of {runs} diverged)" if lost else "")
+    found = _lines(mitigation.compared(table, ways=ways), names, budget=_budgets(table), group_name=ROLES)
+    found["panel"] = [f"{100 * budget:g} % ReLUs" for budget in found["budget"]]
+    return dots(found, panel="panel", by="group_name", columns=3, **LOOK)
 
 
 def gain_in_and_out(means: pd.DataFrame, *, ways: Sequence[str]) -> Figure:
     """Gain on the training images (open) and at test (filled) of `mitigation.in_and_out`, a panel per role."""
-    found = drawn(means)
-    figure, axes, y = _lines(2, [mitigation.label(way) for way in ways])
-    for ax, role in zip(axes, ROLES, strict=True):
-        kinds = (("train", 0.14, "none", "training images"), ("test_balanced", -0.14, COLORS[role], "balanced test"))
-        for of, offset, face, words in kinds:
-            rows = found[(found["of"] == of) & (found["group_name"] == role)].set_index("way").reindex(ways)
-            dots_with_intervals(ax, rows, y + offset, role, markerfacecolor=face, label=words)
-        ax.set_title(role)
-    return finished(figure, axes[1], across="change against plain (points)")
+    names, looks = {way: mitigation.label(way) for way in ways}, {}
+    for role in ROLES:
+        looks[f"{role}, train"] = {"role": role, "label": "training images", "markerfacecolor": "none"}
+        looks[f"{role}, test_balanced"] = {"role": role, "label": "balanced test"}
+    found = _lines(means, names, group_name=ROLES, of=("train", "test_balanced"))
+    found["look"] = found["group_name"] + ", " + found["of"]
+    return dots(found, panel="group_name", by="look", looks=looks, **LOOK)
 
 
 def levels(table: pd.DataFrame, columns: Sequence[tuple[str, str]], *, ways: Sequence[str]) -> Figure:
@@ -62,7 +55,7 @@ def levels(table: pd.DataFrame, columns: Sequence[tuple[str, str]], *, ways: Seq
         means = (geometric if log else over_seeds)(values, "value", ["way", "budget", "role"])
         look = {"units": units_of(table), "budgets": means["budget"]}
         for ax, way in zip(line, ways, strict=True):
-            budget_lines(ax, means[means["way"] == way], "role", dict(zip(ROLES, ROLES, strict=True)), **look)
+            budget_lines(ax, means[means["way"] == way], "role", BOTH, **look)
             if log:
                 shared.plain_log(ax)
             ax.set_xlabel(ax.get_xlabel() if ax in axes[-1] else "")
@@ -101,35 +94,26 @@ def step_lines(table: pd.DataFrame, *, mus: Sequence[float] = STEPS) -> Figure:
 
 def trade_chart(table: pd.DataFrame) -> Figure:
     """Change against plain by way, the fairest first: both roles, fairness violation, all images of the own test."""
-    roles = drawn(mitigation.compared(table))
-    roles = roles[roles["budget"] == mitigation.HEADLINE].rename(columns={"group_name": "of"})
-    splits = ("test_balanced", "test")
-    violation, whole = (drawn(mitigation.trade(table, against="plain", split=split)) for split in splits)
-    violation, whole = violation[violation["of"] == "violation"], whole[whole["of"] == "accuracy"]
-    ways = [way for way in violation.sort_values("mean")["way"] if way != "control"]
-    figure, axes, y = _lines(3, [mitigation.label(way) for way in ways])
-    for role, shift in zip(ROLES, (0.14, -0.14), strict=True):
-        rows = roles[roles["of"] == role].set_index("way").reindex(ways)
-        dots_with_intervals(axes[0], rows, y + shift, role)
-    for ax, rows in zip(axes[1:], (violation, whole), strict=True):
-        dots_with_intervals(ax, rows.set_index("way").reindex(ways), y, "all", label=None)
-    for ax, title in zip(axes, ("both roles", "violation", "all images,\nimbalanced"), strict=True):
-        ax.set_title(title, fontsize=10)
-    return finished(figure, axes[0], across="change against plain (points)")
-
-
-def _lines(panels: int, names: Sequence[str]) -> tuple[Figure, np.ndarray, np.ndarray]:
-    """Panels side by side with a line per name and a line at 0: figure, axes, heights of the names."""
-    figure, axes = plt.subplots(
-        1, panels, figsize=(5.4, 1.3 + 0.34 * len(names)), sharey=True, sharex=True, squeeze=False
+    panels = {"violation": ("violation", "test_balanced"), "all images,\nimbalanced": ("accuracy", "test")}
+    whole = {}
+    for title, (of, split) in panels.items():
+        rows = mitigation.trade(table, against="plain", split=split)
+        whole[title] = rows[(rows["of"] == of) & (rows["way"] != "control")].assign(group_name="all")
+    names = {way: mitigation.label(way) for way in whole["violation"].sort_values("mean")["way"]}
+    roles = mitigation.compared(table).query("budget == @mitigation.HEADLINE")
+    found = pd.concat([_lines(roles, names, group_name=ROLES).assign(panel="both roles")])
+    found = pd.concat(
+        [found, *(_lines(rows, names, group_name=["all"]).assign(panel=of) for of, rows in whole.items())]
     )
-    y = np.arange(len(names))[::-1]
-    for ax in axes[0]:
-        ax.axvline(0, color=GREY, linewidth=1)
-        ax.set_yticks(y, names)
-        ax.set_ylim(-0.6, len(names) - 0.4)
-        ax.grid(visible=True, axis="both")
-    return figure, axes[0], y
+    looks = BOTH | {"all": {"role": "all", "label": None}}
+    return dots(found, panel="panel", by="group_name", looks=looks, columns=3, **LOOK)
+
+
+def _lines(found: pd.DataFrame, names: Mapping[str, str], **levels: Sequence[object]) -> pd.DataFrame:
+    """Means of every way and level in their order, empty where there are none, with the way's name as `line`."""
+    every = pd.MultiIndex.from_product([list(names), *levels.values()], names=["way", *levels])
+    rows = found.set_index(every.names).reindex(every).reset_index()
+    return rows.assign(line=rows["way"].map(names))
 
 
 def _budgets(table: pd.DataFrame) -> list[float]:

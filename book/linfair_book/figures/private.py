@@ -1,44 +1,11 @@
-"""Figures of notebooks 16 to 18: dots in panels that share their lines, and exposure over epochs."""
-
-from collections.abc import Mapping
+"""The figure of notebook 17 alone: exposure over epochs."""
 
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
 from linfair.plots.style import COLORS, GREY
-from linfair_book.figures.shared import dots_with_intervals, drawn, finished, panels
-
-
-def dots(
-    means: pd.DataFrame,
-    *,
-    panel: str,
-    line: str,
-    by: str,
-    roles: Mapping[str, str],
-    across: str = "",
-    xlim: tuple[float, float] | None = None,
-    chance: float | None = None,
-) -> Figure:
-    """Means with intervals: a panel per value of a column, two in a row, a line per value of another, a look a role."""
-    means = drawn(means) if "n_seeds" in means else means
-    parts, names = list(means[panel].unique()), list(means[line].unique())
-    together = means[means[by].isin(roles)].groupby([panel, line])[by].nunique().max() > 1
-    beside, each = min(2, len(parts)), 0.5 + 0.29 * len(names)
-    figure, axes = panels(len(parts), beside, 1.0, each, width=2.4 + 2.1 * beside, sharey=True)
-    for ax, part in zip(axes.flat, parts, strict=False):
-        for number, (role, label) in enumerate(roles.items()):
-            rows = means[(means[panel] == part) & (means[by] == role)]
-            shift = 0.24 * (number - (len(roles) - 1) / 2) * together
-            dots_with_intervals(ax, rows, [names.index(name) + shift for name in rows[line]], role, label=label)
-        if chance is not None:
-            ax.axvline(chance, color=GREY, linestyle="--", linewidth=1)
-        ax.set(title=part, xlim=xlim)
-        ax.grid(visible=True, axis="x")
-    axes[0, 0].set_yticks(range(len(names)), names)
-    axes[0, 0].set_ylim(len(names) - 0.4, -0.6)
-    return finished(figure, axes[0, 0], across=across, ncols=len(roles))
+from linfair_book.figures.shared import finished
 
 
 def memorization(epochs: pd.DataFrame) -> Figure:

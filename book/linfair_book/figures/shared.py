@@ -12,6 +12,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from linfair.plots.style import COLORS, GREY, MARKERS
 
 ROLES = ("majority", "minority")
+BOTH = {role: role for role in ROLES}
+"""The looks of both roles, by the names of their rows."""
 FEW = 5
 """Means over fewer seeds are drawn as points: their t intervals rest on a spread that is hardly known."""
 Numbers = Sequence[float]
@@ -33,8 +35,8 @@ def panels(
     count: int, columns: int, base: float, each: float, *, width: float = 5.4, **look: object
 ) -> tuple[Figure, np.ndarray]:
     """A figure with so many plots, some in a row; it is `base` inches high and `each` for a row."""
-    size = width, base + each * -(-count // columns)
-    figure, axes = plt.subplots(-(-count // columns), columns, figsize=size, squeeze=False, **look)
+    rows = -(-count // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(width, base + each * rows), squeeze=False, **look)
     for ax in axes.flat[count:]:
         ax.set_axis_off()
     return figure, axes
@@ -108,3 +110,57 @@ def budget_lines(
         if (means[column] == name).any():
             rows = drawn(means[means[column] == name]).set_index("budget").reindex(budgets)
             line_with_interval(ax, positions, rows["mean"], rows["low"], rows["high"], role=role, label=name)
+
+
+def lines(means: pd.DataFrame, *, panel: str, line: str, ylabel: str, units: str = "weights") -> Figure:
+    """Means over seeds against the share kept: a panel for each value of a column, a line for each of another."""
+    parts, names = list(means[panel].unique()), list(means[line].unique())
+    others = ("control", "other", "majority", "all", "minority")
+    looks = dict(zip(names, ROLES if len(names) == 2 else others, strict=False))
+    figure, axes = panels(len(parts), 1, 0.8, 2.3, sharex=True)
+    for ax, part in zip(axes.flat, parts, strict=True):
+        budget_lines(ax, means[means[panel] == part], line, looks, units=units, budgets=means["budget"])
+        ax.set(title=part, ylabel=ylabel)
+    for ax in axes.flat[:-1]:
+        ax.set_xlabel("")
+    return finished(figure, axes[0, 0])
+
+
+def dots(
+    means: pd.DataFrame,
+    *,
+    panel: str,
+    line: str,
+    by: str,
+    looks: Mapping[str, str | Mapping[str, object]] = BOTH,
+    columns: int = 2,
+    across: str = "",
+    rule: float | None = None,
+    **scale: object,
+) -> Figure:
+    """Means with intervals: a panel per value of a column, a line per value of another, a look per value of a third.
+
+    A look is a role's label, or what `dots_with_intervals` takes; those of one line stand one above the other.
+    """
+    if means.empty:
+        return only_words("nothing is left to compare")
+    means = drawn(means) if "n_seeds" in means else means
+    looks = {name: {"role": name, "label": look} if isinstance(look, str) else look for name, look in looks.items()}
+    parts, names = list(means[panel].unique()), list(means[line].unique())
+    columns, each = min(columns, len(parts)), 0.5 + 0.29 * len(names)
+    width = 6.6 if max(map(len, names)) > 26 else 5.4  # room for long names
+    figure, axes = panels(len(parts), columns, 1.0, each, width=width, sharey=True, sharex=rule == 0)
+    for ax, part in zip(axes.flat, parts, strict=False):
+        rows = means[means[panel] == part]
+        here = [name for name in looks if (rows[by] == name).any()]
+        together = rows[rows[by].isin(here)].groupby(line)[by].nunique().max() > 1
+        for number, name in enumerate(here):
+            own, shift = rows[rows[by] == name], 0.24 * (number - (len(here) - 1) / 2) * together
+            dots_with_intervals(ax, own, [names.index(one) + shift for one in own[line]], **looks[name])
+        if rule is not None:
+            ax.axvline(rule, color=GREY, linestyle="--" if rule else "-", linewidth=1)
+        ax.set(title=part, **scale)
+        ax.grid(visible=True, axis="x")
+    axes[0, 0].set_yticks(range(len(names)), names)
+    axes[0, 0].set_ylim(len(names) - 0.4, -0.6)
+    return finished(figure, axes[0, 0], across=across)

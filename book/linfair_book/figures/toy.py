@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from linfair.plots.style import COLORS, GREY, MARKERS, apart
-from linfair_book.figures.shared import ROLES, budget_lines, finished
+from linfair_book.figures.shared import BOTH, ROLES, budget_lines, finished
 from linfair_book.toy import ToyStudy
 
 
@@ -37,7 +37,7 @@ def toy_accuracy(summary: pd.DataFrame, *, names: tuple[str, str] = ROLES) -> Fi
     """Accuracy of both groups against the ReLU budget (`toy.summarise`), mean and 95 % t interval over seeds."""
     figure, ax = plt.subplots()
     means = summary[summary["split"] == "test_balanced"].rename(columns={"accuracy": "mean", "seeds": "n_seeds"})
-    budget_lines(ax, means, "group", dict(zip(ROLES, ROLES, strict=True)))
+    budget_lines(ax, means, "group", BOTH)
     lines = means.sort_values("budget", ascending=False).groupby("group")["mean"]
     ax.axhline(lines.first()["minority"], color=COLORS["control"], linestyle="--", linewidth=1.2)
     ax.set_ylabel("accuracy (%)")

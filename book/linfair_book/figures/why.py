@@ -9,7 +9,7 @@ from linfair.plots.style import COLORS, GREY, MARKERS
 from linfair.study.tables import over_seeds, units_of
 from linfair_book.estimator_bias import inflation
 from linfair_book.figures import shared
-from linfair_book.figures.shared import ROLES, budget_lines, dots_with_intervals, drawn, ends, finished, plain_log
+from linfair_book.figures.shared import ROLES, budget_lines, drawn, ends, finished, plain_log
 from linfair_book.predictors import PREDICTORS, converged
 from linfair_book.tables import geometric
 
@@ -103,31 +103,23 @@ def bias_curves(table: pd.DataFrame) -> Figure:
 
 def correlation_chart(found: pd.DataFrame) -> Figure:
     """Rank correlations of a loss with each predictor, towards the side that the paper expects, a panel per budget."""
-    shown = [one for one in PREDICTORS if one.name in set(found["predictor"])]
-    signs = {one.name: one.sign for one in shown}
-    flipped = found.assign(sign=found["predictor"].map(signs))
-    for name, other in (("mean", "mean"), ("low", "high"), ("high", "low")):
-        flipped[name] = (found[name] * flipped["sign"]).where(flipped["sign"] > 0, found[other] * flipped["sign"])
-    budgets, y = sorted(found["budget"].unique(), reverse=True), np.arange(len(shown))[::-1]
-    each = 0.6 + 0.34 * len(shown)
-    figure, axes = shared.panels(len(budgets), min(3, len(budgets)), 0.9, each, sharex=True, sharey=True)
-    for ax, budget in zip(axes.flat, budgets, strict=False):
-        for statistic, shift, face, words in (
-            ("alone", 0.12, COLORS["all"], "all groups"),
-            ("given group size", -0.12, "none", "among groups of one size"),
-        ):
-            rows = drawn(flipped[(flipped["budget"] == budget) & (flipped["statistic"] == statistic)])
-            if rows["mean"].isna().all():
-                continue
-            rows = rows.set_index("predictor").reindex(signs)
-            look = {"markerfacecolor": face, "markeredgewidth": 1.4, "label": words}
-            dots_with_intervals(ax, rows, y + shift * (found["statistic"].nunique() > 1), "all", **look)
-        ax.axvline(0, color=GREY, linewidth=1)
-        ax.set(title=f"{100 * budget:g} % kept", xlim=(-1, 1), ylim=(-0.5, len(shown) - 0.5))
-        ax.set_xticks([-0.5, 0, 0.5], ["−0.5", "0", "0.5"], fontsize=9)
-        ax.set_yticks(y, [f"{'large' if sign > 0 else 'small'} {name}" for name, sign in signs.items()])
-    across = "rank correlation with the accuracy drop"
-    return finished(figure, axes[0, 0], across=across, columnspacing=1.0, handletextpad=0.3)
+    signs = {one.name: one.sign for one in PREDICTORS}
+    looks = {"alone": {"role": "all", "label": "all groups"}}
+    looks["given group size"] = {"role": "all", "label": "among groups of one size", "markerfacecolor": "none"}
+    rows = found[found["statistic"].isin(looks) & found["mean"].notna()]
+    rows = rows.assign(sign=rows["predictor"].map(signs), place=rows["predictor"].map(list(signs).index))
+    rows = rows.sort_values(["budget", "place"], ascending=[False, True], kind="stable")
+    ends = rows[["low", "high"]].mul(rows["sign"], axis=0)
+    rows = rows.assign(mean=rows["mean"] * rows["sign"], low=ends.min(axis=1), high=ends.max(axis=1))
+    rows["line"] = [f"{'large' if one.sign > 0 else 'small'} {one.predictor}" for one in rows.itertuples()]
+    rows["panel"] = [f"{100 * budget:g} % kept" for budget in rows["budget"]]
+    look = {
+        "across": "rank correlation with the accuracy drop",
+        "rule": 0.0,
+        "xlim": (-1, 1),
+        "xticks": (-0.5, 0.0, 0.5),
+    }
+    return shared.dots(rows, panel="panel", line="line", by="statistic", looks=looks, columns=3, **look)
 
 
 def upsampling_lines(found: pd.DataFrame) -> Figure:

@@ -132,14 +132,14 @@ def paired(
         allowed = f"scales {', '.join(SCALES)}, pooling by group, role or all, and beside the majority or nothing"
         raise ValueError(f"scale={scale!r}, pooled={pooled!r}, beside={beside!r}; allowed are {allowed}")
     used = {*ORIGINAL, "teacher", "diverged", "arm", "budget", "group_name", "role", "n_train", "n", quantity}
-    rows = finished(table.loc[table["split"] == split, table.columns.intersection(used)])
+    rows = table.loc[table["split"] == split, table.columns.intersection(used)]
     for name in filter(None, (*arms, against)):
         if name not in set(rows["arm"]):
             there = ", ".join(sorted(rows["arm"].unique()))
             raise ValueError(f"no rows of arm {name!r} on split {split!r}; there are {there or 'none'}")
     if quantity not in rows:
         raise ValueError(f"the rows have no column {quantity!r}; they have {some(table.columns, 20)}")
-    check_teachers(rows := rows[rows["arm"].isin([*arms, against])])
+    check_teachers(rows := finished(rows[rows["arm"].isin([*arms, against])]))
     found = _compared(_pooled(rows, quantity, pooled), arms, against, scale)
     if beside:
         majority = _compared(_pooled(rows, quantity, "role"), arms, against, scale).query("role == 'majority'")

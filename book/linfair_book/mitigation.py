@@ -63,17 +63,10 @@ def mitigated(table: pd.DataFrame) -> list[str]:
     return [way for way in with_ways(table)["way"].unique() if way not in ARMS]
 
 
-def _values(table: pd.DataFrame, quantity: str, ways: Sequence[str], *, split: str, **how: str) -> pd.DataFrame:
+def _values(table: pd.DataFrame, quantity: str, ways: Sequence[str], **how: str) -> pd.DataFrame:
     """`averages.paired` of several ways; one of which every seed diverged has no rows."""
-    rows = with_ways(table[table["split"] == split])
-    rows = rows.assign(arm=rows["way"])
-    left = set(finished(rows)["arm"])
-    against = how.get("against", "")
-    there = [way for way in ways if way in left and (against in left or against not in set(rows["arm"]))]
-    columns = ["way", "budget", "seed", "group_name", "role", "n_train", "value"]
-    if not there:
-        return pd.DataFrame(columns=columns).astype({"value": float})
-    return paired(rows, quantity, arm=there, split=split, **how).rename(columns={"arm": "way"})
+    rows = with_ways(table)
+    return paired(rows.assign(arm=rows["way"]), quantity, arm=ways, **how).rename(columns={"arm": "way"})
 
 
 def changes(table: pd.DataFrame, *, ways: Sequence[str] | None = None, **how: str) -> pd.DataFrame:
@@ -130,9 +123,7 @@ def in_and_out(table: pd.DataFrame, *, budget: float = HEADLINE) -> pd.DataFrame
 
 def diagnosed(table: pd.DataFrame, column: str, *, split: str, ways: Sequence[str]) -> pd.DataFrame:
     """A quantity of each role's mean group, one number a seed; the original is budget 1 of every way."""
-    rows = finished(table)
-    rows = rows[rows["split"] == split]
-    found = _values(rows, column, ["original", *ways], split=split, scale="difference", pooled="role")
+    found = _values(table, column, ["original", *ways], split=split, scale="difference", pooled="role")
     first = found[found["way"] == "original"]
     return pd.concat([*(first.assign(way=way) for way in ways), found[found["way"] != "original"]], ignore_index=True)
 

@@ -79,10 +79,8 @@ class SharedGates(nn.Module):
                 raise self._refused(f"{count} times from one place")
 
     def _refused(self, now: str) -> GateError:
-        return GateError(
-            f"a ReLU of {self.owner} was called {len(self.calls)} times when gates were installed, now {now}: a gate "
-            "belongs to one call; give each call its own nn.ReLU"
-        )
+        text = f"a ReLU of {self.owner} was called {len(self.calls)} times when gates were installed, now {now}"
+        return GateError(f"{text}: a gate belongs to one call; give each call its own nn.ReLU")
 
 
 def _place() -> tuple[object, ...]:

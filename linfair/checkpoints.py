@@ -59,11 +59,9 @@ class Header:
             problem = "other images or labels, or other splits of them"
         else:
             return
-        raise CheckpointError(
-            f"{self.data} has changed since {path} was trained on it: it now has {problem}. Training images might be "
-            "tested, or labels be taken for others: put the data back as they were, or train anew with "
-            "`linfair linearize`"
-        )
+        text = f"{self.data} has changed since {path} was trained on it: it now has {problem}. Training images might "
+        text += "be tested, or labels be taken for others: put the data back as they were, or train anew with "
+        raise CheckpointError(f"{text}`linfair linearize`")
 
     def check_asked(self, path: str | Path, **asked: object) -> None:
         """Refuse what was asked for, but not trained with; on other data training images might be tested."""
@@ -101,10 +99,7 @@ _FIELDS = {
     "data": (TEXT, "the name of a data set"),
     "seed": (r"\d{1,18}", "a whole number of at most 18 digits"),
     "gated": ("true|false", "true or false"),
-    "data_options": (
-        rf"\[(\[{TEXT}, ({TEXT}|[-+.e\d]+|true|false)\](, )?)*\]",
-        "pairs of a name and a value",
-    ),
+    "data_options": (rf"\[(\[{TEXT}, ({TEXT}|[-+.e\d]+|true|false)\](, )?)*\]", "pairs of a name and a value"),
     "init": (f'"({"|".join(INITS)})"', f"one of {', '.join(INITS)}"),
     "content": ('"[0-9a-f]{0,64}"', "hexadecimal digits"),
     "pruned": (r"\d{1,18}", "a whole number"),
@@ -147,10 +142,8 @@ def _check_held(rule: object, network: nn.Module) -> None:
         said = "batch norm, which mixes the images of a batch"
     else:
         return
-    raise ValueError(
-        f"claims a privacy guarantee that holds, and {said}: both cannot be; a private network has a private rule "
-        'and no batch norm (norm = "group"), or says what ended its guarantee'
-    )
+    text = f"claims a privacy guarantee that holds, and {said}: both cannot be; a private network has a private rule "
+    raise ValueError(f'{text}and no batch norm (norm = "group"), or says what ended its guarantee')
 
 
 def load_network(path: str | Path) -> tuple[nn.Module, Header]:

@@ -4,7 +4,6 @@ What is measured never runs in TF32, bfloat16 products or autocast, in whose rou
 drown; training uses TF32 only where its `Schedule` says so.
 """
 
-import math
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,7 +54,7 @@ def peak_memory(device: str) -> float:
     try:
         import resource
     except ImportError:  # on Windows
-        return math.nan
+        return torch.nan
     unit = 2**20 if platform.system() == "Darwin" else 2**10  # bytes there, KiB elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 

@@ -6,7 +6,6 @@ computed from that network alone keeps the guarantee (post-processing). What rea
 noise of its own ends it: nothing is known then, and no number is left to print. A step that nobody described ends it.
 """
 
-import math
 from dataclasses import dataclass, replace
 from decimal import ROUND_CEILING, Context
 
@@ -65,7 +64,7 @@ class Guarantee:
 
     def __post_init__(self) -> None:
         for name in ("epsilon", "delta", "noise", "clip", "rate"):
-            value, most = getattr(self, name), 1 if name in ("delta", "rate") else math.inf
+            value, most = getattr(self, name), 1 if name in ("delta", "rate") else float("inf")
             if not 0 < value < most and (name, value) != ("rate", 1):
                 below = {"delta": "below 1", "rate": "at most 1"}.get(name, "finite")
                 raise ValueError(f"has {name} = {value} in its guarantee; {name} is above 0 and {below}")

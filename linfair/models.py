@@ -295,7 +295,6 @@ def _changed(network: nn.Module, whose: str, norm: str, standardised: bool) -> n
                     text = f"{whose} has a convolution with one weight a channel, which standardising would make 0; "
                     raise ValueError(f"{text}take a larger width, or standardised=False")
                 child.__class__ = StandardisedConv2d
-    alone = [one.num_channels for one in network.modules() if isinstance(one, nn.GroupNorm) and one.num_channels < 2]
-    if alone:
+    if any(isinstance(one, nn.GroupNorm) and one.num_channels < 2 for one in network.modules()):
         raise ValueError(f"{whose} has a layer of one channel, and group norm needs two; take a larger width")
     return network

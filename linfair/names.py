@@ -75,11 +75,8 @@ def unknown(problem: str, name: str, known: Iterable[str]) -> str:
 def number(text: str, kind: type[int] | type[float] = float) -> float:
     """A number as it is typed, in plain digits: a ValueError for `1_0`, `nan`, `inf`, digits of other scripts."""
     pattern = r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,3})?" if kind is float else r"[+-]?\d+"
-    if (
-        len(text) > 40
-        or not re.fullmatch(pattern, text.strip(), re.ASCII | re.IGNORECASE)
-        or not math.isfinite(value := kind(text))
-    ):
+    plain = len(text) <= 40 and re.fullmatch(pattern, text.strip(), re.ASCII | re.IGNORECASE)
+    if not plain or not math.isfinite(value := kind(text)):
         raise ValueError(f"{text!r} is not {_WORDS[kind]} in plain digits")
     return value
 

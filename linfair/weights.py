@@ -90,8 +90,7 @@ def apply_mask(model: nn.Module, mask: Mask | list[Mask]) -> nn.Module:
     check_fit(masks, masks_of(model))
     with torch.no_grad():
         for site, (switch, weight) in switches(model).items():
-            units = torch.stack([one.units[site] for one in masks])
-            switch.kept.copy_(units.view(switch.kept.shape))
+            switch.kept.copy_(torch.stack([one.units[site] for one in masks]).view(switch.kept.shape))
             weight.mul_(switch.kept)
     return model
 

@@ -4,7 +4,6 @@ The quantities are those of the paper's Sections 4 and 5 (Das et al., ICML 2024)
 `linfair linearize` writes, `diagnose` any two networks.
 """
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -122,9 +121,8 @@ def _with_weights(
     model, header = load_network(path)
     if header.reduced != REDUCED[mask.kind]:
         kind, wanted = header.reduced or "original", REDUCED[mask.kind]
-        advice = "give METHOD-BUDGET.weights.safetensors"
-        text = f"{path} holds the weights of the {kind} network, {mask_path} is of a {wanted} one; {advice}"
-        raise CheckpointError(text)
+        text = f"{path} holds the weights of the {kind} network, {mask_path} is of a {wanted} one; give "
+        raise CheckpointError(f"{text}METHOD-BUDGET.weights.safetensors")
     both = {name: (getattr(header, name), getattr(teacher, name)) for name in vars(teacher)}
     names = ("network", "width", "data", "data_options", "seed", "norm", "standardised", "rule")
     other = [f"{name} {both[name][0]!r}, not {both[name][1]!r}" for name in names if both[name][0] != both[name][1]]
@@ -182,7 +180,7 @@ def diagnose(
         table["margin_normalised"] = normalised(table["margin"].tolist(), data.counts)
         near = closeness_of(model, data, split) if data.classes == 2 else []
         ends = [(row.mean, row.low, row.high) for row in near]
-        table[["closeness", "closeness_low", "closeness_high"]] = ends or math.nan
+        table[["closeness", "closeness_low", "closeness_high"]] = ends or torch.nan
         tables.append(table)
     table = pd.concat(tables, ignore_index=True).drop(columns="mask_epochs")
     table = table.assign(data=data.name, estimator=estimator, **provenance(original, data))

@@ -15,10 +15,8 @@ from torch import nn
 
 from linfair.audit.shown import intervals, records
 from linfair.checkpoints import Header
-from linfair.data import GroupedData
-from linfair.data.core import Split
-from linfair.engine.stages import Stages
-from linfair.engine.store import ResultStore
+from linfair.data import GroupedData, Split
+from linfair.engine import ResultStore, Stages
 from linfair.metrics.membership import FEW, RATES, attack, confidence, exposure, halves, leave_one_out, shadows
 from linfair.models import threads_of
 from linfair.study.recipes import recipe

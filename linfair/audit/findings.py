@@ -45,9 +45,8 @@ def rows_of(audit: Audit, arm: str, budget: float) -> pd.DataFrame:
 
 def networks(audit: Audit) -> dict[str, pd.DataFrame]:
     """The rows of the original network, `100 %`, and of each budget."""
-    return {share(1.0): rows_of(audit, "original", 1.0)} | {
-        share(at): rows_of(audit, PLAIN, at) for at in audit.plan.budgets
-    }
+    found = {share(at): rows_of(audit, PLAIN, at) for at in audit.plan.budgets}
+    return {share(1.0): rows_of(audit, "original", 1.0)} | found
 
 
 def row_of(rows: pd.DataFrame, group: int) -> pd.Series:
@@ -122,10 +121,8 @@ def _of_budget(audit: Audit, budget: float) -> Iterator[Check]:
     rows, labels = rows_of(audit, PLAIN, budget), audit.subject.data.splits[audit.split].y
     names, all_after = rows.set_index("group")["group_name"], pooled(rows)
 
-    def drop(
-        name: str, rows: pd.DataFrame
-    ) -> Check:  # of what certainly loses, or else of all, the group that loses most
-        sure = rows[rows["drop_low"] > 0]
+    def drop(name: str, rows: pd.DataFrame) -> Check:
+        sure = rows[rows["drop_low"] > 0]  # of what certainly loses, or else of all, the group that loses most
         one = rows.loc[(sure if len(sure) else rows)["drop"].idxmax()]
         return _check(name, budget, *one[["drop", "drop_low", "drop_high"]], one["group_name"])
 
@@ -142,8 +139,7 @@ def _of_budget(audit: Audit, budget: float) -> Iterator[Check]:
     differ = _check("groups lose differently", budget, gap.gap, gap.low, gap.high, pair)
     yield differ if works.outcome == HOLDS else differ._replace(outcome=CANNOT_TELL)  # it is no finding
     if audit.plan.control:
-        rest = against_control(audit, budget)
-        yield drop("a group loses against the control", rest)
+        yield drop("a group loses against the control", against_control(audit, budget))
         alone = rows_of(audit, "control", budget)
         yield drop("training alone costs the group that pays most", alone[alone["group"] == gap.worst])
 

@@ -1,6 +1,5 @@
 """One network, one method, written to a folder: what `linfair linearize` does."""
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -36,11 +35,10 @@ def linearize_to(
         header = replace(load_network(cell.teacher)[1], content=data.content)
     else:
         about = data.input_shape, data.classes, cell.data, cell.seeds[0]
-        header = Header(cell.network, worker.recipe.width or 0, *about)
-        header = replace(header, data_options=cell.data_options, init=worker.recipe.init, content=data.content)
-        built = {name: getattr(cell, name) for name in ("norm", "standardised")}
-        built |= {"rule": cell.base_rule, "schedule": worker.taught}
-        header = replace(header, **built, guarantee=worker.teacher.guarantee)
+        how = {"data_options": cell.data_options, "init": worker.recipe.init, "norm": cell.norm}
+        how |= {"standardised": cell.standardised, "rule": cell.base_rule, "schedule": worker.taught}
+        how |= {"content": data.content, "guarantee": worker.teacher.guarantee}
+        header = Header(cell.network, worker.recipe.width or 0, *about, **how)
     made = {"step": worker.linearizer.does(worker.options).name, "teacher": worker.teacher.digest}
     announce(f"wrote {save_network(folder / 'teacher.safetensors', teacher, header)}")
     for one in worker.students("plain"):
@@ -48,8 +46,7 @@ def linearize_to(
         announce(f"wrote {replace(one.mask, **made).save(folder / f'{stem}.mask.safetensors')}")
         weights = folder / f"{stem}.weights.safetensors"
         announce(f"wrote {save_network(weights, one.model, replace(header, guarantee=one.guarantee))}")
-    save_table(table, folder / "groups.parquet")
-    announce(f"wrote {folder / 'groups.parquet'}")
+    announce(f"wrote {save_table(table, folder / 'groups.parquet')}")
     return table
 
 
@@ -66,8 +63,6 @@ def group_table(table: pd.DataFrame, *, split: str) -> str:
             left = kept_share(first["kept"], total, budget, units_of(table))
             counts += f"  {left}{when * bool(first['mask_epochs'])}\n"
     loss = table["base_loss"].iloc[0]
-    trained = "" if math.isnan(loss) else f"The original's last training loss {loss:.3f}"
-    return (
-        f"Accuracy in % on {split} with 95 % Wilson intervals (one seed: they say nothing about other seeds)\n"
-        f"{shown.to_string(index=False)}\nWhat is left at each budget:\n{counts}{trained}"
-    )
+    trained = "" if pd.isna(loss) else f"The original's last training loss {loss:.3f}"
+    head = f"Accuracy in % on {split} with 95 % Wilson intervals (one seed: they say nothing about other seeds)"
+    return f"{head}\n{shown.to_string(index=False)}\nWhat is left at each budget:\n{counts}{trained}"

@@ -1,6 +1,5 @@
 """Repair a masked network: fine-tune it under several mitigations, choose on validation data, report once on test."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -11,8 +10,7 @@ from torch import nn
 from linfair.audit.diagnose import Pair, provenance
 from linfair.audit.network import behaviour
 from linfair.audit.shown import accuracies, change_of_worst, change_text, number, pooled
-from linfair.engine.stages import Stages
-from linfair.engine.store import ResultStore
+from linfair.engine import ResultStore, Stages
 from linfair.ledger import Guarantee
 from linfair.linearizers.record import record
 from linfair.metrics import wilson
@@ -106,7 +104,7 @@ def mitigate(
             how = {"split": ["val", *(tests if arm in (PLAIN, choice.chosen) else [])], "gradients": ()}
             rows = measure(one.record.model, data, *counts, original=original, **how)
             rows = rows.assign(arm=arm, diverged=bool(one.said), seconds_finetune=one.seconds)
-            allowed, p = (False, math.nan) if one.said else (choice[arm].allowed, choice[arm].p)
+            allowed, p = (False, torch.nan) if one.said else (choice[arm].allowed, choice[arm].p)
             frames.append(rows.assign(allowed=allowed, p=p))
     table = pd.concat(frames, ignore_index=True).drop(columns="mask_epochs")
     table.loc[table["diverged"], ["accuracy", "low", "high", *DIAGNOSTICS, "distance", "relative_distance"]] = None
@@ -136,7 +134,7 @@ def arm_table(found: Mitigated | None) -> pd.DataFrame:
     columns = {"arm": [one.arm for one in arms], "overall": accuracies(overall), "loss": (100 * loss).map(number)}
     columns |= {"worst group": accuracies(worst), "which": [found.judged[group].name for group in worst["group"]]}
     columns |= {"n": worst["n"], "gain": (100 * gain).map("{:+z.1f}".format)}
-    columns["p"] = ["" if math.isnan(one.p) else f"{one.p:.2g}" for one in arms]
+    columns["p"] = ["" if pd.isna(one.p) else f"{one.p:.2g}" for one in arms]
     return pd.DataFrame(columns | {"": [found.choice.mark(one.arm) for one in arms]})
 
 

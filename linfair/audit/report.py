@@ -90,12 +90,9 @@ def html(audit: Audit, *, command: str = "", files: list[str] | None = None) -> 
     asked |= {"budgets": ", ".join(map(share, plan.budgets)), "profile": plan.profile}
     arms = ", ".join(map(called, plan.arms)) if plan.mitigate else "not tried"
     asked |= {"explained and repaired": share(plan.named), "arms": arms}
-    asked |= {
-        "points a group may lose": f"{plan.tolerance:g}",
-        "points a repair may cost": f"{plan.max_accuracy_loss:g}",
-    }
-    asked |= {"significance": f"{plan.significance:g}", "test images looked at": called(audit.split)}
-    asked |= {"seconds of training": f"{audit.trained_seconds:.0f}"}
+    limits = {"points a group may lose": plan.tolerance, "points a repair may cost": plan.max_accuracy_loss}
+    asked |= {name: f"{most:g}" for name, most in (limits | {"significance": plan.significance}).items()}
+    asked |= {"test images looked at": called(audit.split), "seconds of training": f"{audit.trained_seconds:.0f}"}
     asked |= {"seconds of the last run": f"{audit.seconds:.0f}", **audit.facts}
     kind, _, place = header.data.partition(":")
     title = f"Who pays for fewer {known['units']}: {header.network} on {f'{kind} {Path(place).name}'.strip()}"

@@ -119,9 +119,8 @@ def recipe_for(subject: Subject, plan: Plan) -> tuple[Schedule, object]:
     found, careful = recipe(subject.header.network, plan.profile), {"optimizer": "adamw", "lr": 1e-3}
     options, tuning = replace(found.method(plan.method), **dict(plan.given)), found.finetune
     if not find(plan.method).finetunes(options):
-        raise AuditError(
-            f"an audit fine-tunes what {plan.method} makes, so finetuning = False is not for it; leave it out"
-        )
+        text = f"an audit fine-tunes what {plan.method} makes, so finetuning = False is not for it"
+        raise AuditError(f"{text}; leave it out")
     if not subject.own and plan.profile != "paper":
         tuning = replace(tuning, **careful)
         if getattr(getattr(options, "schedule", None), "optimizer", "") == "sgd":
@@ -152,13 +151,8 @@ def audit(
         TrainingDiverged: If plain fine-tuning does.
     """
     plan, store, start = plan or Plan(), store or ResultStore.default(), perf_counter()
-
-    reduction = plan.reduction
-
-    def total() -> int:
-        return reduction.total(reduction.install(subject.model, subject.data.input_shape))
-
-    named, budgets = plan.named, check_budgets(plan.budgets, total=total)
+    named, reduction, shape = plan.named, plan.reduction, subject.data.input_shape
+    budgets = check_budgets(plan.budgets, total=lambda: reduction.total(reduction.install(subject.model, shape)))
     limits = {"max_accuracy_loss": plan.max_accuracy_loss, "significance": plan.significance}
     check_limits(**limits)
     arm_list(plan.arms)
@@ -266,11 +260,9 @@ def _facts(
     data, made = subject.data, provenance(subject.model, subject.data)
     facts = {f"SHA-256 of {name}": digest for name, digest in subject.files.items()}
     facts["digest of the original's weights"] = made["teacher"]
-    facts |= {
-        f"digest of {called(arm)}, {share(budget)}": weights_digest(one) for (arm, budget), one in networks.items()
-    }
-    promised = {"the original": subject.header.guarantee}
-    promised |= {f"{called(arm)}, {share(budget)}": one for (arm, budget), one in guarantees.items()}
+    named = {(arm, budget): f"{called(arm)}, {share(budget)}" for arm, budget in networks}
+    facts |= {f"digest of {named[place]}": weights_digest(one) for place, one in networks.items()}
+    promised = {"the original": subject.header.guarantee} | {named[place]: one for place, one in guarantees.items()}
     facts |= {f"privacy of {whose}": one.text() for whose, one in promised.items() if one is not None}
     facts["data"] = str(data.provenance.get("source", data.name))
     facts["SHA-256 of the split data"] = str(data.provenance.get("sha256"))

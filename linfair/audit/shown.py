@@ -1,6 +1,5 @@
 """Numbers as commands, report and notebook show them: a value and its 95 % interval, two networks' difference."""
 
-import math
 import re
 
 import numpy as np
@@ -17,7 +16,7 @@ def number(value: float, digits: int = 1) -> str:
 def interval(value: float, low: float, high: float, digits: int = 1, ends: int | None = None) -> str:
     """A value and its interval, whose ends may have other digits; one image has no interval."""
     first, *rest = number(value, digits), *(number(end, digits if ends is None else ends) for end in (low, high))
-    return f"{first} [{'no interval' if math.isnan(low) or math.isnan(high) else ', '.join(rest)}]"
+    return f"{first} [{'no interval' if np.isnan([low, high]).any() else ', '.join(rest)}]"
 
 
 def minus(text: str) -> str:

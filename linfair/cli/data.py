@@ -18,9 +18,8 @@ from linfair.paths import data_folders
 
 app = App(name="data", help="Find, describe, fetch and pack data sets.")
 
-SOURCES = tuple(
-    name for name in sources.SOURCES if name != "folder"
-)  # whose files are looked for; the others are made, bundled or a user's
+# whose files are looked for; the others are made, bundled or a user's
+SOURCES = tuple(name for name in sources.SOURCES if name != "folder")
 Root = Annotated[str | None, says("Look here only; by default in LINFAIR_DATA, then in data in the cache folder.")]
 Target = Annotated[str | None, says("Put it here; by default in LINFAIR_DATA, else in the cache folder.")]
 Fetched = Annotated[str, says(f"{', '.join(SOURCES)}.")]
@@ -39,8 +38,7 @@ def show(*, root: Root = None, as_json: Json = False) -> None:
     lines += ["folder   your own images: linfair data describe folder:PATH --label COLUMN --group COLUMN"]
     print(json.dumps(found, indent=2) if as_json else "\n".join(lines))
     problems = [one["problem"] for one in found.values() if one["problem"]]
-    if problems:
-        raise DataError("; ".join(problems))
+    ensure(not problems, "; ".join(problems))
 
 
 def state(name: str, root: str | Path | None = None) -> dict[str, object]:
@@ -134,8 +132,7 @@ def describe(
 def fetch(name: Fetched, /, *, root: Target = None) -> None:
     """Download a data set into the first folder that is looked in, or say how to get it."""
     source, _ = _source(name, None)
-    if source == "folder":
-        raise DataError("folder:PATH is yours already; there is nothing to fetch")
+    ensure(source != "folder", "folder:PATH is yours already; there is nothing to fetch")
     place = output("--root" if root else "LINFAIR_DATA, or the cache,", data_folders(root)[0], alone=False)
     sources.fetch(source, place)
     print(_status_text(source, state(source, root)))

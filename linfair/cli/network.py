@@ -22,10 +22,9 @@ from linfair.cli.options import Arms, Budgets, Choices, Device, Training, commas
 from linfair.data import check_name, load_data
 from linfair.data.describe import notes
 from linfair.ledger import Guarantee
-from linfair.linearizers import LINEARIZERS
+from linfair.linearizers import LINEARIZERS, Linearizer
 from linfair.linearizers.configurations import stage_units
 from linfair.linearizers.record import check_budgets, kept_share
-from linfair.linearizers.registry import Linearizer
 from linfair.masks import RELUS, WORDS
 from linfair.metrics.membership import ATTACKS
 from linfair.mitigation.choose import FEW, NOISE
@@ -33,8 +32,7 @@ from linfair.mitigation.registry import MITIGATIONS, PLAIN, Mitigation
 from linfair.models import INITS, NETWORKS, build, threads_of
 from linfair.paths import save_table
 from linfair.pruners import PRUNERS
-from linfair.study import grid
-from linfair.study.recipes import recipe
+from linfair.study import grid, recipe
 from linfair.training import threads
 from linfair.weights import removed
 
@@ -247,8 +245,7 @@ def mitigate(
     print(audits.mitigated_text(found))
     header = replace(pair.header, guarantee=found.guarantee)
     weights = save_network(folder / "chosen.weights.safetensors", found.model, header)
-    table = save_table(found.table, folder / "report.parquet")
-    print(f"\nwrote {weights} ({found.choice.chosen}) and {table}")
+    print(f"\nwrote {weights} ({found.choice.chosen}) and {save_table(found.table, folder / 'report.parquet')}")
 
 
 def expose(
@@ -351,10 +348,6 @@ def audit(
     options.cache()
     found = audits.audit(subject, plan, announce=tell)
     page = audits.write_report(found, folder, command=shlex.join(["linfair", *words]))
-    left = found.guarantees[PLAIN, plan.named]
-    print(
-        "\n".join(
-            [audits.words(found, "light"), *audits.answer(found), audits.words(found, "besides"), *promised(left)]
-        )
-    )
+    said = audits.words(found, "light", "who", "when", "repair", "besides")
+    print("\n".join([*said, *promised(found.guarantees[PLAIN, plan.named])]))
     print(f"\nwrote {page}, and beside it the tables, masks and weights; one seed, see its section on limits")

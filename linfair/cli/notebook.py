@@ -1,7 +1,6 @@
 """`linfair notebook`: rerun the book's notebooks. Only these commands need `linfair_book`, and they import it late."""
 
 import json
-from types import ModuleType
 from typing import Annotated
 
 from cyclopts import App
@@ -16,16 +15,12 @@ Name = Annotated[str, says("The notebook, for example 01_toy_boundary.")]
 app = App(name="notebook", help="Rerun the book's notebooks.")
 
 
-def _notebooks() -> ModuleType:
-    from linfair_book import notebooks
-
-    return notebooks
-
-
 @app.command(name="list")
 def show(*, as_json: Json = False, notebooks: Dir = None) -> None:
     """Show the notebooks and their parameters."""
-    known = _notebooks().listed(notebooks).values()
+    from linfair_book import notebooks as books
+
+    known = books.listed(notebooks).values()
     if as_json:
         print(json.dumps([notebook.as_json() for notebook in known], indent=2))
         return
@@ -40,7 +35,8 @@ def show(*, as_json: Json = False, notebooks: Dir = None) -> None:
 @app.command
 def run(name: Name, /, *, parameters: Values = (), profile: Size = None, out: To = None, notebooks: Dir = None) -> None:
     """Run a notebook with other parameters."""
-    books = _notebooks()
+    from linfair_book import notebooks as books
+
     notebook = books.find(name, notebooks)
     values = notebook.parse([*parameters, *([f"profile={profile}"] if profile else [])])
     shown = ", ".join(f"{key}={_plain(value)}" for key, value in notebook.check(values).items())

@@ -145,8 +145,7 @@ def status(
     places = [*out, *(str(place) for place in (cache_folder() / code_hash() / "results", BOOK) if place.is_dir())]
     found, lines = results.brief(results.collect(places)), []
     print("looked in " + ", ".join(f"{place} ({Tables(place).megabytes():.1f} MB)" for place in places))
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", OtherTeacher)
+    with warnings.catch_warnings(record=True, action="always", category=OtherTeacher) as caught:
         for (title, part), name in product(parts, [profile] if profile else plan.PROFILE_NAMES):
             one = results.status(part, name, found, seeds=seeds)
             if one.done or one.failed or profile:

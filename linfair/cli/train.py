@@ -10,7 +10,7 @@ from linfair.audit.shown import accuracies
 from linfair.checkpoints import Header, save_network
 from linfair.cli import options
 from linfair.cli.options import Choices, Device, Training, ranged, says, tell
-from linfair.data import GroupedData, check_name, load_data
+from linfair.data import check_name, load_data
 from linfair.device import check_device
 from linfair.engine.stages import Stages
 from linfair.metrics import group_accuracy
@@ -89,15 +89,12 @@ def train(
     header = replace(header, data_options=tuple(sorted(given.items())), content=data.content, **built)
     header = replace(header, rule=canonical(rule), guarantee=teacher.guarantee, schedule=schedule)
     for split in [name for name in ("test", "test_balanced") if name in data.splits]:
-        print(f"Accuracy in % on {split} with 95 % Wilson intervals\n{_table(teacher.model, data, split)}\n")
+        groups, n_groups = data.splits[split].a, len(data.group_names)
+        rows = pd.DataFrame(group_accuracy(correctness(teacher.model, data, split)[0], groups, n_groups))
+        about = {"group": data.group_names, "role": data.roles, "n_train": data.counts, "n": rows["n"]}
+        table = pd.DataFrame(about | {"accuracy": accuracies(rows)}).to_string(index=False)
+        print(f"Accuracy in % on {split} with 95 % Wilson intervals\n{table}\n")
     if private:
         said = teacher.guarantee.text() if teacher.guarantee else "no privacy guarantee: the rule adds no noise"
         print(f"{said}\n{SEEDED}")
     print(f"wrote {save_network(folder / 'teacher.safetensors', teacher.model, header)}")
-
-
-def _table(model: object, data: GroupedData, split: str) -> str:
-    part = data.splits[split]
-    rows = pd.DataFrame(group_accuracy(correctness(model, data, split)[0], part.a, len(data.group_names)))
-    about = {"group": data.group_names, "role": data.roles, "n_train": data.counts, "n": rows["n"]}
-    return pd.DataFrame(about | {"accuracy": accuracies(rows)}).to_string(index=False)

@@ -72,8 +72,7 @@ def in_grey(images: np.ndarray) -> np.ndarray:
     """RGB images, uint8 of shape (n, 3, height, width), through Pillow's mode L, again with three channels."""
     n, _, height, width = images.shape
     lines = np.ascontiguousarray(images.transpose(0, 2, 3, 1)).reshape(n * height, width, 3)  # one tall picture
-    grey = np.asarray(Image.fromarray(lines).convert("L")).reshape(n, 1, height, width)
-    return grey.repeat(3, axis=1)
+    return np.asarray(Image.fromarray(lines).convert("L")).reshape(n, 1, height, width).repeat(3, axis=1)
 
 
 def _biased(

@@ -216,8 +216,7 @@ def upsample(data: GroupedData, group: int, times: int) -> GroupedData:
     part = data.splits["train"]
     again = torch.where(part.a == group, times, 1)
     splits = data.splits | {"train": Split(*(field.repeat_interleave(again, 0) for field in (part.x, part.y, part.a)))}
-    old = data.provenance
-    on_cpu = {name: Split(one.x.cpu(), one.y.cpu(), one.a.cpu()) for name, one in splits.items()}
+    found, old = replace(data, splits=splits), data.provenance
     options = dict(old.get("options", {})) | {"upsampled_group": group, "times": times}
-    new = provenance_of(old.get("source", data.name), old.get("seed", 0), options, on_cpu)
-    return replace(data, splits=splits, provenance=old | new | {"upsampled_from": old.get("sha256")})
+    new = provenance_of(old.get("source", data.name), old.get("seed", 0), options, found.to("cpu").splits)
+    return replace(found, provenance=old | new | {"upsampled_from": old.get("sha256")})

@@ -101,8 +101,7 @@ def picture(path: Path | zipfile.Path, size: int) -> tuple[np.ndarray, bytes, bo
         text = str(error).replace(f" {str(path)!r}", " it") or type(error).__name__
         raise DataError(f"no readable image ({shown(text)})") from error
     pixels = np.asarray(full)
-    digest = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).digest()
-    return small(full, size), digest, turned
+    return small(full, size), hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).digest(), turned
 
 
 def pictures(

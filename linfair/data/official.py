@@ -327,8 +327,7 @@ def read_celeba(folder: str | Path, *, size: int = 32, strict: bool = False) -> 
     except (OSError, zipfile.BadZipFile) as error:
         why = f"no folder {IMAGES}, and no readable {IMAGES}.zip ({type(error).__name__}); copy one of them again"
         raise DataError(f"{folder}: {why}") from error
-    files = [(name, place / name) for name in names]
-    images, same, kept, skipped, _ = pictures(files, size, what="reading CelebA")
+    images, same, kept, skipped, _ = pictures([(name, place / name) for name in names], size, what="reading CelebA")
     check_skips(f"CelebA in {folder}", [(one.name, one.why) for one in skipped], len(kept), strict=strict)
     fields = {name: values[kept] for name, values in fields.items()}
     official = np.array([parts[names[number]][0] for number in kept], dtype=np.int64)

@@ -67,9 +67,7 @@ def lookalikes(column: str, values: Sequence[str]) -> list[str]:
 def told_apart(values: Sequence[str]) -> dict[str, str]:
     """A name for each value: itself, or with escapes where another is printed alike or a terminal would obey."""
     alike = Counter(map(_printed, set(values)))
-    return {
-        value: ascii(value)[1:-1] if alike[_printed(value)] > 1 or _CONTROL.search(value) else value for value in values
-    }
+    return {one: ascii(one)[1:-1] if alike[_printed(one)] > 1 or _CONTROL.search(one) else one for one in values}
 
 
 def _visible(value: str) -> str:

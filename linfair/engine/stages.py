@@ -12,7 +12,6 @@ it starts from, and how this machine computes. Studies, audits, repairs and page
 
 import copy
 import hashlib
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, asdict, dataclass, replace
@@ -46,7 +45,7 @@ class Teacher:
     model: nn.Module  #: Without gates, in evaluation mode
     digest: str  #: Of its weights
     computes: str = ""  #: Digest of what it computes (`linfair.audit`), for a network whose code is a user's
-    loss: tuple[float, ...] = (math.nan,)  #: Last training loss of each member; nan where it was not trained here
+    loss: tuple[float, ...] = (torch.nan,)  #: Last training loss of each member; nan where it was not trained here
     seconds: float = 0.0
     guarantee: Guarantee | None = None  #: Of privacy; what follows hands on what is left of it
 
@@ -171,8 +170,7 @@ class Stages:
             if weights_digest(model) != notes["digest"]:
                 raise ValueError("does not hold the weights that its notes name")
             loss, given = _listed(notes["loss"], len(self.seeds), float), notes.get("guarantee")
-            guarantee = Guarantee(**given) if given else None
-            return Teacher(model.eval(), notes["digest"], loss=loss, guarantee=guarantee)
+            return Teacher(model.eval(), notes["digest"], loss=loss, guarantee=Guarantee(**given) if given else None)
 
         def train() -> tuple[Teacher, dict, dict]:
             model = self.untrained(network, **how)

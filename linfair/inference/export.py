@@ -14,11 +14,9 @@ no communication between parties.
 import copy
 import io
 import logging
-import math
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -31,9 +29,6 @@ from linfair.functional import by_products
 from linfair.masks import RELUS
 from linfair.models import StandardisedConv2d
 from linfair.theory.folding import fold_batch_norm
-
-if TYPE_CHECKING:
-    from onnx import ModelProto
 
 OPSET = 18
 EXECUTIONS = ("gather", "multiply", "layer")
@@ -123,10 +118,9 @@ def to_onnx(
             why = " ".join(str(error).split())[:300]
             raise ExportError(f"torch writes {name} as ONNX that does not run, ONNX Runtime says: {why}") from error
         if not apart <= 1e-3:
-            raise ExportError(
-                f"{name} as ONNX computes something else, {apart:.2g} of its largest score apart on {len(x)} random "
-                "inputs: its forward draws at random, or hangs on the size of the batch or on the values it gets"
-            )
+            text = f"{name} as ONNX computes something else, {apart:.2g} of its largest score apart on {len(x)} random "
+            text += "inputs: its forward draws at random, or hangs on the size of the batch or on the values it gets"
+            raise ExportError(text)
     return file
 
 
@@ -156,7 +150,7 @@ def difference(file: bytes, network: nn.Module, inputs: Tensor) -> float:
         expected = network(inputs)
     (found,) = map(torch.from_numpy, session.run(None, {"input": inputs.numpy()}))
     if found.shape != expected.shape:
-        return math.inf
+        return torch.inf
     return ((found - expected).abs().max() / expected.abs().max().clamp(min=1)).item()
 
 
@@ -178,16 +172,15 @@ def as_computed(network: nn.Module, execution: str) -> tuple[nn.Module, dict[str
     for site, gate in gates.sites(folded).items():
         kept = gate.alpha.detach() == 1
         if not torch.equal(kept.float(), gate.alpha.detach()):
-            raise ExportError(
-                f"the gate {site} has weights between 0 and 1, which no ReLU is; call linfair.gates.binarise first"
-            )
+            text = f"the gate {site} has weights between 0 and 1, which no ReLU is; call "
+            raise ExportError(f"{text}linfair.gates.binarise first")
         part = {"gather": Gather, "multiply": Multiply}.get(execution, lambda _: relu)
         folded.set_submodule(site, relu if kept.all() else part(kept) if kept.any() else nn.Identity())
     return folded, counts
 
 
-def _plain(model: "ModelProto", notes: Mapping[str, str]) -> bytes:
-    """A file without what torch notes in it, paths of this machine among them, and with our own notes."""
+def _plain(model: object, notes: Mapping[str, str]) -> bytes:
+    """A `ModelProto` without what torch notes in it, paths of this machine among them, and with our own notes."""
     graph = model.graph
     for part in [*graph.node, *graph.initializer, *graph.value_info, *graph.input, *graph.output, graph, model]:
         part.ClearField("metadata_props")

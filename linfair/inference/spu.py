@@ -129,10 +129,9 @@ def run_parties(job: dict[str, object], files: list[Path], script: Path = PARTY,
     try:
         for rank, (file, log) in enumerate(zip(files, logs, strict=True)):
             words = [python, "-I", str(script), json.dumps(job | {"hosts": hosts}), str(rank), str(file)]
+            words.append(str(file.with_suffix(".json")))
             with log.open("wb") as out:
-                started.append(
-                    subprocess.Popen([*words, str(file.with_suffix(".json"))], stdout=out, stderr=out, env=environment)
-                )
+                started.append(subprocess.Popen(words, stdout=out, stderr=out, env=environment))
         while any(one.poll() is None for one in started) and not any(one.poll() for one in started):
             time.sleep(0.05)
         time.sleep(0.5 * any(one.poll() for one in started))  # where all fail, the first of them says why

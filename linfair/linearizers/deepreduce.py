@@ -196,10 +196,8 @@ class _Search:
         epochs = [self.options.schedule.epochs] * len(networks)
         steps = [self.options.schedule.steps(self.n) * done for done in epochs]
         made = record("deepreduce", budget, limit, networks, epochs, self.history, single=self.single, steps=steps)
-        rows = [
-            {k: [row[k] for row in at] if k != "epoch" else v for k, v in at[0].items()}
-            for at in zip(*logged, strict=False)
-        ]
+        epochwise = zip(*logged, strict=False)
+        rows = [{k: [row[k] for row in at] if k != "epoch" else v for k, v in at[0].items()} for at in epochwise]
         fate = {"finetuning": rows, "diverged": diverged, "mitigation": self.options.mitigation and self.mitigation}
         return replace(made, configurations=tuple(map(str, chosen)), **fate)
 

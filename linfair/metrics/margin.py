@@ -10,7 +10,6 @@ paper's experiments report (Das et al., ICML 2024, Sec. 5) is, in the released c
 Fig. 14 is normalised without saying how; here every group's mean is divided by that of the largest group.
 """
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -53,7 +52,7 @@ def normalised(means: Sequence[float], counts: Sequence[int]) -> list[float]:
     """
     largest = [mean for mean, count in zip(means, counts, strict=True) if count == max(counts)]
     reference = sum(largest) / len(largest)
-    return [mean / reference if reference else math.nan for mean in means]
+    return [mean / reference if reference else torch.nan for mean in means]
 
 
 def closeness_of(model: nn.Module, data: GroupedData, split: str) -> list[GroupMean]:

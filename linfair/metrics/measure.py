@@ -3,7 +3,6 @@
 Beside a group's accuracy stand the quantities by which the paper explains who loses it (Das et al., ICML 2024).
 """
 
-import math
 from collections.abc import Collection, Sequence
 from functools import cache
 
@@ -113,7 +112,7 @@ def measure(
                 rows.append(known | {"seed": seed, "split": split} | of_group | distance)
     table = pd.DataFrame(rows)
     if alone:
-        table[table.filter(regex="^(excess|churn|distance|relative)").columns] = math.nan
+        table[table.filter(regex="^(excess|churn|distance|relative)").columns] = float("nan")
     return table.astype({name: "boolean" if name.endswith("_converged") else float for name in DIAGNOSTICS})
 
 

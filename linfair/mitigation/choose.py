@@ -9,7 +9,6 @@ compared (Bonferroni). The best repair is chosen if its worst group gains and th
 else `plain` is, the simplest arm. With few validation images even a real gain may not pass.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -173,7 +172,7 @@ def choose(
     candidates = []
     for arm, right in correct.items():
         worst = min(group_accuracy(right, groups, len(names)), key=lambda one: one.accuracy)
-        p = gain_p_value(correct[PLAIN], right, groups, len(names)) * len(rivals) if arm in rivals else math.nan
+        p = gain_p_value(correct[PLAIN], right, groups, len(names)) * len(rivals) if arm in rivals else np.nan
         candidates.append(Candidate(arm, overall[arm], worst, arm in (PLAIN, *rivals), min(p, 1.0)))
     plain, *others = candidates
     merit = {one.arm: [round(two.accuracy / ROUNDING) for two in (one.worst, one.overall)] for one in candidates}

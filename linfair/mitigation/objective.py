@@ -8,7 +8,6 @@ The option `kd` of every mitigation weighs KD. Most need its means by group, L_a
 group absent from a batch has no mean and takes no part in it.
 """
 
-import math
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -157,7 +156,7 @@ class Multiplied(MitigatedObjective):
         self.multipliers = (self.multipliers + options.mu * violations).clamp(min=0)
         self.log(multipliers=self.multipliers, violations=violations)
         tighter = 5.0 if options.clip is None else options.clip / 2
-        worst = self.multipliers.nan_to_num(nan=math.inf).amax(dim=1).tolist()
+        worst = self.multipliers.nan_to_num(nan=torch.inf).amax(dim=1).tolist()
         said = f"a multiplier of {options.name} is {{:.3g}}, above its limit {options.limit:g},".format
         advice = f"lower mu ({options.mu:g}) or bound the gradients (clip={tighter:g})"
         return {member: Failure(said(one), advice) for member, one in enumerate(worst) if not one <= options.limit}
@@ -178,7 +177,7 @@ class MitigationOptions:
     kd: float = field(default=1.0, kw_only=True)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.kd < math.inf:
+        if not 0 <= self.kd < torch.inf:
             raise ValueError(f"kd is the weight of KD, 0 (plain cross entropy) or above, got {self.kd}")
         for name in ("mu", "step"):
             if not (value := getattr(self, name, 0)) >= 0:

@@ -5,7 +5,6 @@ can have more than sqrt(18.7) = 4.33 on both. `GREY` has 4.3, every data colour 
 graphics. Colours have fixed meanings, and differ in lightness and marker too.
 """
 
-import math
 from collections.abc import Sequence
 from importlib.metadata import version
 
@@ -62,7 +61,7 @@ def evidence_of(table: pd.DataFrame, *, split: str) -> str:
     return evidence(seeds=part["seed"].nunique(), n=n, seconds=arms["seconds"].sum(), **about)
 
 
-def apart(places: Sequence[float], room: float, low: float = -math.inf, high: float = math.inf) -> list[float]:
+def apart(places: Sequence[float], room: float, low: float = -np.inf, high: float = np.inf) -> list[float]:
     """Where labels stand that must not touch: as close to their places as `room` and the two ends allow.
 
     >>> apart([10.0, 12.0, 60.0], 10), apart([10.0, 12.0, 60.0], 10, low=8)

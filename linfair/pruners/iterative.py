@@ -4,7 +4,6 @@ The kept share falls from 1 by a factor 1 - rate in each round, and stops at eve
 all budgets, each takes its network when its mask is set, and the retraining that follows is the record's fine-tuning.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -55,7 +54,7 @@ class Iterative:
     schedule: Schedule = replace(_CNN, lr=1e-3)
 
     def __post_init__(self) -> None:
-        if not 0 < self.rate < 1 or self.epochs < 1 or not 0 <= self.kd < math.inf:
+        if not 0 < self.rate < 1 or self.epochs < 1 or not 0 <= self.kd < torch.inf:
             allowed = "rate is a share above 0 and below 1, epochs at least 1, kd a weight of at least 0"
             raise ValueError(f"{allowed}; got rate = {self.rate}, epochs = {self.epochs}, kd = {self.kd}")
 
@@ -68,7 +67,7 @@ class Iterative:
         """The loss of the retraining between rounds."""
         return Distill(teacher, data, kd=self.kd)
 
-    def rounds(self, budgets: Sequence[float], total: float = math.inf) -> list[float]:
+    def rounds(self, budgets: Sequence[float], total: float = torch.inf) -> list[float]:
         """The share kept after each round; of so many weights in all, less than half a one is none."""
         shares, share = [], 1.0
         for budget in budgets:
@@ -142,7 +141,7 @@ class _Path:
         for member in members:
             scores = {site: (w[member] if len(members) > 1 else w).detach().abs() for site, (_, w) in found.items()}
             kept = masks[member].units
-            left_out = {site: score.cpu().masked_fill(~kept[site], -math.inf) for site, score in scores.items()}
+            left_out = {site: score.cpu().masked_fill(~kept[site], -torch.inf) for site, score in scores.items()}
             masks[member] = replace(masks[member], units=top_units(left_out, count, as_torch=True))
         self.options.reduction.apply(self.model, masks)
         self.done += 1

@@ -47,8 +47,8 @@ def spent(noise: float, delta: float, rate: float, steps: int) -> float:
     _check(delta, rate, steps, noise)
     counted = _opacus().create_accountant(mechanism="rdp")
     counted.history = [(noise, rate, steps)]
-    with warnings.catch_warnings():  # of an order at the end of those tried: the bound is loose there, but it holds
-        warnings.simplefilter("ignore")
+    # of an order at the end of those tried: the bound is loose there, but it holds
+    with warnings.catch_warnings(action="ignore"):
         return float(counted.get_epsilon(delta=delta))
 
 
@@ -67,6 +67,5 @@ def noise_for(epsilon: float, delta: float, rate: float, steps: int) -> float:
         text = f"the accountant 'rdp' reaches epsilon from {least:.2g} to 1e+04 at a delta of {delta:g}"
         raise ValueError(f"{text}, got {epsilon:g}: ask for one of these")
     how = {"target_epsilon": epsilon, "target_delta": delta, "sample_rate": rate, "steps": steps}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):
         return utils.get_noise_multiplier(**how, accountant="rdp", epsilon_tolerance=0.005 * epsilon)

@@ -80,11 +80,8 @@ class DPGlobalAdapt(DPSGD):
     def gradient(self, data: Data, schedule: Schedule, seeds: Sequence[int], stage: str) -> AdaptedGradient:
         """The rule itself."""
         plain = super().gradient(data, schedule, seeds, stage)
-        together, noise = plain.noise, 0.0
-        if together >= self.count_noise:
-            text = f"count_noise must be above {together:.3g}, the noise of a whole step, got {self.count_noise}"
-            raise ValueError(text)
-        if together:
-            noise = (together**-2 - self.count_noise**-2) ** -0.5
+        if (both := plain.noise) >= self.count_noise:
+            raise ValueError(f"count_noise must be above {both:.3g}, the noise of a whole step, got {self.count_noise}")
+        noise = (both**-2 - self.count_noise**-2) ** -0.5 if both else 0.0
         bound = torch.full((len(seeds),), self.bound)
         return AdaptedGradient(options=self, noise=noise, size=plain.size, seeds=plain.seeds, stage=stage, bound=bound)

@@ -127,9 +127,8 @@ class RuleOptions:
         sets = [data] if isinstance(data, GroupedData) else list(data)
         if self.multiplicity > 1 and not (schedule.augment and sets[0].reach):
             text = f"multiplicity={self.multiplicity} averages over random shifts of an image, and there are none here"
-            raise ValueError(
-                f"{text}: use data with a shift or crop above 0 and a schedule with augment=True, or multiplicity=1"
-            )
+            text += ": use data with a shift or crop above 0 and a schedule with augment=True, or multiplicity=1"
+            raise ValueError(text)
         guarantee = self.guarantee(len(sets[0].splits["train"]), schedule)
         if not all(one.fixed_scale for one in sets):
             guarantee = after(guarantee, STEPS["normalisation by training images"])

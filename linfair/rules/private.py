@@ -71,17 +71,14 @@ class PrivateGradient:
         rule, plan = self.options.name, getattr(batches, "plan", batches)
         for name, module in model.named_modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm) or getattr(module, "track_running_stats", False):
-                raise ValueError(
-                    f"{rule} needs a gradient of each image on its own, and {name or type(model).__name__} "
-                    f"({type(module).__name__}) mixes the images of a batch, or keeps their moments unprotected; "
-                    'build the network with norm="group"'
-                )
+                whose = f"{name or type(model).__name__} ({type(module).__name__})"
+                text = f"{rule} needs a gradient of each image on its own, and {whose} mixes the images of a batch, or "
+                raise ValueError(f'{text}keeps their moments unprotected; build the network with norm="group"')
         if objective is not supervised:
             said = getattr(objective, "__name__", type(objective).__name__)
-            raise ValueError(
-                f"{rule} bounds what each image adds through its own cross entropy; {said} may mix the images of "
-                "a batch or ask a teacher: train on cross entropy, or with a rule that is not private"
-            )
+            text = f"{rule} bounds what each image adds through its own cross entropy; {said} may mix the images of a "
+            text += "batch or ask a teacher: train on cross entropy, or with a rule that is not private"
+            raise ValueError(text)
         if schedule.compile or schedule.precision != "float32":
             given = f"compile={schedule.compile}, precision={schedule.precision!r}"
             raise ValueError(f"{rule} needs compile=False and precision='float32', got {given}")

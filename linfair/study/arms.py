@@ -5,7 +5,6 @@ Beside `ARMS`, a mitigation is one under its name, with options that differ from
 """
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -84,7 +83,7 @@ def with_fate(rows: pd.DataFrame, one: LinearizedModel, seeds: Sequence[int]) ->
         configuration=by_seed(one.configurations, ""),
         mask_steps=by_seed(one.steps, pd.NA).astype("Int64"),
         diverged=by_seed(one.diverged, None).notna(),
-        multiplier=[history.get((seed, group), [math.nan])[-1] for seed, group, _ in at],
+        multiplier=[history.get((seed, group), [float("nan")])[-1] for seed, group, _ in at],
         multipliers=[
             json.dumps(history[seed, group]) if split == "train" and (seed, group) in history else ""
             for seed, group, split in at

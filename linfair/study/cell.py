@@ -81,8 +81,7 @@ class Setting:
 def setting_of(cell: Cell) -> Setting:
     """A cell's own setting; reads its data."""
     plan = built_as(cell, recipe(cell.network, cell.profile))
-    options = replace(plan.method(cell.method), **dict(cell.options))
-    return Setting(plan, options, *load_sets(cell))
+    return Setting(plan, replace(plan.method(cell.method), **dict(cell.options)), *load_sets(cell))
 
 
 class Worker:
@@ -152,10 +151,8 @@ class Worker:
         digest, other = self._digest_here(), found["teacher"].iloc[0]
         if digest not in (None, other):
             self._apart[name] = key({"arm": name, "teacher": digest})
-            text = (
-                f"{name}: {arm} of {self.cell.data_words()} was computed from the original network {other}, not from "
-            )
-            warnings.warn(f"{text}{digest} as here; both are kept apart", OtherTeacher, stacklevel=4)
+            text = f"{name}: {arm} of {self.cell.data_words()} was computed from the original network {other}, not "
+            warnings.warn(f"{text}from {digest} as here; both are kept apart", OtherTeacher, stacklevel=4)
             return self.stored(arm)
         self._digest = other
         names = found["group"].map(dict(enumerate(self.sets[0].group_names)))
@@ -276,8 +273,7 @@ class Worker:
     def forget_path(self) -> None:
         """Remove the mask path's checkpoint, which only missing arms need."""
         if digest := self._digest_here() or self._digest:
-            name = self.stages.path_name(digest, self.cell.method, self.cell.budgets, self.options)
-            self.store.discard(name)
+            self.store.discard(self.stages.path_name(digest, self.cell.method, self.cell.budgets, self.options))
 
     def _curved(self, arm: str) -> tuple[str, ...]:
         """The splits on which an arm's Hessian eigenvalues are computed."""

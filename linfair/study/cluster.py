@@ -4,7 +4,6 @@ A task computes the jobs that share a teacher, checkpoints in its node's cache f
 driver writes them to any fsspec address. So nodes need linfair and the data, and nothing else.
 """
 
-import math
 import os
 import socket
 import time
@@ -45,7 +44,7 @@ def run_on_ray(
         import ray
     except ImportError:
         raise DefinitionError("--engine ray needs Ray: pip install 'linfair[cluster]'") from None
-    if not 0 <= gpus < math.inf or (minutes is not None and not minutes > 0):
+    if not 0 <= gpus < torch.inf or (minutes is not None and not minutes > 0):
         raise ValueError(f"GPUs of a cell are 0 or more, and minutes positive, got {gpus} and {minutes}")
     tables = Tables(out)
     if not ray.is_initialized():
@@ -80,8 +79,7 @@ def run_on_ray(
                     for job in group:
                         report.tell(failure(job, f"{words(job.cell)}: {error}"))
                     continue
-                done = frozenset(tables.names())
-                running[task.remote(group, cache, threads, how, done, keep)] = group, mine
+                running[task.remote(group, cache, threads, how, frozenset(tables.names()), keep)] = group, mine
             ready, _ = ray.wait(list(running), timeout=0.5) if running else (time.sleep(0.5), [])
             for reference in ready or ():
                 group, mine = running.pop(reference)

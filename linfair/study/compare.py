@@ -100,13 +100,11 @@ class Comparison:
     @property
     def counts(self) -> pd.Series:
         """How many rows and original networks both have, and which are the same."""
-        names = self.equivalence.first, self.equivalence.second
-        found = {"rows in both": self.rows} | {
-            f"rows in {name} only": n for name, n in zip(names, self.only, strict=True)
-        }
-        shared, alike = self.networks
-        found |= {"original networks in both": shared, "of these the same to the last bit": alike}
-        return pd.Series(found | {"columns that differ": len(self.columns)})
+        (first, second), (shared, alike) = self.only, self.networks
+        found = {"rows in both": self.rows, f"rows in {self.equivalence.first} only": first}
+        found |= {f"rows in {self.equivalence.second} only": second, "original networks in both": shared}
+        found |= {"of these the same to the last bit": alike, "columns that differ": len(self.columns)}
+        return pd.Series(found)
 
 
 def compare(first: pd.DataFrame, second: pd.DataFrame, *, names: tuple[str, str] = ("first", "second")) -> Comparison:

@@ -164,8 +164,7 @@ def built_as(cell: Cell, plan: Recipe) -> Recipe:
         raise CheckpointError(text)
     asked = vars(replace(cell, width=cell.width or header.width, init=cell.init or header.init))
     same = ("network", "data", "width", "data_options", "init", "norm", "standardised")
-    found = {name: getattr(header, name) for name in same}
-    found |= {"seeds": (header.seed,)}
+    found = {name: getattr(header, name) for name in same} | {"seeds": (header.seed,)}
     if other := [f"{name} {one}, not {asked[name]}" for name, one in found.items() if one != asked[name]]:
         raise CheckpointError(f"{cell.teacher} is the teacher of another cell: it has {'; '.join(other)}")
     return replace(plan, width=header.width or None, init=header.init)
@@ -174,8 +173,8 @@ def built_as(cell: Cell, plan: Recipe) -> Recipe:
 def about(cell: Cell) -> dict[str, object]:
     """What the rows of a cell say of it, but for its arms; so does the file of a failure."""
     found = {name: getattr(cell, name) for name in ("network", "method", "profile", "seeds", "device")}
-    found |= {"data": cell.data_words(), "options": pairs(cell.options), "width": width_of(cell)}
-    return found | {"base": cell.based}
+    more = {"data": cell.data_words(), "options": pairs(cell.options), "width": width_of(cell), "base": cell.based}
+    return found | more
 
 
 def pairs(options: tuple[tuple[str, object], ...]) -> str:

@@ -172,8 +172,7 @@ def compute(
 @contextmanager
 def noted(tell: Callable[[Event], None]) -> Iterator[None]:
     """Tell what is said of damaged files and other teachers, however the block ends."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
+    with warnings.catch_warnings(record=True, action="always", category=UserWarning) as caught:
         try:
             yield
         finally:

@@ -237,12 +237,10 @@ def _panel(source: Source, index: int, values: Mapping[str, object]) -> Panel:
         key: tuple(sorted(source.called(check, values.get(key, {}), *at, key, f"{name}{key}: ").items()))
         for key, check in checks.items()
     }
-    chosen |= {key: values.get(key) for key in ("width", "curvature")} | {"most": values.get("seeds", 0)}
+    chosen |= {key: values[key] for key in ("width", "curvature", "norm", "standardised") if key in values}
     for key, check in (("base_mitigation", base_of), ("base_rule", rule_of)):
         chosen[key] = source.called(check, values.get(key, ""), *at, key, f"{name}{key}: ")
-    chosen["norm"] = values.get("norm", "batch")
-    chosen["standardised"] = values.get("standardised", False)
-    panel = Panel(data, network, method, (), (), arms=arms, **chosen)
+    panel = Panel(data, network, method, (), (), arms=arms, most=values.get("seeds", 0), **chosen)
     fixed = source.called(kept_by_list, panel, *at, "options", f"{name}options: configurations: ")
     if "budgets" in values:
         return replace(panel, budgets=source.called(check_budgets, values["budgets"], *at, "budgets"))

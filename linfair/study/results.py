@@ -108,9 +108,7 @@ def missing(jobs: Sequence[Job], found: Found) -> list[Job]:
         there, whole = have[job.cell.curvature in ("original", "all")], {}
         for arm in job.arms:
             needs = wanted([replace(job, arms=(arm,))]).items()
-            whole[arm] = [
-                {one for one, found in there.get(name, {}).items() if needed <= found} for name, needed in needs
-            ]
+            whole[arm] = [{one for one, has in there.get(name, {}).items() if needed <= has} for name, needed in needs]
         return whole
 
     left = []
@@ -157,9 +155,8 @@ def status(figure: Figure, profile: str, found: Found, *, seeds: int | None = No
     failed = len((needs.keys() - done) & found.failed)
     complete = {name[-1] for name in needs} - {name[-1] for name in needs.keys() - done}
     used = {have[name]["device"].iloc[0] for name in done}
-    timed = [
-        have[name] for name in done if "seconds" in rows
-    ]  # networks of an ensemble have its digest and its seconds
+    timed = [have[name] for name in done if "seconds" in rows]
+    # networks of an ensemble have its digest and its seconds
     took = {(*one[KNOWN_BY[:-1]].iloc[0], one["teacher"].iloc[0]): one["seconds"].max() for one in timed}
     left = len(needs) - len(done) - failed
     hours = sum(took.values()) / 3600

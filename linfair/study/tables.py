@@ -30,8 +30,7 @@ def one_teacher(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
             seed = ", ".join(f"{name} {value}" for name, value in told if name != "width" and value != "")
             said = [f"{row.teacher} ({row.device}, {row.arms} networks)" for row in part.itertuples()]
             lines.append(f"{seed}: {len(part)} original networks, {'; '.join(said)}; rows of the first are used")
-    best = counts.drop_duplicates(by)[[*by, "teacher"]]
-    return table.merge(best, on=[*by, "teacher"]), lines
+    return table.merge(counts.drop_duplicates(by)[[*by, "teacher"]], on=[*by, "teacher"]), lines
 
 
 def check_teachers(table: pd.DataFrame) -> None:

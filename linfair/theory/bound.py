@@ -11,7 +11,6 @@ gates' alphas among the parameters, with alpha = 1 the original. A pruned weight
 O(|d|^3) can hide anything, so the right side is evaluated *without* it.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -74,7 +73,7 @@ class BoundRow(Expansion):
     @property
     def looseness(self) -> float:
         """The bound over R(a), 1 where it is tight; nan where the group does not lose (R(a) <= 0)."""
-        return self.bound / self.excess if self.excess > 0 else math.nan
+        return self.bound / self.excess if self.excess > 0 else torch.nan
 
 
 def expand(excess: float, gradient: Tensor, product: Callable[[Tensor], Tensor], step: Tensor) -> Expansion:

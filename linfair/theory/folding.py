@@ -85,10 +85,7 @@ def _layers_before(network: nn.Module) -> dict[str, str]:
         layer = modules[source.target]
         kind = type(layer)  # a subclass may use its weights in another way
         linear = kind is nn.Linear and isinstance(norm, nn.BatchNorm1d) and layer.out_features == norm.num_features
-        if (
-            (kind in _CONVOLUTIONS or linear)
-            and source.target not in read
-            and called.count(source.target) == 1 == called.count(node.target)
-        ):
+        alone = source.target not in read and called.count(source.target) == 1 == called.count(node.target)
+        if alone and (kind in _CONVOLUTIONS or linear):
             found[node.target] = source.target
     return found

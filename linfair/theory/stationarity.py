@@ -14,7 +14,6 @@ That takes two groups and an exact stationary point of the *unregularised* risk.
     a mixture        a third, smallest group made of the other two in their proportions has gradient exactly 0.
 """
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -41,7 +40,7 @@ class GradientRatio:
     def ratio(self) -> float:
         """|g_b| / |g_a|, measured; nan where both are 0."""
         if self.norm_large == 0:
-            return math.inf if self.norm_small else math.nan
+            return torch.inf if self.norm_small else torch.nan
         return self.norm_small / self.norm_large
 
     @property

@@ -82,8 +82,8 @@ def in_every_stage(plan: Recipe, **changed: object) -> Recipe:
 def check_precision(profile: str, precision: str | None, device: str) -> None:
     """Refuse bf16 that a profile brings along, but the device computes no faster than float32."""
     if profile == "cpu" and precision is None and not bf16_is_fast(device):
-        text = f"profile cpu trains in bf16, and {device_name(device)} has no hardware for it (AMX or AVX-512 BF16), so "
-        text += "that it would be slow. Add --precision float32, or --precision bf16 to compute in it nevertheless"
+        text = f"profile cpu trains in bf16, and {device_name(device)} has no hardware for it (AMX or AVX-512 BF16), "
+        text += "so that it would be slow. Add --precision float32, or --precision bf16 to compute in it nevertheless"
         raise ValueError(text)
 
 

@@ -239,9 +239,9 @@ def meanings() -> str:
     return "\n\n".join(said)
 
 
-def table(found: pd.DataFrame) -> str:
-    """Claims counted on both axes."""
-    lines = [f"| agreement | {' | '.join(found.columns)} |", f"|---|{'---:|' * len(found.columns)}"]
+def table(found: pd.DataFrame, head: str = "agreement") -> str:
+    """Counts of claims, a line for each row of a table."""
+    lines = [f"| {head} | {' | '.join(found.columns)} |", f"|---|{'---:|' * len(found.columns)}"]
     lines += [
         f"| {word} | {' | '.join(map(str, row))} |" for word, row in zip(found.index, found.to_numpy(), strict=True)
     ]
@@ -320,14 +320,10 @@ def provenance() -> str:
         return "The notebooks of this build have noted no numbers; the claims page shows those of the reference run."
     fresh = pd.concat([pd.read_parquet(file) for file in files]).drop_duplicates("key").set_index("key")
     found = claims.beside(claims.load_evidence(repository() / claims.EVIDENCE), fresh)
-    lines = "".join(
-        f"<tr><td>{linked([row.page])}</td><td>{escape(row.number)}</td>"
-        f"<td>{escape(row.reference)}</td><td>{escape(row.here)}</td><td>{row.outcome}</td></tr>"
-        for row in found.sort_values(["outcome", "page"], ascending=[False, True]).itertuples()
-    )
-    heads = ("page", "number", "reference run", "this build", "outcome")
-    head = "".join(f'<th scope="col">{text}</th>' for text in heads)
-    body = f"<table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>"
+    found = found.sort_values(["outcome", "page"], ascending=[False, True])
+    shown = found.map(escape).assign(page=[linked([page]) for page in found["page"]])
+    shown = shown.rename(columns={"reference": "reference run", "here": "this build"})
+    body = shown.to_html(index=False, escape=False, border=0, justify="unset")
     said = f"{(found['outcome'] == 'agrees').sum()} of {len(found)} numbers of this build agree with the reference run"
     box = f'<div class="pst-scrollable-table-container" tabindex="0">{body}</div>'
     return raw(f"<details><summary>{said}</summary>{box}</details>")
@@ -351,7 +347,5 @@ def page() -> str:
 def summary() -> str:
     """How many claims of each paper agree, a line for each paper, for the first page."""
     listed, _, verdicts = claims.read(repository())
-    lines = [f"| claims of | {' | '.join(AGREEMENT)} |", f"|---|{'---:|' * len(AGREEMENT)}"]
-    for paper, counts in claims.by_paper(listed, verdicts).items():
-        lines.append(f"| {claims.PAPERS[paper]} on {paper} | {' | '.join(map(str, counts['all']))} |")
-    return "\n".join(lines)
+    both = claims.by_paper(listed, verdicts).items()
+    return table(pd.DataFrame({f"{claims.PAPERS[of]} on {of}": found["all"] for of, found in both}).T, "claims of")

@@ -279,7 +279,7 @@ GENERATORS: dict[str, Callable[[], str]] = {
     "meanings": claims_page.meanings,
     "provenance": claims_page.provenance,
     **{f"api {page}": partial(api, page) for page in (*API, "tools")},
-    **{f"speed {part}": partial(lambda part: speed.made(repository())[part], part) for part in speed.PARTS},
+    **{f"speed {part}": partial(str, text) for part, text in speed.made(repository()).items()},
 }
 """What a page may ask for -> the function that writes it."""
 

@@ -124,14 +124,12 @@ def of_sides(found: Shadows, right: NDArray[np.float64]) -> dict[str, float]:
     return {"all": right.mean()} | {name: right[:, side == number].mean() for number, name in enumerate(names)}
 
 
-def rows(
-    seeds: Iterable[int], rule: str, *, name: str = "digits", kinds: Iterable[str] = ("lira_online",), **how: object
-) -> pd.DataFrame:
+def rows(seeds: Iterable[int], rule: str, **how: object) -> pd.DataFrame:
     """A number a line, as claims are judged by: accuracy and exposure under a rule, all and both sides."""
     parts = []
     for seed in seeds:
-        found = train(pooled(name, seed), rule, seed=seed, **how)
-        table, accuracy = exposed(found, kinds), of_sides(found, correct(found))
+        found = train(pooled("digits", seed), rule, seed=seed, **how)
+        table, accuracy = exposed(found, ["lira_online"]), of_sides(found, correct(found))
         table = table[table["who"].isin(accuracy)]
         parts.append(table.assign(accuracy=table["who"].map(accuracy), shared=1.0))
     return pd.concat(parts, ignore_index=True)

@@ -100,21 +100,21 @@ def agreement(one: pd.DataFrame, other: pd.DataFrame) -> tuple[int, float]:
     return len(both), float(100 * (both["accuracy"] - both["accuracy_other"]).abs().max())
 
 
-def shares_of_groups(table: pd.DataFrame, *, split: str = "test_balanced") -> pd.DataFrame:
+def shares_of_groups(table: pd.DataFrame) -> pd.DataFrame:
     """How many single groups gain, lose or stay by way, budget and role; `n` counts groups times seeds (Fig. 9)."""
-    found = changes(table, split=split, pooled="group")
+    found = changes(table, pooled="group")
     points = found["value"]
     kinds = {"n": 1, "gain": points > 1e-9, "same": points.abs() <= 1e-9, "lose": points < -1e-9}
     by = found.assign(**kinds).groupby(["way", "budget", "role"], sort=False)
     return by[list(kinds)].sum().reset_index()
 
 
-def in_and_out(table: pd.DataFrame, *, budget: float = HEADLINE) -> pd.DataFrame:
+def in_and_out(table: pd.DataFrame) -> pd.DataFrame:
     """Gain by way and group on the `train` split, on `test_balanced`, and `train minus test`, all within a seed."""
     values = {}
     for split in ("train", "test_balanced"):
         found = changes(table, split=split)
-        values[split] = found[found["budget"] == budget].set_index(["way", "group_name", "seed"])["value"]
+        values[split] = found[found["budget"] == HEADLINE].set_index(["way", "group_name", "seed"])["value"]
     wide = pd.DataFrame(values)
     wide["train minus test"] = wide["train"] - wide["test_balanced"]
     long = wide.melt(ignore_index=False, var_name="of", value_name="points").dropna().reset_index()
@@ -135,12 +135,10 @@ def ratios(table: pd.DataFrame, column: str, *, split: str, way: str = "lagrangi
     return found.sort_values(["role", "budget"], ascending=False, ignore_index=True)
 
 
-def trade(
-    table: pd.DataFrame, *, budget: float = HEADLINE, split: str = "test_balanced", against: str = ""
-) -> pd.DataFrame:
-    """Accuracy and fairness (`violation`, `gap`, `worst`) of every way at a budget, or their change within a seed."""
+def trade(table: pd.DataFrame, *, split: str = "test_balanced", against: str = "") -> pd.DataFrame:
+    """Accuracy and fairness (`violation`, `gap`, `worst`) of every way at `HEADLINE`, or their change within a seed."""
     rows = with_ways(finished(table))
-    rows = rows[(rows["split"] == split) & ((rows["budget"] == budget) | (rows["way"] == "original"))]
+    rows = rows[(rows["split"] == split) & ((rows["budget"] == HEADLINE) | (rows["way"] == "original"))]
     rows = rows.assign(right=rows["accuracy"] * rows["n"])
     groups, sums = rows.groupby(["way", "seed"], sort=False)["accuracy"], ["right", "n"]
     whole = rows.groupby(["way", "seed"], sort=False)[sums].sum().eval("right / n")

@@ -34,7 +34,6 @@ def removal(
     share: float = 0.1,
     count: int = 16,
     repeats: int = 4,
-    kind: str = "lira_online",
     seed: int = 0,
     at_once: int = 64,
 ) -> pd.DataFrame:
@@ -46,14 +45,14 @@ def removal(
     """
     pool = len(data.splits["train"])
     gone = max(1, round(share * pool))
-    scores, inside, _ = _attacked(train, data, count, kind, 3 * seed, at_once)
+    scores, inside, _ = _attacked(train, data, count, 3 * seed, at_once)
     order = np.argsort(-by_point(scores, inside), kind="stable")
     place = np.argsort(order)  # 0 is the most exposed image
     chance = np.random.default_rng(seed).permutation(pool) < gone
     rows = []
     for removed, lost in {"nothing": np.zeros(pool, bool), "exposed": place < gone, "random": chance}.items():
         left, kept = without(data, lost), place[~lost]
-        scores, inside, part = _attacked(train, left, count, kind, 3 * seed + 1, at_once)
+        scores, inside, part = _attacked(train, left, count, 3 * seed + 1, at_once)
         about = {"seed": seed, "removed": removed, "n_train": len(kept)}
         whose = {"all": np.ones(len(kept), bool), "rest": kept >= gone, "next": (kept >= gone) & (kept < 2 * gone)}
         for who, these in whose.items():
@@ -65,9 +64,9 @@ def removal(
     return pd.DataFrame(rows)
 
 
-def _attacked(train: Train, data: GroupedData, count: int, kind: str, seed: int, at_once: int) -> tuple:
+def _attacked(train: Train, data: GroupedData, count: int, seed: int, at_once: int) -> tuple:
     seen, inside = shadows(train, data, count, seed=seed, at_once=at_once)
-    return leave_one_out(kind, seen, inside), inside, data.splits["train"]
+    return leave_one_out("lira_online", seen, inside), inside, data.splits["train"]
 
 
 def _useful(train: Train, data: GroupedData, repeats: int, seed: int, at_once: int) -> dict[str, float]:

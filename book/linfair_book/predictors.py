@@ -128,11 +128,9 @@ def collinearity(rows: pd.DataFrame, predictors: Predictors = PREDICTORS) -> pd.
     return over_seeds(found[found["predictor"] != found["with"]].dropna(), "value", ["predictor", "with"])
 
 
-def ranking(
-    rows: pd.DataFrame, *, budget: float, outcome: str = "drop", predictors: Predictors = PREDICTORS
-) -> tuple[str, pd.DataFrame]:
+def ranking(rows: pd.DataFrame, *, budget: float, predictors: Predictors = PREDICTORS) -> tuple[str, pd.DataFrame]:
     """The predictor that ranks the groups best, which flatters it, and its lead over each other one within a seed."""
-    found = per_seed(rows[rows["budget"] == budget], outcome=outcome, predictors=predictors)
+    found = per_seed(rows[rows["budget"] == budget], predictors=predictors)
     wide = found[found["statistic"] == "alone"].pivot(index="seed", columns="predictor", values="value")
     wide = wide.dropna(axis=1, how="all").dropna()
     wide = wide * wide.columns.map({one.name: one.sign for one in predictors})

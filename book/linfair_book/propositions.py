@@ -224,10 +224,10 @@ def stationarity_table(*, seed: int = 0) -> pd.DataFrame:
 
 
 def remainders(
-    model: nn.Module, original: nn.Module, data: GroupedData, split: str = "train", *, steps: Sequence[float] = STEPS
+    model: nn.Module, original: nn.Module, data: GroupedData, *, steps: Sequence[float] = STEPS
 ) -> pd.DataFrame:
     """Each group's expansion at parts t of the way to the reduced network: O(|d|^3) falls with t^3 if none switches."""
-    before, after = common_risks([original, model], data, split, alpha=bool(sites(model)), dtype=torch.float64)
+    before, after = common_risks([original, model], data, "train", alpha=bool(sites(model)), dtype=torch.float64)
     start, end = flat(before.parameters), flat(after.parameters)
     rows = []
     for group in before.check_groups(None):

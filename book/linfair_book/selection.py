@@ -116,13 +116,11 @@ def count_effect(table: pd.DataFrame, *, split: str) -> pd.DataFrame:
     return over_seeds(change.rename("value").reset_index().assign(quantity="disparity"), "value", ["quantity"])
 
 
-def beside_deepreduce(
-    seeds: Sequence[int], *, budgets: Sequence[float] = (0.4, 0.2, 0.1), profile: str = "small"
-) -> pd.DataFrame:
+def beside_deepreduce(seeds: Sequence[int], *, budgets: Sequence[float] = (0.4, 0.2, 0.1)) -> pd.DataFrame:
     """DeepReDuce on a thin ResNet18, with `snl mask` and `random` at exactly the counts that it reached."""
     parts = []
     for seed in seeds:
-        shared = {"data": "digits", "network": "resnet18", "seeds": [seed], "profile": profile}
+        shared = {"data": "digits", "network": "resnet18", "seeds": [seed]}
         parts.append(table := tables.ran(ARMS, method="deepreduce", budgets=budgets, **shared))
         total = table.loc[table["arm"] == "original", "kept"].iloc[0]
         reached = table[table["arm"] == "plain"].drop_duplicates("budget").set_index("budget")["kept"]

@@ -102,7 +102,11 @@ def rows(sweep: Sweep, rule: str | rules.RuleOptions, skew: float | None, *, see
         cells = {"groups": conflicting[seen], "labels": pool.y.numpy()[seen], "draws": 2}
         exposed = membership.exposure(scores, inside[k][seen], group_names=("aligned", "conflicting"), **cells)
         exposed = exposed.set_index("who")
-        found += [one | {"seed": k} for one in _of_one(data, predicted, exposed)]
+        for one in useful(data, predicted):
+            one |= {"auc": exposed.loc[one["who"], "auc"], "tpr_1": exposed.loc[one["who"], "tpr_0.01"]}
+            if not math.isnan(one.get("mean_bias", math.nan)):
+                one["score"] = score(one["accuracy"], one["auc"], one["mean_bias"])
+            found.append(one | {"seed": k})
     said = about(sweep, options, guarantee) | {"attack": sweep.attack, "shadows": sweep.members - 1}
     n_train, images = int(inside[0].sum()), len(test) if skew is None else len(test) / 2
     said |= ({} if skew is None else {"skew": skew}) | {"n_train": n_train, "shared": images / n_train}
@@ -147,16 +151,6 @@ def useful(data: GroupedData, predicted: torch.Tensor) -> list[dict[str, object]
     lines = [{"who": who, "accuracy": one.accuracy, "n": one.n} for who, one in found.items()]
     bias = mean_bias(predicted, test.a, data.classes, draws=2).bias if len(data.group_names) == 2 else math.nan
     return [*lines, {"who": "all", "accuracy": float(right.mean()), "n": len(right), "mean_bias": bias}]
-
-
-def _of_one(data: GroupedData, predicted: torch.Tensor, exposed: pd.DataFrame) -> list[dict[str, object]]:
-    """The rows of one network."""
-    lines = useful(data, predicted)
-    for one in lines:
-        one |= {"auc": exposed.loc[one["who"], "auc"], "tpr_1": exposed.loc[one["who"], "tpr_0.01"]}
-        if not math.isnan(one.get("mean_bias", math.nan)):
-            one["score"] = score(one["accuracy"], one["auc"], one["mean_bias"])
-    return lines
 
 
 def compute(name: str, into: Path) -> pd.DataFrame:

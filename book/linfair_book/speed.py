@@ -14,21 +14,6 @@ from linfair_book.tables import RESULTS
 TABLE = RESULTS / "performance.parquet"
 PRECISION = RESULTS / "digits_resnet18_precision.parquet"
 MARGIN = 1.0  # points within which bf16 must lie, stated before the cells of `PRECISION` were computed
-PARTS = (
-    "cell",
-    "ceilings",
-    "stages",
-    "steps",
-    "logits",
-    "precision",
-    "ladder",
-    "ensemble",
-    "gpu",
-    "replay",
-    "gpu errors",
-    "grid",
-)
-
 ARITHMETIC = "arithmetic"
 WAYS = ("float32", "bf16")
 

@@ -6,12 +6,11 @@ from itertools import permutations
 import pandas as pd
 from torch import nn
 
-from linfair.engine.store import ResultStore
 from linfair.metrics.measure import Original, measure
 from linfair.mitigation import PLAIN
 from linfair.study.cell import Worker
 from linfair.study.grids import grid
-from linfair.study.tables import by_role, over_seeds
+from linfair.study.tables import over_seeds
 from linfair.training import threads
 from linfair_book import tables
 from linfair_book.averages import alike, gains, paired
@@ -21,9 +20,9 @@ METHODS = {"ReLUs": "snl", "weights": "prune_magnitude"}
 REPAIRS = ("lagrangian(clip=5.0, mu=0.005)", "balanced_sampling")
 
 
-def compute(seeds: Sequence[int], *, repairs: Sequence[str] = REPAIRS, **how: object) -> pd.DataFrame:
+def compute(seeds: Sequence[int], **how: object) -> pd.DataFrame:
     """Both reductions of the same original networks with control and repairs: rows of `study.run` with `removed`."""
-    arms = ("original", PLAIN, "control", *repairs)
+    arms = ("original", PLAIN, "control", *REPAIRS)
     return _by_reduction(pd.concat(tables.ran(arms, seeds=seeds, **_grid(one) | how) for one in METHODS.values()))
 
 
@@ -39,9 +38,7 @@ def _by_reduction(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def in_sequence(
-    seeds: Sequence[int], *, share: float = 0.4, store: ResultStore | None = None, progress: bool = True, **how: object
-) -> pd.DataFrame:
+def in_sequence(seeds: Sequence[int], *, share: float = 0.4, **how: object) -> pd.DataFrame:
     """One reduction, fine-tuned, then the other of what it left, fine-tuned: each alone and both orders."""
     cells = [grid(seeds=seeds, budgets=[share], **_grid(method) | how) for method in METHODS.values()]
     frames = []
@@ -52,7 +49,7 @@ def in_sequence(
         frames.append(rows.assign(**about))
 
     for pair in zip(*cells, strict=True):
-        workers = [Worker(cell, store, progress, keep=True) for cell in pair]
+        workers = [Worker(cell, keep=True) for cell in pair]
         stages = workers[0].stages
         original = Original(workers[0].teacher.model, stages.data)
         add(original.model, 1.0, removed="nothing", arm="original")
@@ -71,17 +68,9 @@ def _grid(method: str) -> dict[str, object]:
     return {"data": "digits", "network": "mlp", "method": method, "options": options, "curvature": "none"}
 
 
-def losses(table: pd.DataFrame, *, split: str = "test") -> pd.DataFrame:
-    """Points of accuracy that each reduction takes beyond its control, by role, mean over seeds."""
-    return _of_each(table, against=PLAIN, arms=["control"], split=split)
-
-
-def repaired(table: pd.DataFrame, *, split: str = "test") -> pd.DataFrame:
-    """What each repair changes against plain fine-tuning, in points, by role, mean over seeds."""
-    return _of_each(table, against=PLAIN, split=split)
-
-
-def _of_each(table: pd.DataFrame, **how: object) -> pd.DataFrame:
+def gained(table: pd.DataFrame, *, split: str = "test", arms: Sequence[str] = ()) -> pd.DataFrame:
+    """Points that arms, by default the repairs, have more than plain fine-tuning, by what was removed and role."""
+    how = {"against": PLAIN, "split": split, "arms": arms}
     parts = [gains(rows, **how).assign(removed=removed) for removed, rows in table.groupby("removed", sort=False)]
     return pd.concat(parts, ignore_index=True)
 
@@ -106,9 +95,6 @@ def at_other_shares(relus: pd.DataFrame, weights: pd.DataFrame, *, split: str = 
 
 def order_effect(table: pd.DataFrame, *, split: str = "test") -> pd.DataFrame:
     """Accuracy with weights removed first minus that with ReLUs first, in points, by role, mean over seeds."""
-    rows = by_role(table[table["split"] == split])
-    wide = 100 * rows.pivot_table(index=["role", "seed"], columns="removed", values="accuracy")
     one, two = (f"{first}, then {then}" for first, then in (("weights", "ReLUs"), ("ReLUs", "weights")))
-    share = float(table.loc[table["removed"] == one, "budget"].iloc[0])
-    effect = (wide[one] - wide[two]).rename("value").reset_index().assign(budget=share)
-    return over_seeds(effect, "value", ["role", "budget"])
+    each = paired(table.assign(arm=table["removed"]), arm=one, against=two, split=split, pooled="role")
+    return over_seeds(each, "value", ["role", "budget"])

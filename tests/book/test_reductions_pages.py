@@ -34,7 +34,7 @@ def both_reductions(seeds: int = 2) -> pd.DataFrame:
 
 def test_losses_are_against_the_control_by_role_and_groups_are_ranked_alike() -> None:
     table = both_reductions()
-    lost = two_reductions.losses(table).set_index(["removed", "group_name"])["mean"]
+    lost = two_reductions.gained(table, arms=["control"]).set_index(["removed", "group_name"])["mean"]
     assert lost.to_dict() == pytest.approx(
         {
             ("ReLUs", "majority"): 5,
@@ -44,7 +44,7 @@ def test_losses_are_against_the_control_by_role_and_groups_are_ranked_alike() ->
         }
     )
     assert two_reductions.same_groups(table)["mean"].tolist() == pytest.approx([1.0])
-    gains = two_reductions.repaired(table)
+    gains = two_reductions.gained(table)
     assert set(gains["arm"]) == {"repair"} and gains["mean"].tolist() == pytest.approx([5.0] * 4)
 
 

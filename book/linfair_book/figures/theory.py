@@ -10,7 +10,7 @@ from torch import nn
 
 from linfair.plots.style import COLORS, GREY, MARKERS
 from linfair.theory.pieces import pieces
-from linfair_book.figures.shared import budget_lines, finished
+from linfair_book.figures.shared import budget_lines, dots, finished
 
 LINES = [(COLORS["all"], "^"), (COLORS["other"], "D"), ("#9467BD", "P"), ("#B5651D", "v"), ("#56811F", "X")]
 LINES += [("#2A8C9E", "*")]  # colour and marker of things that are no groups, in their order
@@ -127,14 +127,9 @@ def remainder_orders(steps: pd.DataFrame) -> Figure:
 
 def hessian_violations(table: pd.DataFrame) -> Figure:
     """Share of networks that break each reading of Prop. 4.5 (`violations`), with Wilson intervals."""
-    figure, ax = plt.subplots(figsize=(5.0, 2.2))
-    y = np.arange(len(table))[::-1]
-    ax.hlines(y, 100 * table["low"], 100 * table["high"], color=COLORS["all"], linewidth=1.5)
-    ax.plot(100 * table["share"], y, "^", color=COLORS["all"])
-    ax.set_yticks(y, table["reading"])
-    ax.grid(axis="x")
-    ax.set(xlabel="networks that break it (%)", xlim=(-3, 103), ylim=(-0.6, len(table) - 0.4))
-    return finished(figure)
+    shares = {name: 100 * table[of] for name, of in (("mean", "share"), ("low", "low"), ("high", "high"))}
+    look = {"across": "networks that break it (%)", "xlim": (-3, 103), "looks": {"all": {"role": "all", "label": None}}}
+    return dots(table.assign(**shares, panel="", who="all"), panel="panel", line="reading", by="who", **look)
 
 
 def gradient_ratios(table: pd.DataFrame) -> Figure:

@@ -248,14 +248,12 @@ class _Calls(TorchDispatchMode):
         self.public = {buffer.data_ptr() for buffer in network.buffers()}  # masks
         self.made = {_place(x): x}  # out of x, by where it lies
 
-    def __torch_dispatch__(
-        self, function: object, types: object, args: tuple = (), kwargs: dict | None = None
-    ) -> object:
-        out = function(*args, **(kwargs or {}))
+    def __torch_dispatch__(self, func: object, types: object, args: tuple = (), kwargs: dict | None = None) -> object:
+        out = func(*args, **(kwargs or {}))
         if not any(_place(one) in self.made for one in tree_leaves([args, kwargs]) if isinstance(one, Tensor)):
             return out
         self.made |= {_place(one): one for one in tree_leaves(out) if isinstance(one, Tensor) and one.numel()}
-        name, add = name_of(function), self.found.append
+        name, add = name_of(func), self.found.append
         tensors = [one for one in args if isinstance(one, Tensor) and one.is_floating_point() and one.ndim]
         if is_relu(name, args):
             add(Operation("ReLU", out.numel(), out.numel()))

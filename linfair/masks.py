@@ -189,5 +189,4 @@ class Reduction:
         return self.masks(model)[0].total
 
 
-RELUS = Reduction(gates.install, apply_mask, masks_of)
-"""A unit is a ReLU, its switch a gate: see `linfair.gates`."""
+RELUS = Reduction(gates.install, apply_mask, masks_of)  #: A unit is a ReLU, its switch a gate: see `linfair.gates`

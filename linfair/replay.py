@@ -29,9 +29,7 @@ def worthwhile(device: str) -> bool:
     return device == "cuda" and os.environ.get("LINFAIR_REPLAY") != "0"
 
 
-@cache
-def _stream(device: int) -> torch.cuda.Stream:
-    return torch.cuda.Stream(device)
+_stream = cache(torch.cuda.Stream)  # by device
 
 
 @cache

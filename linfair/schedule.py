@@ -72,8 +72,7 @@ class Schedule:
         return _OPTIMIZERS[self.optimizer](groups, **options)
 
 
-SMALL = Schedule(epochs=400, optimizer="adamw", lr=3e-3)
-"""What an MLP on bundled data takes seconds for, on a CPU."""
+SMALL = Schedule(epochs=400, optimizer="adamw", lr=3e-3)  #: What an MLP on bundled data takes seconds for, on a CPU
 
 Loss = Callable[..., Tensor]
 Gradient = Callable[[nn.Module, Loss, object], Tensor]

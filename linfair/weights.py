@@ -131,7 +131,6 @@ def removed(model: nn.Module, original: nn.Module) -> Reduction:
     return WEIGHTS if switches(model) and not switches(original) else RELUS
 
 
-WEIGHTS = Reduction(install, apply_mask, masks_of, "weight")
-"""A unit is a weight of a convolution or linear layer."""
+WEIGHTS = Reduction(install, apply_mask, masks_of, "weight")  #: A unit is a weight of a convolution or linear layer
 PARAMETERS = Reduction(partial(install, everything=True), apply_mask, masks_of, "weight")
 """A unit is any parameter, biases and batch norm included."""

@@ -16,8 +16,7 @@ from linfair.masks import REDUCED, WORDS
 from linfair.mitigation import PLAIN
 from linfair.names import called, some
 
-FEW = 30
-"""Groups with fewer test images are named in the caveats."""
+FEW = 30  #: Groups with fewer test images are named in the caveats
 
 WITHIN, REPAIRED = "every group stays within the tolerance", "with the repair every group stays within the tolerance"
 WORKS = "the network beats one fixed answer"

@@ -100,13 +100,12 @@ def read_user(
             if not torch.equal(tensors.pop(f"{site}.alpha", kept).float(), kept.float()):
                 raise ValueError(f"keeps other ReLUs in {site} than the mask; give mask and weights of one budget")
     found = load_data(data, seed=seed, **options)
-    for name, given in {"mean": mean, "std": std}.items():
-        if given is None:
-            continue
+    scale = {name: tuple(given) for name, given in (("mean", mean), ("std", std)) if given is not None}
+    for name, given in scale.items():
         if len(given) != len(found.mean) or (name == "std" and min(given) <= 0):
             channels = f"{len(found.mean)} numbers, one for each channel{' above 0' * (name == 'std')}"
             raise AuditError(f"--{name} {','.join(map(str, given))}: {data} needs {channels}, on the scale [0, 1]")
-        found, options[name] = replace(found, **{name: tuple(given)}), tuple(given)
+    found, options = replace(found, **scale), options | scale
     network = _built(file, function, found)
     with refusing(weights, AuditError):
         said = _load(network, tensors, f"{function} builds for inputs {'x'.join(map(str, found.input_shape))} (--size)")

@@ -1,4 +1,4 @@
-"""The `linfair` command: its tree of sub-commands, and the one place where an error becomes one line.
+"""The `linfair` command: its tree of sub-commands, what a terminal is shown, and how an error becomes one line.
 
 Exit codes: 0 done; 1 something failed while running; 2 the request, or a file or folder it names, cannot be used.
 """
@@ -9,18 +9,24 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import redirect_stdout
+from contextlib import ExitStack, redirect_stdout
 from functools import cache
 from importlib.metadata import version
 from inspect import BoundArguments
+from typing import TextIO
 
-from cyclopts import App, Parameter
+from cyclopts import App, CycloptsError, Parameter
 
-from linfair.cli.terminal import HELD, Shown, answer, line
 from linfair.memory import keep_freed_memory
 from linfair.names import shown
 
 DEBUG = "--debug"
+HELD = ExitStack()  #: What the running command holds until it ends
+BOOK = ("linfair_book", "papermill", "nbclient", "nbformat")
+PARTS = {"ray": "linfair[cluster]", "opacus": "linfair[private]"} | dict.fromkeys(BOOK, "linfair[book]")
+PARTS |= dict.fromkeys(("onnx", "onnxscript", "onnxruntime"), "linfair[export]")
+READERS = ("safetensors", "safetensors_rust", "pyarrow", "zipfile", "tarfile", "zlib", "_lzma", "_pickle", "struct")
+"""Modules whose errors are about a file, not about the code that reads it."""
 app = App(
     name="linfair",
     help="Who pays when a ReLU network is linearized for private inference. --debug shows an error's traceback.",
@@ -40,7 +46,7 @@ COMMANDS = {
     "network:expose": "Show who is exposed: membership inference per group.",
     "network:audit": "Write one report on your own model: who pays, why, repair, cost.",
     "inference:export": "Write a network as ONNX, for engines of private inference.",
-    "cost:cost": "Say what one private answer costs, and measure it.",
+    "inference:cost": "Say what one private answer costs, and measure it.",
     "data:app": "Find, describe, fetch and pack data sets.",
     "study:app": "Compute the paper's grids, on a laptop, a GPU or a cluster.",
     "notebook:app": "Rerun the book's notebooks.",
@@ -48,6 +54,53 @@ COMMANDS = {
 for place, text in COMMANDS.items():  # imported when asked for
     module, _, function = place.partition(":")
     app.command(f"linfair.cli.{place}", name=module if function == "app" else function, help=text)
+
+
+def line(text: object, head: int = 450, tail: int = 450) -> str:
+    """A text on one line, its middle left out where it is long."""
+    text = shown(str(text)).replace("\n", r"\n")
+    left = len(text) - head - tail
+    return text if left < 60 else f"{text[:head]} ... {left:,} characters left out ... {text[-tail:]}"
+
+
+class Shown:
+    """A stream that gets everything as `shown`, in characters that it has."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.stream, name)
+
+    def write(self, text: str) -> int:
+        """Write text."""
+        code = self.stream.encoding or "utf-8"
+        return self.stream.write(shown(text).encode(code, "backslashreplace").decode(code))
+
+
+def answer(error: Exception) -> tuple[int, str]:
+    """The exit code of an error and the line that says it: 2 is the request's or a file's, 1 is not."""
+    text = str(error)
+    if isinstance(error, CycloptsError | ValueError):  # ParameterError, GateError, CheckpointError, ...
+        return 2, line(text)
+    if isinstance(error, OSError):
+        place = "" if error.filename is None else f"{error.filename}: "
+        advice = f"{place}{error.strerror}; check this path, or name another one"
+        return 2, line(advice if place else error.strerror or text)
+    if isinstance(error, ImportError) and not (error.name or "").startswith("linfair."):
+        part = error.name or getattr(error.__cause__, "name", None) or ""
+        part = PARTS.get(part, part)
+        return 2, line(f'a part that is not installed is needed ({text}): pip install "{part}"')
+    if isinstance(error, RecursionError):
+        return 2, "what was given is nested too deeply to be read; give a simpler value or file"
+    if type(error).__module__.partition(".")[0] in READERS:
+        return 2, line(f"a file is damaged or of another kind ({text}); give another one")
+    if isinstance(error, MemoryError) or "out of memory" in text or "allocate memory" in text:
+        return 1, line(f"there is not enough memory for this ({text}); ask for less, a smaller width or fewer images")
+    if isinstance(error, RuntimeError) and type(error).__module__.startswith("linfair"):  # TrainingDiverged, ...
+        return 1, "\n".join(map(line, text.split("\n")))
+    how = "run it again with --debug for the traceback, and report that"
+    return 1, line(f"a fault of linfair itself, {type(error).__name__}: {text}; {how}")
 
 
 def parse(words: Sequence[str]) -> tuple[Callable[..., None], BoundArguments]:

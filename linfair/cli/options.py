@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter, Token
 
 from linfair.audit.repair import arm_list
-from linfair.cli.terminal import HELD
+from linfair.cli.main import HELD
 from linfair.data import DATASETS
 from linfair.data.folder import CONFLICTS, LINKS
 from linfair.linearizers import LINEARIZERS

@@ -6,7 +6,7 @@ asked, when a batch is taken.
 
 import hashlib
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -165,10 +165,6 @@ class GroupedData:
         moved = {k: Split(s.x.to(device), s.y.to(device), s.a.to(device)) for k, s in self.splits.items()}
         return replace(self, splits=moved)
 
-    @cached_property
-    def _scale(self) -> dict[torch.device, list[Tensor]]:
-        return {}
-
     def normalise(self, x: Tensor) -> Tensor:
         """Stored images (..., channels, height, width) as float32, mean zero, deviation one; features as they are.
 
@@ -176,13 +172,14 @@ class GroupedData:
         order, and with channels last torch 2.13 writes beyond the end of arrays on some CPUs.
         """
         if x.dtype == torch.uint8:
-            if (scale := self._scale.get(x.device)) is None:
-                scale = [torch.tensor(values, device=x.device).view(-1, 1, 1) for values in (self.mean, self.std)]
-                if x.is_cuda:  # a copy to a GPU waits for it
-                    self._scale[x.device] = scale
-            x = (x.float() / 255 - scale[0]) / scale[1]
+            x = (x.float() / 255 - _by_channel(self.mean, x.device)) / _by_channel(self.std, x.device)
         rows = x.reshape(-1).view(x.shape)
         return x if x.stride() == rows.stride() else rows
+
+
+@lru_cache(256)  # a copy to a GPU waits for it
+def _by_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
+    return torch.tensor(values, dtype=torch.float32, device=device).view(-1, 1, 1)
 
 
 def move(x: Tensor, down: Tensor, right: Tensor, reach: int) -> Tensor:

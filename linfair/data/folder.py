@@ -89,8 +89,7 @@ def read_folder(
         rows, images, same, official = rows[kept], images[kept], same[kept], official[kept]
     check_skips(str(folder), [(one.name, one.why) for one in skipped], len(rows), strict=strict)
     ordered = {column: in_order(rows[column]) for column in columns}
-    codes = {column: pd.Categorical(rows[column], categories=list(names)).codes for column, names in ordered.items()}
-    fields = {column: numbers.astype(np.int64) for column, numbers in codes.items()}
+    fields = {column: pd.Index(list(names)).get_indexer(rows[column]) for column, names in ordered.items()}
     alike = [text for column in columns for text in lookalikes(column, ordered[column])]
     notes = {"duplicates": duplicates, "found_as": found_as, "rotated": rotated, "lookalikes": alike}
     notes |= {"copies": len(same) - len(np.unique(same)), "copies_differ": copies_differ(same, fields)}

@@ -50,8 +50,7 @@ def cifar10(
     ensure(0 <= crop < 32, f"cifar10 takes a crop of 0 to 31 pixels, got {crop}")
     options = {"fractions": tuple(fractions), "validation": validation} | ({"crop": crop} if crop else {})
     classes = label, CLASSES["cifar10"]
-    data = grouped("cifar10", source, classes, seed, options, groups=Groups(*classes), parts=parts)
-    return replace(data, crop=crop)
+    return replace(grouped("cifar10", source, classes, seed, options, groups=Groups(*classes), parts=parts), crop=crop)
 
 
 def svhn(
@@ -213,9 +212,7 @@ def grouped(
     return GroupedData(name, splits, tuple(label_names), groups.names, **scale, provenance=known)
 
 
-def _nowhere(
-    split: str, empty: Sequence[int], source: Collection, parts: Parts, groups: Groups, drawn: dict | None
-) -> str:
+def _nowhere(split: str, empty: list[int], source: Collection, parts: Parts, groups: Groups, drawn: dict | None) -> str:
     """Why groups have no image in a split, and what to do."""
     names = [groups.names[number] for number in empty]
     head = f"group{'s' * (len(names) > 1)} {some(names)} {'has' if len(names) == 1 else 'have'} no image in {split}"

@@ -76,9 +76,8 @@ def _drawn(order: Array, sizes: Array, share: float) -> Array:
 def _is_thin(drawn: int, share: float, images: int, labels: int) -> bool:
     """Whether drawing label by label misses a group's share by too much; see `joint_part`."""
     fair = share * images
-    if drawn > max(1, round(fair)):
-        return labels > 1 and drawn - fair > 0.04 * (images - fair)
-    return labels > 1 and (drawn == 0 or drawn < fair / 2)
+    many = drawn > max(1, round(fair)) and drawn - fair > 0.04 * (images - fair)
+    return labels > 1 and (many or drawn < fair / 2)
 
 
 def thin(labels: Array, fractions: Sequence[float], rng: np.random.Generator, *, among: Array | None = None) -> Array:

@@ -31,8 +31,7 @@ from linfair.models import StandardisedConv2d
 from linfair.theory.folding import fold_batch_norm
 
 OPSET = 18
-EXECUTIONS = ("gather", "multiply", "layer")
-"""How a site is computed of which the mask keeps a part."""
+EXECUTIONS = ("gather", "multiply", "layer")  #: How a site is computed of which the mask keeps a part
 
 
 class ExportError(ValueError):

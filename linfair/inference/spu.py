@@ -34,8 +34,7 @@ from linfair.inference.export import to_onnx
 
 PROTOCOLS = {"semi2k": 2, "cheetah": 2, "aby3": 3}
 """Protocols of the engine, and how many parties each has; semi2k takes 3 as well."""
-FIELD, FRACTION_BITS = 64, 18
-"""Bits of the ring that numbers are shared in, and how many of them are behind the point."""
+FIELD, FRACTION_BITS = 64, 18  #: Bits of the ring that numbers are shared in, and how many of them are behind the point
 SERVER, CLIENT = 0, 1
 PARTY = Path(__file__).with_name("party.py")  #: What each process runs, in the engine's environment
 _INSTALL = "run `make mpc` in linfair's repository, or let LINFAIR_MPC name a Python with requirements-mpc.txt"

@@ -170,9 +170,7 @@ class _Search:
                 self.trained[member, one] = network, accuracy[member], mine, diverged[member]
         return [self.trained[place][1] for place in enumerate(chosen)]
 
-    def _fit(
-        self, model: nn.Module, chosen: Sequence[Configuration]
-    ) -> tuple[list[dict[str, object]], Sequence[int | None]]:
+    def _fit(self, model: nn.Module, chosen: Sequence[Configuration]) -> tuple[list[dict], Sequence[int | None]]:
         mitigated, before = self.options.mitigation is not None, copy.deepcopy(model.state_dict())
         objective = self.mitigation.start(model, self.teacher, self.data, distill=self.distill)
         names = sorted({str(one) for one in chosen})

@@ -73,8 +73,7 @@ for _run, _kind, _source, _step, _summary in (
     (oneshot.negative_part, OneShot, _OURS, "negative_part", _NEGATIVE),
     (oneshot.snip, OneShot, _OURS, "SNIP", _SNIP),
 ):
-    _name = _run.__name__
-    LINEARIZERS[_name] = Linearizer(_name, _summary, _source, _kind, _run, privacy=STEPS[_step])
+    LINEARIZERS[_run.__name__] = Linearizer(_run.__name__, _summary, _source, _kind, _run, privacy=STEPS[_step])
 
 ALIASES = {"magnitude": "negative_part"}  #: Names that methods had before, as in older rows and commands
 

@@ -111,10 +111,9 @@ def grid(
 
 def set_options(data: str, given: Mapping[str, object]) -> dict[str, object]:
     """Options of a data set, frozen and checked; `scale` is one of every data set's, see `load_data`."""
-    own = {name: value for name, value in given.items() if name != "scale"}
     if (scale := given.get("scale", "own")) not in ("own", "fixed"):
         raise ValueError(f"{data}: scale = {scale!r} is not allowed; it is own or fixed")
-    return checked(own, DATASETS[data], data) | ({"scale": scale} if "scale" in given else {})
+    return checked(given, DATASETS[data], data)
 
 
 def rule_of(rule: str) -> str:

@@ -123,9 +123,7 @@ def excess_bounds(
     return rows
 
 
-def common_risks(
-    networks: Sequence[nn.Module], data: GroupedData, split: str, **options: object
-) -> list[ParameterRisk]:
+def common_risks(networks: list[nn.Module], data: GroupedData, split: str, **options: object) -> list[ParameterRisk]:
     """Risks of the original and of networks made from it, batch norm folded, as functions of the same parameters."""
     original, *models = map(plain, networks)
     if any(map(sites, models)) and not sites(original):

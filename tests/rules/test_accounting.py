@@ -6,7 +6,7 @@ import pytest
 from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent, SelfComposedDpEvent
 from dp_accounting.rdp import RdpAccountant
 
-from linfair.cli.terminal import answer
+from linfair.cli.main import answer
 from linfair.rules import noise_for, spent
 
 CASES = [(2.73, 1e-5, 4096 / 50_000, 2500), (1.1, 1e-5, 0.01, 1000), (5.0, 1e-4, 0.25, 160), (3.0, 1e-5, 1.0, 20)]

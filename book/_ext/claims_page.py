@@ -62,9 +62,6 @@ def part_of(where: str) -> str:
 
     >>> part_of("Sec. 5.1, Fig. 6"), part_of("Theorem 4.4"), part_of("App. D.2, Fig. 15"), part_of("Abstract")
     ('5', '4', 'D', 'abstract')
-
-    Raises:
-        ValueError: If it names neither a section, a statement, an appendix nor a known figure.
     """
     if found := re.search(r"(?:Sec\.|Prop\.|Theorem) (\d)|App\. ([A-D])", where):
         return found[1] or found[2]

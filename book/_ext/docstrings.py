@@ -24,12 +24,6 @@ MARKUP = re.compile(r"(?<!^)\*|\*(?! )|\||(?<=\w)_(?!\w)", re.MULTILINE)
 def to_rst(lines: list[str]) -> list[str]:
     r"""A docstring's lines as reStructuredText that napoleon can read.
 
-    Args:
-        lines: Without common indentation.
-
-    Returns:
-        The lines to parse.
-
     >>> to_rst(["Keep `r` of them:", "", "    x = a * b", "", "so a* is left."])
     ['Keep ``r`` of them:', '', '.. code-block:: text', '', '    x = a * b', '', 'so a\\* is left.']
     """
@@ -81,16 +75,11 @@ def _plain(text: str) -> str:
     done = []
     for line in text.split("\n"):
         parts = [line] if STARRED.match(line) else EMPHASIS.split(line)
-        done.append(
-            "".join(
-                [part if i % 2 or STARRED.match(part) else MARKUP.sub(_escape, part) for i, part in enumerate(parts)]
-            )
-        )
+        for i, part in enumerate(parts):
+            if i % 2 == 0 and not STARRED.match(part):
+                parts[i] = MARKUP.sub(r"\\\g<0>", part)
+        done.append("".join(parts))
     return "\n".join(done)
-
-
-def _escape(found: re.Match) -> str:
-    return "\\" + found[0]
 
 
 def rewrite(app: Sphinx, what: str, name: str, thing: object, options: object, lines: list[str]) -> None:

@@ -11,6 +11,7 @@ import os
 import pkgutil
 import platform
 import re
+import tomllib
 from collections.abc import Callable, Iterable
 from functools import cache, partial
 from importlib.metadata import version
@@ -21,7 +22,6 @@ import pandas as pd
 from linfair_book import notebooks, speed
 from linfair_book.build import repository
 from linfair_book.tables import RESULTS, registry
-from result_columns import meaning
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 
@@ -222,7 +222,8 @@ def results() -> str:
         rows = pd.read_parquet(path)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         link = f"{{download}}`{path.name} <../results/{path.name}>`"
-        parts.append((f"{link}, {len(rows):,} rows", _what(path.stem, rows)))
+        known = registry()[path.stem]
+        parts.append((f"{link}, {len(rows):,} rows", f"{known['holds']}. Made by `{known['made_by']}`"))
         columns.append((path.name, digest, list(rows.columns)))
     found = [definitions(parts), "## Checksums"]
     found.append("```text\n" + "\n".join(f"{digest}  {name}" for name, digest, _ in columns) + "\n```")
@@ -231,16 +232,23 @@ def results() -> str:
     return "\n\n".join([*found, "## Columns", table(["column", "meaning"], explained)])
 
 
-def _what(stem: str, rows: pd.DataFrame) -> str:
-    """What a table holds: in words where somebody wrote them, else what its rows say."""
-    if known := registry().get(stem):
-        return f"{known['holds']}. Made by `{known['made_by']}`"
-    said = [
-        f"{name} {', '.join(map(str, dict.fromkeys(rows[name])))}"
-        for name in ("profile", "data", "network", "width", "method")
-        if name in rows and rows[name].nunique() <= 8
-    ]
-    return "; ".join([*said, f"{rows['seed'].nunique()} seeds"] if "seed" in rows else said) or "see its columns"
+@cache
+def words() -> dict[str, dict[str, str]]:
+    """`book/columns.toml`: what columns mean, and what endings of their names add."""
+    return tomllib.loads((repository() / "book/columns.toml").read_text(encoding="utf-8"))
+
+
+def meaning(column: str) -> str:
+    """What a column means; of a name with a known ending, in terms of the column without it; empty if nobody said it.
+
+    >>> meaning("risk_low")
+    'lower end of the 95 % interval of `risk`'
+    """
+    known = words()["columns"]
+    for ending, more in words()["endings"].items():
+        if column not in known and column.endswith(ending) and column.removesuffix(ending) in known:
+            return f"{more} `{column.removesuffix(ending)}`"
+    return known.get(column, "")
 
 
 def hardware() -> str:
@@ -285,15 +293,7 @@ GENERATORS: dict[str, Callable[[], str]] = {
 
 
 def fill(text: str, where: str) -> str:
-    """Replace each `% generated: NAME` of a page.
-
-    Args:
-        text: The page's source.
-        where: Its name, for the message.
-
-    Raises:
-        ExtensionError: For a name nobody generates.
-    """
+    """The source of a page with each `% generated: NAME` replaced; `where` is its name, for the message."""
 
     def one(found: re.Match) -> str:
         name = found[1].strip()

@@ -1,12 +1,12 @@
 """What the data sheets of the book show: the facts of a data set, and its counts beside the paper's."""
 
 import math
-from pathlib import Path
 
 import pandas as pd
 from pandas.io.formats.style import Styler
 
 from linfair.data.describe import SHEETS, Paper, as_shown, group_table
+from linfair_book.tables import committed
 
 
 def markdown(name: str) -> str:
@@ -19,14 +19,10 @@ def markdown(name: str) -> str:
     return "\n\n".join([*lines, "**Known faults.**", "\n".join(f"- {fault}" for fault in sheet.faults)])
 
 
-def read_rows(path: str | Path, data: str, *, group: str | None = None) -> pd.DataFrame:
-    """The rows of one data set from a file of `write_rows`; `group` says which way to group it, else as its label."""
-    rows = pd.read_parquet(path)
-    found = rows[(rows["data"] == data) & ((rows["group"] == group) if group else (rows["group"] == rows["label"]))]
-    if found.empty:
-        command = f"linfair data describe {data} --write {path}"
-        raise ValueError(f"{path} has no counts of {data}; write them with: {command}")
-    return found
+def read_rows(data: str, *, group: str | None = None) -> pd.DataFrame:
+    """The committed counts of one data set; `group` says which way to group it, else as its label."""
+    rows = committed("data_counts")
+    return rows[(rows["data"] == data) & (rows["group"] == (group or rows["label"]))]
 
 
 def paper_table(rows: pd.DataFrame, paper: Paper) -> pd.DataFrame:

@@ -15,8 +15,8 @@ from torch import nn
 
 from linfair.data import GroupedData, Split
 from linfair.engine.store import ResultStore, key
-from linfair.ensemble import Ensemble
 from linfair.metrics import group_gradient_norms, top_eigenvalues
+from linfair.metrics.measure import networks_of
 from linfair.study.cell import Cell, Worker
 from linfair.training import threads
 from linfair_book.tables import geometric
@@ -80,9 +80,8 @@ def run_bias(
         name = key({"stage": "bias", "networks": networks, "arm": worker.name("original")} | options)
         if (table := worker.store.read(name)) is None:
             teacher = worker.teacher
-            trained = teacher.model.networks() if isinstance(teacher.model, Ensemble) else [teacher.model]
             with threads(worker.stages.threads):
-                each = list(zip(trained, worker.sets, cell.seeds, strict=True))[:networks]
+                each = list(zip(networks_of(teacher.model), worker.sets, cell.seeds, strict=True))[:networks]
                 parts = [estimator_bias(network, data, **options).assign(seed=seed) for network, data, seed in each]
             table = pd.concat(parts, ignore_index=True).assign(teacher=teacher.digest)
             worker.store.write(name, table)

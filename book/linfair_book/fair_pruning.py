@@ -85,9 +85,7 @@ def by_group(times: pd.DataFrame, *, split: str) -> pd.DataFrame:
     """Accuracy of each group against no mitigation, paired over seeds, in points, the largest group first."""
     there = set(times["arm"])
     each = paired(times, arm=[arm for arm in TIMES[1:] if arm in there], against=TIMES[0], split=split)
-    each = each.sort_values("budget", ascending=False, kind="stable").sort_values(
-        "n_train", ascending=False, kind="stable"
-    )
+    each = each.sort_values(["n_train", "budget"], ascending=False)
     return over_seeds(each, "value", ["group_name", "arm", "budget"])
 
 

@@ -1,15 +1,15 @@
 """Notebook 16: who loses under which rule of gradients, and at which epsilon."""
 
 from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 import pandas as pd
 
 from linfair.rules import RULES
-from linfair.study.cell import run
-from linfair.study.grids import grid
 from linfair.study.tables import by_role, over_seeds, overall
 from linfair_book.averages import inside, less
+from linfair_book.tables import ran
 
 NAMES = {"sgd": "SGD", "clipped": "SGD, batch clipped", "sam": "SAM", "asam": "ASAM"}
 NAMES |= {"dp_sgd": "DP-SGD", "dp_sat": "DP-SAT", "dp_global_adapt": "DP-SGD, global clip"}
@@ -32,10 +32,10 @@ def rules_at(epsilons: Sequence[float]) -> list[str]:
 
 def compute(seeds: Sequence[int], rules: Sequence[str], **how: object) -> pd.DataFrame:
     """Original networks on digits under every rule, with few and with as many images of the minority: study rows."""
-    running = {name: how.pop(name) for name in ("store", "progress") if name in how}
-    how = {"network": "mlp", "method": "prune_magnitude", "budgets": [0.5], "seeds": seeds, "curvature": "none"} | how
-    grids = [grid("digits", data_options=one, base_rule=rule, **how) for one in (FEW, EVEN) for rule in rules]
-    return run([cell for cells in grids for cell in cells], arms=("original",), **running)
+    how = {"data": "digits", "network": "mlp", "method": "prune_magnitude", "budgets": [0.5], "curvature": "none"} | how
+    each = product((FEW, EVEN), rules)
+    parts = [ran(["original"], seeds=seeds, data_options=one, base_rule=rule, **how) for one, rule in each]
+    return pd.concat(parts, ignore_index=True)
 
 
 def spoken(table: pd.DataFrame) -> pd.DataFrame:

@@ -95,16 +95,12 @@ def test_size(lab: Lab) -> Rows:
         yield lab.rows(version, "standard error of one class in one network", "points", error)
 
 
-def thinned_split(seed: int) -> GroupedData:
-    """The naturally balanced digits of a seed, 90 % and 30 % of the training images of its two halves of classes."""
-    return other_split(load_data("digits", seed=seed, minority_fraction=0.3), seed)
-
-
 def mismatch(lab: Lab) -> Rows:
     """Linearization on the data of base training, and on a thinned part: 90 % of five classes, 30 % of the others."""
     base = [load_data("digits", seed=seed, **NATURAL).to(lab.device) for seed in lab.seeds]
-    pairs = zip(lab.seeds, base, strict=True)
-    thinned = [replace(thinned_split(seed).to(lab.device), mean=one.mean, std=one.std) for seed, one in pairs]
+    thinned = [other_split(load_data("digits", seed=seed, minority_fraction=0.3), seed) for seed in lab.seeds]
+    pairs = zip(thinned, base, strict=True)
+    thinned = [replace(part.to(lab.device), mean=one.mean, std=one.std) for part, one in pairs]
     whole = replace(lab, data=base, of_roles=lab.sets)
     for version, one in (("paper", whole), ("released", replace(whole, data=thinned, taught=whole.teacher))):
         tuned = one.tune().model

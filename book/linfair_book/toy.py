@@ -39,7 +39,6 @@ PAPER |= {(0.5, "all"): 99.0, (0.5, "minority"): 88.0}
 class ToyStudy:
     """Data by seed, networks and last training losses by (seed, budget), budgets descending, and `train`'s rows."""
 
-    budgets: tuple[float, ...]
     seeds: tuple[int, ...]
     data: dict[int, GroupedData]
     networks: dict[tuple[int, float], nn.Module]
@@ -66,9 +65,9 @@ class ToyStudy:
             logits = model(points.to(next(model.parameters()).device))
         return logits.softmax(dim=1)[:, 1].view(len(edge), len(edge)).cpu().numpy()
 
-    def accuracy(self, seed: int, budget: float, *, split: str = "test_balanced") -> dict[str, float]:
-        """Accuracy of one network by group, in [0, 1]."""
-        rows = self.rows.query("seed == @seed and budget == @budget and split == @split")
+    def accuracy(self, seed: int, budget: float) -> dict[str, float]:
+        """Accuracy of one network on the balanced test by group, in [0, 1]."""
+        rows = self.rows.query("seed == @seed and budget == @budget and split == 'test_balanced'")
         return dict(zip(rows["group"], rows["accuracy"], strict=True))
 
     def typical_seed(self, budget: float) -> int:
@@ -126,7 +125,7 @@ def train(
     about |= {"torch": torch.__version__, "linfair": version("linfair"), "seconds": seconds}
     rows = pd.DataFrame(_rows(ensemble, cells, sets)).assign(**about)
     networks = dict(zip(cells, ensemble.networks(), strict=True))
-    return ToyStudy(budgets, seeds, sets, networks, dict(zip(cells, history[-1]["loss"], strict=True)), rows, seconds)
+    return ToyStudy(seeds, sets, networks, dict(zip(cells, history[-1]["loss"], strict=True)), rows, seconds)
 
 
 def _rows(ensemble: Ensemble, cells: list[tuple[int, float]], sets: dict[int, GroupedData]) -> list[dict]:

@@ -140,11 +140,6 @@ def test_every_count_has_tables_of_its_own_and_once_has_the_plain_studys(store: 
     assert len(set(names)) == 3 and names[0] == Worker(one, store, False).name("plain")
 
 
-def test_without_once_there_is_nothing_to_compare(cells: list[study.Cell]) -> None:
-    with pytest.raises(ValueError, match=r"times = \[5, 10\] has no 1"):
-        group_size.run_upsampling(cells, times=(5, 10))
-
-
 # Summaries
 
 

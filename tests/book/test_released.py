@@ -99,7 +99,8 @@ def test_another_seeds_split_has_the_same_counts_and_shares_images_with_the_test
 
 def test_the_smaller_data_of_linearization_lie_within_those_of_base_training() -> None:
     """100 images a class: 90 of five, 30 of the others; nothing that base training was tested on."""
-    natural, thinned = load_data("digits", seed=4, **released_runs.NATURAL), released_runs.thinned_split(4)
+    natural = load_data("digits", seed=4, **released_runs.NATURAL)
+    thinned = released_runs.other_split(load_data("digits", seed=4, minority_fraction=0.3), 4)
     assert released_runs.shared(thinned, natural, "train").all()
     assert not released_runs.shared(thinned, natural, "test_balanced").any()
     assert sorted(thinned.counts) == [30] * 5 + [90] * 5 and natural.counts == [100] * 10

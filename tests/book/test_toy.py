@@ -142,7 +142,7 @@ def test_training_data_and_true_boundary_agree_for_both_shapes():
 
 def test_the_full_budget_is_always_there_and_budgets_descend():
     study = toy.train(seeds=[0], budgets=[0.25, 0.5], steps=1, progress=False)
-    assert study.budgets == (1.0, 0.5, 0.25)
+    assert [budget for _, budget in study.networks] == [1.0, 0.5, 0.25]
 
 
 def test_tables_for_reading_hold_both_groups_at_every_budget(study):

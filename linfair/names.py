@@ -56,8 +56,7 @@ def closest(name: str, known: Iterable[str]) -> str | None:
 def some(names: Iterable[object], most: int = 6, joint: str = ", ") -> str:
     """The first few names, and how many more there are; one alone is never left out."""
     names = list(map(str, names))
-    cut = [*names[:most], f"... {len(names) - most} more"]
-    return joint.join(names if len(names) <= most + 1 else cut)
+    return joint.join(names if len(names) <= most + 1 else [*names[:most], f"... {len(names) - most} more"])
 
 
 def hint(name: str, known: Iterable[str]) -> str:

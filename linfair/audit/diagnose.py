@@ -24,6 +24,7 @@ from linfair.masks import REDUCED, WORDS, Mask, masks_of
 from linfair.metrics import Disparity, ParameterDistance, closeness_of, parameter_distance
 from linfair.metrics.margin import normalised
 from linfair.metrics.measure import Original, measure
+from linfair.metrics.risk import check_one
 from linfair.weights import masked, plain, removed
 
 WORST = {"accuracy": "low", "drop": "high", "risk": "high", "excess": "high", "margin": "low", "churn": "high"}
@@ -163,8 +164,7 @@ def diagnose(
     `estimator` (`exact` or `per_batch`, which `batch_size` defines) is that of gradient norms and eigenvalues; these
     are by far the most expensive part, which `curvature=False` leaves out. A group without inputs is refused.
     """
-    if split not in data.splits:
-        raise ValueError(f"{data.name} has no split {split!r}; there are {', '.join(data.splits)}")
+    check_one(original, data, split)
     distance = parameter_distance(linearized, original)
     reduction = removed(linearized, original)
     total, (kept,) = reduction.total(linearized), reduction.kept(linearized)

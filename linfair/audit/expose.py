@@ -107,8 +107,7 @@ def expose(
             return stages.teacher(header.network, schedule, **how).model
 
         seen, inside = shadows(train, pool, count, size=size, seed=seed, at_once=at_once)
-    target = confidence(predict(model, pool, "train"), part.y).numpy()
-    scores = attack(kind, target, seen, inside)
+    scores = attack(kind, confidence(predict(model, pool, "train"), part.y).numpy(), seen, inside)
     tables = [_rows(scores, members, pool, data.roles).assign(of="this network")]
     if seen is not None and count >= ALIKE:
         alike = leave_one_out(kind, seen, inside)

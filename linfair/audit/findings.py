@@ -242,8 +242,7 @@ def cost_table(audit: Audit) -> pd.DataFrame:
         kept, held = f"{row.kept_units:,} ({100 * row.kept_units / row.units:.3g} %)", f"{row.held} of {row.sites}"
         costs = (row.online_seconds, row.online_bytes / 1e6, row.offline_bytes / 1e6)
         lines.append([share(row.budget), kept, held, *map("{:.3g}".format, costs)])
-    names = [units, "kept", f"layers with {units}", "seconds", "MB online", "MB before"]
-    return pd.DataFrame(lines, columns=names)
+    return pd.DataFrame(lines, columns=[units, "kept", f"layers with {units}", "seconds", "MB online", "MB before"])
 
 
 def shown_checks(checks: pd.DataFrame) -> pd.DataFrame:

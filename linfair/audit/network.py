@@ -23,7 +23,7 @@ from torch.utils._pytree import tree_leaves
 
 from linfair import gates
 from linfair.checkpoints import CheckpointError, Header, load_network
-from linfair.data import EMBEDDED, DataError, GroupedData, load_data
+from linfair.data import EMBEDDED, GroupedData, load_data
 from linfair.data.torchvision import torchvision
 from linfair.device import check_device
 from linfair.functional import check_scores
@@ -241,8 +241,6 @@ def _checked(
     if len(data.group_names) < 2:
         only = f"{header.data} has one group only ({data.group_names[0]})"
         raise AuditError(f"{only}: nobody to compare it with; name another column with --group")
-    if "val" not in data.splits:
-        raise DataError(f"{data.name} has no split 'val'; an audit chooses on validation images")
     x = data.normalise(data.splits["val"].x[:64])
     for training in (False, True):
         for n in (len(x), 1)[: 2 - training]:

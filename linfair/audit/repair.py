@@ -49,8 +49,7 @@ def arm_list(arms: Sequence[str] = DEFAULT_ARMS, mu: Sequence[float] = ()) -> li
     for arm in map(str.strip, arms):
         name, _, rest = arm.partition("(")
         check_name(name.strip())
-        options = mitigation_of(arm)
-        if isinstance(options, Lagrangian) and mu and "mu" not in rest.replace("=", " ").split():
+        if mu and isinstance(mitigation_of(arm), Lagrangian) and "mu" not in rest.replace("=", " ").split():
             found += [canonical(f"{name}(mu={float(one)!r}, {rest or ')'}") for one in mu]
         else:
             found.append(canonical(arm))

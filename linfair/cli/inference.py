@@ -102,7 +102,6 @@ def cost(
 
 
 def _table(found: Prediction, answer: spu.Answer | None) -> str:
-    """Predicted beside measured."""
     ms = (answer.seconds if answer else {}).get
     rows = [
         (f"bytes, all parties{LINK.get(found.protocol, '')}", f"{found.bytes:,}", answer and f"{answer.sent_bytes:,}"),

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from linfair.data.core import GroupedData, Split, provenance_of
+from linfair.data.core import GroupedData, Split, ensure, provenance_of
 from linfair.names import unknown
 
 BOUNDARIES = {
@@ -66,8 +66,7 @@ UCI = "scikit-learn load_digits (UCI, 1998)"
 
 def handwritten(shift: int) -> tuple[np.ndarray, np.ndarray]:
     """scikit-learn's 8x8 digits on a 12x12 canvas, uint8 of shape (n, 1, 12, 12), and which digits they are."""
-    if shift not in range(3):
-        raise ValueError(f"shift must be 0, 1 or 2 pixels (the canvas leaves 2), got {shift}")
+    ensure(shift in range(3), f"shift must be 0, 1 or 2 pixels (the canvas leaves 2), got {shift}")
     from sklearn.datasets import load_digits
 
     source = load_digits()
@@ -93,18 +92,16 @@ def digits(
     images, target = handwritten(shift)
     rng = np.random.default_rng([seed, 1998])
     minority = set(rng.permutation(10)[:5].tolist())
-    chosen: dict[str, list[np.ndarray]] = {"train": [], "val": [], "test": [], "test_balanced": []}
+    drawn = []
     for label in range(10):
         fraction = minority_fraction if label in minority else majority_fraction
         index = rng.permutation(np.flatnonzero(target == label))[:DIGITS_PER_CLASS]
         test, pool = index[:54], index[54:]
         kept = pool[: max(2, round(fraction * len(pool)))]
         held = max(1, round(len(kept) / 6))
-        drawn = (kept[held:], kept[:held], test[: max(1, round(fraction * len(test)))], test)
-        for parts, part in zip(chosen.values(), drawn, strict=True):
-            parts.append(part)
+        drawn.append((kept[held:], kept[:held], test[: max(1, round(fraction * len(test)))], test))
     splits = {}
-    for name, parts in chosen.items():
+    for name, parts in zip(("train", "val", "test", "test_balanced"), zip(*drawn, strict=True), strict=True):
         index = np.concatenate(parts)
         y = torch.from_numpy(target[index])
         splits[name] = Split(torch.from_numpy(images[index]), y, y.clone())

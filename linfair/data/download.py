@@ -28,7 +28,6 @@ from linfair.data.official import Known
 WAIT, LEAST = 30.0, 2**18  #: Seconds in which a server must send as many bytes
 RETRIES = 2  #: How often a download that broke off is taken up again
 REDIRECTS = 5
-_BROKEN = (requests.RequestException, HTTPError, ConnectionError, TimeoutError)
 
 
 @contextmanager
@@ -60,7 +59,7 @@ def get(url: str, folder: Path, known: Known, retries: int = RETRIES) -> Path:
             return path
         path.unlink()  # what was there may be of another file: once more, from the beginning
         ensure(have and retries, f"{url}: its SHA-256 is {found}, which does not match {known.sha256}")
-    except _BROKEN as error:
+    except (requests.RequestException, HTTPError, ConnectionError, TimeoutError) as error:
         ensure(retries, f"{url}: {shown(str(error), 300)}")
         time.sleep(min(1, WAIT))
     except DataError:

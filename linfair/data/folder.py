@@ -241,9 +241,8 @@ def _from_folders(folder: Path, inside: Path | None) -> pd.DataFrame:
     one_kind = by_split or "train" not in splits.values() or len(set(splits.values()) - {None}) == 1
     ensure(one_kind, f"{mixed}; move them away, or write a table {TABLE}")
     depth = 2 if by_split else 1
-    labelled = not by_split or any(len(parts) > depth for parts in images)
     flat = f"{folder}: {', '.join(splits)} hold images without a folder for each label"
-    ensure(labelled, f"{flat}, and no {TABLE} is there")
+    ensure(not by_split or any(len(parts) > depth for parts in images), f"{flat}, and no {TABLE} is there")
     lines = {"file": ["/".join(parts).rstrip("/") for parts in images]}
     lines["label"] = [cleaned(parts[depth - 1] or parts[0]) if len(parts) > depth else "" for parts in images]
     if by_split:

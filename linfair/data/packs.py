@@ -85,7 +85,6 @@ def write_pack(collection: Collection, path: str | Path) -> Path:
 
 
 def _arrays(collection: Collection) -> dict[str, np.ndarray]:
-    """The arrays of the pack that holds a collection."""
     images, channels = collection.images, collection.images.shape[1]
     images = np.repeat(images, 3, axis=1) if collection.name == "mnist" else images
     ensure(images.shape[1] == 3, f"{collection.origin}: a pack holds RGB images, these have {channels} channels")

@@ -41,10 +41,6 @@ def _pool(x: object, a: dict, pads: np.ndarray, start: float, join: Callable) ->
     return lax.reduce_window(x, start, join, window, strides, [*((0, 0) for _ in ones), *map(tuple, pads)])
 
 
-def _max(n: object, a: dict, x: object) -> object:
-    return _pool(x, a, sum(_pads(a, x.shape[2:], a["kernel_shape"])), -jnp.inf, lax.max)
-
-
 def _average(n: object, a: dict, x: object) -> object:
     """Sums over windows times one over how many values each has; padding counts where the file says so."""
     given, out = _pads(a, x.shape[2:], a["kernel_shape"])
@@ -99,7 +95,8 @@ OPERATIONS = {
     **{name: _each(f) for name, f in {"Neg": "negative", "Max": "maximum", "Min": "minimum", "Pow": "power"}.items()},
     **{f"Reduce{name.title()}": _over(name) for name in ("mean", "sum", "max", "min")},
     **{"Squeeze": _over("squeeze"), "Unsqueeze": _over("expand_dims"), "Conv": _conv, "Gemm": _gemm},
-    **{"MaxPool": _max, "AveragePool": _average, "Gather": _gather, "Reshape": _reshape},
+    **{"AveragePool": _average, "Gather": _gather, "Reshape": _reshape},
+    "MaxPool": lambda n, a, x: _pool(x, a, sum(_pads(a, x.shape[2:], a["kernel_shape"])), -jnp.inf, lax.max),
     "Div": lambda n, a, x, y: x // y if np.issubdtype(x.dtype, np.integer) else x / y,
     "Relu": lambda n, a, x: n.maximum(x, 0),
     "LeakyRelu": lambda n, a, x: n.where(x >= 0, x, a.get("alpha", 0.01) * x),

@@ -188,7 +188,6 @@ class _Search:
         return rows, rows[-1].get("diverged", [None] * self.members)
 
     def record(self, chosen: Sequence[Configuration], budget: float, limit: int) -> LinearizedModel:
-        """The record of one trained configuration for each member."""
         networks, _, logged, diverged = zip(*(self.trained[place] for place in enumerate(chosen)), strict=True)
         networks = [gates.freeze(copy.deepcopy(network)) for network in networks]
         epochs = [self.options.schedule.epochs] * len(networks)

@@ -58,8 +58,7 @@ def confidence(logits: Tensor, y: Tensor) -> Tensor:
     if y.numel() and not 0 <= int(y.min()) <= int(y.max()) < logits.shape[-1]:
         raise ValueError(f"labels must be 0 to {logits.shape[-1] - 1}, got {y.unique().tolist()}")
     own = y.expand(logits.shape[:-1]).unsqueeze(-1)
-    rest = logits.scatter(-1, own, -torch.inf).logsumexp(dim=-1)
-    return logits.gather(-1, own).squeeze(-1) - rest
+    return logits.gather(-1, own).squeeze(-1) - logits.scatter(-1, own, -torch.inf).logsumexp(dim=-1)
 
 
 def halves(n: int, count: int, *, size: int | None = None, seed: int = 0) -> NDArray[np.bool_]:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from linfair.data import GroupedData
+from linfair.data import GroupedData, ensure
 from linfair.metrics.accuracy import GroupAccuracy, check_groups, mean_interval
 from linfair.training import cross_entropy, predict
 
@@ -51,8 +51,7 @@ def check_one(model: nn.Module, data: GroupedData, split: str) -> None:
     """Refuse an ensemble, of which one member is measured at a time, and a split that the data set does not have."""
     if getattr(model, "members", None) is not None:
         raise ValueError(f"one network is measured at a time, got an ensemble of {model.members}: use member(index)")
-    if split not in data.splits:
-        raise ValueError(f"{data.name} has no split {split!r}; there are {', '.join(data.splits)}")
+    ensure(split in data.splits, f"{data.name} has no split {split!r}; there are {', '.join(data.splits)}")
 
 
 def logits_on(model: nn.Module, data: GroupedData, split: str) -> Tensor:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from linfair.data import GroupedData
+from linfair.data import GroupedData, ensure
 from linfair.metrics import GroupAccuracy, group_accuracy
 from linfair.mitigation import PLAIN
 from linfair.names import some
@@ -103,8 +103,7 @@ def judged_groups(data: GroupedData, *, min_images: int = FEW) -> list[Judged]:
 
     A ValueError says that there is no validation split, or that a group has no image in a split.
     """
-    if "val" not in data.splits:
-        raise ValueError(f"{data.name} has no split 'val' to choose on; there are {', '.join(data.splits)}")
+    ensure("val" in data.splits, f"{data.name} has no split 'val' to choose on; there are {', '.join(data.splits)}")
     check_groups(data)
     counts, names = torch.bincount(data.splits["val"].a.cpu()).tolist(), data.group_names
     found = [Judged(names[g], (g,), n) for g, n in enumerate(counts) if n >= min_images]

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from linfair.data import GroupedData
+from linfair.data import GroupedData, ensure
 from linfair.ledger import STEPS, UNDESCRIBED
 from linfair.rules.options import Clipped
 from linfair.schedule import Gradient
@@ -32,8 +32,7 @@ def means_by_group(values: Tensor, groups: Tensor, n_groups: int) -> tuple[Tenso
     """
     belongs = F.one_hot(groups, n_groups)
     counts = belongs.sum(dim=1)
-    sums = (values.unsqueeze(-1) * belongs.to(values.dtype)).sum(dim=1)
-    return sums / counts.clamp(min=1), counts
+    return (values.unsqueeze(-1) * belongs.to(values.dtype)).sum(dim=1) / counts.clamp(min=1), counts
 
 
 class MitigatedObjective:
@@ -57,8 +56,7 @@ class MitigatedObjective:
         self.distill = distill or Distill(teacher, data)
         sets = [data] if isinstance(data, GroupedData) else list(data)
         sizes = sorted({len(one.group_names) for one in sets})
-        if len(sizes) != 1:
-            raise ValueError(f"data sets of an ensemble must have equally many groups, got {sizes}")
+        ensure(len(sizes) == 1, f"data sets of an ensemble must have equally many groups, got {sizes}")
         divisor = sets[0].classes if getattr(options, "kd_over_classes", False) else 1
         if (kd := self.distill.kd * getattr(options, "kd", 1.0) / divisor) != self.distill.kd:
             self.distill = replace(self.distill, kd=kd)

@@ -98,8 +98,7 @@ def prune_iterative(
         how = {"seeds": seeds, "stage": "masks", "label": "prune_iterative: rounds", "progress": progress}
         how |= {"after_epoch": path.after_epoch, "parts": (path,)}
         history = fit(path.model, data, options.distill(teacher, data), options.schedule, **how)
-    single, records = not isinstance(path.model, Ensemble), []
-    about = {"single": single, "reduction": options.reduction}
+    about, records = {"single": not isinstance(path.model, Ensemble), "reduction": options.reduction}, []
     for budget, (networks, epochs) in zip(budgets, path.taken, strict=True):
         steps = [epochs * path.steps] * len(networks)
         limit, trained = budget_units(budget, path.total), [epochs] * len(networks)

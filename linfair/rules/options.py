@@ -18,17 +18,15 @@ from linfair.ledger import STEPS, Guarantee, after
 from linfair.schedule import Gradient, Loss, Schedule, plain
 from linfair.training import Batches, Data, shuffled
 
-_COUNT = (lambda value: value >= 1, "1 or more")
 _POSITIVE = (lambda value: 0 < value < float("inf"), "above 0 and finite")
-_NOT_NEGATIVE = (lambda value: 0 <= value < float("inf"), "0 or more and finite")
 RANGES = {
     "average": (lambda value: 0 <= value < 1, "a decay in [0, 1), 0 for no average"),
     "delta": (lambda value: 0 < value < 1, "between 0 and 1"),
-    **dict.fromkeys(("multiplicity", "physical"), _COUNT),
+    **dict.fromkeys(("multiplicity", "physical"), (lambda value: value >= 1, "1 or more")),
     "count_noise": (lambda value: 1e-3 < value < float("inf"), "above 0.001 and finite"),
     "noise": (lambda value: not value or 1e-3 < value < float("inf"), "0 (no guarantee), or above 0.001 and finite"),
     **dict.fromkeys(("bound", "clip", "epsilon", "max_norm", "rate", "threshold"), _POSITIVE),
-    **dict.fromkeys(("eta", "rho"), _NOT_NEGATIVE),
+    **dict.fromkeys(("eta", "rho"), (lambda value: 0 <= value < float("inf"), "0 or more and finite")),
 }
 """What each option may be, and how that is said."""
 

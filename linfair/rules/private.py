@@ -148,11 +148,10 @@ class PrivateGradient:
         """Add each member's noise of this step, drawn on the CPU."""
         if not self.noise:
             return
-        sizes, drawn = [one.shape[1] for one in sums.values()], []
-        for seed in self.seeds:
-            generator = torch.Generator().manual_seed(seed_of(f"{seed}/{self.stage}/{self.steps}/noise"))
-            drawn.append(torch.randn(sum(sizes), generator=generator))
-        for one, noise in zip(sums.values(), torch.stack(drawn).split(sizes, dim=1), strict=True):
+        sizes = [one.shape[1] for one in sums.values()]
+        drawn = [torch.Generator().manual_seed(seed_of(f"{one}/{self.stage}/{self.steps}/noise")) for one in self.seeds]
+        drawn = torch.stack([torch.randn(sum(sizes), generator=one) for one in drawn])
+        for one, noise in zip(sums.values(), drawn.split(sizes, dim=1), strict=True):
             one += self.noise * self.options.clip * noise.to(one)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, object]]:

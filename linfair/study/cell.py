@@ -62,8 +62,7 @@ def run(
     computed. Interrupted at any moment, nothing that was finished is lost: run it again.
     """
     arms = [canonical(arm) for arm in arms]
-    tables = [Worker(cell, store, progress).tables(arms, announce) for cell in cells]
-    table = pd.concat(tables, ignore_index=True)
+    table = pd.concat([Worker(cell, store, progress).tables(arms, announce) for cell in cells], ignore_index=True)
     return table.assign(base=table["base"].fillna("")) if "base" in table else table
 
 
@@ -277,8 +276,7 @@ class Worker:
 
     def _curved(self, arm: str) -> tuple[str, ...]:
         """The splits on which an arm's Hessian eigenvalues are computed."""
-        whose = self.cell.curvature or self.recipe.curvature
-        return ("train",) if whose in ("all", arm) else ()
+        return ("train",) if (self.cell.curvature or self.recipe.curvature) in ("all", arm) else ()
 
     def _private(self, guarantee: Guarantee | None) -> dict[str, object]:
         """What rows say of the rule that trained the original network, and of a network's guarantee of privacy."""

@@ -93,8 +93,7 @@ class Source:
             if outer is list and not (inner is dict) <= len(value) <= 1000:
                 raise self.error(f"{key} must hold 1 to 1,000 entries, got {len(value):,}", *at, key)
             if outer is int and not 1 <= value <= 10_000:
-                limit = "least 1" if value < 1 else "most 10,000"
-                raise self.error(f"{key} must be at {limit}, got {got}", *at, key)
+                raise self.error(f"{key} must be at {'least 1' if value < 1 else 'most 10,000'}, got {got}", *at, key)
         if missing := [key for key in needed if key not in values]:
             raise self.error(f"{missing[0]} is missing", *at)
 
@@ -126,8 +125,7 @@ class Panel(Cell):
         words = [f"{name} {value}" for name, value in self.data_options]
         words += [f"base {name} {value}" for name, value in self.base_data_options]
         words += [f"base {self.based}"] if self.based else []
-        size = f" of width {self.width}" if self.width else ""
-        words += [f"{self.network}{size}", self.method]
+        words += [self.network + f" of width {self.width}" * bool(self.width), self.method]
         words += [f"{len(one)} {name}" if isinstance(one, tuple) else f"{name} {one}" for name, one in self.options]
         text = ", ".join([self.data, *words])
         return f"{text} (stand-in for {self.stands_for})" if self.stands_for else text
@@ -181,8 +179,7 @@ class Profile:
             return panel
         thin = width_of(panel) not in (0, NETWORKS[panel.network][2])
         kept = () if panel.most else tuple(budget for budget in panel.budgets if budget in self.budgets)
-        text = f"{panel.network} of full width" if thin else ""
-        return replace(panel, stands_for=text, budgets=kept or panel.budgets)
+        return replace(panel, stands_for=f"{panel.network} of full width" * thin, budgets=kept or panel.budgets)
 
 
 def panels_of(figure: Figure, profile: Profile) -> list[Panel]:

@@ -172,8 +172,7 @@ class _Pool:
         if (job := one.job) is not None:
             arms, code = job.arms[one.settled :], one.process.exitcode
             why = f"its process ended with exit code {code}" + (" (out of memory?)" if code == -signal.SIGKILL else "")
-            text = f"{words(job.cell)}, arms {', '.join(arms)}: {why}"
-            self.report.tell(failure(job, text, arms))
+            self.report.tell(failure(job, f"{words(job.cell)}, arms {', '.join(arms)}: {why}", arms))
         place = self.processes.index(one)
         self.processes[place] = self._started(place)
 

@@ -36,12 +36,11 @@ def one_teacher(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
 def check_teachers(table: pd.DataFrame) -> None:
     """Refuse rows in which a seed has several original networks."""
     by = [name for name in ORIGINAL if name in table]
-    groups = table.groupby(by, dropna=False)["teacher"].unique() if by and "teacher" in table else {}
-    for names, digests in groups.items():
-        if len(digests) > 1:
-            told = zip(by, np.atleast_1d(names), strict=True)
+    for names, digests in table.groupby(by, dropna=False)["teacher"] if by and "teacher" in table else ():
+        if digests.nunique() > 1:
+            told = zip(by, names, strict=True)
             seed = ", ".join(f"{name} {value}" for name, value in told if value != "")
-            text = f"{seed} has the original networks {', '.join(sorted(digests))}; take the rows of one"
+            text = f"{seed} has the original networks {', '.join(sorted(digests.unique()))}; take the rows of one"
             raise ValueError(f"arms of different teachers are mixed: {text}, see `linfair.study.tables.one_teacher`")
 
 

@@ -15,7 +15,6 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from linfair.gates import ReLUGate, SharedGates
 
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
@@ -86,6 +85,6 @@ def _layers_before(network: nn.Module) -> dict[str, str]:
         kind = type(layer)  # a subclass may use its weights in another way
         linear = kind is nn.Linear and isinstance(norm, nn.BatchNorm1d) and layer.out_features == norm.num_features
         alone = source.target not in read and called.count(source.target) == 1 == called.count(node.target)
-        if alone and (kind in _CONVOLUTIONS or linear):
+        if alone and (kind in (nn.Conv1d, nn.Conv2d, nn.Conv3d) or linear):
             found[node.target] = source.target
     return found

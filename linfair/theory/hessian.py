@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from linfair.data import GroupedData
+from linfair.data import GroupedData, ensure
 from linfair.device import full_precision
 from linfair.metrics.curvature import top_eigenvalues
 from linfair.metrics.gradients import ParameterRisk, flat, unflat
@@ -100,8 +100,7 @@ def hessian_bound(model: nn.Module, data: GroupedData, split: str = "train", *, 
     >>> round(row.eigenvalue, 6), row.corrected, row.holds("corrected"), row.printed, row.holds("printed")
     (0.25, Terms(z1=0.25, z2=0.0), True, Terms(z1=0.015625, z2=0.0), False)
     """
-    if data.classes != 2:
-        raise ValueError(f"Prop. 4.5 is about binary tasks, {data.name} has {data.classes} labels")
+    ensure(data.classes == 2, f"Prop. 4.5 is about binary tasks, {data.name} has {data.classes} labels")
     two = TwoLogits(model)
     risk = ParameterRisk(two, data, split, dtype=torch.float64)
     free = {name: value.detach() for name, value in risk.named.items()}

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from linfair.data import GroupedData
+from linfair.data import GroupedData, ensure
 from linfair.metrics.gradients import ParameterRisk
 
 
@@ -61,8 +61,7 @@ def gradient_ratio(model: nn.Module, data: GroupedData, split: str = "train") ->
     `ParameterRisk` refuses.
     """
     risk = ParameterRisk(model, data, split, dtype=torch.float64)
-    if len(risk.n) < 2:
-        raise ValueError(f"App. A.1 compares two groups, {data.name} has {len(risk.n)}")
+    ensure(len(risk.n) > 1, f"App. A.1 compares two groups, {data.name} has {len(risk.n)}")
     small, *_, large = sorted(risk.check_groups(None), key=lambda group: risk.n[group])
     norms = [risk.gradient(risk.positions(group, "exact")[0]).norm().item() for group in (small, large)]
     total = risk.gradient(torch.arange(sum(risk.n))).norm().item()

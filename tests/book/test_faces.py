@@ -112,9 +112,9 @@ def test_figures_have_a_plot_a_group_and_a_plot_a_way_and_budget(house_style: No
     figure.savefig(Path("/dev/null"), format="png", dpi=40)
     ways = {"kd_over_c": "KD / C"}
     figure = change_panels(faces.group_changes(table, list(ways)), groups, ways)
-    assert [ax.get_title() for ax in figure.axes] == ["40 % ReLUs", "2 % ReLUs"]
-    places = [one[0].get_xdata().item() for one in figure.axes[1].containers]
-    assert places == pytest.approx(list(GAINED.values()))
+    assert [ax.get_title() for ax in figure.axes] == ["KD / C\n40 % ReLUs", "KD / C\n2 % ReLUs"]
+    places = {y: x for one in figure.axes[1].containers for x, y in one[0].get_xydata()}
+    assert [places[y] for y in range(len(groups))] == pytest.approx(list(GAINED.values()))
     figure.savefig(Path("/dev/null"), format="png", dpi=40)
     plt.close("all")
 

@@ -2,36 +2,30 @@
 
 from collections.abc import Mapping
 
-import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from linfair.plots.style import COLORS, GREY, MARKERS
-from linfair_book.figures.shared import budget_lines, dots_with_intervals, drawn, finished, only_words, panels
-
-LOOKS = {"majority": "majority", "minority": "minority", "control": "100 % control"}
+from linfair.plots.style import GREY
+from linfair_book.figures.shared import BOTH, budget_lines, dots, finished, in_order, only_words, panels
 
 
 def drop_panels(means: pd.DataFrame, groups: pd.DataFrame) -> Figure:
     """Accuracy drop of each group against the budget, linearized and in the control (`faces.group_drops`, `sizes`)."""
     figure, axes = panels(len(groups), 3, 0.6, 2.1, sharey=True)
+    means, found = means.replace({"of": {"control": "100 % control"}}), {}
     for place, (ax, group) in enumerate(zip(axes.flat, groups.itertuples(), strict=False)):
-        own = means[means["group_name"] == group.group_name]
-        budget_lines(ax, own, "of", {"control": "control", "plain": group.role})
+        own = means[means["group_name"] == group.group_name].replace({"of": {"plain": group.role}})
+        budget_lines(ax, own, "of", {"100 % control": "control", group.role: group.role})
+        found |= dict(zip(*ax.get_legend_handles_labels()[::-1], strict=True))
         ax.axhline(0, color=GREY, linewidth=0.8)
         if place + 3 < len(groups):
             ax.set_xlabel("")
         ax.set_title(f"{group.group_name}\n{group.n_train:,.0f} images", fontsize=10)
     figure.supylabel("accuracy drop (points)", color=GREY, fontsize=11)
-    handles = []
-    for role, words in LOOKS.items():
-        look = {"marker": MARKERS[role], "linestyle": "-" if MARKERS[role] else "--"}
-        handles.append(plt.Line2D([], [], color=COLORS[role], label=words, **look))
     if axes.size > len(groups):
-        axes.flat[len(groups)].legend(handles=handles, loc="center")
+        axes.flat[len(groups)].legend(found.values(), found, loc="center")
     else:
-        figure.legend(handles=handles, loc="outside upper center", ncols=3)
+        figure.legend(found.values(), found, loc="outside upper center", ncols=3)
     return finished(figure)
 
 
@@ -47,19 +41,9 @@ def change_panels(
     if means.empty or not names:
         return only_words("no repair is left to compare")
     budgets = sorted(means["budget"].unique(), reverse=True)
-    size = 5.4, (0.34 * len(groups) + 0.5) * len(names) + 0.9
-    figure, axes = plt.subplots(len(names), len(budgets), figsize=size, sharey=True, sharex=True, squeeze=False)
-    y = np.arange(len(groups))[::-1]
-    for line, way in zip(axes, names, strict=True):
-        for ax, budget in zip(line, budgets, strict=True):
-            rows = drawn(means[(means["way"] == way) & (means["budget"] == budget)]).set_index("group_name")
-            for place, group in zip(y, groups.itertuples(), strict=True):
-                dots_with_intervals(ax, rows.reindex([group.group_name]), [place], group.role, label=None)
-            ax.axvline(0, color=GREY, linewidth=1)
-            ax.set_yticks(y, groups["group_name"])
-            ax.set_ylim(-0.5, len(groups) - 0.5)
-            ax.grid(visible=True, axis="both")
-        line[0].set_ylabel(names[way], fontsize=10)
-    for ax, budget in zip(axes[0], budgets, strict=True):
-        ax.set_title(f"{100 * budget:g} % {units}", fontsize=10)
-    return finished(figure, across=across)
+    found = in_order(means, way=names, budget=budgets, group_name=groups["group_name"])
+    found["role"] = found["group_name"].map(groups.set_index("group_name")["role"])
+    found["panel"] = [f"{names[one.way]}\n{100 * one.budget:g} % {units}" for one in found.itertuples()]
+    looks = {role: {"role": role, "label": None} for role in BOTH}
+    look = {"columns": len(budgets), "across": across, "rule": 0.0}
+    return dots(found, panel="panel", line="group_name", by="role", looks=looks, **look)

@@ -1,6 +1,6 @@
 """Figures of mitigation: the paper's Figs. 9 and 12 to 15, gain in and out of sample, and what each way costs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -11,7 +11,7 @@ from linfair.plots.style import GREY
 from linfair.study.tables import over_seeds, units_of
 from linfair_book import mitigation
 from linfair_book.figures import shared
-from linfair_book.figures.shared import BOTH, ROLES, budget_lines, dots, drawn, finished, line_with_interval
+from linfair_book.figures.shared import BOTH, ROLES, budget_lines, dots, drawn, finished, in_order, line_with_interval
 from linfair_book.tables import geometric
 
 STEPS = (*mitigation.MUS, mitigation.BEYOND)
@@ -25,18 +25,20 @@ def change_chart(table: pd.DataFrame, *, ways: Sequence[str]) -> Figure:
     names = {}
     for way, lost, runs in fate.itertuples():
         names[way] = mitigation.label(way) + (f"\n({lost} of {runs} diverged)" if lost else "")
-    found = _lines(mitigation.compared(table, ways=ways), names, budget=_budgets(table), group_name=ROLES)
+    found = in_order(mitigation.compared(table, ways=ways), way=names, budget=_budgets(table), group_name=ROLES)
+    found["line"] = found["way"].map(names)
     found["panel"] = [f"{100 * budget:g} % ReLUs" for budget in found["budget"]]
     return dots(found, panel="panel", by="group_name", columns=3, **LOOK)
 
 
 def gain_in_and_out(means: pd.DataFrame, *, ways: Sequence[str]) -> Figure:
     """Gain on the training images (open) and at test (filled) of `mitigation.in_and_out`, a panel per role."""
-    names, looks = {way: mitigation.label(way) for way in ways}, {}
+    looks = {}
     for role in ROLES:
         looks[f"{role}, train"] = {"role": role, "label": "training images", "markerfacecolor": "none"}
         looks[f"{role}, test_balanced"] = {"role": role, "label": "balanced test"}
-    found = _lines(means, names, group_name=ROLES, of=("train", "test_balanced"))
+    found = in_order(means, way=ways, group_name=ROLES, of=("train", "test_balanced"))
+    found["line"] = found["way"].map(mitigation.label)
     found["look"] = found["group_name"] + ", " + found["of"]
     return dots(found, panel="group_name", by="look", looks=looks, **LOOK)
 
@@ -98,22 +100,14 @@ def trade_chart(table: pd.DataFrame) -> Figure:
     whole = {}
     for title, (of, split) in panels.items():
         rows = mitigation.trade(table, against="plain", split=split)
-        whole[title] = rows[(rows["of"] == of) & (rows["way"] != "control")].assign(group_name="all")
-    names = {way: mitigation.label(way) for way in whole["violation"].sort_values("mean")["way"]}
+        whole[title] = rows[(rows["of"] == of) & (rows["way"] != "control")].assign(group_name="all", panel=title)
+    ways = whole["violation"].sort_values("mean")["way"]
     roles = mitigation.compared(table).query("budget == @mitigation.HEADLINE")
-    found = pd.concat([_lines(roles, names, group_name=ROLES).assign(panel="both roles")])
-    found = pd.concat(
-        [found, *(_lines(rows, names, group_name=["all"]).assign(panel=of) for of, rows in whole.items())]
-    )
+    found = pd.concat([roles.assign(panel="both roles"), *whole.values()])
+    found = in_order(found, panel=["both roles", *panels], way=ways, group_name=[*ROLES, "all"]).dropna(subset=["mean"])
+    found["line"] = found["way"].map(mitigation.label)
     looks = BOTH | {"all": {"role": "all", "label": None}}
     return dots(found, panel="panel", by="group_name", looks=looks, columns=3, **LOOK)
-
-
-def _lines(found: pd.DataFrame, names: Mapping[str, str], **levels: Sequence[object]) -> pd.DataFrame:
-    """Means of every way and level in their order, empty where there are none, with the way's name as `line`."""
-    every = pd.MultiIndex.from_product([list(names), *levels.values()], names=["way", *levels])
-    rows = found.set_index(every.names).reindex(every).reset_index()
-    return rows.assign(line=rows["way"].map(names))
 
 
 def _budgets(table: pd.DataFrame) -> list[float]:

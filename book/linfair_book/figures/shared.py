@@ -126,6 +126,12 @@ def lines(means: pd.DataFrame, *, panel: str, line: str, ylabel: str, units: str
     return finished(figure, axes[0, 0])
 
 
+def in_order(means: pd.DataFrame, **levels: Iterable[object]) -> pd.DataFrame:
+    """Means of all combinations of some columns' values, in this order, without numbers where there are none."""
+    every = pd.MultiIndex.from_product(map(list, levels.values()), names=list(levels))
+    return means.set_index(list(levels)).reindex(every).reset_index()
+
+
 def dots(
     means: pd.DataFrame,
     *,
@@ -159,7 +165,8 @@ def dots(
             dots_with_intervals(ax, own, [names.index(one) + shift for one in own[line]], **looks[name])
         if rule is not None:
             ax.axvline(rule, color=GREY, linestyle="--" if rule else "-", linewidth=1)
-        ax.set(title=part, **scale)
+        ax.set(**scale)
+        ax.set_title(part, fontsize=10)
         ax.grid(visible=True, axis="x")
     axes[0, 0].set_yticks(range(len(names)), names)
     axes[0, 0].set_ylim(len(names) - 0.4, -0.6)

@@ -7,13 +7,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from linfair.plots.style import GREY
-from linfair_book.figures.shared import ROLES, budget_axis, drawn, finished, line_with_interval
+from linfair_book.figures.shared import BOTH, budget_lines, finished
 from linfair_book.sweeps import in_words
 
 
 def sweep_lines(means: pd.DataFrame, *, label: str, note: str = "") -> Figure:
     """Means of each role at each budget (`sweeps.by_role`), arm by arm; the original's are 100 % in every arm."""
-    means, panels = drawn(means), list(dict.fromkeys(means["panel"]))
+    panels = list(dict.fromkeys(means["panel"]))
     linearized = means[means["arm"] != "original"].groupby("panel", sort=False)["arm"].unique()
     arms = {panel: list(linearized.get(panel, ["original"])) for panel in panels}
     columns = max(map(len, arms.values()))
@@ -21,14 +21,9 @@ def sweep_lines(means: pd.DataFrame, *, label: str, note: str = "") -> Figure:
     figure, axes = plt.subplots(len(panels), columns, figsize=size, sharey=True, squeeze=False)
     for panel, line in zip(panels, axes, strict=True):
         part = means[means["panel"] == panel]
-        budgets = sorted(part["budget"].unique(), reverse=True)
         for arm, ax in zip(arms[panel], line, strict=False):
             rows = part[part["arm"].isin((arm, "original"))]
-            positions = dict(zip(budgets, budget_axis(ax, budgets), strict=True))
-            for role in ROLES:
-                of_role = rows[rows["role"] == role].sort_values("budget", ascending=False)
-                x = [positions[budget] for budget in of_role["budget"]]
-                line_with_interval(ax, x, of_role["mean"], of_role["low"], of_role["high"], role=role, label=role)
+            budget_lines(ax, rows, "role", BOTH, budgets=part["budget"])
             seeds = rows["n_seeds"]
             count = f"{seeds.min()}" if seeds.min() == seeds.max() else f"{seeds.min()} to {seeds.max()}"
             ax.set_title(f"{arm}\n{count} seed{'s' * (count != '1')}", fontsize=10)

@@ -25,11 +25,8 @@ _TEXT_FILE = (bool, int, float, str, list, tuple, dict, date, time)
 
 NAMES = {"plain": "plain fine-tuning", "lagrangian": "Algorithm 1", "kd_over_c": "distillation divided by classes"}
 NAMES |= {"excess_drop": "penalty on excess drops", "group_dro": "group DRO", "control": "100 % control"}
-NAMES |= {
-    "test": "test images",
-    "test_balanced": "balanced test images",
-    "lira_online": "the likelihood ratio attack LiRA",
-}
+NAMES |= {"test": "test images", "test_balanced": "balanced test images"}
+NAMES |= {"lira_online": "the likelihood ratio attack LiRA"}
 NAMES |= {"mlp": "MLP", "cnn": "CNN", "resnet18": "ResNet18", "resnet34": "ResNet34"}
 NAMES |= {"snl": "SNL", "snl mask": "SNL's mask", "snip": "SNIP", "deepreduce": "DeepReDuce"}
 NAMES |= {"prune_magnitude": "magnitude pruning", "utkface_age": "faces by age", "utkface_race": "faces by race"}

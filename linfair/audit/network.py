@@ -300,8 +300,7 @@ def behaviour(model: nn.Module, data: GroupedData) -> str:
         with torch.enable_grad():  # of a weighted sum of the outputs
             leaves = _outputs(network, torch.cat([x[:32], noise]))
             tensors = [one for one in leaves if isinstance(one, Tensor) and one.requires_grad]
-            sums = [(one * torch.linspace(0, torch.pi, one.numel()).cos().view_as(one)).sum() for one in tensors]
-            if sums:
+            if sums := [(one * torch.linspace(0, torch.pi, one.numel()).cos().view_as(one)).sum() for one in tensors]:
                 torch.stack(sums).sum().backward()
         gradients = [part for name, one in network.named_parameters() for part in (name, one.grad)]
         _add(content, [*leaves, *gradients, *(part for named in network.named_buffers() for part in named)])

@@ -221,8 +221,7 @@ def _tested(
     settings = {"stage": "audit", "digests": digests, "computes": computes, "split": split, "curvature": curvature}
     settings |= {"content": data.provenance.get("sha256"), "scale": [data.mean, data.std]}
     name = key(settings | machine(data.splits[split].y.device.type, torch.get_num_threads()))
-    table = store.read(name)
-    if table is None:
+    if (table := store.read(name)) is None:
         table = diagnose(model, subject.model, data, split, seed=subject.header.seed, curvature=curvature).table
         store.write(name, table)
     return table.assign(group_name=table["group"].map(dict(enumerate(data.group_names))))

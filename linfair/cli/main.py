@@ -13,7 +13,6 @@ from contextlib import ExitStack, redirect_stdout
 from functools import cache
 from importlib.metadata import version
 from inspect import BoundArguments
-from typing import TextIO
 
 from cyclopts import App, CycloptsError, Parameter
 
@@ -66,7 +65,7 @@ def line(text: object, head: int = 450, tail: int = 450) -> str:
 class Shown:
     """A stream that gets everything as `shown`, in characters that it has."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: io.TextIOBase) -> None:
         self.stream = stream
 
     def __getattr__(self, name: str) -> object:

@@ -162,8 +162,7 @@ def status(
             long = names.str.len().max()
             table["panel".ljust(long)] = names.str.ljust(long)
         print(re.sub(" +$", "", table.to_string(index=False), flags=re.MULTILINE))
-    absent = [title for title, _ in parts if title not in {line["figure"] for line in lines}]
-    if absent:
+    if absent := [title for title, _ in parts if title not in {line["figure"] for line in lines}]:
         print(f"nothing computed of {', '.join(absent)}")
 
 

@@ -189,8 +189,7 @@ def grouped(
         learnt = counts["train"][number] or not there
         ensure(learnt, f"{name}: label {label} {why}; give it training images, or remove its images")
     for split, chosen in parts.items():
-        empty = np.flatnonzero(np.bincount(a[chosen], minlength=len(groups.names)) == 0).tolist()
-        if empty:
+        if empty := np.flatnonzero(np.bincount(a[chosen], minlength=len(groups.names)) == 0).tolist():
             raise DataError(f"{name}: {_nowhere(split, empty, source, parts, groups, drawn)}")
         index = np.flatnonzero(chosen)
         splits[split] = Split(*map(torch.from_numpy, (source.images[index], y[index], a[index])))

@@ -268,8 +268,7 @@ def read_utkface(folder: str | Path, *, strict: bool = False) -> Collection:
         if rows.setdefault((path.name, picture), row) != row:
             skipped.append(Skipped(name, "the same file is in another subfolder"))
             continue
-        lacking = [field for field, value in values[number].items() if value < 0]
-        if lacking:
+        if lacking := [field for field, value in values[number].items() if value < 0]:
             skipped.append(Skipped(name, f"no {' and '.join(lacking)} in the name; used for age only"))
     check_skips(f"UTKFace in {folder}", [(one.name, one.why) for one in skipped], len(rows), strict=strict)
     kept = list(rows.values())

@@ -14,9 +14,8 @@ fresh ones; there it is also the whole training. *Reshaping* makes another netwo
 """
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 from torch import nn
 
@@ -61,7 +60,7 @@ class DeepReDuce:
         schedule: Training of every configuration.
     """
 
-    profiles: ClassVar[Mapping[str, Mapping[str, object]]] = PROFILES
+    profiles = PROFILES
 
     configurations: tuple[str, ...] | None = None
     exponent: float = 0.07

@@ -141,8 +141,7 @@ def linearize(
     if options is not None and not isinstance(options, one.options):
         raise ValueError(f"{method} takes options of {one.options.__name__}, got {type(options).__name__}")
     convolutional = any(isinstance(module, _ConvNd) for module in teacher.modules())
-    schedule = under(FINETUNE, profile, "" if convolutional else "mlp")
-    if not schedule:
+    if not (schedule := under(FINETUNE, profile, "" if convolutional else "mlp")):
         raise ValueError(unknown("no profile", profile, [name for name in FINETUNE if "," not in name]))
     options = options or one.settings(profile, "" if convolutional else "mlp")
     networks, sets = (teacher.networks(), data) if isinstance(teacher, Ensemble) else ([teacher], [data])

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from linfair import weights
 from linfair.gates import sites
-from linfair.metrics.accuracy import wilson
-from linfair.metrics.risk import GroupMean, check_shapes, checked_logits, mean_by_group
+from linfair.metrics.accuracy import group_accuracy
+from linfair.metrics.risk import GroupMean, check_shapes, checked_logits
 from linfair.names import some
 
 
@@ -71,5 +71,4 @@ def group_churn(logits: Tensor, other: Tensor, groups: Tensor, n_groups: int) ->
     """
     check_shapes(logits, other)
     changed = checked_logits(logits).argmax(dim=1) != checked_logits(other).argmax(dim=1)
-    rows = mean_by_group(changed, groups, n_groups)
-    return [GroupMean(row.group, row.n, row.mean, *wilson(row.mean, row.n)) for row in rows]
+    return [GroupMean(*vars(row).values()) for row in group_accuracy(changed, groups.cpu(), n_groups)]

@@ -10,7 +10,7 @@ import pandas as pd
 from torch import Tensor, nn
 
 from linfair import gates
-from linfair.data import GroupedData
+from linfair.data import GroupedData, Split
 from linfair.device import full_precision
 from linfair.ensemble import Ensemble
 from linfair.metrics.accuracy import group_accuracy
@@ -98,7 +98,7 @@ def measure(
         reference = logits if itself else original.logits(split)
         for member, (seed, one) in enumerate(zip(seeds, sets, strict=True)):
             part, n_groups = one.splits[split], len(one.group_names)
-            columns = _means(logits[member], reference[member], part.y, part.a, n_groups, itself=itself)
+            columns = _means(logits[member], reference[member], part, n_groups, itself=itself)
             columns |= dict.fromkeys(DIAGNOSTICS[len(columns) :], [None] * n_groups)
             columns |= _gradients(gated[member], one, split, **options) if split in gradients else {}
             columns |= _eigenvalues(gated[member], one, split, **options) if split in curvature else {}
@@ -124,15 +124,13 @@ def _gated(model: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
         return model
 
 
-def _means(
-    logits: Tensor, reference: Tensor, y: Tensor, groups: Tensor, n_groups: int, *, itself: bool
-) -> dict[str, list[float]]:
+def _means(logits: Tensor, reference: Tensor, part: Split, n_groups: int, *, itself: bool) -> dict[str, list[float]]:
     """The columns of `MEANS` and their ends, a number for each group; of the original itself excess and churn are 0."""
     found = {
-        "risk": group_risk(logits, y, groups, n_groups),
-        "excess": excessive_loss(logits, reference, y, groups, n_groups),
-        "margin": mean_by_group(margin(logits), groups, n_groups),
-        "churn": group_churn(logits, reference, groups, n_groups),
+        "risk": group_risk(logits, part.y, part.a, n_groups),
+        "excess": excessive_loss(logits, reference, part.y, part.a, n_groups),
+        "margin": mean_by_group(margin(logits), part.a, n_groups),
+        "churn": group_churn(logits, reference, part.a, n_groups),
     }
     for name in ("excess", "churn") if itself else ():
         found[name] = [GroupMean(row.group, row.n, 0.0, 0.0, 0.0) for row in found[name]]

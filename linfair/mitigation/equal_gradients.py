@@ -77,11 +77,8 @@ class EqualGradientsObjective(Multiplied):
         return self._violated(self._over_split(self.model))
 
     def _violated(self, found: Tensor) -> Tensor:
-        """Violations, (members, constraints x groups), of (members, constraints, 1 + groups), all inputs first.
-
-        A group without inputs has the gradient 0, and takes no part.
-        """
-        whole, groups = found[..., :1], found[..., 1:]
+        """Violations, (members, constraints x groups), of (members, constraints, 1 + groups), all inputs first."""
+        whole, groups = found[..., :1], found[..., 1:]  # of a group without inputs 0, and it takes no part
         return ((groups - whole).abs() * (groups != 0) / self.scale.to(found.dtype)).flatten(1)
 
     def _parameters(self, network: nn.Module) -> list[Tensor]:

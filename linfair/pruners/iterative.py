@@ -4,9 +4,8 @@ The kept share falls from 1 by a factor 1 - rate in each round, and stops at eve
 all budgets, each takes its network when its mask is set, and the retraining that follows is the record's fine-tuning.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -45,7 +44,7 @@ class Iterative:
         schedule: The retraining between rounds; its epochs are the most that are trained.
     """
 
-    profiles: ClassVar[Mapping[str, Mapping[str, object]]] = PROFILES
+    profiles = PROFILES
 
     rate: float = 0.2
     epochs: int = 10

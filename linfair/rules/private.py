@@ -205,10 +205,8 @@ class DPSAT(DPSGD):
 
 
 def _places(network: nn.Module) -> dict[str, str]:
-    """Where each parameter and buffer lies, under one path of its module -> the name it goes by.
-
-    Torch's own ties swap the tensors of a module that has two names twice, and leave the wrong ones in the network.
-    """
+    """Where each parameter and buffer lies, under one path of its module -> the name it goes by."""
+    # torch's own ties swap the tensors of a module that has two names twice, and leave the wrong ones in the network
     names = {id(one): name for name, one in (*network.named_buffers(), *network.named_parameters())}
     modules = [(path, one._parameters | one._buffers) for path, one in network.named_modules()]
     held = [(f"{path}.{name}".lstrip("."), one) for path, own in modules for name, one in own.items()]

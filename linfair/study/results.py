@@ -103,17 +103,13 @@ def missing(jobs: Sequence[Job], found: Found) -> list[Job]:
         for (*name, teacher), part in some.groupby([*KNOWN_BY, "teacher"], sort=False):
             there.setdefault(tuple(name), {})[teacher] = frozenset(part["budget"])
 
-    def teachers(job: Job) -> dict[str, list[set[str]]]:
-        """The original networks of which each arm is whole, seed by seed."""
-        there, whole = have[job.cell.curvature in ("original", "all")], {}
+    left = []
+    for job in jobs:
+        there = have[job.cell.curvature in ("original", "all")]
+        whole: dict[str, list[set[str]]] = {}  # the original networks of which each arm is whole, seed by seed
         for arm in job.arms:
             needs = wanted([replace(job, arms=(arm,))]).items()
             whole[arm] = [{one for one, has in there.get(name, {}).items() if needed <= has} for name, needed in needs]
-        return whole
-
-    left = []
-    for job in jobs:
-        whole = teachers(job)
         if not all(set.intersection(*of_seed) for of_seed in zip(*whole.values(), strict=True)):
             known = [(arm, one) for arm, each in whole.items() for one in sorted(set.intersection(*each))]
             left.append(replace(job, known=tuple(known)))

@@ -54,8 +54,7 @@ def fold_batch_norm(network: nn.Module) -> nn.Module:
         if norm.running_mean is None:
             text = f"{name or type(norm).__name__} normalises with the statistics of the batch, so it has no fixed "
             raise ValueError(f"{text}scale and shift to fold; use track_running_stats=True")
-        layer = before.get(name)
-        if layer is None:
+        if (layer := before.get(name)) is None:
             scale = (norm.running_var + norm.eps).rsqrt() * (1 if norm.weight is None else norm.weight.detach())
             shift = -norm.running_mean * scale + (0 if norm.bias is None else norm.bias.detach())
             folded.set_submodule(name, Affine(scale, shift))

@@ -96,13 +96,14 @@ def written(name: str, options: object) -> str:
     return f"{name}({', '.join(changed)})" if changed else name
 
 
-def checked(given: Mapping[str, object], kind: Callable[..., object], what: str) -> dict[str, object]:
+def checked(given: Mapping[str, object], kind: Callable[..., object], what: str, **more: type) -> dict[str, object]:
     """Freeze options and check each against the parameter that takes it, of a dataclass or an annotated function.
 
-    A ValueError for an unknown name, or a value of another type, says what is allowed.
+    `more` are the types of further options. A ValueError for an unknown name, or a value of another type, says what is
+    allowed.
     """
-    known = {name: one for name, one in inspect.signature(kind).parameters.items() if name != "seed"}
-    hints = typing.get_type_hints(getattr(kind, "func", kind))
+    known = [name for name in (*inspect.signature(kind).parameters, *more) if name != "seed"]
+    hints = typing.get_type_hints(getattr(kind, "func", kind)) | more
     found = {}
     for name, value in given.items():
         if name not in known:

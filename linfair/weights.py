@@ -14,11 +14,9 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils import parametrize
 
-from linfair import gates
 from linfair.ensemble import Ensemble
 from linfair.gates import GateError, ReLUGate
 from linfair.masks import RELUS, Mask, Reduction, check_fit, structure_hash
-from linfair.masks import apply_mask as apply_gates
 
 MATRICES = (_ConvNd, nn.Linear, nn.Bilinear, nn.MultiheadAttention)
 """Layers whose weights are pruned by default: parameters of at least two axes."""
@@ -98,7 +96,7 @@ def apply_mask(model: nn.Module, mask: Mask | list[Mask]) -> nn.Module:
 def masked(model: nn.Module, input_shape: tuple[int, ...], mask: Mask) -> nn.Module:
     """A copy of a network with the switches that a mask speaks of, gates or those of weights, set to it."""
     if mask.kind == "relu":
-        return apply_gates(gates.install(model, input_shape), mask)
+        return RELUS.apply(RELUS.install(model, input_shape), mask)
     switched = install(model)
     return apply_mask(install(model, everything=True) if set(mask.units) > set(switches(switched)) else switched, mask)
 

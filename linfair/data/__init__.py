@@ -7,7 +7,6 @@
 import inspect
 from collections.abc import Callable
 from functools import partial
-from typing import get_type_hints
 
 from linfair.data.biased import cifar_s, digits_s
 from linfair.data.bundled import BOUNDARIES, digits, toy
@@ -15,26 +14,11 @@ from linfair.data.core import Collection, DataError, GroupedData, Skipped, Split
 from linfair.data.named import celeba, cifar10, folder, svhn, utkface
 from linfair.names import closest, unknown
 
-
-def scaled(read: Callable[..., GroupedData]) -> Callable[..., GroupedData]:
-    """A data set with the option `scale`: normalised by its training images' `own` mean, or see `GroupedData.fixed`."""
-
-    def load(*, scale: str = "own", **options: object) -> GroupedData:
-        ensure(scale in ("own", "fixed"), f"scale = {scale!r} is not allowed; it is own or fixed")
-        return read(**options) if scale == "own" else read(**options).fixed()
-
-    own, added = inspect.signature(read), inspect.Parameter("scale", inspect.Parameter.KEYWORD_ONLY, default="own")
-    load.__signature__ = own.replace(parameters=[*own.parameters.values(), added])
-    load.__annotations__ = get_type_hints(getattr(read, "func", read)) | {"scale": str}
-    return load
-
-
-_OWN = {"toy": toy, "digits": digits, "digits_s": digits_s, "cifar10": cifar10}
-_OWN |= {name: partial(cifar_s, name) for name in ("cifar10s", "cifar100s")}
-_OWN |= {name: partial(svhn, name) for name in ("mnist", "svhn")}
-_OWN |= {f"utkface_{label}": partial(utkface, f"utkface_{label}", label=label) for label in ("age", "race", "gender")}
-_OWN |= {"celeba": celeba, "folder": folder}
-DATASETS: dict[str, Callable[..., GroupedData]] = {name: scaled(read) for name, read in _OWN.items()}
+DATASETS: dict[str, Callable[..., GroupedData]] = {"toy": toy, "digits": digits, "digits_s": digits_s}
+DATASETS |= {"cifar10": cifar10} | {name: partial(cifar_s, name) for name in ("cifar10s", "cifar100s")}
+DATASETS |= {name: partial(svhn, name) for name in ("mnist", "svhn")}
+DATASETS |= {f"utkface_{one}": partial(utkface, f"utkface_{one}", label=one) for one in ("age", "race", "gender")}
+DATASETS |= {"celeba": celeba, "folder": folder}
 EMBEDDED = ("toy", "digits", "digits_s")  #: Whose content the package itself determines; of all others it is the user's
 
 
@@ -45,7 +29,7 @@ def check_name(name: str) -> None:
         raise DataError(unknown("There is no data set", name, known))
 
 
-def load_data(name: str, *, seed: int = 0, **options: object) -> GroupedData:
+def load_data(name: str, *, seed: int = 0, scale: str = "own", **options: object) -> GroupedData:
     """Load a data set by name: in its splits, on the CPU; `provenance["sha256"]` identifies its content.
 
     `name` is one of `DATASETS`; `folder:PATH` is `folder` with `root=PATH`. `seed` decides the sample and the split,
@@ -61,13 +45,15 @@ def load_data(name: str, *, seed: int = 0, **options: object) -> GroupedData:
     5
     """
     check_name(name)
+    ensure(scale in ("own", "fixed"), f"scale = {scale!r} is not allowed; it is own or fixed")
     name, colon, place = name.partition(":")
     options = {"root": place} | options if colon else options
     known = inspect.signature(DATASETS[name]).parameters
     wrong = [option for option in options if option not in known]
-    allowed = ", ".join(option for option in known if option != "seed")
+    allowed = ", ".join(option for option in (*known, "scale") if option != "seed")
     ensure(not wrong, f"{name} has no option {', '.join(map(repr, wrong))}; there are {allowed}")
-    return DATASETS[name](seed=seed, **options)
+    data = DATASETS[name](seed=seed, **options)
+    return data if scale == "own" else data.fixed()
 
 
 def input_shape(name: str, **options: object) -> tuple[int, ...]:

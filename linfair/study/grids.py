@@ -113,7 +113,7 @@ def set_options(data: str, given: Mapping[str, object]) -> dict[str, object]:
     """Options of a data set, frozen and checked; `scale` is one of every data set's, see `load_data`."""
     if (scale := given.get("scale", "own")) not in ("own", "fixed"):
         raise ValueError(f"{data}: scale = {scale!r} is not allowed; it is own or fixed")
-    return checked(given, DATASETS[data], data)
+    return checked(given, DATASETS[data], data, scale=str)
 
 
 def rule_of(rule: str) -> str:

@@ -151,8 +151,12 @@ def audit(
         TrainingDiverged: If plain fine-tuning does.
     """
     plan, store, start = plan or Plan(), store or ResultStore.default(), perf_counter()
-    named, reduction, shape = plan.named, plan.reduction, subject.data.input_shape
-    budgets = check_budgets(plan.budgets, total=lambda: reduction.total(reduction.install(subject.model, shape)))
+    named, reduction = plan.named, plan.reduction
+
+    def total() -> int:
+        return reduction.total(reduction.install(subject.model, subject.data.input_shape))
+
+    budgets = check_budgets(plan.budgets, total=total)
     limits = {"max_accuracy_loss": plan.max_accuracy_loss, "significance": plan.significance}
     check_limits(**limits)
     arm_list(plan.arms)

@@ -8,8 +8,7 @@ from cyclopts import Parameter
 
 from linfair.audit.shown import accuracies
 from linfair.checkpoints import Header, save_network
-from linfair.cli import options
-from linfair.cli.options import Choices, Device, Training, ranged, says, tell
+from linfair.cli.options import DATA, Choices, Device, Seed, Training, ranged, run_folder, says, tell
 from linfair.data import check_name, load_data
 from linfair.device import check_device
 from linfair.engine.stages import Stages
@@ -34,8 +33,8 @@ class Asked(Choices):
     norm: Annotated[Literal[*NORMS] | None, says(NORM)] = None
     standardised: Annotated[bool, says("Standardise the weights of convolutions.")] = False
     init: Annotated[Literal[*INITS], says("How weights start.")] = "torch"
-    data: Annotated[str, says(f"{options.DATA}.")] = "digits"
-    seed: Annotated[int, options.Seed("Decides split, weights, batches and noise.")] = 0
+    data: Annotated[str, says(f"{DATA}.")] = "digits"
+    seed: Annotated[int, Seed("Decides split, weights, batches and noise.")] = 0
     rule: Annotated[str, says(RULE)] = "dp_sgd"
     epsilon: Annotated[float | None, ranged(float, 0, 1e6, "What a private rule may spend.", above=True)] = None
     delta: Annotated[float | None, ranged(float, 0, 1, "At which epsilon is counted.", above=True)] = None
@@ -74,7 +73,7 @@ def train(
     check_device(asked.device)
     changed = {one: getattr(asked, one) for one in ("epochs", "batch_size", "lr") if getattr(asked, one) is not None}
     schedule = replace(plan.private, **changed)
-    folder = options.run_folder(out, "trained", asked.data, asked.network, rule.name, asked.seed)
+    folder = run_folder(out, "trained", asked.data, asked.network, rule.name, asked.seed)
     given |= {"scale": "fixed"} if private else {}  # no training image may decide how others are normalised
     data = load_data(asked.data, seed=asked.seed, **given).to(asked.device)
     n = len(data.splits["train"])

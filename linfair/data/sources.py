@@ -23,7 +23,6 @@ from linfair.data.core import Collection, DataError, digest, ensure
 from linfair.data.describe import SHEETS
 from linfair.data.folder import NEEDED, TABLE, check_named, copies_differ, has_folders, read_folder
 from linfair.data.images import below
-from linfair.data.official import CIFAR10, CIFAR100, MNIST, SVHN, Release
 from linfair.names import unknown
 
 
@@ -38,14 +37,14 @@ class Source:
     read: Callable[..., Collection]
     fields: Callable[[Path], dict[str, np.ndarray]] | None = None  # reads what is known of images, opening none
     packs: tuple[str, ...] = ()  # names of packs, beside NAME.npz
-    release: Release | None = None  # where it may be downloaded
+    release: official.Release | None = None  # where it may be downloaded
 
 
 def _has(*files: str) -> Callable[[Path], bool]:
     return lambda folder: any((folder / file).is_file() for file in files)
 
 
-def _released(release: Release, kind: str, *packs: str) -> Source:
+def _released(release: official.Release, kind: str, *packs: str) -> Source:
     files = f"{release.folder}/" if release.folder else " and ".join(release.files)
     places = (release.folder, release.name, release.name.upper(), "")
     return Source(kind, files, places, _has(*release.files), release.read, packs=packs, release=release)
@@ -55,10 +54,10 @@ FACES, CELEBRITIES = ("UTKFace", "utkface", ""), ("celeba", "CelebA", "")
 _lists, _table = _has(official.ATTRIBUTES), lambda folder: os.path.lexists(folder / TABLE)
 _utkface, _celeba = (official.read_utkface, official.utkface_fields), (official.read_celeba, official.read_attributes)
 SOURCES = {
-    "cifar10": _released(CIFAR10, "batches"),
-    "cifar100": _released(CIFAR100, "pickles"),
-    "mnist": _released(MNIST, "idx"),
-    "svhn": _released(SVHN, "mat", "svhn10k.npz"),
+    "cifar10": _released(official.CIFAR10, "batches"),
+    "cifar100": _released(official.CIFAR100, "pickles"),
+    "mnist": _released(official.MNIST, "idx"),
+    "svhn": _released(official.SVHN, "mat", "svhn10k.npz"),
     "utkface": Source("files", "UTKFace/", FACES, official.holds_faces, *_utkface, ("utkface32.npz",)),
     "celeba": Source("celeba", ", ".join(official.CELEBA), CELEBRITIES, _lists, *_celeba),
     "folder": Source("folder", TABLE, ("",), _table, read_folder),

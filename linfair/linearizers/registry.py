@@ -12,7 +12,6 @@ from linfair.ledger import STEPS, UNDESCRIBED, Guarantee, Step, after
 from linfair.linearizers import oneshot
 from linfair.linearizers.deepreduce import DeepReDuce, deepreduce
 from linfair.linearizers.finetuning import FINETUNE, finetune, starting, under
-from linfair.linearizers.oneshot import OneShot
 from linfair.linearizers.record import LinearizedModel
 from linfair.linearizers.snl import SNL, snl
 from linfair.masks import RELUS, Reduction
@@ -68,10 +67,10 @@ LINEARIZERS = {}
 for _run, _kind, _source, _step, _summary in (
     (snl, SNL, _CHO, "SNL", _PATH),
     (deepreduce, DeepReDuce, _JHA, "DeepReDuce", _STAGES),
-    (oneshot.random, OneShot, _OURS, "random mask", "keeps units drawn at random over the network"),
-    (oneshot.uniform, OneShot, _OURS, "random mask", "keeps the same random share of every site"),
-    (oneshot.negative_part, OneShot, _OURS, "negative_part", _NEGATIVE),
-    (oneshot.snip, OneShot, _OURS, "SNIP", _SNIP),
+    (oneshot.random, oneshot.OneShot, _OURS, "random mask", "keeps units drawn at random over the network"),
+    (oneshot.uniform, oneshot.OneShot, _OURS, "random mask", "keeps the same random share of every site"),
+    (oneshot.negative_part, oneshot.OneShot, _OURS, "negative_part", _NEGATIVE),
+    (oneshot.snip, oneshot.OneShot, _OURS, "SNIP", _SNIP),
 ):
     LINEARIZERS[_run.__name__] = Linearizer(_run.__name__, _summary, _source, _kind, _run, privacy=STEPS[_step])
 

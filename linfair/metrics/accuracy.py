@@ -52,7 +52,8 @@ def wilson(accuracy: float, n: int, *, level: float = 0.95) -> tuple[float, floa
     centre = accuracy + z**2 / (2 * n)
     half = z * math.sqrt(accuracy * (1 - accuracy) / n + z**2 / (4 * n**2))
     scale = 1 + z**2 / n
-    return max(0.0, float((centre - half) / scale)), min(1.0, float((centre + half) / scale))
+    low, high = float((centre - half) / scale), float((centre + half) / scale)
+    return max(0.0, min(low, accuracy)), min(1.0, max(high, accuracy))  # rounding leaves 0 and 1 by a unit
 
 
 def check_groups(values: Tensor, groups: Tensor, n_groups: int) -> Tensor:

@@ -87,8 +87,8 @@ def excess_shares(shares: pd.DataFrame) -> Figure:
     splits = shares["split"].unique()
     figure, axes = plt.subplots(1, len(splits), figsize=(5.4, 3.2), sharey=True, squeeze=False)
     looks = {"majority": "majority", "minority": "minority", "no group gains": "all"}
-    low, high = shares[["mean", "low"]].min(axis=1), shares[["mean", "high"]].max(axis=1)  # Wilson rounds at 0, 1
-    shares = shares.assign(mean=100 * shares["mean"], low=100 * low, high=100 * high, n_seeds=shares["n"])
+    percent = {name: 100 * shares[name] for name in ("mean", "low", "high")}
+    shares = shares.assign(**percent, n_seeds=shares["n"])
     shares = shares.replace({"who": {"all": "no group gains"}})
     for ax, split in zip(axes[0], splits, strict=True):
         budget_lines(ax, shares[shares["split"] == split], "who", looks)

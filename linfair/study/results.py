@@ -151,8 +151,7 @@ def status(figure: Figure, profile: str, found: Found, *, seeds: int | None = No
     failed = len((needs.keys() - done) & found.failed)
     complete = {name[-1] for name in needs} - {name[-1] for name in needs.keys() - done}
     used = {have[name]["device"].iloc[0] for name in done}
-    timed = [have[name] for name in done if "seconds" in rows]
-    # networks of an ensemble have its digest and its seconds
+    timed = [have[name] for name in done if "seconds" in rows]  # an ensemble's networks have its digest and seconds
     took = {(*one[KNOWN_BY[:-1]].iloc[0], one["teacher"].iloc[0]): one["seconds"].max() for one in timed}
     left = len(needs) - len(done) - failed
     hours = sum(took.values()) / 3600

@@ -23,16 +23,12 @@ _SCHEDULES = {"small": (), "thin": ("short training",), "cpu": ("a laptop's sche
 
 
 def result_tables(folder: str | Path) -> dict[str, pd.DataFrame]:
-    """The tables of a folder that can be explored, by file name: a study's columns, one original network a seed.
-
-    Of a seed that several machines trained, the original with the most networks is taken; a table in which one machine
-    trained several originals of a seed is of an intervention on them, and left out.
-    """
+    """The tables of a folder that can be explored, by file name: a study's columns, one original network a seed."""
     tables = {}
     for name, table in Tables(folder).results(said=False):
         by = [one for one in ("data", "network", "width", "profile", "seed", "device") if one in table]
         originals = table[table["arm"] == "original"].groupby(by)["teacher"]
-        if len(originals) and originals.nunique().max() == 1:
+        if len(originals) and originals.nunique().max() == 1:  # several on one machine are of an intervention on them
             tables[name] = one_teacher(table)[0]
     return tables
 

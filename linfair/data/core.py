@@ -172,12 +172,13 @@ class GroupedData:
         order, and with channels last torch 2.13 writes beyond the end of arrays on some CPUs.
         """
         if x.dtype == torch.uint8:
-            x = (x.float() / 255 - _by_channel(self.mean, x.device)) / _by_channel(self.std, x.device)
+            once = _by_channel if x.is_cuda else _by_channel.__wrapped__  # a copy to a GPU waits for it
+            x = (x.float() / 255 - once(self.mean, x.device)) / once(self.std, x.device)
         rows = x.reshape(-1).view(x.shape)
         return x if x.stride() == rows.stride() else rows
 
 
-@lru_cache(256)  # a copy to a GPU waits for it
+@lru_cache(256)
 def _by_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
     return torch.tensor(values, dtype=torch.float32, device=device).view(-1, 1, 1)
 

@@ -26,7 +26,7 @@ from linfair.data.core import DataError, digest, ensure, shown
 from linfair.data.official import Known
 
 WAIT, LEAST = 30.0, 2**18  #: Seconds in which a server must send as many bytes
-RETRIES = 2  #: How often a download that broke off is taken up again
+RETRIES, PAUSE = 2, 1.0  #: How often a download that broke off is taken up again, after so many seconds
 REDIRECTS = 5
 
 
@@ -61,7 +61,7 @@ def get(url: str, folder: Path, known: Known, retries: int = RETRIES) -> Path:
         ensure(have and retries, f"{url}: its SHA-256 is {found}, which does not match {known.sha256}")
     except (requests.RequestException, HTTPError, ConnectionError, TimeoutError) as error:
         ensure(retries, f"{url}: {shown(str(error), 300)}")
-        time.sleep(min(1, WAIT))
+        time.sleep(PAUSE)
     except DataError:
         part.unlink(missing_ok=True)
         raise

@@ -118,8 +118,8 @@ def compare(first: pd.DataFrame, second: pd.DataFrame, *, names: tuple[str, str]
     sides = pd.concat([side.reset_index().assign(side=name) for name, side in zip(names, tables, strict=True)])
     both = tables[0].index.intersection(tables[1].index)
     only = tuple(len(table) - len(both) for table in tables)
-    one, two = (table.loc[both] for table in tables)
-    columns = [name for name in one.columns if name in two.columns and name not in LEFT_OUT]
+    columns = tables[0].columns.union(tables[1].columns, sort=False).difference(LEFT_OUT, sort=False)
+    one, two = (table.loc[both].reindex(columns=columns) for table in tables)
     differing = filter(None, (_differ(name, one[name], two[name]) for name in columns))
     found = pd.DataFrame(differing, columns=["column", "rows", "largest", "relative"])
     found = found.sort_values("relative", ascending=False, na_position="first", ignore_index=True)
@@ -129,11 +129,11 @@ def compare(first: pd.DataFrame, second: pd.DataFrame, *, names: tuple[str, str]
 
 
 def _differ(name: str, one: pd.Series, two: pd.Series) -> tuple[str, int, float, float] | None:
-    """Where a column's values are not the same; missing ones are the same as missing ones."""
+    """Where a column's values are not the same; missing ones, or a missing column, are the same as missing ones."""
     if not (unlike := ~((one == two) | (one.isna() & two.isna())).astype(bool)).any():
         return None
     if not all(pd.api.types.is_numeric_dtype(side) and not pd.api.types.is_bool_dtype(side) for side in (one, two)):
         return name, int(unlike.sum()), np.nan, np.nan
-    a, b = (side[unlike].to_numpy(dtype=float) for side in (one, two))
-    gap, size = np.abs(a - b), np.maximum(np.abs(a), np.abs(b))
-    return name, int(unlike.sum()), float(np.max(gap)), float(np.max(gap / size))
+    a, b = (side[unlike].astype(float) for side in (one, two))
+    gap, size = (a - b).abs(), np.maximum(a.abs(), b.abs())
+    return name, int(unlike.sum()), gap.max(), (gap / size).max()

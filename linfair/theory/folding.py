@@ -31,6 +31,14 @@ class Affine(nn.Module):
         return self.scale.view(shape) * x + self.shift.view(shape)
 
 
+class _Vectors(nn.Identity):  # stands where a norm was that is folded into a linear layer
+    def forward(self, x: Tensor) -> Tensor:
+        if x.ndim != 2:  # tracing does not see shapes
+            text = f"a linear layer and its batch norm were folded for inputs (n, features), not {tuple(x.shape)}: "
+            raise ValueError(f"{text}here the norm scales axis 1, the layer's features are the last")
+        return x
+
+
 class _Tracer(fx.Tracer):  # records calls of layers and gates without looking inside
     def is_leaf_module(self, module: nn.Module, name: str) -> bool:
         return isinstance(module, ReLUGate | SharedGates) or super().is_leaf_module(module, name)
@@ -60,9 +68,9 @@ def fold_batch_norm(network: nn.Module) -> nn.Module:
             folded.set_submodule(name, Affine(scale, shift))
         else:
             module = folded.get_submodule(layer)
-            fuse = fuse_linear_bn_eval if isinstance(module, nn.Linear) else fuse_conv_bn_eval
-            folded.set_submodule(layer, fuse(module, norm))
-            folded.set_submodule(name, nn.Identity())
+            linear = isinstance(module, nn.Linear)
+            folded.set_submodule(layer, (fuse_linear_bn_eval if linear else fuse_conv_bn_eval)(module, norm))
+            folded.set_submodule(name, _Vectors() if linear else nn.Identity())
     return folded
 
 

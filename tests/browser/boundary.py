@@ -11,14 +11,14 @@ SHORT = "toy_wave_a_0_5_g-a-0-1-0-0"  # five steps of training
 def settled(tab: Page) -> None:
     """What was asked for is computed, and drawn: that is done once a frame."""
     tab.evaluate(DRAWN)
-    expect(tab.locator(".toy")).to_have_attribute("data-busy", "false", timeout=60_000)
+    expect(tab.locator(".toy")).to_have_attribute("data-busy", "false")
     tab.evaluate(DRAWN)
 
 
 def settled_with_link(tab: Page) -> None:
     """That, and what comes later is there too: the link, the words for the numbers, the other seeds' beginning."""
     settled(tab)
-    expect(tab.locator(".toy")).to_have_attribute("data-pending", "false", timeout=60_000)
+    expect(tab.locator(".toy")).to_have_attribute("data-pending", "false")
 
 
 def open_at(tab: Page, path: Path, link: str = SHORT) -> None:

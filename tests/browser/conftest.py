@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 from linfair_book import build, explorer
-from playwright.sync_api import Browser, ConsoleMessage, Error, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Error, Page, expect, sync_playwright
 from probe import lacking, resize
 
 ROOT = Path(__file__).resolve().parents[2]
 AXE = "axe-core@4.10.2"
 AXE_SHA256 = "b511cd9dec01c76f4b2ad1723b66b6db37d4c2eb4ed199076e1829d9ee7b75e3"
+PATIENCE = 120_000  # milliseconds: a busy machine may be slow
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -30,6 +31,7 @@ def browser() -> Iterator[Browser]:
     executable = shutil.which("chromium") or shutil.which("chromium-browser")
     if executable is None:
         lacking("no chromium on the PATH: apt-get install chromium")
+    expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=executable, args=ARGUMENTS)
         yield chromium
@@ -40,6 +42,7 @@ def browser() -> Iterator[Browser]:
 def window(browser: Browser) -> Iterator[Page]:
     """The one window; nothing outside can be reached from it."""
     context = browser.new_context(offline=True)
+    context.set_default_timeout(PATIENCE)
     yield context.new_page()
     context.close()
 

@@ -49,7 +49,7 @@ def test_a_story_is_told_by_keyboard_alone_and_says_what_the_numbers_say(tab: Pa
     tab.keyboard.press("Enter")
     told, texts, minority, majority = tab.locator(".told"), [], [], []
     for scene in range(4):
-        expect(told).to_contain_text(f"{scene + 1} of 4.", timeout=60_000)
+        expect(told).to_contain_text(f"{scene + 1} of 4.")
         settled(tab)
         numbers = shown(tab)
         texts.append(told.inner_text())
@@ -128,7 +128,7 @@ def test_the_strip_holds_twenty_seeds_and_this_network_is_one_of_them(tab: Page,
     open_at(tab, file)
     press(tab, "At random")
     press(tab, "Run 20 seeds")
-    expect(tab.locator(".seeds")).to_have_attribute("data-busy", "false", timeout=60_000)
+    expect(tab.locator(".seeds")).to_have_attribute("data-busy", "false")
     dots = tab.locator(".strip rect title")
     assert dots.count() == 20 and tab.locator(".strip .ring").count() == 2
     said = {text.split(":")[0]: text.split(": ")[1].split(" points")[0] for text in dots.all_text_contents()}

@@ -156,6 +156,6 @@ def test_the_books_page_holds_both_in_their_static_form(tab, site: Path) -> None
     open_path = site / "notebooks/10_explorer.html"
     tab.goto(open_path.as_uri())
     tab.locator("#linfair-boundary").scroll_into_view_if_needed()  # it trains once it is seen
-    expect(tab.locator("#linfair-boundary [role=status]")).to_contain_text("32 of 32 ReLUs", timeout=30_000)
+    expect(tab.locator("#linfair-boundary [role=status]")).to_contain_text("32 of 32 ReLUs")
     expect(tab.locator("#linfair-results .summary")).to_contain_text("loses most")
     assert "widget-state+json" not in open_path.read_text(encoding="utf-8"), "a second copy of the state is on the page"

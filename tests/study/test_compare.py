@@ -47,6 +47,15 @@ def test_a_last_bit_is_seen_and_measured(rows: pd.DataFrame) -> None:
     assert found.networks == (2, 1) and list(found.counts[3:]) == [2, 1, 2]
 
 
+def test_a_column_that_one_side_has_alone_differs_where_it_has_values(rows: pd.DataFrame) -> None:
+    first = rows["arm"] == "original"
+    curved = rows.assign(top_eigenvalue=np.where(first, 2.0, np.nan))
+    found = compare(curved, rows.drop(columns="top_eigenvalue", errors="ignore"))
+    assert not found.same and list(found.columns["column"]) == ["top_eigenvalue"]
+    assert found.columns["rows"].item() == first.sum() and np.isnan(found.columns["largest"].item())
+    assert compare(curved.assign(top_eigenvalue=np.nan), rows.drop(columns="top_eigenvalue", errors="ignore")).same
+
+
 @pytest.mark.parametrize(("points", "shown"), [(1.0, True), (3.0, False)])
 def test_accuracies_decide_what_is_equivalent(rows: pd.DataFrame, points: float, shown: bool) -> None:
     """A constant difference has an interval of width 0: within 2 points at 1, not at 3."""

@@ -144,6 +144,13 @@ def test_a_linear_layer_whose_scale_is_not_its_own_is_left_alone(kind: str) -> N
     assert torch.allclose(fold_batch_norm(network)(x), network(x), rtol=1e-12)
 
 
+def test_a_linear_layer_on_as_many_vectors_as_features_is_refused() -> None:
+    """Its norm has a scale for each vector, and the layer one for each feature: the numbers of both agree."""
+    folded = fold_batch_norm(nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)))
+    with pytest.raises(ValueError, match=r"\(n, features\), not \(5, 4, 4\)"):
+        folded(torch.randn(5, 4, 3))
+
+
 def test_statistics_of_the_batch_cannot_be_folded() -> None:
     with pytest.raises(ValueError, match="track_running_stats=True"):
         fold_batch_norm(nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2, track_running_stats=False)))

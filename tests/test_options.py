@@ -156,3 +156,5 @@ def test_what_is_left_of_a_budget_is_said_and_whether_it_was_missed() -> None:
     assert kept_share(154, 3072, 0.05) == "5 % of the ReLUs left (154 of 3,072)"
     missed = "34.6 % of the ReLUs left (1,063 of 3,072; the budget of 50 % was missed)"
     assert kept_share(1063, 3072, 0.5) == missed
+    fewer = "1.56 % of the ReLUs left (2 of 128; the budget of 2 % was missed)"  # which is 3
+    assert kept_share(2, 128, 0.02) == fewer

@@ -27,10 +27,10 @@ def stages(model: nn.Module) -> list[list[str]]:
     stacked = isinstance(model, Ensemble)
     found = gates.sites(model.network if stacked else model)
 
-    def stage(item: tuple[int, str]) -> object:
+    def stage(item: tuple[int, str]) -> object:  # a named stage is a text, which equals no number of a site
         number, site = item
         named = re.match(r"stages\.(\d+)\.", site)
-        return int(named[1]) if named else tuple(found[site].alpha.shape[stacked + 1 :]) or number
+        return named[1] if named else tuple(found[site].alpha.shape[stacked + 1 :]) or number
 
     return [[site for _, site in run] for _, run in groupby(enumerate(found), key=stage)]
 

@@ -17,6 +17,7 @@ from linfair.device import full_precision
 from linfair.ensemble import Ensemble
 from linfair.linearizers.record import LinearizedModel, budget_units, check_budgets, record
 from linfair.masks import RELUS, Reduction
+from linfair.names import some
 from linfair.training import Batch, Data, Source, seed_of, supervised
 
 Scores = dict[str, Tensor]
@@ -148,6 +149,9 @@ def one_shot(
         networks, present = [switched] if single else switched.networks(), reduction.masks(switched)
         each = zip(networks, sets, seeds, strict=True)
         scores = [score(network, one, seed, options) for network, one, seed in each]
+        if bad := [site for one in scores for site, values in one.items() if not values.isfinite().all()]:
+            text = f"{name} cannot rank units whose scores are not finite, at {some(dict.fromkeys(bad))}"
+            raise ValueError(f"{text}; the network diverged: train it at a lower rate")
         for budget, units in ((budget, budget_units(budget, present[0].total)) for budget in budgets):
             masks = [replace(mask, units=choose(one, units)) for mask, one in zip(present, scores, strict=True)]
             each = zip(networks, masks, sets, strict=True)

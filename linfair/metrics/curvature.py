@@ -91,7 +91,8 @@ def _search(
     if not image.any():
         return _Found(0.0, 0.0, True, products)  # H maps a random vector to exactly 0: every loss is flat here
     start = random + image / np.linalg.norm(image)  # leans to the large eigenvalues and has a part in every direction
-    vector = start / np.linalg.norm(start)
+    start = start if start.any() else random  # of equal negative eigenvalues the image is the opposite
+    vector = random
     if size > 1:  # eigsh needs two
         operator = LinearOperator((size, size), matvec=times, dtype=np.float64)
         options = {"k": 1, "which": which, "v0": start, "ncv": min(size, BASIS)}

@@ -70,16 +70,19 @@ class EqualGradientsObjective(Multiplied):
             return mean
         parameters = self._parameters(self.model)
         here = torch.stack([self._of_batch(one, parameters) for one in (mean, *means.unbind(1))], dim=2)
-        return mean + self.penalty(self._violated(here))
+        return mean + self.penalty(self._violated(here, counts > 0))
 
     def violations(self) -> Tensor:
         """Violations over the training split, (members, groups) of the norms, then of the eigenvalues."""
-        return self._violated(self._over_split(self.model))
+        return self._violated(self._over_split(self.model), self.trained_on)
 
-    def _violated(self, found: Tensor) -> Tensor:
-        """Violations, (members, constraints x groups), of (members, constraints, 1 + groups), all inputs first."""
-        whole, groups = found[..., :1], found[..., 1:]  # of a group without inputs 0, and it takes no part
-        return ((groups - whole).abs() * (groups != 0) / self.scale.to(found.dtype)).flatten(1)
+    def _violated(self, found: Tensor, present: Tensor) -> Tensor:
+        """Violations, (members, constraints x groups), of (members, constraints, 1 + groups), all inputs first.
+
+        `present` says which groups have inputs, (members, groups); the others take no part.
+        """
+        whole, groups = found[..., :1], found[..., 1:]
+        return ((groups - whole).abs() * present.unsqueeze(1) / self.scale.to(found.dtype)).flatten(1)
 
     def _parameters(self, network: nn.Module) -> list[Tensor]:
         """What gradients and Hessians are by: the weights that are trained, not the gates' alphas."""

@@ -57,6 +57,11 @@ def fold_batch_norm(network: nn.Module) -> nn.Module:
     """
     folded = copy.deepcopy(network).eval()
     norms = {name: module for name, module in folded.named_modules() if isinstance(module, _NORMS)}
+
+    def put(old: nn.Module, new: nn.Module) -> None:  # under all names that a module has
+        for name in [name for name, one in folded.named_modules(remove_duplicate=False) if one is old]:
+            folded.set_submodule(name, new)
+
     before = _layers_before(folded) if norms else {}
     for name, norm in norms.items():
         if norm.running_mean is None:
@@ -65,12 +70,12 @@ def fold_batch_norm(network: nn.Module) -> nn.Module:
         if (layer := before.get(name)) is None:
             scale = (norm.running_var + norm.eps).rsqrt() * (1 if norm.weight is None else norm.weight.detach())
             shift = -norm.running_mean * scale + (0 if norm.bias is None else norm.bias.detach())
-            folded.set_submodule(name, Affine(scale, shift))
+            put(norm, Affine(scale, shift))
         else:
             module = folded.get_submodule(layer)
             linear = isinstance(module, nn.Linear)
-            folded.set_submodule(layer, (fuse_linear_bn_eval if linear else fuse_conv_bn_eval)(module, norm))
-            folded.set_submodule(name, _Vectors() if linear else nn.Identity())
+            put(module, (fuse_linear_bn_eval if linear else fuse_conv_bn_eval)(module, norm))
+            put(norm, _Vectors() if linear else nn.Identity())
     return folded
 
 

@@ -16,6 +16,7 @@ from linfair.ensemble import Ensemble
 from linfair.gates import install
 from linfair.linearizers import oneshot
 from linfair.linearizers.oneshot import OneShot, even_units, negative_part_scores, snip_scores, top_units
+from linfair.linearizers.registry import find
 from linfair.models import build
 
 METHODS = ("random", "uniform", "negative_part", "snip")
@@ -273,3 +274,11 @@ def test_members_of_an_ensemble_get_the_masks_they_get_alone(method: str) -> Non
         assert record.masks[0].jaccard(record.masks[1]) < 1.0
         state = record.model.state_dict()
         assert all(torch.equal(state[name], value) for name, value in ensemble.state_dict().items())
+
+
+@pytest.mark.parametrize("method", ["negative_part", "snip", "prune_magnitude", "prune_layerwise", "prune_snip"])
+def test_scores_that_are_not_finite_are_refused(method: str, points: nn.Module, small: GroupedData) -> None:
+    """Of a sort, nan is the largest: a network that diverged would keep just those units."""
+    next(points.parameters()).data[0, 0] = torch.nan
+    with pytest.raises(ValueError, match=f"{method} cannot rank units whose scores are not finite, at .* diverged"):
+        find(method).run(points, small, (0.5,), seeds=[0])

@@ -82,6 +82,26 @@ def test_another_networks_stages_are_runs_of_one_image_size_and_single_feature_l
         assert stage_units(model) == units
 
 
+class Numbered(nn.Module):
+    """Stages 1 and 2 have ReLUs, stage 0 has none; the site on features comes third, as number 2."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        convolutions = [nn.Sequential(nn.Conv2d(1, 1, 1)) for _ in range(3)]
+        self.stages = nn.Sequential(convolutions[0], *(one.append(nn.ReLU()) for one in convolutions[1:]))
+        self.head = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run the network."""
+        return self.head(self.stages(x))
+
+
+def test_a_named_stage_ends_before_a_feature_layer_of_its_number() -> None:
+    gated = install(Numbered(), (1, 2, 2))
+    assert stages(gated) == [["stages.1.1"], ["stages.2.1"], ["head.2"]]
+    assert stage_units(gated) == [4, 4, 3]
+
+
 def test_feature_layers_of_one_width_are_stages_of_their_own() -> None:
     gated = install(build("mlp", (4,), 2, width=6), (4,))
     assert stages(gated) == [["2"], ["4"]]

@@ -26,6 +26,15 @@ def test_search_finds_the_top_of_an_even_spectrum_after_restarts() -> None:
     assert algebraic.products > 100
 
 
+@pytest.mark.parametrize("which", ["LA", "LM"])
+@pytest.mark.parametrize("values", [[-2.0], [-2.0, -2.0], [-2.0] * 20], ids=len)
+def test_equal_negative_eigenvalues_are_found(values: list[float], which: str) -> None:
+    """Oracle: the diagonal. What the matrix maps a vector to points away from it, so that their sum is 0."""
+    found = diagonal(torch.tensor(values, dtype=torch.float64), which)
+    assert found.value == pytest.approx(-2, rel=1e-12)
+    assert found.converged
+
+
 def test_residual_bounds_the_distance_to_a_true_eigenvalue() -> None:
     """A symmetric matrix has an eigenvalue within |Hv - value v| of v . H v; a loose search shows it."""
     values = torch.linspace(-3, 2, 500, dtype=torch.float64)

@@ -151,6 +151,34 @@ def test_a_linear_layer_on_as_many_vectors_as_features_is_refused() -> None:
         folded(torch.randn(5, 4, 3))
 
 
+class Aliased(nn.Module):
+    """A layer or its batch norm has a second name, under which the forward pass calls it."""
+
+    def __init__(self, twice: str) -> None:
+        super().__init__()
+        layers = {"conv": nn.Conv2d(1, 2, 3), "norm": nn.BatchNorm2d(2)}
+        self.first = layers[twice]
+        self.layers = nn.Sequential(*layers.values(), nn.ReLU())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run it."""
+        return self.layers(x)
+
+
+@pytest.mark.parametrize("twice", ["conv", "norm"])
+def test_a_module_with_two_names_is_folded_under_both(twice: str) -> None:
+    """Oracle: the unfolded network."""
+    torch.manual_seed(0)
+    network = Aliased(twice).double().eval()
+    network.layers[1].running_mean.uniform_(1, 2)
+    network.layers[1].running_var.uniform_(3, 4)
+    x = torch.randn(3, 1, 5, 5, dtype=torch.float64)
+    folded = fold_batch_norm(network)
+    assert torch.allclose(folded(x), network(x), rtol=1e-12)
+    assert folded.first is folded.layers[0 if twice == "conv" else 1]
+    assert not list(folded.buffers())
+
+
 def test_statistics_of_the_batch_cannot_be_folded() -> None:
     with pytest.raises(ValueError, match="track_running_stats=True"):
         fold_batch_norm(nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2, track_running_stats=False)))

@@ -39,6 +39,10 @@ class Schedule:
         for name, known in _KNOWN.items():
             if (given := getattr(self, name)) not in known:
                 raise ValueError(f"no {name} {given!r}; there are {', '.join(known)}")
+        for name in ("epochs", "batch_size"):
+            if (given := getattr(self, name)) is not None and given < 1:
+                whole = "; None is the whole split" * (name == "batch_size")
+                raise ValueError(f"{name} must be at least 1, got {given}{whole}")
         if self.nesterov and (self.optimizer != "sgd" or not self.momentum > 0):
             got = f"{self.optimizer!r} and {self.momentum}"
             raise ValueError(f"nesterov=True needs optimizer='sgd' and momentum > 0, got {got}")

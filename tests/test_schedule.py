@@ -27,3 +27,11 @@ def test_nesterov_momentum_takes_the_steps_of_its_formula(nesterov: bool) -> Non
 def test_nesterov_without_sgd_and_momentum_is_refused(settings: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="nesterov=True needs optimizer='sgd' and momentum > 0, got"):
         Schedule(epochs=1, nesterov=True, **settings)
+
+
+@pytest.mark.parametrize("settings", [{"epochs": 0}, {"epochs": -1}, {"batch_size": 0}, {"batch_size": -5}])
+def test_no_epochs_and_empty_batches_are_refused(settings: dict[str, int]) -> None:
+    """A batch size of 0 meant the whole split, and fine-tuning of no epochs failed at its end."""
+    ((name, value),) = settings.items()
+    with pytest.raises(ValueError, match=f"{name} must be at least 1, got {value}"):
+        Schedule(**{"epochs": 1} | settings)

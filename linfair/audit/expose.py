@@ -7,6 +7,7 @@ others of their distribution. See `linfair.metrics.membership` for the attacks.
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 import numpy as np
 import pandas as pd
@@ -53,16 +54,21 @@ def pool_of(data: GroupedData, *, seed: int = 0) -> tuple[GroupedData, np.ndarra
     """A data set whose `train` are the training images and at most as many others, and which of them were trained on.
 
     The others are validation and test images. Of data with a synthetic bias, whose test split has another distribution,
-    as many of each (class, domain) cell are taken as keeps the training's shares.
+    as many of each (class, domain) cell are taken as keeps the training's shares. A ValueError refuses data without
+    others, and upsampled data: a shadow that leaves an image out would be trained on its copies.
     """
+    if "upsampled_from" in data.provenance:
+        text = f"{data.name} has training images several times, so shadows that leave one out would be trained on its "
+        raise ValueError(f"{text}copies and hide it: attack a network that was trained without upsampling")
     own, rest = data.splits["train"], [part for name, part in data.splits.items() if name in ("val", "test")]
     others = Split(*(torch.cat([getattr(one, part) for one in (own, *rest)])[len(own) :] for part in "xya"))
     order = torch.randperm(len(others), generator=torch.Generator().manual_seed(seed))
     if data.aligned is not None:
         cells, there = ((one.y * len(data.group_names) + one.a).cpu() for one in (own, others))
-        have, found = cells.bincount(), there.bincount(minlength=int(cells.max()) + 1)
-        wanted = (have * min(1.0, float((found[: len(have)][have > 0] / have[have > 0]).min()))).floor().long()
-        order = torch.cat([order[there[order] == cell][:count] for cell, count in enumerate(wanted.tolist())])
+        found = there.bincount(minlength=int(cells.max()) + 1).tolist()
+        have = {cell: count for cell, count in enumerate(cells.bincount().tolist()) if count}
+        share = min(Fraction(min(found[cell], count), count) for cell, count in have.items())  # floats lose images
+        order = torch.cat([order[there[order] == cell][: int(count * share)] for cell, count in have.items()])
     if not len(order := order[: len(own)].to(own.y.device)):
         raise ValueError(f"{data.name} has no validation or test images like its training images to compare them with")
     pool = Split(*(torch.cat([getattr(own, part), getattr(others, part)[order]]) for part in "xya"))
@@ -133,7 +139,7 @@ def _rows(scores: np.ndarray, members: np.ndarray, pool: GroupedData, roles: Seq
 
 
 def shown(found: Exposed, of: str = "this network") -> pd.DataFrame:
-    """The rows of one kind of target as text; `*` marks too few members, `+` too few non-members for a rate."""
+    """The rows of one kind of target as text; `*` marks cells with too few images, `+` too few others for a rate."""
     rows = found.table[found.table["of"] == of].rename(columns={"low": "auc_low", "high": "auc_high"})
     few = rows["smallest"].lt(FEW).map({True: " *", False: ""})
     columns = {"who": rows["who"] + few, "AUC": intervals(rows, "auc", digits=3)}
@@ -147,8 +153,9 @@ def shown(found: Exposed, of: str = "this network") -> pd.DataFrame:
 
 MARKS = (
     "TPR: members found, in %, at a rate of false alarms. Groups are compared with non-members of their own classes. "
-    f"Intervals are over images, the networks held fixed. Rows with * have fewer than {FEW} members in a cell and are "
-    "no findings; + says that there are too few non-members for the rate, so that no false alarm at all is allowed."
+    "Intervals are over images, the networks held fixed. Rows with * have fewer than "
+    f"{FEW} members or non-members in a cell and are no findings; + says that there are too few non-members for the "
+    "rate, so that no false alarm at all is allowed."
 )
 
 

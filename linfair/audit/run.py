@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from linfair import gates
 from linfair.audit.diagnose import Pair, diagnose, provenance
-from linfair.audit.expose import Exposed, expose
+from linfair.audit.expose import Exposed, expose, pool_of
 from linfair.audit.network import AuditError, Subject, behaviour
 from linfair.audit.repair import DEFAULT_ARMS, Mitigated, arm_list, mitigate
 from linfair.cost import Operation, check_link, count_macs, predicted, private_inference_cost
@@ -166,6 +166,8 @@ def audit(
     check_groups(subject.data)
     if plan.exposure and not subject.own:
         raise AuditError("--exposure trains shadow networks as linfair trained the network: it needs --teacher FILE")
+    if plan.exposure:
+        pool_of(subject.data)  # refuses data that cannot be attacked, before anything is trained
     blind = replace(subject.data, splits={name: subject.data.splits[name] for name in ("train", "val")})
     schedule, options = recipe_for(subject, plan)
     header, computes = subject.header, behaviour(subject.model, blind)

@@ -33,7 +33,8 @@ ATTACKS = {
     "rmia": "ratio against population points, from 1 or 2 shadows on (Zarifzadeh et al., ICML 2024)",
 }
 MANY = 32  #: From so many shadows in and out of every point on, LiRA gives each point variances of its own
-FEW = 20  #: A cell with fewer members is marked, and no finding
+FEW = 20  #: A cell with fewer members, or fewer non-members, is marked, and no finding
+SIDES = {"members": True, "non-members": False}
 RATES = (0.001, 0.01)  #: False positive rates at which the true positive rate is reported
 LEVEL = 0.95  #: Of all intervals
 BLOCK = 2_000_000  #: Scores that the bootstrap draws at once: bounds the memory
@@ -249,8 +250,8 @@ def exposure(
 
     Returns:
         A row each with `who`; `auc`, `low`, `high`; `tpr_0.001` and `tpr_0.01` with `_low` and `_high`; `targets`,
-        `members` and `non_members` of one target (mean), `smallest` (members in the smallest cell of a target, mean);
-        `note`: what limits the row; `finding`: whether the interval lies above 0.5 and no cell is too small.
+        `members` and `non_members` of one target (mean), `smallest` (members or non-members, the fewer, in the smallest
+        cell of a target, mean); `note`: what limits the row; `finding`: the interval lies above 0.5, no cell is small.
 
     >>> table = exposure([3.0, 1.0, 2.0, 0.0], [True, True, False, False])
     >>> float(table["auc"][0])  # of the 4 pairs 3 are in order
@@ -281,15 +282,16 @@ def _row(s: NDArray, inside: NDArray, cells: NDArray, by_target: bool, draws: in
     strata = np.unique(strata, return_inverse=True)[1]
     auc, share, influence = _stratified(score, member, strata)
     counted = share[strata] > 0
-    per_cell = np.bincount(which[counted & member]) / targets
-    smallest = float(per_cell[per_cell > 0].min()) if counted.any() else 0.0
+    sides = {name: np.bincount(which[counted & (member == side)]) / targets for name, side in SIDES.items()}
+    fewest = {name: float(per_cell[per_cell > 0].min()) if counted.any() else 0.0 for name, per_cell in sides.items()}
+    smallest = min(fewest.values())
     found, notes = {"auc": auc, "low": np.nan, "high": np.nan}, []
     if counted.any():
         points = min(len(np.unique(point[counted & (member == side)])) for side in (True, False))
         spread = stats.norm.ppf((1 + LEVEL) / 2) * np.sqrt((np.bincount(point, influence, n) ** 2).sum())
         ends = wilson(auc, points, level=LEVEL) if auc in (0, 1) else np.clip((auc - spread, auc + spread), 0, 1)
         found["low"], found["high"] = map(float, ends)
-        notes += [f"n < {FEW} members in a cell"] * (smallest < FEW)
+        notes += [f"n < {FEW} {name} in a cell" for name, least in fewest.items() if least < FEW][:1]
     else:
         notes.append("no cell has members and non-members")
     found |= _true_positives(score, member, strata, share, point, draws)

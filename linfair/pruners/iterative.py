@@ -137,9 +137,9 @@ class _Path:
         count, masks = budget_units(share, self.total), self.options.reduction.masks(self.model)
         found = weights.switches(self.model)
         for member in members:
-            scores = {site: (w[member] if len(members) > 1 else w).detach().abs() for site, (_, w) in found.items()}
+            own = {site: w[member] if isinstance(self.model, Ensemble) else w for site, (_, w) in found.items()}
             kept = masks[member].units
-            left_out = {site: score.cpu().masked_fill(~kept[site], -torch.inf) for site, score in scores.items()}
+            left_out = {site: w.abs().cpu().masked_fill(~kept[site], -torch.inf) for site, w in own.items()}
             masks[member] = replace(masks[member], units=top_units(left_out, count, as_torch=True))
         self.options.reduction.apply(self.model, masks)
         self.done += 1

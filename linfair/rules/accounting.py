@@ -49,7 +49,7 @@ def spent(noise: float, delta: float, rate: float, steps: int) -> float:
     counted.history = [(noise, rate, steps)]
     # of an order at the end of those tried: the bound is loose there, but it holds
     with warnings.catch_warnings(action="ignore"):
-        return float(counted.get_epsilon(delta=delta))
+        return max(0.0, float(counted.get_epsilon(delta=delta)))  # the bound falls below 0 at a delta of 0.01, say
 
 
 @cache

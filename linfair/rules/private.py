@@ -186,7 +186,9 @@ class DPSGD(RuleOptions):
             noise = noise_for(self.epsilon, self.delta, rate, steps)
         if not noise:
             return None
-        epsilon = spent(noise, self.delta, rate, steps)
+        if not (epsilon := spent(noise, self.delta, rate, steps)):
+            text = f"{self.name}: noise of {noise:g} spends an epsilon of 0 at a delta of {self.delta:g}"
+            raise ValueError(f"{text}, which says nothing of the noise: take a smaller delta, or less noise")
         return Guarantee(epsilon, self.delta, "rdp", noise=noise, clip=self.clip, rate=rate, steps=steps)
 
     def gradient(self, data: Data, schedule: Schedule, seeds: Sequence[int], stage: str) -> PrivateGradient:

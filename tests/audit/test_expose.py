@@ -14,7 +14,8 @@ from linfair import audit, gates
 from linfair.audit.expose import pool_of
 from linfair.checkpoints import Header, save_network
 from linfair.cli.main import main
-from linfair.data import GroupedData, load_data
+from linfair.data import GroupedData, Split, load_data
+from linfair.data.core import upsample
 from linfair.engine.stages import Stages, Teacher
 from linfair.engine.store import ResultStore
 from linfair.ensemble import Ensemble
@@ -63,6 +64,23 @@ def test_others_keep_the_shares_of_a_synthetic_bias() -> None:
     aligned = torch.tensor(data.aligned)[part.y] == part.a
     assert aligned[~out].float().mean() == pytest.approx(0.95)
     assert aligned[out].float().mean() == pytest.approx(0.95, abs=0.02) and out.sum() > 500
+
+
+def test_others_are_as_many_as_the_shares_allow() -> None:
+    """Of 41 and 82 images in two cells 1 and 2 are matched, exactly: 41 times the float32 of 1 / 41 is below 1."""
+    a = torch.tensor([0] * 41 + [1] * 82 + [0] + [1] * 50)
+    x, y = torch.arange(len(a)).float().unsqueeze(1), torch.zeros(len(a), dtype=torch.int64)
+    parts = {"train": slice(123), "test": slice(123, None)}
+    splits = {name: Split(x[part], y[part], a[part]) for name, part in parts.items()}
+    pool, members = pool_of(GroupedData("cells", splits, ("one", "two"), ("a", "b"), aligned=(0, 0)))
+    assert pool.splits["train"].a[torch.from_numpy(~members)].bincount().tolist() == [1, 2]
+
+
+def test_upsampled_images_are_refused(digits: GroupedData, teacher: nn.Module) -> None:
+    """Of three copies in random halves a shadow that leaves one out mostly has another."""
+    again = upsample(digits, 0, 3)
+    with pytest.raises(ValueError, match="several times"):
+        audit.expose(teacher, again, header_of(digits), **QUICK)
 
 
 def test_who_learned_by_heart_is_found_out(digits: GroupedData) -> None:

@@ -231,6 +231,19 @@ def test_cells_have_the_weights_that_are_stated() -> None:
     assert found == pytest.approx(np.average(areas, weights=weights))
 
 
+@pytest.mark.parametrize("others", [1, 19, 20])
+def test_few_non_members_are_no_finding(others: int) -> None:
+    """Fifty members above all others but five: the AUC is 0.9; one non-member is as low as that by chance in 10 %."""
+    scores = np.concatenate([np.arange(50.0), np.full(others, 4.5)])
+    for swapped in (False, True):
+        inside = (np.arange(50 + others) < 50) ^ swapped
+        row = exposure(-scores if swapped else scores, inside, draws=2).loc[0]
+        assert row["auc"] == 0.9 and row["low"] > 0.5 and row["smallest"] == others
+        assert row["finding"] == (others == 20)
+        name = "members" if swapped else "non-members"
+        assert (f"n < 20 {name} in a cell" in row["note"]) == (others < 20)
+
+
 def test_a_group_without_members_has_no_number() -> None:
     table = exposure(np.arange(4.0), np.array([True, False, False, False]), np.array([0, 0, 1, 1]), draws=2)
     row = table.set_index("who").loc["1"]

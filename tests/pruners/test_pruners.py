@@ -161,6 +161,14 @@ def test_batch_norm_is_re_estimated_on_the_training_split_when_asked_for() -> No
     assert not fresh.model.training
 
 
+def test_an_ensemble_of_one_is_pruned_in_rounds_as_its_network() -> None:
+    model, data, seeds = taught("mlp")
+    how = {"seeds": seeds, "options": ROUNDS, "progress": False}
+    runs = (find("prune_iterative").run(*both, BUDGETS, **how) for both in ((model, data), (Ensemble([model]), [data])))
+    for alone, member in zip(*runs, strict=True):
+        assert all(torch.equal(unit, member.mask.units[site]) for site, unit in alone.mask.units.items())
+
+
 def test_the_rounds_are_geometric_and_stop_at_every_budget() -> None:
     assert Iterative(rate=0.2).rounds([0.64]) == pytest.approx([0.8, 0.64])
     assert Iterative(rate=0.5).rounds([0.9, 0.1]) == pytest.approx([0.9, 0.45, 0.225, 0.1125, 0.1])

@@ -7,7 +7,8 @@ from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent, SelfComposedDp
 from dp_accounting.rdp import RdpAccountant
 
 from linfair.cli.main import answer
-from linfair.rules import noise_for, spent
+from linfair.rules import DPSGD, noise_for, spent
+from linfair.schedule import Schedule
 
 CASES = [(2.73, 1e-5, 4096 / 50_000, 2500), (1.1, 1e-5, 0.01, 1000), (5.0, 1e-4, 0.25, 160), (3.0, 1e-5, 1.0, 20)]
 
@@ -33,6 +34,13 @@ def test_more_noise_fewer_images_or_fewer_steps_spend_less() -> None:
     base = spent(1.0, 1e-5, 0.1, 100)
     assert max(spent(1.2, 1e-5, 0.1, 100), spent(1.0, 1e-5, 0.05, 100), spent(1.0, 1e-5, 0.1, 50)) < base
     assert spent(1.0, 1e-6, 0.1, 100) > base
+
+
+def test_epsilon_is_never_below_0() -> None:
+    """By definition; at epsilon 0 one step without sampling has delta = 2 Phi(1 / (2 noise)) - 1, here 0.0008."""
+    assert spent(500.0, 0.02, 1.0, 1) == spent(1000.0, 0.4, 0.5, 3) == 0.0
+    with pytest.raises(ValueError, match="take a smaller delta"):
+        DPSGD(noise=500.0, delta=0.02).guarantee(40, Schedule(epochs=1, batch_size=None))
 
 
 def test_what_the_accountant_cannot_say_is_refused() -> None:

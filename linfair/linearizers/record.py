@@ -106,6 +106,7 @@ def share(budget: float) -> str:
 
 def kept_share(kept: int, total: int, budget: float, units: str = WORDS["relu"]) -> str:
     """What is left of the ReLUs or weights, and whether that misses the budget, see `missed`."""
-    left = share(budget) if 0 < abs(kept - budget * total) <= 0.5 else f"{100 * kept / total:.3g} %"
-    word = f"; the budget of {share(budget)} was missed" if missed(kept, budget_units(budget, total)) else ""
+    off = missed(kept, budget_units(budget, total))
+    left = share(budget) if not off and 0 < abs(kept - budget * total) <= 1 else f"{100 * kept / total:.3g} %"
+    word = f"; the budget of {share(budget)} was missed" if off else ""
     return f"{left} of the {units} left ({kept:,} of {total:,}{word})"

@@ -11,8 +11,9 @@ of which Eq. 8, J(theta; D_a) = J(theta; D), is the relaxed form: `lagrangian` w
 
 and once an epoch mu_a and nu_a, 0 at first, grow by the step `mu` times their violations over the training split. s and
 t are the original network's means over the groups of |g_a| and |lambda(H_a)| there: eigenvalues of order 100 would make
-the multipliers explode. An eigenvalue is v . H_a v, with v of `STEPS` power iterations from g_a held constant: that of
-largest absolute value, from below. Its gradient takes three backpropagations through the whole batch for every group.
+the multipliers explode. An eigenvalue is v . H_a v, with v of `STEPS` power iterations from g_a (from a fixed vector
+where that is 0) held constant: that of largest absolute value, from below. Its gradient takes three backpropagations
+through the whole batch for every group.
 """
 
 from collections.abc import Callable
@@ -127,7 +128,8 @@ class EqualGradientsObjective(Multiplied):
         """From a gradient, (members, parameters), and the product with the Hessian: (members, constraints)."""
         found = [torch.linalg.vector_norm(gradient, dim=1)]
         if self.options.eigenvalues:
-            vector = F.normalize(gradient.detach(), dim=1)
+            still, other = (gradient == 0).all(dim=1, keepdim=True), torch.arange(gradient.shape[1]).to(gradient).cos()
+            vector = F.normalize(torch.where(still, other, gradient.detach()), dim=1)
             for _ in range(STEPS):
                 vector = F.normalize(product(vector, False), dim=1)
             found.append((vector * product(vector, True)).sum(dim=1))

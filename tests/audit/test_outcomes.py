@@ -197,6 +197,9 @@ def test_a_group_that_certainly_loses_is_found_beside_one_that_may_lose_more(con
 def test_from_which_budget_on_groups_differ_by_more_than_noise() -> None:
     assert sentences()[1] == "Groups fare measurably differently from 5 % of the ReLUs downwards."
     assert sentences(plain={0.5: (0.9, 0.5), 0.05: (0.9, 0.3)})[1].startswith("Groups fare measurably differently fro")
+    mixed = {0.5: (0.9, 0.5), 0.2: (0.8, 0.8), 0.05: (0.9, 0.3), 0.02: (0.5, 0.1)}  # at 2 % nothing works
+    apart = "Groups fare measurably differently at 50 %, 5 % of the ReLUs. At 20 %, 2 % that cannot be told."
+    assert sentences(plain=mixed)[1] == apart
     assert sentences(plain={0.05: (0.7, 0.7)})[1].startswith("At no budget is the largest difference between")
     failed = sentences(plain={0.5: (0.5, 0.5), 0.05: (0.5, 0.4)})
     assert failed[1] == "The linearized network no longer works at any of the budgets."

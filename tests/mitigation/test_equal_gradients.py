@@ -196,14 +196,16 @@ def test_a_group_whose_gradient_is_0_takes_part_and_one_without_images_does_not(
     """A classifier that is its bias, 0: p = 1/2, so gradients are (1/2 - mean y) (-1, 1), 0 for labels 0 and 1.
 
     Norms are 0 and sqrt(1/2) of the groups, sqrt(1/8) of all; over the groups' mean, sqrt(1/8), both are off by 1.
+    The Hessian by the bias is p (1 - p) ((1, -1), (-1, 1)) for every group, so that no eigenvalue is off.
     """
     part = Split(torch.zeros(4, 1), torch.tensor([0, 1, 1, 1]), torch.tensor([0, 0, 1, 1]))
     data = GroupedData("bias", {"train": part}, ("no", "yes"), ("settled", "other", "empty"))
     network = nn.Linear(1, 2)
     network.load_state_dict({"weight": torch.zeros(2, 1), "bias": torch.zeros(2)})
-    objective = EqualGradients(mu=1.0, eigenvalues=False, kd=0.0).start(copy.deepcopy(network), network, data)
+    objective = EqualGradients(mu=1.0, kd=0.0).start(copy.deepcopy(network), network, data)
     assert objective.after_epoch(0) == {}
     assert objective.rows[0]["multipliers"][0] == pytest.approx([1, 1, 0])
+    assert objective.rows[0]["eigenvalue_multipliers"][0] == pytest.approx([0, 0, 0], abs=1e-6)
     batch = Source(data, "train").take(torch.arange(4).unsqueeze(0))
     assert objective(objective.model, batch).item() == pytest.approx(math.log(2) + 1 + 1)
 

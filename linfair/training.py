@@ -64,6 +64,7 @@ class Batch:
     a: Tensor
     index: Tensor
     augmented: bool
+    again: bool = False  #: Whether its step asks for its loss a second time, as SAM does
 
 
 Batches = Callable[[Tensor, int | None, torch.Generator], Sequence[Tensor]]

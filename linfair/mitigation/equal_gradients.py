@@ -66,7 +66,7 @@ class EqualGradientsObjective(Multiplied):
         with BatchNormWritten() if penalised else nullcontext(), by_products():
             logits = network(batch.x)
         mean, means, counts = self.batch_losses(logits, batch)
-        self.note_absent(counts > 0)
+        self.note_absent(counts > 0, batch)
         if not penalised:
             return mean
         parameters = self._parameters(self.model)

@@ -49,7 +49,7 @@ class ExcessDropObjective(Multiplied):
         wrong = cross_entropy(logits, batch.y).view(self.members, -1)
         means, counts = self.means(wrong, batch.a)
         present = counts > 0
-        self.note_absent(present)
+        self.note_absent(present, batch)
         penalty = self.penalty((means - wrong.mean(dim=1, keepdim=True)) * present)
         return self.distill.per_input(logits, batch).mean(dim=-1).view(self.members) + penalty
 

@@ -36,8 +36,9 @@ class GroupDROObjective(MitigatedObjective):
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
         """Step of the weights, then the weighted loss of the batch, one number for each member."""
         _, means, counts = self.batch_losses(model(batch.x), batch)
-        self.note_absent(counts > 0)
-        self.exponents += self.options.step * means.detach()
+        self.note_absent(counts > 0, batch)
+        if not batch.again:
+            self.exponents += self.options.step * means.detach()
         return (self.weights.to(means.dtype) * means).sum(dim=1)
 
     def after_epoch(self, epoch: int) -> dict[int, Failure]:

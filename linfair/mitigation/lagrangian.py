@@ -46,8 +46,9 @@ class LagrangianObjective(Multiplied):
         mean, means, counts = self.batch_losses(model(batch.x), batch)
         present = counts > (1 if self.by_batches else 0)
         violations = self._violated(mean, means) * present
-        self.note_absent(present)
-        self.summed += violations.detach()
+        self.note_absent(present, batch)
+        if not batch.again:
+            self.summed += violations.detach()
         penalty = self.penalty(violations)
         return mean + (penalty.detach() if self.options.detached else penalty)
 

@@ -100,9 +100,10 @@ class MitigatedObjective:
         """`means_by_group` of a batch's values, which lack the members axis for a plain network."""
         return means_by_group(values.view(self.members, -1), groups.view(self.members, -1), self.n_groups)
 
-    def note_absent(self, present: Tensor) -> None:
-        """Count the groups that took no part in a batch, (members, groups), for the epoch's row."""
-        self._absent += ~present
+    def note_absent(self, present: Tensor, batch: Batch) -> None:
+        """Count the groups that took no part in a batch, (members, groups), for the epoch's row; once in a step."""
+        if not batch.again:
+            self._absent += ~present
 
     def log(self, **columns: Tensor) -> None:
         """Add the epoch's row: each column a list (members) of lists (groups)."""

@@ -8,7 +8,7 @@ over all trained parameters; ASAM's released code has T = 1 for biases. A step c
 """
 
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from linfair.data import GroupedData
 from linfair.ledger import STEPS, Guarantee, after
 from linfair.schedule import Gradient, Loss, Schedule, plain
-from linfair.training import Batches, Data, shuffled
+from linfair.training import Batch, Batches, Data, shuffled
 
 _POSITIVE = (lambda value: 0 < value < float("inf"), "above 0 and finite")
 RANGES = {
@@ -180,7 +180,7 @@ class SAM(RuleOptions):
     name = "sam"
     rho: float = 0.05
 
-    def __call__(self, model: nn.Module, loss: Loss, batch: object) -> Tensor:
+    def __call__(self, model: nn.Module, loss: Loss, batch: Batch) -> Tensor:
         """Compute the gradients of a batch, each member's by its own step; returns the loss before the step.
 
         The running moments of batch norm are those before it, too.
@@ -194,7 +194,7 @@ class SAM(RuleOptions):
             norm = torch.linalg.vector_norm(torch.stack([one.norm(dim=1) for one in up]), dim=0, keepdim=True).T
             for one, scale, way in zip(weights, scales, up, strict=True):
                 one.add_(scale * (way * (self.rho / (norm + 1e-12))).view_as(one))
-        plain(model, loss, batch)
+        plain(model, loss, replace(batch, again=True))
         with torch.no_grad():
             for one, before in kept:
                 one.copy_(before)

@@ -13,12 +13,13 @@ from torch import nn
 
 from linfair.data import GroupedData, Split, load_data
 from linfair.ensemble import Ensemble
+from linfair.mitigation import GroupDRO, Lagrangian
 from linfair.mitigation import resolve as mitigation
 from linfair.models import build
 from linfair.rules import ASAM, DPSAT, DPSGD, RULES, SAM, SGD, Clipped, canonical, resolve, train
 from linfair.rules.options import Repeated
 from linfair.rules.private import poisson
-from linfair.training import Schedule, Source, fit, shuffled
+from linfair.training import Distill, Schedule, Source, fit, shuffled
 
 STEP = Schedule(epochs=2, batch_size=40, lr=0.3, momentum=0.9)
 
@@ -99,6 +100,20 @@ def test_a_mitigation_can_be_trained_with_sam(images: GroupedData) -> None:
     rows, guarantee = fitted(model, images, "sam", objective=objective, check=objective.after_epoch)
     assert guarantee is None
     assert len(objective.rows) == len(rows) == 2
+
+
+@pytest.mark.parametrize(
+    "options", [GroupDRO(step=0.5), Lagrangian(accumulate="batches", mu=0.5)], ids=lambda o: o.name
+)
+def test_a_mitigation_counts_a_batch_once_in_a_step_of_sam(options: object, toy: GroupedData) -> None:
+    """At a learning rate of 0 its weights, multipliers and absent groups are those of plain training."""
+    logs = []
+    for rule in ("sgd", "sam(rho=2.0)"):
+        objective = options.start(model := mlp(toy), copy.deepcopy(model), toy, distill=Distill(model, toy, kd=0.0))
+        how = {"objective": objective, "check": objective.after_epoch}
+        fitted(model, toy, rule, replace(STEP, epochs=1, batch_size=8, lr=0.0), **how)
+        logs.append(objective.rows)
+    assert logs[0] == logs[1] and sum(map(sum, logs[0][0]["absent"]))
 
 
 @pytest.mark.parametrize("members", [1, 2])

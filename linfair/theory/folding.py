@@ -49,7 +49,7 @@ def fold_batch_norm(network: nn.Module) -> nn.Module:
 
     A batch norm goes into the convolution or linear layer before it where that layer's output goes nowhere else, nobody
     reads its weights and torch.fx can trace the network; any other becomes an `Affine` layer under its name. A norm
-    without running statistics, which is no fixed scale and shift, raises a ValueError.
+    without running statistics or with a forward of its own, which is no fixed scale and shift, raises a ValueError.
 
     >>> folded = fold_batch_norm(nn.Sequential(nn.Conv2d(1, 2, 3, bias=False), nn.BatchNorm2d(2)))
     >>> [name for name, _ in folded.named_parameters()]
@@ -67,6 +67,9 @@ def fold_batch_norm(network: nn.Module) -> nn.Module:
         if norm.running_mean is None:
             text = f"{name or type(norm).__name__} normalises with the statistics of the batch, so it has no fixed "
             raise ValueError(f"{text}scale and shift to fold; use track_running_stats=True")
+        if type(norm).forward is not nn.modules.batchnorm._BatchNorm.forward:
+            text = f"{name or 'it'} is a batch norm with a forward of its own, {type(norm).__name__}, and a scale and "
+            raise ValueError(f"{text}a shift need not compute the same; use nn.BatchNorm2d and other layers")
         if (layer := before.get(name)) is None:
             scale = (norm.running_var + norm.eps).rsqrt() * (1 if norm.weight is None else norm.weight.detach())
             shift = -norm.running_mean * scale + (0 if norm.bias is None else norm.bias.detach())

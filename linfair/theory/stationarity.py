@@ -21,6 +21,7 @@ from torch import nn
 
 from linfair.data import GroupedData, ensure
 from linfair.metrics.gradients import ParameterRisk
+from linfair.theory.hessian import within
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,11 @@ class GradientRatio:
 
     @property
     def holds(self) -> bool:
-        """Whether the smaller group has the larger gradient, the statement itself."""
-        return self.norm_small >= self.norm_large
+        """Whether the smaller group has the larger gradient, the statement itself, to `hessian.TOLERANCE`.
+
+        Of groups of one size both are equally long.
+        """
+        return within(self.norm_large, self.norm_small)
 
 
 def gradient_ratio(model: nn.Module, data: GroupedData, split: str = "train") -> GradientRatio:

@@ -179,6 +179,19 @@ def test_a_module_with_two_names_is_folded_under_both(twice: str) -> None:
     assert not list(folded.buffers())
 
 
+class NormAndReLU(nn.BatchNorm2d):
+    """As some collections of networks have it: the ReLU belongs to the norm."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise and rectify."""
+        return super().forward(input).relu()
+
+
+def test_a_batch_norm_that_computes_more_cannot_be_folded() -> None:
+    with pytest.raises(ValueError, match="1 is a batch norm with a forward of its own, NormAndReLU"):
+        fold_batch_norm(nn.Sequential(nn.Conv2d(1, 2, 3), NormAndReLU(2)))
+
+
 def test_statistics_of_the_batch_cannot_be_folded() -> None:
     with pytest.raises(ValueError, match="track_running_stats=True"):
         fold_batch_norm(nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2, track_running_stats=False)))

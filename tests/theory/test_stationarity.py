@@ -1,6 +1,7 @@
 """App. A.1 against closed forms, scikit-learn and finite differences."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -122,6 +123,16 @@ def test_a_mixture_has_no_gradient_though_it_is_the_smallest_group() -> None:
     assert norms[2] < 1e-9 < norms[0] < norms[1]
     found = gradient_ratio(model, data)
     assert (found.small, found.large, found.holds) == (2, 0, False)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_groups_of_one_size_have_gradients_of_one_length(seed: int) -> None:
+    """Oracle: g_a = -g_b at a stationary point, so the statement holds whichever of the two is called the smaller."""
+    data = overlapping((20, 20), seed=seed)
+    found = gradient_ratio(settle(linear(), data), data)
+    assert found.ratio == pytest.approx(1, rel=1e-6)
+    assert found.holds and replace(found, norm_small=found.norm_large, norm_large=found.norm_small).holds
+    assert not replace(found, norm_small=0.99 * found.norm_large).holds
 
 
 def test_one_group_against_the_rest_is_two_groups() -> None:

@@ -19,7 +19,11 @@ BATCHES = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
 
 @pytest.fixture(autouse=True)
 def no_user_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
-    """Whatever data and settings the user has, these tests see none of them (those with real packs excepted)."""
+    """Whatever data and settings the user has, these tests see none of them (those with real packs excepted).
+
+    Servers on this machine are reached past the user's proxy.
+    """
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
     if "real_data" in request.fixturenames:
         return
     monkeypatch.delenv("LINFAIR_DATA", raising=False)

@@ -141,12 +141,12 @@ def leads(where: str) -> Answer:
 
 
 BAD: dict[str, tuple[Answer, str]] = {
-    "accepts and never answers": (sends(then=5), "said nothing for 0.15 s"),
-    "stalls in the head": (sends(b"HTTP/1.1 200 OK\r\nContent-", then=5), "said nothing"),
+    "accepts and never answers": (sends(then=HUNG), "said nothing for 0.15 s"),
+    "stalls in the head": (sends(b"HTTP/1.1 200 OK\r\nContent-", then=HUNG), "said nothing"),
     "drips its head": (forever(b"HTTP/1.1 200 OK\r\n", b"X", 0.02), "said nothing"),
     "has a head without an end": (forever(b"HTTP/1.1 200 OK\r\n", b"X-More: yes\r\n"), "got more than 100 headers"),
     "says 100 without an end": (forever(b"", b"HTTP/1.1 100 Continue\r\n\r\n", 0.02), "said nothing"),
-    "stalls in the middle": (sends(head(), CONTENT[:9000], then=5), "said nothing"),
+    "stalls in the middle": (sends(head(), CONTENT[:9000], then=HUNG), "said nothing"),
     "drips": (forever(head(), b"x", 0.02), "bytes in 0.15 s, which is too slow|said nothing"),
     "drips a chunk's length": (
         forever(head("200 OK", None, "Transfer-Encoding: chunked"), b"0", 0.02),

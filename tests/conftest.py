@@ -57,6 +57,12 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.fixture(autouse=True)
+def same_draws() -> None:
+    """What a test draws without a seed of its own depends on no test before it."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="module")
 def light() -> Iterator[None]:
     """Rows without gradient norms and eigenvalues, which cost more than training a small network."""

@@ -108,7 +108,7 @@ def run(words: list[str], folder: Path) -> subprocess.CompletedProcess:
         with patch.dict(os.environ, environment), chdir(folder), redirect_stdout(out), redirect_stderr(err):
             status = main.main(words[1:])
         return subprocess.CompletedProcess(words, status, out.getvalue(), err.getvalue())
-    return subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    return subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=1800)
 
 
 def has_engine() -> bool:

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable
 from multiprocessing import parent_process  # noqa: F401
 from multiprocessing.process import BaseProcess
@@ -26,3 +27,12 @@ def run(environment: dict[str, str], folder: str, target: Callable[..., None], a
     os.environ.update(environment)
     os.chdir(folder)
     target(*args)
+
+
+def work_until_fine_tuning(*args: object) -> None:
+    """Stand-in for the runner's own function in a worker process, which is killed when it begins to fine-tune."""
+    from linfair.engine import stages
+    from linfair.study.runner import work
+
+    stages.finetune = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+    work(*args)

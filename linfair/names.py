@@ -78,15 +78,16 @@ def number(text: str, kind: type[int] | type[float] = float) -> float:
 
 
 def call(text: str) -> tuple[str, dict[str, object]]:
-    """A name with options as it is typed, `name` or `name(option=value)`; a ValueError for anything else."""
+    """A name with options, `name` or `name(option=value)`; a ValueError for anything else, or an option given twice."""
     try:
         tree = ast.parse(text, mode="eval").body
         found = tree if isinstance(tree, ast.Call) else ast.Call(tree, [], [])
-        if found.args or re.search(r"\d_\d", text):
+        names = [one.arg for one in found.keywords]
+        if found.args or None in names or len(set(names)) < len(names) or re.search(r"\d_\d", text):
             raise ValueError
         return found.func.id, {one.arg: ast.literal_eval(one.value) for one in found.keywords}
     except (SyntaxError, ValueError, AttributeError, MemoryError, RecursionError):
-        raise ValueError(f"{text!r} is neither a name nor name(option=value)") from None
+        raise ValueError(f"{text!r} is neither a name nor name(option=value), each option once") from None
 
 
 def written(name: str, options: object) -> str:

@@ -139,6 +139,9 @@ def test_what_is_typed_is_read_and_what_is_unknown_is_said_with_the_closest_name
     assert unknown("no set", "x", known) == "no set 'x'; there are digits, toy"
     assert (number("5e-3"), number(" 20 ", int)) == (0.005, 20)
     assert call("lagrangian(mu=5e-3)") == ("lagrangian", {"mu": 0.005}) and call("plain") == ("plain", {})
+    for twice in ("dp_sgd(epsilon=1, epsilon=8)", "dp_sgd(**{'epsilon': 1})"):  # which of them is the budget?
+        with pytest.raises(ValueError, match="each option once"):
+            call(twice)
 
 
 def test_methods_are_found_by_name_old_name_kind_and_profile() -> None:

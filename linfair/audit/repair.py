@@ -18,6 +18,7 @@ from linfair.metrics.measure import DIAGNOSTICS, Original, measure
 from linfair.mitigation import PLAIN, Lagrangian, check_name
 from linfair.mitigation.choose import FEW, NOISE, Choice, Judged, check_limits, choose, judged_groups
 from linfair.models import threads_of
+from linfair.names import call
 from linfair.study.arms import canonical, mitigation_of
 from linfair.study.recipes import recipe
 from linfair.training import Schedule, correctness, threads
@@ -49,7 +50,7 @@ def arm_list(arms: Sequence[str] = DEFAULT_ARMS, mu: Sequence[float] = ()) -> li
     for arm in map(str.strip, arms):
         name, _, rest = arm.partition("(")
         check_name(name.strip())
-        if mu and isinstance(mitigation_of(arm), Lagrangian) and "mu" not in rest.replace("=", " ").split():
+        if mu and isinstance(mitigation_of(arm), Lagrangian) and "mu" not in call(arm)[1]:
             found += [canonical(f"{name}(mu={float(one)!r}, {rest or ')'}") for one in mu]
         else:
             found.append(canonical(arm))

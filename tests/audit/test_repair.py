@@ -197,6 +197,7 @@ def test_arms_are_written_one_way_each_once() -> None:
         "lagrangian",
         "kd_over_c",
     ]
+    assert arm_list(["lagrangian(one_sided=True,mu=0.5)"], mu=[0.01])[1:] == ["lagrangian(mu=0.5, one_sided=True)"]
     assert arm_list(["lagrangian", "lagrangian(mu=0.5)"], mu=[0.01]) == [
         "plain",
         "lagrangian(mu=0.01)",

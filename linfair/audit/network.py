@@ -288,10 +288,11 @@ def behaviour(model: nn.Module, data: GroupedData) -> str:
     Another processor or number of threads gives another digest.
     """
     network, content = copy.deepcopy(model).cpu(), hashlib.sha256()
-    x = data.normalise(data.splits["val"].x[:64].cpu()).float()
+    like = next(network.parameters(), torch.empty(0))  # inputs have its number format
+    x = data.normalise(data.splits["val"].x[:64].cpu()).to(like)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        noise = torch.randn(16, *x.shape[1:])
+        noise = torch.randn(16, *x.shape[1:]).to(like)
         network.eval()
         with torch.no_grad():
             for batch in (x, x[:1], noise, 8 * noise):

@@ -157,6 +157,8 @@ def audit(
         return reduction.total(reduction.install(subject.model, subject.data.input_shape))
 
     budgets = check_budgets(plan.budgets, total=total)
+    if budgets[0] == 1:
+        raise AuditError("a budget of 1 is the original network, with which the others are compared: leave it out")
     limits = {"max_accuracy_loss": plan.max_accuracy_loss, "significance": plan.significance}
     check_limits(**limits)
     arm_list(plan.arms)

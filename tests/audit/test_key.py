@@ -1,5 +1,6 @@
 """An audit's cache knows what the network computes and what the groups are called now, not what files were called."""
 
+import math
 import re
 import shutil
 from collections.abc import Callable
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from linfair.audit import read_user
 from linfair.audit.network import _built, behaviour
@@ -87,6 +89,17 @@ def test_a_network_that_computes_something_else_has_another_key_with_the_same_we
         (folder / "layers.py").write_text(LAYERS.replace("1.0", "2.0"))
     after = read()
     assert after[0] != before[0] and after[1] == before[1]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_what_a_network_of_any_number_format_computes_is_in_its_key(dtype: torch.dtype) -> None:
+    """ReLU and ELU differ at negative numbers."""
+    data, keys = load_data("digits"), []
+    for bend in (nn.ReLU(), nn.ELU()):
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.Flatten(), nn.Linear(math.prod(data.input_shape), 4), bend, nn.Linear(4, 10))
+        keys.append(behaviour(network.to(dtype), data))
+    assert keys[0] != keys[1]
 
 
 def test_a_comment_and_another_name_of_the_file_change_nothing(folder: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from linfair.audit import AuditError, network, read_user
+from linfair.audit import AuditError, Plan, audit, network, read_user
 from linfair.cli import main
 
 BODIES = {
@@ -110,6 +110,13 @@ def test_an_option_that_is_wrong(
     changed: dict[str, str], expected: str, typed: Callable, capsys: pytest.CaptureFixture
 ) -> None:
     assert expected in refused(typed(**changed), capsys)
+
+
+def test_all_units_are_no_budget(chosen: dict) -> None:
+    """Its rows would take the place of the original's in the report."""
+    subject = read_user("mymodel.py:build", "w.safetensors", "folder:images", **chosen)
+    with pytest.raises(AuditError, match="a budget of 1 is the original network"):
+        audit(subject, Plan(budgets=(1.0, 0.5)))
 
 
 def test_what_is_missing_is_named(capsys: pytest.CaptureFixture) -> None:

@@ -79,9 +79,14 @@ class PrivateGradient:
             text = f"{rule} bounds what each image adds through its own cross entropy; {said} may mix the images of a "
             text += "batch or ask a teacher: train on cross entropy, or with a rule that is not private"
             raise ValueError(text)
-        if schedule.compile or schedule.precision != "float32":
-            given = f"compile={schedule.compile}, precision={schedule.precision!r}"
-            raise ValueError(f"{rule} needs compile=False and precision='float32', got {given}")
+        if schedule.compile or schedule.precision != "float32" or schedule.tf32:
+            given = f"compile={schedule.compile}, precision={schedule.precision!r}, tf32={schedule.tf32}"
+            text = f"{rule} needs compile=False, precision='float32' and tf32=False, got {given}"
+            raise ValueError(f"{text}; of the profiles for GPUs, fast_float32 has these")
+        kinds = {str(one.dtype).partition(".")[2] for one in model.parameters() if one.requires_grad}
+        if coarse := sorted(kinds - {"float32", "float64"}):
+            text = f"{rule} bounds gradients to `clip`, which {coarse[0]} would round to more"
+            raise ValueError(f"{text}: give the network weights of float32, model.float()")
         if plan is not poisson or getattr(batches, "times", 1) != self.options.multiplicity:
             raise ValueError(f"{rule} counts epsilon for the Poisson batches that `start` gives, so it takes no others")
 

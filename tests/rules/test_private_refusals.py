@@ -37,6 +37,7 @@ def test_batch_norm_is_refused_by_name_in_any_mode(norm: nn.Module, mode: str, i
         ({"objective": "distill"}, "teacher"),
         ({"schedule": replace(STEP, precision="bf16")}, "bf16"),
         ({"schedule": replace(STEP, compile=True)}, "compile"),
+        ({"schedule": replace(STEP, tf32=True)}, "tf32=False"),
         ({"batches": lambda groups, size, generator: [torch.arange(5)]}, "batches of its own"),
         ({"gradient": lambda model, loss, batch: None}, "gradient of its own"),
     ],
@@ -54,6 +55,13 @@ def test_what_would_not_be_private_is_refused_before_anything_is_trained(
     with pytest.raises(ValueError, match=f"dp_sgd.*{said}"):
         fitted(model, images, DPSGD(noise=1.0), schedule, **given)
     assert all(torch.equal(one, before[name]) for name, one in model.state_dict().items())
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.half])
+def test_weights_that_round_beyond_the_clipping_norm_are_refused(kind: torch.dtype, images: GroupedData) -> None:
+    """In bfloat16, of eight bits, an image's clipped gradient had a norm of 1.0046 at a clip of 1; float32 has 1e-7."""
+    with pytest.raises(ValueError, match="dp_sgd.*clip.*float32"):
+        fitted(mlp(images).to(kind), images, DPSGD(noise=1.0))
 
 
 def test_other_batches_in_fit_itself_are_refused(images: GroupedData) -> None:

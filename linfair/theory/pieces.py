@@ -130,10 +130,11 @@ def on_line(network: nn.Module, start: Tensor, end: Tensor) -> nn.Sequential:
 
 def _layers(network: nn.Module) -> Iterator[nn.Module]:
     """Linear layers, ReLUs and gates in the order of the forward pass."""
-    if isinstance(network, nn.Sequential):
+    forward = type(network).forward  # a subclass may have its own, as a residual block
+    if forward is nn.Sequential.forward:
         for layer in network:
             yield from _layers(layer)
-    elif isinstance(network, nn.Linear | ReLUGate) or type(network) is nn.ReLU:
+    elif forward in (nn.Linear.forward, ReLUGate.forward, nn.ReLU.forward):
         yield network
     elif not isinstance(network, nn.Flatten | nn.Identity):
         text = f"pieces are counted for linear layers, nn.ReLU and gates in nn.Sequential, not {type(network).__name__}"

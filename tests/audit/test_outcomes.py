@@ -206,6 +206,11 @@ def test_from_which_budget_on_groups_differ_by_more_than_noise() -> None:
     assert "says nothing about groups" in failed[0]
 
 
+def test_a_change_that_rounds_to_0_has_no_minus() -> None:
+    """Plain fine-tuning is right on (80 + 50) / 2 = 65 %, the repair on (70 + 59.92) / 2 = 64.96 %."""
+    assert "Overall accuracy changes by +0.0 points." in sentences(repaired=(0.7, 0.5992))[2]
+
+
 def test_every_headline_gives_the_share_kept_and_says_where_it_misses_the_budget(unplotted: None) -> None:
     assert sentences()[0].startswith("With 5 % of the ReLUs left (50 of 1,000), ")
     assert sentences(kept=49)[0].startswith("With 5 % of the ReLUs left (49 of 1,000), ")

@@ -215,16 +215,25 @@ def test_counts_of_random_networks_hold_the_bounds_by_hand_and_share_masks():
     assert set(table[table["share"] == 0.6]["bound_kept"]) <= {4, 6}  # 3 + 0, 2 + 1, 1 + 2
 
 
+class Residual(nn.Sequential):
+    """Layers whose input is added to what they compute."""
+
+    def forward(self, input):
+        """Run it."""
+        return input + super().forward(input)
+
+
 @pytest.mark.parametrize(
     ("network", "options", "words"),
     [
+        (Residual(nn.Linear(1, 1), nn.ReLU()), {}, "in nn.Sequential, not Residual"),
         (nn.Sequential(nn.Linear(1, 2), nn.Tanh(), nn.Linear(2, 1)), {}, "not Tanh"),
         (linfair.build("mlp", (4,), classes=2, width=3), {"output": (1, 0)}, "takes 4 features where there are 1"),
         (nn.Sequential(nn.Linear(1, 2)), {}, "has 2 outputs: give output="),
         (nn.Sequential(nn.Linear(1, 2)), {"output": (1, 1, 1)}, "has 2 outputs"),
         (nn.Sequential(nn.Linear(1, 1)), {"interval": (1.0, 1.0)}, "low < high"),
     ],
-    ids=["tanh", "inputs", "outputs", "weights", "interval"],
+    ids=["residual", "tanh", "inputs", "outputs", "weights", "interval"],
 )
 def test_refusals(network, options, words):
     with pytest.raises(ValueError, match=words):

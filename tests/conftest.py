@@ -57,6 +57,17 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The user's settings, data and results change no outcome, and stay as they are."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("LINFAIR_EVIDENCE", "LINFAIR_PROFILE", "LINFAIR_STRICT"):
+            patch.delenv(name, raising=False)
+        for name in ("IPYTHONDIR", "LINFAIR_CACHE"):
+            patch.setenv(name, str(tmp_path_factory.mktemp(name)))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def same_draws() -> None:
     """What a test draws without a seed of its own depends on no test before it."""

@@ -14,6 +14,8 @@ With theta the original network, theta_bar the pruned one (0 where a weight is r
     Proposition 3  f (1 - f), called closeness in Eq. 6 and distance in Eq. 10, is largest at 1/2 and smallest at 0, 1.
 """
 
+import copy
+
 import pandas as pd
 import torch
 import torch.nn.functional as F
@@ -43,9 +45,10 @@ def gradient_bound(model: nn.Module, data: GroupedData, split: str = "train") ->
     """
     risk, part, rows = ParameterRisk(model, data, split, dtype=torch.float64), data.splits[split], []
     free = {name: value.detach() for name, value in risk.named.items()}
+    network = copy.deepcopy(risk.model)  # a call leaves other tensors in a module that has two names
 
     def logits(free: dict[str, Tensor], x: Tensor) -> Tensor:
-        return functional_call(risk.model, free, (x.unsqueeze(0),))[0]
+        return functional_call(network, free, (x.unsqueeze(0),))[0]
 
     for group in risk.check_groups(None):
         (index,) = risk.positions(group, "exact")

@@ -5,6 +5,7 @@ import math
 from fractions import Fraction
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -46,6 +47,32 @@ def images(shape: tuple[int, ...] = (3, 8, 8)) -> GroupedData:
     x = torch.randn(24, *shape, dtype=torch.float64, generator=generator)
     part = Split(x, torch.arange(24) % 3, torch.arange(24) // 16)
     return GroupedData("images", {"train": part}, ("a", "b", "c"), ("first", "second"))
+
+
+class Again(nn.Module):
+    """A layer that is used twice, under one name or under two."""
+
+    def __init__(self, names: int) -> None:
+        super().__init__()
+        self.one, self.last = nn.Linear(3 * 8 * 8, 3 * 8 * 8), nn.Linear(3 * 8 * 8, 3)
+        if names == 2:
+            self.two = self.one
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run it."""
+        x = torch.tanh(self.one(x.flatten(1)))
+        return self.last(torch.tanh(getattr(self, "two", self.one)(x)))
+
+
+def test_a_layer_of_two_names_has_the_gradient_and_bound_of_one() -> None:
+    """Oracle: the same network with one name, whose norm is that of `group_gradient_norms`."""
+    torch.manual_seed(0)
+    one, two = Again(1).double(), Again(2).double()
+    two.one, two.last = one.one, one.last
+    two.two = two.one
+    found = [pruning.gradient_bound(network, images()) for network in (one, two)]
+    pd.testing.assert_frame_equal(*found, rtol=1e-12)
+    assert found[1]["norm"].tolist() == pytest.approx([row.norm for row in group_gradient_norms(one, images())])
 
 
 def test_both_sides_of_theorem_1_equal_dense_hessians(nets: list[verdicts.Net]) -> None:

@@ -37,16 +37,18 @@ class Switch(nn.Module):
 def install(model: nn.Module, input_shape: tuple[int, ...] = (), *, everything: bool = False) -> nn.Module:
     """Copy a network and put a switch at every weight of its convolutions and linear layers, every one kept.
 
-    With `everything` all other parameters get switches too, gates excepted. A weight that several layers share is one
+    With `everything` all other parameters get switches too, gates excepted. A weight that several modules share is one
     site, under its first name. A GateError refuses a network that has switches, or nothing that could get one.
     """
     switched, shared = copy.deepcopy(model), {}
     if switches(switched):
         raise GateError("this network has weight switches already; install them on the original network")
     layers = [one for one in switched.modules() if not (isinstance(one, ReLUGate) or parametrize.is_parametrized(one))]
+    held = [(one, value) for one in layers for value in one._parameters.values() if value is not None]
+    units = {id(value) for one, value in held if everything or (value.ndim > 1 and isinstance(one, MATRICES))}
     for module in layers:
         for name, value in list(module._parameters.items()):
-            if value is not None and (everything or (value.ndim > 1 and isinstance(module, MATRICES))):
+            if id(value) in units:
                 switch = shared.setdefault(id(value), Switch(value))
                 parametrize.register_parametrization(module, name, switch, unsafe=True)
     if not shared:

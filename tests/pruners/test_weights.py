@@ -188,6 +188,33 @@ def test_everything_means_biases_and_batch_norm_too() -> None:
     assert (every(images()) == 0).all()
 
 
+class Back(nn.Module):
+    """Uses the weight of another layer, transposed."""
+
+    def __init__(self, weight: nn.Parameter) -> None:
+        super().__init__()
+        self.weight = weight
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Back to the layer's input."""
+        return x @ self.weight
+
+
+def test_a_weight_that_another_module_uses_too_is_pruned_there_as_well() -> None:
+    """The mask is the oracle, after a step that moves every entry; the plain network still shares it."""
+    layer = nn.Linear(4, 3)
+    switched = weights.install(nn.Sequential(layer, nn.ReLU(), Back(layer.weight)))
+    (mask,) = weights.masks_of(switched)
+    kept = {"0.weight": torch.arange(12).view(3, 4) % 3 == 0}
+    weights.apply_mask(switched, Mask(kept, mask.structure, "weight"))
+    switched(torch.ones(2, 4)).sum().backward()
+    torch.optim.SGD(switched.parameters(), lr=0.1).step()
+    plain = weights.plain(switched)
+    assert plain[2].weight is plain[0].weight and torch.equal(plain[2].weight != 0, kept["0.weight"])
+    x = torch.randn(2, 4, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(plain(x), switched(x))
+
+
 def test_shared_and_otherwise_parametrised_weights() -> None:
     tied = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 3))
     tied[2].weight = tied[0].weight

@@ -271,7 +271,7 @@ def test_every_wrong_value_is_one_short_line_with_the_key(key: str, value: str, 
     with pytest.raises(DefinitionError) as caught:
         read_figure(path)
     message = str(caught.value)
-    assert re.match(rf"{path}, line \d+: ", message) and "\n" not in message and len(message) < 1500
+    assert re.match(rf"{re.escape(str(path))}, line \d+: ", message) and "\n" not in message and len(message) < 1500
     assert (key if key != "arms" else "arm") in message
     assert "0.2" in message or value != "[20]"
 
@@ -308,7 +308,9 @@ def test_what_is_no_definition_is_named(kind: str, tmp_path: Path) -> None:
 def test_a_profile_that_is_no_table_or_has_lists_for_names_is_named(text: str, tmp_path: Path) -> None:
     path = tmp_path / "profiles.toml"
     path.write_text(text)
-    with pytest.raises(DefinitionError, match=rf"{path}, line \d+: (smoke must be a table|networks has resnet18)"):
+    with pytest.raises(
+        DefinitionError, match=rf"{re.escape(str(path))}, line \d+: (smoke must be a table|networks has resnet18)"
+    ):
         read_profiles(path)
 
 

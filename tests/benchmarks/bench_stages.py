@@ -25,6 +25,7 @@ from linfair import gates
 from linfair.data import GroupedData
 from linfair.data.core import Split
 from linfair.device import bf16_is_fast, device_name
+from linfair.memory import keep_freed_memory
 from linfair.mitigation import resolve
 from linfair.models import build
 from linfair.training import Batch, Distill, Schedule, fit, supervised, threads
@@ -88,6 +89,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--page", action="store_true", help="put the numbers into the book's table and page")
     options = parser.parse_args()
+    keep_freed_memory()  # as the processes of a study do
     ways = {"float32": Schedule(epochs=1, batch_size=options.batch, lr=1e-3, channels_last=True)}
     ways["bf16"] = replace(ways["float32"], precision="bf16", fused=True)
     with threads(options.threads):

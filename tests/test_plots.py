@@ -193,6 +193,9 @@ def test_evidence_counts_the_seconds_of_every_method_once(selections):
     )
     table.loc[table["arm"] == "control", "seconds"] = 5
     assert plots.evidence_of(table, split="test_balanced").endswith("17 s")
+    assert "distinct test images" in plots.evidence_of(table, split="test_balanced")
+    training = table.replace({"split": {"test_balanced": "train"}})
+    assert "distinct training images" in plots.evidence_of(training, split="train")
 
 
 @pytest.mark.parametrize(("n_seeds", "bars"), [(4, 0), (5, 2)])

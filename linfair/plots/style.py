@@ -57,7 +57,8 @@ def evidence_of(table: pd.DataFrame, *, split: str) -> str:
     sizes = part.drop_duplicates(["seed", "group"]).groupby("seed")["n"].sum()
     arms = table.drop_duplicates([name for name in ("arm", "teacher", "method", "options") if name in table])
     about = {name: ", ".join(sorted(table[name].unique())) for name in ("device", "torch", "linfair")}
-    n = f"{' to '.join(map(str, sorted({sizes.min(), sizes.max()})))} distinct test images a seed"
+    images = {"train": "training", "val": "validation"}.get(split, "test")
+    n = f"{' to '.join(map(str, sorted({sizes.min(), sizes.max()})))} distinct {images} images a seed"
     return evidence(seeds=part["seed"].nunique(), n=n, seconds=arms["seconds"].sum(), **about)
 
 
